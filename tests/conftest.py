@@ -68,6 +68,11 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> str:
     """An empty database."""
+    return empty_database(postgres_server)
+
+
+def empty_database(postgres_server: str) -> str:
+    """Make an empty database, and return its URL."""
     name = f"t{uuid.uuid4().hex}"
     subprocess.run(
         ["psql", "--no-psqlrc", "--quiet", "--command", f"CREATE DATABASE {name}", postgres_server], check=True

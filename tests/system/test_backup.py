@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.pki.certificates import Certificate
-from est_curl import enroll_by_curl
+from est_curl import EstByCurl, enroll_by_curl
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
@@ -60,6 +60,7 @@ def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: 
         server.run("est", "revoke", first.thumbprint.hex())
         number = crl_number(server.run("est", "crl").stdout)
         token = server.rows("est", "token", "add", "device-9")[0]
+        assert token["name"] in {row["name"] for row in server.rows("est", "user", "list")}
         with Load(server, tmp_path / "load") as load:
             enough = threading.Event()
             while len(load.issued) < 2:
@@ -91,14 +92,35 @@ def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: 
         assert known["load-0"]["revoked"]
         assert later.subject_cn not in known
         assert crl_number(server.run("est", "crl").stdout) > number + 1000
-        assert (
-            token["user"] not in {row["name"] for row in server.rows("est", "user", "list")}
-            if "user" in token
-            else True
-        )
+        assert token["name"] not in {row["name"] for row in server.rows("est", "user", "list")}
         again = enroll_by_curl(server, tmp_path, "device-2")
         server.run("est", "revoke", again.thumbprint.hex())
         assert server.rows("audit", "verify")
+
+
+def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_the_restore(
+    tmp_path: Path, secret: Path
+) -> None:
+    with a_server(tmp_path) as server:
+        device, out, told = EstByCurl(server, tmp_path), str(tmp_path / "server.birthmark"), tmp_path / "audit.jsonl"
+        before = [device.enrolled(name) for name in ("stolen", "renewed")]
+        server.run("backup", "--out", out, "--passphrase-file", str(secret))
+        later = device.enrolled("later")
+        for one, reason in ((before[0], "keyCompromise"), (later, "keyCompromise"), (before[1], "superseded")):
+            server.run("est", "revoke", one.thumbprint.hex(), "--reason", reason)
+        told.write_text(server.run("audit", "export", "--rows").stdout)
+        server.stop()
+        restored = tmp_path / "restored"
+        server.run(*("restore", out, "--data", str(restored), "--passphrase-file", str(secret), "--replay", str(told)))
+        shutil.rmtree(server.data)
+        shutil.move(restored, server.data)
+        server.start()
+
+        for name in ("stolen", "later"):
+            assert device.status(name) == 403
+            assert server.why(name)["code"] == "ca.key_revoked"
+        assert device.renewal_status("renewed") == 403
+        assert device.status("renewed") == 200, "only the certificate was superseded"
 
 
 def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Path, secret: Path) -> None:
@@ -114,3 +136,31 @@ def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Pa
         refused = server.attempt("restore", str(out), "--data", str(tmp_path / "x"), "--passphrase-file", str(secret))
         assert "server.backup_unreadable" in refused.stderr
         assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["file", "variable"])
+def test_a_backup_finds_the_database_of_the_server_or_is_refused(
+    tmp_path: Path, secret: Path, postgres_url: str, *, is_forgotten: bool
+) -> None:
+    """A stale file lies where the records were before they moved to PostgreSQL."""
+    command = ["backup", "--out", str(tmp_path / "b"), "--passphrase-file", str(secret)]
+    with a_server(tmp_path) as before:
+        before.stop()
+    moved = f'database = "{postgres_url}"\n'
+    (tmp_path / "data" / "operator.token").unlink()  # an empty database shall begin under the same CA
+    environment = {"BIRTHMARK_DATABASE": postgres_url} if is_forgotten else {}
+    with a_server(tmp_path, "" if is_forgotten else moved, environment=environment) as server:
+        leaf = enroll_by_curl(server, tmp_path, "in-postgresql")
+        done = server.attempt(*command)
+        if is_forgotten:
+            assert (done.returncode, "server.database_elsewhere" in done.stderr) == (1, True)
+            done = server.attempt(*command, BIRTHMARK_DATABASE=postgres_url)
+        assert done.returncode == 0, done.stderr
+        assert "verify" not in server.run("audit", "verify").stderr
+        server.stop()
+    restored = tmp_path / "restored"
+    server.run("restore", str(tmp_path / "b"), "--data", str(restored), "--passphrase-file", str(secret))
+    server.config, server.data, server.environment_of_server = None, restored, {}
+    server.start()
+    assert server.rows("est", "certificates", leaf.thumbprint.hex())
+    server.stop()

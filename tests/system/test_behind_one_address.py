@@ -32,3 +32,16 @@ def test_a_device_that_guesses_passwords_keeps_no_other_from_renewing(server: Ru
     assert {guessing.status("device-1", "device-1:wrong") for _ in range(12)} >= {429}
     fleet.renew(fleet.devices)
     assert fleet.failures == []
+
+
+def test_a_device_that_guesses_passwords_keeps_no_new_one_out(server: RunningServer, tmp_path: Path) -> None:
+    secret = tmp_path / "chosen"
+    secret.write_text("chosen by somebody\n")
+    secret.chmod(0o600)
+    server.run("est", "user", "add", "line-9", "--device", "new-9", "--password-file", str(secret))
+    made = ":".join(server.est_credential("new-8"))
+    device = EstByCurl(server, tmp_path)
+    for user in ("guess-1", "guess-2", "new-8"):
+        assert {device.status("guess", f"{user}:wrong") for _ in range(12)} == {401, 429}
+    for name, password in (("new-8", made), ("new-9", "line-9:chosen by somebody")):
+        assert device.status(name, password) == 200

@@ -1,5 +1,7 @@
 """A certificate that was taken back opens nothing any more, and its live connection ends."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +174,27 @@ def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others
         for process in (live, staying):
             process.stdout.close()  # type: ignore[union-attr]  # the parts that are not used are left out
             process.wait(20)
+
+
+def test_taking_one_certificate_back_says_what_stays_good_of_the_device(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        first, second = (enroll_by_curl(server, tmp_path, "pump-1") for _ in range(2))
+        done = server.run("est", "revoke", second.thumbprint.hex(), "--reason", "keyCompromise")
+        assert f"Still good, by another key: {first.thumbprint.hex()}" in done.stderr
+        assert "`birthmark fleet revoke pump-1`" in done.stderr
+        done = server.run("est", "revoke", first.thumbprint.hex())
+        assert "Still good" not in done.stderr
+
+
+def test_a_command_for_directories_leaves_a_servers_ca_to_the_server(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        leaf, ca = enroll_by_curl(server, tmp_path, "pump-1"), str(server.data / "ca")
+        for command in (("issue", "pump-2"), ("crl",), ("revoke", leaf.thumbprint.hex())):
+            refused = server.attempt("ca", *command, "--dir", ca)
+            assert (refused.returncode, "ca.of_a_server" in refused.stderr) == (1, True)
+            (typed,) = re.findall("`birthmark (.*)`", refused.stderr.replace("\n", " "))
+            server.run(*shlex.split(typed))
+        assert server.rows("est", "certificates", leaf.thumbprint.hex())[0]["revoked"]
+        server.stop()
+        assert "ca.of_a_server" in server.attempt("ca", "issue", "pump-2", "--dir", ca).stderr, "nor while it rests"
+        assert not (server.data / "ca" / "inventory.db").exists()

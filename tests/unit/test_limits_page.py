@@ -99,7 +99,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{hub_telemetry.WINDOW}, or {size(hub_telemetry.WINDOW_BYTES)}"
     ),
     ("DPS", "storage root keys that came for a TPM and did not prove themselves"): (
-        f"the last {tpm.MAX_ROOTS}, new ones as registrations below"
+        f"the last {tpm.MAX_ROOTS}, of one address {tpm.MAX_ROOTS_OF_ONE}, which sends new ones as registrations below"
     ),
     ("DPS", "a challenge to a TPM"): f"answered within {tpm.CHALLENGE_S // 60} min",
     ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",

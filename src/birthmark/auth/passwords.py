@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from birthmark.clock import Entropy
 
 _LOG_N, _R, _P = 14, 8, 1
+_MADE = "sha256"
 _SALT_BYTES, _DIGEST_BYTES = 16, 32
 _MAX_REMEMBERED = 1024
 MAX_PASSWORD_BYTES = 1024
@@ -25,6 +26,24 @@ def hash_password(password: str, entropy: Entropy) -> str:
     return "$".join(
         ("scrypt", str(_LOG_N), str(_R), str(_P), _text(salt), _text(_scrypt(password, salt, _LOG_N, _R, _P)))
     )
+
+
+def hash_made(password: str) -> str:
+    """Return `sha256$digest`, for a password of 128 random bits or more that was made here: nobody guesses those.
+
+    It is checked at once, so that no guesser keeps the device waiting that has it.
+    """
+    return f"{_MADE}${_text(hashlib.sha256(password.encode()).digest())}"
+
+
+def is_made(stored: str | None) -> bool:
+    """Say whether a password was made here, by its digest."""
+    return stored is not None and stored.startswith(f"{_MADE}$")
+
+
+def made_matches(password: str, stored: str) -> bool:
+    """Say whether `password` is the one that `hash_made` digested; quick."""
+    return hmac.compare_digest(hash_made(password), stored)
 
 
 def password_matches(password: str, stored: str) -> bool:
@@ -48,9 +67,11 @@ class PasswordCheck:
         self._decoy = hash_password("", self.entropy)
 
     def remembers(self, password: str, stored: str | None) -> bool:
-        """Say whether this password was verified before; costs nothing, and tells a guesser nothing new."""
+        """Say whether this password was verified before, or was made here; costs nothing, and helps no guesser."""
         if stored is None or len(password.encode()) > MAX_PASSWORD_BYTES:
             return False
+        if is_made(stored):
+            return made_matches(password, stored)
         mark = self._mark(password, stored)
         if mark not in self._verified:
             return False
@@ -66,9 +87,12 @@ class PasswordCheck:
             return False
         if self.remembers(password, stored):
             return True
+        slow = self._decoy if stored is None or is_made(stored) else stored
         mark = self._mark(password, stored)
-        matched = await asyncio.to_thread(password_matches, password, stored or self._decoy)
-        if not matched or stored is None:
+        matched = await asyncio.to_thread(password_matches, password, slow)
+        if slow != stored:
+            return False
+        if not matched:
             return False
         self._verified[mark] = None
         if len(self._verified) > _MAX_REMEMBERED:

@@ -5,6 +5,7 @@ revoked while a list is made is on the next one; and a list is kept only in the 
 that of two processes that make one at once both hand out the same, and numbers only grow.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,8 @@ from birthmark.ca import store
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.pki.crl import Revocation, RevocationReason, build_crl
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.crl import Revocation, RevocationReason, build_crl_of, entries_of
 from birthmark.pki.issue import Issuer
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
@@ -26,6 +28,8 @@ ROOT_CRL_LIFETIME = timedelta(days=90)
 # An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
 _LINGER = CRL_LIFETIME
 _ATTEMPTS = 5
+_PAGE = 5000
+_NOTHING: dict[str, Any] = {"number": 0, "made_at": 0, "next_update": 0, "der": b"", "revocations": 0, "covers": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,15 @@ class RevocationList:
     next_update: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RevocationLists:
     """The lists of the CAs of a hierarchy, as its database has them."""
 
     hierarchy: Hierarchy
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
+    _last: dict[Thumbprint, RevocationList] = field(default_factory=dict, init=False, repr=False)
+    _turns: dict[Thumbprint, asyncio.Lock] = field(default_factory=dict, init=False, repr=False)
 
     async def named(self, name: str) -> RevocationList | None:
         """Return the list of a CA, by its purpose or key identifier; of a root that is away, what was installed."""
@@ -56,33 +62,23 @@ class RevocationLists:
         return None if der is None else _read(der)
 
     async def of(self, issuer: Issuer) -> RevocationList:
-        """Return the list that holds now."""
-        return await decided_again(lambda: self._attempt(issuer), attempts=_ATTEMPTS)
+        """Return the list that holds now; of many that ask at once one makes it."""
+        async with self._turns.setdefault(issuer.certificate.thumbprint, asyncio.Lock()):
+            return await decided_again(lambda: self._attempt(issuer), attempts=_ATTEMPTS)
 
     async def _attempt(self, issuer: Issuer) -> RevocationList:
         name, now = issuer.certificate.thumbprint, self.clock.now()
-        last = await self.database.one(store.CRL, issuer=name)
+        last = await self.database.one(store.CRL_STATE, issuer=name)
         if last is None:
-            nothing: dict[str, Any] = {
-                "number": 0,
-                "made_at": 0,
-                "next_update": 0,
-                "der": b"",
-                "revocations": 0,
-                "covers": 0,
-            }
-            await self.database.commit(Changes().run(store.BEGIN_CRL, issuer=name, **nothing))
+            await self.database.commit(Changes().run(store.BEGIN_CRL, issuer=name, **_NOTHING))
             raise ChangedMeanwhileError(what="The revocation list")
         if not _is_stale(last, now):
-            return RevocationList(
-                last["der"], last["number"], from_micros(last["made_at"]), from_micros(last["next_update"])
-            )
+            return await self._kept(name, last["number"])
         # Read after the count: what comes between is on this list, and makes it stale all the same.
-        rows = await self.database.all(store.REVOKED, issuer=name, after=to_micros(now - _LINGER))
-        revocations = [revocation_of(int(row["serial"], 16), row) for row in rows]
+        entries = await self._entries(name, to_micros(now - _LINGER))
         lifetime = ROOT_CRL_LIFETIME if issuer.certificate.is_self_signed else CRL_LIFETIME
         number, end = last["number"] + 1, now + lifetime
-        der = build_crl(issuer, revocations, number=number, now=now, lifetime=lifetime)
+        der = await asyncio.to_thread(build_crl_of, issuer, entries, number=number, now=now, lifetime=lifetime)
         facts = {"made_at": to_micros(now), "next_update": to_micros(end), "der": der, "covers": last["revocations"]}
         keep = Changes().run(
             store.SAVE_CRL,
@@ -94,7 +90,30 @@ class RevocationLists:
             **facts,
         )
         await self.database.commit(keep)
-        return RevocationList(der, number, now, end)
+        made = self._last[name] = RevocationList(der, number, now, end)
+        return made
+
+    async def _kept(self, name: Thumbprint, number: int) -> RevocationList:
+        """Return the list of this number, read once: a long one has megabytes."""
+        known = self._last.get(name)
+        if known is None or known.number != number:
+            row = await self.database.one(store.CRL, issuer=name)
+            if row is None or row["number"] != number:
+                raise ChangedMeanwhileError(what="The revocation list")
+            made_at, next_update = from_micros(row["made_at"]), from_micros(row["next_update"])
+            known = self._last[name] = RevocationList(bytes(row["der"]), number, made_at, next_update)
+        return known
+
+    async def _entries(self, name: Thumbprint, after: int) -> bytes:
+        """Return the entries of what an issuer revoked, page by page: the loop serves others between two."""
+        made, at, serial = [], 0, ""
+        while rows := await self.database.all(
+            store.REVOKED, issuer=name, after=after, at=at, serial=serial, limit=_PAGE
+        ):
+            page = [(row["serial"], row["revoked_at"], row["revocation_reason"]) for row in rows]
+            made.append(await asyncio.to_thread(entries_of, page))
+            serial, at, _ = page[-1]
+        return b"".join(made)
 
 
 def _read(der: bytes) -> RevocationList:

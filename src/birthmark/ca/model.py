@@ -53,6 +53,8 @@ class Standing:
     """Those of the name; of the same key and spelling none need be told."""
     version: int = 0
     """Of the name; the commit asks that it is still this one."""
+    lost_at: datetime | None = None
+    """When the name was taken back with its device."""
 
 
 def key_digest(spki_der: bytes) -> bytes:

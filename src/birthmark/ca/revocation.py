@@ -44,7 +44,10 @@ class DeviceNotAliveError(NotFoundError):
 
     code = "ca.device_not_alive"
     cause = "No certificate of '{name}' is alive or on record: none was issued, or the last was revoked."
-    fix = "`birthmark est certificates {name}` lists what was issued for it, `birthmark hub devices` who is on record."
+    fix = (
+        "`birthmark est certificates {name}` lists what was issued for it. What else lets it in (passwords, shared "
+        "keys, enrollments) is taken back, with its connections, by `birthmark fleet revoke {name}`."
+    )
     name: str
 
 
@@ -194,11 +197,11 @@ class Revocations:
 
         Return the former, and which of the latter were taken back. Raise `DeviceNotAliveError` when there are none.
         """
-        others = [one for one in presented if await self._find(one) is None and not await self._is_key_revoked(one)]
-        await self._certificates(others, fold(name), principal, reason)
+        others = await self.presented(presented)
+        await self.others(others, name, principal, reason)
 
         async def targets() -> list[Issued]:
-            found = await self._live(store.LIVE_OF_NAME, name=fold(name)) or await self._last(name)
+            found = await self.alive(name)
             if not found and not others:
                 raise DeviceNotAliveError(name=name)
             more = await self._of_keys(found, reason)
@@ -206,23 +209,45 @@ class Revocations:
 
         return await self._revoke(targets, principal, reason), others
 
-    async def _is_key_revoked(self, digest: bytes) -> bool:
-        row = await self.database.one(store.KEY, key_digest=digest)
-        return row is not None and row["revoked_at"] is not None
+    async def alive(self, name: str) -> list[Issued]:
+        """Return every live certificate of a name, in any spelling; if there is none, the last, which may come back."""
+        return await self._live(store.LIVE_OF_NAME, name=fold(name)) or await self._last(name)
 
-    async def _certificates(
+    async def presented(self, thumbprints: Iterable[Thumbprint]) -> list[Thumbprint]:
+        """Return those of other CAs that were not taken back by their thumbprint."""
+        return [one for one in thumbprints if await self._find(one) is None and not await self._is_key_revoked(one)]
+
+    async def is_lost(self, name: str) -> bool:
+        """Say whether a name was taken back with its device."""
+        row = await self.database.one(store.NAME, name=fold(name))
+        return row is not None and row["lost_at"] is not None
+
+    async def lose(self, name: str, principal: Principal, reason: RevocationReason) -> None:
+        """Take a name back: nobody gets a certificate for it any more, until an operator lets it go."""
+        known = fold(name)
+        changes = Changes().run(store.ADD_NAME, name=known, version=0, lost_at=None)
+        changes.run(store.LOSE_NAME, key_name=known, lost_at=to_micros(self.clock.now()))
+        await self.database.commit(changes.audit(principal.actor, "name.lose", known, reason=reason.value))
+
+    async def others(
         self, thumbprints: Sequence[Thumbprint], name: str, principal: Principal, reason: RevocationReason
     ) -> None:
         """Revoke certificates of other CAs of which only the thumbprint is known."""
         facts: dict[str, Any] = {"revoked_at": to_micros(self.clock.now()), "revocation_reason": reason.value}
         changes = Changes()
         for one in thumbprints:
-            changes.run(store.ADD_KEY, key_digest=one, name=name, revoked_at=None, revocation_reason=None)
+            changes.run(store.ADD_KEY, key_digest=one, name=fold(name), revoked_at=None, revocation_reason=None)
             changes.run(store.REVOKE_KEY, key_key_digest=one, **facts)
-            changes.audit(principal.actor, "certificate.revoke", name, thumbprint=one.hex(), reason=reason.value)
-            changes.event(CertificateRevoked(name, one))
+            # Its key is not known here: by its thumbprint it is taken back, and so it is after a restore.
+            told = {"thumbprint": one.hex(), "key": one.hex(), "reason": reason.value}
+            changes.audit(principal.actor, "certificate.revoke", fold(name), **told)
+            changes.event(CertificateRevoked(fold(name), one))
         if thumbprints:
             await self.database.commit(changes)
+
+    async def _is_key_revoked(self, digest: bytes) -> bool:
+        row = await self.database.one(store.KEY, key_digest=digest)
+        return row is not None and row["revoked_at"] is not None
 
     async def key(self, certificate: Certificate, principal: Principal, reason: RevocationReason) -> tuple[Issued, ...]:
         """Revoke the key of a certificate, whoever issued it, and what this CA certified of it. Return the latter."""
@@ -263,7 +288,7 @@ class Revocations:
         changes, now = Changes(), to_micros(self.clock.now())
         for name, version in names.items():
             moved = NameMovedError(name=name)
-            changes.run(store.ADD_NAME, name=name, version=0)
+            changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
             changes.run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=version)
         facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason.value}
         for one in found:
@@ -277,7 +302,8 @@ class Revocations:
             if is_ca:
                 changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=one.certificate.der, revoked_at=now)
             told = {"thumbprint": thumbprint.hex(), "reason": reason.value}
-            told |= {"ca": one.certificate.der.hex()} if is_ca else {}
+            told |= {} if reason is RevocationReason.SUPERSEDED else {"key": digest.hex()}
+            told |= {"ca": one.certificate.der.hex()} if is_ca else {}  # by both it can be taken back again
             changes.audit(principal.actor, "certificate.revoke", one.device_id, **told)
             key = b"" if reason is RevocationReason.SUPERSEDED else digest
             changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))

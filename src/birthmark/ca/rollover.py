@@ -7,7 +7,8 @@ a start. A device counts as knowing both roots when it was handed them on a conn
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, assert_never
 
 from birthmark.ca import rollover_store as store
 from birthmark.ca.hierarchy import Generation, Hierarchy
@@ -75,7 +76,8 @@ class Rollovers:
     async def load(self) -> None:
         """Take over the state on record."""
         row = await self.database.one(store.GET, id=store.ID)
-        self._take_over(None if row is None else store.RECORDS.of(row))
+        found = None if row is None else store.RECORDS.of(row)
+        self._take_over(found, self._read(found))
 
     @property
     def is_running(self) -> bool:
@@ -107,30 +109,35 @@ class Rollovers:
             moved = _moved()
             changes.run(store.REPLACE, expect=1, otherwise=moved, key_version=before.version, **row)
         changes.audit(actor, "ca.rollover.start", made.new.hex(), old=made.old.hex())
+        become = self._read(made)
         try:
             await self.database.commit(changes)
         except ConflictError:
             await self.load()
             raise
-        self._take_over(made)
+        self._take_over(made, become)
         return made
 
-    async def step_forward(self, share: float, actor: str) -> Rollover:
-        """Take the next step. Raise why it is too early, `NoRolloverError` or `ChangedMeanwhileError`."""
-        current, progress = await self._running()
+    async def step_forward(self, share: float, actor: str, seen: str | None = None) -> Rollover:
+        """Take the next step from the phase that was `seen`; None: from whichever there is.
+
+        Raise why it is too early, `NoRolloverError` or `ChangedMeanwhileError`.
+        """
+        current, progress = await self._running(seen)
         return await self._move(current, step_forward(current, progress, share, self.clock.now()), "next", actor)
 
-    async def step_back(self, actor: str) -> Rollover | None:
-        """Take the last step back; None when the exchange is over by that. Raise why it cannot be taken back."""
-        current, progress = await self._running()
+    async def step_back(self, actor: str, seen: str | None = None) -> Rollover | None:
+        """Take the last step back; None when the exchange is over by that. Raise as `step_forward` does."""
+        current, progress = await self._running(seen)
         before = step_back(current, progress, self.clock.now())
         if before is not None:
             return await self._move(current, before, "back", actor)
         changes = Changes().run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
+        become = self._read(None)
         await self.database.commit(changes)
+        self._take_over(None, become)
         self.roots.abandon(current.new)
-        self._take_over(None)
         return None
 
     async def note_fetched(self, name: str) -> None:
@@ -146,10 +153,12 @@ class Rollovers:
 
     # ---- inside
 
-    async def _running(self) -> tuple[Rollover, Progress]:
+    async def _running(self, seen: str | None) -> tuple[Rollover, Progress]:
         current, progress = await self.status()
         if current is None:
             raise NoRolloverError
+        if seen not in {None, current.phase.value}:  # of two operators the second looked before the first stepped
+            raise _moved()
         return current, progress
 
     async def _move(self, current: Rollover, to: Rollover, verb: str, actor: str) -> Rollover:
@@ -158,27 +167,36 @@ class Rollovers:
         root = to.new if to.phase is Phase.FINISHED else to.old
         changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
         changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
+        become = self._read(to)
         await self.database.commit(changes)
-        self._take_over(to)
+        self._take_over(to, become)
         return to
 
-    def _take_over(self, rollover: Rollover | None) -> None:
-        """Have everyone sign and trust by this state."""
-        before, self._current = self._current, rollover
-        self._noted.clear()
+    def _read(self, rollover: Rollover | None) -> Callable[[], None]:
+        """Read what this state needs, and return what has everyone sign and trust by it, which cannot fail.
+
+        Before it is on record: a file that is lost then leaves everything as it was.
+        """
+        become, before = self.hierarchy.become, self._current
         if rollover is None:
-            if before is not None:
-                self.hierarchy.become(self.roots.generation(before.old))
-        else:
-            old, new = (self.roots.generation(root) for root in (rollover.old, rollover.new))
-            links = self.roots.links(new)
-            match rollover.phase:
-                case Phase.OLD_SIGNS:
-                    self.hierarchy.become(old, new, links)
-                case Phase.NEW_SIGNS:
-                    self.hierarchy.become(new, old, links, links[0])
-                case Phase.FINISHED:
-                    self.hierarchy.become(new)
+            return partial(become, self.roots.generation(before.old)) if before is not None else lambda: None
+        old, new = (self.roots.generation(root) for root in (rollover.old, rollover.new))
+        links = self.roots.links(new)
+        match rollover.phase:
+            case Phase.OLD_SIGNS:
+                return partial(become, old, new, links)
+            case Phase.NEW_SIGNS:
+                return partial(become, new, old, links, links[0])
+            case Phase.FINISHED:
+                return partial(become, new)
+            case _:
+                assert_never(rollover.phase)
+
+    def _take_over(self, rollover: Rollover | None, become: Callable[[], None]) -> None:
+        """Have everyone sign and trust by this state."""
+        self._current = rollover
+        self._noted.clear()
+        become()
         self.changed()
 
     async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:

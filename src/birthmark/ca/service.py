@@ -1,9 +1,11 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -18,6 +20,7 @@ from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, diges
 from birthmark.ca.rules.issuance import decide, name_asked_for
 from birthmark.ca.rules.names import check_taken_over, granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
+from birthmark.ca.token_keys import place_of
 from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
@@ -146,7 +149,8 @@ class CertificateAuthority:
             if issuer.certificate.thumbprint not in self._noted:
                 await self.note_issuers()
             await self.revocations.check_issuer(issuer.certificate)
-            certificate = issue(
+            signed = partial(
+                issue,
                 profile,
                 subject,
                 request.public_key,
@@ -157,6 +161,8 @@ class CertificateAuthority:
                 san=names,
                 places=self.places_for(profile, lives),
             )
+            # A token takes its time, and others are served meanwhile; by a key in memory a thread costs more.
+            certificate = await asyncio.to_thread(signed) if place_of(issuer.private_key) is not None else signed()
             await record(certificate, device_id, issuer.certificate, standing)
             return (certificate, *self.hierarchy.above(issuer))
 
@@ -225,6 +231,14 @@ class CertificateAuthority:
         rows += await self.database.all(store.BY_SERIAL, serial=f"{int.from_bytes(number):x}")
         return [store.INVENTORY.of(row) for row in rows]
 
+    async def of_name(self, name: str) -> list[Issued]:
+        """Return the last hundred that were issued to a name, in any spelling."""
+        return [store.INVENTORY.of(row) for row in await self.database.all(store.BY_DEVICE, name=fold(name))]
+
+    async def names_below(self, parent: Thumbprint) -> list[str]:
+        """Return some of the names, folded, that a certificate asked for."""
+        return [row["name"] for row in await self.database.all(store.NAMES_BELOW, parent=parent)]
+
     async def latest(self, limit: int = 100) -> list[Issued]:
         """Return the inventory, those that live longest first."""
         return [store.INVENTORY.of(row) for row in await self.database.all(store.LATEST, limit=limit)]
@@ -232,13 +246,14 @@ class CertificateAuthority:
     async def release(self, name: str, principal: Principal) -> list[str]:
         """Let a name go: a credential for any name may claim it with a new key. What was issued stays good.
 
-        Return the thumbprints, in hex, of those that held it. Raise `NameNotHeldError`.
+        One that was taken back with its device may be asked for again. Return the thumbprints, in hex, of those that
+        held it. Raise `NameNotHeldError`.
         """
         rows = await self.database.all(store.HOLDERS, name=fold(name), after=to_micros(self.clock.now()))
         held = [row["thumbprint"].hex() for row in rows]
-        if not held:
+        if not held and not await self.revocations.is_lost(name):
             raise NameNotHeldError(name=name)
-        changes = Changes().run(store.RELEASE_NAME, key_name=fold(name)).run(store.BUMP_NAME, key_name=fold(name))
+        changes = Changes().run(store.RELEASE_NAME, key_name=fold(name)).run(store.FIND_NAME, key_name=fold(name))
         await self.database.commit(changes.audit(principal.actor, "name.release", fold(name), thumbprints=held))
         return held
 
@@ -287,12 +302,14 @@ class CertificateAuthority:
             thumbprint=b"" if held is None else held.certificate.thumbprint,
             key_digest=b"" if held is None else digest_of(held.certificate),
         )
-        version, taken_back_at, holder, revoked_at = 0, None, None, None
+        version, taken_back_at, holder, revoked_at, lost_at = 0, None, None, None, None
         live = []
         for row in rows:
             match row["about"]:
                 case "name":
                     version = row["number"]
+                case "lost":
+                    lost_at = from_micros(row["number"])
                 case "key":
                     holder, revoked_at = row["name"], row["number"]
                 case "live":
@@ -300,7 +317,7 @@ class CertificateAuthority:
                 case _:
                     taken_back_at = row["number"]
         key_revoked_at = None if revoked_at is None else from_micros(revoked_at)
-        return Standing(holder, key_revoked_at, live, version), taken_back_at
+        return Standing(holder, key_revoked_at, live, version, lost_at), taken_back_at
 
     def _subject(
         self, request: CertificateRequest, device_id: str, principal: Principal, profile: Profile, held: Issued | None
@@ -335,7 +352,7 @@ def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing) -> Chan
     moved = NameMovedError(name=issued.device_id)
     changes = Changes()
     if not standing.version:
-        changes.run(store.ADD_NAME, name=name, version=0)
+        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
     if standing.key_holder is None:
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
     return (

@@ -61,7 +61,7 @@ Index("ca_certificates_issuer_end", certificates.c.issuer, *_ENDS)
 Index("ca_certificates_revoked_end", *_ENDS, sqlite_where=_TAKEN_BACK, postgresql_where=_TAKEN_BACK)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
 
-names = Table("ca_names", metadata, text("name", key=True), number("version"))
+names = Table("ca_names", metadata, text("name", key=True), number("version"), number("lost_at", optional=True))
 
 keys = Table(
     "ca_keys",
@@ -104,12 +104,20 @@ LATEST = statement(
 # same state one is told to look again; a key's row names its one holder.
 NAME = find(names)
 ADD_NAME = insert(names, ignore_existing=True)
+LOSE_NAME = statement(
+    update(names)
+    .where(names.c.name == bindparam("key_name"), names.c.lost_at.is_(None))
+    .values(lost_at=bindparam("lost_at"), version=names.c.version + 1)
+)
+"""With its device: nobody gets a certificate for it any more. Who decides on it at this moment decides again."""
+FIND_NAME = statement(
+    update(names).where(names.c.name == bindparam("key_name")).values(lost_at=null(), version=names.c.version + 1)
+)
 MOVE_NAME = statement(
     update(names)
     .where(names.c.name == bindparam("key_name"), names.c.version == bindparam("key_version"))
     .values(version=names.c.version + 1)
 )
-BUMP_NAME = statement(update(names).where(names.c.name == bindparam("key_name")).values(version=names.c.version + 1))
 _IS_LIVE = (certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None))
 HOLDERS = find(
     certificates,
@@ -186,6 +194,7 @@ _LIVE = (
 STANDING = statement(
     union_all(
         _about("name", None, names.c.version).where(names.c.name == bindparam("name")),
+        _about("lost", None, names.c.lost_at).where(names.c.name == bindparam("name"), names.c.lost_at.is_not(None)),
         _about("key", keys.c.name, keys.c.revoked_at).where(keys.c.key_digest == bindparam("asked_digest")),
         _about("live", _LIVE.c.device_id, None, _LIVE.c.key_digest, _LIVE.c.thumbprint),
         _about("held", None, certificates.c.revoked_at).where(*_IT_TAKEN_BACK),
@@ -212,6 +221,9 @@ USED_BELOW = find(
     limit=100,
 )
 """What one certificate asked for and was seen in use: it registered, or asked for others itself."""
+NAMES_BELOW = statement(
+    select(certificates.c.name).where(certificates.c.parent == bindparam("parent")).distinct().limit(10)
+)
 TAKEN_BACK_SINCE = statement(
     select(certificates.c.revoked_at)
     .where(
@@ -221,14 +233,20 @@ TAKEN_BACK_SINCE = statement(
     )
     .limit(1)
 )
-REVOKED = find(
-    certificates,
-    "issuer",
-    certificates.c.revoked_at.is_not(None),
-    certificates.c.not_after > bindparam("after"),
-    of=("serial", "revoked_at", "revocation_reason"),
+REVOKED = statement(
+    select(certificates.c.serial, certificates.c.revoked_at, certificates.c.revocation_reason)
+    .where(
+        certificates.c.issuer == bindparam("issuer"),
+        certificates.c.revoked_at >= bindparam("at"),
+        or_(certificates.c.revoked_at > bindparam("at"), certificates.c.serial > bindparam("serial")),
+        certificates.c.not_after > bindparam("after"),
+    )
+    .order_by(certificates.c.revoked_at, certificates.c.serial)
+    .limit(bindparam("limit"))
 )
+"""A page of what an issuer revoked, of those after `at` and `serial`: by the index of both columns."""
 CRL = find(crls)
+CRL_STATE = find(crls, of=("number", "made_at", "next_update", "revocations", "covers"))
 BEGIN_CRL = insert(crls, ignore_existing=True)
 SAVE_CRL = change(crls, ("number", "made_at", "next_update", "der", "covers"), "issuer", "number")
 _ISSUER = (

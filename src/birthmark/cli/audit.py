@@ -12,6 +12,7 @@ import typer
 from birthmark.cli.common import emit, read_file
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions
 from birthmark.cli.options import command, commands
+from birthmark.console.records import has_own_file
 
 app = commands("The record of every change: verify it, export its signed end.", "birthmark audit verify")
 _MAX_FILE = 1 << 20
@@ -59,7 +60,7 @@ def export(
 
 def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     """Verify the file of the data directory, or let its server verify another database."""
-    if (server.directory / "birthmark.db").exists():
+    if has_own_file(server.directory):
         return asyncio.run(_read(server.directory, heads, rows))
     body = {"heads": [text.decode("utf-8", "replace") for text in heads], "rows": rows is not None}
     answer: dict[str, Any] = server.client.post("/audit/verify", body)

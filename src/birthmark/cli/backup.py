@@ -5,14 +5,20 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, working
+from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, working
 from birthmark.cli.options import JsonOption, command
 from birthmark.clock import SystemClock
+from birthmark.console.records import noted, plain
 from birthmark.keys.pin import Pin
+from birthmark.text import printable
+
+if TYPE_CHECKING:
+    from birthmark.server.settings import Settings
 
 app = typer.Typer(add_completion=False)
 Database = Annotated[
@@ -69,10 +75,9 @@ def backup(
     `birthmark restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA keys that
     is kept elsewhere opens, needs that still.
     """
-    from birthmark.server.backup.making import make_backup
-    from birthmark.server.settings import read_settings
+    from birthmark.server.backup.making import DatabaseElsewhereError, make_backup
 
-    settings = read_settings(config, os.environ, data=str(data), database=database)
+    settings = _settings(config, data, database)
     if out.exists():
         raise FileExistsAlreadyError(path=out)
     secret = passphrase.read(is_new=True)
@@ -80,5 +85,48 @@ def backup(
         settings.directory, out, secret, url=settings.database_url, now=SystemClock().now(), config=config
     )
     working(f"Backing up {settings.directory}")
-    made = asyncio.run(making)
+    try:
+        made = asyncio.run(making)
+    except DatabaseElsewhereError as error:
+        error.add_facts(again=again())
+        raise
     emit(as_json, {"file": str(out), "files": made.files, "bytes": made.size_bytes})
+    for one in named_elsewhere(settings):
+        typer.echo(f"Not in it, as the configuration names it elsewhere: {printable(str(one))}", err=True)
+
+
+def _settings(config: Path | None, data: Path, database: str | None) -> "Settings":
+    """Return the settings with the database that the server has. Raise `DatabaseElsewhereError`.
+
+    Where no option names it, the directory's note says which configuration does.
+    """
+    from birthmark.server.backup.making import DatabaseElsewhereError
+    from birthmark.server.settings import read_settings
+
+    settings = read_settings(config, os.environ, data=str(data), database=database)
+    directory, known = settings.directory, noted(settings.directory)
+    if known is None or plain(settings.database_url, directory) == known.database:
+        return settings
+    if config is None and known.config is not None and Path(known.config).exists():
+        settings = read_settings(Path(known.config), os.environ, data=str(data), database=database)
+        if plain(settings.database_url, directory) == known.database:
+            return settings
+    detail = f"The records are in {known.database}, and this names {plain(settings.database_url, directory)}"
+    raise DatabaseElsewhereError(data=directory, detail=detail, noted=known.database, again=again())
+
+
+def named_elsewhere(settings: "Settings") -> list[Path]:
+    """Return the files outside of the data directory that the configuration names: keys, certificates, secrets."""
+    found: list[Path] = []
+    waiting: list[Any] = [msgspec.to_builtins(settings)]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str) and "/" in one and "://" not in one:
+            path = Path(one.removeprefix("file:")).expanduser()
+            if path.is_file() and not path.resolve().is_relative_to(settings.directory.resolve()):
+                found.append(path)
+    return sorted(found)

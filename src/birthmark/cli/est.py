@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from birthmark.cli.common import emit, read_certificate, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
-from birthmark.clock import SystemEntropy
+from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import Purpose
@@ -205,7 +206,22 @@ def revoke(
             below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"
             agree(below, yes=yes)
             nothing = "The CA is taken back: everything below it is refused from now on."
-    show(server.client.post(path, body), _ISSUED_COLUMNS, as_json=server.as_json, nothing=nothing)
+    rows = server.client.post(path, body)
+    show(rows, _ISSUED_COLUMNS, as_json=server.as_json, nothing=nothing)
+    if reason is not RevocationReason.SUPERSEDED:
+        for name in dict.fromkeys(row["device"] for row in rows):
+            _say_what_stays(server, name)
+
+
+def _say_what_stays(server: ServerOutputOptions, name: str) -> None:
+    """Say what else is good of a device whose certificate was taken back, and how all of it is."""
+    now = SystemClock().now()
+    for row in server.client.rows(at("certificates"), subject=name):
+        is_over = row["revoked"] or row["not_after"] is None or datetime.fromisoformat(row["not_after"]) <= now
+        if row["device"] == name and not is_over:
+            typer.echo(f"Still good, by another key: {row['thumbprint']}, until {row['not_after']}", err=True)
+    everything = f"`birthmark fleet revoke {shlex.quote(name)}`"
+    typer.echo(f"If '{printable(name)}' is lost: passwords, enrollments and shared keys go by {everything}", err=True)
 
 
 @command(app, "birthmark est crl --out issuing.crl.pem")

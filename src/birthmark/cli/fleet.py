@@ -24,6 +24,7 @@ from birthmark.cli.enroll_options import (
 from birthmark.cli.following import PatienceOptions, told_and_kept
 from birthmark.cli.following import follow as follow_all
 from birthmark.cli.following import move as move_all
+from birthmark.cli.losing import revoke
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption, command, commands
@@ -37,7 +38,11 @@ from birthmark.fleet.journal import Journal
 from birthmark.fleet.moving import Move
 from birthmark.fleet.rights import Work, azure_rights, iam_policy
 
-app = commands("Devices on record: follow them, move them.", "birthmark fleet follow shipment.json --wait connected")
+app = commands(
+    "Devices on record: follow them, move them, take them back.",
+    "birthmark fleet follow shipment.json --wait connected",
+)
+command(app, "birthmark fleet revoke pump-1 --reason keyCompromise --yes")(revoke)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def devices(
 ) -> None:
     """List a hub's devices."""
     rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
-    columns = ("device", "state", "status", "edge", "thumbprint")
+    columns = ("device", "state", "status", "why", "edge", "thumbprint")
     found = [row for row in rows if row["edge"] or not edge]
     show(found, columns, as_json=server.as_json, nothing="The hub has no such device.")
 
@@ -234,6 +234,7 @@ def _row(device: dict[str, Any]) -> dict[str, Any]:
         "device": device["deviceId"],
         "state": device["connectionState"].lower(),
         "status": device["status"],
+        "why": device.get("statusReason"),
         "edge": device["capabilities"]["iotEdge"],
         "auth": device["authentication"]["type"],
         "thumbprint": (device["authentication"]["x509Thumbprint"]["primaryThumbprint"] or "").lower() or None,

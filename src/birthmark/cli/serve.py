@@ -87,7 +87,7 @@ def serve(
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     try:
-        run(settings, ready)
+        run(settings, ready, config)
     except PortTakenError as error:
         error.add_facts(without=without("--listen", takes_value=True))
         raise

@@ -17,6 +17,7 @@ from birthmark.cli.options import command
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
 from birthmark.console.client import OperatorClient, ServerNotRunningError, read_endpoints
+from birthmark.console.records import has_own_file
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
 
@@ -156,7 +157,7 @@ def _ask(data: Path, subject: str | None, limit: int) -> list[Row]:
     try:
         return list(OperatorClient.of(data).rows("/refusals", subject=subject, limit=min(limit, _MOST)))
     except ServerNotRunningError:
-        if not (data / "birthmark.db").exists():
+        if not has_own_file(data):
             raise
         return asyncio.run(_read(data, subject, limit))
 

@@ -10,8 +10,9 @@ import msgspec
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
+from birthmark.console.losing import reason_of
 from birthmark.console.names import OPERATOR
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, PageQuery, Role, Rows
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
@@ -175,12 +176,12 @@ def certificate_endpoints(
         return [_issued_view(one) for one in found if one is not None]
 
     async def revoke(asked: Asked) -> Any:
-        reason = _reason(asked.body)
+        reason = reason_of(asked.body.reason)
         thumbprint = parse_thumbprint(asked["thumbprint"])
         return await after(await authority.revocations.certificate(thumbprint, OPERATOR, reason))
 
     async def revoke_device(asked: Asked) -> Any:
-        reason = _reason(asked.body)
+        reason = reason_of(asked.body.reason)
         name = asked["name"]
         revoked, others = await authority.revocations.device(name, OPERATOR, reason, await presented_by(name))
         now = authority.clock.now()
@@ -189,7 +190,7 @@ def certificate_endpoints(
     async def revoke_key(asked: Asked) -> Any:
         body: RevocationQuestion = asked.body
         certificate = parse_any(body.certificate or "")
-        return await after(await authority.revocations.key(certificate, OPERATOR, _reason(body)))
+        return await after(await authority.revocations.key(certificate, OPERATOR, reason_of(body.reason)))
 
     async def check(asked: Asked) -> Any:
         """Say whether a certificate would be refused as revoked, before it is put on record."""
@@ -213,14 +214,6 @@ def certificate_endpoints(
         Endpoint("POST", "/names/{name:path}/release", take_back, "Let a name go.", release),
         Endpoint("POST", "/keys/revoke", take_back, "Revoke a key.", revoke_key, asked_for),
     ]
-
-
-def _reason(asked: RevocationQuestion) -> RevocationReason:
-    try:
-        return RevocationReason(asked.reason)
-    except ValueError as error:
-        known = ", ".join(r.value for r in RevocationReason)
-        raise OperatorRequestError(detail=f"the reason must be one of {known}") from error
 
 
 def _issued_view(issued: Issued) -> dict[str, Any]:

@@ -18,6 +18,14 @@ class NextStep(msgspec.Struct):
     """The part of the devices that must know both roots before the new one signs."""
 
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    state: str | None = None
+    """How it stood when that was decided; otherwise now, nothing is done."""
+
+
+class StepBack(msgspec.Struct):
+    """`state` is how it stood when that was decided; otherwise now, nothing is done."""
+
+    state: str | None = None
 
 
 def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
@@ -36,11 +44,12 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
 
     async def forward(asked: Asked) -> Any:
         body: NextStep = asked.body
-        await rollovers.step_forward(body.share, OPERATOR.actor)
+        await rollovers.step_forward(body.share, OPERATOR.actor, body.state)
         return await current()
 
-    async def back(_asked: Asked) -> Any:
-        await rollovers.step_back(OPERATOR.actor)
+    async def back(asked: Asked) -> Any:
+        body: StepBack = asked.body
+        await rollovers.step_back(OPERATOR.actor, body.state)
         return await current()
 
     async def groups(_asked: Asked) -> Any:
@@ -55,7 +64,7 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
         Endpoint("GET", at, Role.VIEWER, "How an exchange of the root stands.", status),
         Endpoint("POST", f"{at}/start", admin, "Make the new root, and trust both.", start),
         Endpoint("POST", f"{at}/next", admin, "Take the next step.", forward, NextStep),
-        Endpoint("POST", f"{at}/back", admin, "Take the last step back.", back),
+        Endpoint("POST", f"{at}/back", admin, "Take the last step back.", back, StepBack),
         Endpoint("POST", f"{at}/groups", admin, "Let enrollment groups know both CAs.", groups),
     ]
 

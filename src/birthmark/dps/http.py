@@ -253,7 +253,8 @@ def _claim(request: Request) -> Claim:
     peer = request.scope["extensions"]["tls"]
     token = request.headers.get("authorization")
     params = request.path_params
-    return Claim(params["id_scope"], params["registration_id"], peer.leaf, peer.chain, token)
+    address = request.client.host if request.client else ""
+    return Claim(params["id_scope"], params["registration_id"], peer.leaf, peer.chain, token, address=address)
 
 
 def _check_same(claim: Claim, registration_id: str | None) -> None:

@@ -170,3 +170,5 @@ class Claim:
     token: str | None = field(default=None, repr=False)
     tpm: TpmKeys | None = None
     """What TPM it says it has; only a token that was signed in it proves that."""
+    address: str = field(default="", compare=False)
+    """Where it comes from: what one peer sends is counted against that peer."""

@@ -17,6 +17,13 @@ users = USER_RECORDS.table("est_users", "name", more=[blob("nonce", optional=Tru
 ADD_USER = insert(users)
 USER = find(users)
 USERS = statement(select(users).order_by(users.c.name).limit(1000))
+USERS_OF_DEVICE = statement(
+    select(users).where(func.lower(users.c.device_id) == bindparam("folded")).order_by(users.c.name).limit(1000)
+)
+"""Of every spelling; those whose letters beyond ASCII the database folds otherwise are left out by who asks."""
+USERS_FOR_ALL = statement(
+    select(users).where(users.c.device_id.is_(None)).order_by(users.c.name).limit(bindparam("limit"))
+)
 REMOVE_USER = remove(users)
 USE_TOKEN = statement(
     update(users)

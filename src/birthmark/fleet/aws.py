@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from birthmark.clock import Clock
-from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST, AwsAccount
+from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
+from birthmark.fleet.aws_losing import AwsLosing
 from birthmark.fleet.aws_records import (
     ACTIVE,
     Now,
@@ -46,7 +47,7 @@ _MAKE_POLICY = (
 )
 
 
-class AwsTarget(AwsAccount):
+class AwsTarget(AwsLosing):
     """One account in one region, as a target of enrollments."""
 
     def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:

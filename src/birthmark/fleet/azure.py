@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark.fleet.azure_hub import stand_of
-from birthmark.fleet.azure_kinds import OtherAttestations
+from birthmark.fleet.azure_losing import AzureLosing
 from birthmark.fleet.azure_records import (
     IDENTITY,
     OnRecord,
@@ -33,7 +33,7 @@ _SURVEY_AT_LEAST = 1000
 _OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovisionPolicy")
 
 
-class AzureTarget(OtherAttestations):
+class AzureTarget(AzureLosing):
     """One provisioning service as a target of enrollments."""
 
     # By registration id on record, the marks of what it serves as: a million of them fit into memory.

@@ -57,6 +57,13 @@ class HubDevices:
         """Let a device connect again; as it was seen, or not at all."""
         self._switch(device, "enabled")
 
+    def shut_out(self, device: dict[str, Any], why: str, keys: tuple[str, str]) -> None:
+        """Let a device connect no more, and exchange the keys it has, if it has some; as it was seen, or not at all."""
+        proof = device.get("authentication") or {}
+        if proof.get("type") == "sas":
+            proof = {**proof, "symmetricKey": {"primaryKey": keys[0], "secondaryKey": keys[1]}}
+        self._switch(device | {"statusReason": why, "authentication": proof}, "disabled")
+
     def _switch(self, device: dict[str, Any], status: str) -> None:
         self._ask("PUT", device["deviceId"], device | {"status": status}, {"If-Match": f'"{device["etag"]}"'})
 

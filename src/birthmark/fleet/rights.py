@@ -19,6 +19,7 @@ class Work(StrEnum):
     REMOVE = "remove"
     FOLLOW = "follow"
     MOVE = "move"
+    REVOKE = "revoke"
 
 
 _LOOK: Sequence[str] = (
@@ -54,6 +55,7 @@ AWS: Mapping[Work, Sequence[str]] = {
         *("DetachPolicy", "DeleteCertificate", "DeleteThing"),
     ),
     Work.FOLLOW: _SEEN,
+    Work.REVOKE: ("ListThingPrincipals", "DescribeCertificate", "ListPrincipalThings", "UpdateCertificate"),
     Work.MOVE: tuple(dict.fromkeys((*_LOOK, *_WRITE, *_AFTER_A_FAILURE, *_SEEN))),
 }
 
@@ -66,10 +68,12 @@ AZURE: Mapping[Work, Sequence[str]] = {
     Work.REMOVE: (_READ, _WRITE_RECORDS),
     Work.FOLLOW: (_READ,),
     Work.MOVE: (_READ, _WRITE_RECORDS),
+    Work.REVOKE: (_READ, _WRITE_RECORDS, "Registration Status Read"),
 }
 HUB: Mapping[Work, Sequence[str]] = {
     Work.FOLLOW: ("Registry Read",),
     Work.MOVE: ("Registry Read", "Registry Write"),
+    Work.REVOKE: ("Registry Read", "Registry Write"),
 }
 
 

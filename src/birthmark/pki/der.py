@@ -3,10 +3,14 @@
 What is cut was read by the library before, so that hardly anything is checked here.
 """
 
+from datetime import datetime
+
 SEQUENCE, SET, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x30, 0x31, 0x02, 0x03, 0x04, 0x06
-UTF8_STRING, PRINTABLE_STRING = 0x0C, 0x13
+UTF8_STRING, PRINTABLE_STRING, ENUMERATED = 0x0C, 0x13, 0x0A
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 EXPLICIT_0 = 0xA0
 _SHORT, _LONG = 0x80, 0x7F
+_FIRST_GENERALIZED = 2050  # RFC 5280 section 4.1.2.5
 _HEADER = 2  # tag and length, where the length is short
 
 
@@ -40,3 +44,9 @@ def wrap(tag: int, *contents: bytes) -> bytes:
 def positive(number: int) -> bytes:
     """Return an INTEGER."""
     return wrap(INTEGER, number.to_bytes(number.bit_length() // 8 + 1))
+
+
+def time(moment: datetime) -> bytes:
+    """Return a moment in UTC, of whole seconds, as RFC 5280 wants it."""
+    text = f"{moment:%Y%m%d%H%M%SZ}".encode()
+    return wrap(UTC_TIME, text[2:]) if moment.year < _FIRST_GENERALIZED else wrap(GENERALIZED_TIME, text)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -34,6 +34,10 @@ NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SERIAL_BYTES = 16
 _FIRST_DAY = datetime(1950, 1, 1, tzinfo=UTC)
 _NOBODY = name_of("-")
+_ECDSA_SHA_256, _ECDSA_SHA_384, _RSA_SHA_256 = (  # AlgorithmIdentifiers, DER
+    bytes.fromhex(one)
+    for one in ("300a06082a8648ce3d040302", "300a06082a8648ce3d040303", "300d06092a864886f70d01010b0500")
+)
 
 
 class IssuerExpiredError(PolicyError):
@@ -158,6 +162,20 @@ def hash_for(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
     """Return the hash of the key's strength: SHA-384 for P-384, else SHA-256."""
     strong = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
     return hashes.SHA384() if strong else hashes.SHA256()
+
+
+def algorithm_of(key: SigningKey) -> bytes:
+    """Return the AlgorithmIdentifier (DER) of what `signature_of` makes by a key."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return _ECDSA_SHA_384 if isinstance(hash_for(key), hashes.SHA384) else _ECDSA_SHA_256
+    return _RSA_SHA_256
+
+
+def signature_of(key: SigningKey, data: bytes) -> bytes:
+    """Return the signature of a key over bytes, as it stands in certificates and lists."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(data, ec.ECDSA(hash_for(key)))
+    return key.sign(data, padding.PKCS1v15(), hash_for(key))
 
 
 def _validity(now: datetime, lifetime: timedelta) -> tuple[datetime, datetime]:

@@ -11,13 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from birthmark.pki.certificates import Certificate, thumbprint_of
-from birthmark.pki.der import BIT_STRING, EXPLICIT_0, SEQUENCE, element, positive, wrap
+from birthmark.pki.der import BIT_STRING, EXPLICIT_0, SEQUENCE, element, positive, time, wrap
 from birthmark.pki.extensions import Extensions
 
 _VERSION_3 = bytes.fromhex("a003020102")
 _EXPLICIT_3 = 0xA3
-_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
-_FIRST_GENERALIZED = 2050  # RFC 5280 section 4.1.2.5
 _ONE_SERIAL = 1
 
 
@@ -50,7 +48,7 @@ class Mold:
             positive(serial),
             self.algorithm,
             self.issuer_der,
-            wrap(SEQUENCE, _time(not_before), _time(not_after)),
+            wrap(SEQUENCE, time(not_before), time(not_after)),
             subject_der,
             spki_der,
             self.above_key_id,
@@ -85,8 +83,3 @@ def key_id_of(spki_der: bytes) -> bytes:
     inside, _ = element(spki_der, 0)
     bits, end = element(spki_der, element(spki_der, inside)[1])
     return hashlib.sha1(spki_der[bits + 1 : end], usedforsecurity=False).digest()
-
-
-def _time(moment: datetime) -> bytes:
-    text = f"{moment:%Y%m%d%H%M%SZ}".encode()
-    return wrap(_UTC_TIME, text[2:]) if moment.year < _FIRST_GENERALIZED else wrap(_GENERALIZED_TIME, text)

@@ -18,6 +18,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
+from birthmark.refusals.pruning import Kept, surplus
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
@@ -32,6 +33,7 @@ MAX_PENDING = 1000
 MAX_CHARS = 2000
 _MAX_FACT_CHARS = 500
 _PRUNE_EVERY = 1000
+_PAGE, _SLICE = 500, 50
 # The facts under which a refusal is filed, as operators know them.
 _NAMES = (
     "registration_id",
@@ -57,6 +59,7 @@ class Ledger:
         self._entropy = entropy
         self._pending: set[asyncio.Task[None]] = set()
         self._recorded = 0
+        self._is_pruning = False
         self.counts: Counter[str] = Counter()
         self._limits = RateLimits()
 
@@ -97,14 +100,34 @@ class Ledger:
         for name in sorted(names):
             changes.run(store.NAME, subject=name, refusal=refusal_id, at=to_micros(now))
         self._recorded += 1
-        if self._recorded % _PRUNE_EVERY == 1:
-            changes.run(store.FORGET_OLD, before=to_micros(now - KEEP))
-            changes.run(store.FORGET_MANY, kept=MAX_ROWS, of_one=MAX_ROWS_OF_ONE)
-            changes.run(store.FORGET_NAMES)
+        is_due = self._recorded % _PRUNE_EVERY == 1
         try:
             await self._database.commit(changes)
         except BirthmarkError:
             log.warning("refusal.not_recorded", extra={"tracking_id": refusal_id})
+        if is_due and not self._is_pruning:
+            self._is_pruning = True
+            try:
+                await self._prune(to_micros(now - KEEP))
+            except BirthmarkError as problem:  # the next time comes
+                log.warning("refusals.not_pruned", extra={"code": problem.code})
+            finally:
+                self._is_pruning = False
+
+    async def _prune(self, before: int) -> None:
+        """Remove what is too much. Nobody waits for it: each page and each slice is as much as one look-up or two."""
+        rows: list[Kept] = []
+        after = ""
+        while page := await self._database.all(store.PAGE, after=after, limit=_PAGE):
+            rows += [(row["id"], row["at"], store.share_of_row(row["address"])) for row in page]
+            after = page[-1]["id"]
+            await asyncio.sleep(0)
+        leaving = await asyncio.to_thread(surplus, rows, before=before, kept=MAX_ROWS, of_one=MAX_ROWS_OF_ONE)
+        for start in range(0, len(leaving), _SLICE):
+            changes = Changes()
+            for one in leaving[start : start + _SLICE]:
+                changes.run(store.FORGET, id=one).run(store.FORGET_NAMES, refusal=one)
+            await self._database.commit(changes)
 
 
 def _cut(text: str, limit: int) -> str:

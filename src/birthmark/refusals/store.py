@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Table, bindparam, delete, func, literal_column, or_, select
+from sqlalchemy import Index, Table, bindparam, select
 
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
+from birthmark.store.keyed import page, remove
 from birthmark.store.records import Records
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
@@ -39,6 +40,7 @@ Index("refusals_at", refusals.c.at)
 
 subjects = Table("refusal_subjects", metadata, text("subject", key=True), text("refusal", key=True), number("at"))
 Index("refusal_subjects_at", subjects.c.at)
+Index("refusal_subjects_refusal", subjects.c.refusal)
 
 ADD = insert(refusals)
 NAME = insert(subjects, ignore_existing=True)
@@ -50,32 +52,14 @@ ABOUT = statement(
     .limit(bindparam("limit"))
 )
 LATEST = statement(select(refusals).order_by(refusals.c.at.desc()).limit(bindparam("limit")))
-# The latest of each address come first, then the second of each, and so on: who has most goes first.
-_SHARE = func.substr(refusals.c.address, literal_column("1"), literal_column(str(SHARE_CHARS)))
-_RANKED = select(
-    refusals.c.id,
-    refusals.c.at,
-    func.row_number().over(partition_by=_SHARE, order_by=(refusals.c.at.desc(), refusals.c.id)).label("rank"),
-).subquery("ranked")
-_PLACED = select(
-    _RANKED.c.id,
-    _RANKED.c.rank,
-    func.row_number().over(order_by=(_RANKED.c.rank, _RANKED.c.at.desc())).label("place"),
-).subquery("placed")
-_TOO_MANY = select(_PLACED.c.id).where(
-    or_(
-        _PLACED.c.rank > bindparam("of_one", type_=BigInteger),
-        _PLACED.c.place > bindparam("kept", type_=BigInteger),
-    )
-)
-FORGET_OLD = statement(delete(refusals).where(refusals.c.at < bindparam("before")))
-FORGET_MANY = statement(delete(refusals).where(refusals.c.id.in_(_TOO_MANY)))
-# After those: a name goes with its refusal.
-FORGET_NAMES = statement(
-    delete(subjects).where(
-        ~select(refusals.c.id).where(refusals.c.id == subjects.c.refusal).correlate(subjects).exists()
-    )
-)
+PAGE = page(refusals, "id", of=("id", "at", "address"))
+FORGET = remove(refusals, "id")
+FORGET_NAMES = remove(subjects, "refusal")
+
+
+def share_of_row(address: str) -> str:
+    """Return whose share a row's address counts in: of IPv6 the /64."""
+    return address[:SHARE_CHARS]
 
 
 def kept_address(address: str) -> str:

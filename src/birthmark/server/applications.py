@@ -18,6 +18,7 @@ from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, 
 from birthmark.console.client import NotServedError
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.lists import list_endpoints
+from birthmark.console.losing import losing_endpoints
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Role, operator_mount
 from birthmark.dps import http as dps_http
@@ -38,6 +39,7 @@ from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.exposition import render
+from birthmark.server.losing.service import Losing
 from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
@@ -158,6 +160,7 @@ class Applications:
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
+            *losing_endpoints(Losing(rooms).take_back),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),

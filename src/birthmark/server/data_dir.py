@@ -7,6 +7,7 @@
     trust.pem             our root alone
     bundle.pem            the system's roots and ours, for variables that replace a program's own store
     server.lock           held by the server that runs
+    database.json         where the records are, without a password
     operator.token        the operator interface's password
     audit.seed            what the audit chain's heads are signed with
     est.seed              what the passwords of EST credentials for one device follow from

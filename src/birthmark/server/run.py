@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -18,16 +19,18 @@ from birthmark.server.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], None]) -> None:
+def run(
+    settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], None], config: Path | None = None
+) -> None:
     """Serve until told to stop; `on_ready` gets the endpoints, and the hosts that the certificate does not have.
 
-    Raise `BirthmarkError` when it cannot start.
+    `config` is the file that the settings were read from. Raise `BirthmarkError` when it cannot start.
     """
 
     os.umask(os.umask(0o077) | 0o022)  # whatever this process was started with, nobody else writes what it makes
 
     async def main() -> None:
-        server = Server(settings, SystemClock(), SystemEntropy())
+        server = Server(settings, SystemClock(), SystemEntropy(), config)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

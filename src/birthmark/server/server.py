@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.background import ended, kept
@@ -17,6 +19,7 @@ from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
+from birthmark.console.records import NAME, Noted, plain
 from birthmark.errors import UnavailableError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
@@ -48,8 +51,9 @@ _LOOK_AT_FILES_S = 2.0
 class Server:
     """Everything of one process. `start` returns when every listener is bound; `stop` ends it cleanly."""
 
-    def __init__(self, settings: Settings, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, settings: Settings, clock: Clock, entropy: Entropy, config: Path | None = None) -> None:
         self.settings = settings
+        self._config = config
         self._clock = clock
         self._entropy = entropy
         self._data = DataDirectory(settings.directory, clock, entropy)
@@ -142,6 +146,11 @@ class Server:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
         await installed.note_root(database, hierarchy.anchor)
+        told = Noted(
+            plain(settings.database_url, settings.directory),
+            None if self._config is None else str(self._config.resolve()),
+        )
+        self._data.write(NAME, msgspec.json.encode(told), is_secret=False)
         roots = self._data.generations(hierarchy, settings.ca.places)
         return database, Rollovers(hierarchy, roots, database, self._clock), signer
 

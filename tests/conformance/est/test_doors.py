@@ -22,7 +22,7 @@ from birthmark.est.model import Comeback, Door, EstSettings
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
-from birthmark.pki.profiles import DEVICE, EDGE_CA
+from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.store.opening import MAIN
 from est_server import OPERATOR, EstServer, an_est_server, shown
 from fakes import SeededEntropy
@@ -133,6 +133,56 @@ async def test_a_renewal_waits_for_nobody(server: EstServer) -> None:
     (waiting,) = await server.service.approvals.page("", 10)
     await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
     first = await server.issued(a_csr("device-1", key=key))
+    assert (await enroll(server, a_csr("device-1"), first)).status == 200
+
+
+TWO_DOORS = EstSettings(
+    labels={
+        "long": Door(LDEVID, approval=True),
+        "edge-ca": Door(EDGE_CA, approval=True),
+    },
+    comeback={"device": Comeback(30 * DAY), "ldevid": Comeback(DAY)},
+)
+
+
+@est(TWO_DOORS)
+@pytest.mark.parametrize("label", ["long", "edge-ca"])
+async def test_the_certificate_of_a_lax_door_opens_no_strict_one(server: EstServer, label: str) -> None:
+    first = await server.issued(a_csr("device-1"))
+    asked = a_csr("device-1")
+    answer = await server.post(f"{label}/simpleenroll", asked, headers={}, peer=shown(first))
+    assert answer.status == 202
+    answer = await server.post(f"{label}/simplereenroll", asked, headers={}, peer=shown(first))
+    assert answer.status == 202
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    assert (await server.post(f"{label}/simpleenroll", asked, headers={}, peer=shown(first))).status == 200
+    again = await server.post(f"{label}/simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
+    assert again.status == 200, "who was let in asks again by the same kind of identity"
+
+
+@est(TWO_DOORS)
+async def test_what_one_way_was_let_in_does_not_open_the_door_for_another(server: EstServer) -> None:
+    first, key = await server.issued(a_csr("device-1")), a_key()
+    token = await a_token(server)
+    asked = a_csr("device-1", key=key)
+    assert (await server.post("long/simpleenroll", asked, headers={"Authorization": token})).status == 202
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    given = await server.post("long/simpleenroll", asked, headers={"Authorization": token})
+    (long_lived,) = wire.parse_certs_only(given.body)
+    assert (await server.post("long/simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))).status == 202
+    renewed = await server.post("long/simplereenroll", asked, headers={}, peer=shown(long_lived))
+    assert renewed.status == 200, "what the door gave itself renews there, and waits for nobody"
+
+
+@est(TWO_DOORS)
+async def test_an_expired_certificate_comes_back_by_the_rule_of_the_door_too(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(first.not_after - server.clock.now() + 2 * DAY)
+    for label in ("long", "edge-ca"):  # two days are too long for the one, and the other takes none that ended
+        answer = await server.post(f"{label}/simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
+        assert answer.status in {401, 403}
     assert (await enroll(server, a_csr("device-1"), first)).status == 200
 
 

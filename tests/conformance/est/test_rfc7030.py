@@ -117,6 +117,21 @@ async def test_a_guesser_behind_the_same_address_does_not_lock_out_who_knew_the_
     assert (await server.post("simpleenroll", a_csr("good-2"))).status == 200
 
 
+async def test_a_guesser_keeps_no_other_user_of_its_address_out(server: EstServer) -> None:
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    await credentials.add_user("pump-1", "chosen by somebody", device_id="pump-1", actor="operator:test")
+    _, made = await credentials.ensure_user("pump-2", seed=b"seed", actor="operator:test")
+    wrong = [("factory", "wrong"), ("pump-2", "wrong"), ("nobody", "wrong")]
+    for user, password in wrong * 12:
+        await server.post("simpleenroll", a_csr(), headers={"Authorization": wire.render_basic(user, password)})
+    again = {"Authorization": wire.render_basic("pump-2", "wrong")}
+    assert (await server.post("simpleenroll", a_csr(), headers=again)).status == 429
+    # None of these was right before, as after a restart.
+    for user, password in (("pump-1", "chosen by somebody"), ("pump-2", made)):
+        right = {"Authorization": wire.render_basic(user, password)}
+        assert (await server.post("simpleenroll", a_csr(user), headers=right)).status == 200
+
+
 async def test_rfc7030_3_2_3_guesses_sent_all_at_once_are_slowed_down_too(server: EstServer) -> None:
     wrong = {"Authorization": wire.render_basic("factory", "wrong")}
     answers = await asyncio.gather(*(server.post("simpleenroll", a_csr(), headers=wrong) for _ in range(30)))

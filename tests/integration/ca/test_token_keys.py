@@ -1,9 +1,11 @@
 """CA keys in a real PKCS#11 token: made there, never read, and back after the token was away."""
 
+import asyncio
 import base64
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
 from birthmark.elements.element import Element
 from birthmark.elements.softhsm import initialize_token
-from birthmark.keys.library import stop_library
+from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.pki.chains import build_chain
@@ -183,3 +185,27 @@ def test_what_a_root_elsewhere_signs_has_its_key_in_the_token_too(tmp_path: Path
     assert not loaded.has_root
     assert {place_of(one.private_key) for one in loaded.issuers.values()} == {place}
     assert sorted(one.suffix for one in here.iterdir() if one.suffix in {".pending", ".asked"}) == []
+
+
+async def test_others_are_served_while_a_token_signs(tmp_path: Path, place: TokenPlace) -> None:
+    hierarchy = made(tmp_path, place)
+    database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
+    ca = CertificateAuthority(hierarchy, database, FakeClock(), SeededEntropy(2))
+    await ca.note_issuers()
+    is_busy, was_served = threading.Event(), threading.Event()
+    noticed: list[bool] = []
+
+    def hold() -> None:
+        with LOCK:  # as another signature does
+            is_busy.set()
+            noticed.append(was_served.wait(20))
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    is_busy.wait()
+    task = asyncio.create_task(ca.issue(parse_csr(a_csr("pump-1")), OPERATOR))
+    asyncio.get_running_loop().call_later(0.2, was_served.set)
+    await task
+    holding.join()
+    assert noticed == [True]
+    await database.close()

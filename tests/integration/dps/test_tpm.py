@@ -10,7 +10,7 @@ from birthmark.auth.sas import SasSignatureError, render_sas
 from birthmark.dps.document import AttestationMechanism, EnrollmentDocument
 from birthmark.dps.model import Claim, Registration, TpmKeys
 from birthmark.dps.rules.attestation import EnrollmentDisabledError, NoProofError
-from birthmark.dps.rules.tpm import CHALLENGE_S, MAX_ROOTS, TpmMismatchError, TpmNotEnrolledError
+from birthmark.dps.rules.tpm import CHALLENGE_S, MAX_ROOTS, MAX_ROOTS_OF_ONE, TpmMismatchError, TpmNotEnrolledError
 from birthmark.dps.service.registrations import BURST, RegistrationThrottledError
 from birthmark.dps.wire import TpmAttestation
 from birthmark.errors import BirthmarkError
@@ -31,12 +31,12 @@ async def enrolled(world: DpsWorld, keys: TpmKeys, *, with_root: bool = False, s
     await world.enrollments.put(world.instance, document, None, actor="test")
 
 
-def claim_of(world: DpsWorld, keys: TpmKeys | None, token: str | None = None) -> Claim:
-    return Claim(world.instance.id_scope, NAME, None, (), token, keys)
+def claim_of(world: DpsWorld, keys: TpmKeys | None, token: str | None = None, address: str = "") -> Claim:
+    return Claim(world.instance.id_scope, NAME, None, (), token, keys, address)
 
 
-async def challenge(world: DpsWorld, keys: TpmKeys) -> bytes:
-    found = await world.registrations.challenge(claim_of(world, keys))
+async def challenge(world: DpsWorld, keys: TpmKeys, address: str = "") -> bytes:
+    found = await world.registrations.challenge(claim_of(world, keys, address=address))
     assert found is not None
     return found
 
@@ -124,11 +124,27 @@ async def test_root_keys_that_come_and_never_answer_are_few(database_url: str) -
             await enrolled(world, tpm.keys)
             for n in range(BURST):
                 await challenge(world, replace(tpm.keys, storage_root=_another(n)))
-            assert len(await _roots(world)) == MAX_ROOTS
+            assert len(await _roots(world)) == MAX_ROOTS_OF_ONE
             with pytest.raises(RegistrationThrottledError):
                 await challenge(world, replace(tpm.keys, storage_root=_another(BURST)))
             await registered_after(world, tpm)
             assert await _roots(world) == []
+
+
+async def test_who_sends_the_public_keys_of_a_tpm_does_not_keep_it_out(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        with a_tpm() as tpm:
+            await enrolled(world, tpm.keys)
+            others = [replace(tpm.keys, storage_root=_another(n)) for n in range(BURST)]
+            for keys in others:
+                await challenge(world, keys, "192.0.2.66")
+            with pytest.raises(RegistrationThrottledError):
+                await challenge(world, replace(tpm.keys, storage_root=_another(BURST)), "192.0.2.66")
+            sealed = await challenge(world, tpm.keys, "192.0.2.1")
+            for n in range(2 * MAX_ROOTS):  # while the TPM computes, from everywhere
+                await challenge(world, replace(tpm.keys, storage_root=_another(n)), f"198.51.100.{n % 40}")
+            assert len(await _roots(world)) <= MAX_ROOTS
+            assert (await world.registrations.register(answer(world, tpm, sealed))).device_id == NAME
 
 
 async def registered_after(world: DpsWorld, tpm: SoftwareTpm) -> None:

@@ -11,7 +11,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.refusals import Ledger, ledger, refusals_about
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import refusals, subjects
-from birthmark.store import Database, open_database, statement
+from birthmark.store import Changes, Database, open_database, statement
 from fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
@@ -115,6 +115,31 @@ async def test_no_network_has_more_than_its_rows(database_url: str, monkeypatch:
             await record(book, clock, f"device-{number}", f"2001:db8::{number + 1:x}")
         found = await refusals_about(database, None)
         assert [row.address for row in found] == ["2001:db8::b", "2001:db8::a", "2001:db8::9"]
+
+
+async def test_rows_leave_in_slices_so_that_no_commit_waits_for_many(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_ROWS", 10)
+    monkeypatch.setattr(ledger, "_PRUNE_EVERY", 1000)
+    monkeypatch.setattr(ledger, "_PAGE", 7)
+    monkeypatch.setattr(ledger, "_SLICE", 4)
+    async with a_ledger(database_url) as (book, database, clock):
+        for number in range(60):
+            await record(book, clock, f"device-{number}", f"192.0.2.{number}")
+        sizes: list[int] = []
+        commit = database.commit
+
+        async def noted(changes: Changes) -> None:
+            sizes.append(len(changes.writes))
+            await commit(changes)
+
+        monkeypatch.setattr(database, "commit", noted)
+        monkeypatch.setattr(ledger, "_PRUNE_EVERY", 60)
+        await record(book, clock, "last", "192.0.2.200")
+        assert max(sizes) <= 2 * 4
+        assert len(await refusals_about(database, None, 100)) == 10
+        assert await refusals_about(database, "last")
 
 
 async def test_the_addresses_of_one_ipv6_network_have_one_share_of_rows(database_url: str) -> None:

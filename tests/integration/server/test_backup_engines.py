@@ -12,11 +12,13 @@ import pytest
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import ROWS, verify_chains
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.revocation import CertificateRevokedError
+from birthmark.ca import store as ca_store
+from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
+from birthmark.server.backup import archive
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError
 from birthmark.server.backup.making import NothingToBackUpError, make_backup
@@ -128,6 +130,37 @@ async def test_a_makers_ca_that_was_taken_back_since_is_taken_back_again(tmp_pat
     await restored.close()
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["rows of today", "rows without the key"])
+async def test_a_key_that_was_taken_back_since_is_taken_back_again(tmp_path: Path, is_old: bool) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data, clock = await a_data_directory(tmp_path, url), SystemClock()
+    out = tmp_path / "b.birthmark"
+    await make_backup(data, out, SECRET, url=url, now=NOON)
+    database = await open_database(url, clock, signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(data / "ca"), database, clock, SeededEntropy(4))
+    known = {one.device_id: one.certificate for one in await ca.latest()}
+    await ca.revocations.certificate(known["d-0"].thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
+    await ca.revocations.certificate(known["d-1"].thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+    rows = [
+        {**row, "detail": json.loads(row["detail"])} for row in await database.all(ROWS, chain=MAIN, after=0, limit=100)
+    ]
+    await database.close()
+    for row in rows if is_old else ():
+        row["detail"].pop("key", None)
+
+    lines = [json.dumps(row, default=bytes.hex).encode() for row in rows]
+    await restore_backup(out, tmp_path / "new", SECRET, clock, replay=lines)
+    restored = await open_database(f"sqlite:///{tmp_path}/new/birthmark.db", clock, signer=AuditKey("seed"))
+    ca = CertificateAuthority(ca_directory.load(tmp_path / "new/ca"), restored, clock, SeededEntropy(5))
+    for name, is_taken_back in (("d-0", True), ("d-1", False)):
+        key = await restored.one(ca_store.KEY, key_digest=digest_of(known[name]))
+        assert key is not None
+        assert (key["revoked_at"] is not None) is is_taken_back
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(known[name])
+    await restored.close()
+
+
 def an_archive(path: Path, *members: tarfile.TarInfo) -> Path:
     """A file that is a backup in all but its content."""
     identity = pyrage.x25519.Identity.generate()
@@ -167,15 +200,15 @@ def test_only_files_below_the_directory_are_written(tmp_path: Path, member: tarf
     into = tmp_path / "into"
     into.mkdir()
     with pytest.raises(BackupUnreadableError):
-        read_archive(an_archive(tmp_path / "b", a_member("good"), member), SECRET, into)
-    assert [one.name for one in into.iterdir()] == ["good"]
+        read_archive(an_archive(tmp_path / "b", a_member("manifest.json"), member), SECRET, into)
+    assert [one.name for one in into.iterdir()] == ["manifest.json"]
     assert not (tmp_path / "evil").exists()
 
 
 def test_a_bit_that_changed_in_the_content_is_told_as_damage(tmp_path: Path) -> None:
     whole, damaged, into = tmp_path / "whole", tmp_path / "damaged", tmp_path / "into"
     into.mkdir()
-    write_archive(whole, SECRET, [Part("data/x", SeededEntropy().token(200_000))])
+    write_archive(whole, SECRET, [Part("manifest.json", SeededEntropy().token(200_000))])
     changed = bytearray(whole.read_bytes())
     changed[len(changed) // 2] ^= 1
     damaged.write_bytes(changed)
@@ -190,6 +223,62 @@ def test_a_key_that_is_a_link_to_itself_is_told_as_damage(tmp_path: Path) -> Non
         outer.addfile(member)
     with pytest.raises(BackupUnreadableError):
         read_archive(tmp_path / "b", SECRET, tmp_path)
+
+
+def a_backup(path: Path, *members: tuple[str, bytes]) -> Path:
+    """A backup in all but what is in it."""
+    manifest = json.dumps({"format": 1, "made_at": NOON.isoformat(), "revision": "0001", "version": "0.1.0"})
+    parts = [Part("manifest.json", manifest.encode()), *(Part(name, data) for name, data in members)]
+    write_archive(path, SECRET, parts)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ([], "it has no database"),
+        ([("birthmark.db", b"junk" * 5000)], "its database cannot be read"),
+        ([("birthmark.db", b"")], "its database cannot be read"),
+        ([("tables/audit.rows", b"junk")], "schema 0001"),
+    ],
+    ids=["none", "junk", "empty", "tables"],
+)
+async def test_a_backup_without_records_is_refused(tmp_path: Path, members: list[tuple[str, bytes]], told: str) -> None:
+    with pytest.raises(BackupUnreadableError) as refused:
+        await restore_backup(a_backup(tmp_path / "b", *members), tmp_path / "new", SECRET, SystemClock())
+    assert told in refused.value.explain_cause()
+    assert [one.name for one in tmp_path.iterdir()] == ["b"]
+
+
+async def test_a_backup_without_a_part_of_the_server_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    (data / "audit.seed").unlink()
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    with pytest.raises(BackupUnreadableError) as refused:
+        await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+    assert "it lacks audit.seed" in refused.value.explain_cause()
+
+
+def test_a_little_that_becomes_far_too_much_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_MOST_UNPACKED", 1 << 20)
+    into = tmp_path / "into"
+    into.mkdir()
+    bomb = a_backup(tmp_path / "b", ("data/small", bytes(1 << 19)), ("data/big", bytes(1 << 24)))
+    with pytest.raises(BackupUnreadableError):
+        read_archive(bomb, SECRET, into)
+    assert sum(one.stat().st_size for one in into.rglob("*") if one.is_file()) < 1 << 20
+
+
+def test_what_says_nothing_of_itself_is_not_unpacked(tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    write_archive(tmp_path / "b", SECRET, [Part("birthmark.db", b"x"), Part("manifest.json", b"{}")])
+    with pytest.raises(BackupUnreadableError):
+        read_archive(tmp_path / "b", SECRET, into)
+    assert list(into.iterdir()) == []
 
 
 async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:

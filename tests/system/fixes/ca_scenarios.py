@@ -57,6 +57,7 @@ CA: Mapping[str, Scenario] = {
             "birthmark ca request --purpose servers --dir ca --out servers.csr",
         ),
     ),
+    "ca.of_a_server": Scenario('birthmark ca crl --dir "$BIRTHMARK_DATA/ca"', is_instead=True),
     "ca.waiting": Scenario(
         "birthmark ca issue web --dir ca",
         typed(

@@ -54,6 +54,12 @@ EST: Mapping[str, Scenario] = {
     "ca.name_not_allowed": Scenario(
         POST, after(asking, with_password("fix-other", "--device another")), is_instead=True
     ),
+    "ca.name_lost": Scenario(
+        POST,
+        after(asking, "birthmark fleet revoke device-1 --block --yes", OWN),
+        config="# a server of its own\n",
+    ),
+    "device.not_on_record": Scenario("birthmark fleet revoke fix-nobody --yes", is_instead=True),
     "ca.name_not_held": Scenario("birthmark est release fix-nobody", is_instead=True),
     "ca.revoked": Scenario(
         POST,

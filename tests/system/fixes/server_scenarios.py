@@ -81,6 +81,13 @@ SERVER: Mapping[str, Scenario] = {
             "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=wrong.passphrase",
         ),
     ),
+    "server.database_elsewhere": Scenario(
+        "birthmark backup --data own --out x.birthmark",
+        typed(
+            PASSPHRASE,
+            f"BIRTHMARK_DATABASE=sqlite:///$PWD/elsewhere.db {serve('own')}",
+        ),
+    ),
     "server.database_not_empty": Scenario(
         "birthmark restore x.birthmark --data new --database sqlite:///old/birthmark.db",
         typed(*BACKED_UP, "birthmark restore x.birthmark --data old"),

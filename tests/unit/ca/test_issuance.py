@@ -10,6 +10,7 @@ from birthmark.ca.rules.issuance import (
     KeyRevokedError,
     KeyTakenError,
     NameHeldError,
+    NameLostError,
     NameNotAllowedError,
     NoCommonNameError,
     decide,
@@ -104,6 +105,14 @@ def test_one_key_in_two_spellings_of_a_name_is_one_holder_s() -> None:
 def test_a_revoked_key_is_certified_for_nobody(principal: Principal) -> None:
     with pytest.raises(KeyRevokedError):
         decide(REQUEST, principal, DEVICE, Standing(key_holder="device-1", key_revoked_at=NOON))
+
+
+@pytest.mark.parametrize("principal", [USER, Principal(PrincipalKind.DEVICE, "device-1", "device-1")])
+def test_a_name_that_was_taken_back_is_certified_for_nobody_but_the_operator(principal: Principal) -> None:
+    standing = Standing(lost_at=NOON)
+    with pytest.raises(NameLostError):
+        decide(REQUEST, principal, DEVICE, standing)
+    assert decide(REQUEST, OPERATOR, DEVICE, standing) == "device-1"
 
 
 def test_the_fix_of_a_revoked_key_asks_for_the_same_name() -> None:

@@ -1,5 +1,6 @@
 """What a certificate carries by its profile: names, numbers, ends, kinds of keys."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -89,7 +90,14 @@ def test_any_other_name_is_refused_and_named(name: x509.GeneralName) -> None:
     [
         ("https://example.org", True),
         ("https://example.org/a", True),
-        ("https://example.org:8443/", True),
+        ("https://example.org?a=b#c", True),
+        ("https://example.org:8443/", False),
+        ("https://example.org:80@evil/", False),
+        ("https://example.org@evil/", False),
+        ("https://example.org/../secret", False),
+        ("https://example.org/a/%2e%2E/b", False),
+        ("https://example.org\\@evil/", False),
+        ("https://example.org/a b", False),
         ("https://example.org.evil.example/", False),
         ("https://example.organic", False),
     ],
@@ -102,6 +110,25 @@ def test_a_uri_begins_with_whole_parts(uri: str, is_kept: bool) -> None:
         assert not is_kept
     else:
         assert is_kept
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_allowed"),
+    [
+        ("https://example.org:8443/devices/1", True),
+        ("https://example.org/devices/1", False),
+        ("https://example.org:8443/devices/../admin", False),
+        ("urn:example:gateway:7", True),
+        ("urn:example:gatewayx", False),
+        ("spiffe://plant/line-7/pump", True),
+        ("spiffe://plant@evil/line-7/pump", False),
+    ],
+)
+def test_a_uri_lies_below_one_of_the_same_scheme_host_and_port(uri: str, *, is_allowed: bool) -> None:
+    uris = ("https://example.org:8443/devices/", "urn:example:gateway", "spiffe://plant/line-7")
+    profile = replace(DEVICE, names=AllowedNames(uris=uris))
+    with nullcontext() if is_allowed else pytest.raises(NamesRefusedError):
+        granted_names([x509.UniformResourceIdentifier(uri)], profile, by_operator=False)
 
 
 def test_more_names_than_any_device_has_are_refused() -> None:

@@ -1,6 +1,7 @@
 """`birthmark ca` as an operator types it."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -162,3 +163,38 @@ def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_sto
     back = run("passphrase", newer, "--to", "beside", *source)  # as when a run was stopped between the two
     assert back.exit_code == 0, back.stderr
     assert run("show", newer).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["ca", "ca-3F9A01"])
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        (["issue", "device-1"], "birthmark env --format aziot --registration-id device-1 --data "),
+        (["issue", "web", "--profile", "server"], "birthmark ca init --name 'My organization' --dir own-ca"),
+        (["revoke", "device-1", "--reason", "keyCompromise"], "est revoke --device device-1 --reason keyCompromise"),
+        (["revoke", "ab" * 32], f"birthmark est revoke {'ab' * 32} --data "),
+        (["crl", "--of", "root"], "birthmark est crl --of root --data "),
+        (["show", "device-1"], "birthmark est certificates device-1 --data "),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_a_servers_ca_is_left_to_the_server(
+    ca: Path, tmp_path: Path, name: str, command: list[str], printed: str
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ca, data / name)
+    (data / name / "inventory.db").unlink(missing_ok=True)
+    (data / "operator.token").write_text("x\n")
+    verb, *arguments = command
+    refused = run(verb, data / name, *arguments)
+    assert refused.exit_code == 1
+    assert "ca.of_a_server" in refused.stderr
+    assert printed in refused.stderr
+    assert not (data / name / "inventory.db").exists()
+    assert run("show", data / name).exit_code == 0, "which CAs there are may be looked at"
+
+
+def test_a_ca_of_ones_own_may_stand_beside_a_server(ca: Path, tmp_path: Path) -> None:
+    shutil.copytree(ca, tmp_path / "factory")
+    (tmp_path / "operator.token").write_text("x\n")
+    assert run("issue", tmp_path / "factory", "device-1", "--out-dir", str(tmp_path)).exit_code == 0

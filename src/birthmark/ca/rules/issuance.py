@@ -99,6 +99,17 @@ class KeyRevokedError(ForbiddenError):
     device_id: str
 
 
+class NameLostError(ForbiddenError):
+    """The name was taken back with its device."""
+
+    code = "ca.name_lost"
+    cause = "'{asked}' was taken back at {lost_at}, as its device is lost: nobody gets a certificate for that name."
+    fix = "If a device is to have the name again, let it go: `birthmark est release {asked}`."
+    asked: str
+    device_id: str
+    lost_at: object
+
+
 def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
     asked = name_asked_for(request, principal, profile)
@@ -111,6 +122,8 @@ def decide(request: CertificateRequest, principal: Principal, profile: Profile, 
         raise CaNotIssuedError(profile=profile.name)
     check_speaks_for(principal, asked)
     _check_kind(request, asked, profile)
+    if standing.lost_at is not None and principal.kind is not PrincipalKind.OPERATOR:
+        raise NameLostError(asked=asked, device_id=asked, lost_at=standing.lost_at)
     if standing.key_revoked_at is not None:
         raise KeyRevokedError(asked=asked, device_id=asked, revoked_at=standing.key_revoked_at)
     if standing.key_holder not in {None, fold(asked)}:

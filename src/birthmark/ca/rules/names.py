@@ -4,6 +4,7 @@ A profile that keeps names says which ones; a request with another is refused as
 certificate that lacks what was asked for. A renewal keeps the names it has.
 """
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -21,6 +22,12 @@ from birthmark.text import printable
 MAX_NAMES = 32
 HARDWARE_MODULE_NAME = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4")
 _URI_ENDS = "/?#:"
+_URI = re.compile(  # RFC 3986 appendix B; of an authority, host and port alone: who a user is, no certificate says
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?://(?P<authority>[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*))?"
+    r"(?P<path>[^?#\\\s]*)(?:\?[^#\\\s]*)?(?:#[^\\\s]*)?"
+)
+_DOTS = re.compile(r"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$)")
+"""Parts of a path by which another is meant."""
 
 
 class NamesRefusedError(PolicyError):
@@ -77,9 +84,19 @@ def _is_in(network: IPv4Network | IPv6Network, allowed: IPv4Network | IPv6Networ
 
 
 def _begins(uri: str, prefix: str) -> bool:
-    """Whole parts only: what is allowed below https://example.org is not https://example.org.evil.example."""
+    """Say whether a URI lies below an allowed one: of the same scheme, host and port, by whole parts (RFC 3986).
+
+    What is allowed below https://example.org is not https://example.org.evil.example, nor https://example.org:80@evil.
+    """
+    if not uri.startswith(prefix):
+        return False
+    parts, allowed = _URI.fullmatch(uri), _URI.fullmatch(prefix)
+    if parts is None or allowed is None or _DOTS.search(parts["path"]):
+        return False
+    if parts["scheme"] != allowed["scheme"] or parts["authority"] != allowed["authority"]:
+        return False
     rest = uri.removeprefix(prefix)
-    return uri == prefix or (uri.startswith(prefix) and (prefix[-1] in _URI_ENDS or rest[0] in _URI_ENDS))
+    return not rest or prefix[-1] in _URI_ENDS or rest[0] in _URI_ENDS
 
 
 def is_hardware_module(value: bytes) -> bool:

@@ -15,6 +15,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued
 from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
+from birthmark.cli.ca.standing import Instead
 from birthmark.cli.common import certificate_row, emit, write_result
 from birthmark.cli.options import JsonOption, commands
 from birthmark.clock import SystemClock, SystemEntropy
@@ -72,8 +73,9 @@ def _passphrase(directory: Path, source: str | None) -> Passphrase:
 
 
 @asynccontextmanager
-async def opened(authority: AuthorityOptions) -> AsyncIterator[CertificateAuthority]:
-    """Open the CA of a directory for a while."""
+async def opened(authority: AuthorityOptions, instead: Instead) -> AsyncIterator[CertificateAuthority]:
+    """Open the CA of a directory for a while. Raise `ServersCaError` for a server's, and what to do there `instead`."""
+    instead.check(authority.directory)
     clock = SystemClock()
     made = authority.load()
     database = await open_database(f"sqlite:///{authority.directory / 'inventory.db'}", clock)

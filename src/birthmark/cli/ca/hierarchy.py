@@ -1,6 +1,7 @@
 """`birthmark ca init`, `show` and `verify-possession`: the CAs themselves."""
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.generations import FIRST
 from birthmark.ca.inventory import Inventory, Wanted
+from birthmark.ca.model import Issued
 from birthmark.ca.offline import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.rekey import move
@@ -30,6 +32,7 @@ from birthmark.cli.ca.common import (
     show_hierarchy,
     write_chain,
 )
+from birthmark.cli.ca.standing import at_server, server_of
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import show as show_rows
@@ -114,12 +117,14 @@ async def show(
         only(wanted is None, "without ID", **which.said)
         await _export(authority, which)
         return
-    async with opened(authority) as ca:
-        found = await ca.latest() if wanted is None else await ca.search(wanted)
-        if wanted is not None and not found:
-            raise CertificateUnknownError(wanted=wanted)
+    found: Sequence[Issued] = ()
+    if wanted is not None or server_of(authority.directory) is None:
+        async with opened(authority, at_server("est", "certificates", *([wanted] if wanted else ()))) as ca:
+            found = await ca.latest() if wanted is None else await ca.search(wanted)
+    if wanted is not None and not found:
+        raise CertificateUnknownError(wanted=wanted)
     if wanted is None:
-        show_hierarchy(authority, ca.hierarchy)
+        show_hierarchy(authority, authority.load())
         if authority.passphrase.is_beside:
             again = (
                 f"birthmark ca passphrase --to file:$HOME/ca.passphrase --dir {shlex.quote(str(authority.directory))}"
@@ -132,7 +137,7 @@ async def show(
 
 
 async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
-    async with opened(authority) as ca:
+    async with opened(authority, at_server("est", "certificates", "--all")) as ca:
         wanted = Wanted(which.expiring, which.expired, which.revoked, which.of_profile)
         if which.of_issuer is not None:
             wanted = replace(wanted, issuer=issuer_of(ca, which.of_issuer))

@@ -17,6 +17,7 @@ from birthmark.ca.keyfile import write_private
 from birthmark.ca.service import profile_of
 from birthmark.cli.asking import only
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, opened, write_chain
+from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.cli.options import command
 from birthmark.pki.certificates import Certificate
@@ -104,9 +105,15 @@ async def issue(
 async def _issue(
     authority: AuthorityOptions, request: CertificateRequest, profile: Profile, wish: IssueOptions
 ) -> tuple[Certificate, ...]:
-    async with opened(authority) as ca:
+    async with opened(authority, _instead(request, profile)) as ca:
         lifetime = wish.lifetime or _BY_HAND.get(profile.name)
         return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
+
+
+def _instead(request: CertificateRequest, profile: Profile) -> Instead:
+    if profile.name == DEVICE.name:
+        return by_est(request.subject_cn or "device-1")
+    return by_another(f"A certificate of the profile {profile.name}", directory="own-ca")
 
 
 def _profile(wish: IssueOptions) -> Profile:

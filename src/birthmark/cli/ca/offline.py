@@ -12,6 +12,7 @@ from birthmark.ca.links import make_links
 from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.cli.ca.common import AuthorityOptions, Out, app, opened, parse_source, show_hierarchy, write
+from birthmark.cli.ca.standing import by_another
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock, SystemEntropy
@@ -64,7 +65,7 @@ async def sign(
     out: Out = None,
 ) -> None:
     """Sign a CA that another machine asks for, and write what it needs: the certificate, the root and its list."""
-    async with opened(authority) as ca:
+    async with opened(authority, by_another("A CA of another machine", "--flat", directory="root-ca")) as ca:
         now = ca.clock.now()
         with about(file):
             wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now)

@@ -12,12 +12,15 @@ from cryptography.hazmat.primitives import serialization
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, issued_row, opened, write
+from birthmark.cli.ca.standing import Instead, at_server
 from birthmark.cli.common import emit
 from birthmark.cli.options import command
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import Purpose
+
+_THUMBPRINT_DIGITS = 64
 
 
 @command(app, "birthmark ca revoke device-1 --reason keyCompromise --dir ca")
@@ -29,7 +32,7 @@ async def revoke(
     ] = RevocationReason.UNSPECIFIED,
 ) -> None:
     """Revoke the certificates that fit ID and are not revoked yet. A device id means all of that device."""
-    async with opened(authority) as ca:
+    async with opened(authority, _at_server(wanted, reason)) as ca:
         found = [one for one in await ca.search(wanted) if not one.is_revoked]
         if not found:
             raise CertificateUnknownError(wanted=wanted)
@@ -52,13 +55,19 @@ async def crl(
     out: Out = None,
 ) -> None:
     """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
-    async with opened(authority) as ca:
+    async with opened(authority, at_server("est", "crl", "--of", purpose, *(("--out", str(out)) if out else ()))) as ca:
         issuer = ca.hierarchy.issuer(purpose, now=ca.clock.now(), entropy=ca.entropy)
         made = x509.load_der_x509_crl(await ca.crl(issuer))
     text = made.public_bytes(serialization.Encoding.PEM).decode()
     next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
     row = {"revoked": len(made), "next_update": next_update, "file": str(out) if out else None}
     write(text, out, row, {**row, "crl": text}, authority.as_json)
+
+
+def _at_server(wanted: str, reason: RevocationReason) -> Instead:
+    is_one = len(wanted.replace(":", "")) == _THUMBPRINT_DIGITS
+    why = () if reason is RevocationReason.UNSPECIFIED else ("--reason", reason.value)
+    return at_server("est", "revoke", *((wanted,) if is_one else ("--device", wanted)), *why)
 
 
 def _file_of(found: list[Issued]) -> str:

@@ -85,7 +85,8 @@ def step_forward(
     """Take the next step, if what it waits for has come."""
     row = server.client.get(_AT)
     agree(f"Now: {row['state']}. Take the next step?", yes=yes)
-    _tell(server.client.post(f"{_AT}/next", {"share": 1.0 if share is None else share}), server)
+    body = {"share": 1.0 if share is None else share, "state": row["state"]}
+    _tell(server.client.post(f"{_AT}/next", body), server)
 
 
 @command(app, "birthmark ca rollover back", "back")
@@ -96,7 +97,7 @@ def step_back(
     """Undo the last step, if no certificate would lose its root by that."""
     row = server.client.get(_AT)
     agree(f"Now: {row['state']}. Undo the last step?", yes=yes)
-    _tell(server.client.post(f"{_AT}/back", {}), server)
+    _tell(server.client.post(f"{_AT}/back", {"state": row["state"]}), server)
 
 
 @command(app, "birthmark ca rollover groups", "groups")

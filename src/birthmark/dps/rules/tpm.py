@@ -7,6 +7,7 @@ So nothing of it is kept, whoever asks as often as they like, and any worker may
 import contextlib
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -16,7 +17,8 @@ from birthmark.dps.rules.attestation import AttestationError, NoProofError, NotE
 from birthmark.pki.tpm_public import TpmPublic
 
 CHALLENGE_S = 600
-MAX_ROOTS = 8
+MAX_ROOTS, MAX_ROOTS_OF_ONE = 64, 4
+"""How many storage root keys are kept that came for a TPM, and of one address."""
 _POLICY = "provisioningserviceowner"
 
 
@@ -76,6 +78,31 @@ def check_claimed(on_record: TpmKeys, claim: Claim) -> TpmPublic:
                 storage_root_key=told.storage_root.base64,
             )
     return told.storage_root
+
+
+def remembered(before: Sequence[str], address: str, root: str) -> tuple[str, ...]:
+    """Return the root keys that may answer after `root` came from an address: `address|key`, the oldest first.
+
+    Who sends others in the name of a TPM pushes out its own, and not those of the TPM itself.
+    """
+    kept = [*before, f"{address}|{root}"]
+    while len(kept) > MAX_ROOTS or _most(kept)[1] > MAX_ROOTS_OF_ONE:
+        whose = _most(kept)[0]
+        kept.remove(next(one for one in kept if _address_of(one) == whose))
+    return tuple(kept)
+
+
+def root_of(kept: str) -> str:
+    """Return the key of what `remembered` returned; earlier versions kept the key alone."""
+    return kept.rpartition("|")[2]
+
+
+def _most(kept: Sequence[str]) -> tuple[str, int]:
+    return Counter(map(_address_of, kept)).most_common(1)[0]
+
+
+def _address_of(kept: str) -> str:
+    return kept.rpartition("|")[0]
 
 
 def check_answer(

@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
-from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps.document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import Authority, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import HubRegistry
@@ -16,6 +16,8 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
 
+TAKEN_BACK = "takenBack"
+"""What an enrollment says of itself that was taken back with its device: why."""
 _PAGE = 100
 
 
@@ -62,19 +64,15 @@ class Enrollments:
 
     async def find(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment | None:
         """Return the record, or None."""
-        row = await self._database.one(
-            store.GET_ENROLLMENT, scope=scope, kind=_kind(is_group), id=enrollment_id.lower()
-        )
-        return None if row is None else enrollment_of(store.document_of(row))
+        known = await self._document(scope, enrollment_id, is_group=is_group)
+        return None if known is None else enrollment_of(known)
 
     async def document(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
         """Return the document. Raise `EnrollmentNotFoundError`."""
-        row = await self._database.one(
-            store.GET_ENROLLMENT, scope=scope, kind=_kind(is_group), id=enrollment_id.lower()
-        )
-        if row is None:
+        known = await self._document(scope, enrollment_id, is_group=is_group)
+        if known is None:
             raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
-        return store.document_of(row)
+        return known
 
     async def get(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment:
         """Return the record. Raise `EnrollmentNotFoundError`."""
@@ -87,6 +85,14 @@ class Enrollments:
         if not carried:
             raise EnrollmentInvalidError(enrollment=group_id, detail="it names a CA on record")
         return carried
+
+    async def has_groups(self, scope: IdScope) -> bool:
+        """Say whether a device might come by a group."""
+        return bool(await self.page(scope, is_group=True, after="", limit=1))
+
+    async def own(self, scope: IdScope, registration_id: str) -> EnrollmentDocument | None:
+        """Return the enrollment that is a device's own, or None."""
+        return await self._document(scope, registration_id, is_group=False)
 
     async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[EnrollmentDocument]:
         """Return documents in order of id, those greater than `after`."""
@@ -108,14 +114,41 @@ class Enrollments:
         """Create the record. Raise `EnrollmentExistsError`."""
         return await decided_again(lambda: self._put(instance, given, None, actor=actor, is_new=True))
 
+    async def take_back(self, instance: Instance, registration_id: str, why: str, *, actor: str) -> EnrollmentDocument:
+        """Let a device register no more, by a group neither: disabled, and a shared key exchanged for one nobody knows.
+
+        Where there is no enrollment of its own, one is made that stands in the way of every group.
+        """
+
+        async def decide() -> EnrollmentDocument:
+            known = await self._document(instance.id_scope, registration_id, is_group=False)
+            fresh = AttestationMechanism("symmetricKey", symmetric_key=self._fresh_keys())
+            has_keys = known is None or known.attestation.symmetric_key is not None
+            before = known or EnrollmentDocument(fresh, registration_id=registration_id)
+            done = msgspec.structs.replace(
+                before,
+                provisioning_status="disabled",
+                attestation=fresh if has_keys else before.attestation,
+                optional_device_information={**(before.optional_device_information or {}), TAKEN_BACK: why},
+            )
+            return await self._put(instance, done, before.etag, actor=actor, is_new=known is None)
+
+        return await decided_again(decide)
+
+    def _fresh_keys(self) -> SymmetricKeys:
+        return SymmetricKeys(*(base64.b64encode(self._entropy.token(64)).decode() for _ in range(2)))
+
+    async def _document(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument | None:
+        row = await self._database.one(
+            store.GET_ENROLLMENT, scope=scope, kind=_kind(is_group), id=enrollment_id.lower()
+        )
+        return None if row is None else store.document_of(row)
+
     async def _put(
         self, instance: Instance, given: EnrollmentDocument, if_match: str | None, *, actor: str, is_new: bool = False
     ) -> EnrollmentDocument:
         scope = instance.id_scope
-        row = await self._database.one(
-            store.GET_ENROLLMENT, scope=scope, kind=_kind(given.is_group), id=given.id.lower()
-        )
-        previous = None if row is None else store.document_of(row)
+        previous = await self._document(scope, given.id, is_group=given.is_group)
         if is_new and previous is not None:
             raise EnrollmentExistsError(enrollment=given.id)
         etag = (if_match or "").strip('"')

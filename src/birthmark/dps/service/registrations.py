@@ -17,6 +17,7 @@ from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
+from birthmark.net.share import share_of
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.store import Changes, Database, decided_again
@@ -144,7 +145,8 @@ class Registrations:
             found.attestation,
             present,
             claim,
-            before_writing=lambda: self._take_room(instance, registration_id, "tpm"),
+            # By where it comes from: anybody may send the public keys of a TPM, and not use up its own turns.
+            before_writing=lambda: self._take_room(instance, registration_id, f"tpm {share_of(claim.address)}"),
         )
 
     async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:

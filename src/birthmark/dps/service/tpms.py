@@ -1,7 +1,7 @@
 """TPMs that register: whom to challenge, and which storage root keys may answer.
 
 A client sends its keys when it asks for the challenge, and not with the answer. Where no root key is on record yet, the
-last few that came with the enrolled endorsement key are kept until one of them has proven itself.
+last few that came from each address with the enrolled endorsement key are kept until one has proven itself.
 """
 
 import base64
@@ -13,6 +13,7 @@ from birthmark.dps import store
 from birthmark.dps.model import Claim, Instance, Registration, TpmKeys
 from birthmark.dps.rules import tpm
 from birthmark.errors import ConflictError
+from birthmark.net.share import share_of
 from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from birthmark.store import Changes, Database, decided_again
@@ -72,7 +73,8 @@ class Tpms:
         return Changes().run(store.DROP_ROOTS, scope=instance.id_scope, registration_id=registration_id.lower())
 
     async def _roots(self, instance: Instance, claim: Claim) -> list[TpmPublic]:
-        return [_parsed(text) for text in await self._remembered(instance, claim) or ()]
+        kept = await self._remembered(instance, claim) or ()
+        return [_parsed(text) for text in dict.fromkeys(map(tpm.root_of, kept))]
 
     async def _remembered(self, instance: Instance, claim: Claim) -> tuple[str, ...] | None:
         row = await self._database.one(
@@ -84,10 +86,11 @@ class Tpms:
         self, instance: Instance, claim: Claim, root: TpmPublic, before_writing: Callable[[], None]
     ) -> None:
         text, before = root.base64, await self._remembered(instance, claim)
-        if before is not None and text in before:
+        address = share_of(claim.address)
+        if before is not None and f"{address}|{text}" in before:
             return
         before_writing()
-        after = " ".join([*(before or ()), text][-tpm.MAX_ROOTS :])
+        after = " ".join(tpm.remembered(before or (), address, text))
         whose: dict[str, Any] = {"scope": instance.id_scope, "registration_id": claim.registration_id.lower()}
         if before is None:
             changes = Changes().run(store.ADD_ROOTS, **whose, storage_root_keys=after)

@@ -37,6 +37,10 @@ class Limiter:
             wait = max(1, ceil((1 - left) * self.every_s))
             raise EstThrottledError(retry_after_s=wait, wait_s=wait, who=who, burst=self.burst, every_s=self.every_s)
 
+    def used(self, who: str, now: float) -> int:
+        """Return how many `who` took lately, rounded up."""
+        return ceil(self.burst - self._limits.left(who, now))
+
     def take(self, who: str, now: float) -> None:
         """Take one, or raise `EstThrottledError`."""
         self.check(who, now)

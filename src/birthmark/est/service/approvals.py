@@ -109,6 +109,12 @@ class Approvals:
         rows = await self.database.all(store.WAITING_PAGE, after=after, limit=limit)
         return [store.WAITING_RECORDS.of(row) for row in rows]
 
+    async def of_name(self, name: str) -> list[WaitingRequest]:
+        """Return what waits for a device, or was decided and not fetched."""
+        ids = [row["id"] for row in await self.database.all(store.WAITING_OF_NAME, name=fold(name))]
+        rows = [await self.database.one(store.WAITING, id=one) for one in ids]
+        return [store.WAITING_RECORDS.of(row) for row in rows if row is not None]
+
     async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
         """Approve or reject, until its certificate is fetched. Raise `RequestUnknownError`."""
         facts: Mapping[str, Any] = {"decided_at": to_micros(self.clock.now()), "is_approved": int(is_approved)}

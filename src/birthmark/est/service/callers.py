@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakValueDictionary
 
 from birthmark.auth.passwords import PasswordCheck
@@ -19,11 +21,13 @@ from birthmark.est.rules.identity import (
     identify_introduced,
     identify_issued,
 )
-from birthmark.est.rules.limits import Limiter
+from birthmark.est.rules.limits import EstThrottledError, Limiter
+from birthmark.est.service.guesses import Guesses
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.chains import SignatureCache
 from birthmark.pki.extensions import CMC_RA
+from birthmark.text import printable
 
 PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
 
@@ -76,11 +80,17 @@ class Callers:
     passwords: PasswordCheck = field(repr=False)
     settings: EstSettings
     failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
-    """Wrong passwords per address, of IPv6 per /64."""
+    """Wrong passwords per user and address, of IPv6 per /64: one that guesses uses up nobody else's."""
+    noise: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
+    """Wrong passwords per address: who made least of it is looked at first."""
+    guesses: Guesses = field(init=False, repr=False)
     presented_by: PresentedBy = _nowhere
     """Returns by which certificates a device of that name is on record in the clouds of this server."""
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.guesses = Guesses(self.ca.clock)
 
     async def proofs(self, caller: Caller) -> list[Proof]:
         """Return everyone the caller proves to be, at least one; raise why none.
@@ -134,19 +144,25 @@ class Callers:
     async def _by_password(self, caller: Caller, authorization: str) -> Proof:
         name, password = wire.parse_basic(authorization)
         address = f"address {share_of(caller.address)}"
+        who = f"user '{printable(name)}' at {address}"
         row = await self.ca.database.one(store.USER, name=name)
         user = None if row is None else store.USER_RECORDS.of(row)
         stored = None if user is None else user.password_hash
-        # Devices share addresses: one that guesses may not lock out those that knew the right password before.
+        # At once for those made here, and those seen before: however others guess, and at whatever address.
         if user is not None and self.passwords.remembers(password, stored):
             return self._proof(user)
-        # One guess of an address at a time: sent all at once they would all pass before the first is counted.
-        turn = self._turns.setdefault(address, asyncio.Lock())
+        # One guess at a time: sent all at once they would all pass before the first is counted.
+        turn = self._turns.setdefault(who, asyncio.Lock())
         async with turn:
-            self.failures.check(address, self.ca.clock.monotonic())
-            is_right = await self.passwords.matches(password, stored)
+            now = self.ca.clock.monotonic()
+            self.failures.check(who, now)
+            rank = self.failures.used(who, now), self.noise.used(address, now)
+            is_right = await self.guesses.check(rank, partial(self.passwords.matches, password, stored))
             if not is_right or user is None:
-                self.failures.take(address, self.ca.clock.monotonic())
+                now = self.ca.clock.monotonic()
+                self.failures.take(who, now)
+                with suppress(EstThrottledError):
+                    self.noise.take(address, now)
                 raise PasswordWrongError(user=name, device_id=(user and user.device_id) or name)
         return self._proof(user)
 

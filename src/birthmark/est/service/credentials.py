@@ -5,13 +5,13 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from birthmark.auth.passwords import hash_password
+from birthmark.auth.passwords import hash_made, hash_password
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.est import store
 from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database, to_micros
 
 _MAX_NAME_CHARS = 128
@@ -79,7 +79,8 @@ class Credentials:
             raise UserNameInvalidError
         if await self.database.one(store.USER, name=name) is not None:
             raise UserExistsError(name=name)
-        user = User(name, hash_password(password, self.entropy), device_id, self.clock.now())
+        digest = hash_password(password, self.entropy) if nonce is None else hash_made(password)
+        user = User(name, digest, device_id, self.clock.now())
         changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
         await self.database.commit(changes.audit(actor, "est.user.add", name, device_id=device_id))
         return user
@@ -108,6 +109,16 @@ class Credentials:
     async def users(self) -> list[User]:
         """Return every user, by name."""
         return [store.USER_RECORDS.of(row) for row in await self.database.all(store.USERS)]
+
+    async def of_device(self, name: str) -> list[User]:
+        """Return the users that are bound to a device, in any spelling: its passwords and its tokens."""
+        rows = await self.database.all(store.USERS_OF_DEVICE, folded=name.lower())
+        found = [store.USER_RECORDS.of(row) for row in rows]
+        return [one for one in found if fold(one.device_id or "") == fold(name)]
+
+    async def for_all(self, limit: int = 10) -> list[User]:
+        """Return users that are bound to no device."""
+        return [store.USER_RECORDS.of(row) for row in await self.database.all(store.USERS_FOR_ALL, limit=limit)]
 
     async def remove_user(self, name: str, *, actor: str) -> None:
         """Raise `UserUnknownError`."""

@@ -16,6 +16,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError
 from birthmark.est import store, wire
 from birthmark.est.model import Caller, Door, EstSettings, Proof, User
+from birthmark.est.rules.doors import comeback_at, is_stranger_at
 from birthmark.est.rules.keygen import request_for_key
 from birthmark.est.rules.limits import Limiter
 from birthmark.est.rules.pace import Pace
@@ -171,11 +172,12 @@ class EstService:
     ) -> Callable[[Certificate], Changes]:
         """Return what belongs into the commit; raise when an operator has a say and has not said yes."""
         principal, changes = proof.principal, Changes()
-        is_first = principal.kind in {PrincipalKind.EST_USER, PrincipalKind.BOOTSTRAP}
-        if (door.approval and is_first) or (proof.comeback is not None and proof.comeback.approval):
+        comeback = comeback_at(door, proof, self.settings.comeback, self.ca.clock.now())
+        is_asked = door.approval and is_stranger_at(door, proof) and not await self._was_let_in(proof, door)
+        if is_asked or (comeback is not None and comeback.approval):
             changes.merge(await self.approvals.check(request, principal, door.profile, caller.address))
         authority, leaf = proof.authority, caller.peer.leaf
-        if proof.comeback is not None and leaf is not None:
+        if comeback is not None and leaf is not None:
             expired = {"thumbprint": leaf.thumbprint.hex(), "not_after": leaf.not_after.isoformat()}
             changes.audit(principal.actor, "certificate.comeback", principal.name, **expired)
         if proof.user is not None and proof.user.is_one_time:
@@ -187,6 +189,18 @@ class EstService:
             return follow(authority, issued, self.ca.clock).merge(changes)
 
         return also
+
+    async def _was_let_in(self, proof: Proof, door: Door) -> bool:
+        """Say whether an identity of this kind, of the same name, got what the door gives before, and has it still.
+
+        An EST identity asks for the device's certificate again and again; an operator decides once.
+        """
+        if proof.issued is None:
+            return False
+        alive = await self.ca.revocations.alive(proof.issued.device_id)
+        parents = {one.parent for one in alive if one.profile == door.profile.name and one.parent is not None}
+        found = [await self.ca.find(parent) for parent in parents]
+        return any(one is not None and one.profile == proof.issued.profile for one in found)
 
     def _door(self, label: str | None) -> Door:
         if label is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from birthmark.auth.passwords import hash_password
+from birthmark.auth.passwords import hash_made
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import InvalidRequestError
 from birthmark.est import store
@@ -41,7 +41,7 @@ class Tokens:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), device_id=device_id)
         now, password = self.clock.now(), self.entropy.token(_PASSWORD_BYTES).hex()
         name = f"token-{self.entropy.token(_NAME_BYTES).hex()}"
-        user = User(name, hash_password(password, self.entropy), device_id, now, now + lifetime, is_one_time=True)
+        user = User(name, hash_made(password), device_id, now, now + lifetime, is_one_time=True)
         changes = Changes().run(store.PURGE_TOKENS, before=to_micros(now - _KEPT))
         changes.run(store.ADD_USER, nonce=None, **store.USER_RECORDS.row(user))
         changes.audit(actor, "est.token.add", name, device_id=device_id, expires_at=(now + lifetime).isoformat())

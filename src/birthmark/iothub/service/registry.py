@@ -166,6 +166,23 @@ class Registry:
 
         return await decided_again(decide)
 
+    async def take_back(self, hub: Hub, device_id: str, why: str, *, actor: str) -> Device:
+        """Switch a device off for good: its shared keys go, and its connections end. Raise `UnknownDeviceError`."""
+        changes = Changes().audit(actor, "iothub.device_take_back", device_id, hub=hub.name, why=why)
+
+        async def decide() -> Device:
+            present = await self.device(hub, device_id)
+            proof = present.authentication
+            if proof.type is AuthenticationType.SAS:
+                proof = replace(proof, primary_key=self._entropy.token(32), secondary_key=self._entropy.token(32))
+            now = self._clock.now()
+            done = replace(present, etag=self._etag(), is_enabled=False, authentication=proof, updated_at=now)
+            done = replace(done, status_reason=why)
+            await self._database.commit(self._replacing(present, done).merge(changes))
+            return done
+
+        return await decided_again(decide)
+
     async def remove(self, hub: Hub, device_id: str, etag: str | None, *, actor: str) -> None:
         """Delete a device. Raise `UnknownDeviceError` or `EtagMismatchError`."""
 

@@ -22,7 +22,10 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 
 KEY, CONTENT = "key.age", "backup.tar.gz.age"
 _MAX_KEY_BYTES = 64 * 1024
+FIRST = "manifest.json"
+"""What a backup says of itself comes before the rest."""
 _CHUNK = 1 << 20
+_MOST_UNPACKED, _MOST_TIMES = 64 << 20, 100
 
 
 class BackupUnreadableError(InvalidRequestError):
@@ -74,7 +77,8 @@ def read_archive(path: Path, passphrase: str, into: Path) -> None:
             content = outer.extractfile(CONTENT)
             if content is None:
                 raise BackupUnreadableError(path=path, detail=f"there is no {CONTENT} in it")
-            with _drained(lambda pipe: _unpack(pipe, into)) as plain:
+            most = _MOST_UNPACKED + _MOST_TIMES * path.stat().st_size
+            with _drained(lambda pipe: _unpack(pipe, into, most)) as plain:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
         raise BackupUnreadableError(path=path, detail="the passphrase is another, or it is damaged") from error
@@ -98,13 +102,19 @@ def _pack(pipe: IO[bytes], parts: Sequence[Part]) -> None:
             _add(inner, part)
 
 
-def _unpack(pipe: IO[bytes], into: Path) -> None:
-    """Write files only, below `into` only, each for its owner; certificates also for others to read."""
+def _unpack(pipe: IO[bytes], into: Path, most_bytes: int) -> None:
+    """Write files only, below `into` only, each for its owner; certificates also for others to read.
+
+    What says nothing of itself, or becomes far more than any backup of its size, ends there.
+    """
+    left = most_bytes
     with tarfile.open(fileobj=pipe, mode="r|gz") as inner:
         for member in inner:
             name = PurePosixPath(member.name)
             file = inner.extractfile(member)
             if file is None or not member.isreg() or name.is_absolute() or ".." in name.parts:
+                raise ValueError(member.name)
+            if (left := left - member.size) < 0 or not (member.name == FIRST or (into / FIRST).exists()):
                 raise ValueError(member.name)
             path = into / name
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -50,10 +50,15 @@ def copy_sqlite(path: Path, to: Path) -> str:
 
 
 async def dump_postgresql(url: str, folder: Path) -> str:
-    """Write a file for each table, all of one moment; return the revision."""
+    """Write a file for each table, all of one moment; return the revision. Raise `PostgresUnavailableError`."""
     import asyncpg
 
-    connection = await asyncpg.connect(url)
+    from birthmark.store.postgresql.database import PostgresUnavailableError
+
+    try:
+        connection = await asyncpg.connect(url)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise PostgresUnavailableError(reason=error) from error
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             for table in metadata.sorted_tables:

@@ -12,14 +12,15 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__
-from birthmark.errors import NotFoundError
-from birthmark.server.backup.archive import Part, write_archive
+from birthmark.console.records import NAME
+from birthmark.errors import ConflictError, NotFoundError
+from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
 
-MANIFEST, DATABASE, TABLES, FILES, CONFIG = "manifest.json", "birthmark.db", "tables", "data", "server.toml"
+MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
 FORMAT = 1
 # Of a run, not of the server: they are made anew.
-_LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json"})
+_LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", NAME})
 
 
 class NothingToBackUpError(NotFoundError):
@@ -29,6 +30,21 @@ class NothingToBackUpError(NotFoundError):
     cause = "{path} is not the data directory of a server."
     fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
     path: Path
+
+
+class DatabaseElsewhereError(ConflictError):
+    """The server's records are in another database."""
+
+    code = "server.database_elsewhere"
+    cause = "{detail}: a backup without the records of the server of {data} would be none."
+    fix = (
+        "Name the database as the server has it, with user and password if it asks for them: "
+        "`export BIRTHMARK_DATABASE={noted}`. Then again: `{again}`."
+    )
+    again: str = "birthmark backup --out server.birthmark"
+    data: Path
+    detail: str
+    noted: str = "postgresql://localhost/birthmark"
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -58,7 +74,7 @@ async def make_backup(
     copies.mkdir(mode=0o700)
     try:
         if url.startswith(SQLITE):
-            revision = copy_sqlite(Path(url.removeprefix(SQLITE)), copies / DATABASE)
+            revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
         else:
             (copies / TABLES).mkdir()
             revision = await dump_postgresql(url, copies / TABLES)
@@ -67,6 +83,12 @@ async def make_backup(
         return _written(out, passphrase, parts, config)
     finally:
         shutil.rmtree(copies)
+
+
+def _copied(file: Path, to: Path, data: Path) -> str:
+    if not file.exists():
+        raise DatabaseElsewhereError(data=data, detail=f"There is no {file}")
+    return copy_sqlite(file, to)
 
 
 def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None) -> Made:

@@ -5,7 +5,8 @@ The state of a backup is older than the last words of the server that was lost. 
 - numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
 - each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
 - tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
-- what was revoked since is revoked again from audit rows that were exported (`replay`), before the server starts.
+- what was revoked since, and names that were taken back, are again by audit rows that were exported (`replay`), before
+  the server starts.
 
 Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
 """
@@ -28,15 +29,14 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.ca.keyfile import sync_directory
-from birthmark.ca.revocation import digest_of
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
-from birthmark.pki.certificates import parse_der
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import SQLITE, DatabaseNotEmptyError, load
+from birthmark.server.backup.replaying import replayed
 from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
 from birthmark.store.chain import head_body, link, render_seen
 from birthmark.store.keyed import remove
@@ -49,8 +49,8 @@ _BEYOND = statement(update(ca_store.crls).values(number=ca_store.crls.c.number +
 _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
+_REVISION = "SELECT version_num FROM alembic_version"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
-_REPLAYED = frozenset({"certificate.revoke", "key.revoke"})
 
 
 class RestoreTargetError(ConflictError):
@@ -105,6 +105,10 @@ async def restore_backup(
     except DatabaseNotEmptyError as error:
         error.add_facts(file=file, data=data)
         raise
+    except FileNotFoundError as error:
+        raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
+    except (ValueError, KeyError) as error:  # what is decoded, and is another's
+        raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return done
@@ -144,9 +148,15 @@ def _manifest(file: Path, building: Path) -> making.Manifest:
 def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> None:
     """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
     copied = building / making.DATABASE
+    if not copied.exists() and not (building / making.TABLES / f"{audit.name}.rows").exists():
+        raise BackupUnreadableError(path=file, detail="it has no database")
     if copied.exists():
-        with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
-            migrate.upgrade_sqlite(connection)
+        try:
+            with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
+                connection.execute(_REVISION).fetchone()  # else an empty one would be made of it
+                migrate.upgrade_sqlite(connection)
+        except sqlite3.Error as error:
+            raise BackupUnreadableError(path=file, detail=f"its database cannot be read: {error}") from error
     elif manifest.revision != (newest := migrate.newest()):
         detail = (
             f"it has PostgreSQL tables of schema {manifest.revision}, and this version has {newest}: restore it with "
@@ -172,7 +182,7 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
-    again = _replayed(changes, replay, now)
+    again = await replayed(database, changes, replay, now)
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again}
     for chain in [row["chain"] for row in await database.all(CHAINS)] or ["main"]:
@@ -196,37 +206,3 @@ def _cas(files: Path) -> list[bytes]:
     generations = [files / FIRST, *sorted(files.glob(f"{FIRST}-*"))]
     found = [(ca, one) for ca in generations for one in (Purpose.ROOT, *BELOW) if (ca / f"{one}.pem").exists()]
     return [read_certificate(ca, one).thumbprint for ca, one in found]
-
-
-def _replayed(changes: Changes, rows: Sequence[bytes], now: int) -> int:
-    """Revoke again what exported audit rows say; what is revoked already stays as it is."""
-    count = 0
-    for line in rows:
-        row = _row(line)
-        if row.get("action") not in _REPLAYED:
-            continue
-        detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
-        reason = str(detail.get("reason", "unspecified"))
-        facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason}
-        name = str(row.get("subject", ""))
-        if row["action"] == "certificate.revoke":
-            digest = bytes.fromhex(detail["thumbprint"])
-            changes.run(ca_store.REVOKE, key_thumbprint=digest, **facts)
-        else:
-            digest = bytes.fromhex(detail["key"])
-        # Of a certificate that was issued after the backup only this is known; a key is revoked by it too.
-        changes.run(ca_store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
-        changes.run(ca_store.REVOKE_KEY, key_key_digest=digest, **facts)
-        if "ca" in detail:
-            ca = parse_der(bytes.fromhex(detail["ca"]))
-            changes.run(ca_store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=now)
-        count += 1
-    return count
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

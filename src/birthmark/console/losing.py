@@ -1,0 +1,74 @@
+"""The operator interface of a lost device: everything of it is taken back by one request."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+from birthmark.auth.principals import Principal
+from birthmark.console.names import OPERATOR
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role
+from birthmark.pki.crl import RevocationReason
+
+
+class Became(StrEnum):
+    """What became of a part of it."""
+
+    TAKEN_BACK = "taken back"
+    WOULD_BE = "would be taken back"
+    WAS = "was taken back"
+    LEFT = "left"
+    """It is not this device's alone, or cannot be reached: whoever knows it decides."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A row of the answer; its fields are the stable JSON form."""
+
+    place: str
+    what: str
+    id: str
+    became: Became
+    note: str = ""
+    command: str = ""
+    """What to type about it, where something is left to do."""
+
+
+class TakeBack(Protocol):
+    """Takes a device back at every place of this server."""
+
+    def __call__(
+        self, name: str, principal: Principal, reason: RevocationReason, *, dry_run: bool, block: bool
+    ) -> Awaitable[Sequence[Taken]]: ...
+
+
+class LossQuestion(msgspec.Struct):
+    """Why it is taken back; `dry_run` changes nothing, `block` shuts out a name of which nothing is on record."""
+
+    reason: str = RevocationReason.KEY_COMPROMISE.value
+    dry_run: bool = False
+    block: bool = False
+
+
+def reason_of(text: str) -> RevocationReason:
+    """Return the reason. Raise `OperatorRequestError`."""
+    try:
+        return RevocationReason(text)
+    except ValueError as error:
+        known = ", ".join(r.value for r in RevocationReason)
+        raise OperatorRequestError(detail=f"the reason must be one of {known}") from error
+
+
+def losing_endpoints(take_back: TakeBack) -> Sequence[Endpoint]:
+    """Return the route of `birthmark fleet revoke`."""
+
+    async def revoke(asked: Asked) -> Any:
+        body: LossQuestion = asked.body
+        done = await take_back(asked["name"], OPERATOR, reason_of(body.reason), dry_run=body.dry_run, block=body.block)
+        return [asdict(one) for one in done]
+
+    summary = "Take everything of a device back."
+    return [Endpoint("POST", "/devices/{name:path}/revoke", Role.OPERATOR, summary, revoke, LossQuestion)]

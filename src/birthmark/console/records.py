@@ -1,0 +1,45 @@
+"""Where a server keeps its records, as its data directory notes it: without user, password and options.
+
+A command that reads or copies them while no server is asked must not take an old file for them.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+NAME = "database.json"
+_SQLITE = "sqlite:///"
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """What the last start noted."""
+
+    database: str
+    config: str | None = None
+    """The configuration file that names it."""
+
+
+def plain(url: str, data: Path) -> str:
+    """Return what tells a database from others; a file below the data directory moves with it."""
+    if url.startswith(_SQLITE):
+        path, own = Path(url.removeprefix(_SQLITE)).resolve(), data.resolve()
+        return _SQLITE + str(path.relative_to(own) if path.is_relative_to(own) else path)
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
+
+
+def noted(data: Path) -> Noted | None:
+    """Return what is noted; None where nothing is, as an earlier version left it."""
+    try:
+        return msgspec.json.decode((data / NAME).read_bytes(), type=Noted)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def has_own_file(data: Path) -> bool:
+    """Say whether the records are in the file of the data directory, as far as is known."""
+    known = noted(data)
+    is_here = known is None or known.database == f"{_SQLITE}birthmark.db"
+    return is_here and (data / "birthmark.db").exists()

@@ -1,0 +1,84 @@
+"""Whose password is checked next: one at a time, those first who guessed least, in a share of the processor.
+
+A check is slow on purpose. So right passwords follow each other at once, and after a wrong one there is a pause:
+strangers who guess from many addresses together get a quarter of one core.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeAlias
+
+from birthmark.clock import Clock
+from birthmark.errors import ThrottledError
+
+Rank: TypeAlias = tuple[int, int]
+"""How many wrong guesses the user had at this address lately, and the address with all users; fewer come first."""
+SHARE = 0.25
+MAX_WAITING = 512
+
+
+class PasswordsBusyError(ThrottledError):
+    """Too many passwords wait to be checked."""
+
+    code = "est.passwords_busy"
+    cause = "{limit} passwords wait to be checked, and whoever guessed most from its address is sent away."
+    fix = "Look who guesses: `birthmark why --limit 100`. A device that was sent away comes again by itself."
+    for_a_person = "who guesses has to be found and stopped"
+    limit: int
+
+
+@dataclass(slots=True)
+class Guesses:
+    """The queue before the slow check."""
+
+    clock: Clock = field(repr=False)
+    _waiting: list[tuple[Rank, int, asyncio.Future[None]]] = field(default_factory=list, init=False, repr=False)
+    _numbers: "count[int]" = field(default_factory=count, init=False, repr=False)
+    _is_busy: bool = field(default=False, init=False)
+
+    async def check(self, rank: Rank, is_right: Callable[[], Awaitable[bool]]) -> bool:
+        """Return what `is_right` says, at its turn. Raise `PasswordsBusyError`."""
+        await self._turn(rank)
+        began, right = self.clock.monotonic(), False
+        try:
+            right = await is_right()
+        finally:
+            took = self.clock.monotonic() - began
+            self._next(0.0 if right else took * (1 / SHARE - 1))
+        return right
+
+    async def _turn(self, rank: Rank) -> None:
+        if not self._is_busy:
+            self._is_busy = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
+        if len(self._waiting) > MAX_WAITING:
+            self._send_away()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was given the turn at this very moment
+                self._next(0.0)
+            raise
+
+    def _send_away(self) -> None:
+        worst = max(self._waiting)
+        self._waiting.remove(worst)
+        heapq.heapify(self._waiting)
+        if not worst[2].done():
+            worst[2].set_exception(PasswordsBusyError(limit=MAX_WAITING, retry_after_s=1))
+
+    def _next(self, pause_s: float) -> None:
+        if pause_s > 0:
+            asyncio.get_running_loop().call_later(pause_s, self._next, 0.0)
+            return
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_busy = False

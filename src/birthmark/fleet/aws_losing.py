@@ -1,0 +1,30 @@
+"""A lost device at AWS IoT Core: the certificates of its thing are revoked, which ends their connections too."""
+
+from collections.abc import Sequence
+
+from birthmark.console.losing import Became, Taken
+from birthmark.fleet.aws_account import AwsAccount
+from birthmark.pki.certificates import Thumbprint
+
+_REVOKED = "REVOKED"
+
+
+class AwsLosing(AwsAccount):
+    """What takes a device back."""
+
+    def lose(self, name: str, certificates: Sequence[Thumbprint], *, dry_run: bool) -> list[Taken]:
+        """Take a thing's certificates back, and those that are known to be the device's; say what became of each."""
+        attached = [arn.rpartition("/")[2] for arn in self._principals(name) or ()]
+        ids = dict.fromkeys([*attached, *(one.hex() for one in certificates)])
+        return [row for one in ids for row in self._lose(name, one, dry_run=dry_run)]
+
+    def _lose(self, name: str, certificate_id: str, *, dry_run: bool) -> list[Taken]:
+        if (described := self._described(certificate_id)) is None:
+            return []
+        others = [one for one in self._things_of(str(described["certificateArn"])) if one != name]
+        note = f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
+        done = Became.WAS if described["status"] == _REVOKED else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
+        if done is Became.TAKEN_BACK:
+            with self._translated(name):
+                self._iot.update_certificate(certificateId=certificate_id, newStatus=_REVOKED)
+        return [Taken(f"AWS IoT {self._iot.meta.region_name}", "certificate", certificate_id, done, note)]

@@ -1,0 +1,101 @@
+"""A lost device at Azure: its enrollment and its hub's device are disabled, with shared keys that nobody knows.
+
+Disabled, not removed: an enrollment of its own stands in the way of every group that would let the device in, and a
+device that is on record at its hub is not made anew.
+"""
+
+import base64
+from typing import Any
+
+from birthmark.clock import SystemEntropy
+from birthmark.console.losing import Became, Taken
+from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure_kinds import OtherAttestations
+from birthmark.fleet.azure_records import kept
+from birthmark.fleet.errors import TargetRefusedError
+
+_KEY_BYTES = 64
+TAKEN_BACK = "taken back: "
+
+
+def fresh_key(size: int = _KEY_BYTES) -> str:
+    """Return a key in base64 that nobody is told."""
+    return base64.b64encode(SystemEntropy().token(size)).decode()
+
+
+class AzureLosing(OtherAttestations):
+    """What takes a device back."""
+
+    def lose(self, name: str, reason: str, *, dry_run: bool) -> list[Taken]:
+        """Take a device back, and say what became of each part; nothing where nothing is on record of it."""
+        present = self._found(self._sdk.get_individual_enrollment, name)
+        state = self._found(self._sdk.get_registration_state, name) if present is None else present.registration_state
+        if present is None and state is None:
+            return self._at_the_hub(name, None, reason, dry_run=dry_run)
+        rows = [self._row(f"DPS {self._host}", "enrollment", name, self._shut(name, present, dry_run=dry_run))]
+        device_id = str((state and state.device_id) or (present and present.device_id) or name)
+        hub = None if state is None or not state.assigned_hub else str(state.assigned_hub)
+        return [*rows, *self._at_the_hub(device_id, hub, reason, dry_run=dry_run)]
+
+    def _shut(self, name: str, present: Any, *, dry_run: bool) -> Became:
+        if present is not None and present.provisioning_status == "disabled" and not _has_keys(present):
+            return Became.WAS
+        if dry_run:
+            return Became.WOULD_BE
+        made = self._in_the_way(name) if present is None else self._shut_out(name, present)
+        try:
+            self._put(made, present)
+        except TargetRefusedError:  # a service that takes no other attestation for a record that is there
+            if present is None:
+                raise
+            with self._translated(name):
+                self._sdk.delete(present)
+            self._put(self._in_the_way(name), None)
+        return Became.TAKEN_BACK
+
+    def _shut_out(self, name: str, present: Any) -> Any:
+        """Return the record disabled; where the service does not tell its certificate, with keys in its place."""
+        before = kept(present)
+        made = self._as_kept(before)
+        pair = ((before.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
+        is_told = all(one.get("certificate") for one in pair.values() if one)
+        if _has_keys(present) or (present.attestation.x509 and not is_told):
+            made.attestation = self._in_the_way(name).attestation
+        made.provisioning_status = "disabled"
+        return made
+
+    def _in_the_way(self, name: str) -> Any:
+        models = self._models
+        keys = models.SymmetricKeyAttestation(primary_key=fresh_key(), secondary_key=fresh_key())
+        attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=keys)
+        made = models.IndividualEnrollment.create(registration_id=name, attestation=attestation)
+        made.provisioning_status = "disabled"
+        return made
+
+    def _at_the_hub(self, device_id: str, assigned: str | None, reason: str, *, dry_run: bool) -> list[Taken]:
+        place = f"IoT Hub {assigned or (self._hub and self._hub.host)}"
+        if self._hub is None or (assigned is not None and self._hub.host != assigned.partition(":")[0]):
+            if assigned is None:
+                return []
+            typed = f"az iot hub device-identity update --hub-name {assigned.partition('.')[0]} --device-id {device_id}"
+            note = "no connection string of that hub is at hand"
+            return [Taken(place, "device", device_id, Became.FAILED, note, f"`{typed} --set status=disabled`")]
+        try:
+            device = self._hub.get(device_id)
+            if device is None:
+                return []
+            is_taken = device.get("status") == "disabled" and str(device.get("statusReason")).startswith(TAKEN_BACK)
+            done = Became.WAS if is_taken else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
+            if done is Became.TAKEN_BACK:
+                self._hub.shut_out(device, TAKEN_BACK + reason, (fresh_key(32), fresh_key(32)))
+        except BirthmarkError as error:
+            return [Taken(place, "device", device_id, Became.FAILED, error.explain_cause(), error.explain_fix())]
+        return [self._row(place, "device", device_id, done)]
+
+    @staticmethod
+    def _row(place: str, what: str, name: str, became: Became) -> Taken:
+        return Taken(place, what, name, became)
+
+
+def _has_keys(enrollment: Any) -> bool:
+    return bool(enrollment.attestation and enrollment.attestation.type == "symmetricKey")

@@ -1,0 +1,182 @@
+"""What each room knows of a device, and what takes it back there.
+
+The doors come first, so that nothing new is got while the rest is taken: the name, passwords and tokens, what waits for
+approval, enrollments. Then certificates and keys, hub devices, things' certificates, and last what is still connected.
+"""
+
+import contextlib
+import shlex
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from birthmark.auth.principals import Principal
+from birthmark.awsiot.model import CertificateStatus
+from birthmark.ca.model import Issued
+from birthmark.ca.revocation import AlreadyRevokedError
+from birthmark.dps.model import Instance
+from birthmark.dps.service.enrollments import TAKEN_BACK
+from birthmark.errors import BirthmarkError
+from birthmark.iothub.model import Hub
+from birthmark.net.admission import Closed
+from birthmark.net.pump import MqttPump
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.crl import RevocationReason
+from birthmark.pki.names import fold, parse_registration_id
+from birthmark.server.losing.model import Found
+from birthmark.server.on_record import names_of, presented_by
+from birthmark.server.rooms import Rooms
+
+_WHY = "taken back: "
+_MAX_THINGS = 10
+
+
+@dataclass(slots=True)
+class Looking:
+    """One look at a device, through all rooms."""
+
+    rooms: Rooms = field(repr=False)
+    name: str
+    reason: RevocationReason
+    principal: Principal
+    certificates: set[Thumbprint] = field(default_factory=set)
+    """What is known to be the device's, whoever issued it; filled as the look goes on."""
+
+    async def everything(self) -> AsyncIterator[Found]:
+        """Yield all there is, in the order in which it is to be taken."""
+        names = await names_of(self.rooms, self.name)
+        presented = await presented_by(self.rooms, self.name)
+        self.certificates |= presented
+        folded = sorted({fold(one) for one in names})
+        instances, hubs = self.rooms.instances.all(), self.rooms.iothub.hubs.all()
+        looks = [self._est(name) for name in folded]
+        looks += [self._enrollment(instance, name) for instance in instances for name in folded]
+        looks += [self._issued(name) for name in folded]
+        looks += [self._of_others(presented)]
+        looks += [self._hub_device(hub, name) for hub in hubs for name in sorted(names)]
+        looks += [self._things(), self._connections(names)]
+        for look in looks:
+            async for one in look:
+                yield one
+
+    @property
+    def _actor(self) -> str:
+        return self.principal.actor
+
+    async def _est(self, name: str) -> AsyncIterator[Found]:
+        revocations = self.rooms.authority.revocations
+        lose = partial(revocations.lose, name, self.principal, self.reason)
+        let_go = f"`{shlex.join(['birthmark', 'est', 'release', name])}` lets it go"
+        is_lost = await revocations.is_lost(name)
+        yield Found("est", "name", name, None if is_lost else lose, note=let_go, is_record=False)
+        for user in await self.rooms.credentials.of_device(name):
+            remove = partial(self.rooms.credentials.remove_user, user.name, actor=self._actor)
+            yield Found("est", "token" if user.is_one_time else "user", user.name, remove)
+        for asked in await self.rooms.est.approvals.of_name(name):
+            reject = partial(self.rooms.est.approvals.decide, asked.id, is_approved=False, actor=self._actor)
+            yield Found("est", "request", asked.id, None if asked.is_approved is False else reject)
+
+    async def _enrollment(self, instance: Instance, name: str) -> AsyncIterator[Found]:
+        with contextlib.suppress(BirthmarkError):  # no name that a device registers by
+            parse_registration_id(name)
+            own = await self.rooms.enrollments.own(instance.id_scope, name)
+            if own is None and not await self.rooms.enrollments.has_groups(instance.id_scope):
+                return
+            take = partial(self.rooms.enrollments.take_back, instance, name, self.reason.value, actor=self._actor)
+            is_taken = own is not None and own.provisioning_status == "disabled"
+            is_taken = is_taken and TAKEN_BACK in ((own and own.optional_device_information) or {})
+            note = "" if own is not None else "disabled, so that no group lets it in"
+            yield Found(
+                f"dps {instance.name}",
+                "enrollment",
+                name,
+                None if is_taken else take,
+                note=note,
+                is_record=own is not None,
+            )
+
+    async def _issued(self, name: str) -> AsyncIterator[Found]:
+        alive = await self.rooms.authority.revocations.alive(name)
+        registrars = {one.certificate.thumbprint for one in await self.rooms.registrars.all()}
+        for one in await self.rooms.authority.of_name(name):
+            thumbprint = one.certificate.thumbprint
+            self.certificates.add(thumbprint)
+            if thumbprint in registrars:
+                remove = partial(self.rooms.registrars.remove, thumbprint, actor=self._actor)
+                note = "what it asked for in the name of others stays good"
+                yield Found("est", "registration authority", thumbprint.hex(), remove, note=note)
+            if one.is_revoked:
+                yield Found("ca", "certificate", thumbprint.hex())
+            elif one in alive:
+                note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M}"
+                yield Found("ca", "certificate", thumbprint.hex(), partial(self._revoke, one), note=note)
+            if one.parent is not None and one.parent not in registrars:
+                async for above in self._asked_by(one.parent, name):
+                    yield above
+
+    async def _asked_by(self, parent: Thumbprint, name: str) -> AsyncIterator[Found]:
+        """Yield the identity that asked for a certificate, such as the maker's: unless it is of several devices."""
+        others = [other for other in await self.rooms.authority.names_below(parent) if other != name]
+        if others and await self.rooms.authority.find(parent) is None:
+            note = f"it asked for {', '.join(others)}, too"
+            yield Found("ca", "certificate of another CA", parent.hex(), note=note, is_left=True)
+            return
+        self.certificates.add(parent)
+        async for one in self._of_others([parent]):
+            yield one
+
+    async def _revoke(self, one: Issued) -> None:
+        with contextlib.suppress(AlreadyRevokedError):  # it went with another of its key
+            revocations = self.rooms.authority.revocations
+            await revocations.certificate(one.certificate.thumbprint, self.principal, self.reason)
+
+    async def _of_others(self, thumbprints: Iterable[Thumbprint]) -> AsyncIterator[Found]:
+        revocations = self.rooms.authority.revocations
+        for one in sorted(thumbprints):
+            if await self.rooms.authority.find(one) is None:
+                is_good = bool(await revocations.presented([one]))
+                take = partial(revocations.others, [one], self.name, self.principal, self.reason)
+                yield Found("ca", "certificate of another CA", one.hex(), take if is_good else None)
+
+    async def _hub_device(self, hub: Hub, name: str) -> AsyncIterator[Found]:
+        with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has
+            device = await self.rooms.iothub.registry.device(hub, name)
+            is_taken = not device.is_enabled and (device.status_reason or "").startswith(_WHY)
+            why = f"{_WHY}{self.reason.value}"
+            take = partial(self.rooms.iothub.registry.take_back, hub, name, why, actor=self._actor)
+            yield Found(f"hub {hub.name}", "device", name, None if is_taken else take)
+
+    async def _things(self) -> AsyncIterator[Found]:
+        aws = self.rooms.aws
+        for thumbprint in sorted(self.certificates):
+            known = await aws.certificates.find(thumbprint.hex())
+            if known is None:
+                continue
+            things = (await aws.attachments.things(known.id, "", _MAX_THINGS)).items
+            others = [name for name, _ in things if name != self.name]
+            note = f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
+            revoke = partial(aws.certificates.set_status, known.id, CertificateStatus.REVOKED, actor=self._actor)
+            is_taken = known.status is CertificateStatus.REVOKED
+            yield Found("aws", "certificate", known.id, None if is_taken else revoke, note=note)
+
+    async def _connections(self, names: set[str]) -> AsyncIterator[Found]:
+        rooms = self.rooms
+        for hub in rooms.hub_connections.everyone():
+            if hub.device_id in names or self._is_its(hub.pump):
+                yield _connection(f"hub {hub.hub.name}", hub.pump)
+        for room, place in ((rooms.aws_connections, "aws"), (rooms.dps_connections, "dps")):
+            for one in room.everyone():
+                if self._is_its(one.pump):
+                    yield _connection(place, one.pump)
+
+    def _is_its(self, pump: MqttPump) -> bool:
+        leaf = pump.peer.leaf
+        return leaf is not None and leaf.thumbprint in self.certificates
+
+
+def _connection(place: str, pump: MqttPump) -> Found:
+    async def end() -> None:
+        if not pump.is_over:  # what was taken back before has ended it already
+            pump.close(Closed.ADMINISTRATIVE)
+
+    return Found(place, "connection", pump.address, end)

@@ -1,0 +1,116 @@
+"""Take everything of a lost device back, and look again until nothing more is found.
+
+Each part is a commit of its own, in an order that closes the doors first: whoever is killed on the way runs it again,
+and what was taken stays taken.
+"""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from birthmark.auth.principals import Principal
+from birthmark.console.losing import Became, Taken
+from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.pki.crl import RevocationReason
+from birthmark.server.losing.model import Found
+from birthmark.server.losing.rooms import Looking
+from birthmark.server.rooms import Rooms
+from birthmark.store import Changes
+
+log = logging.getLogger(__name__)
+_LOOKS = 4
+"""What comes between two looks (a registration that was decided before) is taken by the next."""
+
+
+class DeviceNotOnRecordError(NotFoundError):
+    """Nothing is on record of that device."""
+
+    code = "device.not_on_record"
+    cause = "Nothing here is of '{name}': no certificate, credential, enrollment, hub device or thing."
+    fix = (
+        "See how it is spelled: `birthmark enroll list`. To shut the name out all the same, before a device comes by "
+        "it: `birthmark fleet revoke {name} --block --yes`."
+    )
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Losing:
+    """Takes lost devices back."""
+
+    rooms: Rooms = field(repr=False)
+
+    async def take_back(
+        self, name: str, principal: Principal, reason: RevocationReason, *, dry_run: bool = False, block: bool = False
+    ) -> Sequence[Taken]:
+        """Return what was taken, what had been, and what is left. Raise `DeviceNotOnRecordError`, unless `block`."""
+        first = await self._look(name, principal, reason)
+        if not block and not any(one.is_record for one in first):
+            raise DeviceNotOnRecordError(name=name)
+        if dry_run:
+            return [*map(_as_it_is, first), *await self._left()]
+        changes = Changes().audit(principal.actor, "device.revoke", name, reason=reason.value)
+        await self.rooms.database.commit(changes)
+        taken: dict[tuple[str, str, str], Taken] = {}
+        found: Sequence[Found] = first
+        for _ in range(_LOOKS):
+            for one in found:
+                known = taken.get(one.key)
+                if known is None or (known.became is Became.WAS and one.act is not None):
+                    taken[one.key] = await _taken(one)
+            found = await self._look(name, principal, reason)
+            if all(one.act is None or one.key in taken for one in found):
+                break
+        return [*taken.values(), *await self._left()]
+
+    async def _look(self, name: str, principal: Principal, reason: RevocationReason) -> Sequence[Found]:
+        found: dict[tuple[str, str, str], Found] = {}
+        async for one in Looking(self.rooms, name, reason, principal).everything():
+            found.setdefault(one.key, one)
+        return list(found.values())
+
+    async def _left(self) -> list[Taken]:
+        """Return what lets in whoever knows it, this device among others."""
+        users = [
+            Taken("est", "user", user.name, Became.LEFT, "for every name", _typed("user", user.name))
+            for user in await self.rooms.credentials.for_all()
+        ]
+        cas = [
+            Taken(
+                "est",
+                "bootstrap CA",
+                one.certificate.thumbprint.hex(),
+                Became.LEFT,
+                "for every name",
+                _typed("bootstrap", one.certificate.thumbprint.hex()),
+            )
+            for one in await self.rooms.credentials.bootstrap_cas()
+            if one.any_name
+        ]
+        return [*users, *cas]
+
+
+def _typed(kind: str, name: str) -> str:
+    return f"`{shlex.join(['birthmark', 'est', kind, 'remove', name])}`"
+
+
+def _as_it_is(one: Found) -> Taken:
+    if one.act is None:
+        return _row(one, Became.LEFT if one.is_left else Became.WAS)
+    return _row(one, Became.WOULD_BE)
+
+
+async def _taken(one: Found) -> Taken:
+    if one.act is None:
+        return _as_it_is(one)
+    try:
+        await one.act()
+    except BirthmarkError as error:
+        log.warning("device.part_not_taken_back", extra={"code": error.code, "part": " ".join(one.key)})
+        return Taken(one.place, one.what, one.id, Became.FAILED, error.explain_cause(), error.explain_fix())
+    return _row(one, Became.TAKEN_BACK)
+
+
+def _row(one: Found, became: Became) -> Taken:
+    return Taken(one.place, one.what, one.id, became, one.note, one.command)

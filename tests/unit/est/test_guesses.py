@@ -1,0 +1,85 @@
+"""Whose password is checked next."""
+
+import asyncio
+
+import pytest
+
+from birthmark.est.service import guesses
+from birthmark.est.service.guesses import Guesses, PasswordsBusyError
+from fakes import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+class Slow:
+    """Checks that end when they are told to; who was looked at, in order."""
+
+    def __init__(self) -> None:
+        self.queue = Guesses(FakeClock())
+        self.seen: list[str] = []
+        self._ends: asyncio.Queue[bool] = asyncio.Queue()
+
+    def ask(self, name: str, *rank: int) -> "asyncio.Task[bool]":
+        async def is_right() -> bool:
+            self.seen.append(name)
+            return await self._ends.get()
+
+        return asyncio.create_task(self.queue.check((rank[0], rank[1]), is_right))
+
+    def end(self, *, right: bool) -> None:
+        self._ends.put_nowait(right)
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_guessed_least_is_looked_at_next() -> None:
+    slow = Slow()
+    tasks = [slow.ask("first", 9, 900)]
+    await turns()
+    tasks += [slow.ask("guesser", 5, 500), slow.ask("neighbor", 0, 500), slow.ask("elsewhere", 0, 0)]
+    await turns()
+    for _ in tasks:
+        slow.end(right=True)
+    assert await asyncio.gather(*tasks) == [True] * 4
+    assert slow.seen == ["first", "elsewhere", "neighbor", "guesser"]
+
+
+async def test_who_gives_up_keeps_no_turn() -> None:
+    slow = Slow()
+    first, second, third = slow.ask("first", 0, 0), slow.ask("second", 0, 0), slow.ask("third", 0, 0)
+    await turns()
+    second.cancel()
+    await turns()
+    slow.end(right=False)
+    slow.end(right=True)
+    assert (await first, await third) == (False, True)
+    assert slow.seen == ["first", "third"]
+
+
+async def test_a_check_that_fails_leaves_the_turn_to_the_next() -> None:
+    slow = Slow()
+
+    async def broken() -> bool:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await slow.queue.check((0, 0), broken)
+    slow.end(right=True)
+    assert await slow.ask("next", 0, 0)
+
+
+async def test_where_too_many_wait_the_worst_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guesses, "MAX_WAITING", 2)
+    slow = Slow()
+    tasks = [slow.ask("running", 0, 0), slow.ask("guesser", 3, 9), slow.ask("other", 1, 1)]
+    await turns()
+    tasks.append(slow.ask("clean", 0, 0))
+    await turns()
+    with pytest.raises(PasswordsBusyError):
+        await tasks[1]
+    for _ in range(3):
+        slow.end(right=True)
+    assert [await tasks[0], await tasks[2], await tasks[3]] == [True] * 3

@@ -105,6 +105,13 @@ class Registry:
             raise UnknownDeviceError(hub=hub.name, device_id=device_id)
         return store.device_of(row)
 
+    async def has(self, host: str, device_id: str) -> bool:
+        """Say whether the hub of that host name is there, and has the device."""
+        hub = self._hubs.find(host)
+        if hub is None:
+            return False
+        return await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id) is not None
+
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
         """Return devices in order of id, those greater than `after`."""
         rows = await self._database.all(store.LIST_DEVICES, hub=hub.name, after=after, limit=limit)

@@ -69,15 +69,19 @@ class World:
     file: Path
     refused: list[BirthmarkError] = field(default_factory=list)
 
-    def start(self, *, clean: bool = True, will: Will | None = None) -> tuple[MqttPump, Wire]:
+    def start(
+        self, *, clean: bool = True, will: Will | None = None, client_id: str = "device-1", token: str | None = None
+    ) -> tuple[MqttPump, Wire]:
         """Return a connection whose CONNECT is on its way."""
+        password = None if token is None else token.encode()
         wire_, link = (
             Wire(),
             MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER),
         )
         link.start(wire_, "192.0.2.1")
         username = wire.render_username(self.hub.host, "device-1", "")
-        wire_.client.send(Connect("device-1", username=username, clean_start=clean, will=will))
+        connect = Connect(client_id, username=username, password=password, clean_start=clean, will=will)
+        wire_.client.send(connect)
         link.data_received(wire_.client.data_to_send())
         return link, wire_
 

@@ -37,6 +37,16 @@ class GrantsChanged(Event, frozen=True, tag="awsiot.grants_changed"):
         return self.certificate_id
 
 
+class AccessKeyRemoved(Event, frozen=True, tag="awsiot.access_key_removed"):
+    """An access key signs nothing any more."""
+
+    access_key_id: str
+
+    @property
+    def entity(self) -> str:
+        return self.access_key_id
+
+
 class CertificateChanged(Event, frozen=True, tag="awsiot.certificate_changed"):
     """A certificate has another status; a deleted one has the status DELETED."""
 

@@ -16,6 +16,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.AttestationError: (401, 401002),
     attestation.NoProofError: (401, 401002),
     attestation.RegistrationIdMismatchError: (401, 401002),
+    attestation.ClientIdError: (401, 401002),
     attestation.NoNameError: (401, 401002),
     attestation.NotEnrolledError: (401, 401002),
     tpm.TpmNotEnrolledError: (401, 401002),
@@ -30,6 +31,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     enrollment.AttestationNotServedError: (400, 400004),
     registration.NoHubError: (400, 400208),
     registration.AllocationNotServedError: (400, 400004),
+    registration.HubChangeNotServedError: (400, 400004),
     registration.RegistrationPinnedError: (401, 401002),
     instances.UnknownScopeError: (404, 404001),
     instances.UnknownInstanceError: (404, 404001),
@@ -76,6 +78,8 @@ def wire_message(error: errors.BirthmarkError) -> str:
 
 
 def connack_reason(error: errors.BirthmarkError) -> int:
-    """Return the reason for a refused CONNECT: return code 5 where trying again cannot help, else 3."""
+    """Return the reason for a refused CONNECT: return code 2 (client id), 5 where trying again cannot help, else 3."""
+    if isinstance(error, attestation.ClientIdError):
+        return ReasonCode.CLIENT_ID_NOT_VALID
     is_temporary = isinstance(error, errors.UnavailableError | errors.ThrottledError)
     return ReasonCode.SERVER_UNAVAILABLE if is_temporary else ReasonCode.NOT_AUTHORIZED

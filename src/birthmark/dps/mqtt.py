@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.dps import wire
 from birthmark.dps.errors import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
-from birthmark.dps.rules.attestation import RegistrationIdMismatchError
+from birthmark.dps.rules.attestation import RegistrationIdMismatchError, check_client_id
 from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
@@ -65,6 +65,7 @@ class DpsMqtt:
                 packet.password.decode("utf-8", "replace") if packet.password else None,
             )
             verdict = await self._registrations.attest(claim)
+            check_client_id(packet.client_id, user.registration_id)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_reason(error), error) from error
         return Admission(

@@ -52,6 +52,10 @@ class HubRegistry(Protocol):
         """Return for what a twin may begin with; raise `InvalidRequestError`. `name` is whose it is."""
         ...
 
+    async def has(self, host: str, device_id: str) -> bool:
+        """Say whether there is such a device, at a hub of ours of that name."""
+        ...
+
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
         """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
         ...

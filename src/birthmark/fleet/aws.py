@@ -5,17 +5,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import msgspec
+
 from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
 from birthmark.fleet.aws_losing import AwsLosing
 from birthmark.fleet.aws_records import (
     ACTIVE,
+    Before,
     Now,
     OnRecord,
     Undo,
     Way,
     completes,
     may_be_ours,
+    policy_to_attach,
     stand_of,
     status_change,
     thing_of,
@@ -139,7 +143,10 @@ class AwsTarget(AwsLosing):
         return str(described["certificateArn"]), str(described["status"])
 
     def _write(self, wish: EnrollmentRequest, present: OnRecord | None, note: Note, *, update: bool) -> None:
-        """Make what is missing. What is made is taken back when a later step fails; `note` is told before each."""
+        """Make what is missing, and nothing that is there: what fails later takes back what was made, and no more.
+
+        `note` is told before each.
+        """
         certificate_id = wish.certificate.thumbprint.hex()
         known, status = (None, None) if present is None else (present.arn, present.status)
         if present is not None and known is None and self._is_listed(certificate_id):
@@ -156,22 +163,34 @@ class AwsTarget(AwsLosing):
             arn = known or self._register(wish)
             if arn is None:
                 arn, status = self._found_there(wish, update=update)
-                note(wish.device_id, way | {"is_registered": True, "status": status})
+                had = self._policies_of(arn) if wish.policy else frozenset()
+                way |= {"is_registered": True, "status": status, "policy": policy_to_attach(wish, had)}
+                note(wish.device_id, way)
             elif not known:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus="INACTIVE")
             if status_change(status):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus=ACTIVE)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
-            if present is not None and present.changes_thing(wish):
-                self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=present.version)
-            if wish.policy:
-                self._iot.attach_policy(policyName=wish.policy, target=arn)
-                undo.callback(self._iot.detach_policy, policyName=wish.policy, target=arn)
-            for group in wish.groups:
-                self._iot.add_thing_to_thing_group(thingName=wish.device_id, thingGroupName=group)
+            if "before" in way:
+                self._write_thing(wish, msgspec.convert(way["before"], Before), undo)
+            if policy := way["policy"]:
+                self._iot.attach_policy(policyName=policy, target=arn)
+                undo.callback(self._iot.detach_policy, policyName=policy, target=arn)
+            self._join(wish.device_id, way.get("groups", ()), None if present is None else undo)
             self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
+
+    def _write_thing(self, wish: EnrollmentRequest, before: Before, undo: ExitStack) -> None:
+        self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=before.version)
+        undo.callback(self._iot.update_thing, **before.asked(wish.device_id), expectedVersion=before.version + 1)
+
+    def _join(self, thing: str, groups: Sequence[str], undo: ExitStack | None) -> None:
+        """Add a thing to groups; one that is deleted leaves them by itself, and needs no `undo`."""
+        for group in groups:
+            self._iot.add_thing_to_thing_group(thingName=thing, thingGroupName=group)
+            if undo is not None:
+                undo.callback(self._iot.remove_thing_from_thing_group, thingName=thing, thingGroupName=group)
 
     def stand(self, wish: EnrollmentRequest) -> Stand:
         """Return where a device stands, by the client id that is its thing's name."""

@@ -111,7 +111,7 @@ def way_back(
         "is_attached": present is not None and present.arn is not None,
         "is_registered": status is not None,
         "status": status,
-        "policy": None if wish.policy in policies else wish.policy,
+        "policy": policy_to_attach(wish, policies),
     }
     if present is not None and present.changes_thing(wish):
         kept = {"type_name": present.type_name, "attributes": dict(present.attributes)}
@@ -120,6 +120,11 @@ def way_back(
     if groups := [name for name in wish.groups if present is None or name not in present.groups]:
         way["groups"] = groups
     return way
+
+
+def policy_to_attach(wish: EnrollmentRequest, policies: frozenset[str]) -> str | None:
+    """Return the wished policy, None where the certificate has it: what was there before, no way back takes off."""
+    return None if wish.policy in policies else wish.policy
 
 
 class Before(msgspec.Struct, frozen=True):

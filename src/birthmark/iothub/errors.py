@@ -24,6 +24,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     wire.UserNameError: (400, "ArgumentInvalid", 400004),
     wire.BodyInvalidError: (400, "ArgumentInvalid", 400004),
     wire.PropertyBagError: (400, "ArgumentInvalid", 400004),
+    authentication.ClientIdError: (400, "ArgumentInvalid", 400004),
     authentication.DeviceDisabledError: (403, "DeviceDisabled", 403000),
     authentication.ThumbprintMismatchError: (401, "IotHubUnauthorizedAccess", 401002),
     authentication.NoCredentialsError: (401, "IotHubUnauthorizedAccess", 401002),
@@ -63,6 +64,6 @@ def connack_reason(error: errors.BirthmarkError) -> int:
     """Return the reason for a refused CONNECT: return code 3, 2 or 5."""
     if isinstance(error, errors.UnavailableError | errors.ThrottledError):
         return ReasonCode.SERVER_UNAVAILABLE
-    if isinstance(error, model.DeviceIdInvalidError):
+    if isinstance(error, model.DeviceIdInvalidError | authentication.ClientIdError):
         return ReasonCode.CLIENT_ID_NOT_VALID
     return ReasonCode.NOT_AUTHORIZED

@@ -18,6 +18,10 @@ class HubsForDps:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
+    async def has(self, host: str, device_id: str) -> bool:
+        """Say whether there is such a device, at a hub of ours of that name."""
+        return await self._registry.has(host, device_id)
+
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
         """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
         return await self._registry.forget(host, device_id, maker)

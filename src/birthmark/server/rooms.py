@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
@@ -85,6 +85,7 @@ class Rooms:
         bus.on(ThingChanged, self.aws_connections.access_changed)
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
+        bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 

@@ -103,6 +103,7 @@ class Server:
         self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
         self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
+        self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
 

@@ -221,6 +221,26 @@ def test_an_operator_connects_by_websocket(server: RunningServer, client: Any, s
     assert server.why(account["access_key_id"])["code"] == "sigv4.signature_mismatch"
 
 
+def test_a_removed_access_key_ends_what_was_opened_with_it_and_nothing_else(server: RunningServer) -> None:
+    account = server.endpoints["aws"]
+    if account["endpoint_url"].count(":") > 1:
+        pytest.skip("port 443 cannot be bound here")
+    common = {"endpoint": account["data_endpoint"], "ca": server.endpoints["trust_bundle"]}
+    mine = {"id": account["access_key_id"], "secret": account["secret_access_key"], "client_id": "stays"}
+    (key,) = server.rows("aws", "key", "add", "contractor")
+    theirs = {"id": key["access_key_id"], "secret": key["secret_access_key"], "client_id": "goes"}
+    with DeviceProcess(common | theirs) as gone, DeviceProcess(common | mine) as stays:
+        for device in (gone, stays):
+            assert "ok" in device("connect")
+            device("subscribe", topic="keys/#")
+        server.run("aws", "key", "remove", key["access_key_id"])
+        assert "ok" in gone("interrupted")
+        assert server.why(key["access_key_id"])["code"] == "sigv4.unknown_access_key"
+        assert "error" in gone("connect")
+        assert stays("publish", topic="keys/t", payload="x") == {"ok": None}
+        assert stays("receive")["ok"]["payload"] == "x"
+
+
 def test_a_device_publishes_by_https_with_its_certificate(enroll: Enroll, server: RunningServer) -> None:
     thing = enroll("poster", statement("iot:Publish", ARN + "topic/post/*"))
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
 from birthmark.broker.rules.inbox import Letter
 from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import Mail
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Mail
 from birthmark.iothub.mqtt import HubConnections, devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
+from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import Notify
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError
@@ -35,6 +37,7 @@ from birthmark.mqtt.packets import (
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from hub_world import ON_RECORD, Wire, World, a_world, until
+from sas_tokens import make_sas
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +61,71 @@ async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_m
         await until(lambda: len(client.got(PubAck)) == sent)
         assert not client.is_paused
         assert len(await stream.latest(10_000)) == sent
+
+
+async def by_token(world: World, lasts: timedelta) -> tuple[MqttPump, Wire]:
+    """Return a connection that a token opened."""
+    device = await world.iothub.registry.device(world.hub, "device-1")
+    if device.authentication.type is not AuthenticationType.SAS:
+        by_keys = DeviceAuthentication(AuthenticationType.SAS, primary_key=b"k" * 32, secondary_key=b"o" * 32)
+        body = wire.DeviceBody("device-1")
+        await world.iothub.registry.put(world.hub, "device-1", body, by_keys, device.etag, actor="test")
+    ends = int((world.clock.now() + lasts).timestamp())
+    link, client = world.start(token=make_sas("hub.example/devices/device-1", b"k" * 32, ends))
+    await until(lambda: bool(client.got(ConnAck)))
+    return link, client
+
+
+async def test_a_connection_ends_with_its_token_and_what_clocks_may_differ(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await by_token(world, timedelta(seconds=8))
+        world.clock.move(timedelta(seconds=8) + SKEW)
+        world.connections.end_expired()
+        assert (link.is_over, world.refused) == (False, []), "a clock of a few minutes ago is no reason to go"
+        world.clock.move(timedelta(seconds=1))
+        world.connections.end_expired()
+        assert (link.is_over, client.is_over) == (True, True)
+        assert [error.code for error in world.refused] == ["sas.expired"]
+
+
+async def test_a_device_that_renews_its_token_in_time_stays(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await by_token(world, timedelta(minutes=60))
+        world.clock.move(timedelta(minutes=58))
+        link, _ = await by_token(world, timedelta(minutes=60))
+        world.clock.move(timedelta(minutes=30))
+        world.connections.end_expired()
+        assert (link.is_over, world.refused) == (False, [])
+
+
+async def test_a_connection_by_certificate_outlives_every_token(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, _ = await world.connected()
+        world.clock.move(timedelta(days=300))
+        world.connections.end_expired()
+        assert not link.is_over
+
+
+async def test_what_went_is_not_remembered_until_its_token_ends(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        tokens, link = Tokens(), (await by_token(world, timedelta(days=1000)))[0]
+        connection = world.connections.everyone()[0]
+        token = parse_sas(make_sas("r", b"k", 2**33))
+        tokens.add(token, connection)
+        link.close()
+        for _ in range(5000):
+            tokens.add(token, connection)
+        assert len(tokens) <= 1024
+
+
+@pytest.mark.parametrize("client_id", ["device-2", "DEVICE-1", "device-1/module", "x"])
+async def test_another_client_id_than_the_device_id_is_refused_by_its_code(tmp_path: Path, client_id: str) -> None:
+    async with a_world(tmp_path) as world:
+        _, client = world.start(client_id=client_id)
+        await until(lambda: client.is_over)
+        assert [packet.code for packet in client.got(ConnAck)] == [2]
+        assert [error.code for error in world.refused] == ["iothub.client_id_mismatch"]
+        assert world.connections.everyone() == ()
 
 
 async def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:

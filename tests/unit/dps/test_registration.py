@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.dps.model import Enrollment, Registration, X509Group
-from birthmark.dps.rules.registration import MIGRATED, NoHubError, RegistrationPinnedError, allocate, decide
+from birthmark.dps.rules.registration import RESET, NoHubError, RegistrationPinnedError, allocate, decide
 from birthmark.pki.names import RegistrationId
 from fakes import NOON
 
@@ -87,9 +87,15 @@ def test_registering_again_keeps_hub_device_and_beginning() -> None:
     assert again.updated_at == NOON + timedelta(hours=1)
 
 
+def test_a_hub_that_is_linked_later_takes_nobody_away() -> None:
+    for name in HUBS:
+        first = earned(an_enrollment(), linked=(name,))
+        assert earned(an_enrollment(), first, linked=HUBS).hub == name
+
+
 def test_a_device_moves_when_its_enrollment_names_another_hub_unless_the_policy_says_no() -> None:
     first = earned(an_enrollment(hubs=("hub-a.example",)))
     moved = earned(an_enrollment(hubs=("hub-b.example",)), first)
-    assert (moved.hub, moved.substatus) == ("hub-b.example", MIGRATED)
+    assert (moved.hub, moved.substatus) == ("hub-b.example", RESET)
     kept = earned(an_enrollment(hubs=("hub-b.example",), keeps_hub=True), first)
     assert kept.hub == "hub-a.example"

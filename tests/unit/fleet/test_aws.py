@@ -244,6 +244,87 @@ def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(a
         target.enroll(WISH, update=False, dry_run=False)
 
 
+WITH_GROUP = EnrollmentRequest("gateway", CERTIFICATE, policy="p", groups=("g",))
+
+
+def in_groups(aws: Stubber, *names: str) -> None:
+    """Expect the question for what there is of a device that wishes for groups, and for what is referred to."""
+    groups = {"thingGroups": [{"groupName": name} for name in names]}
+    answers(aws, ("list_thing_groups_for_thing", groups, {"thingName": "gateway"}))
+    answers(aws, ("get_policy", {}, {"policyName": "p"}), ("describe_thing_group", {}, {"thingGroupName": "g"}))
+
+
+def test_a_policy_that_was_there_before_stays_when_a_later_step_fails(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(aws, DESCRIBED, attached("p"))
+    in_groups(aws)
+    answers(aws, attached("p"))
+    aws.add_client_error("add_thing_to_thing_group", "ThrottlingException", "slowly")
+    noted: list[WayBack] = []
+    with pytest.raises(TargetThrottledError):
+        target.enroll(WITH_GROUP, lambda _device, way: noted.append(way), update=False, dry_run=False)
+    assert [way["policy"] for way in noted] == [None]
+
+
+def test_a_policy_of_a_certificate_that_was_registered_before_stays(aws: Stubber, target: AwsTarget) -> None:
+    missing(aws)
+    answers(aws, ("get_policy", {}, {"policyName": "p"}))
+    answers(aws, ("create_thing", {}, {"thingName": "gateway"}))
+    fields = {"resourceArn": ARN, "resourceId": ID}
+    exists = "ResourceAlreadyExistsException"
+    aws.add_client_error("register_certificate_without_ca", exists, "there", 409, modeled_fields=fields)
+    answers(aws, described("ACTIVE"), attached("p"))
+    aws.add_client_error("attach_thing_principal", "ThrottlingException", "slowly")
+    answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
+    noted: list[WayBack] = []
+    with pytest.raises(TargetThrottledError):
+        target.enroll(WITH_POLICY, lambda _device, way: noted.append(way), update=False, dry_run=False)
+    assert noted[-1]["policy"] is None
+
+
+def test_groups_and_attributes_that_a_run_wrote_are_taken_back_when_a_later_step_fails(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    wish = EnrollmentRequest("gateway", CERTIFICATE, policy="p", attributes={"line": "2"}, groups=("g",))
+    principals(aws, ARN)
+    answers(aws, DESCRIBED, attached("p"))
+    answers(aws, ("describe_thing", {"version": 4, "attributes": {"line": "1"}}, {"thingName": "gateway"}))
+    in_groups(aws, "other")
+    answers(aws, attached("p"))
+    member = {"thingName": "gateway", "thingGroupName": "g"}
+    wished, before = {"line": "2"}, {"line": "1"}
+    answers(
+        aws,
+        (
+            "update_thing",
+            {},
+            {
+                "thingName": "gateway",
+                "attributePayload": {"attributes": wished, "merge": True},
+                "expectedVersion": 4,
+            },
+        ),
+        ("add_thing_to_thing_group", {}, member),
+    )
+    aws.add_client_error("attach_thing_principal", "LimitExceededException", "too many")
+    answers(
+        aws,
+        ("remove_thing_from_thing_group", {}, member),
+        (
+            "update_thing",
+            {},
+            {
+                "thingName": "gateway",
+                "attributePayload": {"attributes": before, "merge": True},
+                "removeThingType": True,
+                "expectedVersion": 5,
+            },
+        ),
+    )
+    with pytest.raises(TargetRefusedError):
+        target.enroll(wish, update=True, dry_run=False)
+
+
 def test_after_a_survey_a_new_thing_is_not_asked_for(aws: Stubber, target: AwsTarget) -> None:
     answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
     answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))

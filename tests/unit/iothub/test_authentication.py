@@ -9,10 +9,12 @@ from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, parse_device_id
 from birthmark.iothub.rules.authentication import (
+    ClientIdError,
     DeviceDisabledError,
     NoCredentialsError,
     ThumbprintMismatchError,
     authenticate,
+    check_client_id,
 )
 from birthmark.pki import profiles
 from birthmark.pki.chains import CertificateExpiredError
@@ -123,3 +125,18 @@ def test_a_token_that_does_not_hold_is_refused(token: bytes, error: type[Birthma
 def test_a_device_whose_keys_were_taken_away_has_no_token_that_opens() -> None:
     with pytest.raises(SasSignatureError):
         authenticate(a_hub_device(DeviceAuthentication(AuthenticationType.SAS)), HOST, None, a_token(), NOON)
+
+
+def test_a_client_id_is_the_device_id_in_its_letter_case() -> None:
+    device = by_thumbprints(LEAF.thumbprint)
+    check_client_id(device, "device-1")
+    for other in ("device-2", "DEVICE-1", "device-1/module", ""):
+        with pytest.raises(ClientIdError):
+            check_client_id(device, other)
+
+
+def test_a_token_is_returned_that_says_when_it_ends() -> None:
+    token = authenticate(a_hub_device(BY_KEYS), HOST, None, a_token(), NOON)
+    assert token is not None
+    assert token.expiry_s == SOON_S
+    assert authenticate(by_thumbprints(LEAF.thumbprint), HOST, LEAF, None, NOON) is None

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Iterable
 
+from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.errors import reason_of
-from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.reserved import Reserved
@@ -120,6 +121,8 @@ class AwsConnections:
 
     async def _admitted(self, visitor: Visitor, grant: Grant | None, packet: Connect) -> Grant:
         client_id = visitor.client_id or ""
+        if grant is not None:  # the key may be gone since the upgrade was signed
+            self._aws.keys.check_known(grant.principal)
         admitted = await self.admit(visitor) if grant is None else grant
         self.check(admitted, "iot:Connect", "client", client_id, client_id)
         if (will := packet.will) is not None:
@@ -158,6 +161,12 @@ class AwsConnections:
                 thing=connection.client_id, certificate_id=changed.certificate_id, status=changed.status
             )
             connection.pump.refuse(error)
+
+    def key_removed(self, removed: AccessKeyRemoved) -> None:
+        """An access key is gone: what was opened with it ends at once."""
+        self._changes += 1
+        for connection in self._tagged(f"key:{removed.access_key_id}"):
+            connection.pump.refuse(AccessKeyUnknownError(access_key_id=removed.access_key_id))
 
     def everyone(self) -> tuple[AwsConnection, ...]:
         """Return every connection."""
@@ -249,6 +258,8 @@ def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
         tags.add(f"thing:{grant.thing}")
     if grant.certificate_id is not None:
         tags.add(f"certificate:{grant.certificate_id}")
+    if grant.permissions is None:
+        tags.add(f"key:{grant.principal}")
     return frozenset(tags)
 
 

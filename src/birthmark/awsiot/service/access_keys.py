@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
+from birthmark.awsiot.events import AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
@@ -54,6 +55,7 @@ class AccessKeys(AccountService):
         changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
         self._by_id.pop(key_id, None)  # before the answer, which may be lost
         try:
+            changes.event(AccessKeyRemoved(key_id))
             await self.database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
         finally:
             await self.load()
@@ -61,6 +63,11 @@ class AccessKeys(AccountService):
     def all(self) -> Sequence[AccessKey]:
         """Return every key, oldest first."""
         return tuple(self._by_id.values())
+
+    def check_known(self, key_id: str) -> None:
+        """Raise `AccessKeyUnknownError` for a key that is not there, or not any more."""
+        if key_id not in self._by_id:
+            raise AccessKeyUnknownError(access_key_id=key_id)
 
     def authenticate(self, request: SignedRequest, services: Iterable[str]) -> tuple[AccessKey, str]:
         """Return the key that signed this request, and for which service. Raise why it does not hold."""

@@ -54,6 +54,22 @@ class RegistrationIdMismatchError(AttestationError):
     thumbprint: bytes = b""
 
 
+class ClientIdError(AttestationError):
+    """The client id is not the registration id."""
+
+    code = "dps.client_id_mismatch"
+    cause = "{registration_id} connected with the client id {client_id}; DPS takes the registration id alone."
+    fix = "Set the client id to {registration_id}, as the SDKs do and as this does: `birthmark device register`"
+    client_id: str
+    registration_id: str
+
+
+def check_client_id(client_id: str, registration_id: str) -> None:
+    """Raise `ClientIdError` unless MQTT's client id is the registration id, in any letter case (DPS MQTT support)."""
+    if client_id.lower() != registration_id.lower():
+        raise ClientIdError(client_id=client_id[:128], registration_id=registration_id)
+
+
 class NoNameError(RegistrationIdMismatchError):
     """The certificate has no common name."""
 

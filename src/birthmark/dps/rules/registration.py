@@ -11,7 +11,7 @@ from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import RegistrationId
 
 INITIAL = "initialAssignment"
-MIGRATED = "deviceDataMigrated"
+RESET = "deviceDataReset"
 
 
 class NoHubError(ConflictError):
@@ -35,6 +35,26 @@ class AllocationNotServedError(InvalidRequestError):
     )
     enrollment: str
     policy: object
+
+
+class HubChangeNotServedError(InvalidRequestError):
+    """A device's hub would change, and its data would stay behind."""
+
+    code = "dps.hub_change_not_served"
+    message = "A device with data at its hub is not moved to another"
+    cause = (
+        "{registration_id} is the device {device_id} of the hub {present}, and its enrollment gives it {wanted} now. "
+        "Neither migrateDeviceData nor a reset of its data is served: its twin would be lost, and it could still "
+        "connect to the old hub."
+    )
+    fix = (
+        "Keep it where it is: link {present} and name it in the enrollment, or set updateHubAssignment to false. To "
+        "let its data and its identity there go, and have it register anew: `birthmark dps release {registration_id}`"
+    )
+    device_id: str
+    present: str
+    registration_id: str
+    wanted: str
 
 
 class RegistrationPinnedError(ForbiddenError):
@@ -73,13 +93,20 @@ def _pinned(present: Registration, holder: str, asked: str) -> RegistrationPinne
     return RegistrationPinnedError(registration_id=present.registration_id, holder=holder, asked=asked)
 
 
-def allocate(enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str]) -> str:
-    """Return the host of the hub for a new registration. Raise `NoHubError`."""
+def allocate(
+    enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str], present: str | None = None
+) -> str:
+    """Return the host of the hub for a registration: the `present` one while it may be. Raise `NoHubError`.
+
+    So a hub that is linked later takes nobody away from another.
+    """
     candidates = enrollment.hubs or sorted(linked)
     known = {host.lower(): host for host in linked}
     usable = [known[host.lower()] for host in candidates if host.lower() in known]
     if not usable:
         raise NoHubError(enrollment=enrollment.id)
+    if present is not None and present.lower() in {host.lower() for host in usable}:
+        return present
     digest = hashlib.sha256(registration_id.encode()).digest()
     return usable[int.from_bytes(digest[:8], "big") % len(usable)]
 
@@ -105,12 +132,12 @@ def decide(
     group_id = enrollment.group_id
     group_made = enrollment.made_at if enrollment.is_group else None
     if present is not None and present.group_id == group_id and present.device_id == device_id:
-        hub = present.hub if enrollment.keeps_hub else allocate(enrollment, registration_id, linked)
+        hub = present.hub if enrollment.keeps_hub else allocate(enrollment, registration_id, linked, present.hub)
         moved = hub.lower() != present.hub.lower()
         return replace(
             present,
             hub=hub,
-            substatus=MIGRATED if moved else present.substatus,
+            substatus=RESET if moved else present.substatus,
             operation_id=operation_id,
             etag=etag,
             updated_at=now,

@@ -10,7 +10,7 @@ from birthmark.dps import store
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.registration import NoHubError, decide
+from birthmark.dps.rules.registration import HubChangeNotServedError, NoHubError, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.groups import Groups
@@ -184,6 +184,7 @@ class Registrations:
             except NoHubError as error:
                 error.add_facts(instance=instance.name)
                 raise
+            await self._check_stays(present, registration)
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept)
             identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
@@ -210,6 +211,18 @@ class Registrations:
             self.count += 1
             return registration
         raise RegistrationBusyError(retry_after_s=1) from problem
+
+    async def _check_stays(self, present: Registration | None, wanted: Registration) -> None:
+        """Raise `HubChangeNotServedError` where a device's data would stay behind at another hub."""
+        if present is None or present.hub.lower() == wanted.hub.lower():
+            return
+        if await self._hubs.has(present.hub, present.device_id):
+            raise HubChangeNotServedError(
+                registration_id=present.registration_id,
+                device_id=present.device_id,
+                present=present.hub,
+                wanted=wanted.hub,
+            )
 
     def _take_room(self, instance: Instance, registration_id: str, what: str) -> None:
         name = f"{instance.id_scope} {registration_id.lower()} {what}"

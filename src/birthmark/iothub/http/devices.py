@@ -39,7 +39,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
                 device_id = parse_device_id(request.path_params["device_id"])
                 user = HubUser(request.headers.get("host", ""), device_id, None, "")
                 password = request.headers.get("authorization", "").encode()
-                hub, device = await iothub.registry.authenticate(user, request.scope["extensions"]["tls"], password)
+                hub, device, _ = await iothub.registry.authenticate(user, request.scope["extensions"]["tls"], password)
             except (UnavailableError, ThrottledError):
                 raise
             except BirthmarkError as error:

@@ -34,7 +34,17 @@ _Asked = tuple[Publish, wire.TwinGet | wire.TwinReport]
 class HubConnection:
     """See the module."""
 
-    __slots__ = ("_asked", "_connections", "_devicebound", "_telemetry", "attached", "device_id", "hub", "pump")
+    __slots__ = (
+        "__weakref__",
+        "_asked",
+        "_connections",
+        "_devicebound",
+        "_telemetry",
+        "attached",
+        "device_id",
+        "hub",
+        "pump",
+    )
 
     def __init__(self, connections: "HubConnections", pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
         self._connections = connections

@@ -19,7 +19,9 @@ from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.devicebound import HOLDER
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
 from birthmark.iothub.mqtt.observer import HubObserver
+from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import Notify
+from birthmark.iothub.rules.authentication import check_client_id
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
@@ -45,6 +47,7 @@ class HubConnections:
         self.iothub = iothub
         self.clock = clock
         self.methods = MethodCalls()
+        self._tokens = Tokens()
         self.traffic = Traffic()
 
     def space(self, hub: str) -> Space:
@@ -77,6 +80,17 @@ class HubConnections:
             with contextlib.suppress(UnavailableError):  # a database that is away comes back
                 await self.look_for_mail()
 
+    async def keep_ending_expired(self) -> None:
+        """End, every few seconds, what outlived its token. Never ends by itself."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.end_expired()
+
+    def end_expired(self) -> None:
+        """End connections whose token ended longer ago than clocks differ; the SDKs renew theirs minutes before."""
+        for connection, error in self._tokens.expired(self.clock.now()):
+            connection.pump.refuse(error)
+
     async def look_for_mail(self) -> None:
         """Let whoever is connected and has messages that nobody holds look again, whatever woke it or did not."""
         hubs = {space_of(hub.name): hub.name for hub in self.iothub.hubs.all()}
@@ -104,7 +118,8 @@ class HubConnections:
             if user.module_id is not None:
                 raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
             seen = self._changes
-            hub, device = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+            hub, device, token = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+            check_client_id(device, packet.client_id)
             will = None if packet.will is None else _will_of(packet.will, device.device_id)
             connection = HubConnection(self, pump, hub=hub, device_id=device.device_id)
             expiry_s = 0 if packet.clean_start else NEVER
@@ -121,6 +136,8 @@ class HubConnections:
         except BirthmarkError as error:
             error.add_facts(**names)
             raise MqttRefusedError(connack_reason(error), error) from error
+        if token is not None:
+            self._tokens.add(token, connection)
         return Admission(
             connection=connection,
             session_present=attached.session_present,

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from birthmark.auth.sas import check_resource, check_sas, parse_sas
-from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
+from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.iothub.model import AuthenticationType, Device
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
@@ -53,8 +53,31 @@ class NoCredentialsError(UnauthenticatedError):
     type: str
 
 
-def authenticate(device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime) -> None:
-    """Return when the connection proves to be `device`, else raise why not."""
+class ClientIdError(InvalidRequestError):
+    """A client id that is not the device's."""
+
+    code = "iothub.client_id_mismatch"
+    message = "The client id {client_id} is not the device id {device_id}"
+    cause = "Device {device_id} of hub {hub} connected with the client id {client_id}; a hub takes the device id alone."
+    fix = (
+        "Set the client id to {device_id}, as the SDKs do and as this does: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+    )
+    client_id: str
+    device_id: str
+    hub: str
+
+
+def check_client_id(device: Device, client_id: str) -> None:
+    """Raise `ClientIdError` unless MQTT's client id is the device id (IoT Hub MQTT support)."""
+    if client_id != device.device_id:
+        raise ClientIdError(client_id=client_id[:128], device_id=device.device_id, hub=device.hub)
+
+
+def authenticate(
+    device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
+) -> SasToken | None:
+    """Return the token that proves the connection to be `device`, None for a certificate; else raise why it is not."""
     facts: dict[str, Any] = {"device_id": device.device_id, "hub": device.hub}
     if not device.is_enabled:
         raise DeviceDisabledError(**facts)
@@ -76,3 +99,5 @@ def authenticate(device: Device, host: str, leaf: Certificate | None, password: 
             keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
             check_sas(token, keys, now)
             check_resource(token, [f"{host}/devices/{device.device_id}"])
+            return token
+    return None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
@@ -103,6 +104,13 @@ class Registry:
         if row is None:
             raise UnknownDeviceError(hub=hub.name, device_id=device_id)
         return store.device_of(row)
+
+    async def has(self, host: str, device_id: str) -> bool:
+        """Say whether the hub of that host name is there, and has the device."""
+        hub = self._hubs.find(host)
+        if hub is None:
+            return False
+        return await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id) is not None
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
         """Return devices in order of id, those greater than `after`."""
@@ -240,14 +248,16 @@ class Registry:
         changed = _if_as_read(store.REPLACE_DEVICE, present, **values)
         return changed.event(DeviceChanged(made.hub, made.device_id))
 
-    async def authenticate(self, user: HubUser, peer: Peer, password: bytes | None) -> tuple[Hub, Device]:
-        """Return the device a CONNECT proved to be, else raise why not."""
+    async def authenticate(
+        self, user: HubUser, peer: Peer, password: bytes | None
+    ) -> tuple[Hub, Device, SasToken | None]:
+        """Return the device that a request proved to be, and the token that proved it; else raise why not."""
         hub = self._hubs.by_host(user.host)
         device = await self.device(hub, user.device_id)
-        authenticate(device, user.host, peer.leaf, password, self._clock.now())
+        token = authenticate(device, user.host, peer.leaf, password, self._clock.now())
         if peer.leaf is not None and self._revocations is not None:
             await self._revocations(peer.leaf, peer.chain)
-        return hub, device
+        return hub, device, token
 
     def _device(
         self, hub: Hub, device_id: DeviceId, authentication: DeviceAuthentication, now: datetime, *, is_iot_edge: bool

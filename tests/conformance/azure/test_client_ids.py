@@ -1,0 +1,54 @@
+"""The client id of MQTT is the device's name at DPS and at its hub (MQTT support of both), by paho, unmodified."""
+
+import ssl
+import threading
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+
+from azure_clients import Device, a_file_device
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+IDENTIFIER_REJECTED = 2
+
+
+def code_of(server: RunningServer, device: Device, client_id: str, username: str) -> int:
+    """Return what CONNACK says to a client of this name."""
+    client, codes, heard = paho.Client(client_id), list[int](), threading.Event()
+    client.username_pw_set(username)
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context.load_cert_chain(device.certificate_file, device.key_file)
+    client.tls_set_context(context)
+
+    def answered(_client: object, _data: object, _flags: object, code: int) -> None:
+        codes.append(code)
+        heard.set()
+
+    client.on_connect = answered
+    client.connect(server.address, 8883)
+    client.loop_start()
+    assert heard.wait(20)
+    client.disconnect()
+    client.loop_stop()
+    return codes[0]
+
+
+def test_a_hub_takes_the_device_id_alone(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "named-1")
+    server.run("hub", "device", "create", "named-1", "--cert", str(device.certificate_file))
+    user = f"{server.endpoints['iothub']['host']}/named-1/?api-version=2021-04-12"
+    assert code_of(server, device, "another-one", user) == IDENTIFIER_REJECTED
+    assert server.why("named-1")["code"] == "iothub.client_id_mismatch"
+    assert code_of(server, device, "named-1", user) == 0
+
+
+def test_dps_takes_the_registration_id_alone_in_any_letter_case(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "named-2")
+    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    user = f"{server.endpoints['dps']['id_scope']}/registrations/named-2/api-version=2019-03-31&ClientVersion=x"
+    assert code_of(server, device, "another-one", user) == IDENTIFIER_REJECTED
+    assert server.why("named-2")["code"] == "dps.client_id_mismatch"
+    assert code_of(server, device, "named-2", user) == 0
+    assert code_of(server, device, "Named-2", user) == 0

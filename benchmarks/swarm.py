@@ -69,8 +69,7 @@ class Publishers:
             bursts = {number: [b"".join(packets)] for number, packets in bursts.items()}
         awaited, left = dict.fromkeys(bursts, want), dict.fromkeys(bursts, rounds - 1)
         for number, (sock, _) in self._sockets.items():
-            for record in bursts[number]:
-                sock.send(record)
+            _send(sock, bursts[number])
         busy = len(bursts)
         while busy:
             for number, _ in self._poll.poll(30):
@@ -86,8 +85,12 @@ class Publishers:
                 if left[number]:
                     left[number] -= 1
                     awaited[number] = want
-                    for record in bursts[number]:
-                        sock.send(record)
+                    _send(sock, bursts[number])
                 else:
                     busy -= 1
         return rounds * len(bursts) * in_flight
+
+
+def _send(sock: ssl.SSLSocket, records: Sequence[bytes]) -> None:
+    for record in records:
+        sock.send(record)

@@ -29,6 +29,7 @@ class Attached:
         "connection",
         "epoch",
         "expiry_s",
+        "has_row",
         "is_claimed",
         "is_on_hold",
         "is_over",
@@ -63,6 +64,7 @@ class Attached:
         self.connection = connection
         self.epoch = epoch
         self.is_claimed = is_claimed  # a row says that this worker has it
+        self.has_row = is_claimed  # it has one at all; else its first subscription makes it
         self.is_stored = is_stored  # it outlives its connection
         self.session_present = session_present
         self.expiry_s = expiry_s

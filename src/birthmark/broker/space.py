@@ -121,6 +121,10 @@ class Space:
 
     # ---- sessions
 
+    def one_more_is_stored(self) -> None:
+        """Count a session whose row was made after its connection."""
+        self._stored_count += 1
+
     @property
     def stored(self) -> int:
         """How many sessions outlive their connections."""
@@ -214,6 +218,7 @@ class Space:
             outgoing=outgoing,
             will=arrival.will,
         )
+        attached.has_row = is_claimed or (record is not None and keeps)
         self.live[client] = attached
         self.tag(attached, arrival.tags)
         return attached

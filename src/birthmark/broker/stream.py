@@ -115,12 +115,20 @@ class SqlStream(Generic[T]):
         self._idle.set()
         self._looking: asyncio.Task[None] | None = None
         self._end: tuple[int, int, int] | None = None  # sequence number, time, bytes; None: has to be looked at
+        self._closed: BaseException | None = None
         self._names = _Names()
         self._woken: asyncio.Future[None] | None = None
 
     # ---- in
 
+    def close(self, problem: BaseException) -> None:
+        """Take nothing more: whoever appends is told why. What was taken is written."""
+        self._closed = problem
+
     def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
+        if self._closed is not None:
+            self._loop.call_soon(done, self._closed)
+            return
         self._waiting.append((key, items, size, done))
         if not self._is_writing:
             self._is_writing = True

@@ -43,7 +43,7 @@ class Subscriptions:
         has_rows = attached.is_stored or attached.is_claimed
         if has_rows and wanted:
             changes = Changes()
-            if not attached.is_claimed and not attached.subscriptions:
+            if is_first := not attached.has_row:
                 state: dict[str, Any] = {"owner": None, "expires_at": None, "expiry_s": attached.expiry_s}
                 state |= {"tail": 0, "cursor": 0, "sent": 0, "will": None, "will_at": None}
                 changes.run(store.ADD_IF_NEW, space=self._space.name, client=attached.client, epoch=1, **state)
@@ -56,6 +56,9 @@ class Subscriptions:
                 state = {"qos": one.qos, "options": one.options}
                 changes.run(store.SUBSCRIBE, space=self._space.name, client=attached.client, **row, **state)
             await self._commit_as(attached, changes)
+            if is_first and not attached.has_row:
+                attached.has_row = True
+                self._space.one_more_is_stored()
         for one, is_new in zip(wanted, are_new, strict=True):
             attached.subscriptions[one.name] = one
             if has_rows and is_new:

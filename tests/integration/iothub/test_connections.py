@@ -378,3 +378,49 @@ async def test_what_is_not_acknowledged_is_sent_again_when_its_lock_ends_and_fil
         await world.connections.look_for_mail()
         await until(lambda: len(bodies(client)) == 2 * devicebound.WINDOW)
         assert bodies(client)[devicebound.WINDOW :] == bodies(client)[: devicebound.WINDOW]
+
+
+async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hubs(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        lock = sqlite3.connect(world.file, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")  # nothing is written for a moment
+        topic = wire.telemetry_topic("device-1")
+        link.data_received(codec.encode(Publish(topic, b"before", 1, packet_id=1), LEVEL_3_1_1))
+        deleting = asyncio.create_task(world.iothub.hubs.delete("main", actor="test"))
+        await asyncio.sleep(0.02)
+        link.data_received(codec.encode(Publish(topic, b"meanwhile", 1, packet_id=2), LEVEL_3_1_1))
+        await asyncio.sleep(0.02)
+        lock.execute("ROLLBACK")
+        lock.close()
+        await deleting
+        hub = await world.iothub.hubs.create("main", "hub.example", actor="test")
+        await world.iothub.telemetry.settled()
+        assert await world.iothub.telemetry.stream(hub).latest(10) == []
+        assert link.is_over
+        assert 2 not in [packet.packet_id for packet in client.got(PubAck)]
+
+
+async def test_no_hub_is_unknown_while_another_is_made(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        hubs = world.iothub.hubs
+        making = asyncio.create_task(hubs.create("second", "second.example", actor="test"))
+        while not making.done():
+            assert hubs.find("hub.example") is not None
+            await asyncio.sleep(0)
+
+
+async def test_sessions_of_a_hub_are_counted_in_as_they_are_counted_out(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        space = world.connections.space("main")
+        for _ in range(2):
+            link, client = await world.connected(clean=False)
+            for number, name in enumerate(("$iothub/twin/res/#", "$iothub/methods/POST/#"), 1):
+                client.client.send(Subscribe(number, ((name, 1),)))
+                link.data_received(client.client.data_to_send())
+            await until(lambda client=client: len(client.got(SubAck)) == 2)  # type: ignore[misc] # a default's type
+            assert space.stored == 1
+            link.connection_lost(None)
+        await world.broker.settled()
+        await world.connected(clean=True)
+        assert space.stored == 0

@@ -119,3 +119,18 @@ def test_what_is_left_of_an_expiry_goes_along() -> None:
     message = Message("t", b"", expires_at=11_000_000)
     assert properties_at(message, 1_000_000) == ((PropertyId.MESSAGE_EXPIRY, 10),)
     assert properties_at(message, 10_500_000) == ((PropertyId.MESSAGE_EXPIRY, 1),)
+
+
+def test_a_packet_id_is_not_used_again_while_its_message_is_on_its_way() -> None:
+    outgoing = Outgoing(0, 0, 2)
+    outgoing.appended(1, [Message("t", b"first")])
+    assert outgoing.next() is not None
+    for number in range(2, MAX_PACKET_ID + 1):
+        outgoing.appended(number, [Message("t", b"")])
+        assert outgoing.next() is not None
+        outgoing.settled((packet_id_of(number),))
+    outgoing.appended(MAX_PACKET_ID + 1, [Message("t", b"of the same id")])
+    assert outgoing.next() is None
+    assert outgoing.cursor == 0
+    outgoing.settled((1,))
+    assert outgoing.next() == (MAX_PACKET_ID + 1, Message("t", b"of the same id"))

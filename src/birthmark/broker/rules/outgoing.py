@@ -79,6 +79,10 @@ class Outgoing:
         """Return the next message to send, which is then on its way; None when there is none or no room."""
         if not self._ready or len(self._in_flight) >= self.window:
             return None
+        if packet_id_of(self._ready[0][0]) in self._in_flight:
+            return (
+                None  # that of one sent 65,535 messages ago which nobody acknowledged: it is not settled by another's
+            )
         number, message = self._ready.popleft()
         self._bytes -= message.size
         self.sent = number

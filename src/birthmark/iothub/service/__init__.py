@@ -32,11 +32,13 @@ class IotHub:
     ) -> "IotHub":
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry."""
         hubs = Hubs(database, clock, entropy)
+        telemetry = Telemetry(hubs, database, clock, **kept)
+        hubs.without_telemetry = telemetry.without
         registry = Registry(database, clock, entropy, hubs, revocations)
         return cls(
             hubs,
             registry,
-            Telemetry(hubs, database, clock, **kept),
+            telemetry,
             Twins(database, clock, registry),
             CloudToDevice(database, clock, entropy, registry),
         )

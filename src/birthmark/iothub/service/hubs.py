@@ -1,6 +1,7 @@
 """Hubs of this server, and who may use their service interface."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
@@ -55,13 +56,13 @@ class Hubs:
         self._clock = clock
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
+        self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
+        """While a hub is deleted, none of its telemetry is taken, and what was is written."""
 
     async def load(self) -> None:
         """Read the hubs; there are few, and every connection needs them."""
-        self._by_host = {}
-        for row in await self._database.all(store.ALL_HUBS):
-            hub = store.HUBS.of(row)
-            self._by_host[hub.host.lower()] = hub
+        found = [store.HUBS.of(row) for row in await self._database.all(store.ALL_HUBS)]
+        self._by_host = {hub.host.lower(): hub for hub in found}
 
     async def create(self, name: str, host: str, *, actor: str) -> Hub:
         """Make a hub with fresh policy keys. Raise `HubExistsError`."""
@@ -87,7 +88,8 @@ class Hubs:
         )
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
-        await self._commit(changes)
+        async with self.without_telemetry(hub):  # what is on its way would be the next hub's of that name
+            await self._commit(changes)
 
     async def _commit(self, changes: Changes) -> None:
         try:

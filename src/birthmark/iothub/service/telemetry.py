@@ -5,8 +5,9 @@ closed, so that the devices send again.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
 from birthmark.broker.ports import Stream
@@ -15,7 +16,7 @@ from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of
-from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.store import Database, to_micros
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,17 @@ class Telemetry:
         written, done = until_done()
         self.stream(hub).append(key, messages, size, done)
         await written
+
+    @contextlib.asynccontextmanager
+    async def without(self, hub: Hub) -> AsyncIterator[None]:
+        """Take nothing more for a hub, and write what was taken; afterwards a hub of that name begins anew."""
+        stream = self._stream(hub.name)
+        stream.close(UnknownHubError(host=hub.host))
+        try:
+            await stream.settled()
+            yield
+        finally:
+            self._streams.pop(hub.name, None)
 
     def _stream(self, name: str) -> SqlStream[Message]:
         if (stream := self._streams.get(name)) is None:

@@ -72,7 +72,8 @@ def _at_aws(server: RunningServer, name: str, pem: str, _thumbprint: str) -> Non
         verify=server.endpoints["trust_bundle"],
     )
     allowed = document(
-        statement("iot:Connect", f"{_OPEN}client/{name}"),
+        statement("iot:Connect", f"{_OPEN}client/{name}*"),
+        statement("iot:Receive", f"{_OPEN}topic/open/*"),
         statement("iot:Publish", f"{_OPEN}topic/open/*"),
         statement("iot:Publish", f"{_OPEN}topic/$aws/things/{name}/*"),
         statement("iot:Subscribe", f"{_OPEN}topicfilter/open/*"),

@@ -30,7 +30,7 @@ class ClearConnection(Connection):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._shut:
             self._raw.write(data)
-            self.may_wait(self._raw.get_write_buffer_size())
+            self.may_wait(self.unread_bytes)
 
     def _flush(self) -> int:
         return 0

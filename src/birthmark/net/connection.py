@@ -60,6 +60,10 @@ class Host(Protocol):
         """The peer is a stranger no more."""
         ...
 
+    def unread(self, connection: "Connection", size: int) -> None:
+        """So many bytes wait for the peer to read them."""
+        ...
+
     def closed(self, connection: "Connection") -> None: ...
 
     def refused(self, error: BirthmarkError, connection: "Connection") -> None: ...
@@ -76,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_awaits_trust",
         "_has_rest",
+        "_has_unread",
         "_holds",
         "_host",
         "_inner",
@@ -93,6 +98,7 @@ class Connection(asyncio.BufferedProtocol):
         "address",
         "deadline",
         "problem",
+        "queued_bytes",
     )
 
     is_tls = True
@@ -113,6 +119,8 @@ class Connection(asyncio.BufferedProtocol):
         self._linger_bytes = _LINGER_BYTES
         self._on_deadline: Callable[[], None] | None = None
         self._is_secure = False  # the handshake is finished
+        self._has_unread = False
+        self.queued_bytes = 0  # that wait above, for their turn to be written
         self._holds = 0  # by whom nothing more is taken at the moment
         self._has_rest = False  # in TLS, to be handed on
         self._is_waiting = False  # in the backlog
@@ -247,18 +255,29 @@ class Connection(asyncio.BufferedProtocol):
         except TlsBrokenError:
             self.abort()
             return
-        self.may_wait(self._raw.get_write_buffer_size())
+        self.may_wait(self.unread_bytes)
 
     def may_wait(self, size: int) -> bool:
         """Say whether so many bytes may wait to be read by the peer; close the connection when they may not."""
         limit = self._host.limits.max_write_buffer_bytes
-        if size <= limit:
-            return True
+        if size > limit:
+            self.reads_too_slowly(limit, "max_write_buffer_bytes")
+        elif size or self._has_unread:
+            self._has_unread = size > 0
+            self._host.unread(self, size)
+        return not self._shut
+
+    def reads_too_slowly(self, limit: int, setting: str) -> None:
+        """Close the connection, as too much waits for its peer."""
         if not self._shut:
-            log.info("net.slow_reader_dropped", extra={"address": self.address})
-            self.problem = SlowReaderError(limit=limit, setting="max_write_buffer_bytes", value=2 * limit)
+            log.info("net.slow_reader_dropped", extra={"address": self.address, "setting": setting})
+            self.problem = SlowReaderError(limit=limit, setting=setting, value=2 * limit)
             self.abort()
-        return False
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much waits for the peer."""
+        return self.raw.get_write_buffer_size() + self.queued_bytes
 
     def close(self) -> None:
         """Send close_notify, then close; clients tell this from a broken line.

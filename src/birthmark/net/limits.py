@@ -23,3 +23,5 @@ class Limits:
     max_stranger_bytes_per_peer: int = 8 * 1024 * 1024
     max_pending_handshakes: int = 2_000
     max_write_buffer_bytes: int = 8 * 1024 * 1024
+    max_unread_bytes: int = 256 * 1024 * 1024
+    max_unread_bytes_per_peer: int = 64 * 1024 * 1024

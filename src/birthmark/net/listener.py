@@ -26,6 +26,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES
 from birthmark.net.share import share_of
 from birthmark.net.tls import TlsPeer
+from birthmark.net.unread import Unread
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,13 @@ class Listeners:
         )
         self._bytes: Budget[Connection] = Budget(
             limits.max_stranger_bytes, limits.max_stranger_bytes_per_peer, self._bytes_too_many, grace_s
+        )
+        self._unread: Unread[Connection] = Unread(
+            limits.max_unread_bytes,
+            limits.max_unread_bytes_per_peer,
+            lambda connection: connection.unread_bytes,
+            _owner_of,
+            lambda connection, limit, setting: connection.reads_too_slowly(limit, setting),
         )
         self._sweep: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
@@ -194,6 +202,10 @@ class Listeners:
         """A stranger's bytes wait to be understood."""
         self._bytes.take(connection, share_of(connection.address), size, self.monotonic())
 
+    def unread(self, connection: Connection, size: int) -> None:
+        """So many bytes wait for its peer."""
+        self._unread.note(connection, size)
+
     def understood(self, connection: Connection) -> None:
         """None of them wait any more."""
         self._bytes.release(connection)
@@ -201,6 +213,7 @@ class Listeners:
     def dismiss(self, connection: Connection) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
+        self._unread.release(connection)
         self._pending.pop(connection, None)
         self.authenticated(connection)  # or gone: nothing is kept for it either way
         share = share_of(connection.address)
@@ -254,6 +267,7 @@ class _Port:
         self.authenticated = listeners.authenticated
         self.received = listeners.received
         self.understood = listeners.understood
+        self.unread = listeners.unread
 
     def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
         name = "mqtt" if first_byte == MQTT_CONNECT else "http"
@@ -261,6 +275,12 @@ class _Port:
         if make is None:
             raise NotAllowedHereError(protocol=name.upper())
         return make(peer)
+
+
+def _owner_of(connection: Connection) -> str:
+    """Return whose connection it is: that of a key, else of an address."""
+    leaf = connection.peer.leaf
+    return share_of(connection.address) if leaf is None else leaf.thumbprint.hex()
 
 
 def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connection:

@@ -31,11 +31,15 @@ class _OverWebSocket:
             return
         self._queued += len(data)
         self.outgoing.put_nowait(data)
-        if self._connection is not None and not self._connection.may_wait(self._queued):
-            self.close()
+        if self._connection is not None:
+            self._connection.queued_bytes = self._queued
+            if not self._connection.may_wait(self._connection.unread_bytes):
+                self.close()
 
     def sent(self, size: int) -> None:
         self._queued -= size
+        if self._connection is not None:
+            self._connection.queued_bytes = self._queued
 
     def close(self) -> None:
         if not self._closed:

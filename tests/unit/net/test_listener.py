@@ -13,6 +13,7 @@ from fakes import FakeClock
 
 
 class Caller:
+    is_tls = False
     """A connection as the count of them sees it."""
 
     peer = NO_PEER

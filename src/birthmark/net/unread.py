@@ -1,0 +1,71 @@
+"""What waits to be read by peers: as much in all, as much for a principal, whatever each connection may have.
+
+One message to many subscribers that do not read is kept once for each of them. When there is no room, the connection
+for which most waits is closed, of the principal for whose connections most waits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+SMALL_BYTES = 64 * 1024
+"""Less than this is not counted: it is there in the best of times."""
+
+Holder = TypeVar("Holder")
+
+
+@dataclass(slots=True)
+class Unread(Generic[Holder]):
+    """`size_of` asks a holder anew, `owner_of` whose it is; `evict` is told who must go and which setting says so."""
+
+    total: int
+    each: int
+    size_of: Callable[[Holder], int] = field(repr=False)
+    owner_of: Callable[[Holder], str] = field(repr=False)
+    evict: Callable[[Holder, int, str], None] = field(repr=False)
+    _held: dict[Holder, int] = field(default_factory=dict, init=False, repr=False)
+    _sums: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    used: int = field(default=0, init=False)
+
+    def note(self, holder: Holder, size: int) -> None:
+        """Note that so many bytes wait for `holder` now; make room if they are too many."""
+        if size < SMALL_BYTES:
+            if holder in self._held:
+                self._set(holder, 0)
+            return
+        self._set(holder, size)
+        if self.used > self.total or self._sums[self.owner_of(holder)] > self.each:
+            self._look_again()
+            while self._held and self.used > self.total:
+                self._make_room(max(self._sums, key=self._sums.__getitem__), self.total, "max_unread_bytes")
+            owner = self.owner_of(holder)
+            while self._sums.get(owner, 0) > self.each:
+                self._make_room(owner, self.each, "max_unread_bytes_per_peer")
+
+    def release(self, holder: Holder) -> None:
+        """Nothing waits for `holder` any more."""
+        if holder in self._held:
+            self._set(holder, 0)
+
+    def _look_again(self) -> None:
+        """Ask everybody: what was read since its last message is not known."""
+        for holder in tuple(self._held):
+            size = self.size_of(holder)
+            self._set(holder, size if size >= SMALL_BYTES else 0)
+
+    def _make_room(self, owner: str, limit: int, setting: str) -> None:
+        goes = max((one for one in self._held if self.owner_of(one) == owner), key=self._held.__getitem__)
+        self.release(goes)
+        self.evict(goes, limit, setting)
+
+    def _set(self, holder: Holder, size: int) -> None:
+        owner = self.owner_of(holder)
+        more = size - self._held.get(holder, 0)
+        self.used += more
+        self._sums[owner] = self._sums.get(owner, 0) + more
+        if size:
+            self._held[holder] = size
+        else:
+            self._held.pop(holder, None)
+        if not self._sums[owner]:
+            del self._sums[owner]

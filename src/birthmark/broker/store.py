@@ -397,6 +397,8 @@ OLDEST = statement(
     .limit(_LIMIT)
 )
 TRIM = remove(segments, "stream", segments.c.seq <= bindparam("last"))
+THIN_SEGMENT = change(segments, ("body",), "stream", "seq", "partition")
+DROP_SEGMENT = remove(segments, "stream", "seq", "partition")
 GET_POSITIONS = find(positions, "stream", "grp", of=("partition", "position"))
 SET_POSITION = upsert(positions)
 

@@ -8,6 +8,7 @@ when it was overtaken by trimming.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,7 +22,6 @@ from birthmark.broker.rules.partitions import (
     MAX_MESSAGES,
     PARTITIONS,
     Positions,
-    cut,
     first_unread,
     key_of,
     may_name,
@@ -31,6 +31,7 @@ from birthmark.broker.rules.partitions import (
     seq_of,
     through,
 )
+from birthmark.broker.trimming import Newest, Trimming
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database, may_be_kept, to_micros
@@ -45,8 +46,8 @@ BEFORE = 0
 _ATTEMPTS = 20
 _ROWS = 16
 _LOOKS = 32
-_TRIMMED_AT_ONCE = 256
-_TRIMMED = ""
+_HEAVY = 8
+"""Who sent more than this part of what is kept goes first when it is too much."""
 _MAX = 1 << 50
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,10 @@ class SqlStream(Generic[T]):
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._encode = msgspec.msgpack.Encoder().encode
-        messages: Any = list[kind]  # type: ignore[valid-type] # the stream's own type of message
-        self._decode: Callable[[bytes], list[T]] = msgspec.msgpack.Decoder(messages).decode
+        messages: Any = list[kind | None]  # type: ignore[valid-type] # the stream's own; None where one was taken out
+        self._trimming = Trimming[T](name, kind, database, lambda message: message.device_id)
+        self._sent: Counter[int] = Counter()  # bytes of what is kept, by the key of the device, as far as is known
+        self._decode: Callable[[bytes], list[T | None]] = msgspec.msgpack.Decoder(messages).decode
         self._waiting: list[_Burst[T]] = []
         self._is_writing = False
         self._idle = asyncio.Event()
@@ -165,8 +168,9 @@ class SqlStream(Generic[T]):
 
     def _commit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
         parts: list[list[T]] = [[] for _ in range(PARTITIONS)]
-        for key, items, _, _ in batch:
+        for key, items, size_of_burst, _ in batch:
             parts[key % PARTITIONS].extend(items)  # `partition_of`, which would be a call for each burst
+            self._sent[key] += size_of_burst
         keys = [burst[0] for burst in batch]
         is_named = self._names.note(keys)
         seq, at, upto = end[0] + 1, max(end[1], to_micros(self._clock.now())), end[2]
@@ -222,9 +226,10 @@ class SqlStream(Generic[T]):
     # ---- out
 
     async def read(self, after: Positions, limit: int, device: str | None = None) -> Page[T]:
-        trimmed = await self._trimmed()
-        newest = (await self._newest())[0]  # before the rows: what comes meanwhile is not taken for read
-        is_gap = any(0 < one < through(trimmed)[0] for one in after)
+        trimmed = await self._trimming.trimmed()
+        thinned = (await self._trimming.frontier()).seq
+        newest = (await self._newest()).seq  # before the rows: what comes meanwhile is not taken for read
+        is_gap = any(0 < one < through(max(trimmed, thinned))[0] for one in after)
         reached, found = list(after), list[T]()
         first = max(seq_of(min(after)), trimmed + 1)
         for _ in range(_LOOKS):
@@ -256,7 +261,7 @@ class SqlStream(Generic[T]):
         return found[-limit:]
 
     async def find(self, at: int) -> Positions:
-        low, high = await self._trimmed() + 1, (await self._newest())[0] + 1
+        low, high = await self._trimming.trimmed() + 1, (await self._newest())[0] + 1
         while low < high:
             middle = (low + high) // 2
             row = await self._database.one(store.SEGMENT_AT, stream=self.name, first=middle)
@@ -290,21 +295,20 @@ class SqlStream(Generic[T]):
         await self._database.commit(changes)
 
     async def trim(self, before: int, keep_bytes: int) -> int:
-        newest, _, end = await self._newest()
-        while rows := await self._oldest():
-            commits: dict[int, tuple[int, int, int]] = {}
-            for row in rows:
-                _, _, begins = commits.get(row["seq"], (0, 0, row["upto"]))
-                commits[row["seq"]] = (row["seq"], row["at"], begins - row["size"])
-            oldest, _, begins = commits[rows[0]["seq"]]
-            self.kept_commits, self.kept_bytes = newest - oldest + 1, end - begins
-            last = cut(tuple(commits.values()), newest, before, end - keep_bytes)
-            if last is None:
-                break
-            name: dict[str, Any] = {"stream": self.name, "grp": _TRIMMED, "partition": 0, "position": through(last)[0]}
-            changes = Changes().run(store.TRIM, stream=self.name, last=last)
-            await self._database.commit(changes.run(store.SET_POSITION, **name))
+        newest = await self._newest()
+        await self._trimming.by_age(before, newest)
+        heavy = {key for key, sent in self._sent.items() if sent > keep_bytes // _HEAVY}
+        self.kept_bytes = await self._trimming.by_size(keep_bytes, newest, heavy)
+        self.kept_commits = newest.seq - await self._trimming.trimmed()
+        self._forget_sent()
         return self.kept_bytes
+
+    def _forget_sent(self) -> None:
+        """Let what was sent count no more than what is kept of it."""
+        total = sum(self._sent.values())
+        if total > self.kept_bytes or len(self._sent) > MAX_NAMED:
+            share = min(1.0, self.kept_bytes / total)
+            self._sent = Counter({key: int(sent * share) for key, sent in self._sent.most_common(MAX_NAMED // 2)})
 
     # ---- inside
 
@@ -318,22 +322,12 @@ class SqlStream(Generic[T]):
         if start >= row["count"] or (device is not None and device.encode() not in row["body"]):
             return  # nothing to decode
         for place, message in enumerate(self._decode(row["body"])):
-            if place >= start and device in {None, message.device_id}:
+            if message is not None and place >= start and device in {None, message.device_id}:
                 yield place, message
 
-    async def _newest(self) -> tuple[int, int, int]:
-        """Return what the last commit left: sequence number, time, bytes."""
+    async def _newest(self) -> Newest:
         row = await self._database.one(store.NEWEST, stream=self.name)
-        return (0, 0, 0) if row is None else (row["seq"], row["at"], row["upto"])
-
-    async def _trimmed(self) -> int:
-        """Return up to which sequence number there is nothing any more."""
-        position = await self.position(_TRIMMED)
-        return 0 if position is None else seq_of(position[0])
-
-    async def _oldest(self) -> Sequence[Row]:
-        first = await self._trimmed() + 1
-        return await self._database.all(store.OLDEST, stream=self.name, first=first, limit=_TRIMMED_AT_ONCE)
+        return Newest(0, 0, 0) if row is None else Newest(row["seq"], row["at"], row["upto"])
 
     async def _rows_from(self, first: int, device: str | None) -> Sequence[Row]:
         """Return rows in the order of their commits; of a device those of its partition, and what was there before."""

@@ -35,7 +35,8 @@ class World:
         before = len(self.outcomes)
         now = to_micros(self.clock.now())
         for device, body in messages:
-            self.stream.append(key_of(device), [Message(device, now, body.encode(), {}, {})], 1, self.outcomes.append)
+            sent = [Message(device, now, body.encode(), {}, {})]
+            self.stream.append(key_of(device), sent, len(body), self.outcomes.append)
         async with asyncio.timeout(10):
             while len(self.outcomes) < before + len(messages):
                 await asyncio.sleep(0.001)
@@ -131,6 +132,50 @@ async def test_trimming_keeps_so_many_bytes_of_the_newest(database_url: str) -> 
         assert 3000 < kept <= 3300
         await world.stream.trim(0, 1)
         assert [text[0] for text in bodies((await world.stream.read(BEGINNING, 10)).items)] == ["7"]
+
+
+async def test_what_is_too_much_is_first_taken_from_who_sent_most_of_it(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send(("quiet", "an alarm"))
+        for number in range(40):
+            await world.send(
+                ("loud", f"{number}" + "x" * 1000), *([("other", f"o{number}")] if number % 8 == 0 else [])
+            )
+        end = await world.stream.end()
+        kept = await world.stream.trim(0, 12_000)
+        assert 5_000 < kept <= 12_000
+        found = (await world.stream.read(BEGINNING, 100)).items
+        assert [one for one in bodies(found) if "x" not in one] == ["an alarm", "o0", "o8", "o16", "o24", "o32"]
+        assert bodies(found)[-1][:2] == "39"
+        assert await world.stream.end() == end
+        assert bodies(await world.stream.latest(1, "quiet")) == ["an alarm"]
+        assert bodies(await world.stream.latest(9, "other")) == ["o0", "o8", "o16", "o24", "o32"]
+        assert await world.stream.trim(0, 12_000) == kept
+
+
+async def test_positions_mean_the_same_after_the_loud_were_taken_out(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send(("loud", "a" * 3000), ("other", "first"), ("loud", "b" * 3000), ("other", "second"))
+        read = await world.stream.read(BEGINNING, 2, "other")
+        for number in range(8):
+            await world.send(("loud", f"{number}" + "x" * 1000))
+        await world.stream.trim(0, 9000)
+        page = await world.stream.read(BEGINNING, 100, "other")
+        assert bodies(page.items) == bodies(read.items) == ["first", "second"]
+        later = await world.stream.read((1,) * PARTITIONS, 100)
+        assert later.is_gap  # the loud device's are missed
+
+
+async def test_what_the_quiet_sent_goes_too_when_it_is_too_much_by_itself(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for number in range(60):
+            await world.send((f"quiet{number}", f"{number}" + "y" * 300), ("loud", f"{number}" + "x" * 1000))
+        kept = await world.stream.trim(0, 9000)
+        assert kept <= 9000
+        found = bodies((await world.stream.read(BEGINNING, 500)).items)
+        assert len([one for one in found if "y" in one]) >= 10
+        await world.stream.trim(0, 1)
+        assert len((await world.stream.read(BEGINNING, 500)).items) == 2  # the newest commit
 
 
 async def test_a_time_is_found(database_url: str) -> None:

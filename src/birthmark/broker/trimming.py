@@ -1,0 +1,154 @@
+"""What leaves a stream: what is too old; and of what is too much, first what the devices sent that sent most of it.
+
+Whole commits go by age. By size, the oldest messages of a heavy device go and leave the others' where they are, each in
+its place, so that positions mean what they meant; rows that have nothing left go whole. Up to where that was done is
+noted (`_THINNED`), with the bytes that stayed below. When those are half of all, or nobody is heavy, the oldest commits
+go whoever sent them.
+"""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from birthmark.broker import store
+from birthmark.broker.rules.partitions import cut, key_of, partition_of, seq_of, through
+from birthmark.store import Changes, Database
+from birthmark.store.database import Row
+
+_AT_ONCE = 256
+_ROWS = 16
+TRIMMED, _THINNED = "", " thinned"
+_SEQ, _BYTES = 0, 1  # the two numbers of `_THINNED`, each in the place of a partition
+T = TypeVar("T")
+
+
+class Newest(NamedTuple):
+    """What the last commit left."""
+
+    seq: int
+    at: int
+    upto: int
+
+
+class Frontier(NamedTuple):
+    """Up to which sequence number only light devices' messages are there, and how many bytes they have."""
+
+    seq: int
+    kept: int
+
+
+class Trimming(Generic[T]):
+    """Of one stream; `device_of` names the device of a message."""
+
+    def __init__(self, name: str, kind: type[T], database: Database, device_of: Callable[[T], str]) -> None:
+        self._name = name
+        self._database = database
+        self._device_of = device_of
+        messages: Any = list[kind | None]  # type: ignore[valid-type] # the stream's own type of message
+        self._decode: Callable[[bytes], list[T | None]] = msgspec.msgpack.Decoder(messages).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    async def frontier(self) -> Frontier:
+        """Return up to where it was thinned."""
+        rows = await self._database.all(store.GET_POSITIONS, stream=self._name, grp=_THINNED)
+        known = {row["partition"]: row["position"] for row in rows}
+        return Frontier(known.get(_SEQ, 0), known.get(_BYTES, 0))
+
+    async def trimmed(self) -> int:
+        """Return up to which sequence number there is nothing any more."""
+        rows = await self._database.all(store.GET_POSITIONS, stream=self._name, grp=TRIMMED)
+        return max((seq_of(row["position"]) for row in rows if row["partition"] == 0), default=0)
+
+    async def by_age(self, before: int, newest: Newest) -> None:
+        """Drop the commits from before a time."""
+        while rows := await self._oldest():
+            commits = {row["seq"]: (row["seq"], row["at"], 1) for row in rows}
+            last = cut(tuple(commits.values()), newest.seq, before, 0)
+            if last is None:
+                break
+            await self._drop([row for row in rows if row["seq"] <= last], last)
+
+    async def by_size(self, keep_bytes: int, newest: Newest, heavy: AbstractSet[int]) -> int:
+        """Drop what is too much, first of the `heavy` (keys of devices); return how many bytes stay."""
+        while (kept := await self.kept(newest)) > keep_bytes:
+            frontier = await self.frontier()
+            too_much, may_thin = kept - keep_bytes, heavy and frontier.seq < newest.seq - 1
+            if may_thin and frontier.kept <= keep_bytes // 2:
+                await self._thin(too_much, newest, heavy, frontier)
+                continue
+            if may_thin:  # some of the light devices' oldest, before the next of the heavy
+                too_much = min(too_much, frontier.kept - keep_bytes // 4)
+            if not await self._drop_oldest(too_much, newest):
+                break
+        return kept
+
+    async def kept(self, newest: Newest) -> int:
+        """Return how many bytes there are."""
+        frontier = await self.frontier()
+        first = max(frontier.seq, await self.trimmed()) + 1
+        rows = await self._database.all(store.OLDEST, stream=self._name, first=first, limit=_AT_ONCE)
+        of_first = [row for row in rows if row["seq"] == rows[0]["seq"]]
+        begins = min((row["upto"] for row in of_first), default=newest.upto) - sum(row["size"] for row in of_first)
+        return frontier.kept + (newest.upto - begins if rows else 0)
+
+    async def _oldest(self) -> Sequence[Row]:
+        first = await self.trimmed() + 1
+        return await self._database.all(store.OLDEST, stream=self._name, first=first, limit=_AT_ONCE)
+
+    async def _drop_oldest(self, too_much: int, newest: Newest) -> bool:
+        """Drop whole commits until so many bytes are gone, or say that there is none to drop."""
+        rows = [row for row in await self._oldest() if row["seq"] < newest.seq]
+        if not rows:
+            return False
+        gone, last = 0, rows[0]["seq"]
+        for row in rows:
+            if gone >= too_much and row["seq"] != last:
+                break
+            gone, last = gone + row["size"], row["seq"]
+        whole = [row for row in rows if row["seq"] <= last]
+        await self._drop(whole, last)
+        return True
+
+    async def _drop(self, rows: Sequence[Row], last: int) -> None:
+        frontier = await self.frontier()
+        place: dict[str, Any] = {"stream": self._name, "grp": TRIMMED, "partition": 0, "position": through(last)[0]}
+        changes = Changes().run(store.TRIM, stream=self._name, last=last).run(store.SET_POSITION, **place)
+        if frontier.seq:
+            below = sum(row["size"] for row in rows if row["seq"] <= frontier.seq)
+            self._note(changes, Frontier(frontier.seq, max(0, frontier.kept - below)))
+        await self._database.commit(changes)
+
+    async def _thin(self, too_much: int, newest: Newest, heavy: AbstractSet[int], frontier: Frontier) -> None:
+        """Take the messages of the heavy out of the rows that follow, until so many bytes are gone."""
+        first = max(frontier.seq, await self.trimmed()) + 1
+        rows = await self._database.all(store.SEGMENTS_FROM, stream=self._name, first=first, limit=_ROWS)
+        if len(rows) == _ROWS and rows[0]["seq"] != rows[-1]["seq"]:  # whole commits
+            rows = [row for row in rows if row["seq"] != rows[-1]["seq"]]
+        rows = [row for row in rows if row["seq"] < newest.seq]
+        changes, gone, kept, last = Changes(), 0, frontier.kept, newest.seq - 1
+        partitions = {partition_of(key) for key in heavy}
+        for row in rows:
+            if gone >= too_much and row["seq"] != last:
+                break
+            last, body = row["seq"], row["body"]
+            left = self._without(body, heavy) if row["partition"] in partitions else body
+            gone, kept = gone + len(body) - len(left), kept + len(left)
+            place: dict[str, Any] = {"stream": self._name, "seq": row["seq"], "partition": row["partition"]}
+            if not left:
+                changes.run(store.DROP_SEGMENT, **place)
+            elif left != body:
+                changes.run(store.THIN_SEGMENT, body=left, **{f"key_{name}": value for name, value in place.items()})
+        await self._database.commit(self._note(changes, Frontier(last, kept)))
+
+    def _without(self, body: bytes, heavy: AbstractSet[int]) -> bytes:
+        """Return a row's body without the messages of some devices; nothing where none is left."""
+        messages = self._decode(body)
+        left = [None if one is None or key_of(self._device_of(one)) in heavy else one for one in messages]
+        return self._encode(left) if any(one is not None for one in left) else b""
+
+    def _note(self, changes: Changes, frontier: Frontier) -> Changes:
+        for partition, position in ((_SEQ, frontier.seq), (_BYTES, frontier.kept)):
+            changes.run(store.SET_POSITION, stream=self._name, grp=_THINNED, partition=partition, position=position)
+        return changes

@@ -115,10 +115,12 @@ class World:
         will: Will | None = None,
         window: int = 100,
         held: bool = False,
+        principal: str = "",
     ) -> Client:
         client = Client(client_id)
         is_clean = expiry_s == 0 if clean is None else clean
-        client.attached = await self.space.connect(Arrival(client_id, client, is_clean, expiry_s, will, window))
+        arrival = Arrival(client_id, client, is_clean, expiry_s, will, window, principal=principal)
+        client.attached = await self.space.connect(arrival)
         if not held:
             client.attached.resume()
             await self.broker.settled()

@@ -1,6 +1,7 @@
 """The health port, filled with connections that never ask: probes are answered, the operator has another door."""
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -86,3 +87,13 @@ def test_a_server_starts_again_where_one_was_killed_with_its_door(tmp_path: Path
         assert (server.data / "operator.sock").exists()
         server.start()
         server.run("hub", "show")
+
+
+@pytest.mark.parametrize(("host", "status"), [("attacker.example", 421), ("localhost", 200), ("127.0.0.1:8080", 200)])
+def test_a_page_that_a_browser_was_led_to_by_another_name_reads_no_metrics(
+    server: RunningServer, host: str, status: int
+) -> None:
+    connection = http.client.HTTPConnection(server.address, 8080, timeout=10)
+    connection.request("GET", "/metrics", headers={"Host": host})
+    assert connection.getresponse().status == status
+    connection.close()

@@ -23,7 +23,12 @@ from birthmark.awsiot.service import (
 )
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import ShadowEncodingError, ShadowInvalidError
-from birthmark.broker.errors import RetainedFullError, TooManySessionsError
+from birthmark.broker.errors import (
+    RetainedFullError,
+    RetainedShareUsedError,
+    SessionShareUsedError,
+    TooManySessionsError,
+)
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net import admission
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
@@ -66,7 +71,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
     retained.RetainedMissingError: _NOT_FOUND,
     TooManySessionsError: (429, "LimitExceededException"),
+    SessionShareUsedError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
+    RetainedShareUsedError: (429, "LimitExceededException"),
     access_keys.AccessKeyMissingError: _NOT_FOUND,
     things.UnknownThingError: _NOT_FOUND,
     things.ThingExistsError: _EXISTS,
@@ -122,7 +129,9 @@ REASONS: Mapping[type[errors.BirthmarkError], int] = {
     topics.PayloadTooLargeError: ReasonCode.PACKET_TOO_LARGE,
     topics.TooManyFiltersError: ReasonCode.QUOTA_EXCEEDED,
     TooManySessionsError: ReasonCode.QUOTA_EXCEEDED,
+    SessionShareUsedError: ReasonCode.QUOTA_EXCEEDED,
     RetainedFullError: ReasonCode.QUOTA_EXCEEDED,
+    RetainedShareUsedError: ReasonCode.QUOTA_EXCEEDED,
 }
 
 

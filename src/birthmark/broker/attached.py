@@ -35,6 +35,7 @@ class Attached:
         "is_over",
         "is_stored",
         "outgoing",
+        "principal",
         "session_present",
         "since",
         "space",
@@ -73,6 +74,7 @@ class Attached:
         self.outgoing = outgoing
         self.will = will
         self.tags: frozenset[str] = frozenset()
+        self.principal = ""  # whose share its retained messages are of
         self.is_over = False
         self.is_on_hold = True
         self._is_reading = False

@@ -16,6 +16,20 @@ class TooManySessionsError(ThrottledError):
     value: str
 
 
+class SessionShareUsedError(ThrottledError):
+    """One principal has as many stored sessions as are one's share."""
+
+    code = "broker.session_share_used"
+    message = "Too many stored sessions by one certificate or key"
+    cause = "The same certificate or access key has {share} stored sessions already, a fourth of what there may be."
+    fix = (
+        "Give each device a certificate of its own, or connect with a clean session. If one really needs so many, make "
+        "room in the server's configuration file, above its tables: `aws.max_sessions = {value}`"
+    )
+    share: str
+    value: str
+
+
 class InboxFullError(PolicyError):
     """Too many messages wait for the device."""
 
@@ -50,5 +64,22 @@ class RetainedFullError(ConflictError):
         "room in the server's configuration file, above its tables: `aws.max_retained = {value}`"
     )
     limit: int
+    value: int
+    topic: str
+
+
+class RetainedShareUsedError(ConflictError):
+    """One principal has as many retained messages as are one's share."""
+
+    code = "broker.retained_share_used"
+    cause = (
+        "The same certificate or access key keeps retained messages of {share} topics already, a fourth of what there "
+        "may be in all; {topic} would be one more."
+    )
+    fix = (
+        "Delete those that nobody needs, by an empty retained message to their topics. If one really needs so many, "
+        "make room in the server's configuration file, above its tables: `aws.max_retained = {value}`"
+    )
+    share: int
     value: int
     topic: str

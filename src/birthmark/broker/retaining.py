@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from birthmark.broker import store
 from birthmark.broker.appends import Pending
-from birthmark.broker.errors import RetainedFullError
+from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, decode_messages, encode_messages
+from birthmark.broker.rules.shares import PART, Shares
 from birthmark.broker.turns import Turns
 from birthmark.store import Changes
 from birthmark.store.database import Row
@@ -24,6 +25,7 @@ class Retained:
         self._database = broker.database
         self._space = space
         self.count = 0
+        self._shares = Shares()  # of topics
         self._turns: Turns[str] = Turns()
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
         self._changes = 0
@@ -38,13 +40,20 @@ class Retained:
                 is_there = await self._database.one(store.RETAINED, **place) is not None
             if not message.payload:
                 if is_there:
+                    self._shares.remove(topic)
                     self._write(Changes().run(store.FORGET, **place), topic, -1, pending)
                 return
             if not is_there and self.count >= limit:
                 raise RetainedFullError(limit=limit, value=2 * limit, topic=topic)
+            publisher = self._space.live.get(message.publisher)
+            principal = "" if publisher is None else publisher.principal
+            if not is_there and not self._shares.has_room(principal, limit):
+                raise RetainedShareUsedError(share=limit // PART, value=2 * limit, topic=topic)
             values: dict[str, Any] = {"at": self._space.now(), "expires_at": message.expires_at}
             values |= {"qos": message.qos, "size": len(message.payload)}
             changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)
+            if not is_there:
+                self._shares.add(topic, principal, message.expires_at)
             self._write(changes, topic, int(not is_there), pending)
 
     def _write(self, changes: Changes, topic: str, more: int, pending: Pending) -> None:
@@ -56,6 +65,8 @@ class Retained:
                 self._on_their_way[topic] = will_be, writes - 1
             if commit.exception() is not None:
                 self.count -= more
+                if more > 0:
+                    self._shares.remove(topic)
             pending.written(commit)
 
         _, writes = self._on_their_way.get(topic, (False, 0))
@@ -72,6 +83,7 @@ class Retained:
         seen = self._changes
         rows = await self._database.all(store.COUNT_RETAINED)
         if seen == self._changes:
+            self._shares.forget_expired(self._space.now())
             self.count = sum(row["total"] for row in rows if row["space"] == self._space.name)
 
     async def of(self, topic: str) -> tuple[Message, int] | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.attached import Attached
-from birthmark.broker.errors import TooManySessionsError
+from birthmark.broker.errors import SessionShareUsedError, TooManySessionsError
 from birthmark.broker.model import (
     MICROS,
     NEVER,
@@ -33,6 +33,7 @@ from birthmark.broker.publishing import Messages
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import Router
 from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.rules.shares import PART, Shares
 from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
@@ -87,6 +88,8 @@ class Arrival(msgspec.Struct, frozen=True):
     window: int = 100
     tags: frozenset[str] = frozenset()
     """What the connection depends on, to be found by."""
+    principal: str = ""
+    """Whose it is, whatever it calls itself: what it makes counts as this one's share."""
 
 
 class Space:
@@ -98,6 +101,7 @@ class Space:
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._arriving: Turns[str] = Turns()
         self._stored_count = 0
+        self._shares = Shares()  # of stored sessions
         self.name = name
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
@@ -183,7 +187,7 @@ class Space:
             await self._broker.vacate(self, client, record, ends=not goes_on)
             raise ChangedMeanwhileError(what="The session")
         if keeps:
-            await self._make_room(record)
+            await self._make_room(record, arrival.principal)
         outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
         gone = await self.subscriptions.stored(client) if record is not None and not (goes_on and keeps) else {}
         name: dict[str, Any] = {"space": self.name, "client": client}
@@ -195,6 +199,7 @@ class Space:
             epoch, is_claimed = self._claim(changes, arrival, record, outgoing, goes_on=goes_on)
         elif record is not None:
             changes.run(store.DELETE, expect=1, **name, epoch=record.epoch)
+            self._shares.remove(client)
         if changes.writes:
             await self._database.commit(changes)
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
@@ -219,6 +224,9 @@ class Space:
             will=arrival.will,
         )
         attached.has_row = is_claimed or (record is not None and keeps)
+        attached.principal = arrival.principal
+        if keeps:
+            self._shares.add(client, arrival.principal)
         self.live[client] = attached
         self.tag(attached, arrival.tags)
         return attached
@@ -286,8 +294,14 @@ class Space:
         changes.run(store.CLAIM, expect=1, epoch=epoch, **state, **name, **seen)
         return epoch, True
 
-    async def _make_room(self, record: Record | None) -> None:
-        """Forget the session whose client is away for the longest when there are too many."""
+    async def _make_room(self, record: Record | None, principal: str) -> None:
+        """Forget the session whose client is away for the longest when there are too many.
+
+        A principal that has its share already is refused instead: nobody else's session makes room for it.
+        """
+        if record is None and not self._shares.has_room(principal, self.rules.max_sessions):
+            limit = self.rules.max_sessions
+            raise SessionShareUsedError(retry_after_s=60, share=str(limit // PART), value=str(2 * limit))
         if record is not None or self._stored_count < self.rules.max_sessions:
             return
         rows = await self._database.all(store.NEXT_TO_EXPIRE, space=self.name, limit=1)
@@ -399,6 +413,7 @@ class Space:
         except ChangedMeanwhileError:
             return False
         self._stored_count -= 1
+        self._shares.remove(client)
         self._broker.appends.forget(self, client)
         self.subscriptions.forgotten(known.values())
         if record is not None:

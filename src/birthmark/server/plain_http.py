@@ -1,8 +1,10 @@
 """Health over plain HTTP, and on loopback the operator interface."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+
+from starlette.responses import PlainTextResponse
 
 from birthmark.clock import Clock
 from birthmark.console.door import open_door
@@ -15,6 +17,8 @@ from birthmark.server.descriptors import for_health
 from birthmark.server.settings import Settings
 from birthmark.text import reason_of
 
+_FOR_ALL = {"/healthz", "/readyz"}
+
 
 async def serve_plain(
     probe: ASGIApp, operator: ASGIApp, settings: Settings, limits: Limits, clock: Clock, on_refused: OnRefused
@@ -26,7 +30,7 @@ async def serve_plain(
     """
     bounds = for_health(limits)
     listeners = Listeners(clock, bounds, on_refused, grace_s=0.0)
-    service = HttpService(_ByAddress(probe, operator), bounds, body_limit)
+    service = HttpService(_ByAddress(probe, operator, (settings.host_name, *settings.names)), bounds, body_limit)
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
     door = Listeners(clock, bounds, on_refused)
     try:
@@ -57,11 +61,27 @@ class DoorClosedError(UnavailableError):
 class _ByAddress:
     """Chooses by the address that was called, which the caller cannot invent."""
 
-    def __init__(self, probe: ASGIApp, operator: ASGIApp) -> None:
+    def __init__(self, probe: ASGIApp, operator: ASGIApp, names: Iterable[str]) -> None:
+        self._names = {"localhost", *(name.lower() for name in names)}
         self._probe = probe
         self._operator = operator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         called, caller = scope.get("server"), scope.get("client")
         is_local = all(end is not None and ipaddress.ip_address(end[0]).is_loopback for end in (called, caller))
+        if is_local and scope["path"] not in _FOR_ALL and not self._is_ours(scope):
+            await PlainTextResponse("This is no name of this server.\n", 421)(scope, receive, send)
+            return
         await (self._operator if is_local else self._probe)(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        """Say whether the name that was asked for is ours: a browser may be led here by another's (DNS rebinding)."""
+        asked = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
+        host = asked.partition("]")[0].removeprefix("[") if asked.startswith("[") else asked.partition(":")[0]
+        if host in self._names:
+            return True
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return True

@@ -26,6 +26,7 @@ async def test_the_operator_interface_is_for_loopback(called: str, caller: str, 
 
         return run
 
-    scope = {"type": "http", "server": (called, 8080), "client": (caller, 50000)}
-    await _ByAddress(app("probe"), app("operator"))(scope, None, None)  # type: ignore[arg-type]  # channels that are not used
+    scope: dict[str, Any] = {"type": "http", "server": (called, 8080), "client": (caller, 50000), "path": "/metrics"}
+    scope["headers"] = [(b"host", b"localhost:8080")]
+    await _ByAddress(app("probe"), app("operator"), ())(scope, None, None)  # type: ignore[arg-type]  # channels that are not used
     assert reached == [answer]

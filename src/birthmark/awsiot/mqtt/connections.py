@@ -93,6 +93,7 @@ class AwsConnections:
                     None if packet.will is None else self._will_of(packet.will, client_id),
                     min(WINDOW, maximum) if isinstance(maximum, int) else WINDOW,
                     tags_of(admitted, client_id),
+                    admitted.principal,
                 )
             )
             connection.attached = attached

@@ -1,0 +1,38 @@
+"""How many of what all share each principal has made: nobody uses up what is there for all."""
+
+from collections import Counter
+
+PART = 4
+"""One principal has at most this part of the whole, a fourth."""
+
+
+class Shares:
+    """Things by their names, each with the principal that made it, since this process began."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, tuple[str, int | None]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def has_room(self, principal: str, whole: int) -> bool:
+        """Say whether a principal may make one more of something of which there may be `whole`."""
+        return not principal or self._counts[principal] < max(1, whole // PART)
+
+    def add(self, name: str, principal: str, expires_at: int | None = None) -> None:
+        """Note who made a thing, or made it anew, and when it goes by itself."""
+        self.remove(name)
+        if principal:
+            self._owners[name] = principal, expires_at
+            self._counts[principal] += 1
+
+    def forget_expired(self, now: int) -> None:
+        """Note that what had its time is gone."""
+        for name in [one for one, (_, at) in self._owners.items() if at is not None and at <= now]:
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Note that a thing is gone."""
+        owner, _ = self._owners.pop(name, ("", None))
+        if owner:
+            self._counts[owner] -= 1
+            if not self._counts[owner]:
+                del self._counts[owner]

@@ -8,7 +8,7 @@ from birthmark.ca import upstream as ca_upstream
 from birthmark.ca.rules import issuance
 from birthmark.est import upstream, wire
 from birthmark.est.rules import comeback, identity, keygen, limits, pace, possession, reenrollment
-from birthmark.est.service import approvals, authorities, callers, credentials, guesses, operations, tokens
+from birthmark.est.service import approvals, authorities, callers, credentials, operations, tokens
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.InvalidRequestError: 400,
@@ -53,7 +53,6 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     authorities.AuthorityUnknownError: 404,
     tokens.TokenLifetimeError: 400,
     limits.EstThrottledError: 429,
-    guesses.PasswordsBusyError: 429,
     pace.EstBusyError: 503,
     credentials.UserNameInvalidError: 400,
     credentials.UserExistsError: 409,

@@ -22,9 +22,16 @@ CHALLENGE = (
     "challengePassword=abcd\\n' > asked.cnf"
 )
 OWN_SERVER = "est.device_lifetime_s = 3600\n"
-GUESSES = (
-    'for n in $(seq 10); do curl -sS --cacert "$SSL_CERT_FILE" -u fix-guess:wrong -H "Content-Type: application/pkcs10"'
+GUESSES = (  # at the very user who comes with the right password then, and whose password somebody chose
+    'for n in $(seq 10); do curl -sS --cacert "$SSL_CERT_FILE" -u fix-late:wrong -H "Content-Type: application/pkcs10"'
     " --data x https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll; done"
+)
+LATE = (
+    'eval "$(birthmark env)"',
+    with_password("fix-late", "--device fix-est-busy"),
+    GUESSES,
+    f"sed -i 's/^username = .*/username = \"fix-late\"/' {CONFIG}",
+    f'sed -i "s/^password = .*/password = \\"${{PROOF##*:}}\\"/" {CONFIG}',
 )
 
 
@@ -93,14 +100,14 @@ EST_WIRE: Mapping[str, Scenario] = {
         RENEW, after(asking, FREE, ANY, POST, ISSUED, "cp device.key old.key"), apply=into("PROOF")
     ),
     "est.throttled": Scenario(
-        POST, after(asking, GUESSES, with_password("fix-late", "--any-name")), apply=waited, config=OWN_SERVER
+        POST, after(asking, with_password("fix-late", "--any-name"), GUESSES), apply=waited, config=OWN_SERVER
     ),
     "est.server_answer": Scenario(
         APPLY,
         agent("fix-est-url", f"sed -i 's#8085/.well-known/est#8085/est#' {CONFIG}"),
         apply=in_file(CONFIG, '"(https://[^"]*8085[^"]*)"'),
     ),
-    "est.server_busy": Scenario(APPLY, agent("fix-est-busy", GUESSES), apply=waited, config=OWN_SERVER),
+    "est.server_busy": Scenario(APPLY, agent("fix-est-busy", *LATE), apply=waited, config=OWN_SERVER),
     "est.server_forbidden": Scenario(
         APPLY,
         agent(

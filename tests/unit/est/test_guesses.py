@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from birthmark.est.rules.limits import EstThrottledError
 from birthmark.est.service import guesses
-from birthmark.est.service.guesses import Guesses, PasswordsBusyError
+from birthmark.est.service.guesses import Guesses
 from fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def test_where_too_many_wait_the_worst_is_sent_away(monkeypatch: pytest.Mo
     await turns()
     tasks.append(slow.ask("clean", 0, 0))
     await turns()
-    with pytest.raises(PasswordsBusyError):
+    with pytest.raises(EstThrottledError):
         await tasks[1]
     for _ in range(3):
         slow.end(right=True)

@@ -59,7 +59,7 @@ class RegistrationThrottledError(ThrottledError):
 BURST, EVERY_S = 30, 2
 _ATTEMPTS = 4
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
-# milliseconds apart, and an operator's change takes effect within this time.
+# milliseconds apart. What an operator changes here takes effect at once, what another process does within this time.
 _VERDICT_S = 1.0
 
 
@@ -104,6 +104,7 @@ class Registrations:
 
     async def attest(self, claim: Claim) -> Attested:
         """Return the enrollment that `claim` proves to belong to, else raise why not."""
+        began = self._clock.monotonic()  # what is written while it looks makes the verdict an old one
         instance = self._instances.by_scope(claim.id_scope)
         registration_id = parse_registration_id(claim.registration_id)
         now = self._clock.now()
@@ -112,13 +113,13 @@ class Registrations:
             attestation.check_enabled(individual, claim)
             present = await self.find(instance, registration_id)
             proven = await self._tpms.check(instance, individual.attestation, present, claim)
-            return replace(await self._attested(instance, individual, claim), tpm=proven)
+            return replace(await self._attested(instance, individual, claim, began), tpm=proven)
         if individual is not None:
             attestation.check_individual(individual, claim, now)
-            return await self._attested(instance, individual, claim)
+            return await self._attested(instance, individual, claim, began)
         is_by_token = claim.leaf is None and bool(claim.token)
         find = self._groups.of_token if is_by_token else self._groups.of_certificate
-        return await self._attested(instance, await find(instance.id_scope, claim, now), claim)
+        return await self._attested(instance, await find(instance.id_scope, claim, now), claim, began)
 
     async def challenge(self, claim: Claim) -> bytes | None:
         """Return what the TPM of `claim` has to open before it registers; None where it need not.
@@ -149,17 +150,17 @@ class Registrations:
             before_writing=lambda: self._take_room(instance, registration_id, f"tpm {share_of(claim.address)}"),
         )
 
-    async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim) -> Attested:
+    async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim, began: float) -> Attested:
         if self._inventory is not None and claim.leaf is not None:
             await self._inventory.check(claim.leaf, claim.chain)
-        return Attested(instance, enrollment, claim, self._clock.monotonic())
+        return Attested(instance, enrollment, claim, began)
 
     async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:
         """Attest, assign, record, and make the device known to its hub. Durable when it returns.
 
         `verdict` is an earlier one of the same claim; it counts while it is fresh.
         """
-        if verdict is None or verdict.claim != claim or self._clock.monotonic() - verdict.at > _VERDICT_S:
+        if verdict is None or verdict.claim != claim or not self._counts(verdict):
             verdict = await self.attest(claim)
         attested = verdict
         instance, enrollment = attested.instance, attested.enrollment
@@ -223,6 +224,12 @@ class Registrations:
                 present=present.hub,
                 wanted=wanted.hub,
             )
+
+    def _counts(self, verdict: Attested) -> bool:
+        """Say whether a verdict is fresh, and nothing was written since that it hangs on."""
+        names = (verdict.claim.registration_id, verdict.enrollment.id)
+        is_fresh = self._clock.monotonic() - verdict.at <= _VERDICT_S
+        return is_fresh and not self._enrollments.changed_since(verdict.instance.id_scope, names, verdict.at)
 
     def _take_room(self, instance: Instance, registration_id: str, what: str) -> None:
         name = f"{instance.id_scope} {registration_id.lower()} {what}"

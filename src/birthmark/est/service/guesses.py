@@ -9,25 +9,17 @@ import heapq
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from birthmark.clock import Clock
-from birthmark.errors import ThrottledError
+from birthmark.est.rules.limits import EstThrottledError
 
 Rank: TypeAlias = tuple[int, int]
 """How many wrong guesses the user had at this address lately, and the address with all users; fewer come first."""
 SHARE = 0.25
 MAX_WAITING = 512
-
-
-class PasswordsBusyError(ThrottledError):
-    """Too many passwords wait to be checked."""
-
-    code = "est.passwords_busy"
-    cause = "{limit} passwords wait to be checked, and whoever guessed most from its address is sent away."
-    fix = "Look who guesses: `birthmark why --limit 100`. A device that was sent away comes again by itself."
-    for_a_person = "who guesses has to be found and stopped"
-    limit: int
+_GUESS_S = 0.16
+"""About what a wrong one takes, with its pause."""
 
 
 @dataclass(slots=True)
@@ -40,7 +32,7 @@ class Guesses:
     _is_busy: bool = field(default=False, init=False)
 
     async def check(self, rank: Rank, is_right: Callable[[], Awaitable[bool]]) -> bool:
-        """Return what `is_right` says, at its turn. Raise `PasswordsBusyError`."""
+        """Return what `is_right` says, at its turn. Raise `EstThrottledError` for who was sent away."""
         await self._turn(rank)
         began, right = self.clock.monotonic(), False
         try:
@@ -70,7 +62,12 @@ class Guesses:
         self._waiting.remove(worst)
         heapq.heapify(self._waiting)
         if not worst[2].done():
-            worst[2].set_exception(PasswordsBusyError(limit=MAX_WAITING, retry_after_s=1))
+            facts: dict[str, Any] = {
+                "who": "All who ask by password together",
+                "burst": MAX_WAITING,
+                "every_s": _GUESS_S,
+            }
+            worst[2].set_exception(EstThrottledError(retry_after_s=1, wait_s=1, **facts))
 
     def _next(self, pause_s: float) -> None:
         if pause_s > 0:

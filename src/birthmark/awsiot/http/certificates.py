@@ -4,11 +4,10 @@ from typing import Any
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
-from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
+from birthmark.awsiot.model import CertificateStatus, MemberNotServedError, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.wire import BodyInvalidError
 
-_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta", "iot:CredentialProvider", "iot:Jobs"})
+_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta"})
 
 
 class CertificateOperations:
@@ -63,7 +62,7 @@ class CertificateOperations:
     async def describe_endpoint(self, call: Call) -> Any:
         kind = call.get("endpointType") or "iot:Data"
         if kind not in _ENDPOINTS:
-            raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
+            raise MemberNotServedError(member=f"endpointType {kind[:60]}", operation=call.operation.name)
         return {"endpointAddress": self._account.data_host}
 
 

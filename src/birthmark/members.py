@@ -10,9 +10,12 @@ from typing import Any
 from msgspec import inspect
 
 
-def unread(value: object, kind: Any) -> str | None:
-    """Return the path of the first member of `value` that says something and that `kind` has no place for."""
-    return next(_unread(value, _type_of(kind), ""), None)
+def unread(value: object, kind: Any, told: frozenset[str] = frozenset()) -> str | None:
+    """Return the path of the first member of `value` that says something and that `kind` has no place for.
+
+    `told` are members that a service tells, and gets back from clients that send what they read.
+    """
+    return next((path for path in _unread(value, _type_of(kind), "") if path not in told), None)
 
 
 def says_something(value: object) -> bool:

@@ -55,6 +55,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     BodyInvalidError: _INVALID,
     PageInvalidError: _INVALID,
     model.OperationNotServedError: (501, "NotImplementedException"),
+    model.MemberNotServedError: (501, "NotImplementedException"),
     policy.PolicyMalformedError: (400, "MalformedPolicyException"),
     policy.PolicyDeniedError: _FORBIDDEN,
     topics.ClientIdInvalidError: _INVALID,

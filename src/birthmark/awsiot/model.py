@@ -107,6 +107,18 @@ class OperationNotServedError(InvalidRequestError):
     path: str
 
 
+class MemberNotServedError(InvalidRequestError):
+    """A member of a request that is not served."""
+
+    code = "awsiot.member_not_served"
+    message = "{member} of {operation} is not implemented here"
+    cause = "{operation} was asked with {member}, which this server neither keeps nor heeds. Nothing was changed."
+    fix = "Leave {member} out. What the operation takes at AWS: `{command}`"
+    command: str = "?"
+    member: str
+    operation: str
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """The one account that this server plays, and the name under which devices reach it."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from birthmark.dps.wire import BodyInvalidError, CertificateInfo, TpmAttestation
+from birthmark.members import unread
 from birthmark.text import read_json
 
 
@@ -85,6 +86,21 @@ class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
     migrate_device_data: bool = True
 
 
+class _Desired(msgspec.Struct, frozen=True):
+    desired: Any = None
+
+
+class _InitialTwin(msgspec.Struct, frozen=True):
+    """What a twin may begin with."""
+
+    tags: Any = None
+    properties: _Desired | None = None
+
+
+_TOLD = frozenset({"registrationState"})
+"""What the service tells of an enrollment beside what is on record."""
+
+
 class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
     """An individual enrollment (`registration_id`) or a group (`enrollment_group_id`)."""
 
@@ -114,8 +130,20 @@ class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defau
 
 
 def parse_document(body: bytes) -> EnrollmentDocument:
-    """Return the document of a PUT. Raise `BodyInvalidError` with the path of what is wrong."""
-    return read_json(body, EnrollmentDocument, BodyInvalidError)
+    """Return the document of a PUT. Raise `BodyInvalidError` with the path of what is wrong, or not served."""
+    document = read_json(body, EnrollmentDocument, BodyInvalidError)
+    check_members(msgspec.json.decode(body), document)
+    return document
+
+
+def check_members(given: Any, document: EnrollmentDocument) -> None:
+    """Raise `BodyInvalidError` for the first member of an enrollment as it was sent that would be dropped."""
+    member = unread(given, EnrollmentDocument, _TOLD)
+    if member is None and document.initial_twin is not None:
+        inner = unread(document.initial_twin, _InitialTwin)
+        member = None if inner is None else f"initialTwin.{inner}"
+    if member is not None:
+        raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
 
 
 def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) -> dict[str, Any]:

@@ -51,6 +51,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     model.DeviceIdInvalidError: (400, 400004),
     wire.UserNameError: (400, 400004),
     wire.TopicError: (400, 400004),
+    wire.QueryNotServedError: (400, 400004),
     wire.BodyInvalidError: (400, 400004),
     wire.AnswerInvalidError: (400, 400004),
     TpmKeyInvalidError: (400, 400004),

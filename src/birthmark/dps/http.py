@@ -28,6 +28,7 @@ from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.rules.attestation import RegistrationIdMismatchError
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
+from birthmark.members import unread
 from birthmark.net.refusing import Handler, refusing
 from birthmark.text import read_json, whole_number
 
@@ -47,6 +48,20 @@ class _Bulk(msgspec.Struct, rename="camel"):
     mode: str
     enrollments: list[EnrollmentDocument] = []
     enrollment_groups: list[EnrollmentDocument] = []
+
+
+class _BulkMode(msgspec.Struct):
+    """What of it is no list, whose items are looked at one by one."""
+
+    mode: str
+
+
+class _Query(msgspec.Struct):
+    query: str | None = None
+
+
+_LISTS = ("enrollments", "enrollmentGroups")
+_QUERIED = {"enrollments": "enrollments", "enrollmentgroups": "enrollmentGroups", "registrations": "registrations"}
 
 
 def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
@@ -155,6 +170,7 @@ def service_routes(
     def query(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
             instance = instance_of(request)
+            _check_query(await request.body(), "enrollmentgroups" if is_group else "enrollments")
             limit = _page_size(request)
             after = request.headers.get("x-ms-continuation", "")
             page = await enrollments.page(instance.id_scope, is_group=is_group, after=after, limit=limit)
@@ -172,6 +188,7 @@ def service_routes(
             instance = instance_of(request)
             asked = read_json(await request.body(), _Bulk, wire.BodyInvalidError)
             items = asked.enrollment_groups if is_group else asked.enrollments
+            _check_bulk(msgspec.json.decode(await request.body()), items, is_group=is_group)
             if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
                 raise wire.BodyInvalidError(detail="at most 10 items; mode create, update …")
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
@@ -196,12 +213,14 @@ def service_routes(
     async def registration(request: Request) -> Response:
         instance = instance_of(request)
         if request.method == "DELETE":
-            await registrations.delete(instance, request.path_params["id"], actor=f"dps:{instance.name}")
+            if_match, actor = request.headers.get("if-match"), f"dps:{instance.name}"
+            await registrations.delete(instance, request.path_params["id"], if_match, actor=actor)
             return Response(status_code=204)
         return JSONResponse(wire.state_json(await registrations.get(instance, request.path_params["id"])))
 
     async def group_registrations(request: Request) -> Response:
         instance = instance_of(request)
+        _check_query(await request.body(), "registrations")
         limit = _page_size(request)
         after = request.headers.get("x-ms-continuation", "")
         page = await registrations.of_group(instance, request.path_params["id"], after, limit)
@@ -249,6 +268,16 @@ async def _bulk_of_one(
     return refused
 
 
+def _check_bulk(given: dict[str, Any], items: Sequence[EnrollmentDocument], *, is_group: bool) -> None:
+    """Raise `BodyInvalidError` for what would be dropped."""
+    ours, others = ("enrollmentGroups", "enrollments") if is_group else ("enrollments", "enrollmentGroups")
+    member = unread(given, _BulkMode, frozenset(_LISTS)) or (others if given.get(others) else None)
+    if member is not None:
+        raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
+    for one, item in zip(given.get(ours) or [], items, strict=True):
+        document.check_members(one, item)
+
+
 def _claim(request: Request) -> Claim:
     peer = request.scope["extensions"]["tls"]
     token = request.headers.get("authorization")
@@ -270,6 +299,18 @@ def _named(given: EnrollmentDocument, enrollment_id: str, *, is_group: bool) -> 
     if is_group:
         return msgspec.structs.replace(given, enrollment_group_id=enrollment_id, registration_id=None)
     return msgspec.structs.replace(given, registration_id=enrollment_id, enrollment_group_id=None)
+
+
+def _check_query(body: bytes, kind: str) -> None:
+    """Raise `QueryNotServedError` for a query that asks for anything but all of its kind."""
+    if not body.strip():
+        return
+    asked = read_json(body, dict[str, Any], wire.BodyInvalidError)
+    if (member := unread(asked, _Query)) is not None:
+        raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
+    words = str(asked.get("query") or "select *").rstrip().removesuffix(";").lower().split()
+    if words not in (["select", "*"], ["select", "*", "from", kind]):
+        raise wire.QueryNotServedError(query=str(asked["query"])[:200], kind=_QUERIED[kind])
 
 
 def _page_size(request: Request) -> int:

@@ -26,6 +26,7 @@ from birthmark.iothub.model import (
     parse_device_id,
     thumbprint_text,
 )
+from birthmark.members import says_something, unread
 from birthmark.text import read_json, whole_number
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -366,13 +367,22 @@ class _Capabilities(msgspec.Struct, rename="camel"):
 
 
 class DeviceBody(msgspec.Struct, rename="camel"):
-    """A Device as clients PUT it; unknown members are ignored."""
+    """A Device as clients PUT it."""
 
     device_id: str | None = None
     status: str = "enabled"
     status_reason: str | None = None
     authentication: _Authentication | None = None
     capabilities: _Capabilities | None = None
+
+
+_TOLD_OF_DEVICE = frozenset(
+    {
+        *("generationId", "etag", "connectionState", "connectionStateUpdatedTime", "statusUpdatedTime"),
+        *("lastActivityTime", "cloudToDeviceMessageCount"),
+    }
+)
+"""What the registry tells, and gets back from clients that send what they read."""
 
 
 class MethodCall(msgspec.Struct, rename="camel"):
@@ -386,7 +396,14 @@ class MethodCall(msgspec.Struct, rename="camel"):
 
 def parse_method_call(body: bytes) -> MethodCall:
     """Return the call. Raise `BodyInvalidError`."""
-    return read_json(body, MethodCall, BodyInvalidError)
+    call = read_json(body, MethodCall, BodyInvalidError)
+    _check_members(body, MethodCall)
+    return call
+
+
+def _check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -> None:
+    if (member := unread(msgspec.json.decode(body), kind, told)) is not None:
+        raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
 
 
 def parse_twin_body(body: bytes) -> dict[str, Any]:
@@ -394,12 +411,71 @@ def parse_twin_body(body: bytes) -> dict[str, Any]:
     return read_json(body, dict[str, Any], BodyInvalidError)
 
 
+class _TwinProperties(msgspec.Struct):
+    desired: Any = None
+    reported: Any = None
+
+
+class _TwinBody(msgspec.Struct, rename="camel"):
+    """A twin as the service reads it, and may send it back."""
+
+    device_id: Any = None
+    module_id: Any = None
+    tags: Any = None
+    properties: _TwinProperties | None = None
+    status: Any = None
+    status_reason: Any = None
+    authentication_type: Any = None
+    x509_thumbprint: Any = None
+    capabilities: Any = None
+    model_id: Any = None
+
+
+_SET = frozenset({"tags", "properties"})
+_TOLD_OF_TWIN = frozenset(
+    {
+        *("etag", "version", "deviceEtag", "statusUpdateTime", "connectionState", "lastActivityTime"),
+        "cloudToDeviceMessageCount",
+    }
+)
+
+
+def check_twin_members(body: dict[str, Any], shown: dict[str, Any]) -> None:
+    """Raise `BodyInvalidError` for a member that a change of a twin does not change; `shown` is the twin as it is.
+
+    What is sent back as it was read asks for nothing.
+    """
+    member = unread(body, _TwinBody, _TOLD_OF_TWIN)
+    fixed = [field for field in msgspec.structs.fields(_TwinBody) if field.encode_name not in _SET]
+    for field in fixed:
+        wanted = body.get(field.encode_name)
+        if says_something(wanted) and _bare(wanted) != _bare(shown.get(field.encode_name)):
+            member = member or field.encode_name
+    reported = (body.get("properties") or {}).get("reported")
+    if says_something(reported) and _bare(reported) != _bare(shown["properties"]["reported"]):
+        member = member or "properties.reported"
+    if member is not None:
+        raise BodyInvalidError(detail=f"{member} is nothing that a change of a twin can set, leave it out")
+
+
+def _bare(value: Any) -> Any:
+    """Return a value without what the service adds, or a client leaves out."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _bare(inner) for name, inner in value.items() if not name.startswith("$") and inner is not None}
+
+
 def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     """Return the body and the authentication it asks for (keys it leaves out are None). Raise `BodyInvalidError`."""
     parsed = read_json(body, DeviceBody, BodyInvalidError)
     if parsed.status not in {"enabled", "disabled"}:
         raise BodyInvalidError(detail="status must be enabled or disabled")
+    _check_members(body, DeviceBody, _TOLD_OF_DEVICE)
     wanted = parsed.authentication or _Authentication()
+    beside = wanted.symmetric_key if wanted.type == "selfSigned" else wanted.x509_thumbprint
+    if beside is not None and beside != type(beside)():
+        detail = f"authentication of type {wanted.type or 'sas'} with {type(beside).__name__.lstrip('_')}"
+        raise BodyInvalidError(detail=f"{detail}: a device has one kind")
     if wanted.type == "selfSigned":
         prints = wanted.x509_thumbprint or _Thumbprints()
         return parsed, DeviceAuthentication(

@@ -257,9 +257,9 @@ def test_a_ca_is_registered_with_proof_of_its_key_and_its_certificates_follow(io
     refused("CertificateValidationException", iot.register_certificate, certificatePem=strange)
 
     refused("CertificateStateException", iot.delete_ca_certificate, certificateId=ca_id)
-    iot.update_ca_certificate(certificateId=ca_id, newStatus="INACTIVE", newAutoRegistrationStatus="ENABLE")
+    iot.update_ca_certificate(certificateId=ca_id, newStatus="INACTIVE", newAutoRegistrationStatus="DISABLE")
     described = iot.describe_ca_certificate(certificateId=ca_id)["certificateDescription"]
-    assert (described["status"], described["autoRegistrationStatus"]) == ("INACTIVE", "ENABLE")
+    assert (described["status"], described["autoRegistrationStatus"]) == ("INACTIVE", "DISABLE")
     assert described["certificateMode"] == "DEFAULT"
     iot.delete_ca_certificate(certificateId=ca_id)
     refused("ResourceNotFoundException", iot.describe_ca_certificate, certificateId=ca_id)

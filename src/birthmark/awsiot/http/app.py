@@ -136,8 +136,10 @@ class AwsHttp:
             actor = f"certificate:{grant.certificate_id}"
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
+        call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note)
         try:
-            return await handler(Call(operation, names, _query(signed.query), headers, body, actor, grant, note))
+            call.check_served()
+            return await handler(call)
         except BirthmarkError as error:
             named = {"thing": names["thingName"][:_MAX_NAMED]} if "thingName" in names else {}
             error.add_facts(command=operation.form, **named)

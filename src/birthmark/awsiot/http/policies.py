@@ -18,6 +18,7 @@ class PolicyOperations:
         self._account = aws.account
         self._certificates = aws.certificates
         self._policies = aws.policies
+        self._things = aws.things
 
     async def create_policy(self, call: Call) -> Any:
         document = call["policyDocument"]
@@ -87,6 +88,8 @@ class PolicyOperations:
     list_policy_principals = list_targets_for_policy
 
     async def get_effective_policies(self, call: Call) -> Any:
+        if (thing := call.get("thingName")) is not None:
+            await self._things.get(thing)  # no policy hangs on it: only its groups could add some
         documents = await self._policies.documents_of(self._target(call))
         entries = [(wire.policy_entry_json(self._account, name), document) for name, document in documents]
         return {"effectivePolicies": [entry | {"policyDocument": document} for entry, document in entries]}

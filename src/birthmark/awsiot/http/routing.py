@@ -13,10 +13,12 @@ from urllib.parse import unquote, unquote_to_bytes
 import msgspec
 
 from birthmark.awsiot.http.table import OPERATIONS, Member, Operation
-from birthmark.awsiot.model import OperationNotServedError
+from birthmark.awsiot.http.unserved import check_served
+from birthmark.awsiot.model import MemberNotServedError, OperationNotServedError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
+from birthmark.members import unread
 from birthmark.store.paging import Page, marker_of, page_size, parse_marker
 from birthmark.text import whole_number
 
@@ -75,13 +77,23 @@ class Call:
     def _members(self) -> Mapping[str, Any]:
         return parse_body(self.body, dict[str, Any])
 
+    def check_served(self) -> None:
+        """Raise `MemberNotServedError` where it carries what would be dropped."""
+        is_raw = any(member.type == "blob" and member.place == "body" for member in self.operation.members)
+        check_served(self.operation, self.query, {} if is_raw else self._members)
+
     def __getitem__(self, name: str) -> str:
         return self.get(name) or ""
 
     def part(self, name: str, kind: type[T]) -> T | None:
         """Return a structure of the body, or None. Raise `BodyInvalidError`."""
         value = self._members.get(name)
-        return None if value is None else _converted(name, value, kind)
+        if value is None:
+            return None
+        if (member := unread(value, kind)) is not None:
+            raise MemberNotServedError(member=f"{name}.{member}"[:100], operation=self.operation.name)
+        made: T = _converted(name, value, kind)
+        return made
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return a boolean. Raise `BodyInvalidError`."""

@@ -72,8 +72,27 @@ def complete(
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail="provisioningStatus")
     if enrollment.allocation_policy not in ALLOCATIONS:
         raise AllocationNotServedError(enrollment=enrollment.id, policy=enrollment.allocation_policy)
+    if (member := _dropped(enrollment)) is not None:
+        raise EnrollmentInvalidError(enrollment=enrollment.id, detail=f"{member} would be dropped, leave it out")
     attestation = _attestation(enrollment, previous, entropy)
     return msgspec.structs.replace(enrollment, attestation=attestation)
+
+
+def _dropped(document: EnrollmentDocument) -> str | None:
+    """Return a member that an enrollment of this kind has no use for."""
+    if document.is_group and document.device_id:
+        return "deviceId of a group"
+    attestation = document.attestation
+    parts = {"x509": attestation.x509, "symmetricKey": attestation.symmetric_key, "tpm": attestation.tpm}
+    for name, part in parts.items():
+        if part is not None and part != type(part)() and name != attestation.type:
+            return f"attestation.{name} beside type {attestation.type}"
+    x509 = attestation.x509 or X509Attestation()
+    if document.is_group:
+        return "attestation.x509.clientCertificates of a group" if x509.client_certificates else None
+    if x509.signing_certificates or (x509.ca_references and x509.ca_references.names()):
+        return "attestation.x509.signingCertificates and caReferences of an individual enrollment"
+    return None
 
 
 def certificates_of(enrollment: EnrollmentDocument) -> list[Certificate]:
@@ -100,25 +119,27 @@ def _attestation(
     x509 = given.x509 or X509Attestation()
     if enrollment.is_group:
         references = x509.ca_references if x509.ca_references and x509.ca_references.names() else None
-        pair = _read(x509.signing_certificates)
+        pair = _read(enrollment.id, x509.signing_certificates)
         if (pair is None) == (references is None):
             raise EnrollmentInvalidError(enrollment=enrollment.id, detail="give signingCertificates or caReferences")
         return AttestationMechanism("x509", X509Attestation(signing_certificates=pair, ca_references=references))
-    pair = _read(x509.client_certificates)
+    pair = _read(enrollment.id, x509.client_certificates)
     if pair is None:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail="give clientCertificates")
     return AttestationMechanism("x509", X509Attestation(client_certificates=pair))
 
 
-def _read(pair: CertificatePair | None) -> CertificatePair | None:
+def _read(name: str, pair: CertificatePair | None) -> CertificatePair | None:
     if pair is None or not any(entry.certificate for entry in pair.entries()):
         return None
-    return CertificatePair(_read_entry(pair.primary), _read_entry(pair.secondary))
+    return CertificatePair(_read_entry(name, pair.primary), _read_entry(name, pair.secondary))
 
 
-def _read_entry(entry: CertificateEntry | None) -> CertificateEntry | None:
-    if entry is None or not entry.certificate:
+def _read_entry(name: str, entry: CertificateEntry | None) -> CertificateEntry | None:
+    if entry is None or entry == CertificateEntry():
         return None
+    if not entry.certificate:
+        raise EnrollmentInvalidError(enrollment=name, detail="a certificate of the pair has only its info")
     certificate = parse_any(entry.certificate)
     return CertificateEntry(certificate.pem(), info_of(certificate))
 

@@ -12,7 +12,7 @@ from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import HubChangeNotServedError, NoHubError, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
-from birthmark.dps.service.enrollments import Enrollments
+from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.tpms import Tpms
@@ -284,11 +284,19 @@ class Registrations:
         )
         return [store.REGISTRATIONS.of(row) for row in rows]
 
-    async def delete(self, instance: Instance, registration_id: str, *, actor: str) -> None:
-        """Forget a registration; the device may register again if its enrollment allows."""
+    async def delete(
+        self, instance: Instance, registration_id: str, if_match: str | None = None, *, actor: str
+    ) -> None:
+        """Forget a registration; the device may register again if its enrollment allows.
+
+        Raise `RegistrationNotFoundError`, or `EnrollmentChangedError` for another etag.
+        """
+        etag = (if_match or "*").strip('"')
 
         async def decide() -> None:
             found, changes = await self._forgetting(instance, registration_id)
+            if etag not in {"*", found.etag.strip('"')}:
+                raise EnrollmentChangedError(enrollment=found.registration_id, etag=etag)
             changes.audit(actor, "dps.registration_delete", found.registration_id, scope=instance.id_scope)
             await self._database.commit(changes)
 

@@ -80,6 +80,8 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         else:
             body = wire.parse_twin_body(await request.body())
             replaces = request.method == "PUT"
+            present = await iothub.twins.get(hub, device_id)
+            wire.check_twin_members(body, wire.twin_json(present, device, **seen(device)))
             before, known = await iothub.twins.desire(
                 hub, device_id, body, etag_of(request), replaces=replaces, actor=policy
             )

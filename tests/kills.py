@@ -172,6 +172,7 @@ def look_for_all(server: RunningServer, record: list[Facts], proof: Proof) -> No
     look_at_sessions(by_kind, proof)
     look_at_telemetry(server, by_kind, proof)
     look_at_documents(server, by_kind, proof)
+    look_at_mail(server, by_kind, proof)
     handled = {line["n"] for line in by_kind["handled"]}
     proof.owed("called", [line["n"] for line in by_kind["called"]], handled)
     rows = server.rows("enroll", "list")
@@ -212,6 +213,17 @@ def look_at_telemetry(server: RunningServer, by_kind: dict[str, list[Facts]], pr
         there |= {(device, n) for n in kept}
         proof.ordered(device, kept)
     proof.owed("telemetry", sent, there)
+
+
+def look_at_mail(server: RunningServer, by_kind: dict[str, list[Facts]], proof: Proof) -> None:
+    """Each message to a device came, in its order but for what was sent once more, and none waits for ever."""
+    mail = [(line["device"], line["n"]) for line in by_kind["mail"]]
+    came = [(line["device"], line["n"]) for line in by_kind["mailed"]]
+    proof.owed("mail", mail, set(came))
+    for device in sorted({name for name, _ in mail}):
+        proof.ordered(f"mail of {device}", [n for name, n in came if name == device])
+        waiting = [row["message"] for row in server.rows("hub", "c2d", device)]
+        proof.lost[f"stuck at {device}"] = list(waiting)
 
 
 def look_at_documents(server: RunningServer, by_kind: dict[str, list[Facts]], proof: Proof) -> None:

@@ -7,15 +7,18 @@ Arguments: one JSON object with `record`, `directory`, `endpoints`, `est_user`, 
 """
 
 import base64
+import hmac
 import itertools
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import boto3
 import requests
@@ -271,12 +274,16 @@ def a_device(name: str) -> Any:
     def changed() -> None:
         note("connected" if device.connected else "cut", client=name)
 
+    def came(message: Any) -> None:
+        note("mailed", device=name, n=json.loads(message.data)["n"])  # before it is acknowledged
+
     def answer(request: Any) -> None:
         note("handled", n=request.payload["n"])
         device.send_method_response(MethodResponse.create_from_method_request(request, 200, request.payload))
 
     device.on_connection_state_change = changed  # type: ignore[assignment] # its types name a method's `self`
     device.on_method_request_received = answer
+    device.on_message_received = came
     device.connect()
     return device
 
@@ -290,6 +297,126 @@ def sending(name: str) -> Callable[[int], None]:
         note("sent", device=name, n=number)
 
     return send
+
+
+# ---- IoT Hub: messages to devices; one whose connection is taken over with letters unacknowledged, one by the Node SDK
+
+
+class Mailbox:
+    """The device that takes its own session over: what came is noted, and acknowledged after a while."""
+
+    name = "soak-mail"
+
+    def __init__(self) -> None:
+        host = endpoints["iothub"]["host"]
+        resource = f"{host}/devices/{self.name}"
+        ends = int(time.time()) + 3600
+        signed = base64.b64encode(
+            hmac.digest(base64.b64decode(KEY), f"{quote_plus(resource)}\n{ends}".encode(), "sha256")
+        )
+        token = f"SharedAccessSignature sr={quote_plus(resource)}&sig={quote_plus(signed)}&se={ends}"
+        self.is_old = False
+        self.connected = threading.Event()
+        self.client = paho.Client(client_id=self.name, clean_session=False)
+        self.client.tls_set(ca)
+        self.client.username_pw_set(f"{host}/{self.name}/?api-version=2021-04-12", token)
+        self.client.reconnect_delay_set(0.2, 1)
+        self.client.on_connect, self.client.on_message = self._on_connect, self._on_message
+        self.client.connect_async(host, 8883, keepalive=60)
+        self.client.loop_start()
+
+    def _on_connect(self, client: Any, _data: object, _flags: object, code: int) -> None:
+        if self.is_old or code:
+            client.disconnect()
+            return
+        client.subscribe(f"devices/{self.name}/messages/devicebound/#", 1)
+        note("connected", client=self.name)
+        self.connected.set()
+
+    def _on_message(self, _client: Any, _data: object, message: Any) -> None:
+        note("mailed", device=self.name, n=json.loads(message.payload)["n"])
+        time.sleep(0.3)  # so that some are unacknowledged whenever it is taken over
+
+    def end(self) -> None:
+        self.is_old = True
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+service.create_device_with_sas(Mailbox.name, KEY, KEY, "enabled")
+mailbox = Mailbox()
+assert mailbox.connected.wait(20)
+
+
+def take_mailbox_over(_number: int) -> None:
+    global mailbox
+    old, mailbox = mailbox, Mailbox()
+    old.is_old = True
+    mailbox.connected.wait(PATIENCE_S)
+    old.end()
+
+
+NODE = "soak-node"
+service.create_device_with_sas(NODE, KEY, KEY, "enabled")
+node = subprocess.Popen(
+    [
+        "node",
+        str(Path(__file__).with_name("mixed_load_node.js")),
+        json.dumps({"host": endpoints["iothub"]["host"], "name": NODE, "key": KEY}),
+    ],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    env={
+        **os.environ,
+        "NODE_EXTRA_CA_CERTS": ca,
+        "NODE_PATH": str(Path(__file__).parent / "node" / "node_modules"),
+    },
+)
+is_node_ready = threading.Event()
+
+
+def hear_node() -> None:
+    assert node.stdout is not None
+    for line in node.stdout:
+        facts = json.loads(line)
+        if facts["kind"] == "ready":
+            is_node_ready.set()
+        else:
+            note(**facts)
+
+
+threading.Thread(target=hear_node, daemon=True).start()
+assert is_node_ready.wait(30)
+policy = dict(part.split("=", 1) for part in os.environ["IOTHUB_CONNECTION_STRING"].split(";"))
+
+
+def mailing(name: str) -> Callable[[int], None]:
+    """Send a device messages; no more than it takes in time: fifty may wait."""
+
+    def send(number: int) -> None:
+        host = policy["HostName"].partition(":")[0]
+        ends = int(time.time()) + 600
+        text = f"{quote_plus(host)}\n{ends}".encode()
+        signed = base64.b64encode(hmac.digest(base64.b64decode(policy["SharedAccessKey"]), text, "sha256"))
+        token = f"sr={quote_plus(host)}&sig={quote_plus(signed)}&se={ends}&skn={policy['SharedAccessKeyName']}"
+        answer = requests.post(
+            f"https://{policy['HostName']}/devices/{name}/messages/devicebound?api-version=2021-04-12",
+            json.dumps({"n": number}),
+            headers={"Authorization": f"SharedAccessSignature {token}"},
+            verify=ca,
+            timeout=(5, 20),
+        )
+        if answer.status_code == requests.codes.created:
+            note("mail", device=name, n=number)
+        else:
+            note("trouble", what=f"mail {name}", why=f"{answer.status_code} {answer.text[:200]}")
+
+    return send
+
+
+def came_to_devices() -> int:
+    return Path(given["record"]).read_bytes().count(b'"kind": "mailed"')
 
 
 def patch_twin(number: int) -> None:
@@ -363,6 +490,8 @@ threads = [
     again_and_again("subscribe", 0.3, subscribe),
     again_and_again("update shadow", 0.15, update_shadow),
     again_and_again("patch twin", 0.15, patch_twin),
+    *(again_and_again(f"mail {name}", 0.5, mailing(name)) for name in ("soak-a", Mailbox.name, NODE)),
+    again_and_again("take mailbox over", 2.3, take_mailbox_over),
     again_and_again("call", 0.15, call),
     again_and_again("enroll", 0.5, enroll_and_register),
     again_and_again("issue", 0.4, issue),
@@ -378,8 +507,12 @@ for thread in threads:
 for publisher in (*publishers, extra):
     if not until(lambda publisher=publisher: not publisher.unacknowledged):  # type: ignore[misc] # its own
         note("unfinished", what="publishes")
+assert node.stdin is not None
+node.stdin.close()
 lines = -1
-while lines != (lines := Path(given["record"]).read_bytes().count(b'"kind": "got"')):
-    time.sleep(2)
+while lines != (
+    lines := sum(Path(given["record"]).read_bytes().count(kind) for kind in (b'"kind": "got"', b'"mailed"'))
+):
+    time.sleep(3)
 print("done", flush=True)  # noqa: T201 - the answer
 os._exit(0)  # whatever threads the libraries have left

@@ -47,36 +47,32 @@ class AgentForeignError(UnavailableError):
     pid: int
 
 
-class AgentSilentError(UnavailableError):
-    """Whoever has the lock takes no orders."""
-
-    code = "agent.silent"
-    cause = "Process {pid} keeps the identity here, and took no order within {seconds} s."
-    fix = "It may be at work with a chip, of an older version, or on a full disk: look at its log, and start it anew."
-    for_a_person = "a process that takes no orders has to be looked at"
-    pid: int
-    seconds: str
-
-
 class AgentInProgramError(ConflictError):
     """The identity is kept by a program, which is nobody's to stop from here."""
 
     code = "agent.in_program"
     cause = "The identity is kept by a program of its own (process {pid}), which `birthmark agent stop` does not end."
-    fix = "End that program in its own way; `birthmark agent renew` and `birthmark agent reprovision` reach it."
-    for_a_person = "somebody's own program"
+    fix = (
+        "End that program in its own way. Other orders reach it: `birthmark agent renew --root {root}`, "
+        "`birthmark agent reprovision --root {root}`"
+    )
     pid: int
+    root: str = "?"
 
 
 class AgentSlowError(UnavailableError):
-    """The agent does not stop."""
+    """Whoever has the lock takes no orders, or does not stop."""
 
     code = "agent.slow"
-    cause = "The agent (process {pid}) did not stop within {seconds} s."
-    fix = "It may be waiting for a chip; look at its log, and end the process if it is stuck."
+    cause = "Process {pid}, which keeps the identity here, did not {what} within {seconds} s."
+    fix = (
+        "It may be at work with a chip, of an older version, or on a full disk: look at its log, and end the process "
+        "if it is stuck."
+    )
     for_a_person = "a process that hangs has to be looked at"
     pid: int
     seconds: str
+    what: str
 
 
 @contextmanager
@@ -115,7 +111,7 @@ def tell(path: Path, order: Order, clock: Clock) -> int:
             raise AgentForeignError(pid=pid) from error
         except OSError as error:  # it has the lock and does not listen yet, or works once and is soon gone
             if clock.monotonic() > deadline:
-                raise AgentSilentError(pid=pid, seconds=f"{_SILENT_S:g}") from error
+                raise AgentSlowError(pid=pid, what="take an order", seconds=f"{_SILENT_S:g}") from error
             time.sleep(_POLL_S)
             continue
         if not is_taken:
@@ -130,7 +126,7 @@ def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
     deadline = clock.monotonic() + timeout_s
     while running_pid(path) is not None:
         if clock.monotonic() > deadline:
-            raise AgentSlowError(pid=pid, seconds=f"{timeout_s:g}")
+            raise AgentSlowError(pid=pid, what="stop", seconds=f"{timeout_s:g}")
         time.sleep(_POLL_S)
     return pid
 

@@ -7,7 +7,7 @@ from birthmark.broker import store
 from birthmark.broker.appends import Pending
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, decode_messages, encode_messages
-from birthmark.broker.rules.shares import PART, Shares
+from birthmark.broker.rules.shares import Shares, share_of
 from birthmark.broker.turns import Turns
 from birthmark.store import Changes
 from birthmark.store.database import Row
@@ -48,7 +48,7 @@ class Retained:
             publisher = self._space.live.get(message.publisher)
             principal = "" if publisher is None else publisher.principal
             if not is_there and not self._shares.has_room(principal, limit):
-                raise RetainedShareUsedError(share=limit // PART, value=2 * limit, topic=topic)
+                raise RetainedShareUsedError(share=share_of(limit), value=2 * limit, topic=topic)
             values: dict[str, Any] = {"at": self._space.now(), "expires_at": message.expires_at}
             values |= {"qos": message.qos, "size": len(message.payload)}
             changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)

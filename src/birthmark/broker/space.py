@@ -33,7 +33,7 @@ from birthmark.broker.publishing import Messages
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import Router
 from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.broker.rules.shares import PART, Shares
+from birthmark.broker.rules.shares import Shares, share_of
 from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
@@ -299,16 +299,16 @@ class Space:
 
         A principal that has its share already is refused instead: nobody else's session makes room for it.
         """
-        if record is None and not self._shares.has_room(principal, self.rules.max_sessions):
-            limit = self.rules.max_sessions
-            raise SessionShareUsedError(retry_after_s=60, share=str(limit // PART), value=str(2 * limit))
-        if record is not None or self._stored_count < self.rules.max_sessions:
+        if record is not None:
             return
-        rows = await self._database.all(store.NEXT_TO_EXPIRE, space=self.name, limit=1)
-        if not rows:
-            limit = self.rules.max_sessions
+        limit, is_full = self.rules.max_sessions, self._stored_count >= self.rules.max_sessions
+        rows = await self._database.all(store.NEXT_TO_EXPIRE, space=self.name, limit=1) if is_full else []
+        if is_full and not rows:
             raise TooManySessionsError(retry_after_s=60, limit=str(limit), value=str(2 * limit))
-        await self.forget(rows[0]["client"], record_of(rows[0]))
+        if not self._shares.has_room(principal, limit):
+            raise SessionShareUsedError(retry_after_s=60, share=str(share_of(limit)), value=str(2 * limit))
+        if is_full:
+            await self.forget(rows[0]["client"], record_of(rows[0]))
 
     def _take_over(self, client: str, *, clean: bool) -> Attached | None:
         """End the connection that has a session on this worker, and return it."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.control import AgentNotRunningError, running_pid, tell
+from birthmark.agent.control import AgentInProgramError, AgentNotRunningError, running_pid, tell
 from birthmark.agent.control import stop as stop_running
 from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
@@ -115,6 +115,9 @@ def stop(options: AgentOptions) -> None:
     only_typed(False, "where the configuration is read; which agent to stop is told by --root alone", "--config")
     try:
         pid = stop_running(options.places.lock, SystemClock())
+    except AgentInProgramError as error:
+        error.add_facts(root=options.root)
+        raise
     except AgentNotRunningError:  # what was wanted is so
         emit(options.as_json, {"stopped": None})
         typer.echo("No agent was running here.", err=True)

@@ -53,6 +53,7 @@ class ChainUnplacedError(UnavailableError):
     code = "links.no_room"
     cause = "OpenSSL takes the certificate chain as a file, for which there is no room: {reason}."
     fix = "Make room for temporary files, or set TMPDIR; this shows what is full: `df -h`"
+    for_a_person = "what may be deleted is for somebody to say"
     reason: str
 
 

@@ -1,14 +1,13 @@
 """Health over plain HTTP, and on loopback the operator interface."""
 
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 
 from starlette.responses import PlainTextResponse
 
 from birthmark.clock import Clock
 from birthmark.console.door import open_door
-from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
@@ -16,6 +15,8 @@ from birthmark.server.body_limits import body_limit
 from birthmark.server.descriptors import for_health
 from birthmark.server.settings import Settings
 from birthmark.text import reason_of
+
+log = logging.getLogger(__name__)
 
 _FOR_ALL = {"/healthz", "/readyz"}
 
@@ -36,26 +37,14 @@ async def serve_plain(
     try:
         at_door = HttpService(operator, bounds, body_limit)
         await door.listen_at(open_door(settings.directory), {"http": at_door.protocol})
-    except OSError as error:
-        await listeners.close()
-        raise DoorClosedError(data=settings.directory, reason=reason_of(error)) from error
+    except OSError as error:  # a file system without sockets: the port is there
+        log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
 
     async def close() -> None:
         await door.close()
         await listeners.close()
 
     return close
-
-
-class DoorClosedError(UnavailableError):
-    """The operator's own door cannot be made."""
-
-    code = "server.door_closed"
-    message = "{data} takes no socket"
-    cause = "The operator's socket cannot be made in the data directory {data}: {reason}."
-    fix = "Name a directory on a file system that takes Unix sockets: `birthmark serve --data DIR`."
-    data: Path
-    reason: str
 
 
 class _ByAddress:

@@ -66,6 +66,7 @@ class DatabaseLostError(ConflictError):
         "Let one server alone have that database, then start it again: `birthmark serve`. `birthmark doctor` tells "
         "what runs on this machine."
     )
+    for_a_person = "somebody has to say which server is to have it"
     where: str
 
 

@@ -413,27 +413,27 @@ async def test_retained_messages_are_counted_once_whatever_comes_together(databa
 
 
 async def test_one_principal_keeps_a_fourth_of_the_retained_messages_and_others_are_served(database_url: str) -> None:
-    async with a_world(database_url, SpaceRules(max_retained=8)) as world:
+    async with a_world(database_url, SpaceRules(max_retained=16)) as world:
         loud, quiet = await world.connect("loud"), await world.connect("quiet")
         loud.attached.principal, quiet.attached.principal = "one", "another"
-        for topic in ("a", "b", "a"):
+        for topic in ("a", "b", "c", "d", "a"):
             await world.publish(topic, retain=True, publisher="loud")
         with pytest.raises(RetainedShareUsedError):
-            await world.publish("c", retain=True, publisher="loud")
-        await world.publish("c", retain=True, publisher="quiet")
+            await world.publish("e", retain=True, publisher="loud")
+        await world.publish("e", retain=True, publisher="quiet")
         await world.publish("a", b"", retain=True, publisher="loud")
-        await world.publish("d", retain=True, publisher="loud")
+        await world.publish("f", retain=True, publisher="loud")
 
 
 async def test_one_principal_has_a_fourth_of_the_stored_sessions_and_others_are_served(database_url: str) -> None:
-    async with a_world(database_url, SpaceRules(max_sessions=8)) as world:
-        for number in range(2):
+    async with a_world(database_url, SpaceRules(max_sessions=16)) as world:
+        for number in range(4):
             await world.connect(f"loud-{number}", expiry_s=HOUR, principal="one")
         with pytest.raises(SessionShareUsedError):
-            await world.connect("loud-2", expiry_s=HOUR, principal="one")
+            await world.connect("loud-4", expiry_s=HOUR, principal="one")
         await world.connect("quiet", expiry_s=HOUR, principal="another")
         await world.connect("loud-1", expiry_s=HOUR, principal="one")  # which it has
-        await world.connect("loud-2", principal="one")  # a clean one is no share of anything
+        await world.connect("loud-4", principal="one")  # a clean one is no share of anything
 
 
 async def test_retained_messages_that_expired_leave_room(database_url: str) -> None:

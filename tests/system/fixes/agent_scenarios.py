@@ -62,6 +62,28 @@ def running(name: str) -> Callable[[Scene], None]:
     return prepare
 
 
+KEEPER = """
+import asyncio, sys
+from birthmark.agent import connect
+async def main():
+    async with connect(root=sys.argv[1]) as device:
+        print("connected", flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def in_program(scene: Scene) -> None:
+    """A program of its own that keeps the identity."""
+    configured("fix-program")(scene)
+    (scene.directory / "keeper.py").write_text(KEEPER)
+    scene.must("(python3 keeper.py root > told 2>&1 < /dev/null &) ; true")
+    deadline = time.monotonic() + 30
+    while "connected" not in (scene.directory / "told").read_text():
+        assert time.monotonic() < deadline, (scene.directory / "told").read_text()
+        time.sleep(0.2)
+
+
 def configured_anew(scene: Scene, fix: str) -> None:
     """Type each; the last prints a configuration."""
     for command in literals_in(fix):
@@ -113,6 +135,7 @@ AGENT: Mapping[str, Scenario] = {
         after(configured("fix-token"), 'eval "$(birthmark element simulate chip)"', with_new_keys_in("nobody")),
         is_instead=True,
     ),
+    "agent.in_program": Scenario("birthmark agent stop --root root", in_program, is_instead=True),
     "agent.running": Scenario(APPLY, running("fix-running")),
     "agent.state_not_writable": Scenario(
         APPLY, after(configured("fix-state"), "touch root/var", "ls -ld root/var"), is_instead=True

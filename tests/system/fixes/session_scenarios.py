@@ -16,11 +16,29 @@ known = os.environ
 context = ssl.create_default_context(cafile=known["SSL_CERT_FILE"])
 context.load_cert_chain(known["X509_CERT_FILE"], known["X509_KEY_FILE"])
 open_ones = []
-for name in ("fix-session-1", "fix-session-2"):
+for name in [f"fix-session-{number}" for number in range(int(sys.argv[1]))]:
     raw = socket.create_connection((known["PROVISIONING_HOST"], 8883), 10)
     open_ones.append(context.wrap_socket(raw, server_hostname=known["PROVISIONING_HOST"]))
     open_ones[-1].sendall(a_connect(name, clean=False))
     assert open_ones[-1].recv(4)[3:] == bytes(1), name
+"""
+
+RETAINED = """
+import os, socket, ssl, sys
+sys.path[:0] = [os.environ["TESTS"], os.environ["TESTS"] + "/system"]
+from birthmark.mqtt import codec
+from birthmark.mqtt.packets import Publish
+from fixes.desk import a_connect
+known = os.environ
+context = ssl.create_default_context(cafile=known["SSL_CERT_FILE"])
+context.load_cert_chain(known["X509_CERT_FILE"], known["X509_KEY_FILE"])
+raw = socket.create_connection((known["PROVISIONING_HOST"], 8883), 10)
+with context.wrap_socket(raw, server_hostname=known["PROVISIONING_HOST"]) as sock:
+    sock.sendall(a_connect("fix-retains"))
+    assert sock.recv(4)[3:] == bytes(1)
+    for number in (1, 2, 3, 4, 5):
+        sock.sendall(codec.encode(Publish(f"fix/kept/{number}", b"x", 1, retain=True, packet_id=number)))
+        assert sock.recv(4)[:1] == bytes([0x40]), number
 """
 
 SLOW = """
@@ -65,6 +83,11 @@ def allowed(scene: Scene) -> None:
     )
 
 
+def retaining(scene: Scene) -> None:
+    allowed(scene)
+    (scene.directory / "retained.py").write_text(RETAINED)
+
+
 def slow(scene: Scene) -> None:
     allowed(scene)
     (scene.directory / "slow.py").write_text(SLOW)
@@ -77,7 +100,13 @@ def one_retained(scene: Scene) -> None:
 
 SESSIONS: Mapping[str, Scenario] = {
     "awsiot.too_many_sessions": Scenario(
-        "python3 clients.py", allowed, apply=configured(), config="aws.max_sessions = 1\n"
+        "python3 clients.py 2", allowed, apply=configured(), config="aws.max_sessions = 1\n"
+    ),
+    "broker.session_share_used": Scenario(
+        "python3 clients.py 5", allowed, apply=configured(), config="aws.max_sessions = 16\n"
+    ),
+    "broker.retained_share_used": Scenario(
+        "python3 retained.py", retaining, apply=configured(), config="aws.max_retained = 16\n"
     ),
     "awsiot.slow_consumer": Scenario("python3 slow.py", slow, apply=configured(), config="aws.max_waiting = 1\n"),
     "broker.retained_full": Scenario(

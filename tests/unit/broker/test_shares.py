@@ -3,41 +3,42 @@
 from birthmark.broker.rules.shares import Shares
 
 
+def shares_of(*owners: str, expires_at: int | None = None) -> Shares:
+    made = Shares()
+    for number, owner in enumerate(owners):
+        made.add(f"thing-{number}", owner, expires_at)
+    return made
+
+
 def test_one_principal_has_a_fourth_and_no_more() -> None:
-    shares = Shares()
-    for number in range(5):
-        assert shares.has_room("loud", 20)
-        shares.add(f"thing-{number}", "loud")
-    assert not shares.has_room("loud", 20)
-    assert shares.has_room("quiet", 20)
+    assert shares_of(*["loud"] * 4).has_room("loud", 20)
+    full = shares_of(*["loud"] * 5)
+    assert not full.has_room("loud", 20)
+    assert full.has_room("quiet", 20)
 
 
 def test_what_is_gone_or_made_by_another_makes_room() -> None:
-    shares = Shares()
-    shares.add("one", "loud")
-    shares.add("two", "loud")
-    shares.add("two", "quiet")
-    shares.remove("one")
+    shares = shares_of(*["loud"] * 5)
+    shares.add("thing-1", "quiet")
     shares.remove("never was")
-    assert shares.has_room("loud", 4)
-    assert not shares.has_room("quiet", 4)
+    assert shares.has_room("loud", 20)
+    shares.add("thing-5", "loud")
+    shares.remove("thing-0")
+    assert shares.has_room("loud", 20)
 
 
-def test_however_small_the_whole_everybody_may_have_one() -> None:
-    assert Shares().has_room("somebody", 1)
+def test_however_small_the_whole_everybody_may_have_four() -> None:
+    assert shares_of(*["one"] * 3).has_room("one", 1)
+    assert not shares_of(*["one"] * 4).has_room("one", 1)
 
 
 def test_what_the_server_does_itself_is_nobodys() -> None:
-    shares = Shares()
-    for number in range(9):
-        shares.add(f"thing-{number}", "")
-    assert shares.has_room("", 1)
+    assert shares_of(*[""] * 9).has_room("", 1)
 
 
 def test_what_expired_makes_room() -> None:
-    shares = Shares()
-    shares.add("one", "loud", expires_at=5)
+    shares = shares_of(*["loud"] * 5, expires_at=5)
     shares.forget_expired(4)
-    assert not shares.has_room("loud", 4)
+    assert not shares.has_room("loud", 20)
     shares.forget_expired(5)
-    assert shares.has_room("loud", 4)
+    assert shares.has_room("loud", 20)

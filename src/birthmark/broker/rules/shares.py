@@ -2,8 +2,12 @@
 
 from collections import Counter
 
-PART = 4
-"""One principal has at most this part of the whole, a fourth."""
+_PART, _LEAST = 4, 4
+
+
+def share_of(whole: int) -> int:
+    """Return how many of the whole one principal may have: a fourth, and four where there are few."""
+    return max(_LEAST, whole // _PART)
 
 
 class Shares:
@@ -15,7 +19,7 @@ class Shares:
 
     def has_room(self, principal: str, whole: int) -> bool:
         """Say whether a principal may make one more of something of which there may be `whole`."""
-        return not principal or self._counts[principal] < max(1, whole // PART)
+        return not principal or self._counts[principal] < share_of(whole)
 
     def add(self, name: str, principal: str, expires_at: int | None = None) -> None:
         """Note who made a thing, or made it anew, and when it goes by itself."""

@@ -64,6 +64,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     ShadowEncodingError: (415, "UnsupportedDocumentEncodingException"),
     shadows.ShadowMissingError: _NOT_FOUND,
     shadows.ShadowVersionError: (409, "ConflictException"),
+    shadows.TooManyShadowsError: (429, "LimitExceededException"),
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
     retained.RetainedMissingError: _NOT_FOUND,
     TooManySessionsError: (429, "LimitExceededException"),

@@ -111,6 +111,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "messages from a client that wait for their PUBACK (MQTT 5)"): number(aws_mqtt.RECEIVE_MAXIMUM),
     ("AWS IoT", "topic aliases of a client (MQTT 5)"): number(aws_mqtt.TOPIC_ALIAS_MAXIMUM),
     ("AWS IoT", "state of a shadow"): (f"{size(shadows.MAX_BYTES)} as compact JSON, {shadow_wire.MAX_LEVELS} levels"),
+    ("AWS IoT", "shadows with a name, of one thing"): f"{shadows.MAX_SHADOWS}",
     ("AWS IoT", "shadow: its name, a `clientToken`"): f"64 characters, {shadow_wire.MAX_TOKEN_BYTES} bytes",
     ("AWS IoT", "keep alive"): (
         f"{aws_mqtt.MIN_KEEP_ALIVE_S} to {aws_mqtt.MAX_KEEP_ALIVE_S} s; 0 is {aws_mqtt.MAX_KEEP_ALIVE_S}"

@@ -40,7 +40,7 @@ class SignatureMissingError(UnauthenticatedError):
     """Missing Authentication Token."""
 
     code = "sigv4.missing"
-    cause = "The request carries no AWS signature; every AWS interface of this server asks for one."
+    cause = "The request carries no AWS signature; what it asks for, this server does for an access key alone."
     fix = (
         'Give the client the access key of this server: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and '
         "AWS_SECRET_ACCESS_KEY; leave out --no-sign-request."

@@ -28,6 +28,8 @@ _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 _ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:([0-9]{12}):cert/(.{1,300})", re.DOTALL)
 
+_GROUP_ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:[0-9]{12}:thinggroup/.{1,300}", re.DOTALL)
+
 
 class NameInvalidError(InvalidRequestError):
     """A name with characters or a length that AWS IoT does not take."""
@@ -107,6 +109,16 @@ class OperationNotServedError(InvalidRequestError):
     path: str
 
 
+class GroupPolicyNotServedError(InvalidRequestError):
+    """A policy on a thing group."""
+
+    code = "awsiot.group_policy_not_served"
+    message = "Policies of thing groups are not implemented here"
+    cause = "{arn} is a thing group; policies hang on certificates here. Nothing was changed."
+    fix = "Attach the policy to the certificates of its things; these are there: `aws iot list-certificates`"
+    arn: str
+
+
 class MemberNotServedError(InvalidRequestError):
     """A member of a request that is not served."""
 
@@ -136,6 +148,8 @@ class Account:
 
         Any region is taken: clients sign for any, and ARNs are kept in scripts.
         """
+        if _GROUP_ARN.fullmatch(arn) is not None:
+            raise GroupPolicyNotServedError(arn=arn[:300])
         found = _ARN.fullmatch(arn)
         if found is None or found[1] != self.account_id:
             raise ArnInvalidError(arn=arn[:300], account=self.account_id)

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse as PlainJSONResponse
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.clock import Clock
+from birthmark.clock import Clock, SystemEntropy, new_uuid
 from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
@@ -32,6 +32,7 @@ from birthmark.members import unread
 from birthmark.net.refusing import Handler, refusing
 from birthmark.text import read_json, whole_number
 
+_ENTROPY = SystemEntropy()
 _MAX_BULK = 10
 _UNAUTHORIZED = 401002
 _MAX_ITEMS = 100
@@ -74,7 +75,12 @@ def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
             headers["retry-after"] = str(wire.RETRY_AFTER_S)
         return JSONResponse(body, status, headers)
 
-    return refusing(handler, render)
+    async def named(request: Request) -> Response:
+        answer = await handler(request)
+        answer.headers.setdefault("x-ms-request-id", new_uuid(_ENTROPY))
+        return answer
+
+    return refusing(named, render)
 
 
 def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:

@@ -38,20 +38,9 @@ _NO_CREDENTIALS = frozenset(
     }
 )
 """What the SDK raises where its chain of credentials ends in none, so that nobody was asked."""
-_PROFILES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 _COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
-
-
-@contextmanager
-def _left_out(*names: str) -> Iterator[None]:
-    """Let the SDK not see these variables, which speak of another account."""
-    held = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(held)
 
 
 class AwsAccount:
@@ -65,29 +54,31 @@ class AwsAccount:
             import botocore.config
             import botocore.exceptions
             import botocore.parsers
+            import botocore.session
         except ImportError as error:
             raise SdkMissingError(package="boto3") from error
         self._errors: Any = botocore.exceptions
         self._unread = (AttributeError, KeyError, TypeError, botocore.parsers.ResponseParserError)
         """What the SDK, or who reads what it gives, raises for an answer of another kind."""
         self._profile = profile
-        if not profile.is_local:  # `cloud` means the vendor's cloud, whatever endpoint the shell has set
-            for name in [n for n in os.environ if n.startswith("AWS_ENDPOINT_URL")]:
-                os.environ.pop(name)
         verify = str(profile.ca_file) if profile.ca_file else None
         # Each call is repeated where it stands, at a pace that adapts to what the account bears.
         config = botocore.config.Config(
-            retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS}, max_pool_connections=AT_ONCE
+            retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS},
+            max_pool_connections=AT_ONCE,
+            ignore_configured_endpoint_urls=True,  # `cloud` means the vendor's cloud, whatever the shell has set
         )
+        # A local server's keys count, whatever profile the shell names: the variables of that are not looked at.
+        unnamed = {"profile": (None, None, None, None)} if profile.is_local else None
         try:
-            with _left_out(*_PROFILES if profile.is_local else ()):
-                session = boto3.Session(
-                    aws_access_key_id=profile.access_key_id,
-                    aws_secret_access_key=profile.secret_access_key,
-                    region_name=profile.region,
-                    profile_name=profile.sdk_profile,
-                )
-                self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
+            session = boto3.Session(
+                aws_access_key_id=profile.access_key_id,
+                aws_secret_access_key=profile.secret_access_key,
+                region_name=profile.region,
+                profile_name=profile.sdk_profile,
+                botocore_session=botocore.session.Session(session_vars=unnamed),
+            )
+            self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:  # of the AWS configuration, or a wrong URL
             mend = _MEND.get(type(error).__name__, "")
             raise ProfileError(profile=profile.name, detail=str(error).rstrip("."), mend=mend) from error

@@ -1,7 +1,6 @@
 """A connection to Azure DPS by the vendor's service SDK: who is asked, and what its errors mean."""
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,11 +50,8 @@ class AzureService:
         self._scope = profile.scope
         hub = profile.hub_connection_string
         self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
-        if profile.ca_file is not None:  # this root alone, whatever the environment says about trust
+        if profile.ca_file is not None:  # this root alone: told with each request, it counts before the environment's
             config.connection.verify = str(profile.ca_file)
-            # requests lets these override `verify`; this process talks to no one else over requests.
-            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-                os.environ.pop(name, None)
             # It looks for proxies and passwords in the environment and in files, for each request anew.
             config.proxies.use_env_settings = bool(getproxies())
 

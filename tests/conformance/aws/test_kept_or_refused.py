@@ -658,6 +658,20 @@ def test_a_member_that_no_model_has_is_refused_by_its_name(
         account.iot.meta.events.unregister(event, write)
 
 
+def test_a_policy_for_a_thing_group_is_refused_by_name(account: Account) -> None:
+    arn = account.iot.describe_thing_group(thingGroupName=account.group())["thingGroupArn"]
+    for operation in ("AttachPolicy", "DetachPolicy"):
+        words = account.refuses(operation, policyName=account.policy(), target=arn)
+        assert words == "NotImplementedException Policies of thing groups are not implemented here"
+
+
+def test_a_thing_type_made_twice_alike_is_one(account: Account) -> None:
+    given = {"thingTypeProperties": {"thingTypeDescription": "pumps", "searchableAttributes": ["line", "site"]}}
+    name = account.type(**given)
+    first = account.iot.describe_thing_type(thingTypeName=name)["thingTypeId"]
+    assert account.call("CreateThingType", thingTypeName=name, **given)["thingTypeId"] == first
+
+
 def test_the_tables_name_nothing_that_is_not_served() -> None:
     known = set(models())
     written = {(name, member) for name, (_, members) in REFUSED.items() for member in members}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+import requests
 
 from azure_clients import Device, a_file_device
 from servers import RunningServer
@@ -52,3 +53,18 @@ def test_dps_takes_the_registration_id_alone_in_any_letter_case(server: RunningS
     assert server.why("named-2")["code"] == "dps.client_id_mismatch"
     assert code_of(server, device, "named-2", user) == 0
     assert code_of(server, device, "Named-2", user) == 0
+
+
+def test_each_answer_over_https_says_which_request_it_is_of(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "named-3")
+    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    base = f"https://{server.address}:8443/{server.endpoints['dps']['id_scope']}/registrations/named-3"
+    files = str(device.certificate_file), str(device.key_file)
+    ids = set()
+    for status, path in ((202, "/register"), (202, "/register"), (400, "/register?body=none")):
+        body = {"registrationId": "named-3"} if status == requests.codes.accepted else ["none"]
+        url = base + path
+        answer = requests.put(url, json=body, cert=files, verify=server.endpoints["trust_bundle"], timeout=20)
+        assert answer.status_code == status
+        ids.add(answer.headers["x-ms-request-id"])
+    assert len(ids) == 3

@@ -42,6 +42,16 @@ def test_a_path_that_is_not_served_says_so_in_the_hubs_own_form_and_is_recorded(
     assert server.why(body["ExceptionMessage"].removeprefix("Tracking ID:"))["code"] == "iothub.operation_not_served"
 
 
+@pytest.mark.parametrize("path", ["/devices/bad%20id!%2F", "/twins/a%2Fb", "/devices/bad%20id!%2F/modules"])
+def test_a_name_that_cannot_be_is_told_so_however_it_is_encoded(server: RunningServer, path: str) -> None:
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    url = f"https://{server.address}:8443{path}?api-version=2021-04-12"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, context=context, timeout=10)
+    assert (caught.value.code, caught.value.headers["iothub-errorcode"]) == (400, "ArgumentInvalid")
+    caught.value.close()
+
+
 def test_the_list_of_devices_has_a_path_with_a_slash_too(server: RunningServer) -> None:
     script = """
 import os

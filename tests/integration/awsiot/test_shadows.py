@@ -12,9 +12,18 @@ from sqlalchemy import select
 
 from aws_account import an_aws_account
 from between import before_the_next_commit
+from birthmark.awsiot.errors import shadow_rejection
 from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.mqtt.reserved import Reserved
-from birthmark.awsiot.rules.shadows import REMEMBERED_S, ShadowMissingError, ShadowTooLargeError, ShadowVersionError
+from birthmark.awsiot.rules import shadows as rules
+from birthmark.awsiot.rules.shadows import (
+    MAX_SHADOWS,
+    REMEMBERED_S,
+    ShadowMissingError,
+    ShadowTooLargeError,
+    ShadowVersionError,
+    TooManyShadowsError,
+)
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.store.shadows import shadows
@@ -115,6 +124,36 @@ async def test_what_is_refused_changes_nothing_and_is_told_to_nobody(database_ur
             await world.delete("other")
         assert (await world.aws.shadows.get(THING, "")).version == 1
         assert world.listener.heard == heard
+
+
+async def test_a_thing_has_so_many_shadows_and_others_their_own(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        request, other = parse_request(b'{"state": {"reported": {"a": 1}}}'), ThingName("other")
+        for number in range(MAX_SHADOWS):
+            await world.aws.shadows.update(THING, f"s{number}", request)
+        with pytest.raises(TooManyShadowsError) as refused:
+            await world.aws.shadows.update(THING, "one-more", request)
+        assert shadow_rejection(refused.value)[0] == 429
+        await world.aws.shadows.update(THING, "s1", request)  # what is there is changed as ever
+        await world.aws.shadows.update(THING, "", request)
+        await world.aws.shadows.update(other, "one-more", request)
+        await world.aws.shadows.delete(THING, "s1", request)
+        await world.aws.shadows.update(THING, "one-more", request)
+
+
+async def test_names_that_come_and_go_are_bounded_until_they_are_forgotten(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "MAX_REMEMBERED", 5)
+    async with a_world(database_url) as world:
+        request = parse_request(b'{"state": {"reported": {"a": 1}}}')
+        for number in range(5):
+            await world.aws.shadows.update(THING, f"s{number}", request)
+            await world.aws.shadows.delete(THING, f"s{number}", request)
+        with pytest.raises(TooManyShadowsError):
+            await world.aws.shadows.update(THING, "one-more", request)
+        world.clock.move(timedelta(seconds=REMEMBERED_S + 1))
+        await world.aws.shadows.update(THING, "one-more", request)
 
 
 async def test_updates_at_once_are_all_made_one_after_the_other(database_url: str) -> None:

@@ -118,6 +118,18 @@ async def test_what_went_is_not_remembered_until_its_token_ends(tmp_path: Path) 
         assert len(tokens) <= 1024
 
 
+@pytest.mark.parametrize("topic", ["$iothub/credentials/res/#", "$iothub/streams/POST/#", "$iothub/#"])
+async def test_a_subscription_that_would_bring_nothing_is_refused_by_itself(tmp_path: Path, topic: str) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        client.client.send(Subscribe(1, ((topic, 1), ("$iothub/twin/res/#", 1))))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: bool(client.got(SubAck)))
+        assert client.got(SubAck)[0].codes == (0x80, 1)
+        assert [error.code for error in world.refused] == ["iothub.topic_not_served"]
+        assert not link.is_over
+
+
 @pytest.mark.parametrize("client_id", ["device-2", "DEVICE-1", "device-1/module", "x"])
 async def test_another_client_id_than_the_device_id_is_refused_by_its_code(tmp_path: Path, client_id: str) -> None:
     async with a_world(tmp_path) as world:

@@ -108,6 +108,17 @@ def test_the_vendors_cloud_is_meant_whatever_endpoint_the_shell_has_set(monkeypa
     assert "amazonaws.com" in AwsTarget(AwsProfile(region="us-east-1")).description
 
 
+def test_opening_a_target_changes_nothing_that_another_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IOT", "https://elsewhere.test")
+    monkeypatch.setenv("AWS_PROFILE", "of-another-account")
+    before = {name: value for name, value in os.environ.items() if name != "BOTO_DISABLE_CRT"}
+    AwsTarget(PROFILE)
+    monkeypatch.delenv("AWS_PROFILE")
+    AwsTarget(AwsProfile(region="us-east-1"))
+    del before["AWS_PROFILE"]
+    assert {name: value for name, value in os.environ.items() if name != "BOTO_DISABLE_CRT"} == before
+
+
 def test_a_thing_is_made_with_its_certificate_and_policy(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
     answers(aws, ("get_policy", {}, {"policyName": "p"}))

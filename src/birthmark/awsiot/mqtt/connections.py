@@ -12,7 +12,7 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.presence import REASONS, presence
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
+from birthmark.awsiot.service.devices import AuthorizerNotServedError, CertificateInactiveError, Grant
 from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.model import Message, Will, handed_on
 from birthmark.clock import Clock, Entropy, new_uuid
@@ -80,6 +80,8 @@ class AwsConnections:
         visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
+            if grant is None and pump.peer.leaf is None and (packet.password or packet.username):
+                raise AuthorizerNotServedError(thing=client_id)
             topics.check_client_id(packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start)
             admitted = await self._admitted(visitor, grant, packet)
             connection = AwsConnection(self, pump, visitor, admitted, client_id)

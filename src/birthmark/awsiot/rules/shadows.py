@@ -12,11 +12,13 @@ import msgspec
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import MAX_LEVELS, Request, ShadowInvalidError, state_size, too_deep
 from birthmark.documents import DocumentProblem, Problem, Section, Shape, check, merged
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 MAX_BYTES = 8 * 1024
 REMEMBERED_S = 48 * 3600
 """How long the version of a deleted shadow is remembered."""
+MAX_SHADOWS, MAX_REMEMBERED = 100, 1000
+"""Of one thing: how many there are at a time, and how many with those that were deleted and are remembered."""
 _SECTIONS = ("desired", "reported")
 _SHAPE = Shape(max_levels=MAX_LEVELS, max_bytes=MAX_BYTES, forbidden_first="$")
 _MICROS = 1_000_000
@@ -52,6 +54,31 @@ class ShadowVersionError(ConflictError):
     thing: str
     version: int
     wanted: int
+
+
+class TooManyShadowsError(PolicyError):
+    """A thing has as many shadows as it may."""
+
+    code = "awsiot.too_many_shadows"
+    message = "The thing has too many shadows"
+    cause = (
+        "The thing {thing} has {count} shadows and {deleted} that were deleted within two days; at most {limit} are "
+        "there at a time. Other things are not concerned."
+    )
+    fix = (
+        "Delete those that nobody needs; these are there: `aws iot-data list-named-shadows-for-thing --thing-name "
+        "{thing}`"
+    )
+    count: int
+    deleted: int
+    limit: int = MAX_SHADOWS
+    thing: str
+
+
+def check_room(shadow: Shadow, count: int, deleted: int) -> None:
+    """Raise `TooManyShadowsError` where a thing of so many shadows may not have another."""
+    if count >= MAX_SHADOWS or count + deleted >= MAX_REMEMBERED:
+        raise TooManyShadowsError(count=count, deleted=deleted, thing=shadow.thing)
 
 
 class ShadowTooLargeError(InvalidRequestError):

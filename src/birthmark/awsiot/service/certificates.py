@@ -14,6 +14,7 @@ from birthmark.awsiot.model import (
     CertificateMode,
     CertificateStatus,
     DeviceCertificate,
+    RegisteredCa,
     parse_certificate_id,
 )
 from birthmark.awsiot.service.base import AccountService
@@ -149,14 +150,21 @@ class Certificates(AccountService):
         """Put a certificate on record that a registered CA signed. Raise `CertificateRefusedError`."""
         certificate = parse_pem(pem)
         _check(certificate, self.clock.now())
-        rows = await self.database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
-        cas = [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
+        cas = await self._cas_of(certificate)
         if ca_pem is not None:
             wanted = parse_pem(ca_pem)
             cas = [ca for ca in cas if ca.certificate == wanted]
         if not cas:
             raise CertificateRefusedError(detail="no CA on record signed it")
         return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
+
+    async def ca_of(self, certificate: Certificate) -> str | None:
+        """Return the id of a CA on record that signed a certificate, None where there is none."""
+        return next((ca.id for ca in await self._cas_of(certificate)), None)
+
+    async def _cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
+        rows = await self.database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
+        return [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""

@@ -34,6 +34,17 @@ class NoCertificateError(UnauthenticatedError):
     thing: str
 
 
+class AuthorizerNotServedError(NoCertificateError):
+    """A custom authorizer was to decide."""
+
+    code = "awsiot.authorizer_not_served"
+    cause = "A client ({thing}) connected with a user name or a password and no certificate, for a custom authorizer."
+    fix = (
+        "Custom authorizers are not served here. Register a certificate for the device: "
+        "`aws iot create-keys-and-certificate --set-as-active`"
+    )
+
+
 class CertificateUnknownError(UnauthenticatedError):
     """The certificate is not registered."""
 
@@ -47,6 +58,21 @@ class CertificateUnknownError(UnauthenticatedError):
     certificate_id: str
     common_name: str
     thing: str
+
+
+class FirstContactNotServedError(CertificateUnknownError):
+    """A certificate of a registered CA that is not registered itself."""
+
+    code = "awsiot.first_contact_not_served"
+    cause = (
+        "The client {thing} showed the certificate {certificate_id} ({common_name}). Its CA {ca_id} is on record; that "
+        "a certificate is registered when it is first shown (JITR, JITP) is not served."
+    )
+    fix = (
+        "Register it, its CA is on record already: "
+        '`aws iot register-certificate --certificate-pem "$(cat "$X509_CERT_FILE")" --status ACTIVE`'
+    )
+    ca_id: str
 
 
 class CertificateInactiveError(ForbiddenError):
@@ -106,9 +132,10 @@ class Devices:
         certificate_id = CertificateId(leaf.thumbprint.hex())
         known = await self.certificates.find(certificate_id)
         if known is None:
-            raise CertificateUnknownError(
-                thing=who, certificate_id=certificate_id, common_name=leaf.subject_cn or "without a common name"
-            )
+            told = {"thing": who, "common_name": leaf.subject_cn or "without a common name"}
+            if (ca_id := await self.certificates.ca_of(leaf)) is not None:
+                raise FirstContactNotServedError(certificate_id=certificate_id, ca_id=ca_id, **told)
+            raise CertificateUnknownError(certificate_id=certificate_id, **told)
         if known.status is not CertificateStatus.ACTIVE:
             raise CertificateInactiveError(thing=who, certificate_id=certificate_id, status=known.status.value)
         check_dates(leaf, self.clock.now())

@@ -109,6 +109,14 @@ class Shadows:
             return Shadow(thing, name), 0
         return rules.remembered(store.shadow_of(row), self.now()), row["revision"]
 
+    async def _check_room(self, wanted: Shadow) -> None:
+        """Raise `TooManyShadowsError` where a thing may not have another shadow. The classic one always fits."""
+        if not wanted.name or wanted.is_deleted:
+            return
+        since = wanted.at - rules.REMEMBERED_S * _MICROS
+        if (row := await self._database.one(store.COUNT, thing=wanted.thing, since=since)) is not None:
+            rules.check_room(wanted, row["total"] - row["deleted"], row["deleted"])
+
     async def _change(
         self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, actor: str | None
     ) -> tuple[Shadow, Shadow]:
@@ -117,6 +125,8 @@ class Shadows:
         async def change() -> tuple[Shadow, Shadow]:
             known, revision = await self._read(thing, name)
             made = decide(known)
+            if known.is_deleted or not known.version:
+                await self._check_room(made)
             values = store.shadow_row(made, revision + 1)
             changes = Changes()
             if revision:

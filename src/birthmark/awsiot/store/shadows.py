@@ -5,11 +5,11 @@ Every write of a row is conditional on its `revision`: the version alone does no
 
 from typing import Any
 
-from sqlalchemy import Index, Table, bindparam
+from sqlalchemy import Index, Table, bindparam, func, select
 
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
-from birthmark.store import insert, metadata
+from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import change, find, page, remove
@@ -29,6 +29,13 @@ GET = find(shadows)
 ADD = insert(shadows, ignore_existing=True)
 CHANGE = change(shadows, ("version", "at", "revision", "deleted_at", "body"), "thing", "name", "revision")
 NAMES = page(shadows, "name", "thing", shadows.c.deleted_at.is_(None), of=("name",))
+COUNT = statement(
+    select(func.count().label("total"), func.count(shadows.c.deleted_at).label("deleted")).where(
+        shadows.c.thing == bindparam("thing"),
+        shadows.c.name != "",
+        shadows.c.deleted_at.is_(None) | (shadows.c.deleted_at > bindparam("since")),
+    )
+)
 FORGET = remove(shadows, shadows.c.deleted_at <= bindparam("before"))
 
 

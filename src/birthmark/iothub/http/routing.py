@@ -1,15 +1,19 @@
 """Every path of the hub: those that are served, and its own answer at the others."""
 
+from urllib.parse import unquote
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.iothub.http import devices, service
 from birthmark.iothub.http.rendering import Record, guarded
+from birthmark.iothub.model import parse_device_id
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.messages import PathNotServedError
 from birthmark.iothub.service import IotHub
 
+_NAMING, _OF_ONE = frozenset({"devices", "twins"}), 2
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 # First path segments of the hub's REST interface, of which nothing is served (REST reference, "Service").
 _UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "serviceStats", "file", "query")
@@ -19,6 +23,9 @@ def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]
     """Return the hub's routes; `record` files a refusal and returns its tracking id."""
 
     async def unserved(request: Request) -> Response:
+        raw = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0].split("/")
+        if len(raw) > _OF_ONE and raw[1] in _NAMING:  # what stands percent-encoded in a name is no part of the path
+            parse_device_id(unquote(raw[2]))
         raise PathNotServedError(method=request.method, path=request.url.path[:200])
 
     # After the served ones: another path or method of the hub is told from a device that does not exist.

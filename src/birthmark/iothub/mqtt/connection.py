@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_SUBSCRIPTIONS = 50
 _FAILURE = 0x80
+_SERVED = ("$iothub/twin/", "$iothub/methods/")
 _Asked = tuple[Publish, wire.TwinGet | wire.TwinReport]
 
 
@@ -76,7 +77,9 @@ class HubConnection:
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError(device_id=device_id, topic=name[:200])
-            if name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
+            if name.startswith("$iothub/") and not name.startswith(_SERVED):  # a promise that a publish would not keep
+                self.pump.note(TopicNotServedError(device_id=device_id, topic=name[:200]))
+            elif name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
         return self._subscribe(packet, granted)
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from birthmark.broker.turns import Turns
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store
@@ -23,6 +24,7 @@ class Twins:
         self._database = database
         self._clock = clock
         self._registry = registry
+        self._turns: Turns[tuple[str, str]] = Turns()
         self.updates: Counter[str] = Counter()
 
     async def get(self, hub: Hub, device_id: str) -> Twin:
@@ -76,4 +78,6 @@ class Twins:
             await self._database.commit(write)
             return made
 
-        return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+        # One after the other here: who means any state of it never hears that it changed meanwhile.
+        async with self._turns.alone_with((hub.name, device_id)):
+            return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)

@@ -1,0 +1,42 @@
+"""Changes of one twin that come at once: with `If-Match: *`, none hears that another was faster."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from birthmark.iothub.rules.twins import TwinVersionError
+from hub_world import a_world
+
+pytestmark = pytest.mark.integration
+AT_ONCE = 40
+
+
+@pytest.mark.parametrize("etag", ["*", None])
+async def test_patches_at_once_are_all_made_where_any_state_is_meant(tmp_path: Path, etag: str | None) -> None:
+    async with a_world(tmp_path) as world:
+        twins = world.iothub.twins
+
+        async def patch(number: int) -> None:
+            body = {"tags": {f"t{number}": number}}
+            await twins.desire(world.hub, "device-1", body, etag, replaces=False, actor="test")
+
+        async def report(number: int) -> None:
+            await twins.report(world.hub, "device-1", {f"r{number}": number}, None)
+
+        await asyncio.gather(*(change(number) for number in range(AT_ONCE) for change in (patch, report)))
+        twin = await twins.get(world.hub, "device-1")
+        assert twin.tags == {f"t{number}": number for number in range(AT_ONCE)}
+        assert twin.reported.values == {f"r{number}": number for number in range(AT_ONCE)}
+
+
+async def test_of_patches_for_one_state_one_is_made(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        twins = world.iothub.twins
+        etag = (await twins.get(world.hub, "device-1")).etag
+        asked = [
+            twins.desire(world.hub, "device-1", {"tags": {"n": n}}, etag, replaces=False, actor="test")
+            for n in range(AT_ONCE)
+        ]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(one, TwinVersionError) for one in told) == AT_ONCE - 1

@@ -1,0 +1,32 @@
+"""The local target by its own root, whatever the shell says about trust; and what the shell says stays for others."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.profiles import AzureProfile
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("local")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("proxies", [{}, {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "*"}])
+def test_a_local_target_trusts_its_own_root_and_a_target_beside_it_the_shell_s(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, proxies: dict[str, str]
+) -> None:
+    corporate = {"REQUESTS_CA_BUNDLE": "/gone/corporate.pem", "CURL_CA_BUNDLE": "/gone/corporate.pem"}
+    for name, value in {**corporate, **proxies}.items():
+        monkeypatch.setenv(name, value)
+    text = server.environment["PROVISIONING_CONNECTION_STRING"]
+    target = AzureTarget(AzureProfile(text, ca_file=Path(server.endpoints["trust_bundle"])))
+    assert list(target.records()) == []
+    assert {name: os.environ[name] for name in corporate} == corporate

@@ -10,7 +10,7 @@ from birthmark.broker import store
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome, end_of, is_locked
 from birthmark.clock import Entropy, new_uuid
-from birthmark.errors import ChangedMeanwhileError
+from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again
 
 log = logging.getLogger(__name__)
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _PAGE = 200
 _LOOKED = 500
+_MAX_UNSURE = 10_000
 Ended = Callable[[str, str, Letter, Outcome], Changes]
 """Space, client, letter and what became of it: returns what else is to be written then."""
 
@@ -31,6 +32,7 @@ class Inboxes:
         self._entropy = entropy
         self._rules = rules
         self._looked_at = ("", "")
+        self._unsure: dict[tuple[str, str], list[str]] = {}  # locks that nobody may know of: an answer was lost
         self.ended: Ended = lambda _space, _client, _letter, _outcome: Changes()
 
     async def put(self, space: str, client: str, letter: Letter, also: Changes | None = None) -> Letter:
@@ -63,6 +65,8 @@ class Inboxes:
 
         `holder` stands before the lock, where those of one kind end together (`free_held`).
         """
+        if (space, client) in self._unsure:
+            await self.give_back(space, client, ())
         while (
             row := await self._database.one(store.FREE_LETTER, space=space, client=client, now=(now := self._now()))
         ) is not None:
@@ -80,6 +84,9 @@ class Inboxes:
                 await self._database.commit(self._locking(space, client, letter, taken))
             except ChangedMeanwhileError:
                 continue  # somebody else has it now
+            except UnavailableError:  # or it may be ours, and nobody else's until the lock runs out
+                self._note_unsure(space, client, (taken.lock or "",))
+                raise
             return taken
         return None
 
@@ -101,11 +108,21 @@ class Inboxes:
 
     async def give_back(self, space: str, client: str, locks: Sequence[str]) -> None:
         """Give back what is held by these locks, all at once; what ran out or is settled is left alone."""
-        changes = Changes()
-        for lock in locks:
+        changes, also = Changes(), self._unsure.pop((space, client), [])
+        for lock in (*locks, *also):
             changes.run(store.FREE_LETTER_OF, space=space, client=client, held=lock)
-        if changes.writes:
+        if not changes.writes:
+            return
+        try:
             await self._database.commit(changes)
+        except UnavailableError:
+            self._note_unsure(space, client, (*locks, *also))
+            raise
+
+    def _note_unsure(self, space: str, client: str, locks: Sequence[str]) -> None:
+        """Have locks given back before the next letter is taken there."""
+        if len(self._unsure) < _MAX_UNSURE:  # else they run out
+            self._unsure.setdefault((space, client), []).extend(locks)
 
     async def free_held(self, holder: str) -> None:
         """Free what is held by all locks of a kind: whoever held them is no more."""

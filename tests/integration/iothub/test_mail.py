@@ -6,14 +6,16 @@ from datetime import timedelta
 
 import pytest
 
+from between import lose_the_next_answer
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.errors import UnavailableError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceIdInvalidError, Hub, Mail, space_of
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
-from birthmark.store import open_database
+from birthmark.store import Database, open_database
 from fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
@@ -21,8 +23,8 @@ SPACE, DEVICE = space_of("main"), "d"
 
 
 class World:
-    def __init__(self, iothub: IotHub, hub: Hub, clock: FakeClock) -> None:
-        self.iothub, self.hub, self.clock = iothub, hub, clock
+    def __init__(self, iothub: IotHub, hub: Hub, clock: FakeClock, database: Database) -> None:
+        self.iothub, self.hub, self.clock, self.database = iothub, hub, clock, database
         self.inboxes = iothub.c2d.inboxes
 
     async def send(self, text: str = "x", feedback: str = "full", expiry: str | None = None) -> Letter:
@@ -52,7 +54,7 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
         hub = await iothub.hubs.create("main", "hub.example", actor="test")
         wanted = DeviceAuthentication(AuthenticationType.SAS)
         await iothub.registry.put(hub, DEVICE, DeviceBody(DEVICE), wanted, None, actor="test")
-        yield World(iothub, hub, clock)
+        yield World(iothub, hub, clock, database)
     finally:
         await database.close()
 
@@ -128,3 +130,15 @@ async def test_no_device_has_the_name_of_the_services_own_inbox(database_url: st
         wanted = DeviceAuthentication(AuthenticationType.SAS)
         with pytest.raises(DeviceIdInvalidError):
             await world.iothub.registry.put(world.hub, FEEDBACK, DeviceBody(FEEDBACK), wanted, None, actor="test")
+
+
+async def test_a_letter_whose_lock_was_kept_without_an_answer_comes_before_the_next_one(postgres_url: str) -> None:
+    async with a_world(postgres_url) as world:
+        await world.send("first")
+        await world.send("second")
+        lose_the_next_answer(world.database)
+        with pytest.raises(UnavailableError):
+            await world.taken()
+        again, after = await world.taken(), await world.taken()
+        assert (again.id, again.deliveries) == ("m-first", 2)
+        assert after.id == "m-second"

@@ -12,12 +12,14 @@ from typing import NamedTuple
 from birthmark.broker.errors import LockLostError
 from birthmark.broker.model import Subscription
 from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.net.pump import MqttPump
 
 WINDOW = 10
+_AGAIN_MICROS = 1_000_000  # a database that is away comes back
 HOLDER = "mqtt"
 """Who holds what a connection took: its lock is told to nobody, and ends with the process."""
 
@@ -77,6 +79,9 @@ class DeviceBound:
         try:
             async with self._c2d.turns.alone_with((self._space, self._device_id)):
                 await self._flow()
+        except UnavailableError:
+            self._look_at(self._c2d.now() + _AGAIN_MICROS)
+            raise
         finally:
             self._is_flowing = False
 

@@ -24,6 +24,11 @@ class ConnectionString:
     policy: str
     key: bytes = field(repr=False)
 
+    @classmethod
+    def of_text(cls, host: str, policy: str, key: str) -> "ConnectionString":
+        """Return one by its key in base64."""
+        return cls(host, policy, base64.b64decode(key))
+
     def render(self) -> str:
         """Return the text; it holds the key."""
         key = base64.b64encode(self.key).decode()

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
+from birthmark.cli.asking import agree, only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
+from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.cli.options import command, commands
+from birthmark.text import printable
 
 app = commands("Provisioning services: create, link to hubs, CA certificates.", "birthmark dps show")
 ca = commands("CA certificates on record, and proof of possession.", "birthmark dps ca list")
@@ -62,6 +64,28 @@ def link(
 ) -> None:
     """Let a provisioning service assign devices to HUB."""
     server.do("dps", dps, "link", hub=hub)
+
+
+@command(app, "birthmark dps key factory-2")
+def key(
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")] = "birthmark",
+    policy: PolicyOption = None,
+    rotate: RotateOption = None,
+) -> None:
+    """Show the keys of a provisioning service, as connection strings for SDKs and for `enroll`."""
+    show_keys(server, "dps", name, policy, rotate)
+
+
+@command(app, "birthmark dps delete factory-2")
+def delete(
+    server: ServerOptions,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a provisioning service with its enrollments and registrations; devices stay at their hubs."""
+    agree(f"Delete the provisioning service {printable(name)} with all its enrollments?", yes=yes)
+    server.delete("dps", name, said=f"Deleted {name}.")
 
 
 @command(app, "birthmark dps release edge-0001")

@@ -11,6 +11,7 @@ import typer
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.json_input import json_of, object_of
+from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
@@ -52,6 +53,17 @@ def create(
     emit(server.as_json, {key: value for key, value in made.items() if key != "in_certificate"})
     if not made["in_certificate"]:
         typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(host))}", err=True)
+
+
+@command(app, "birthmark hub key --policy service")
+def key(
+    server: ServerOutputOptions,
+    name: HubName = "birthmark",
+    policy: PolicyOption = None,
+    rotate: RotateOption = None,
+) -> None:
+    """Show the keys of a hub's policy, as connection strings for the SDKs of a service."""
+    show_keys(server, "hubs", name, policy, rotate)
 
 
 @command(app, "birthmark hub delete hub-2")

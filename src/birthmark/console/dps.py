@@ -61,8 +61,12 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         found = await registrations.release(instance, asked["id"], actor=ACTOR)
         return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
 
+    async def delete(asked: Asked) -> None:
+        await instances.delete(asked["name"], actor=ACTOR)
+
     one = "/dps/{name}"
     return [
+        Endpoint("DELETE", one, Role.ADMIN, "Remove a provisioning service.", delete, status=204),
         Endpoint("GET", "/dps", Role.VIEWER, "The provisioning services.", listing),
         Endpoint("POST", "/dps", Role.ADMIN, "Make a provisioning service.", create, NewInstance, status=201),
         Endpoint("POST", f"{one}/link", Role.OPERATOR, "Link a hub.", link, Link),

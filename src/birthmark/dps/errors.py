@@ -35,6 +35,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     registration.RegistrationPinnedError: (401, 401002),
     instances.UnknownScopeError: (404, 404001),
     instances.UnknownInstanceError: (404, 404001),
+    instances.FirstInstanceError: (409, 409001),
     instances.InstanceExistsError: (409, 409001),
     instances.ServiceTokenError: (401, 401002),
     enrollments.EnrollmentNotFoundError: (404, 404201),

@@ -19,6 +19,8 @@ INSTANCES = Records(Instance)
 instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")])
 ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
+CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
+DELETE_INSTANCE = remove(instances, "id_scope", "name")
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
 tpm_roots = Table(
@@ -124,3 +126,7 @@ def authority_row(scope: IdScope, authority: Authority) -> dict[str, Any]:
     certificate = authority.certificate
     found_by = {"subject_digest": subject_digest(certificate.subject_der), "thumbprint": certificate.thumbprint.hex()}
     return {"scope": scope} | AUTHORITIES.row(authority) | found_by
+
+
+DROP_SCOPE = tuple(remove(table, "scope") for table in (registrations, signers, authorities, enrollments, tpm_roots))
+"""All that a provisioning service has on record."""

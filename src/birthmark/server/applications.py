@@ -17,6 +17,7 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, todevices
 from birthmark.console.client import NotServedError
 from birthmark.console.inventory import inventory_endpoints
+from birthmark.console.keys import key_endpoints
 from birthmark.console.lists import list_endpoints
 from birthmark.console.losing import losing_endpoints
 from birthmark.console.openapi import openapi
@@ -152,6 +153,7 @@ class Applications:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *key_endpoints(rooms.instances, rooms.iothub.hubs),
             *hub.endpoints(rooms.iothub, rooms.instances, covers),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),

@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from between import lose_the_next_answer
-from birthmark.broker import SpaceRules
+from birthmark.background import FAILURES
+from birthmark.broker import SpaceRules, store
 from birthmark.broker.attached import MAX_HELD_BYTES
 from birthmark.broker.errors import (
     RetainedFullError,
@@ -15,8 +17,11 @@ from birthmark.broker.errors import (
     TooManySessionsError,
 )
 from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
+from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
+from birthmark.store import Changes
+from birthmark.store.keyed import change
 from broker_world import HOUR, a_world
 
 pytestmark = pytest.mark.integration
@@ -520,3 +525,48 @@ async def test_what_is_held_back_is_bounded_by_its_size_too(database_url: str) -
         assert world.observer.overruns == ["c", "c"]
         client.attached.resume()
         assert client.payloads == [large] * (MAX_HELD_BYTES // len(large))
+
+
+async def test_a_will_that_nobody_can_read_keeps_no_other_session_from_its_end(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for name in ("broken", "fine"):
+            await world.leave(await world.connect(name, expiry_s=HOUR, will=Will(Message(f"gone/{name}", b"x", 1))))
+        spoil = change(store.sessions, ("will", "will_at"), "space", "client")
+        row: dict[str, Any] = {"key_space": "test", "key_client": "broken", "will": b"\xc1"}
+        await world.database.commit(Changes().run(spoil, will_at=world.space.now(), **row))
+        world.clock.move(timedelta(hours=2))
+        await world.broker._look()
+        await world.broker.settled()
+        assert world.space.stored == 0
+        assert world.broker._due is not None  # it looks again
+
+
+async def test_a_mistake_in_a_queue_is_told_to_its_publisher_and_later_messages_go(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("stored", expiry_s=HOUR)
+        await world.subscribe(client, "a")
+
+        async def broken(_batch: object) -> None:
+            raise KeyError("a mistake of ours")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(world.broker.appends, "_write", broken)
+            with pytest.raises(KeyError):
+                await world.publish("a", b"lost", publisher="p")
+        await world.space.messages.until_safe("p")  # nobody is locked out
+        await world.publish("a", b"kept", publisher="p")
+        assert client.payloads == [b"kept"]
+
+
+async def test_a_mistake_of_whoever_hears_of_a_commit_leaves_its_caller_answered(database_url: str) -> None:
+    async with a_world(database_url) as world:
+
+        def broken(_events: object, _is_sure: bool) -> None:
+            raise KeyError("a mistake of ours")
+
+        world.database.on_events(broken)
+        FAILURES.clear()
+        await world.database.commit(Changes().event(HubDeleted("none")))
+        assert FAILURES["hearing of a commit"] == 1

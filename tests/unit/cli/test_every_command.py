@@ -30,6 +30,7 @@ WITHOUT_JSON = {
     "birthmark enroll remove",
     "birthmark enroll template",
     "birthmark dps ca remove",
+    "birthmark dps delete",
     "birthmark hub delete",
     "birthmark hub device delete",
     "birthmark aws key remove",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from birthmark.auth.policies import Which, rotated
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
@@ -46,6 +47,15 @@ class InstanceExistsError(ConflictError):
     message = "{name} exists already"
     cause = "A provisioning service named {name} exists already."
     fix = "Choose another name; `birthmark dps show` lists them."
+    name: str
+
+
+class FirstInstanceError(ConflictError):
+    """The service that every start makes."""
+
+    code = "dps.first_instance"
+    cause = "{name} is the provisioning service that the server makes when it starts, and `birthmark env` names."
+    fix = "Leave it, or do not serve DPS: `serve` in server.toml. Others can be deleted: `birthmark dps show`"
     name: str
 
 
@@ -119,6 +129,40 @@ class Instances:
         present = self.by_name(name)
         moved = replace(present, host=host, hubs=(hub_host,))
         return await self._put(moved, present, Changes().audit(actor, "dps.move", name, host=host, hub=hub_host))
+
+    async def rotate(self, name: str, policy: str, which: Which, *, actor: str) -> Instance:
+        """Replace a key of a policy. Raise `UnknownInstanceError` or `PolicyMissingError`."""
+
+        async def decide() -> Instance:
+            instance = self.by_name(name)
+            fresh = self._entropy.token(32)
+            made = replace(instance, policies=rotated(instance.policies, policy, which, fresh, f"The service {name}"))
+            changes = Changes().audit(actor, "dps.key_rotate", name, policy=policy, which=which)
+            row, was = store.INSTANCES.row(made), store.INSTANCES.row(instance)
+            changes.run(
+                store.CHANGE_KEYS,
+                expect=1,
+                otherwise=ChangedMeanwhileError(what="The provisioning service"),
+                policies=row["policies"],
+                key_id_scope=was["id_scope"],
+                key_policies=was["policies"],
+            )
+            await self._commit(changes)
+            return made
+
+        return await decided_again(decide)
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Remove an instance with all it has on record; what it made at hubs stays. Raise `UnknownInstanceError`."""
+        instance = self.by_name(name)
+        if name == _FIRST:
+            raise FirstInstanceError(name=name)
+        scope = instance.id_scope
+        missing = UnknownInstanceError(name=name)
+        changes = Changes().run(store.DELETE_INSTANCE, expect=1, otherwise=missing, id_scope=scope, name=name)
+        for statement in store.DROP_SCOPE:
+            changes.run(statement, scope=scope)
+        await self._commit(changes.audit(actor, "dps.delete", name, id_scope=scope))
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:
         """Take a hub out of every instance that has it."""

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 
+from birthmark.auth.policies import Which, rotated
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Hub, space_of
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, decided_again
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
@@ -74,6 +76,27 @@ class Hubs:
         changes = Changes().run(store.ADD_HUB, **store.HUBS.row(hub)).audit(actor, "iothub.create", name, host=host)
         await self._commit(changes)
         return hub
+
+    async def rotate(self, name: str, policy: str, which: Which, *, actor: str) -> Hub:
+        """Replace a key of a policy. Raise `UnknownHubError` or `PolicyMissingError`."""
+
+        async def decide() -> Hub:
+            hub = self.by_name(name)
+            fresh = self._entropy.token(32)
+            made = replace(hub, policies=rotated(hub.policies, policy, which, fresh, f"The hub {name}"))
+            changes = Changes().audit(actor, "iothub.key_rotate", name, policy=policy, which=which)
+            changes.run(
+                store.CHANGE_KEYS,
+                expect=1,
+                otherwise=ChangedMeanwhileError(what="The hub"),
+                policies=store.HUBS.row(made)["policies"],
+                key_name=name,
+                key_policies=store.HUBS.row(hub)["policies"],
+            )
+            await self._commit(changes)
+            return made
+
+        return await decided_again(decide)
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a hub with its devices and messages. Raise `UnknownHubError`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
@@ -15,6 +16,8 @@ from birthmark.links.urls import TIMEOUT_S
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
+
+log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 _MAX_UNTAKEN = 1000
@@ -117,6 +120,9 @@ class OpensslMqtt(Conversation):
             self._end(explained(error, self._host, self._port))
         except LinkLostError as error:
             self._end(error)
+        except Exception as error:  # a mistake of ours: whoever waits hears that it is over, not nothing
+            log.exception("links.bug", extra={"host": self._host})
+            self._end(self._lost(f"of a mistake here ({type(error).__name__})"))
 
     async def _step(self) -> None:
         deadline, now = self._engine.deadline, self._clock.monotonic()

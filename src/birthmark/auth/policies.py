@@ -1,0 +1,35 @@
+"""The keys of a service's policies: two each, so that one can be exchanged while the other is in use."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from birthmark.errors import NotFoundError
+
+Keys = dict[str, tuple[bytes, bytes]]
+Which = Literal["primary", "secondary"]
+
+
+class PolicyMissingError(NotFoundError):
+    """A policy that the service does not have."""
+
+    code = "sas.policy_missing"
+    message = "There is no policy {policy}"
+    cause = "{service} has the policies {known}, and no {policy}."
+    fix = "Name one of those: {known}."
+    for_a_person = "only who asks knows what is to be allowed"
+    known: str
+    policy: str
+    service: str
+
+
+def keys_of(policies: Mapping[str, tuple[bytes, bytes]], policy: str, service: str) -> tuple[bytes, bytes]:
+    """Return the primary and the secondary key of a policy. Raise `PolicyMissingError`."""
+    if (pair := policies.get(policy)) is None:
+        raise PolicyMissingError(policy=policy[:64], service=service, known=", ".join(sorted(policies)))
+    return pair
+
+
+def rotated(policies: Keys, policy: str, which: Which, fresh: bytes, service: str) -> Keys:
+    """Return the keys with one of them replaced: what was signed with the old one is refused from then on."""
+    primary, secondary = keys_of(policies, policy, service)
+    return policies | {policy: (fresh, secondary) if which == "primary" else (primary, fresh)}

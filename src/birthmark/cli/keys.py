@@ -1,0 +1,45 @@
+"""The keys of a service's policies: shown as connection strings, and exchanged."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.auth.connection_strings import ConnectionString
+from birthmark.cli.common import emit
+from birthmark.cli.operator import ServerOutputOptions, at
+from birthmark.console.client import read_endpoints
+
+_STANDARD = 443
+
+
+class Which(StrEnum):
+    """One of the two keys of a policy."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+PolicyOption = Annotated[str | None, typer.Option("--policy", help="Which policy; the owner's without one.")]
+RotateOption = Annotated[
+    Which | None, typer.Option("--rotate", help="Make this key another one first; what it signed is refused then.")
+]
+
+
+def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | None, rotate: Which | None) -> None:
+    """Show the connection strings of a policy, after one of its keys was replaced if that is asked for."""
+    asked = {"policy": policy, "rotate": None if rotate is None else rotate.value}
+    told = server.client.post(at(kind, name, "keys"), asked)
+    if rotate is Which.PRIMARY and name == "birthmark":
+        typer.echo("`birthmark env` prints the new key once the server was started again.", err=True)
+    emit(server.as_json, told | _strings(server, kind, told))
+
+
+def _strings(server: ServerOutputOptions, kind: str, told: dict[str, Any]) -> dict[str, str]:
+    part = read_endpoints(server.directory)["dps" if kind == "dps" else "iothub"] or {}
+    port = part.get("https_port", _STANDARD)
+    host = told["host"] if port == _STANDARD else f"{told['host']}:{port}"
+    return {
+        f"{which}_connection_string": ConnectionString.of_text(host, told["policy"], told[f"{which}_key"]).render()
+        for which in Which
+    }

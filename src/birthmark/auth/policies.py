@@ -15,8 +15,7 @@ class PolicyMissingError(NotFoundError):
     code = "sas.policy_missing"
     message = "There is no policy {policy}"
     cause = "{service} has the policies {known}, and no {policy}."
-    fix = "Name one of those: {known}."
-    for_a_person = "only who asks knows what is to be allowed"
+    fix = "Name one of those, {known}; or none, for the owner's: `birthmark hub key`, `birthmark dps key`"
     known: str
     policy: str
     service: str

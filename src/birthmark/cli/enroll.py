@@ -156,28 +156,34 @@ def group(
     group_id: Annotated[str, typer.Argument(help="Name of the group: letters, digits and - . _ :")],
     ca_name: Annotated[str | None, typer.Option(help="Name of a CA certificate on record.")] = None,
     cert: Annotated[Path | None, typer.Option(help="The CA's certificate, PEM or DER.")] = None,
+    secondary: Annotated[
+        str | None, typer.Option(help="A second CA, for a rollover: a file as --cert, or a name as --ca-name.")
+    ] = None,
     edge: Edge = False,
     force: Force = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a group on record: every device whose certificate the CA issued (Azure)."""
+    """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.doubts import doubts_of_ca
     from birthmark.fleet.profiles import azure_profile
 
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError
-    certificate = None if cert is None else read_certificate(cert)
-    if certificate is not None and not certificate.is_ca:
-        raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(cert)))
+    names = [name for name in (ca_name, secondary) if name is not None] if cert is None else []
+    files = [] if cert is None else [cert, *([] if secondary is None else [Path(secondary)])]
+    certificates = [read_certificate(file) for file in files]
+    for file, certificate in zip(files, certificates, strict=True):
+        if not certificate.is_ca:
+            raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(file)))
     target = AzureTarget(azure_profile(profile.profile_name, profile.data))
-    if certificate is not None:
+    for certificate in certificates:
         doubts = doubts_of_ca(certificate, SystemClock().now()) + profile.revoked_here(certificate)
         who = f"Every device below the CA '{certificate.subject_text}'"
         _ask_about(who, doubts, is_decided=force or writing.dry_run)
     writing.confirm(target, profile, 1)
     done = target.enroll_group(
-        group_id, ca_name=ca_name, certificate=certificate, is_edge=edge, dry_run=writing.dry_run
+        group_id, ca_names=names, certificates=certificates, is_edge=edge, dry_run=writing.dry_run
     )
     emit(as_json, {"group": group_id, "outcome": done.value})
 

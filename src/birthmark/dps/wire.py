@@ -177,7 +177,7 @@ class QueryNotServedError(InvalidRequestError):
     code = "dps.query_not_served"
     message = "The query is not served: {query}"
     cause = "The query {query} asks for a part; this service answers queries for all of a kind."
-    fix = "Ask `SELECT * FROM {kind}` and choose from what comes. What is on record: `birthmark enroll list`"
+    fix = "Ask for all {kind}, without a condition, and choose. What is on record: `birthmark enroll list`"
     kind: str
     query: str
 

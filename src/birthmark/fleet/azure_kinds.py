@@ -1,6 +1,7 @@
 """What else is put on record at Azure DPS: a device by its TPM or by shared keys, a CA's devices as a group."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
@@ -78,18 +79,25 @@ class OtherAttestations(AzureService):
             return self._sdk.get_individual_enrollment_attestation_mechanism(registration_id).symmetric_key
 
     def enroll_group(
-        self, group_id: str, *, ca_name: str | None, certificate: Certificate | None, is_edge: bool, dry_run: bool
+        self,
+        group_id: str,
+        *,
+        ca_names: Sequence[str] = (),
+        certificates: Sequence[Certificate] = (),
+        is_edge: bool,
+        dry_run: bool,
     ) -> Done:
-        """Make an enrollment group of a CA on record (`ca_name`) or of a certificate given here."""
+        """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover."""
         models = self._models
         parse_group_id(group_id)
         present = self._found(self._sdk.get_enrollment_group, group_id)
         if dry_run:
             return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        if certificate is None:
-            attestation = models.AttestationMechanism.create_with_x509_ca_refs(ca_name)
+        if ca_names:
+            attestation = models.AttestationMechanism.create_with_x509_ca_refs(*ca_names)
         else:
-            attestation = models.AttestationMechanism.create_with_x509_signing_certs(certificate.pem())
+            pems = [certificate.pem() for certificate in certificates]
+            attestation = models.AttestationMechanism.create_with_x509_signing_certs(*pems)
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
         if is_edge:
             # The interface has it; the SDK's model of a group is older.
@@ -98,7 +106,7 @@ class OtherAttestations(AzureService):
                 "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
             }
             made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
-        return self._put(made, present, "" if ca_name is None else _HOW.format(shlex.quote(ca_name)))
+        return self._put(made, present, _HOW.format(shlex.quote(ca_names[0])) if ca_names else "")
 
 
 def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:

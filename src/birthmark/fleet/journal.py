@@ -10,6 +10,7 @@ what is on record there, only the target says.
 import json
 import os
 import shlex
+import stat
 import threading
 from array import array
 from collections.abc import Iterator
@@ -98,7 +99,8 @@ class Journal:
         self._again = again
         self.ending: str | None = COMPLETE
         """What its last line will say where nothing goes wrong."""
-        self._lock = threading.Lock()
+        self._lock, self._syncing = threading.Lock(), threading.Lock()
+        self._rows = self._synced = 0
         self.before = 0
         """How many outcomes a run wrote that never came to its end."""
         self.moved: set[str] = set()
@@ -129,17 +131,20 @@ class Journal:
         with naming(self._path), self._opened:
             if kind is None and self.ending is not None:
                 self._write({"end": self.ending})
+            self._sync()
 
     def begin(self, device_id: str, way: WayBack) -> None:
         """Keep how a device is taken back that is about to be written. Any thread may call it."""
         if self._path is not None:
             self.moved.discard(device_id)
             self._write({"begun": device_id, "way_back": way})
+            self._sync()  # a machine that loses its power knows the way back of all that it wrote
 
     def settle(self, device_id: str) -> None:
         """Keep that a device is here for good."""
         if self._path is not None and device_id not in self.moved:
             self._write({"moved": device_id})
+            self._sync()
             self.moved.add(device_id)
 
     def written(self) -> Iterator[tuple[str, WayBack]]:
@@ -164,6 +169,16 @@ class Journal:
                 self._file.write(json.dumps({"run": "another"}) + "\n")
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
+            self._rows += 1
+
+    def _sync(self) -> None:
+        """Return when all that was written so far is on the disk; who comes meanwhile shares the next sync."""
+        wanted = self._rows
+        with self._syncing, naming(self._path):
+            if self._synced < wanted and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                rows = self._rows
+                os.fdatasync(self._file.fileno())
+                self._synced = rows
 
     def _check(self, path: Path) -> bool:
         """Say whether its last line is whole. Raise for what is no journal, or another target's."""

@@ -143,6 +143,13 @@ AWS: Mapping[str, Row] = {
         typing("birthmark ca init --name Uncoded --dir own"),
         is_instead=True,
     ),
+    "awsiot.group_policy_not_served": Row(
+        call("attach_policy", policyName="any", target="arn:aws:iot:us-east-1:000000000000:thinggroup/fix"),
+        is_instead=True,
+    ),
+    "awsiot.member_not_served": Row(
+        call("create_thing_type", thingTypeName="fix-tagged", tags=[{"Key": "site", "Value": "7"}]), is_instead=True
+    ),
     "awsiot.operation_not_served": Row(call("list_billing_groups"), is_instead=True),
     "store.page_invalid": Row(call("list_things", nextToken="x y"), is_instead=True),
     "awsiot.policy_exists": Row(

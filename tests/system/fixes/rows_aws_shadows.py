@@ -6,7 +6,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from fixes.desk import Desk, Row
+from fixes.desk import Desk, Row, steps
 
 from birthmark.awsiot.rules.shadows import MAX_SHADOWS
 
@@ -60,6 +60,16 @@ SHADOWS: Mapping[str, Row] = {
     "awsiot.shadow_too_large": Row(
         update("fix-large", state().replace(b"1", b'"' + b"x" * 9000 + b'"')),
         update("fix-large", state()),
+        is_instead=True,
+    ),
+    "awsiot.too_many_shadows": Row(
+        ask("update_thing_shadow", thingName="fix-many", shadowName="one-more", payload=state()),
+        steps(
+            *(
+                ask("update_thing_shadow", thingName="fix-many", shadowName=f"s{number}", payload=state())
+                for number in range(100)
+            )
+        ),
         is_instead=True,
     ),
     "awsiot.shadow_version": Row(

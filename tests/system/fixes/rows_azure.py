@@ -170,6 +170,21 @@ DPS: Mapping[str, Row] = {
         device("fix-ca-leaf"),
         is_instead=True,
     ),
+    "dps.client_id_mismatch": Row(
+        lambda desk: desk.mqtt(
+            a_connect(
+                "another",
+                f"{desk.scene.environment['PROVISIONING_IDSCOPE']}/registrations/fix-client-id/api-version=2019-03-31",
+            )
+        ),
+        enrolled("fix-client-id"),
+        is_instead=True,
+    ),
+    "dps.first_instance": Row(lambda desk: desk.type("birthmark dps delete birthmark --yes"), is_instead=True),
+    "dps.query_not_served": Row(
+        rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT * FROM enrollments WHERE a = 'b'"}),
+        is_instead=True,
+    ),
     "dps.device_id_invalid": Row(put("fix-device-id", deviceId="a b"), device("fix-device-id"), is_instead=True),
     "dps.enrollment_changed": Row(
         rest("PROVISIONING", "PUT", "/enrollments/fix-changed", enrollment(), If_Match='"old"'),
@@ -311,6 +326,14 @@ HUB: Mapping[str, Row] = {
         is_instead=True,
     ),
     "iothub.message_too_large": misuse("size", _EVENTS, bytes(262145)),
+    "iothub.client_id_mismatch": Row(
+        lambda desk: desk.mqtt(
+            a_connect("another", f"{desk.scene.environment['PROVISIONING_HOST']}/fix-hub-id/?api-version=2021-04-12")
+        ),
+        in_hub("fix-hub-id"),
+        is_instead=True,
+    ),
+    "sas.policy_missing": Row(lambda desk: desk.type("birthmark hub key --policy nobody"), is_instead=True),
     "iothub.module_not_served": Row(
         hub_saying("fix-module", path="fix-module/camera"), in_hub("fix-module"), is_instead=True
     ),

@@ -255,21 +255,21 @@ def test_what_the_service_refuses_has_its_kind(
 
 def test_a_group_is_made_of_a_ca_on_record_or_of_a_certificate(target: AzureTarget, service: Service) -> None:
     def group(name: str, **how: Any) -> Done:
-        return target.enroll_group(name, **{"ca_name": None, "certificate": None, "is_edge": False, **how})
+        return target.enroll_group(name, **{"is_edge": False, **how})
 
     ca = a_ca().certificate
-    assert group("by-name", ca_name="my-ca", dry_run=True) is Done.WOULD_CREATE
-    assert group("by-name", ca_name="my-ca", dry_run=False) is Done.CREATED
-    assert group("by-name", ca_name="my-ca", dry_run=True) is Done.WOULD_UPDATE
-    assert group("by-name", ca_name="other", dry_run=False) is Done.UPDATED
-    assert group("by-certificate", certificate=ca, is_edge=True, dry_run=False) is Done.CREATED
+    assert group("by-name", ca_names=["my-ca"], dry_run=True) is Done.WOULD_CREATE
+    assert group("by-name", ca_names=["my-ca"], dry_run=False) is Done.CREATED
+    assert group("by-name", ca_names=["my-ca"], dry_run=True) is Done.WOULD_UPDATE
+    assert group("by-name", ca_names=["other"], dry_run=False) is Done.UPDATED
+    assert group("by-certificate", certificates=[ca], is_edge=True, dry_run=False) is Done.CREATED
     assert service.groups["by-name"].attestation.x509.ca_references.primary == "other"
     made = service.groups["by-certificate"]
     assert made.attestation.x509.signing_certificates.primary.certificate == ca.pem()
     assert made.capabilities.iot_edge
     service.error = refusal(404)
     with pytest.raises(ReferenceMissingError) as refused:
-        group("third", ca_name="gone", dry_run=False)
+        group("third", ca_names=["gone"], dry_run=False)
     assert "birthmark dps ca add gone" in refused.value.explain_fix()
 
 
@@ -279,7 +279,7 @@ def test_the_records_are_listed_with_their_state(target: AzureTarget, service: S
     assigned = service.individuals["assigned"]
     assigned.registration_state = SimpleNamespace(status="assigned", assigned_hub="hub.test", device_id="pump")
     service.individuals["disabled"].provisioning_status = "disabled"
-    target.enroll_group("g", ca_name="my-ca", certificate=None, is_edge=False, dry_run=False)
+    target.enroll_group("g", ca_names=["my-ca"], is_edge=False, dry_run=False)
     fresh, known, disabled, group = target.records()
     assert (fresh.state, fresh.detail, fresh.kind) == ("unassigned", "-", "individual")
     assert (known.state, known.detail) == ("assigned", "hub.test as pump")
@@ -302,7 +302,7 @@ def test_a_groups_attestation_is_told(target: AzureTarget, service: Service, att
 
 def test_a_record_is_removed_or_is_not_there(target: AzureTarget, service: Service) -> None:
     enroll(target)
-    target.enroll_group("g", ca_name="my-ca", certificate=None, is_edge=False, dry_run=False)
+    target.enroll_group("g", ca_names=["my-ca"], is_edge=False, dry_run=False)
     remove: list[Callable[[], None]] = [
         lambda: target.remove("device-1", is_group=False),
         lambda: target.remove("g", is_group=True),

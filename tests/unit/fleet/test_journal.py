@@ -1,7 +1,9 @@
 """A journal belongs to one target, tells what a run did, and never stands in for the target's word."""
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,31 @@ def test_what_was_removed_at_the_target_is_made_again_whatever_the_journal_says(
     enroll(target, tmp_path / "journal")
     target.remove("b", is_group=False)
     assert enroll(target, tmp_path / "journal") == {"a": Done.UNCHANGED, "b": Done.CREATED, "c": Done.UNCHANGED}
+
+
+def test_the_way_back_is_on_the_disk_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "journal", [0]
+    sync = os.fdatasync
+
+    def watched(descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        sync(descriptor)
+        synced.append(size)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    with Journal(path, HERE) as journal:
+
+        def begin(number: int) -> None:
+            journal.begin(f"device-{number}", {})
+            kept = path.read_bytes()[: synced[-1]]
+            assert f'"begun": "device-{number}"'.encode() in kept
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(begin, range(200)))
+    assert synced[-1] == path.stat().st_size
+    assert len(synced) <= 202, "one for each row at most; those that come together share one"
 
 
 def test_a_journal_is_refused_for_another_target_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class FirstInstanceError(ConflictError):
 
     code = "dps.first_instance"
     cause = "{name} is the provisioning service that the server makes when it starts, and `birthmark env` names."
-    fix = "Leave it, or do not serve DPS: `serve` in server.toml. Others can be deleted: `birthmark dps show`"
+    fix = "Leave it; who wants no DPS leaves it out of what server.toml serves. Those there are: `birthmark dps show`"
     name: str
 
 

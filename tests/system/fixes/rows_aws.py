@@ -120,21 +120,6 @@ AWS: Mapping[str, Row] = {
             call("attach_thing_principal", thingName="fix-theirs", principal=arn_of),
         ),
     ),
-    "awsiot.group_policy_not_served": Row(
-        lambda desk: desk.iot.attach_policy(
-            policyName="fix-grouped",
-            target=desk.iot.describe_thing_group(thingGroupName="fix-group")["thingGroupArn"],
-        ),
-        steps(
-            call("create_policy", policyName="fix-grouped", policyDocument=_ANY),
-            call("create_thing_group", thingGroupName="fix-group"),
-        ),
-        is_instead=True,
-    ),
-    "awsiot.member_not_served": Row(
-        call("create_policy", policyName="fix-tagged", policyDocument=_ANY, tags=[{"Key": "site", "Value": "one"}]),
-        is_instead=True,
-    ),
     "awsiot.name_invalid": Row(call("create_policy", policyName="a b", policyDocument=_ANY), is_instead=True),
     "awsiot.no_registration_code": Row(
         lambda desk: desk.iot.register_ca_certificate(

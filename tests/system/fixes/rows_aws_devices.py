@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from fixes.desk import Desk, Row, a_connect, a_publish, steps, typing
+from fixes.desk import Desk, Row, a_connect, a_publish, steps
 from fixes.rows_aws import arn_of, call, device, id_of, registered
 
 from aws_device import document, statement
@@ -32,22 +32,6 @@ def misuse(name: str, *packets: bytes, client_id: str = "fix-client") -> Row:
 
 
 DEVICES: Mapping[str, Row] = {
-    "awsiot.authorizer_not_served": Row(
-        lambda desk: desk.mqtt(a_connect("fix-authorized", "somebody")), lambda desk: desk.type("true"), is_instead=True
-    ),
-    "awsiot.first_contact_not_served": Row(
-        saying(client_id="fix-first"),
-        steps(
-            typing("birthmark ca init --name First --dir own; birthmark ca issue fix-first --dir own"),
-            device("fix-first"),
-            lambda desk: desk.use_device("fix-first.cert.pem", "fix-first.key.pem"),
-            typing("export X509_CERT_FILE=fix-first.cert.pem X509_KEY_FILE=fix-first.key.pem"),
-            lambda desk: desk.iot.register_ca_certificate(
-                caCertificate=desk.text("own/issuing.pem"), certificateMode="SNI_ONLY", setAsActive=True
-            ),
-        ),
-        is_instead=True,
-    ),
     "awsiot.certificate_inactive": Row(
         saying(),
         steps(allowed("fix-inactive"), call("update_certificate", certificateId=id_of, newStatus="INACTIVE")),

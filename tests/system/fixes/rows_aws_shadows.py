@@ -8,8 +8,6 @@ import boto3
 from botocore.config import Config
 from fixes.desk import Desk, Row, steps
 
-from birthmark.awsiot.rules.shadows import MAX_SHADOWS
-
 
 def ask(operation: str, **arguments: Any) -> Callable[[Desk], Any]:
     """Return an action of the SDK on the data plane."""
@@ -38,22 +36,7 @@ def state(**more: Any) -> bytes:
     return json.dumps({"state": {"reported": {"a": 1}}, **more}).encode()
 
 
-def many(thing: str) -> Callable[[Desk], None]:
-    """Make as many named shadows as a thing may have."""
-
-    def prepare(desk: Desk) -> None:
-        for number in range(MAX_SHADOWS):
-            ask("update_thing_shadow", thingName=thing, shadowName=f"s{number}", payload=state())(desk)
-
-    return prepare
-
-
 SHADOWS: Mapping[str, Row] = {
-    "awsiot.too_many_shadows": Row(
-        ask("update_thing_shadow", thingName="fix-shadows", shadowName="one-more", payload=state()),
-        many("fix-shadows"),
-        is_instead=True,
-    ),
     "awsiot.shadow_encoding": Row(update("fix-encoding", state().replace(b"1", b'"\xff"')), is_instead=True),
     "awsiot.shadow_invalid": Row(update("fix-invalid", b'{"desired": {"on": true}}'), is_instead=True),
     "awsiot.shadow_missing": Row(ask("delete_thing_shadow", thingName="fix-shadow", shadowName="config")),

@@ -77,10 +77,10 @@ def put(name: str, **more: Any) -> Act:
     return rest("PROVISIONING", "PUT", f"/enrollments/{name}", enrollment(**more))
 
 
-def dps_saying(name: str, *packets: bytes, client_id: str = "") -> Act:
+def dps_saying(name: str, *packets: bytes) -> Act:
     def act(desk: Desk) -> None:
         scope = desk.scene.environment["PROVISIONING_IDSCOPE"]
-        desk.mqtt(a_connect(client_id or name, f"{scope}/registrations/{name}/api-version=2019-03-31"), *packets)
+        desk.mqtt(a_connect(name, f"{scope}/registrations/{name}/api-version=2019-03-31"), *packets)
 
     return act
 
@@ -239,29 +239,6 @@ DPS: Mapping[str, Row] = {
             ),
         ),
     ),
-    "dps.client_id_mismatch": Row(
-        dps_saying("fix-claim", client_id="fix-another"), enrolled("fix-claim"), is_instead=True
-    ),
-    "dps.hub_change_not_served": Row(
-        lambda desk: desk.type(REGISTER),
-        steps(
-            enrolled("fix-moving"),
-            typing(
-                REGISTER,
-                "birthmark hub create fix-second --host fix-second.localhost; birthmark dps link fix-second",
-            ),
-            put("fix-moving", iotHubHostName="fix-second.localhost"),
-        ),
-    ),
-    "dps.query_not_served": Row(
-        rest(
-            "PROVISIONING",
-            "POST",
-            "/enrollments/query",
-            {"query": "SELECT * FROM enrollments WHERE provisioningStatus = 'disabled'"},
-        ),
-        is_instead=True,
-    ),
     "dps.topic_not_served": Row(
         dps_saying("fix-topic", a_publish("$dps/registrations/GET/none")), enrolled("fix-topic"), is_instead=True
     ),
@@ -312,7 +289,6 @@ HUB: Mapping[str, Row] = {
         steps(in_hub("fix-full"), mailed("fix-full")),
     ),
     "iothub.lock_lost": Row(rest("IOTHUB", "DELETE", "/messages/serviceBound/feedback/unknown"), is_instead=True),
-    "iothub.client_id_mismatch": Row(hub_saying("fix-another", path="fix-named"), in_hub("fix-named"), is_instead=True),
     "iothub.method_invalid": Row(
         rest("IOTHUB", "POST", "/twins/fix-call/methods", {"methodName": "a/b"}), in_hub("fix-call"), is_instead=True
     ),

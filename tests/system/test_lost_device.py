@@ -212,6 +212,33 @@ def test_a_device_with_only_a_shared_key_loses_it_and_its_connection(lost: Lost,
     assert not lost.connects(name, KEY=key, **more), "the key is gone for good"
 
 
+def test_a_device_is_taken_back_by_its_name_in_any_letter_case(lost: Lost) -> None:
+    for spelled in ("Valve-7", "VALVE-7"):
+        key = lost.server.rows("hub", "device", "create", spelled)[0]["primary_key"]
+    lost.enrolled("vAlve-7")
+    with lost.at_aws("vAlve-7") as aws, lost.connected("VALVE-7", KEY=key) as hub:
+        lost.taken("valve-7")
+        assert hub.stdout is not None
+        assert hub.stdout.readline() == "dropped\n"
+        assert aws.stdout is not None
+        assert any("sending CONNECT" in line for line in aws.stdout), "it was dropped, and tries again"
+    devices = [row for row in lost.server.rows("hub", "devices") if row["device"].lower() == "valve-7"]
+    assert len(devices) == 3
+    assert {row["status"] for row in devices} == {"disabled"}
+
+
+def test_a_thing_is_taken_back_by_its_name_in_any_letter_case(lost: Lost, tmp_path: Path) -> None:
+    ca = str(tmp_path / "ca")
+    lost.server.run("ca", "init", "--name", "Valves", "--dir", ca)
+    lost.server.run("ca", "issue", "Valve-8", "--dir", ca, "--out-dir", str(tmp_path))
+    (tmp_path / "Valve-8.cert.pem").rename(tmp_path / "Valve-8.chain")
+    (tmp_path / "Valve-8.key.pem").rename(tmp_path / "Valve-8.key")
+    with lost.at_aws("Valve-8") as aws:
+        assert ("aws", "certificate") in parts(lost.taken("valve-8"), "taken back")
+        assert aws.stdout is not None
+        assert any("sending CONNECT" in line for line in aws.stdout), "it was dropped, and tries again"
+
+
 def test_a_key_shared_with_the_provisioning_service_registers_no_more(lost: Lost, tmp_path: Path) -> None:
     secret = tmp_path / "by-dps.key"
     lost.server.run("enroll", "device", "by-dps", "--symmetric-key", str(secret))

@@ -66,6 +66,10 @@ _AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
 GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
+SPELLINGS = statement(
+    select(devices.c.device_id).where(func.lower(devices.c.device_id) == bindparam("lower")).distinct().limit(1000)
+)
+"""Of a name, at all hubs; looks at every row."""
 COUNT_DEVICES = statement(
     select(func.count().label("total"), func.coalesce(func.sum(devices.c.enabled), 0).label("enabled")).where(
         devices.c.hub == bindparam("hub")

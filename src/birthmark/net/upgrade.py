@@ -1,7 +1,7 @@
 """uvicorn's WebSocket protocol with bounds: pieces are joined as they come, and a close does not wait for its echo.
 
-A message of many tiny fragments, or many tiny messages, costs no more than its bytes. The library bounds the bytes of a
-message, over all its fragments.
+A message of many tiny fragments, or many tiny messages, costs no more than its bytes; whoever sends more frames than
+a slice of time is enough for waits its turn. The library bounds the bytes of a message, over all its fragments.
 """
 
 import asyncio
@@ -10,10 +10,13 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from birthmark.net.backlog import SLICE_S, Backlog, now
+
 # Some clients report why they were refused only at the end of the connection. What they still send, their Close too, is
 # read for a moment after ours (`Connection.close`).
 _CLOSE_WAIT_S = 0.0
-# Each frame costs, also an empty one: a stranger gets as many as a CONNECT in tiny pieces needs, and is read in steps.
+# Each frame costs, also an empty one: a stranger gets as many as a CONNECT in tiny pieces needs, and all are read in
+# steps, between which there is a look at the clock.
 MAX_STRANGER_FRAMES = 1024
 _STEP_BYTES = 512
 # MQTT pings by itself. These cost as much as a message and nothing holds them back: a device has a share of them too.
@@ -55,19 +58,41 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.queue = Inbox()  # type: ignore[assignment] # as much of a queue as is used
         self.close_timeout = _CLOSE_WAIT_S
         self._message = bytearray()
+        self._rest = bytearray()
+        self._is_waiting = False  # in the backlog
         self._frames = 0
         self._pings = 0
         self._pings_since = self.loop.time()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._rest.clear()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
-        connection = getattr(self.transport, "connection", None)
-        if connection is None or not connection.is_stranger:
-            super().data_received(data)
-            return
-        for at in range(0, len(data), _STEP_BYTES):
-            if self.transport.is_closing():
+        self._rest += data
+        if not self._is_waiting:
+            self._take()
+
+    def _take(self) -> None:
+        """Take what came for a slice of time at most; while there is a rest, nothing more is read."""
+        since = now()
+        while self._rest and not self.transport.is_closing():
+            if now() - since > SLICE_S:
+                self._wait()
                 return
-            super().data_received(data[at : at + _STEP_BYTES])
+            step = bytes(self._rest[:_STEP_BYTES])
+            del self._rest[:_STEP_BYTES]
+            super().data_received(step)
+        self._rest.clear()
+        if self._is_waiting:
+            self._is_waiting = False
+            self.transport.resume_reading()
+
+    def _wait(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            self.transport.pause_reading()
+        Backlog.running().add(self._take)
 
     def handle_ping(self) -> None:
         if self._may_go_on() and self._are_pings_few():

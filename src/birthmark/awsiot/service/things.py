@@ -10,6 +10,7 @@ from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.pki.names import fold
 from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, page_of
 
@@ -87,6 +88,11 @@ class Things(AccountService):
         """Return a thing, or None."""
         row = await self.database.one(store.GET_THING, name=name)
         return None if row is None else store.THINGS.of(row)
+
+    async def spellings(self, name: str) -> set[str]:
+        """Return how a name is written here, where letter case counts."""
+        rows = await self.database.all(store.SPELLINGS, lower=name.lower())
+        return {row["name"] for row in rows if fold(row["name"]) == fold(name)}
 
     async def create(
         self,

@@ -29,6 +29,7 @@ from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, decided_again
 from birthmark.store.values import to_micros
 
@@ -111,6 +112,11 @@ class Registry:
         if hub is None:
             return False
         return await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id) is not None
+
+    async def spellings(self, name: str) -> set[str]:
+        """Return how a name is written at the hubs, which tell letter case apart."""
+        rows = await self._database.all(store.SPELLINGS, lower=name.lower())
+        return {row["device_id"] for row in rows if fold(row["device_id"]) == fold(name)}
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
         """Return devices in order of id, those greater than `after`."""

@@ -44,8 +44,11 @@ class Looking:
 
     async def everything(self) -> AsyncIterator[Found]:
         """Yield all there is, in the order in which it is to be taken."""
-        names = await names_of(self.rooms, self.name)
-        presented = await presented_by(self.rooms, self.name)
+        names: set[str] = set()
+        presented: set[Thumbprint] = set()
+        for spelled in await self._spellings():
+            names |= await names_of(self.rooms, spelled)
+            presented |= await presented_by(self.rooms, spelled)
         self.certificates |= presented
         folded = sorted({fold(one) for one in names})
         instances, hubs = self.rooms.instances.all(), self.rooms.iothub.hubs.all()
@@ -58,6 +61,11 @@ class Looking:
         for look in looks:
             async for one in look:
                 yield one
+
+    async def _spellings(self) -> set[str]:
+        """Return how the name is written: hubs and AWS IoT tell letter case apart, EST and DPS do not."""
+        at_hubs = await self.rooms.iothub.registry.spellings(self.name)
+        return {self.name, *at_hubs, *await self.rooms.aws.things.spellings(self.name)}
 
     @property
     def _actor(self) -> str:
@@ -153,7 +161,7 @@ class Looking:
             if known is None:
                 continue
             things = (await aws.attachments.things(known.id, "", _MAX_THINGS)).items
-            others = [name for name, _ in things if name != self.name]
+            others = [name for name, _ in things if fold(name) != fold(self.name)]
             note = f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
             revoke = partial(aws.certificates.set_status, known.id, CertificateStatus.REVOKED, actor=self._actor)
             is_taken = known.status is CertificateStatus.REVOKED

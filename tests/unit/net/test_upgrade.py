@@ -1,0 +1,108 @@
+"""Frames without end: taken for a slice of time at a time, all of them, in order."""
+
+import asyncio
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from birthmark.net import backlog, upgrade
+from birthmark.net.upgrade import BoundedWebSocket
+from strangers import masked
+
+REQUEST = (
+    b"GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+class Transport(asyncio.Transport):
+    """A transport below, whose peer is no stranger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection = SimpleNamespace(is_stranger=False)
+        self.holds = 0
+        self.closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.holds += 1
+
+    def resume_reading(self) -> None:
+        self.holds -= 1
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+async def opened(received: list[bytes]) -> tuple[BoundedWebSocket, Transport]:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            received.append(event["bytes"])
+
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws_ping_interval=None)
+    config.load()
+    protocol, transport = BoundedWebSocket(config, ServerState(), {}), Transport()
+    protocol.connection_made(transport)
+    protocol.data_received(REQUEST)
+    await turns()
+    return protocol, transport
+
+
+async def turns() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each look at the clock find that a slice is used up."""
+    ticks = count(step=2 * backlog.SLICE_S)
+    monkeypatch.setattr(upgrade, "now", lambda: next(ticks))
+
+
+def test_a_record_of_tiny_frames_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        received: list[bytes] = []
+        protocol, transport = await opened(received)
+        slow_clock(monkeypatch)
+        waited: list[bool] = []
+        asyncio.get_running_loop().call_soon(lambda: waited.append(not received))
+        protocol.data_received(b"".join(masked(bytes([number % 256])) for number in range(2000)))
+        assert transport.holds, "more is read while there is a rest"
+        monkeypatch.undo()
+        await turns()
+        assert waited == [True], "nobody else had a turn"
+        assert b"".join(received) == bytes(number % 256 for number in range(2000))
+        assert transport.holds == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_closed_here", [True, False])
+def test_what_is_left_of_a_connection_that_ends_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, *, is_closed_here: bool
+) -> None:
+    async def run() -> None:
+        received: list[bytes] = []
+        protocol, transport = await opened(received)
+        slow_clock(monkeypatch)
+        protocol.data_received(masked(b"x") * 2000)
+        monkeypatch.undo()
+        if is_closed_here:
+            transport.close()
+        else:
+            protocol.connection_lost(ConnectionResetError())
+        await turns()
+        assert len(b"".join(received)) < 2000
+
+    asyncio.run(run())

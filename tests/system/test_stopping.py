@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.packets import Publish
+from birthmark.mqtt.packets import Connect, Publish
 from flood_world import FloodWorld, a_world
 from floods import Line, Visit
+from postgres import a_postgres_server
 
 pytestmark = pytest.mark.system
 PUBLISHERS = 8
@@ -36,6 +37,25 @@ def publish_until_the_end(visit: Visit, acknowledged: list[int]) -> None:
 
 def visits_of(world: FloodWorld) -> list[Visit]:
     return [world.visits[f"{cloud} {role}"] for cloud in ("aws", "hub") for role in ("flooder", "witness")]
+
+
+def test_a_server_whose_database_is_away_ends_in_time(tmp_path: Path) -> None:
+    with a_postgres_server() as postgres, a_world(tmp_path, f'database = "{postgres.url}"\n') as world:
+        process, visit = world.server.process, world.visits["aws witness"]
+        assert process is not None
+        line = Line(visit)
+        line.seal(codec.encode(Connect(visit.name, clean_start=False, keep_alive_s=600)))
+        line.flush()
+        while len(line.plain) < 4:
+            line.read()
+        postgres.stop("immediate")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        line.close()
+        assert process.stdout is not None
+        process.stdout.close()
+        world.server.process = None
+        postgres.start()  # which ends as it began
 
 
 def test_a_server_that_is_stopped_under_load_ends_its_connections_first_and_itself_in_time(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Subscription, Will
 from birthmark.broker.ports import Connection
 from birthmark.broker.rules.outgoing import Outgoing, packet_id_of
+from birthmark.errors import UnavailableError
 
 if TYPE_CHECKING:
     from birthmark.broker.space import Space
 
+_AGAIN_S = 1.0
 MAX_HELD = 1000
 MAX_HELD_BYTES = 8 * 1024 * 1024
 
@@ -150,13 +152,18 @@ class Attached:
 
     async def _read(self, outgoing: Outgoing) -> None:
         try:
-            after = outgoing.wanted_after
-            if after is not None and not self.is_over:
-                tail = outgoing.tail
-                found = await self.space.queued_after(self.client, after)
-                outgoing.loaded(found)
-                if not found:
-                    outgoing.skipped(tail)
+            await self._read_some(outgoing)
+        except UnavailableError:  # a database that is away comes back, and nothing else would wake this queue
+            await self.space.sleep(_AGAIN_S)
         finally:
             self._is_reading = False
         self.flow()
+
+    async def _read_some(self, outgoing: Outgoing) -> None:
+        after = outgoing.wanted_after
+        if after is not None and not self.is_over:
+            tail = outgoing.tail
+            found = await self.space.queued_after(self.client, after)
+            outgoing.loaded(found)
+            if not found:
+                outgoing.skipped(tail)

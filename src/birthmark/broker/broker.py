@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_S = 0.1
 _LOOK_S = 60.0
-_STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
+STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
 _PAGE = 500
 _LOOK_AGAIN_S = 0.05
 _UNUSED_AFTER = 60 * 1_000_000
@@ -107,7 +107,7 @@ class Broker:
             if timer is not None:
                 timer.cancel()
         self._settle()
-        await self.settled(_STOP_S)
+        await self.settled(STOP_S)
 
     async def settled(self, most_s: float | None = None) -> None:
         """Return when nothing that was begun is unfinished, or so many seconds have passed."""
@@ -286,6 +286,16 @@ class Broker:
         await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now))
         for space in tuple(self._spaces.values()):
             await space.retained.recount()
+        await self._recount_sessions()
+
+    async def _recount_sessions(self) -> None:
+        """Count again: what is removed with its device is told to nobody here."""
+        seen = {space: space.stored for space in self._spaces.values()}
+        rows = await self.database.all(store.COUNT_SESSIONS)
+        totals = {row["space"]: row["total"] for row in rows}
+        for space, before in seen.items():
+            if space.stored == before:  # else what came meanwhile is not in the count
+                space.stored_again(totals.get(space.name, 0))
 
     async def free_lost(self) -> None:
         """Free the sessions that a worker had when it was killed."""

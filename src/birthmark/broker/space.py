@@ -110,6 +110,7 @@ class Space:
         self.is_alone = broker.is_alone
         self.now = broker.now
         self.spawn = broker.spawn
+        self.sleep = broker.sleep
         self.live: dict[str, Attached] = {}
         self._gone: OrderedDict[str, tuple[int, Closed]] = OrderedDict()  # who was here since this process began
         self._tagged: defaultdict[str, set[Attached]] = defaultdict(set)
@@ -124,6 +125,10 @@ class Space:
         self._stored_count, self.retained.count = sessions, retained
 
     # ---- sessions
+
+    def stored_again(self, count: int) -> None:
+        """Take over how many sessions there are by the database."""
+        self._stored_count = count
 
     def one_more_is_stored(self) -> None:
         """Count a session whose row was made after its connection."""
@@ -166,7 +171,21 @@ class Space:
         except BaseException:
             if old is not None and old.is_claimed:
                 self.spawn(self._release(old, None, 0))
+            self.spawn(self._free_if_left(arrival.client))
             raise
+
+    async def _free_if_left(self, client: str) -> None:
+        """Free a session that a connection claimed which never was: the answer of its commit may have been lost."""
+        while True:
+            try:
+                async with self._arriving.alone_with(client):
+                    row = await self._database.one(store.SESSION, space=self.name, client=client)
+                    if row is not None and row["owner"] == self.worker and client not in self.live:
+                        await self.free(row)
+            except UnavailableError:
+                await self._broker.sleep(_RELEASE_AGAIN_S)
+            else:
+                return
 
     async def _connect_alone(self, arrival: Arrival, old: Attached | None) -> Attached:
         """Decide on the session as it is; who is faster makes us decide again."""

@@ -139,7 +139,7 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.pipeline:
             self._understood()
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and self._unanswered() is None:  # the next may be served already
             self._set_deadline(self._limits.idle_s, self.transport.close)
 
     def handle_websocket_upgrade(self) -> None:

@@ -12,6 +12,7 @@ from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Broker, SpaceRules
+from birthmark.broker.broker import STOP_S
 from birthmark.bus import Bus
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
@@ -66,7 +67,7 @@ class Rooms:
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
         await self.iothub.telemetry.settled()
-        await self.broker.settled()
+        await self.broker.settled(STOP_S)
         await self.ledger.settled()
 
     def end_connections(self) -> None:

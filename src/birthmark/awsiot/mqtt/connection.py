@@ -143,11 +143,14 @@ class AwsConnection:
 
     async def _refresh(self) -> None:
         if self._is_stale:
-            seen = self._changes
+            seen, is_sure = self._changes, False
             self._usual_topic = ""
-            self.grant = await self._connections.admit(self._visitor)
-            self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
-            self._connections.retag(self)
+            while not is_sure:  # what changed before the new tags could tell of it is looked at again
+                before = self._connections.changes
+                self.grant = await self._connections.admit(self._visitor)
+                self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
+                self._connections.retag(self)
+                is_sure = before == self._connections.changes
             self._changes_seen = seen
 
     async def _refreshed(self) -> None:

@@ -103,6 +103,7 @@ class AwsConnections:
                 while seen != self._changes:  # what was decided before it could hear of changes is decided again
                     seen = self._changes
                     connection.grant = await self._admitted(visitor, grant, packet)
+                    self.retag(connection)  # or what it depends on now would not find it
             except BirthmarkError:
                 self.space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
@@ -141,6 +142,11 @@ class AwsConnections:
         lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
         message = Message(will.topic, will.payload, will.qos, will.retain, properties, None, client_id)
         return Will(message, int(str(delay_s)), lasts_s if isinstance(lasts_s, int) else None)
+
+    @property
+    def changes(self) -> int:
+        """How often anything changed that a connection may depend on."""
+        return self._changes
 
     def retag(self, connection: AwsConnection) -> None:
         """Note what a connection depends on now."""

@@ -11,6 +11,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
 from birthmark.store import Changes
+from birthmark.store.loading import Loading
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
@@ -30,9 +31,15 @@ class AccessKeys(AccountService):
     """All access keys of the account; each may do everything in it."""
 
     _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
+    _loading: Loading | None = field(default=None, repr=False)
 
     async def load(self) -> None:
         """Read the keys."""
+        if self._loading is None:
+            self._loading = Loading(self._read)
+        await self._loading.load()
+
+    async def _read(self) -> None:
         rows = await self.database.all(store.ALL_KEYS)
         self._by_id = {row["id"]: store.KEYS.of(row) for row in rows}
 
@@ -46,7 +53,7 @@ class AccessKeys(AccountService):
         )
         changes = Changes().run(store.ADD_KEY, **store.KEYS.row(key))
         await self.database.commit(changes.audit(actor, "awsiot.key_add", key.id, name=name))
-        self._by_id[key.id] = key
+        await self.load()
         return key
 
     async def remove(self, key_id: str, *, actor: str) -> None:

@@ -10,6 +10,7 @@ from birthmark.dps import store
 from birthmark.dps.model import IdScope, Instance
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.store import Changes, Database, decided_again
+from birthmark.store.loading import Loading
 
 OWNER = "provisioningserviceowner"
 POLICIES = (OWNER,)
@@ -76,9 +77,13 @@ class Instances:
         self._clock = clock
         self._entropy = entropy
         self._by_scope: dict[str, Instance] = {}
+        self._loading = Loading(self._read)
 
     async def load(self) -> None:
         """Read the instances."""
+        await self._loading.load()
+
+    async def _read(self) -> None:
         rows = await self._database.all(store.ALL_INSTANCES)
         self._by_scope = {row["id_scope"].lower(): store.INSTANCES.of(row) for row in rows}
 

@@ -164,6 +164,9 @@ class Callers:
                 with suppress(EstThrottledError):
                     self.noise.take(address, now)
                 raise PasswordWrongError(user=name, device_id=(user and user.device_id) or name)
+        again = await self.ca.database.one(store.USER, name=name)
+        if again is None or store.USER_RECORDS.of(again).password_hash != stored:
+            raise PasswordWrongError(user=name, device_id=user.device_id or name)
         return self._proof(user)
 
     def _proof(self, user: User) -> Proof:

@@ -87,13 +87,17 @@ class DeviceBound:
 
     async def _flow(self) -> None:
         while self._looks_again and self._wanted is not None and self._has_room():
+            await self._send_what_waits()
+            if self._wanted is not None:
+                self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id))
+
+    async def _send_what_waits(self) -> None:
+        while self._looks_again and self._wanted is not None and self._has_room():
             self._looks_again = False
             letter = await self._c2d.inboxes.take(self._space, self._device_id, holder=HOLDER)
             if letter is not None:
                 self._looks_again = True
                 await self._send(letter, _Taken(letter.lock or "", letter.locked_until or 0))
-        if self._wanted is not None:
-            self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id))
 
     def _has_room(self) -> bool:
         """Forget those whose lock ended, for they are sent again; say whether another may be on its way."""

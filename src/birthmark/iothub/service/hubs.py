@@ -13,6 +13,7 @@ from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Hub, space_of
 from birthmark.store import Changes, Database, decided_again
+from birthmark.store.loading import Loading
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
@@ -58,11 +59,15 @@ class Hubs:
         self._clock = clock
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
+        self._loading = Loading(self._read)
         self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
         """While a hub is deleted, none of its telemetry is taken, and what was is written."""
 
     async def load(self) -> None:
         """Read the hubs; there are few, and every connection needs them."""
+        await self._loading.load()
+
+    async def _read(self) -> None:
         found = [store.HUBS.of(row) for row in await self._database.all(store.ALL_HUBS)]
         self._by_host = {hub.host.lower(): hub for hub in found}
 

@@ -38,6 +38,7 @@ class Telemetry:
         self._keep = timedelta(seconds=keep_s)
         self._keep_bytes = keep_bytes
         self._streams: dict[str, SqlStream[Message]] = {}
+        self._trimming = asyncio.Lock()
 
     def stream(self, hub: Hub) -> Stream[Message]:
         """Return the hub's stream."""
@@ -56,7 +57,8 @@ class Telemetry:
         stream.close(UnknownHubError(host=hub.host))
         try:
             await stream.settled()
-            yield
+            async with self._trimming:  # which notes how far it came: that is not the next hub's
+                yield
         finally:
             self._streams.pop(hub.name, None)
 
@@ -78,7 +80,9 @@ class Telemetry:
         """Forget what is too old, and the oldest of what is too much."""
         before = to_micros(self._clock.now() - self._keep)
         for hub in self._hubs.all():
-            await self.stream(hub).trim(before, self._keep_bytes)
+            async with self._trimming:
+                if hub in self._hubs.all():
+                    await self.stream(hub).trim(before, self._keep_bytes)
 
     async def keep_trimmed(self) -> None:
         """Trim every minute; a database that is away is tried again then."""

@@ -7,7 +7,7 @@ from birthmark.broker import store
 from birthmark.broker.appends import Pending
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, decode_messages, encode_messages
-from birthmark.broker.rules.shares import Shares, share_of
+from birthmark.broker.rules.shares import Portions, share_of
 from birthmark.broker.turns import Turns
 from birthmark.store import Changes
 from birthmark.store.database import Row
@@ -25,7 +25,7 @@ class Retained:
         self._database = broker.database
         self._space = space
         self.count = 0
-        self._shares = Shares()  # of topics
+        self._shares = Portions()  # of topics
         self._turns: Turns[str] = Turns()
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
         self._changes = 0

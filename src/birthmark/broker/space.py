@@ -33,7 +33,7 @@ from birthmark.broker.publishing import Messages
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import Router
 from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.broker.rules.shares import Shares, share_of
+from birthmark.broker.rules.shares import Portions, share_of
 from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
@@ -101,7 +101,7 @@ class Space:
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._arriving: Turns[str] = Turns()
         self._stored_count = 0
-        self._shares = Shares()  # of stored sessions
+        self._shares = Portions()  # of stored sessions
         self.name = name
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules

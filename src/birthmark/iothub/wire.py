@@ -402,7 +402,7 @@ def parse_method_call(body: bytes) -> MethodCall:
 
 
 def _check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -> None:
-    if (member := unread(msgspec.json.decode(body), kind, told)) is not None:
+    if (member := unread(read_json(body, object, BodyInvalidError), kind, told)) is not None:
         raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
 
 

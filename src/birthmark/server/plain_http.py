@@ -18,7 +18,8 @@ from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
-_FOR_ALL = {"/healthz", "/readyz"}
+_WITHOUT_TOKEN = {"/metrics"}
+"""What a page in somebody's browser could read here without the token; that a server lives is no secret."""
 
 
 async def serve_plain(
@@ -58,7 +59,7 @@ class _ByAddress:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         called, caller = scope.get("server"), scope.get("client")
         is_local = all(end is not None and ipaddress.ip_address(end[0]).is_loopback for end in (called, caller))
-        if is_local and scope["path"] not in _FOR_ALL and not self._is_ours(scope):
+        if is_local and scope["path"] in _WITHOUT_TOKEN and not self._is_ours(scope):
             await PlainTextResponse("This is no name of this server.\n", 421)(scope, receive, send)
             return
         await (self._operator if is_local else self._probe)(scope, receive, send)

@@ -1,10 +1,10 @@
 """A principal's share of what is there for all."""
 
-from birthmark.broker.rules.shares import Shares
+from birthmark.broker.rules.shares import Portions
 
 
-def shares_of(*owners: str, expires_at: int | None = None) -> Shares:
-    made = Shares()
+def shares_of(*owners: str, expires_at: int | None = None) -> Portions:
+    made = Portions()
     for number, owner in enumerate(owners):
         made.add(f"thing-{number}", owner, expires_at)
     return made

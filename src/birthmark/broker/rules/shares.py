@@ -10,7 +10,7 @@ def share_of(whole: int) -> int:
     return max(_LEAST, whole // _PART)
 
 
-class Shares:
+class Portions:
     """Things by their names, each with the principal that made it, since this process began."""
 
     def __init__(self) -> None:

@@ -194,7 +194,9 @@ def service_routes(
             instance = instance_of(request)
             asked = read_json(await request.body(), _Bulk, wire.BodyInvalidError)
             items = asked.enrollment_groups if is_group else asked.enrollments
-            _check_bulk(read_json(await request.body(), dict[str, Any], wire.BodyInvalidError), items, is_group=is_group)
+            _check_bulk(
+                read_json(await request.body(), dict[str, Any], wire.BodyInvalidError), items, is_group=is_group
+            )
             if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
                 raise wire.BodyInvalidError(detail="at most 10 items; mode create, update …")
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):

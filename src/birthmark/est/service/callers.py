@@ -111,6 +111,16 @@ class Callers:
             return [by_password]
         return [by_certificate] if by_password is None else [by_certificate, by_password]
 
+    async def known(self, caller: Caller) -> list[Proof]:
+        """Return who the caller proves to be without a guess: by certificate, or by a password seen before."""
+        found = [] if caller.peer.leaf is None else [await self.by_certificate(caller, caller.peer.leaf)]
+        if not found and caller.authorization is not None:
+            name, password = wire.parse_basic(caller.authorization)
+            user = await self._user(name)
+            if user is not None and self.passwords.remembers(password, user.password_hash):
+                found = [self._proof(user)]
+        return found
+
     async def by_certificate(self, caller: Caller, leaf: Certificate) -> Proof:
         """Return whom a certificate proves, which the handshake showed the key of."""
         database, now, bag = self.ca.database, self.ca.clock.now(), caller.peer.chain
@@ -145,8 +155,7 @@ class Callers:
         name, password = wire.parse_basic(authorization)
         address = f"address {share_of(caller.address)}"
         who = f"user '{printable(name)}' at {address}"
-        row = await self.ca.database.one(store.USER, name=name)
-        user = None if row is None else store.USER_RECORDS.of(row)
+        user = await self._user(name)
         stored = None if user is None else user.password_hash
         # At once for those made here, and those seen before: however others guess, and at whatever address.
         if user is not None and self.passwords.remembers(password, stored):
@@ -164,10 +173,14 @@ class Callers:
                 with suppress(EstThrottledError):
                     self.noise.take(address, now)
                 raise PasswordWrongError(user=name, device_id=(user and user.device_id) or name)
-        again = await self.ca.database.one(store.USER, name=name)
-        if again is None or store.USER_RECORDS.of(again).password_hash != stored:
+        again = await self._user(name)
+        if again is None or again.password_hash != stored:
             raise PasswordWrongError(user=name, device_id=user.device_id or name)
         return self._proof(user)
+
+    async def _user(self, name: str) -> User | None:
+        row = await self.ca.database.one(store.USER, name=name)
+        return None if row is None else store.USER_RECORDS.of(row)
 
     def _proof(self, user: User) -> Proof:
         if user.expires_at is not None and self.ca.clock.now() > user.expires_at:

@@ -91,11 +91,14 @@ class EstService:
         return self.ca.certificates_for(self._door(label).profile)
 
     async def handed(self, caller: Caller) -> None:
-        """Take note that the anchors were handed out, if the caller proves to be a device; anybody may have them."""
-        if self.note_fetched is None or (caller.peer.leaf is None and caller.authorization is None):
+        """Take note that the anchors were handed out, if the caller proves to be a device; anybody may have them.
+
+        A password that was not seen before is no guess here: it would keep waiting who needs none, and use up tries.
+        """
+        if self.note_fetched is None:
             return
         with suppress(BirthmarkError):
-            for proof in await self.callers.proofs(caller):
+            for proof in await self.callers.known(caller):
                 if proof.principal.device_id is not None:
                     await self.note_fetched(proof.principal.device_id)
 

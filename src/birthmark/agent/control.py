@@ -66,10 +66,9 @@ class AgentSlowError(UnavailableError):
     code = "agent.slow"
     cause = "Process {pid}, which keeps the identity here, did not {what} within {seconds} s."
     fix = (
-        "It may be at work with a chip, of an older version, or on a full disk: look at its log, and end the process "
-        "if it is stuck."
+        "It may be at work with a chip, of an older version, or on a full disk: look at its log. If it is stuck, end "
+        "it, which loses nothing: `kill -KILL {pid}`"
     )
-    for_a_person = "a process that hangs has to be looked at"
     pid: int
     seconds: str
     what: str

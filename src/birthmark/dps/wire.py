@@ -280,8 +280,10 @@ class AnswerInvalidError(InvalidRequestError):
 
     code = "dps.answer_invalid"
     cause = "What answered is no provisioning service: {detail}."
-    fix = "Check host and port; on Azure the host is global.azure-devices-provisioning.net."
-    for_a_person = "only who named the host knows which was meant"
+    fix = (
+        "Check host and port; on Azure the host is global.azure-devices-provisioning.net. For a Birthmark server: "
+        '`eval "$(birthmark env)"` sets it.'
+    )
     detail: str
 
 

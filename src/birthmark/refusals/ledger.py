@@ -8,11 +8,12 @@ the others out. What a client put into a refusal is cut to `MAX_CHARS`.
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
+from birthmark import background
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.share import share_of
@@ -33,6 +34,8 @@ MAX_PENDING = 1000
 MAX_CHARS = 2000
 _MAX_FACT_CHARS = 500
 _PRUNE_EVERY = 1000
+_AT_ONCE = 16
+"""Rows of one commit: some two milliseconds of the loop, however many are refused at once."""
 _PAGE, _SLICE = 500, 50
 # The facts under which a refusal is filed, as operators know them.
 _NAMES = (
@@ -50,6 +53,15 @@ _NAMES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    refusal_id: str
+    at: datetime
+    error: BirthmarkError = field(repr=False)
+    address: str
+    facts: Mapping[str, str]
+
+
 class Ledger:
     """Where rooms and transport report what they refused."""
 
@@ -57,9 +69,10 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._entropy = entropy
-        self._pending: set[asyncio.Task[None]] = set()
+        self._waiting: deque[_Refused] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
-        self._is_pruning = False
         self.counts: Counter[str] = Counter()
         self._limits = RateLimits()
 
@@ -80,39 +93,52 @@ class Ledger:
             known.setdefault("thumbprint", presented.thumbprint.hex())
             known.setdefault("common_name", _cut(presented.subject_cn or "", _MAX_FACT_CHARS))
         log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
-        if len(self._pending) < MAX_PENDING and self._limits.has_room(share_of(address), self._clock.monotonic()):
-            task = asyncio.get_running_loop().create_task(self._write(refusal_id, error, address, known))
-            self._pending.add(task)
-            task.add_done_callback(self._pending.discard)
+        if len(self._waiting) < MAX_PENDING and self._limits.has_room(share_of(address), self._clock.monotonic()):
+            self._waiting.append(_Refused(refusal_id, self._clock.now(), error, address, known))
+            if self._writer is None:
+                self._writer = asyncio.create_task(self._write())
         return refusal_id
 
     async def settled(self) -> None:
         """Return when every refusal so far is written."""
-        await asyncio.gather(*self._pending)
+        if self._writer is not None:
+            await asyncio.wait((self._writer,))
+        if self._pruner is not None:
+            await asyncio.wait((self._pruner,))
 
-    async def _write(self, refusal_id: str, error: BirthmarkError, address: str, facts: Mapping[str, str]) -> None:
-        now = self._clock.now()
-        told = (str(error), error.explain_cause(), error.explain_fix())
-        message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
-        refusal = Refusal(refusal_id, now, error.code, message, cause, fix, store.kept_address(address), facts)
-        changes = Changes().run(store.ADD, **store.REFUSALS.row(refusal))
-        names = {refusal_id.lower(), *(facts[name].lower() for name in _NAMES if facts.get(name))}
-        for name in sorted(names):
-            changes.run(store.NAME, subject=name, refusal=refusal_id, at=to_micros(now))
-        self._recorded += 1
-        is_due = self._recorded % _PRUNE_EVERY == 1
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+                if not await self._file(some) and len(some) > 1:  # one that the database does not take costs no other
+                    for one in some:
+                        await self._file([one])
+                rounds = (self._recorded - 1) // _PRUNE_EVERY
+                self._recorded += len(some)
+                is_due = (self._recorded - 1) // _PRUNE_EVERY > rounds
+                if is_due and (self._pruner is None or self._pruner.done()):
+                    before = to_micros(self._clock.now() - KEEP)
+                    self._pruner = asyncio.create_task(background.told("refusals.prune", self._prune(before)))
+        finally:
+            self._writer = None
+
+    async def _file(self, refused: Sequence[_Refused]) -> bool:
+        changes = Changes()
+        for one in refused:
+            told = (str(one.error), one.error.explain_cause(), one.error.explain_fix())
+            message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
+            address = store.kept_address(one.address)
+            row = Refusal(one.refusal_id, one.at, one.error.code, message, cause, fix, address, one.facts)
+            changes.run(store.ADD, **store.REFUSALS.row(row))
+            names = {one.refusal_id.lower(), *(one.facts[name].lower() for name in _NAMES if one.facts.get(name))}
+            for name in sorted(names):
+                changes.run(store.NAME, subject=name, refusal=one.refusal_id, at=to_micros(one.at))
         try:
             await self._database.commit(changes)
-        except BirthmarkError:
-            log.warning("refusal.not_recorded", extra={"tracking_id": refusal_id})
-        if is_due and not self._is_pruning:
-            self._is_pruning = True
-            try:
-                await self._prune(to_micros(now - KEEP))
-            except BirthmarkError as problem:  # the next time comes
-                log.warning("refusals.not_pruned", extra={"code": problem.code})
-            finally:
-                self._is_pruning = False
+        except Exception as problem:  # noqa: BLE001 - what is wrong with one keeps no later one out
+            background.note("refusals.write", problem)
+            return False
+        return True
 
     async def _prune(self, before: int) -> None:
         """Remove what is too much. Nobody waits for it: each page and each slice is as much as one look-up or two."""

@@ -158,3 +158,39 @@ async def test_what_a_client_wrote_is_cut_and_never_unkeepable(database_url: str
         (found,) = await refusals_about(database, reference)
         assert found.facts["device_id"].startswith("a\\u0000b\\ud800xxx")
         assert len(str(found.as_json())) < 10_000
+
+
+async def test_many_at_once_are_few_commits(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_ledger(database_url) as (book, database, _):
+        sizes: list[int] = []
+        commit = database.commit
+
+        async def noted(changes: Changes) -> None:
+            sizes.append(len(changes.writes))
+            await commit(changes)
+
+        monkeypatch.setattr(database, "commit", noted)
+        for number in range(160):
+            book.record(a_refusal(device_id=f"device-{number}"), address="192.0.2.1")
+        await book.settled()
+        assert len(await refusals_about(database, None, limit=200)) == 160
+        assert len(sizes) <= 11
+        assert max(sizes) <= 3 * 16
+
+
+async def test_a_row_that_the_database_does_not_take_costs_no_other(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_ledger(database_url) as (book, database, _):
+        commit = database.commit
+
+        async def picky(changes: Changes) -> None:
+            if any(write.params.get("subject") == "odd" for write in changes.writes):
+                raise InvalidRequestError
+            await commit(changes)
+
+        monkeypatch.setattr(database, "commit", picky)
+        for name in ("one", "odd", "other"):
+            book.record(a_refusal(device_id=name), address="192.0.2.1")
+        await book.settled()
+        assert {row.facts["device_id"] for row in await refusals_about(database, None)} == {"one", "other"}

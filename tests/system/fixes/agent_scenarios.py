@@ -73,6 +73,12 @@ asyncio.run(main())
 """
 
 
+def stuck(scene: Scene) -> None:
+    """An agent that does nothing any more."""
+    running("fix-stuck")(scene)
+    scene.must("kill -STOP $(cat $(find root -name birthmark.lock))")
+
+
 def in_program(scene: Scene) -> None:
     """A program of its own that keeps the identity."""
     configured("fix-program")(scene)
@@ -137,6 +143,7 @@ AGENT: Mapping[str, Scenario] = {
     ),
     "agent.in_program": Scenario("birthmark agent stop --root root", in_program, is_instead=True),
     "agent.running": Scenario(APPLY, running("fix-running")),
+    "agent.slow": Scenario("birthmark agent stop --root root", stuck),
     "agent.state_not_writable": Scenario(
         APPLY, after(configured("fix-state"), "touch root/var", "ls -ld root/var"), is_instead=True
     ),

@@ -1,10 +1,13 @@
 """Connections that fail: another server is at the other end, ours stumbles, or the device shows the wrong files."""
 
+import re
+import socket
 from collections.abc import Callable, Mapping
 
 from fixes.applied import by_itself, in_file, into
+from fixes.desk import a_publish
 from fixes.est_wire_scenarios import APPLY, CONFIG, agent
-from fixes.peer import CONNACK, NAMED, PEER, Peer, Say, by_tls, saying, silence, suback_refused
+from fixes.peer import CONNACK, NAMED, PEER, Peer, Say, by_tls, saying, silence, suback, suback_refused
 from fixes.scenario import REGISTER, Scenario, after, device
 from fixes.scene import Scene
 
@@ -82,6 +85,19 @@ def without_the_chip(scene: Scene) -> None:
     (scene.directory / "program.py").write_text(PROGRAM)
 
 
+def other_json(sock: socket.socket) -> None:
+    """Take a device as a provisioning service does, and answer its registration with something else."""
+    sock.recv(65536)
+    sock.sendall(CONNACK + b"\0")
+    heard = sock.recv(65536)
+    sock.sendall(suback(heard))
+    while (rid := re.search(rb"\$rid=([0-9A-Za-z-]+)", heard)) is None:
+        heard += sock.recv(65536)
+    sock.sendall(b"\x40\x02" + heard[rid.end() :][:2])
+    sock.sendall(a_publish(f"$dps/registrations/res/200/?$rid={rid[1].decode()}", b'{"operationId": 7}', qos=0))
+    silence(sock)
+
+
 FAILED = b'{"operationId": "1", "status": "failed", "registrationState": {"status": "failed", "errorCode": 400208}}'
 
 
@@ -93,6 +109,7 @@ def at_azure(scene: Scene) -> None:
 
 
 LINKS: Mapping[str, Scenario] = {
+    "dps.answer_invalid": at_peer("fix-other-answer", other_json),
     "dps.client_busy": stumbling(
         "fix-busy", saying(BUSY), f"{REGISTER} --transport https --host {PEER}:{_HTTPS}", port=_HTTPS
     ),

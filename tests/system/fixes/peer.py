@@ -116,6 +116,11 @@ def silence(sock: socket.socket) -> None:
 CONNACK = b"\x20\x02\x00"
 
 
+def suback(heard: bytes) -> bytes:
+    """Answer a SUBSCRIBE to one filter."""
+    return b"\x90\x03" + heard[2:4] + b"\x00"
+
+
 def suback_refused(heard: bytes) -> bytes:
     """Answer a SUBSCRIBE, which has its packet id after two bytes."""
     return b"\x90\x03" + heard[2:4] + b"\x80"

@@ -51,7 +51,6 @@ class HubChangeNotServedError(InvalidRequestError):
         "Keep it where it is: link {present} and name it in the enrollment, or set updateHubAssignment to false. To "
         "let its data and its identity there go, and have it register anew: `birthmark dps release {registration_id}`"
     )
-    for_a_person = "only who runs the fleet knows whether a device's data may go"
     device_id: str
     present: str
     registration_id: str

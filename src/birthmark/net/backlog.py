@@ -28,6 +28,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
+        self._is_called = False
 
     @classmethod
     def running(cls) -> "Backlog":
@@ -39,9 +40,14 @@ class Backlog:
 
     def add(self, go_on: Callable[[], None]) -> None:
         """Have `go_on` called behind all that wait; it works for a slice at most."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
         self._waiting.append(go_on)
+        self._call()
+
+    def _call(self) -> None:
+        """Have one turn called, and never a second: what is added meanwhile has its turn in it, or in the next."""
+        if self._waiting and not self._is_called:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         until = now() + TURN_S
@@ -53,5 +59,5 @@ class Backlog:
                 log.exception("net.bug")
             if now() > until:
                 break
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
+        self._is_called = False
+        self._call()

@@ -107,8 +107,10 @@ class Ledger:
             await asyncio.wait((self._pruner,))
 
     async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                began = loop.time()
                 some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
                 if not await self._file(some) and len(some) > 1:  # one that the database does not take costs no other
                     for one in some:
@@ -119,6 +121,8 @@ class Ledger:
                 if is_due and (self._pruner is None or self._pruner.done()):
                     before = to_micros(self._clock.now() - KEEP)
                     self._pruner = asyncio.create_task(background.told("refusals.prune", self._prune(before)))
+                if self._waiting:  # as long again for everybody else
+                    await asyncio.sleep(loop.time() - began)
         finally:
             self._writer = None
 

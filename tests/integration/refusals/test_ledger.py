@@ -174,8 +174,8 @@ async def test_many_at_once_are_few_commits(database_url: str, monkeypatch: pyte
             book.record(a_refusal(device_id=f"device-{number}"), address="192.0.2.1")
         await book.settled()
         assert len(await refusals_about(database, None, limit=200)) == 160
-        assert len(sizes) <= 11
-        assert max(sizes) <= 3 * 16
+        assert len(sizes) <= 160 // ledger._AT_ONCE + 1
+        assert max(sizes) <= 3 * ledger._AT_ONCE
 
 
 async def test_a_row_that_the_database_does_not_take_costs_no_other(

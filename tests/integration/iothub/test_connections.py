@@ -308,6 +308,28 @@ async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
         await until(lambda: bool(client.got(Publish)))
 
 
+async def test_a_message_that_comes_between_the_last_look_and_the_wait_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        inboxes = world.iothub.c2d.inboxes
+        real = inboxes.next_free
+
+        async def next_free_and_be_late(space: str, client_id: str) -> int | None:
+            at = await real(space, client_id)
+            if not client.got(Publish):
+                await send_mail(world, 1)
+                await world.connections._notified(Notify("main", "device-1"))
+                await asyncio.sleep(0)
+            return at
+
+        monkeypatch.setattr(inboxes, "next_free", next_free_and_be_late)
+        client.client.send(Subscribe(1, ((wire.devicebound("device-1"), 1),)))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: bool(client.got(Publish)))
+
+
 async def test_a_twin_request_behind_a_full_window_of_telemetry_is_answered(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         link, client = await world.connected()

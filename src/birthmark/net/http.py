@@ -134,11 +134,16 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
         if self._unanswered() is None:
             self._understood()
+            self._idle()
 
     def on_response_complete(self) -> None:
         if not self.pipeline:
             self._understood()
         super().on_response_complete()
+        if not self._in_headers:  # of the next request, which have their own time
+            self._idle()
+
+    def _idle(self) -> None:
         if not self.transport.is_closing() and self._unanswered() is None:  # the next may be served already
             self._set_deadline(self._limits.idle_s, self.transport.close)
 

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
+from birthmark.net.clear import ClearConnection
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.tls import NO_PEER
+from fakes import FakeClock
 
 LIMITS = Limits(max_body_bytes=4096, max_header_bytes=2048)
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -33,6 +37,44 @@ class Wire(asyncio.Transport):
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Slow:
+    """A connection to an application that answers when it is told to, and the sweep that looks at its deadline."""
+
+    def __init__(self) -> None:
+        self.clock, self.wire, self.seen = FakeClock(), Wire(), 0
+        self._may_answer = asyncio.Semaphore(0)
+        host = Mock(limits=LIMITS, monotonic=self.clock.monotonic)
+        host.choose.return_value = HttpService(self._app, LIMITS).protocol(NO_PEER)
+        self.connection = ClearConnection(host)
+        self.connection.connection_made(self.wire)
+
+    async def _app(self, _scope: Any, _receive: Any, send: Any) -> None:
+        self.seen += 1
+        await self._may_answer.acquire()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def answer(self) -> None:
+        self._may_answer.release()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def after(self, seconds: float) -> bool:
+        """Let time pass; say whether the connection was cut."""
+        self.clock.move(timedelta(seconds=seconds))
+        if self.connection.deadline is not None and self.connection.deadline <= self.clock.monotonic():
+            self.connection.deadline_passed()
+        return self.connection.is_closing
+
+    def end(self) -> None:
+        self.connection.connection_lost(None)
 
 
 async def talk(body: Callable[[Any, Wire], Awaitable[None]]) -> list[Any]:
@@ -136,3 +178,43 @@ async def test_requests_sent_ahead_without_end_are_cut_off() -> None:
         assert wire.is_over
 
     await talk(body)
+
+
+async def test_a_connection_that_answers_what_was_sent_ahead_is_not_idle() -> None:
+    slow = Slow()
+    slow.connection.data_received(AHEAD * 2)
+    await slow.answer()
+    assert slow.seen == 2
+    assert not slow.after(2 * LIMITS.idle_s)
+    await slow.answer()
+    assert slow.wire.sent.count(b"HTTP/1.1 200") == 2
+    slow.end()
+
+
+async def test_a_connection_is_cut_when_it_is_idle_after_its_last_answer() -> None:
+    slow = Slow()
+    slow.connection.data_received(AHEAD * 2)
+    for _ in range(2):
+        await slow.answer()
+    assert not slow.after(LIMITS.idle_s - 1)
+    assert slow.after(1)
+    slow.end()
+
+
+async def test_an_answer_gives_the_next_request_no_more_time_for_its_headers() -> None:
+    slow = Slow()
+    slow.connection.data_received(AHEAD + AHEAD[:8])
+    await slow.answer()
+    assert slow.after(LIMITS.header_s)
+    assert b"HTTP/1.1 408" in slow.wire.sent
+    slow.end()
+
+
+async def test_a_connection_whose_request_was_answered_before_its_end_is_cut_when_it_is_idle() -> None:
+    slow = Slow()
+    slow.connection.data_received(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+    await slow.answer()
+    slow.connection.data_received(b"cd")
+    assert not slow.after(LIMITS.idle_s - 1)
+    assert slow.after(1)
+    slow.end()

@@ -86,10 +86,12 @@ class DeviceBound:
             self._is_flowing = False
 
     async def _flow(self) -> None:
-        while self._looks_again and self._wanted is not None and self._has_room():
-            await self._send_what_waits()
-            if self._wanted is not None:
-                self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id))
+        await self._send_what_waits()
+        while self._wanted is not None:
+            self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id))
+            if not self._looks_again or not self._has_room():
+                break
+            await self._send_what_waits()  # something came after the last look
 
     async def _send_what_waits(self) -> None:
         while self._looks_again and self._wanted is not None and self._has_room():

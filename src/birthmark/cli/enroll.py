@@ -166,7 +166,6 @@ def group(
     """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.doubts import doubts_of_ca
-    from birthmark.fleet.profiles import azure_profile
 
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError
@@ -176,7 +175,7 @@ def group(
     for file, certificate in zip(files, certificates, strict=True):
         if not certificate.is_ca:
             raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(file)))
-    target = AzureTarget(azure_profile(profile.profile_name, profile.data))
+    target = AzureTarget(profile.azure)
     for certificate in certificates:
         doubts = doubts_of_ca(certificate, SystemClock().now()) + profile.revoked_here(certificate)
         who = f"Every device below the CA '{certificate.subject_text}'"

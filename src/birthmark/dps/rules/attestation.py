@@ -176,8 +176,12 @@ class EnrollmentDisabledError(ForbiddenError):
     code = "dps.enrollment_disabled"
     message = "The enrollment {enrollment} is disabled"
     cause = "The enrollment {enrollment} is disabled."
-    fix = "A disabled enrollment provisions nobody. To enable it again: `birthmark enroll enable {enrollment}{options}`"
+    fix = (
+        "A disabled enrollment provisions nobody. To enable it again: "
+        "`birthmark enroll enable {enrollment}{options} --dps {instance}`"
+    )
     enrollment: str
+    instance: str = "birthmark"
     options: str
     registration_id: str
 

@@ -30,8 +30,9 @@ renews itself. The bootstrap certificate is shown again when the EST server beli
 
 `auto_renew` needs all three of its keys. A device identity is renewed only when it has the table, and only with
 `source = "dps"`; EST identity, local CA and edge CA are renewed at 80% of their life where nothing else is said. An
-edge CA is requested and kept when there is an `[edge_ca]` table. What is issued lies under aziot's names in
-`var/lib/aziot/certd/certs` and `keyd/keys`.
+edge CA is requested and kept when there is an `[edge_ca]` table; `method = "est"` needs the URL at which the server
+issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here: [a label](server-config.md#doors-of-est)). What is
+issued lies under aziot's names in `var/lib/aziot/certd/certs` and `keyd/keys`.
 
 An individual enrollment knows one certificate, and refuses the renewed one: put the device's CA on record as a group
 (`birthmark enroll group`); `check` warns.

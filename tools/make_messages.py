@@ -5,21 +5,33 @@ python tools/make_messages.py
 
 from pathlib import Path
 
-from birthmark.cli.known import HARMLESS
+from birthmark.cli.known import HARMLESS, TELLING
 
-HEAD = """# Messages that may be ignored
+HEAD = """# Messages of other programs
 
-Lines of other programs that look like trouble and are none. `birthmark why "TEXT"` finds them in pasted text, and
-refusal codes and tracking ids too. Any other line counts. This page is written by `tools/make_messages.py`.
+`birthmark why "TEXT"` finds these lines in pasted text, and refusal codes and tracking ids too. This page is written by
+`tools/make_messages.py`.
+
+## Those that may be ignored
+
+Lines that look like trouble and are none. Any other line counts.
 
 | program | line | why it is no trouble |
 |---|---|---|
+"""
+MIDDLE = """
+## Those that mean something
+
+| program | line | what it means | what to do |
+|---|---|---|---|
 """
 
 
 def page() -> str:
     """Return the page."""
-    return HEAD + "".join(f"| {one.program} | `{one.line}` | {one.why} |\n" for one in HARMLESS)
+    ignored = "".join(f"| {one.program} | `{one.line}` | {one.why} |\n" for one in HARMLESS)
+    telling = "".join(f"| {one.program} | `{one.line}` | {one.cause} | {one.fix} |\n" for one in TELLING)
+    return HEAD + ignored + MIDDLE + telling
 
 
 if __name__ == "__main__":

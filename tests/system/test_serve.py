@@ -257,7 +257,11 @@ def test_the_services_follow_the_host_until_somebody_uses_them_and_then_it_is_sa
 def test_a_hub_that_the_certificate_does_not_name_is_warned_of(tmp_path: Path) -> None:
     with a_server(tmp_path, 'names = ["hub2.example"]\n', is_warm=False) as server:
         assert "Warning" not in server.run("hub", "create", "second", "--host", "hub2.example").stderr
-        assert "--host hub3.example" in server.run("hub", "create", "third", "--host", "hub3.example").stderr
+        warned = server.run("hub", "create", "third", "--host", "hub3.example").stderr
+        assert "--host hub3.example" in warned
+        fitting = warned.partition("Names that it has, and no hub: ")[2]
+        assert "localhost" in fitting
+        assert "hub2.example" not in fitting
 
 
 @pytest.mark.parametrize("line", ["mqtt = 99999", "https = 70000", "est = -1", "health = 0"])

@@ -166,7 +166,6 @@ def group(
     """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.doubts import doubts_of_ca
-    from birthmark.fleet.profiles import azure_profile
 
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError
@@ -176,7 +175,7 @@ def group(
     for file, certificate in zip(files, certificates, strict=True):
         if not certificate.is_ca:
             raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(file)))
-    target = AzureTarget(azure_profile(profile.profile_name, profile.data))
+    target = AzureTarget(profile.azure)
     for certificate in certificates:
         doubts = doubts_of_ca(certificate, SystemClock().now()) + profile.revoked_here(certificate)
         who = f"Every device below the CA '{certificate.subject_text}'"
@@ -239,12 +238,62 @@ def list_(target: TargetOptions, as_json: JsonOption = False) -> None:
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
 
 
+IsGroup = Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")]
+Registration = Annotated[str, typer.Argument(help="Registration id, or with --group a group.")]
+
+
+@command(app, "birthmark enroll disable sn0123ABCDEF01")
+def disable(
+    where: TargetOptions,
+    writing: WriteOptions,
+    name: Registration,
+    is_group: IsGroup = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let nobody register by an enrollment, which stays on record as it is (Azure)."""
+    _switch(where, writing, name, is_group=is_group, is_enabled=False, as_json=as_json)
+
+
+@command(app, "birthmark enroll enable sn0123ABCDEF01")
+def enable(
+    where: TargetOptions,
+    writing: WriteOptions,
+    name: Registration,
+    is_group: IsGroup = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an enrollment be registered by again that was disabled (Azure)."""
+    _switch(where, writing, name, is_group=is_group, is_enabled=True, as_json=as_json)
+
+
+def _switch(
+    where: TargetOptions, writing: WriteOptions, name: str, *, is_group: bool, is_enabled: bool, as_json: bool
+) -> None:
+    from birthmark.fleet.azure import AzureTarget
+
+    target = where.open()
+    if not isinstance(target, AzureTarget):
+        raise typer.BadParameter(
+            "a thing has no such switch; its certificates have: `aws iot update-certificate --new-status INACTIVE`",
+            param_hint="--to",
+        )
+    writing.confirm(target, where.profile, 1)
+    switched = target.switch(name, is_group=is_group, is_enabled=is_enabled, dry_run=writing.dry_run)
+    kind, state = "group" if is_group else "individual", "enabled" if is_enabled else "disabled"
+    emit(as_json, {"name": name, "kind": kind, "state": state, "outcome": switched.done.value})
+    if switched.device_id is not None and not is_enabled:
+        own = f": `birthmark hub device disable {shlex.quote(switched.device_id)}` ends that"
+        end = own if where.profile.is_local else ""
+        said = f"It is a device of {switched.hub} still, and may connect{end}."
+        typer.echo(printable(said), err=True)
+
+
 @command(app, "birthmark enroll remove sn0123ABCDEF01")
 def remove(
     where: TargetOptions,
     writing: WriteOptions,
     name: Annotated[str, typer.Argument(help="Registration id, thing, or with --group a group.")],
-    is_group: Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")] = False,
+    is_group: IsGroup = False,
 ) -> None:
     """Take a device or group off the record."""
     target = where.open()

@@ -11,6 +11,7 @@ import typer
 
 from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import without
+from birthmark.cli.keys import owner_string
 from birthmark.cli.operator import DataOption, ServerOptions
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
@@ -20,6 +21,7 @@ from birthmark.pki.certificates import Certificate
 if TYPE_CHECKING:
     from birthmark.fleet.aws import AwsTarget
     from birthmark.fleet.azure import AzureTarget
+    from birthmark.fleet.profiles import AzureProfile
     from birthmark.fleet.target import EnrollmentTarget
 
 
@@ -78,10 +80,33 @@ class ProfileOptions:
         str, typer.Option("--profile", help="local (a Birthmark server), cloud (the vendor's own), or a named one.")
     ] = "local"
     data: DataOption = Path(DEFAULT_DATA)
+    dps: Annotated[
+        str | None,
+        typer.Option("--dps", help="Which provisioning service of a local server (`birthmark dps show`); the first."),
+    ] = None
 
     @property
     def is_local(self) -> bool:
         return self.profile_name == "local"
+
+    @property
+    def azure(self) -> "AzureProfile":
+        """Return the provisioning service. Raise `ProfileError`, or what the server says to a name of none."""
+        from birthmark.fleet.profiles import azure_profile
+
+        only(self.is_local, "with --profile local", dps=self.dps)
+        found = azure_profile(self.profile_name, self.data)
+        if self.dps is None:
+            return found
+        server = ServerOptions(self.data)
+        text = owner_string(server, "dps", self.dps)
+        scope = next((row["id_scope"] for row in server.client.rows("/dps") if row["name"] == self.dps), None)
+        return replace(found, connection_string=text, scope=scope)
+
+    @property
+    def as_option(self) -> str:
+        """Return the option that names its provisioning service, for a command in a fix."""
+        return "" if self.dps is None else f" --dps {shlex.quote(self.dps)}"
 
     def revoked_here(self, certificate: Certificate) -> list[str]:
         """Return the word of a local server's CA on a certificate that it, or a CA of it, took back."""
@@ -114,11 +139,13 @@ class TargetOptions:
         """Refuse options that would not count."""
         only_typed(self.to.profile is None, "where --to names no profile of its own", "--profile")
         only_typed(self.profile.is_local, "with --profile local", "--data")
+        only(self.is_azure, "with --to azure", dps=self.profile.dps)
 
     def as_options(self) -> str:
         """Return the options that name it, for a command in a fix."""
         to = "" if self.is_azure else " --to aws"
-        return to if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
+        own = self.profile.as_option
+        return f"{to}{own}" if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
 
     def open(self, profile: str = "--profile", place: str = "--to") -> "AzureTarget | AwsTarget":
         """Return the target itself; `profile` and `place` are the options that say whose records, and where."""
@@ -126,11 +153,11 @@ class TargetOptions:
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
         from birthmark.fleet.errors import ProfileError
-        from birthmark.fleet.profiles import aws_profile, azure_profile
+        from birthmark.fleet.profiles import aws_profile
 
         try:
             if self.is_azure:
-                return AzureTarget(azure_profile(self.profile.profile_name, self.profile.data))
+                return AzureTarget(self.profile.azure)
             return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
         except ProfileError as error:
             is_named = self.to.profile is not None
@@ -170,6 +197,7 @@ class TargetsOptions:
         unnamed = any(one.to.profile is None for one in several)
         only_typed(unnamed, "where a --to names no profile of its own", "--profile")
         only_typed(any(one.profile.is_local for one in several), "with --profile local", "--data")
+        only(any(one.is_azure for one in several), "with --to azure", dps=self.whose.dps)
         found: dict[tuple[Cloud, str], TargetOptions] = {}
         for one in several:
             found.setdefault((one.to.cloud, one.profile.profile_name), _OneOfSeveral(one.to, one.profile))

@@ -50,9 +50,11 @@ def create(
 ) -> None:
     """Make another hub. Link it with `birthmark dps link NAME`."""
     made = server.client.post("/hubs", {"name": name, "host": host})
-    emit(server.as_json, {key: value for key, value in made.items() if key != "in_certificate"})
-    if not made["in_certificate"]:
-        typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(host))}", err=True)
+    is_covered, fitting = made.pop("in_certificate"), made.pop("names_that_fit")
+    emit(server.as_json, made)
+    if not is_covered:
+        others = f" Names that it has, and no hub: {', '.join(fitting)}." if fitting else ""
+        typer.echo(printable(f"Warning: {NOT_IN_CERTIFICATE.format(host=host)}{others}"), err=True)
 
 
 @command(app, "birthmark hub key --policy service")

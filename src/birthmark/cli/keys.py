@@ -7,7 +7,7 @@ import typer
 
 from birthmark.auth.connection_strings import ConnectionString
 from birthmark.cli.common import emit
-from birthmark.cli.operator import ServerOutputOptions, at
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
 from birthmark.console.client import read_endpoints
 
 _STANDARD = 443
@@ -35,7 +35,13 @@ def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | N
     emit(server.as_json, told | _strings(server, kind, told))
 
 
-def _strings(server: ServerOutputOptions, kind: str, told: dict[str, Any]) -> dict[str, str]:
+def owner_string(server: ServerOptions, kind: str, name: str) -> str:
+    """Return the connection string of a service's owner. Raise what the server says to a name of none."""
+    told = server.client.post(at(kind, name, "keys"), {"policy": None, "rotate": None})
+    return _strings(server, kind, told)[f"{Which.PRIMARY}_connection_string"]
+
+
+def _strings(server: ServerOptions, kind: str, told: dict[str, Any]) -> dict[str, str]:
     part = read_endpoints(server.directory)["dps" if kind == "dps" else "iothub"] or {}
     port = part.get("https_port", _STANDARD)
     host = told["host"] if port == _STANDARD else f"{told['host']}:{port}"

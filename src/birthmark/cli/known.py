@@ -1,6 +1,6 @@
-"""Lines of other programs that look like trouble and are none, and codes in pasted text.
+"""Lines of other programs, which look like trouble and are none or which mean some, and codes in pasted text.
 
-The page docs/reference/messages.md is written from this table (tools/make_messages.py).
+The page docs/reference/messages.md is written from these tables (tools/make_messages.py).
 """
 
 import contextlib
@@ -22,6 +22,17 @@ class Harmless:
     line: str
     pattern: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A line that means something: by whom, how it reads, what was wrong, what to do."""
+
+    program: str
+    line: str
+    pattern: str
+    cause: str
+    fix: str
 
 
 HARMLESS: Sequence[Harmless] = (
@@ -81,6 +92,57 @@ HARMLESS: Sequence[Harmless] = (
     ),
 )
 
+_LABELS = "`birthmark element list` shows tokens and keys by their labels."
+TELLING: Sequence[Telling] = (
+    Telling(
+        "NXP Plug & Trust middleware",
+        "Communication channel is Plain. / !!!Not recommended for production use.!!!",
+        r"communication channel is plain|not recommended for production use",
+        "No error: the connection to the cloud is as safe as ever, and the key stays in the chip. The wires between "
+        "processor and chip are in plain: who reaches them reads along, and may answer in the chip's place.",
+        "Nothing at a desk. For a product, give the channel keys of its own (Platform SCP03): docs/howto/se050.md. "
+        "`birthmark doctor` says how it stands.",
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "[pkcs11] - id=0x… session=1: Failed to find private key on PKCS#11 token which matches search criteria",
+        r"failed to find private key on pkcs#11 token|AWS_ERROR_PKCS11_KEY_NOT_FOUND",
+        "The token was opened, and no private key in it has the label that the program gave as private_key_label.",
+        f"{_LABELS} Without private_key_label the token's one key is taken.",
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "[pkcs11] - id=0x… session=2: Failed to choose private key, multiple objects on PKCS#11 token match search "
+        "criteria",
+        r"failed to choose private key, multiple objects|AWS_ERROR_PKCS11_KEY_NOT_FOUND",
+        "Two private keys fit: they have the same label, or no private_key_label was given.",
+        f"Give the label of one as private_key_label; two of one label have to be told apart first. {_LABELS}",
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "[pkcs11] - id=0x…: Failed to find PKCS#11 token which matches search criteria",
+        r"failed to (find|choose) pkcs#11 token|AWS_ERROR_PKCS11_TOKEN_NOT_FOUND",
+        "The library shows no token, or several, with the token_label or slot_id that the program gave.",
+        _LABELS,
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "[pkcs11] - id=0x… session=5: C_Login() failed. PKCS#11 error: CKR_PIN_INCORRECT (0x000000A0). AWS error: "
+        "AWS_ERROR_PKCS11_CKR_PIN_INCORRECT",
+        r"C_Login\(\) failed.*CKR_PIN_|AWS_ERROR_PKCS11_CKR_PIN_(INCORRECT|LEN_RANGE|INVALID|LOCKED)",
+        "The token does not take the PIN that the program gave as user_pin.",
+        "Stop what tries again by itself: a few wrong PINs lock a chip. Make sure of the PIN, then try it once: "
+        "`birthmark element list`; a right one sets the count back.",
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "AWS_ERROR_PKCS11_VERSION_UNSUPPORTED: The PKCS#11 library uses an unsupported API version.",
+        r"AWS_ERROR_PKCS11_VERSION_UNSUPPORTED",
+        "The SDK takes libraries that say 2.20 or a later 2.x; this one, as pkcs11-spy does, says another version.",
+        "Give the program the chip's own library, with nothing before it: `birthmark element list --module FILE`.",
+    ),
+)
+
 _TRACKING_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _CODE = re.compile(r"\b[a-z][a-z0-9]*\.[a-z0-9_]+\b")
 
@@ -88,6 +150,11 @@ _CODE = re.compile(r"\b[a-z][a-z0-9]*\.[a-z0-9_]+\b")
 def harmless_in(text: str) -> list[Harmless]:
     """Return the known lines in `text`."""
     return [one for one in HARMLESS if re.search(one.pattern, text, re.IGNORECASE)]
+
+
+def telling_in(text: str) -> list[Telling]:
+    """Return the known lines in `text` that mean something."""
+    return [one for one in TELLING if re.search(one.pattern, text, re.IGNORECASE)]
 
 
 def tracking_ids_in(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -178,13 +179,23 @@ def show_all(shipped: ManifestOptions) -> None:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
+class FileNames(StrEnum):
+    """By what a device's file is named."""
+
+    CN = "cn"
+    UNIQUE_ID = "unique-id"
+
+
 @command(app, "birthmark manifest extract shipment.json --out certificates/")
 def extract(
     shipped: ManifestOptions,
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for NAME.pem files.")],
     chain: Annotated[bool, typer.Option("--chain", help="Append the signer certificate to each file.")] = False,
+    name: Annotated[
+        FileNames, typer.Option(help="By what: the certificate's common name, or the serial number of the chip.")
+    ] = FileNames.CN,
 ) -> None:
-    """Write each verified device certificate to a PEM file of its own, named by its common name.
+    """Write each verified device certificate to a PEM file of its own, named by its common name or its chip.
 
     What is no file name is changed; of devices whose names become the same, the later have a number.
     """
@@ -200,7 +211,8 @@ def extract(
         if certificate is None:
             without += 1
             continue
-        path = out / f"{_file_name(entry.device_id, names)}.pem"
+        wanted = entry.device_id if name is FileNames.CN else entry.unique_id
+        path = out / f"{_file_name(wanted, names)}.pem"
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
         put(path, certificate.pem() + above)
         written += 1

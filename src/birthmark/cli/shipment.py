@@ -132,6 +132,8 @@ class EachTarget:
 
     def enroll(self, targets: list[EnrollmentTarget], shipment: "Shipment", *, update: bool) -> None:
         """Enroll a shipment at each. Raise `typer.Exit` where a row was refused."""
+        from birthmark.fleet.azure import AzureTarget
+
         for where, target in zip(self.where.each(), targets, strict=True):
             self.writing.confirm(target, where.profile, shipment.total)
 
@@ -139,6 +141,8 @@ class EachTarget:
             target, run = targets[wheres.index(where)], self._run_of(where)
             judged = replace(shipment, needs_common_name=where.is_azure)
             enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
+            if isinstance(target, AzureTarget) and (said := target.allowance(tally.counts[Done.WOULD_CREATE])):
+                typer.echo(said, err=True)
 
         wheres = self.where.each()
         self._each(one)

@@ -11,7 +11,7 @@ import typer
 
 from birthmark.cli.common import NOT_FOUND
 from birthmark.cli.journal import noted
-from birthmark.cli.known import harmless_in, refusals_in, tracking_ids_in
+from birthmark.cli.known import harmless_in, refusals_in, telling_in, tracking_ids_in
 from birthmark.cli.operator import ServerOutputOptions
 from birthmark.cli.options import command
 from birthmark.cli.stories import Row, ThisServer, joined
@@ -81,6 +81,9 @@ def _tell_of_text(data: Path, text: str, *, as_json: bool) -> bool:
     for known in harmless_in(text):
         row = {"program": known.program, "line": known.line, "may_be_ignored": True, "why": known.why}
         told.append((row, [f"{known.program}: may be ignored. {known.why}"]))
+    for line in telling_in(text):
+        row = {"program": line.program, "line": line.line, "may_be_ignored": False, "why": line.cause, "fix": line.fix}
+        told.append((row, [f"{line.program}: {line.line}", f"  Why: {line.cause}", f"  Fix: {line.fix}"]))
     for one, said in told:
         _show(as_json, one, said)
     return bool(told)

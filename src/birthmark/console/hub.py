@@ -1,9 +1,9 @@
 """The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -60,8 +60,16 @@ class Place(msgspec.Struct):
     after: str
 
 
-def endpoints(iothub: IotHub, instances: Instances, covers: Callable[[str], bool]) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark hub`. `covers` says whether the server's certificate has a host."""
+class ServedNames(Protocol):
+    """The names in the server's certificate."""
+
+    def covers(self, host: str) -> bool: ...
+
+    def hosts(self) -> Sequence[str]: ...
+
+
+def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub`."""
     hubs = iothub.hubs
 
     async def listing(_asked: Asked) -> Rows:
@@ -69,7 +77,9 @@ def endpoints(iothub: IotHub, instances: Instances, covers: Callable[[str], bool
 
     async def create(asked: Asked) -> Any:
         made = await hubs.create(parse_name(asked.body.name), asked.body.host, actor=ACTOR)
-        return _hub_view(made) | {"in_certificate": covers(made.host)}
+        taken = {one.host.lower() for one in hubs.all()}
+        free = [name for name in served.hosts() if name.lower() not in taken]
+        return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
 
     async def delete(asked: Asked) -> None:
         hub = hubs.by_name(asked["name"])

@@ -43,6 +43,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     comeback.CloneSuspectedError: 403,
     keygen.KeyEncryptionUnsupportedError: 400,
     operations.LabelUnknownError: 404,
+    operations.CaElsewhereError: 403,
     operations.KeyGenerationOffError: 403,
     operations.TokenUsedError: 403,
     approvals.ApprovalPendingError: 202,

@@ -62,7 +62,8 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         raise wire.FullCmcError
 
     def refusal(error: BirthmarkError, request: Request) -> Response:
-        error.add_facts(operation=request.url.path.rpartition("/")[2])
+        place = f"https://{request.url.netloc}{wire.BASE_PATH}"
+        error.add_facts(operation=request.url.path.rpartition("/")[2], place=place)
         caller = _caller(request)
         return _refusal(error, ledger.record(error, address=caller.address, presented=caller.peer.leaf))
 

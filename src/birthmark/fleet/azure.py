@@ -30,6 +30,9 @@ from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, No
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
 _SURVEY_AT_LEAST = 1000
+_AZURE = ".azure-devices-provisioning."
+# Of its one tier (S1), unless Microsoft raised it on request (Azure DPS quotas).
+_MOST_RECORDS, _REGISTERED_A_MINUTE = 1_000_000, 1000
 _OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovisionPolicy")
 
 
@@ -47,6 +50,19 @@ class AzureTarget(AzureLosing):
             if len(known) > _SURVEY_AT_LEAST + 4 * count:
                 return
         self._known = known
+
+    def allowance(self, new: int) -> str | None:
+        """Say what Azure's tier allows of so many new devices; None where nothing is new, or the service is another."""
+        if _AZURE not in self._host or not new:
+            return None
+        minutes = -(-new // _REGISTERED_A_MINUTE)
+        said = (
+            f"Azure's tier S1 holds {_MOST_RECORDS:,} individual enrollments, and {_REGISTERED_A_MINUTE:,} devices "
+            f"register in a minute: {new:,} take {minutes:,} min at least. Microsoft raises both on request."
+        )
+        if self._known is not None and (over := len(self._known) + new - _MOST_RECORDS) > 0:
+            said += f" With the {len(self._known):,} on record, {over:,} are too many."
+        return said
 
     @property
     def most_at_once(self) -> int:

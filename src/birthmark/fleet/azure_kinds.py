@@ -6,7 +6,7 @@ from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.fleet.azure_records import OnRecord, kept, on_record
-from birthmark.fleet.azure_service import AzureService
+from birthmark.fleet.azure_switching import Switching
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.target import Done
 from birthmark.pki.certificates import Certificate
@@ -15,7 +15,7 @@ from birthmark.pki.names import parse_registration_id
 _HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
 
 
-class OtherAttestations(AzureService):
+class OtherAttestations(Switching):
     """Enrollments that no list of certificates makes."""
 
     def enroll_tpm(self, registration_id: str, keys: TpmKeys, *, is_edge: bool, update: bool, dry_run: bool) -> Done:

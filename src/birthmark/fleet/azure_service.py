@@ -38,6 +38,7 @@ class AzureService:
             raise SdkMissingError(package="azure-iothub-provisioningserviceclient") from error
         self._models: Any = models
         self._error: Any = sdk.client.ProvisioningServiceError
+        self._wire_error: Any = sdk.client.ProvisioningServiceErrorDetailsException
         parsed = parse_connection_string(profile.connection_string)
         self._host = parsed.host
         self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())

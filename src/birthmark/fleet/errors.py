@@ -134,7 +134,7 @@ class NoSuchRecordError(errors.NotFoundError):
 
     code = "fleet.no_such_record"
     cause = "{target} has no enrollment {device}."
-    fix = "`birthmark enroll list` shows what is on record; a group is removed with --group."
+    fix = "`birthmark enroll list` shows what is on record; a group is named with --group."
     device: str
     target: str
     reason: str = ""

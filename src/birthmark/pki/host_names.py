@@ -4,6 +4,7 @@ For a server certificate of one's own, before it is served: the clients' TLS lib
 """
 
 import ipaddress
+from collections.abc import Sequence
 
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.checks import ChainError
@@ -25,8 +26,16 @@ def check_host(certificate: Certificate, host: str) -> None:
     else:
         is_covered = any(name.form == "ip_address" and name.value == address for name in names)
     if not is_covered:
-        has = ", ".join(_shown(name.form, name.value) for name in names if name.form in _HOSTS) or "no host"
+        has = ", ".join(hosts_of(certificate)) or "no host"
         raise ChainError(detail=f"it is for another host: it has {has}")
+
+
+def hosts_of(certificate: Certificate) -> Sequence[str]:
+    """Return the names and addresses that a certificate is for, as they are shown; none where they cannot be read."""
+    try:
+        return [_shown(name.form, name.value) for name in names_of(certificate.der) if name.form in _HOSTS]
+    except (ValueError, TypeError):
+        return ()
 
 
 _HOSTS = {"dns_name", "ip_address"}

@@ -16,6 +16,7 @@ from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, todevices
 from birthmark.console.client import NotServedError
+from birthmark.console.hub import ServedNames
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.lists import list_endpoints
@@ -140,21 +141,21 @@ class Applications:
         seed: bytes,
         audit_key: bytes,
         parts: Parts,
-        covers: Callable[[str], bool],
+        served: ServedNames,
     ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
-        table = self.operator_table(seed, audit_key, covers)
+        table = self.operator_table(seed, audit_key, served)
         mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
 
-    def operator_table(self, seed: bytes, audit_key: bytes, covers: Callable[[str], bool]) -> list[Endpoint]:
+    def operator_table(self, seed: bytes, audit_key: bytes, served: ServedNames) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *key_endpoints(rooms.instances, rooms.iothub.hubs),
-            *hub.endpoints(rooms.iothub, rooms.instances, covers),
+            *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),

@@ -11,7 +11,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.checks import ChainError
-from birthmark.pki.host_names import check_host
+from birthmark.pki.host_names import check_host, hosts_of
 from birthmark.pki.issue import SigningKey
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,10 @@ class FreshContext:
         except ChainError:
             return False
         return True
+
+    def hosts(self) -> Sequence[str]:
+        """Return the names and addresses by which clients may call the server."""
+        return hosts_of(self._leaf)
 
     def start(self) -> None:
         """Begin to look at the certificate now and then."""

@@ -111,7 +111,7 @@ class Server:
             return {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
 
         probe = doors.health(parts)
-        operator = doors.operator(token, seed, signer.public_key, parts, context.covers)
+        operator = doors.operator(token, seed, signer.public_key, parts, context)
         self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
 
         self.endpoints = describe(

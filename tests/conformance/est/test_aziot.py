@@ -155,6 +155,17 @@ def test_a_bootstrap_certificate_leads_to_an_est_identity_a_device_identity_and_
     assert bootstrap.enrolled(a_csr(name, key=lost, extensions=(CLIENT,))).subject_cn == name
 
 
+@pytest.mark.parametrize("name", ["aziot-edge CA", "edge-6"], ids=["of-its-own-name", "of-the-devices-name"])
+def test_an_edge_ca_is_not_issued_where_devices_get_their_identities_and_the_way_is_told(
+    server: RunningServer, tmp_path: Path, name: str
+) -> None:
+    device = a_certd(server, tmp_path, "edge-6")
+    assert device.refused(a_csr(name, key=an_rsa_key(), extensions=EDGE_CA)) == 403
+    told = server.run("why", "edge-6").stdout
+    assert "Labels that issue CAs: edge-ca." in told
+    assert f'`aziot-edged-ca = "https://{server.address}:8085/.well-known/est/edge-ca"`' in told
+
+
 def test_password_and_certificate_are_shown_together_when_both_are_configured(
     server: RunningServer, maker: Holder, tmp_path: Path
 ) -> None:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 
+from fixes.agent_scenarios import APPLY, CONFIG
+from fixes.agent_scenarios import configured as a_device
 from fixes.applied import configured, into, waited
 from fixes.est_scenarios import ANY, ASK, LEAF, OWN, POST, asking, with_password
 from fixes.est_wire_scenarios import ENCODE, FREE, OWN_SERVER, SEND
 from fixes.scenario import REGISTER, Scenario, after, typed
-from fixes.scene import Scene, commands_in
+from fixes.scene import Scene, commands_in, literals_in
 
 TOKEN = (
     "export PROOF=\"-u $(birthmark est token add device-1 {more}--json | python3 -c 'import json,sys; "
@@ -47,6 +49,13 @@ def by_token(scene: Scene, fix: str) -> None:
     scene.environment["PROOF"] = f"-u {made['name']}:{made['password']}"
 
 
+def at_a_label_for_cas(scene: Scene, fix: str) -> None:
+    """Write the server's line, and below the URLs, which end the device's configuration, the device's."""
+    configured(1)(scene, fix)
+    with (scene.directory / CONFIG).open("a") as file:
+        file.write(f"{literals_in(fix)[0]}\n")
+
+
 EST_DOORS: Mapping[str, Scenario] = {
     "est.approval_pending": Scenario(GOT, after(asking, ANY), config=APPROVAL),
     "est.approval_rejected": Scenario(
@@ -64,6 +73,12 @@ EST_DOORS: Mapping[str, Scenario] = {
         REGISTER,
         after(asking, OWN, POST.replace("simpleenroll", "edge/simpleenroll"), LEAF, *BY_A_GATEWAY),
         config='est.labels.edge.profile = "edge_ca"\n',
+    ),
+    "est.ca_elsewhere": Scenario(
+        APPLY,
+        a_device("fix-edge-ca", '1i edge_ca = { method = "est" }'),
+        apply=at_a_label_for_cas,
+        config="est.device_lifetime_s = 3600\n",
     ),
     "est.request_unknown": Scenario("birthmark est request approve 0123456789abcdef", is_instead=True),
     "est.authority_unknown": Scenario(f"birthmark est authority remove {'0' * 64}", is_instead=True),

@@ -45,14 +45,7 @@ def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
 def disabled(scene: Scene) -> None:
     device("fix-disabled")(scene)
     scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
-    scene.must(
-        "python3 -c 'import os\n"
-        "from provisioningserviceclient import ProvisioningServiceClient as P\n"
-        'p = P.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])\n'
-        'e = p.get_individual_enrollment("fix-disabled")\n'
-        'e.provisioning_status = "disabled"\n'
-        "p.create_or_update(e)'"
-    )
+    scene.must("birthmark enroll disable fix-disabled")
 
 
 def a_ca_of_ones_own(scene: Scene) -> None:

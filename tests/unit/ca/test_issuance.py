@@ -47,6 +47,20 @@ def test_a_device_may_not_have_a_certificate_for_another() -> None:
         decide(REQUEST, Principal(PrincipalKind.DEVICE, "device-2", device_id="device-2"), DEVICE, NOTHING)
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("device-1", "birthmark env --format aziot --registration-id device-1"),
+        ("pump 1", "birthmark est user add 'pump 1' --device 'pump 1'"),
+    ],
+)
+def test_the_credential_of_another_name_is_one_that_can_be_made(name: str, command: str) -> None:
+    holder = Principal(PrincipalKind.DEVICE, "device-2", device_id="device-2")
+    with pytest.raises(NameNotAllowedError) as refusal:
+        decide(parse_csr(a_csr(name)), holder, DEVICE, NOTHING)
+    assert f"`{command}`" in refusal.value.explain_fix()
+
+
 def test_a_key_belongs_to_one_device() -> None:
     with pytest.raises(KeyTakenError) as refusal:
         decide(REQUEST, USER, DEVICE, Standing(key_holder="device-7"))

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.known import HARMLESS, harmless_in, refusals_in, tracking_ids_in
+from birthmark.cli.known import (
+    HARMLESS,
+    TELLING,
+    Telling,
+    harmless_in,
+    refusals_in,
+    telling_in,
+    tracking_ids_in,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -15,8 +23,15 @@ def test_a_known_line_is_found_as_the_page_prints_it(known: object) -> None:
     assert known in harmless_in(f"12:00:01 INFO x\n{known.line}\n")  # type: ignore[attr-defined]  # the type has no name outside
 
 
+@pytest.mark.parametrize("known", TELLING, ids=lambda known: known.line[-40:])
+def test_a_line_that_means_something_is_found_as_the_page_prints_it_and_is_not_called_harmless(known: Telling) -> None:
+    assert known in telling_in(f"12:00:01 INFO x\n{known.line}\n")
+    assert harmless_in(known.line) == []
+
+
 def test_an_unknown_line_is_not_called_harmless() -> None:
     assert harmless_in("ERROR: connection refused, return code 5") == []
+    assert telling_in("[ERROR] [pkcs11] - id=0x1 session=1: C_Sign() failed") == []
 
 
 def test_codes_and_tracking_ids_are_found_inside_text() -> None:

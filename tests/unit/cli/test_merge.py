@@ -8,7 +8,7 @@ import typer
 
 from birthmark.cli.bundles import StationsOptions, merge
 from birthmark.cli.common import FileExistsAlreadyError
-from birthmark.cli.manifest import ManifestOptions, count_entries, extract
+from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, extract
 from birthmark.cli.tally import Refusals
 from intake_world import Line, a_chip, verified
 from pki_builders import a_device
@@ -109,6 +109,19 @@ def test_devices_whose_names_become_one_have_a_file_each(stations: StationsOptio
     files = ["PUMP_1-4.pem", "pump_1-2.pem", "pump_1-3.pem", "pump_1.pem"]
     assert sorted(path.name for path in Path("out").iterdir()) == files
     assert len({path.read_text() for path in Path("out").iterdir()}) == len(names)
+
+
+def test_files_are_named_by_the_chip_where_that_is_asked_for(
+    stations: StationsOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = Line(Path("north"))
+    line.take(a_chip("pump-1"), "N-20")
+    line.seal()
+    shipped = ManifestOptions(NORTH.with_name("intake-0002.jsonl"), as_json=True, stations=stations)
+    extract(shipped, Path("out"), name=FileNames.UNIQUE_ID)
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [path.name for path in Path("out").iterdir()] == [f"{row['unique_id']}.pem"]
+    assert row["device"] == "pump-1"
 
 
 def test_a_link_that_somebody_put_in_the_place_of_a_file_is_not_followed(stations: StationsOptions) -> None:

@@ -1,5 +1,6 @@
 """`birthmark why` with what somebody pasted."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ def not_found(name: str) -> EnrollmentNotFoundError:
     return error
 
 
+NO_KEY = (
+    "[ERROR] [2026-01-01T00:00:00Z] [00007f39] [pkcs11] - id=0x2b8e session=1: Failed to find private key on PKCS#11 "
+    "token which matches search criteria"
+)
 PASTED = """\
 Traceback (most recent call last):
   SomeError: (NotFound) Enrollment
@@ -40,3 +45,22 @@ def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code != 0
     assert "pump-6" not in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "means", "fix"),
+    [
+        ("sss   :WARN :Communication channel is Plain.", "the key stays in the chip", "docs/howto/se050.md"),
+        (NO_KEY, "private_key_label", "`birthmark element list`"),
+    ],
+    ids=["plain-channel", "awscrt"],
+)
+def test_what_articles_quote_is_explained_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, means: str, fix: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    found = CliRunner().invoke(app, [text, "--data", str(tmp_path / "none"), "--json"])
+    (row,) = map(json.loads, found.stdout.splitlines())
+    assert row["may_be_ignored"] is False
+    assert means in row["why"]
+    assert fix in row["fix"]

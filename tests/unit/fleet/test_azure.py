@@ -273,6 +273,25 @@ def test_a_group_is_made_of_a_ca_on_record_or_of_a_certificate(target: AzureTarg
     assert "birthmark dps ca add gone" in refused.value.explain_fix()
 
 
+@pytest.mark.parametrize(
+    ("host", "known", "new", "said"),
+    [
+        ("factory.azure-devices-provisioning.net", 3, 2500, "2,500 take 3 min at least"),
+        ("factory.azure-devices-provisioning.net", 999_999, 3, "With the 999,999 on record, 2 are too many."),
+        ("factory.azure-devices-provisioning.cn", None, 1, "1 take 1 min at least"),
+        ("factory.azure-devices-provisioning.net", 3, 0, None),
+        ("localhost", 3, 2500, None),
+    ],
+)
+def test_what_azures_tier_allows_is_told_of_azures_own_services(
+    host: str, known: int | None, new: int, said: str | None
+) -> None:
+    target = AzureTarget(AzureProfile(STRING.replace("dps.test", host)))
+    target._known = None if known is None else {str(number): b"" for number in range(known)}
+    told = target.allowance(new)
+    assert told is None if said is None else said in str(told)
+
+
 def test_the_records_are_listed_with_their_state(target: AzureTarget, service: Service) -> None:
     for name in ("fresh", "assigned", "disabled"):
         enroll(target, EnrollmentRequest(name, a_device(common_name=name).certificate))

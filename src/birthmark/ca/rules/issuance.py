@@ -1,10 +1,12 @@
 """May this principal have this certificate? Pure: everything it depends on is an argument."""
 
+import shlex
+
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Standing, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.names import MAKE_REQUEST, fold
+from birthmark.pki.names import MAKE_REQUEST, RegistrationIdInvalidError, fold, parse_registration_id
 from birthmark.pki.profiles import Profile, kind_of_key, takes_key
 
 _NEW_KEY = {f"P-{bits}": f"ec -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384)} | {
@@ -27,13 +29,11 @@ class NameNotAllowedError(ForbiddenError):
 
     code = "ca.name_not_allowed"
     cause = "{actor} may have certificates for '{allowed}' only, and asked for '{asked}'."
-    fix = (
-        "Ask for the name of the certificate in use. A credential of the other name: "
-        "`birthmark env --format aziot --registration-id {asked}`."
-    )
+    fix = "Ask for the name of the certificate in use. A credential of the other name: `{command}`."
     actor: str
     allowed: object
     asked: object
+    command: str
     device_id: str
 
 
@@ -142,8 +142,23 @@ def name_asked_for(request: CertificateRequest, principal: Principal, profile: P
 def check_speaks_for(principal: Principal, asked: str | None) -> None:
     """Raise `NameNotAllowedError` when a name is not the principal's to ask for."""
     if not principal.speaks_for(asked):
-        actor, allowed = principal.actor, principal.device_id
-        raise NameNotAllowedError(actor=actor, allowed=allowed, asked=asked, device_id=asked or "")
+        raise NameNotAllowedError(
+            actor=principal.actor,
+            allowed=principal.device_id,
+            asked=asked,
+            command=_credential_of(asked or ""),
+            device_id=asked or "",
+        )
+
+
+def _credential_of(name: str) -> str:
+    """Return the command that makes a credential of a name: a device's configuration, where it can register by it."""
+    word = shlex.quote(name)
+    try:
+        parse_registration_id(name)
+    except RegistrationIdInvalidError:
+        return f"birthmark est user add {word} --device {word}"
+    return f"birthmark env --format aziot --registration-id {word}"
 
 
 def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> None:

@@ -178,9 +178,11 @@ class EnrollmentDisabledError(ForbiddenError):
     cause = "The enrollment {enrollment} is disabled."
     fix = (
         "A disabled enrollment provisions nobody. To enable it again: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE" --update`'
+        "`birthmark enroll enable {enrollment}{options} --dps {instance}`"
     )
     enrollment: str
+    instance: str = "birthmark"
+    options: str
     registration_id: str
 
 
@@ -238,7 +240,8 @@ def check_group(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
 def check_enabled(enrollment: Enrollment, claim: Claim) -> None:
     """Raise `EnrollmentDisabledError` for one that is switched off."""
     if not enrollment.is_enabled:
-        raise EnrollmentDisabledError(enrollment=enrollment.id, registration_id=claim.registration_id)
+        options = " --group" if enrollment.is_group else ""
+        raise EnrollmentDisabledError(enrollment=enrollment.id, options=options, registration_id=claim.registration_id)
 
 
 def check_token(claim: Claim, keys: Sequence[bytes], now: datetime) -> None:

@@ -1,6 +1,7 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,6 +107,10 @@ class Registrations:
         """Return the enrollment that `claim` proves to belong to, else raise why not."""
         began = self._clock.monotonic()  # what is written while it looks makes the verdict an old one
         instance = self._instances.by_scope(claim.id_scope)
+        with _naming(instance):
+            return await self._attest_at(instance, claim, began)
+
+    async def _attest_at(self, instance: Instance, claim: Claim, began: float) -> Attested:
         registration_id = parse_registration_id(claim.registration_id)
         now = self._clock.now()
         individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
@@ -139,7 +144,8 @@ class Registrations:
             )
         if found is None or not isinstance(found.attestation, TpmKeys):
             return None
-        attestation.check_enabled(found, claim)
+        with _naming(instance):
+            attestation.check_enabled(found, claim)
         present = await self.find(instance, registration_id)
         return await self._tpms.challenge(
             instance,
@@ -170,7 +176,7 @@ class Registrations:
         for _ in range(_ATTEMPTS):
             present = await self.find(instance, registration_id)
             now = self._clock.now()
-            try:
+            with _naming(instance):
                 registration = decide(
                     enrollment,
                     registration_id,
@@ -182,9 +188,6 @@ class Registrations:
                     etag=f'"{self._entropy.token(8).hex()}"',
                     now=now,
                 )
-            except NoHubError as error:
-                error.add_facts(instance=instance.name)
-                raise
             await self._check_stays(present, registration)
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept)
@@ -328,6 +331,16 @@ class Registrations:
             registration_id=found.registration_id,
             etag=found.etag,
         )
+
+
+@contextmanager
+def _naming(instance: Instance) -> Iterator[None]:
+    """Let a refusal whose fix is at a provisioning service name that one."""
+    try:
+        yield
+    except (attestation.EnrollmentDisabledError, NoHubError) as error:
+        error.add_facts(instance=instance.name)
+        raise
 
 
 def _maker(instance: Instance, registration_id: str) -> str:

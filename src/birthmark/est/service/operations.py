@@ -13,7 +13,7 @@ from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import key_digest
 from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
-from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError
+from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError, PolicyError
 from birthmark.est import store, wire
 from birthmark.est.model import Caller, Door, EstSettings, Proof, User
 from birthmark.est.rules.doors import comeback_at, is_stranger_at
@@ -31,6 +31,8 @@ from birthmark.store import Changes
 
 _NAMED = 10
 """Labels, in a cause."""
+_CA_LABEL = "edge-ca"
+"""What a label for CAs is called where there is none yet."""
 
 
 class LabelUnknownError(NotFoundError):
@@ -42,6 +44,28 @@ class LabelUnknownError(NotFoundError):
     label: str
     labels: str
     operation: str = "?"
+
+
+class CaElsewhereError(PolicyError):
+    """No CAs are issued at this path: a device asks for its CA at a label whose profile is a CA's."""
+
+    code = "est.ca_elsewhere"
+    cause = (
+        "{actor} asked for a CA's certificate where certificates of the profile '{profile}' are issued. "
+        "Labels that issue CAs: {labels}."
+    )
+    fix = (
+        "Have the device ask at such a label, by a line below [cert_issuance.est.urls] of its configuration: "
+        '`aziot-edged-ca = "{place}/{label}"`. Where there is none yet, a line above the tables of the server\'s '
+        'configuration makes it: `est.labels.{label}.profile = "edge_ca"`; in the table where it has one for `[est]`: '
+        '`labels.{label}.profile = "edge_ca"`.'
+    )
+    actor: str
+    device_id: str
+    label: str
+    labels: str
+    place: str = f"https://HOST:8085{wire.BASE_PATH}"
+    profile: str
 
 
 class KeyGenerationOffError(ForbiddenError):
@@ -146,6 +170,8 @@ class EstService:
         known_by: CertificateRequest | None = None,
     ) -> Certificate:
         """Issue for `request`; `known_by` is what the client made of it, by whose key it asks again."""
+        if request.wants_ca and not door.profile.is_ca:
+            raise self._ca_elsewhere(proofs, door)
         proof = _proof_for(proofs, request.subject_cn, door)
         principal = proof.principal
         if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
@@ -204,6 +230,18 @@ class EstService:
         parents = {one.parent for one in alive if one.profile == door.profile.name and one.parent is not None}
         found = [await self.ca.find(parent) for parent in parents]
         return any(one is not None and one.profile == proof.issued.profile for one in found)
+
+    def _ca_elsewhere(self, proofs: list[Proof], door: Door) -> CaElsewhereError:
+        """Return the refusal of a CA at a door for others, which names the labels for CAs."""
+        principal = next((one.principal for one in proofs if one.principal.device_id), proofs[0].principal)
+        labels = sorted(name for name, one in self.settings.labels.items() if one.profile.is_ca)[:_NAMED]
+        return CaElsewhereError(
+            actor=principal.actor,
+            device_id=principal.device_id or "",
+            label=labels[0] if labels else _CA_LABEL,
+            labels=", ".join(labels) or "none",
+            profile=door.profile.name,
+        )
 
     def _door(self, label: str | None) -> Door:
         if label is None:

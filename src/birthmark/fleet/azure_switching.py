@@ -1,0 +1,62 @@
+"""An enrollment at Azure DPS switched off and on, with nothing else of it changed.
+
+It is read and written as the JSON that the service tells: the SDK's models know less of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.fleet.azure_service import AzureService, Ready
+from birthmark.fleet.target import Done
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What became of it, and as which device of which hub it is registered, where it is."""
+
+    done: Done
+    device_id: str | None = None
+    hub: str | None = None
+
+
+class Switching(AzureService):
+    """What switches enrollments."""
+
+    def switch(self, name: str, *, is_group: bool, is_enabled: bool, dry_run: bool) -> Switched:
+        """Let an enrollment be registered by, or not. Raise `NoSuchRecordError`."""
+        kind = "enrollment_group" if is_group else "individual_enrollment"
+        told = self._json(f"get_{kind}", name)
+        state = told.pop("registrationState", None) or {}
+        registered = (state.get("deviceId"), state.get("assignedHub")) if state.get("assignedHub") else (None, None)
+        wanted = "enabled" if is_enabled else "disabled"
+        if told.get("provisioningStatus", "enabled") == wanted:
+            return Switched(Done.UNCHANGED, *registered)
+        if dry_run:
+            return Switched(Done.WOULD_UPDATE, *registered)
+        if (told.get("attestation") or {}).get("type") == "symmetricKey":  # whose keys are told by this alone
+            told["attestation"] = self._json(f"get_{kind}_attestation_mechanism", name)
+        told["provisioningStatus"] = wanted
+        write = self._operation(f"create_or_update_{kind}")
+        with self._below_the_sdk(name):
+            write(name, Ready(told), told.get("etag"))
+        return Switched(Done.UPDATED, *registered)
+
+    def _json(self, operation: str, name: str) -> dict[str, Any]:
+        read = self._operation(operation)
+        with self._below_the_sdk(name):
+            return dict(read(name, raw=True).response.json())
+
+    def _operation(self, name: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(self._sdk._runtime_client, name)  # noqa: SLF001 - the SDK has no public way
+        return found
+
+    @contextmanager
+    def _below_the_sdk(self, name: str) -> Iterator[None]:
+        """Tell the errors of the interface below the SDK's own as those."""
+        with self._translated(name):
+            try:
+                yield
+            except self._wire_error as error:
+                raise self._error(str(error), error) from error

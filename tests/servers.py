@@ -20,7 +20,7 @@ import warm
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
 _PORTS = (8883, 8443, 8085, 8080)
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _GIVEN: set[str] = set()
 
 
@@ -30,7 +30,7 @@ def free_address() -> str:
     127.0 to 127.15 are left to the tests that name an address.
     """
     for _ in range(200):
-        address = str(ipaddress.ip_address(0x7F100000 + (_WORKER << 16) + random.randrange(1, 0xFFFF)))
+        address = str(ipaddress.ip_address(0x7F100000 + (WORKER << 16) + random.randrange(1, 0xFFFF)))
         if address in _GIVEN:
             continue
         with contextlib.ExitStack() as stack:

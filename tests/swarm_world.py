@@ -39,9 +39,10 @@ def swarm(
     *words: str,
     scenario: str = "",
     during: Callable[["subprocess.Popen[str]"], None] | None = None,
+    until: Callable[[Mapping[str, Any]], bool] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> SwarmRun:
-    """Run a scenario, or what `words` say; `during` is called when it has begun."""
+    """Run a scenario, or what `words` say; `during` is called when it has begun, Ctrl-C pressed `until` says so."""
     file, report = directory / "swarm.toml", directory / "report.json"
     report.unlink(missing_ok=True)
     given = list(words)
@@ -60,6 +61,9 @@ def swarm(
             if during is not None:
                 during(process)
                 during = None
+            elif until is not None and until(events[-1]):
+                interrupt(process)
+                until = None
         stderr = process.stderr.read()
         code = process.wait(60)
     return SwarmRun(code, events, json.loads(report.read_text()) if report.exists() else {}, stderr)

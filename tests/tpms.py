@@ -1,6 +1,7 @@
 """TPMs of software: swtpm, one process each."""
 
 import contextlib
+import random
 import socket
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from birthmark.dps.model import TpmKeys
 from birthmark.keys.tpm import Tpm, TpmSettings
 from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
-from postgres import free_port
+from servers import WORKER
 
 
 @dataclass
@@ -85,9 +86,10 @@ def _answers(port: int) -> bool:
 
 def _two_free_ports() -> int:
     """Return the first of two ports: the library asks the control port after the one it is given."""
-    for _ in range(100):
-        port = free_port()
-        with contextlib.suppress(OSError, OverflowError), socket.socket() as beside:
+    for _ in range(100):  # of a range that is this worker's alone, and below those that clients are given
+        port = random.randrange(15_000, 16_000, 2) + 1000 * WORKER
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as beside:
+            first.bind(("127.0.0.1", port))
             beside.bind(("127.0.0.1", port + 1))
             return port
     raise AssertionError("no two ports in a row")

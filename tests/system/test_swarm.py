@@ -3,8 +3,9 @@
 import csv
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -214,8 +215,12 @@ def test_devices_come_back_to_a_server_that_was_away(tmp_path: Path) -> None:
         assert server.stop() == 0
         server.start()
 
+    def all_are_back(event: Mapping[str, Any]) -> bool:
+        standing = sum(event["states"].get(state, 0) for state in ("connected", "sending"))
+        return bool(event["errors"]) and standing == 80
+
     try:
-        run = swarm(tmp_path, "--devices", "80", *QUICK, "--duration", "50s", during=restart)
+        run = swarm(tmp_path, "--devices", "80", *QUICK, "--duration", "500s", during=restart, until=all_are_back)
     finally:
         server.stop()
     assert (run.code, run.summary["connected_at_the_end"], lost(run)) == (0, 80, [])

@@ -1,4 +1,4 @@
-"""`birthmark enroll … --dps NAME`: which of a server's provisioning services has the record."""
+"""`birthmark enroll … --dps NAME --hub NAME`: which provisioning service has the record, which hub gets the device."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from azure_clients import Device, a_file_device
+from pki_builders import a_ca
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
@@ -14,7 +15,10 @@ SECOND = ("--dps", "factory-2")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("two")) as running:
+    with a_server(tmp_path_factory.mktemp("two"), 'names = ["hub2.example"]\n') as running:
+        running.run("hub", "create", "hub-2", "--host", "hub2.example")
+        running.run("hub", "create", "hub-3", "--host", "hub3.example")
+        running.run("dps", "link", "hub-2")
         running.run("dps", "create", "factory-2")
         running.run("dps", "link", "birthmark", *SECOND)
         yield running
@@ -67,3 +71,54 @@ def test_a_service_that_is_not_there_is_told(server: RunningServer, more: list[s
     done = server.attempt("enroll", "list", *more)
     assert done.returncode == status
     assert code in done.stderr
+
+
+def hub_of(server: RunningServer, name: str) -> str:
+    """Where the record says that its device is."""
+    return next(str(row["detail"]) for row in server.rows("enroll", "list") if row["name"] == name).partition(" as ")[0]
+
+
+@pytest.mark.parametrize("hub", ["hub-2", "hub2.example", "birthmark"])
+def test_a_device_goes_to_the_hub_that_was_named(server: RunningServer, tmp_path: Path, hub: str) -> None:
+    name = f"to-{hub.replace('.', '-')}"
+    device = a_file_device(tmp_path, name)
+    server.run("enroll", "device", "--cert", str(device.certificate_file), "--hub", hub)
+    assert registers(server, device, server.endpoints["dps"]["id_scope"])
+    assert hub_of(server, name) == (server.address if hub == "birthmark" else "hub2.example")
+
+
+def test_a_group_s_devices_go_there_too(server: RunningServer, tmp_path: Path) -> None:
+    ca = a_ca("Hall")
+    file = tmp_path / "hall.pem"
+    file.write_text(ca.certificate.pem())
+    server.run("dps", "ca", "add", "hall", str(file), "--verified")
+    server.run("enroll", "group", "hall", "--cert", str(file), "--hub", "hub-2")
+    devices = [a_file_device(tmp_path, f"hall-{number}", ca=ca) for number in range(3)]
+    assert all(registers(server, one, server.endpoints["dps"]["id_scope"]) for one in devices)
+    assert {row["device"] for row in server.rows("hub", "devices", "--hub", "hub-2")} >= {"hall-0", "hall-1", "hall-2"}
+
+
+def test_a_shipment_is_moved_to_a_hub_by_an_update_and_back_by_its_undo(server: RunningServer, tmp_path: Path) -> None:
+    server.run("manifest", "create", "--out", str(tmp_path / "s"), "--count", "2")
+    trust = ["--signer", str(tmp_path / "s/signer.pem"), "--root", str(tmp_path / "s/root.pem")]
+    line = ["enroll", "manifest", str(tmp_path / "s/manifest.json"), *trust]
+    there = [*line, "--hub", "hub-2"]
+    server.run(*line)
+    assert "2 refused" in server.attempt(*there).stderr
+    assert "2 updated." in server.run(*there, "--update", "--journal", str(tmp_path / "j")).stderr
+    assert "2 unchanged." in server.run(*there).stderr
+    assert "2 unchanged." in server.run(*line).stderr  # which says nothing of hubs
+    assert "2 taken back." in server.run(*there, "--undo", "--journal", str(tmp_path / "j")).stderr
+    assert "2 refused" in server.attempt(*there).stderr
+    server.run(*line)
+
+
+@pytest.mark.parametrize("hub", ["hub-3", "nope"])
+def test_a_hub_that_is_not_linked_is_told_before_something_is_written(
+    server: RunningServer, tmp_path: Path, hub: str
+) -> None:
+    device = a_file_device(tmp_path, "nowhere")
+    done = server.attempt("enroll", "device", "--cert", str(device.certificate_file), "--hub", hub)
+    assert done.returncode == 1
+    assert f"`birthmark dps link {hub} --dps birthmark`" in done.stderr
+    assert "nowhere" not in names(server)

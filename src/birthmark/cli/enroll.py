@@ -15,6 +15,7 @@ from birthmark.cli.enroll_options import (
     DeviceOptions,
     Edge,
     Force,
+    Hub,
     ProfileOptions,
     RunOptions,
     TargetOptions,
@@ -107,7 +108,7 @@ def device(
     how.check(azure=where.is_azure, aws=not where.is_azure)
     if (keys := tpm.keys()) is not None:
         only(where.is_azure, "with --to azure", endorsement_key=tpm.endorsement_key)
-        only(cert is None, "without --endorsement-key", cert=cert)
+        only(cert is None, "without --endorsement-key", cert=cert, hub=how.hub)
         target = where.open()
         writing.confirm(target, where.profile, 1)
         row: dict[str, Any] = enroll_tpm(
@@ -117,7 +118,7 @@ def device(
         return
     if tpm.symmetric_key is not None:
         only(where.is_azure, "with --to azure", symmetric_key=tpm.symmetric_key)
-        only(cert is None, "without --symmetric-key", cert=cert)
+        only(cert is None, "without --symmetric-key", cert=cert, hub=how.hub)
         if device_id is None:
             raise typer.BadParameter("give the device a name; no certificate has one", param_hint="device_id")
         target = where.open()
@@ -136,8 +137,9 @@ def device(
     _ask_about(device_with(certificate), doubts, is_decided=how.force or writing.dry_run)
     if not (name := device_id or certificate.subject_cn):
         raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
+    hub = where.profile.hub_host(how.hub)
     writing.confirm(target, where.profile, 1)
-    wish = EnrollmentRequest(name, certificate, is_edge=how.edge, policy=how.policy)
+    wish = EnrollmentRequest(name, certificate, is_edge=how.edge, hub=hub, policy=how.policy)
     done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
     if difference:
@@ -161,6 +163,7 @@ def group(
     ] = None,
     edge: Edge = False,
     force: Force = False,
+    hub: Hub = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
@@ -180,9 +183,10 @@ def group(
         doubts = doubts_of_ca(certificate, SystemClock().now()) + profile.revoked_here(certificate)
         who = f"Every device below the CA '{certificate.subject_text}'"
         _ask_about(who, doubts, is_decided=force or writing.dry_run)
+    host = profile.hub_host(hub)
     writing.confirm(target, profile, 1)
     done = target.enroll_group(
-        group_id, ca_names=names, certificates=certificates, is_edge=edge, dry_run=writing.dry_run
+        group_id, ca_names=names, certificates=certificates, is_edge=edge, dry_run=writing.dry_run, hub=host
     )
     emit(as_json, {"group": group_id, "outcome": done.value})
 
@@ -219,7 +223,7 @@ def manifest(
     total = count_entries(shipped.file)
     if total == 0:
         raise NothingInManifestError(path=shipped.file)
-    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=how.force)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=how.force, hub=how.hub)
     targets.enroll(opened, shipment, update=how.update)
 
 

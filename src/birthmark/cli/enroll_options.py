@@ -16,6 +16,7 @@ from birthmark.cli.operator import DataOption, ServerOptions
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
 from birthmark.console.client import DEFAULT_DATA
+from birthmark.errors import ConflictError
 from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from birthmark.fleet.azure import AzureTarget
     from birthmark.fleet.profiles import AzureProfile
     from birthmark.fleet.target import EnrollmentTarget
+
+
+class HubNotLinkedError(ConflictError):
+    """The provisioning service has no such hub."""
+
+    code = "enroll.hub_not_linked"
+    cause = "The provisioning service {dps} assigns nobody to the hub {hub}; linked there: {linked}."
+    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. The hubs there are: `birthmark hub show`"
+    dps: str
+    hub: str
+    linked: str
 
 
 class Cloud(StrEnum):
@@ -62,6 +74,8 @@ def parse_place(text: "str | Place") -> Place:
     return Place(Cloud(cloud), profile or None, text)
 
 
+DEFAULT_DPS = "birthmark"
+_HUBS = ".azure-devices.net"
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9_-]")
 AZURE = Place(Cloud.AZURE)
 PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
@@ -102,6 +116,18 @@ class ProfileOptions:
         text = owner_string(server, "dps", self.dps)
         scope = next((row["id_scope"] for row in server.client.rows("/dps") if row["name"] == self.dps), None)
         return replace(found, connection_string=text, scope=scope)
+
+    def hub_host(self, name: str | None) -> str | None:
+        """Return the host of a hub, which a local server knows by its name, and which has to be linked there."""
+        if name is None or not self.is_local:
+            return name if name is None or "." in name else f"{name}{_HUBS}"
+        client = ServerOptions(self.data).client
+        hosts = {row["name"]: str(row["host"]) for row in client.rows("/hubs")}
+        host, dps = hosts.get(name, name), self.dps or DEFAULT_DPS
+        linked: list[str] = next((row["linked_hubs"] for row in client.rows("/dps") if row["name"] == dps), [])
+        if host.lower() not in {one.lower() for one in linked}:
+            raise HubNotLinkedError(hub=name, dps=dps, linked=", ".join(linked) or "none")
+        return host
 
     @property
     def as_option(self) -> str:
@@ -224,6 +250,10 @@ class WriteOptions:
 TemplateOption = Annotated[
     Path | None, typer.Option(help="What each device gets, as `birthmark enroll template` shows: names, tags, …")
 ]
+Hub = Annotated[
+    str | None,
+    typer.Option("--hub", metavar="NAME", help="The one hub that devices are assigned to, linked (Azure)."),
+]
 Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
 Force = Annotated[
     bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
@@ -240,10 +270,11 @@ class DeviceOptions:
         bool, typer.Option("--update", help="Change what is on record otherwise: certificate, status, settings.")
     ] = False
     force: Force = False
+    hub: Hub = None
 
     def check(self, *, azure: bool, aws: bool) -> None:
         """Refuse what another cloud has."""
-        only(azure, "with --to azure", edge=self.edge)
+        only(azure, "with --to azure", edge=self.edge, hub=self.hub)
         only(aws, "with --to aws", policy=self.policy)
 
 

@@ -68,6 +68,8 @@ class Shipment:
     quiet: bool
     needs_common_name: bool = True
     force: bool = False
+    hub: str | None = None
+    """Which one devices are assigned to, at Azure."""
 
     def wishes(self, tell: Tell) -> Iterator[EnrollmentRequest]:
         """Yield what is to be enrolled; what is not is told at once."""
@@ -98,7 +100,7 @@ class Shipment:
         if entry.doubts:
             who = f"A device with the certificate of {entry.device_id}"
             raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
-        wish = self.template.wish(entry, number, certificate)
+        wish = replace(self.template.wish(entry, number, certificate), hub=self.hub)
         check_name(wish.device_id, is_azure=self.needs_common_name)
         check_values(wish, is_azure=self.needs_common_name)
         if self.template.device_id is not None:
@@ -139,7 +141,8 @@ class EachTarget:
 
         def one(where: "TargetOptions", tally: Tally) -> None:
             target, run = targets[wheres.index(where)], self._run_of(where)
-            judged = replace(shipment, needs_common_name=where.is_azure)
+            hub = where.profile.hub_host(shipment.hub) if where.is_azure else None
+            judged = replace(shipment, needs_common_name=where.is_azure, hub=hub)
             enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
             if isinstance(target, AzureTarget) and (said := target.allowance(tally.counts[Done.WOULD_CREATE])):
                 typer.echo(said, err=True)

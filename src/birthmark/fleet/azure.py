@@ -12,6 +12,7 @@ from birthmark.fleet.azure_records import (
     IDENTITY,
     OnRecord,
     Twin,
+    assigned_to,
     json_of,
     kept,
     key_of,
@@ -206,7 +207,7 @@ class AzureTarget(AzureLosing):
                 return Done.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
-        is_settled = before is None or _settings(kept(present)) == _settings(before)
+        is_settled = before is None or _settings(kept(present)) == _settings(before | assigned_to(known.hub))
         if not (is_settled and known.is_as_left(now, device_id)):
             detail = "it was disabled, or has other settings now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
@@ -240,6 +241,8 @@ class AzureTarget(AzureLosing):
         record.provisioning_status = "enabled"
         if (twin := twin_of(wish)) is not None:
             record.initial_twin = models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
+        if wish.hub is not None:
+            record.iot_hub_host_name, record.iot_hubs, record.allocation_policy = None, [wish.hub], "static"
         return record
 
     def records(self) -> Iterator[Record]:
@@ -272,6 +275,7 @@ class _Way(msgspec.Struct, frozen=True):
     is_edge: bool | None = None  # an older journal does not say, as of the twin
     twin: str | None = None
     before: dict[str, Any] | None = None
+    hub: str | None = None
     thumbprints: tuple[str, ...] = ()
     """What the run left it with, where that is more than its own certificate."""
 
@@ -288,7 +292,8 @@ def _way_back(wish: EnrollmentRequest, present: OnRecord | None) -> dict[str, An
     thumbprint = wish.certificate.thumbprint.hex()
     twin = twin_of(wish) or (Twin({}, {}) if present is None else present.twin)
     found = {"registration_id": registration_id(wish), "thumbprint": thumbprint}
-    return found | {"is_edge": wish.is_edge, "twin": str(twin)}
+    hub = {} if wish.hub is None else {"hub": wish.hub}
+    return found | {"is_edge": wish.is_edge, "twin": str(twin)} | hub
 
 
 def _keeps_certificates(now: OnRecord, record: Mapping[str, Any], wish: EnrollmentRequest) -> bool:

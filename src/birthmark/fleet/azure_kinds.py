@@ -86,8 +86,12 @@ class OtherAttestations(Switching):
         certificates: Sequence[Certificate] = (),
         is_edge: bool,
         dry_run: bool,
+        hub: str | None = None,
     ) -> Done:
-        """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover."""
+        """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover.
+
+        With `hub` its devices are assigned to that one.
+        """
         models = self._models
         parse_group_id(group_id)
         present = self._found(self._sdk.get_enrollment_group, group_id)
@@ -99,6 +103,8 @@ class OtherAttestations(Switching):
             pems = [certificate.pem() for certificate in certificates]
             attestation = models.AttestationMechanism.create_with_x509_signing_certs(*pems)
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
+        if hub is not None:
+            made.iot_hubs, made.allocation_policy = [hub], "static"
         if is_edge:
             # The interface has it; the SDK's model of a group is older.
             made._attribute_map = {  # noqa: SLF001 - there is no public way

@@ -39,7 +39,12 @@ def json_of(wish: EnrollmentRequest) -> dict[str, Any]:
     }
     if (twin := twin_of(wish)) is not None:
         record["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.desired}}
-    return record
+    return record | assigned_to(wish.hub)
+
+
+def assigned_to(hub: str | None) -> dict[str, Any]:
+    """Return the members of a record that say which one hub it gives; none where any will do."""
+    return {} if hub is None else {"iotHubs": [hub], "allocationPolicy": "static"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +72,20 @@ class OnRecord:
     is_edge: bool
     is_disabled: bool
     twin: Twin
+    hubs: tuple[str, ...] = ()
+    """Those it may give; empty: all that are linked."""
 
     def marks(self) -> bytes:
         """Return the marks of every wish that this record serves as it is: a million of them fit into memory."""
         if self.is_disabled:
             return b""
         said = (None, self.twin) if self.twin.tags or self.twin.desired else (None,)
+        hubs = (None, *self.hubs) if len(self.hubs) == 1 else (None,)
         return b"".join(
-            mark(one, self.device_id, twin, is_edge=self.is_edge) for one in self.thumbprints for twin in said
+            mark(one, self.device_id, twin, hub, is_edge=self.is_edge)
+            for one in self.thumbprints
+            for twin in said
+            for hub in hubs
         )
 
     def difference(self, wish: EnrollmentRequest) -> tuple[Change, ...]:
@@ -85,10 +96,14 @@ class OnRecord:
             ("IoT Edge", _yes(self.is_edge), _yes(wish.is_edge), self.is_edge == wish.is_edge),
             ("status", "disabled" if self.is_disabled else "enabled", "enabled", not self.is_disabled),
             ("initial twin", str(self.twin), str(twin), twin is None or str(twin) == str(self.twin)),
+            ("hub", ", ".join(self.hubs) or "any", str(wish.hub), wish.hub is None or self._gives(wish.hub)),
         ]
         present = ", ".join(self.thumbprints) or "another attestation"
         pairs.insert(0, ("certificate", present, thumbprint, thumbprint in self.thumbprints))
         return tuple(Change(what, present, wanted) for what, present, wanted, is_same in pairs if not is_same)
+
+    def _gives(self, hub: str) -> bool:
+        return [one.lower() for one in self.hubs] == [hub.lower()]
 
 
 def on_record(enrollment: Any) -> OnRecord:
@@ -99,17 +114,18 @@ def on_record(enrollment: Any) -> OnRecord:
         is_edge(enrollment),
         enrollment.provisioning_status == "disabled",
         _initial_twin(enrollment),
+        tuple([enrollment.iot_hub_host_name] if enrollment.iot_hub_host_name else enrollment.iot_hubs or ()),
     )
 
 
 def mark_of(wish: EnrollmentRequest) -> bytes:
     """Return the mark that a record has which serves the wish."""
-    return mark(wish.certificate.thumbprint.hex(), wish.device_id, twin_of(wish), is_edge=wish.is_edge)
+    return mark(wish.certificate.thumbprint.hex(), wish.device_id, twin_of(wish), wish.hub, is_edge=wish.is_edge)
 
 
-def mark(thumbprint: str, device_id: str, twin: Twin | str | None, *, is_edge: bool) -> bytes:
+def mark(thumbprint: str, device_id: str, twin: Twin | str | None, hub: str | None, *, is_edge: bool) -> bytes:
     """Return 16 bytes that stand for a record."""
-    said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''}"
+    said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''} {(hub or '').lower()}"
     return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 

@@ -44,6 +44,8 @@ class EnrollmentRequest:
     """Azure's, as are tags and desired properties: what the device's twin begins with."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     desired: Mapping[str, Any] = field(default_factory=dict)
+    hub: str | None = None
+    """Azure's: the host of the one hub that the device may be assigned to."""
     policy: str | None = None
     """AWS's, as is all below."""
     thing_type: str | None = None

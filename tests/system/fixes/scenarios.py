@@ -188,6 +188,11 @@ SCENARIOS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
+    "enroll.hub_not_linked": Scenario(
+        'birthmark enroll device --cert "$X509_CERT_FILE" --hub hub-9',
+        after(device("fix-hub"), "birthmark hub create hub-9 --host hub9.example"),
+        config="# a server of its own\n",
+    ),
     "enroll.name_taken_twice": Scenario(TEMPLATED, a_template('device_id = "gateway"'), is_instead=True),
     "enroll.name_not_allowed": Scenario(TEMPLATED, a_template('device_id = "gate {unique_id}"'), is_instead=True),
     "enroll.value_not_allowed": Scenario(

@@ -149,8 +149,11 @@ def test_the_registration_id_is_the_common_name_whatever_the_device_is_called(
 
 
 @pytest.mark.parametrize("is_edge", [True, False])
-def test_what_goes_in_bulk_is_written_as_the_sdk_writes_it(target: AzureTarget, *, is_edge: bool) -> None:
-    wish = EnrollmentRequest("at-its-hub", DEVICE, is_edge=is_edge)
+@pytest.mark.parametrize("hub", [None, "hub.test"])
+def test_what_goes_in_bulk_is_written_as_the_sdk_writes_it(
+    target: AzureTarget, *, is_edge: bool, hub: str | None
+) -> None:
+    wish = EnrollmentRequest("at-its-hub", DEVICE, is_edge=is_edge, hub=hub)
     written = target._record_of(wish).serialize()
     assert json_of(wish) == written
 
@@ -271,6 +274,19 @@ def test_a_group_is_made_of_a_ca_on_record_or_of_a_certificate(target: AzureTarg
     with pytest.raises(ReferenceMissingError) as refused:
         group("third", ca_names=["gone"], dry_run=False)
     assert "birthmark dps ca add gone" in refused.value.explain_fix()
+
+
+def test_a_record_of_another_hub_is_not_as_wished_even_after_a_survey(target: AzureTarget) -> None:
+    there = replace(WISH, hub="hub.test")
+    assert enroll(target, replace(WISH, hub="other.test")) is Done.CREATED
+    target.survey(1)
+    assert enroll(target) is Done.UNCHANGED  # says nothing of hubs
+    with pytest.raises(DifferentRecordError) as refused:
+        enroll(target, there)
+    assert "hub other.test" in refused.value.explain_cause()
+    assert enroll(target, there, update=True) is Done.UPDATED
+    target.survey(1)
+    assert enroll(target, replace(WISH, hub="HUB.test")) is Done.UNCHANGED
 
 
 @pytest.mark.parametrize(

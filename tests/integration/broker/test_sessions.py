@@ -8,7 +8,7 @@ import pytest
 
 from between import lose_the_next_answer
 from birthmark.background import FAILURES
-from birthmark.broker import SpaceRules, store
+from birthmark.broker import SpaceRules, attached, store
 from birthmark.broker.attached import MAX_HELD_BYTES
 from birthmark.broker.errors import (
     RetainedFullError,
@@ -17,6 +17,7 @@ from birthmark.broker.errors import (
     TooManySessionsError,
 )
 from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
+from birthmark.errors import UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
@@ -512,6 +513,26 @@ async def test_an_answer_of_the_database_that_is_lost_is_no_refusal_of_a_subscri
         lose_the_next_answer(world.database)
         assert await world.space.subscriptions.unsubscribe(client.attached, ["t"]) == [True]
         assert client.ended is None
+
+
+async def test_a_queue_goes_on_when_its_database_is_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_world(database_url) as world:
+        await world.subscribe(away := await world.connect("c", expiry_s=HOUR), "t")
+        await world.leave(away)
+        for number in range(3):
+            await world.publish("t", str(number).encode())
+        real, failures = world.space.queued_after, iter((UnavailableError(), UnavailableError()))
+
+        async def away_at_first(client: str, after: int) -> list[tuple[int, Message]]:
+            if (failure := next(failures, None)) is not None:
+                raise failure
+            return await real(client, after)
+
+        monkeypatch.setattr(attached, "_AGAIN_S", 0.0)
+        monkeypatch.setattr(world.space, "queued_after", away_at_first)
+        again = await world.connect("c", expiry_s=HOUR)
+        assert again.payloads == [b"0", b"1", b"2"]
+        assert again.ended is None
 
 
 async def test_what_is_held_back_is_bounded_by_its_size_too(database_url: str) -> None:

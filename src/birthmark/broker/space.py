@@ -23,6 +23,7 @@ from birthmark.broker.model import (
     NEVER,
     Message,
     Record,
+    Subscription,
     Will,
     decode_messages,
     decode_will,
@@ -171,21 +172,7 @@ class Space:
         except BaseException:
             if old is not None and old.is_claimed:
                 self.spawn(self._release(old, None, 0))
-            self.spawn(self._free_if_left(arrival.client))
             raise
-
-    async def _free_if_left(self, client: str) -> None:
-        """Free a session that a connection claimed which never was: the answer of its commit may have been lost."""
-        while True:
-            try:
-                async with self._arriving.alone_with(client):
-                    row = await self._database.one(store.SESSION, space=self.name, client=client)
-                    if row is not None and row["owner"] == self.worker and client not in self.live:
-                        await self.free(row)
-            except UnavailableError:
-                await self._broker.sleep(_RELEASE_AGAIN_S)
-            else:
-                return
 
     async def _connect_alone(self, arrival: Arrival, old: Attached | None) -> Attached:
         """Decide on the session as it is; who is faster makes us decide again."""
@@ -219,15 +206,6 @@ class Space:
         elif record is not None:
             changes.run(store.DELETE, expect=1, **name, epoch=record.epoch)
             self._shares.remove(client)
-        if changes.writes:
-            await self._database.commit(changes)
-        self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
-        # What the connection before asked for may have been on its way until now.
-        known = await self.subscriptions.stored(client) if goes_on and keeps else {}
-        self._take_over(client, clean=not goes_on)  # one that was faster
-        if record is not None:
-            self._after(client, record, goes_on=goes_on)
-        self.subscriptions.forgotten(gone.values())
         attached = Attached(
             self,
             client,
@@ -235,13 +213,21 @@ class Space:
             epoch=epoch,
             is_claimed=is_claimed,
             is_stored=keeps,
-            session_present=goes_on and (self.rules.routes or bool(known)),
+            session_present=goes_on,
             expiry_s=arrival.expiry_s,
             since=now,
-            subscriptions=known,
+            subscriptions={},
             outgoing=outgoing,
             will=arrival.will,
         )
+        known = await self._claimed(attached, changes, goes_on=goes_on and keeps)
+        self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
+        self._take_over(client, clean=not goes_on)  # one that was faster
+        if record is not None:
+            self._after(client, record, goes_on=goes_on)
+        self.subscriptions.forgotten(gone.values())
+        attached.subscriptions = known
+        attached.session_present = goes_on and (self.rules.routes or bool(known))
         attached.has_row = is_claimed or (record is not None and keeps)
         attached.principal = arrival.principal
         if keeps:
@@ -249,6 +235,18 @@ class Space:
         self.live[client] = attached
         self.tag(attached, arrival.tags)
         return attached
+
+    async def _claimed(self, attached: Attached, changes: Changes, *, goes_on: bool) -> dict[str, Subscription]:
+        """Write what gives a connection its session; return the subscriptions with which that goes on."""
+        try:
+            if changes.writes:
+                await self._database.commit(changes)
+            # What the connection before asked for may have been on its way until now.
+            return await self.subscriptions.stored(attached.client) if goes_on else {}
+        except UnavailableError:
+            if attached.is_claimed:  # or only the answer was lost: nobody else would let go of it
+                self.spawn(self._release(attached, None, 0))
+            raise
 
     def tag(self, attached: Attached, tags: frozenset[str]) -> None:
         """Let a connection be found by what it depends on now."""

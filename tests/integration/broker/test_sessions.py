@@ -1,14 +1,15 @@
 """Sessions of one worker on both databases: who gets what, what waits, what ends."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from between import lose_the_next_answer
 from birthmark.background import FAILURES
-from birthmark.broker import SpaceRules, attached, store
+from birthmark.broker import SpaceRules, attached, space, store
 from birthmark.broker.attached import MAX_HELD_BYTES
 from birthmark.broker.errors import (
     RetainedFullError,
@@ -27,6 +28,21 @@ from broker_world import HOUR, a_world
 
 pytestmark = pytest.mark.integration
 AWS = SpaceRules(hash_matches_parent=False)
+T = TypeVar("T")
+
+
+async def away(*_: object) -> Any:
+    raise UnavailableError
+
+
+def away_once(real: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    """Fail the first time."""
+    first = iter((away,))
+
+    async def call(*given: Any) -> T:
+        return await next(first, real)(*given)
+
+    return call
 
 
 async def test_a_message_goes_to_who_subscribed_with_the_lower_qos(database_url: str) -> None:
@@ -515,21 +531,80 @@ async def test_an_answer_of_the_database_that_is_lost_is_no_refusal_of_a_subscri
         assert client.ended is None
 
 
+async def test_a_session_whose_claim_was_kept_without_an_answer_runs_out(postgres_url: str) -> None:
+    async with a_world(postgres_url) as world:
+        await world.subscribe(watcher := await world.connect("watcher"), "gone")
+        lose_the_next_answer(world.database)
+        with pytest.raises(UnavailableError):
+            await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
+        await world.broker.settled()
+        left = await world.space.record("c")
+        assert left is not None
+        assert left.owner is None
+        world.clock.move(timedelta(seconds=HOUR))
+        await world.broker._look()
+        await world.broker.settled()
+        assert await world.space.record("c") is None
+        assert (watcher.payloads, world.observer.lost_clients) == ([], [])  # it never was connected
+
+
+async def test_a_session_whose_connection_fails_after_its_claim_runs_out(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        await world.leave(await world.connect("c", expiry_s=HOUR))
+        with monkeypatch.context() as patched:
+            patched.setattr(world.space.subscriptions, "stored", away)
+            with pytest.raises(UnavailableError):
+                await world.connect("c", expiry_s=HOUR)
+        await world.broker.settled()
+        left = await world.space.record("c")
+        assert left is not None
+        assert left.owner is None
+
+
+async def test_a_will_is_told_once_where_the_connection_that_takes_over_fails(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        await world.subscribe(watcher := await world.connect("watcher"), "gone")
+        await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
+        with monkeypatch.context() as patched:
+            patched.setattr(world.space, "record", away)
+            with pytest.raises(UnavailableError):
+                await world.connect("c", expiry_s=HOUR)
+        await world.broker.settled()
+        assert (watcher.payloads, world.observer.lost_clients) == ([b"x"], [])
+
+
+async def test_a_will_that_was_taken_back_stays_so_where_the_next_connection_fails(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        await world.subscribe(watcher := await world.connect("watcher"), "gone")
+        client = await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
+        with monkeypatch.context() as patched:
+            patched.setattr(space, "_RELEASE_AGAIN_S", 0.0)
+            patched.setattr(world.space, "record", away)
+            patched.setattr(world.space, "_release_now", away_once(world.space._release_now))
+            world.space.disconnect(client.attached, Closed.DISCONNECT, with_will=False)
+            with pytest.raises(UnavailableError):
+                await world.connect("c", expiry_s=HOUR)
+            await world.broker.settled()
+        left = await world.space.record("c")
+        assert left is not None
+        assert left.owner is None
+        assert (watcher.payloads, world.observer.lost_clients) == ([], [])
+
+
 async def test_a_queue_goes_on_when_its_database_is_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_world(database_url) as world:
-        await world.subscribe(away := await world.connect("c", expiry_s=HOUR), "t")
-        await world.leave(away)
+        await world.subscribe(client := await world.connect("c", expiry_s=HOUR), "t")
+        await world.leave(client)
         for number in range(3):
             await world.publish("t", str(number).encode())
-        real, failures = world.space.queued_after, iter((UnavailableError(), UnavailableError()))
-
-        async def away_at_first(client: str, after: int) -> list[tuple[int, Message]]:
-            if (failure := next(failures, None)) is not None:
-                raise failure
-            return await real(client, after)
-
         monkeypatch.setattr(attached, "_AGAIN_S", 0.0)
-        monkeypatch.setattr(world.space, "queued_after", away_at_first)
+        monkeypatch.setattr(world.space, "queued_after", away_once(world.space.queued_after))
         again = await world.connect("c", expiry_s=HOUR)
         assert again.payloads == [b"0", b"1", b"2"]
         assert again.ended is None

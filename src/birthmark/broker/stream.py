@@ -125,7 +125,7 @@ class SqlStream(Generic[T]):
     # ---- in
 
     def close(self, problem: BaseException) -> None:
-        """Take nothing more: whoever appends is told why. What was taken is written."""
+        """Take nothing more: whoever appends, or notes a position, is told why. What was taken is written."""
         self._closed = problem
 
     def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
@@ -289,6 +289,8 @@ class SqlStream(Generic[T]):
         return tuple([known.get(partition, 0) for partition in range(PARTITIONS)]) if known else None
 
     async def set_position(self, group: str, position: Positions) -> None:
+        if self._closed is not None:
+            raise self._closed
         changes = Changes()
         for partition, one in enumerate(position):
             changes.run(store.SET_POSITION, stream=self.name, grp=group, partition=partition, position=one)

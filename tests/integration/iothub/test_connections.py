@@ -8,19 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from between import before_the_next_commit
 from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
 from birthmark.broker.rules.inbox import Letter
+from birthmark.broker.rules.partitions import BEGINNING, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Mail
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message
 from birthmark.iothub.mqtt import HubConnections, devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
 from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import Notify
+from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import (
@@ -36,6 +39,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
+from birthmark.store import to_micros
 from hub_world import ON_RECORD, Wire, World, a_world, until
 from sas_tokens import make_sas
 
@@ -433,6 +437,41 @@ async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hub
         assert await world.iothub.telemetry.stream(hub).latest(10) == []
         assert link.is_over
         assert 2 not in [packet.packet_id for packet in client.got(PubAck)]
+
+
+async def keep(world: World, hub: Hub, body: bytes) -> None:
+    message = Message("device-1", to_micros(world.clock.now()), body, {}, {})
+    await world.iothub.telemetry.written(hub, key_of("device-1"), [message], len(body))
+
+
+async def test_how_far_a_hub_was_trimmed_while_it_was_deleted_is_not_the_next_hubs(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        hubs, telemetry = world.iothub.hubs, world.iothub.telemetry
+        for body in (b"1", b"2", b"3"):
+            await keep(world, world.hub, body)
+        world.clock.move(timedelta(days=2))
+        deleting: list[asyncio.Task[None]] = []
+
+        async def somebody_deletes_it() -> None:
+            deleting.append(asyncio.create_task(hubs.delete("main", actor="test")))
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+        before_the_next_commit(world.database, somebody_deletes_it)
+        await telemetry.trim()
+        await deleting[0]
+        hub = await hubs.create("main", "hub.example", actor="test")
+        await keep(world, hub, b"next")
+        assert [message.body for message in (await telemetry.stream(hub).read(BEGINNING, 10)).items] == [b"next"]
+
+
+async def test_nobody_notes_how_far_it_read_a_hub_that_is_being_deleted(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        telemetry, hub = world.iothub.telemetry, world.hub
+        async with telemetry.without(hub):
+            with pytest.raises(UnknownHubError):
+                await telemetry.stream(hub).set_position("group", BEGINNING)
+        assert await telemetry.stream(hub).position("group") is None
 
 
 async def test_no_hub_is_unknown_while_another_is_made(tmp_path: Path) -> None:

@@ -141,23 +141,31 @@ class AwsConnection:
     def _is_stale(self) -> bool:
         return self._changes != self._changes_seen
 
+    async def look_again(self) -> None:
+        """Look at what it may do, whatever was heard of until now."""
+        self._changes += 1
+        await self._refresh()
+
     async def _refresh(self) -> None:
         if self._is_stale:
-            seen, is_sure = self._changes, False
-            self._usual_topic = ""
-            while not is_sure:  # what changed before the new tags could tell of it is looked at again
-                before = self._connections.changes
-                self.grant = await self._connections.admit(self._visitor)
-                self._connections.check(self.grant, "iot:Connect", "client", self.client_id, self.client_id)
-                self._connections.retag(self)
-                is_sure = before == self._connections.changes
-            self._changes_seen = seen
+            async with self._connections.looking.alone_with(self):  # a late answer puts nothing back
+                while self._is_stale:
+                    await self._look()
+
+    async def _look(self) -> None:
+        """Read what it may do; that counts unless something it depends on changed meanwhile, heard of or not."""
+        seen, before, tags = self._changes, self._connections.changes, self.attached.tags
+        grant = await self._connections.admit(self._visitor)
+        self._connections.retag(self, grant)
+        has_heard = tags == self.attached.tags or before == self._connections.changes
+        if has_heard and seen == self._changes:
+            self._connections.check(grant, "iot:Connect", "client", self.client_id, self.client_id)
+            self.grant, self._usual_topic, self._changes_seen = grant, "", seen
 
     async def _refreshed(self) -> None:
         """Look again because something changed; what came meanwhile is delivered after."""
         try:
-            while self._is_stale:
-                await self._refresh()
+            await self._refresh()
         except BirthmarkError as error:
             self.pump.refuse(error)
             return

@@ -15,6 +15,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import AuthorizerNotServedError, CertificateInactiveError, Grant
 from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.model import Message, Will, handed_on
+from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
@@ -40,6 +41,7 @@ class AwsConnections:
         self._clock = clock
         self._entropy = entropy
         self._changes = 0  # of anything that a connection may depend on
+        self.looking: Turns[AwsConnection] = Turns()
         self.reserved = Reserved(aws)
         self.traffic = Traffic()
         self.space: Space
@@ -83,7 +85,8 @@ class AwsConnections:
             if grant is None and pump.peer.leaf is None and (packet.password or packet.username):
                 raise AuthorizerNotServedError(thing=client_id)
             topics.check_client_id(packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start)
-            admitted = await self._admitted(visitor, grant, packet)
+            admitted = await self._admitted(visitor, grant)
+            self._check_connect(admitted, packet, client_id)
             connection = AwsConnection(self, pump, visitor, admitted, client_id)
             maximum = get_property(packet.properties, PropertyId.RECEIVE_MAXIMUM)
             attached = await self.space.connect(
@@ -100,10 +103,12 @@ class AwsConnections:
             )
             connection.attached = attached
             try:
-                while seen != self._changes:  # what was decided before it could hear of changes is decided again
-                    seen = self._changes
-                    connection.grant = await self._admitted(visitor, grant, packet)
-                    self.retag(connection)  # or what it depends on now would not find it
+                if seen != self._changes:  # what was decided before it could hear of changes is decided again
+                    if grant is None:
+                        await connection.look_again()
+                    else:
+                        self._aws.keys.check_known(grant.principal)
+                    self._check_connect(connection.grant, packet, client_id)
             except BirthmarkError:
                 self.space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
@@ -123,18 +128,19 @@ class AwsConnections:
             reason_of=reason_of,
         )
 
-    async def _admitted(self, visitor: Visitor, grant: Grant | None, packet: Connect) -> Grant:
-        client_id = visitor.client_id or ""
-        if grant is not None:  # the key may be gone since the upgrade was signed
-            self._aws.keys.check_known(grant.principal)
-        admitted = await self.admit(visitor) if grant is None else grant
-        self.check(admitted, "iot:Connect", "client", client_id, client_id)
+    async def _admitted(self, visitor: Visitor, grant: Grant | None) -> Grant:
+        if grant is None:
+            return await self.admit(visitor)
+        self._aws.keys.check_known(grant.principal)  # the key may be gone since the upgrade was signed
+        return grant
+
+    def _check_connect(self, grant: Grant, packet: Connect, client_id: str) -> None:
+        self.check(grant, "iot:Connect", "client", client_id, client_id)
         if (will := packet.will) is not None:
             topics.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
-            self.check(admitted, "iot:Publish", "topic", will.topic, client_id)
+            self.check(grant, "iot:Publish", "topic", will.topic, client_id)
             if will.retain:
-                self.check(admitted, "iot:RetainPublish", "topic", will.topic, client_id)
-        return admitted
+                self.check(grant, "iot:RetainPublish", "topic", will.topic, client_id)
 
     def _will_of(self, will: WillPacket, client_id: str) -> Will:
         properties, _ = handed_on(will.properties, 0)
@@ -148,9 +154,9 @@ class AwsConnections:
         """How often anything changed that a connection may depend on."""
         return self._changes
 
-    def retag(self, connection: AwsConnection) -> None:
-        """Note what a connection depends on now."""
-        self.space.tag(connection.attached, tags_of(connection.grant, connection.client_id))
+    def retag(self, connection: AwsConnection, grant: Grant) -> None:
+        """Note what a connection with this grant depends on."""
+        self.space.tag(connection.attached, tags_of(grant, connection.client_id))
 
     # ---- what the account announces
 

@@ -1,0 +1,220 @@
+"""What changes while a device connects, or is looked at again: its connection has the rights that there are."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from aws_account import ACCOUNT, ME, an_aws_account
+from aws_device import document, statement
+from between import before_the_next_commit
+from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.model import CertificateId, CertificateStatus, ThingName
+from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.devices import Grant
+from birthmark.broker import Broker, SpaceRules
+from birthmark.bus.local import LocalBus
+from birthmark.errors import BirthmarkError
+from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish
+from birthmark.mqtt.properties import PropertyId
+from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net.pump import MqttPump
+from birthmark.net.tls import TlsPeer
+from birthmark.refusals import Ledger
+from fakes import FakeClock, SeededEntropy
+from hub_world import Wire, until
+from pki_builders import a_device
+
+pytestmark = pytest.mark.integration
+DEVICE = a_device().certificate
+PEER = TlsPeer(DEVICE, (), b"", "", "TLSv1.3")
+CONNECT = document(statement("iot:Connect"))
+PUBLISH = document(statement("iot:Publish", ACCOUNT.arn("topic", "t")))
+NOTHING = document(statement("iot:Publish", ACCOUNT.arn("topic", "another")))
+
+
+@dataclass
+class World:
+    """An account, its connections, and a device that may connect and no more."""
+
+    aws: AwsIot
+    clock: FakeClock
+    connections: AwsConnections
+    certificate_id: CertificateId
+    refused: list[BirthmarkError] = field(default_factory=list)
+
+    def start(self) -> "Device":
+        """Return a device whose CONNECT is on its way."""
+        device = Device(MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER))
+        device.pump.start(device.wire, "192.0.2.1")
+        device.say(Connect("device-1", level=LEVEL_5, properties=((PropertyId.SESSION_EXPIRY, 60),)))
+        return device
+
+    async def connected(self) -> "Device":
+        device = self.start()
+        await until(lambda: bool(device.wire.got(ConnAck)))
+        return device
+
+    def while_it_connects(self, act: Callable[[], Awaitable[object]]) -> None:
+        before_the_next_commit(self.aws.things.database, act)
+
+    async def let_publish(self) -> None:
+        await self.aws.policies.attach("publish", self.certificate_id, **ME)
+
+    async def let_publish_no_more(self) -> None:
+        """Keep the policy, and let it say something else."""
+        await self.aws.policies.add_version("publish", NOTHING, as_default=True, **ME)
+
+    async def detach(self, policy: str) -> None:
+        await self.aws.policies.detach(policy, self.certificate_id, **ME)
+
+
+@dataclass
+class Device:
+    pump: MqttPump
+    wire: Wire = field(default_factory=Wire)
+    count: int = 0
+
+    def say(self, packet: Connect | Publish) -> None:
+        self.wire.client.send(packet)
+        self.pump.data_received(self.wire.client.data_to_send())
+
+    def publish(self) -> None:
+        self.count += 1
+        self.say(Publish("t", b"x", 1, packet_id=self.count))
+
+    async def may_publish(self) -> bool:
+        """Publish all that was not acknowledged yet and one more; say whether that was taken."""
+        self.publish()
+        await until(lambda: len(self.wire.got(PubAck)) == self.count)
+        return self.wire.got(PubAck)[-1].code != ReasonCode.NOT_AUTHORIZED
+
+
+@asynccontextmanager
+async def a_world(database_url: str) -> AsyncIterator[World]:
+    async with an_aws_account(database_url) as (aws, clock):
+        database = aws.things.database
+        known = await aws.certificates.register(DEVICE.pem(), CertificateStatus.ACTIVE, **ME)
+        for name, text in (("connect", CONNECT), ("publish", PUBLISH)):
+            await aws.policies.create(name, text, **ME)
+        await aws.policies.attach("connect", known.id, **ME)
+        broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, SeededEntropy())
+        connections = AwsConnections(aws, ledger, clock, SeededEntropy())
+        connections.space = broker.space("aws", SpaceRules(hash_matches_parent=False), connections)
+        bus = LocalBus(database)
+        bus.on(ThingChanged, connections.access_changed)
+        bus.on(PolicyChanged, connections.access_changed)
+        bus.on(GrantsChanged, connections.access_changed)
+        bus.on(CertificateChanged, connections.certificate_changed)
+        bus.start()
+        try:
+            yield World(aws, clock, connections, known.id)
+        finally:
+            await bus.stop()
+            await broker.settled(1.0)
+            await ledger.settled()
+
+
+async def test_a_device_whose_policy_is_taken_away_while_it_connects_does_not_get_in(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        world.while_it_connects(lambda: world.detach("connect"))
+        device = world.start()
+        await until(lambda: device.pump.is_over)
+        assert [packet.code for packet in device.wire.got(ConnAck)] == [ReasonCode.NOT_AUTHORIZED]
+        assert [error.code for error in world.refused] == ["awsiot.policy_denied"]
+
+
+async def test_a_device_whose_right_is_taken_away_while_it_connects_does_not_have_it(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.let_publish()
+        world.while_it_connects(lambda: world.detach("publish"))
+        device = await world.connected()
+        assert not await device.may_publish()
+
+
+async def test_a_policy_that_came_while_the_device_connected_may_change_afterwards(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        world.while_it_connects(world.let_publish)
+        device = await world.connected()
+        assert await device.may_publish()
+        await world.let_publish_no_more()
+        assert not await device.may_publish()
+
+
+class Late:
+    """Holds back, one by one, the answers to who looks at what a device may do."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = 0
+        self._may_come: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        real = world.connections.admit
+
+        async def admit(visitor: Visitor) -> Grant:
+            grant = await real(visitor)
+            self.read += 1
+            await self._may_come[self.read].wait()
+            return grant
+
+        monkeypatch.setattr(world.connections, "admit", admit)
+
+    async def until_read(self, count: int) -> None:
+        await until(lambda: self.read >= count)
+
+    def answer(self, *numbers: int) -> None:
+        for number in numbers:
+            self._may_come[number].set()
+
+
+async def test_a_policy_that_changes_while_it_is_looked_at_first_is_looked_at_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        device = await world.connected()
+        late = Late(world, monkeypatch)
+        await world.let_publish()
+        await late.until_read(1)
+        await world.let_publish_no_more()  # of which the connection does not hear yet
+        late.answer(1, 2)
+        await late.until_read(2)
+        assert not await device.may_publish()
+
+
+async def test_what_changes_for_others_makes_nobody_look_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        device = await world.connected()
+        late = Late(world, monkeypatch)
+        await world.aws.policies.attach("connect", world.certificate_id, **ME)
+        await late.until_read(1)
+        await world.aws.things.create(ThingName("another"), {}, None, None, **ME)
+        late.answer(1)
+        assert not await device.may_publish()
+        assert late.read == 1
+
+
+async def test_an_answer_that_is_late_gives_back_no_right(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_world(database_url) as world:
+        device = await world.connected()
+        late = Late(world, monkeypatch)
+        await world.let_publish()
+        await late.until_read(1)
+        await world.detach("publish")
+        late.answer(2)
+        device.publish()  # which looks, too
+        await some_turns()
+        late.answer(1)
+        await some_turns()
+        assert not await device.may_publish()
+        late.answer(3)
+        assert [packet.code for packet in device.wire.got(PubAck)] == [ReasonCode.NOT_AUTHORIZED] * 2
+
+
+async def some_turns() -> None:
+    for _ in range(100):
+        await asyncio.sleep(0)

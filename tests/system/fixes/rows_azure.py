@@ -199,15 +199,6 @@ DPS: Mapping[str, Row] = {
         rest("PROVISIONING", "PUT", "/enrollmentGroups/a%20b", {"attestation": {"type": "symmetricKey"}}),
         is_instead=True,
     ),
-    "dps.hub_change_not_served": Row(
-        lambda desk: desk.type(REGISTER),
-        steps(
-            enrolled("fix-hub-change"),
-            typing(REGISTER, "birthmark hub create fix-second --host fix-second.localhost"),
-            typing("birthmark dps link fix-second"),
-            put("fix-hub-change", iotHubHostName="fix-second.localhost"),
-        ),
-    ),
     "dps.intermediate_not_sent": Row(
         lambda desk: desk.type(REGISTER),
         typing(

@@ -249,7 +249,11 @@ class Listeners:
         now = self._clock.monotonic()
         late = [c for c in self._connections if c.deadline is not None and c.deadline <= now]
         for connection in late:
-            connection.deadline_passed()
+            try:
+                connection.deadline_passed()
+            except Exception:  # the others' deadlines are not to pass unseen
+                log.exception("net.bug")
+                connection.abort()
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_deadlines)
 
 

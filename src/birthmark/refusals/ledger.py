@@ -7,15 +7,16 @@ the others out. What a client put into a refusal is cut to `MAX_CHARS`.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from birthmark import background
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
@@ -62,6 +63,35 @@ class _Refused:
     facts: Mapping[str, str]
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """What is to be written, of each share of addresses in turn. Where there is too much, who has most gets no more."""
+
+    count: int = 0
+    _of: OrderedDict[str, deque[_Refused]] = field(default_factory=OrderedDict)
+
+    def has_room(self, share: str) -> bool:
+        return self.count < MAX_PENDING or len(self._of.get(share, ())) < self.count // max(1, len(self._of))
+
+    def add(self, share: str, refused: _Refused) -> None:
+        if self.count >= MAX_PENDING:
+            most = max(self._of, key=lambda one: len(self._of[one]))
+            self._of[most].pop()
+            self.count -= 1
+        self._of.setdefault(share, deque()).append(refused)
+        self.count += 1
+
+    def take(self, most: int) -> list[_Refused]:
+        taken: list[_Refused] = []
+        while self._of and len(taken) < most:
+            share, waiting = self._of.popitem(last=False)
+            taken.append(waiting.popleft())
+            if waiting:
+                self._of[share] = waiting  # behind the others
+        self.count -= len(taken)
+        return taken
+
+
 class Ledger:
     """Where rooms and transport report what they refused."""
 
@@ -69,7 +99,7 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._entropy = entropy
-        self._waiting: deque[_Refused] = deque()
+        self._waiting = _Waiting()
         self._writer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
@@ -93,56 +123,50 @@ class Ledger:
             known.setdefault("thumbprint", presented.thumbprint.hex())
             known.setdefault("common_name", _cut(presented.subject_cn or "", _MAX_FACT_CHARS))
         log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
-        if len(self._waiting) < MAX_PENDING and self._limits.has_room(share_of(address), self._clock.monotonic()):
-            self._waiting.append(_Refused(refusal_id, self._clock.now(), error, address, known))
+        share = share_of(address)
+        if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):
+            self._waiting.add(share, _Refused(refusal_id, self._clock.now(), error, address, known))
             if self._writer is None:
-                self._writer = asyncio.create_task(self._write())
+                self._writer = asyncio.create_task(background.told("refusals.write", self._write()))
         return refusal_id
 
-    async def settled(self) -> None:
-        """Return when every refusal so far is written."""
-        if self._writer is not None:
-            await asyncio.wait((self._writer,))
-        if self._pruner is not None:
-            await asyncio.wait((self._pruner,))
+    async def settled(self, limit_s: float | None = None) -> None:
+        """Return when every refusal so far is written, or `limit_s` are over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                if self._writer is not None:
+                    await asyncio.wait((self._writer,))
+                if self._pruner is not None:
+                    await asyncio.wait((self._pruner,))
 
     async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            while self._waiting:
-                began = loop.time()
-                some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
-                if not await self._file(some) and len(some) > 1:  # one that the database does not take costs no other
-                    for one in some:
-                        await self._file([one])
+            while some := self._waiting.take(_AT_ONCE):
+                await self._file(some)
                 rounds = (self._recorded - 1) // _PRUNE_EVERY
                 self._recorded += len(some)
                 is_due = (self._recorded - 1) // _PRUNE_EVERY > rounds
                 if is_due and (self._pruner is None or self._pruner.done()):
                     before = to_micros(self._clock.now() - KEEP)
                     self._pruner = asyncio.create_task(background.told("refusals.prune", self._prune(before)))
-                if self._waiting:  # as long again for everybody else
-                    await asyncio.sleep(loop.time() - began)
         finally:
             self._writer = None
 
-    async def _file(self, refused: Sequence[_Refused]) -> bool:
-        changes = Changes()
-        for one in refused:
-            told = (str(one.error), one.error.explain_cause(), one.error.explain_fix())
-            message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
-            address = store.kept_address(one.address)
-            row = Refusal(one.refusal_id, one.at, one.error.code, message, cause, fix, address, one.facts)
-            changes.run(store.ADD, **store.REFUSALS.row(row))
-            names = {one.refusal_id.lower(), *(one.facts[name].lower() for name in _NAMES if one.facts.get(name))}
-            for name in sorted(names):
-                changes.run(store.NAME, subject=name, refusal=one.refusal_id, at=to_micros(one.at))
+    async def _file(self, refused: Sequence[_Refused]) -> None:
+        """Write them all; what one of them has that cannot be written costs no other."""
         try:
+            changes = Changes()
+            for one in refused:
+                _add(changes, one)
             await self._database.commit(changes)
         except Exception as problem:  # noqa: BLE001 - what is wrong with one keeps no later one out
+            if len(refused) > 1 and not isinstance(problem, UnavailableError):
+                for one in refused:
+                    await self._file([one])
+                return
             background.note("refusals.write", problem)
-            return False
-        return True
+            for one in refused:
+                log.warning("refusal.not_recorded", extra={"tracking_id": one.refusal_id})
 
     async def _prune(self, before: int) -> None:
         """Remove what is too much. Nobody waits for it: each page and each slice is as much as one look-up or two."""
@@ -158,6 +182,17 @@ class Ledger:
             for one in leaving[start : start + _SLICE]:
                 changes.run(store.FORGET, id=one).run(store.FORGET_NAMES, refusal=one)
             await self._database.commit(changes)
+
+
+def _add(changes: Changes, one: _Refused) -> None:
+    told = (str(one.error), one.error.explain_cause(), one.error.explain_fix())
+    message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
+    address = store.kept_address(one.address)
+    row = Refusal(one.refusal_id, one.at, one.error.code, message, cause, fix, address, one.facts)
+    changes.run(store.ADD, **store.REFUSALS.row(row))
+    names = {one.refusal_id.lower(), *(one.facts[name].lower() for name in _NAMES if one.facts.get(name))}
+    for name in sorted(names):
+        changes.run(store.NAME, subject=name, refusal=one.refusal_id, at=to_micros(one.at))
 
 
 def _cut(text: str, limit: int) -> str:

@@ -68,7 +68,7 @@ class Rooms:
         """Return when everything taken so far is on disk or was refused."""
         await self.iothub.telemetry.settled()
         await self.broker.settled(STOP_S)
-        await self.ledger.settled()
+        await self.ledger.settled(STOP_S)
 
     def end_connections(self) -> None:
         """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""

@@ -12,16 +12,14 @@ then a database has one server.
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark.errors import BirthmarkError, ConflictError
-
-log = logging.getLogger(__name__)
+from birthmark import background
+from birthmark.errors import ConflictError
 
 Release = Callable[[], Awaitable[None]]
 
@@ -82,7 +80,7 @@ class Hold:
         self.token = token
         self.is_held = True
         self.is_noted = False
-        self.lost: asyncio.Future[BirthmarkError] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[DatabaseLostError] = asyncio.get_running_loop().create_future()
         """Done when somebody else has, or had, the database."""
 
     async def release(self) -> None:
@@ -149,25 +147,30 @@ async def _hold_postgresql(url: str, token: str) -> Hold:
 
     hold = Hold(release, token)
 
-    async def keep() -> None:
+    async def look() -> None:
         nonlocal connection
-        while not hold.lost.done():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await ended.wait()
-            if not ended.is_set() and await _answers(connection):
-                continue
-            hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone
-            await _close(connection)
-            try:
-                connection = await _locked(url, ended)
-                hold.is_held = not hold.is_noted or await _is_ours(connection, token)
-                if not hold.is_held:
-                    hold.lose(where)
-            except DatabaseInUseError:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await ended.wait()
+        if not ended.is_set() and await _answers(connection):
+            return
+        hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone
+        await _close(connection)
+        try:
+            connection = await _locked(url, ended)
+            hold.is_held = not hold.is_noted or await _is_ours(connection, token)
+            if not hold.is_held:
                 hold.lose(where)
-            except BirthmarkError as error:
-                log.error("store.database_not_held", extra={"reason": error.explain_cause()})  # noqa: TRY400 - told
+        except DatabaseInUseError:
+            hold.lose(where)
+
+    async def keep() -> None:
+        while not hold.lost.done():
+            try:
+                await look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows who has the lock: look again
+                background.note("store.hold", error)
+                hold.is_held = False
                 ended.set()
                 await asyncio.sleep(_AGAIN_S)
 
@@ -177,11 +180,11 @@ async def _hold_postgresql(url: str, token: str) -> Hold:
 
 async def _answers(connection: Any) -> bool:
     """Say whether the connection that has the lock is alive."""
-    import asyncpg  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.patience import TROUBLE  # noqa: PLC0415 - as above
 
     try:
         await connection.fetchval("SELECT 1", timeout=_LOOK_S)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except (*TROUBLE, TimeoutError):
         return False
     return True
 
@@ -201,9 +204,9 @@ def _place(url: str) -> str:
 
 
 async def _close(connection: Any) -> None:
-    import asyncpg  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.patience import TROUBLE  # noqa: PLC0415 - as above
 
-    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    with contextlib.suppress(*TROUBLE, TimeoutError):
         await connection.close(timeout=_CLOSE_S)
 
 

@@ -176,3 +176,27 @@ async def test_a_connection_that_is_dead_without_a_word_is_found_by_looking(
         while await _sessions_that_hold(postgres_url) in ([], [first]):
             await asyncio.sleep(0.02)
     await hold.release()
+
+
+async def test_a_hold_is_looked_after_whatever_the_look_ends_with(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, looks = await hold_database(postgres_url, "me"), []
+    answers = holding._answers
+
+    async def failing_once(connection: object) -> bool:
+        looks.append(connection)
+        if len(looks) == 1:
+            raise asyncpg.InternalClientError("got result for unknown protocol state 3")
+        return await answers(connection)
+
+    monkeypatch.setattr(holding, "_LOOK_S", 0.02)
+    monkeypatch.setattr(holding, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(holding, "_answers", failing_once)
+    (first,) = await _sessions_that_hold(postgres_url)
+    await _end(postgres_url, first)  # wakes the keeper, which waits by the long time it began with
+    async with asyncio.timeout(20):
+        while len(looks) < 3 or not hold.is_held:
+            await asyncio.sleep(0.02)
+    assert not hold.lost.done()
+    await hold.release()

@@ -76,6 +76,7 @@ class World:
     passwords: list[str] = field(default_factory=list)
     issues_cas: bool = True
     is_individual: bool = False
+    assigned_hub: str = "hub.test"
     refuses_passwords: bool = False
     wants_both: bool = False
     registered: list[dict[str, Any]] = field(default_factory=list)
@@ -212,7 +213,11 @@ class FakeLinks:
         world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})
         if self.identity is not None:
             world.at_hub = self.identity.chain[0].thumbprint.hex()
-        state: dict[str, Any] = {"registrationId": "device-1", "assignedHub": "hub.test", "deviceId": "device-1"}
+        state: dict[str, Any] = {
+            "registrationId": "device-1",
+            "assignedHub": world.assigned_hub,
+            "deviceId": "device-1",
+        }
         if self.identity is not None:
             state["x509"] = {} if world.is_individual else {"enrollmentGroupId": "group"}
         return HttpAnswer(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
@@ -228,6 +233,7 @@ class FakeMqtt:
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._world.hosts.append((host, connect.username))
         self._world.check("hub")
+        self._world.check(host)
         if self._identity is None:
             assert connect.password is not None
             self._world.passwords.append(connect.password.decode())

@@ -34,6 +34,31 @@ def take(path: Path, patience: int) -> int | None:
     return None
 
 
+def holder(path: Path) -> int | None:
+    """Return the process that holds the lock, where the kernel lists it.
+
+    It does not for another PID namespace's, and on a file system that counts its devices in its own way (btrfs).
+    """
+    try:
+        file, lines = path.stat(), Path("/proc/locks").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    place = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    for line in lines:
+        match line.split():
+            case [_, "FLOCK", _, "WRITE", pid, where, *_] if where == place and int(pid) > 0:
+                return int(pid)
+    return None
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Say whether a process is seen to have the file open."""
+    try:
+        return any(one.exists() and one.samefile(path) for one in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
 def is_taken(path: Path) -> bool:
     """Say whether somebody holds the lock now."""
     try:

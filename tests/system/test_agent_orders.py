@@ -30,6 +30,7 @@ import sys, time
 from pathlib import Path
 from birthmark.agent.control import locked
 with locked(Path(sys.argv[1])):
+    Path(sys.argv[1]).write_bytes(b"")  # as on a full disk
     print("locked", flush=True)
     sys.stdin.read()
 """
@@ -87,6 +88,7 @@ def test_whoever_has_the_lock_and_listens_to_nobody_is_left_alone(server: Runnin
             refusal = device.attempt(order)
             assert refusal.returncode != 0
             assert "agent.slow" in refusal.stderr
+            assert f"kill -KILL {holder.pid}" in refusal.stderr
         assert holder.poll() is None
 
 

@@ -15,9 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from birthmark import __version__
+from birthmark import __version__, flock
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
-from birthmark.agent.control import running_pid
 from birthmark.agent.files import EDGE_CA, LOCAL_CA
 from birthmark.agent.issuing import est_trust, subject_of
 from birthmark.agent.managed import Managed
@@ -150,8 +149,8 @@ class Checks:
         return _FINE
 
     def _running(self) -> Answer:
-        pid = running_pid(self.agent.places.lock)
-        return _FINE if pid is not None else self._advised(Result.WARNING, "no agent is running here", "run")
+        is_running = flock.is_taken(self.agent.places.lock)
+        return _FINE if is_running else self._advised(Result.WARNING, "no agent is running here", "run")
 
     def _tpm(self) -> Answer:
         """Look at the TPM, for which aziot has a service of its own; it is asked for nothing that it has not yet."""

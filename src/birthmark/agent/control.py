@@ -1,10 +1,11 @@
 """One agent per root: a lock that names its process, and how a command talks to whoever has it (`orders`).
 
-The number in the lock's file is only read while it is held.
+The number in its file may be an earlier holder's, where the disk is read-only or full: it is never believed alone.
 """
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class AgentForeignError(UnavailableError):
     cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
     fix = "Run the command as that user, or as root."
     for_a_person = "another user's process"
-    pid: int
+    pid: int | str
 
 
 class AgentInProgramError(ConflictError):
@@ -64,14 +65,17 @@ class AgentSlowError(UnavailableError):
     """Whoever has the lock takes no orders, or does not stop."""
 
     code = "agent.slow"
-    cause = "Process {pid}, which keeps the identity here, did not {what} within {seconds} s."
+    cause = "{who}, which keeps the identity here, did not {what} within {seconds} s."
     fix = (
         "It may be at work with a chip, of an older version, or on a full disk: look at its log. If it is stuck, end "
-        "it, which loses nothing: `kill -KILL {pid}`"
+        "it: an agent loses nothing by that, a program that keeps an identity for itself what it had not saved. "
+        "{how}: `{command}`"
     )
-    pid: int
+    command: str
+    how: str
     seconds: str
     what: str
+    who: str
 
 
 @contextmanager
@@ -82,7 +86,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StateNotWritableError(path=path, reason=reason_of(error)) from error
     if descriptor is None:
-        raise AgentRunningError(pid=_pid_in(path) or "?")
+        raise AgentRunningError(pid=running_pid(path) or "?")
     try:
         with contextlib.suppress(OSError):  # a full or read-only disk keeps nobody from being the one agent
             os.ftruncate(descriptor, 0)
@@ -93,24 +97,29 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def running_pid(path: Path) -> int | None:
-    """Return the process that holds the lock, or None."""
-    return _pid_in(path) if flock.is_taken(path) else None
+    """Return the process that holds the lock; None where nobody does, or it cannot be known."""
+    if not flock.is_taken(path):
+        return None
+    if (pid := flock.holder(path)) is not None:
+        return pid
+    written = _pid_in(path)
+    return written if written is not None and flock.has_open(written, path) else None
 
 
 def tell(path: Path, order: Order, clock: Clock) -> int:
     """Give whoever has the lock an order, and return the process that took it.
 
-    Raise `AgentNotRunningError`, `AgentForeignError`, `AgentSilentError` or `AgentInProgramError`.
+    Raise `AgentNotRunningError`, `AgentForeignError`, `AgentSlowError` or `AgentInProgramError`.
     """
     deadline = clock.monotonic() + _SILENT_S
-    while (pid := running_pid(path)) is not None:
+    while flock.is_taken(path):
         try:
             is_taken, process = ask(orders_beside(path), order)
         except PermissionError as error:
-            raise AgentForeignError(pid=pid) from error
+            raise AgentForeignError(pid=running_pid(path) or "?") from error
         except OSError as error:  # it has the lock and does not listen yet, or works once and is soon gone
             if clock.monotonic() > deadline:
-                raise AgentSlowError(pid=pid, what="take an order", seconds=f"{_SILENT_S:g}") from error
+                raise _slow(path, "take an order", _SILENT_S) from error
             time.sleep(_POLL_S)
             continue
         if not is_taken:
@@ -123,11 +132,19 @@ def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
     """Stop the running agent and return when it is gone. Raise `AgentSlowError`, and what `tell` raises."""
     pid = tell(path, Order.STOP, clock)
     deadline = clock.monotonic() + timeout_s
-    while running_pid(path) is not None:
+    while flock.is_taken(path):
         if clock.monotonic() > deadline:
-            raise AgentSlowError(pid=pid, what="stop", seconds=f"{timeout_s:g}")
+            raise _slow(path, "stop", timeout_s)
         time.sleep(_POLL_S)
     return pid
+
+
+def _slow(path: Path, what: str, seconds: float) -> AgentSlowError:
+    """Name the one to end only where it is known for certain."""
+    who, how, command = f"The holder of {path}", "This names it", f"fuser {shlex.quote(str(path))}"
+    if (pid := running_pid(path)) is not None:
+        who, how, command = f"Process {pid}", "This ends it", f"kill -KILL {pid}"
+    return AgentSlowError(who=who, how=how, command=command, what=what, seconds=f"{seconds:g}")
 
 
 def _pid_in(path: Path) -> int | None:

@@ -67,6 +67,12 @@ class Orders:
         self._news.clear()
         return None
 
+    def take_one(self, order: Order) -> bool:
+        """Take this very order; say whether it was given."""
+        is_given = order in self._given
+        self._given.discard(order)
+        return is_given
+
     async def wait(self, seconds: float) -> None:
         """Return when there is news, or after so long."""
         with contextlib.suppress(TimeoutError):

@@ -73,11 +73,20 @@ class Loop:
         self.tell("stopped", {})
 
     async def _come_up(self) -> tuple[Held | None, HubClient | None]:
-        """Get an identity and connect; after a failure wait, so that the caller may simply try again."""
-        agent = self.agent
+        """Get an identity and connect; after a failure wait, so that the caller may simply try again.
+
+        Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
+        """
+        agent, hub = self.agent, None
+        if self.orders.take_one(Order.REPROVISION):
+            agent.update(hub=None, error=None)  # who gave the order waits for an error of its own
         try:
-            held = await agent.ensure()
-            hub = await agent.connect(held)
+            held: Held = await agent.ensure()
+            if self.orders.take_one(Order.RENEW):
+                agent.update(error=None)
+                held, hub = await self._renew(held, None)
+            if hub is None:
+                hub = await agent.connect(held)
         except BirthmarkError as error:
             if isinstance(error, UnauthenticatedError | ForbiddenError):
                 agent.update(hub=None)  # the hub does not know us any more: ask DPS again
@@ -136,7 +145,7 @@ class Loop:
         due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
         return _LOOK_S if due_s is None else due_s
 
-    async def _renew(self, held: Held, hub: HubClient) -> tuple[Held, HubClient | None]:
+    async def _renew(self, held: Held, hub: HubClient | None) -> tuple[Held, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
         self.tell("renewing", {"thumbprint": held.mark})
         try:
@@ -148,7 +157,8 @@ class Loop:
             return held, hub
         self._renewal.worked()
         self.agent.works(DEVICE_ID)
-        await hub.close()
+        if hub is not None:
+            await hub.close()
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub
 

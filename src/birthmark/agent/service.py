@@ -4,6 +4,7 @@ Every step can be done again after an interruption, and nothing that works is gi
 a new certificate is registered and has connected to the hub before it takes the old one's place.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -222,7 +223,7 @@ class Agent:
             else:
                 await self.prove(fresh)
             slot.commit()
-        except BirthmarkError:
+        except (Exception, asyncio.CancelledError):  # who gives up a renewal leaves nothing half done
             if hub is not None:
                 await hub.close()
             await self._take_back(held)

@@ -6,6 +6,13 @@ from fnmatch import fnmatchcase
 
 from birthmark.pki.certificates import Thumbprint
 
+_MAX_USER_CHARS = 128
+
+
+def is_user_name(name: str) -> bool:
+    """Say whether an EST user may be called so: HTTP Basic ends a name at a colon (RFC 7617 section 2)."""
+    return 0 < len(name) <= _MAX_USER_CHARS and name.isprintable() and ":" not in name
+
 
 class PrincipalKind(Enum):
     """What the proof was."""

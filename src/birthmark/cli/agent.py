@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from birthmark import flock
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.control import AgentInProgramError, AgentNotRunningError, running_pid, tell
+from birthmark.agent.control import AgentInProgramError, AgentNotRunningError, tell
 from birthmark.agent.control import stop as stop_running
 from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
@@ -136,7 +137,7 @@ async def _renew_once(agent: Agent) -> None:
 def _told(options: AgentOptions, order: Order, sign: str) -> bool:
     """Tell a running agent, and wait until its state shows that it was done. Say whether there is one."""
     lock = options.places.lock
-    if running_pid(lock) is None:
+    if not flock.is_taken(lock):
         return False
     clock = SystemClock()
     with options.place.opened(takes_last_good=True) as agent:

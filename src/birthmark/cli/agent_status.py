@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from birthmark import flock
 from birthmark.agent.control import running_pid
 from birthmark.agent.files import Places
 from birthmark.agent.managed import Managed
@@ -13,10 +14,10 @@ from birthmark.keys.tpm import TpmSettings
 
 
 def status_row(agent: Agent, places: Places) -> dict[str, Any]:
-    state, held, pid = agent.state, agent.held(), running_pid(places.lock)
+    state, held, is_taken = agent.state, agent.held(), flock.is_taken(places.lock)
     row: dict[str, Any] = {
-        "running": pid not in (None, os.getpid()),
-        "connected": state.is_connected and pid is not None,
+        "running": is_taken and running_pid(places.lock) != os.getpid(),
+        "connected": state.is_connected and is_taken,
         "hub": state.hub,
         "device_id": state.device_id,
         "registration_id": state.registration_id,

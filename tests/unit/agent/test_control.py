@@ -1,18 +1,25 @@
 """One agent per root."""
 
 import asyncio
+import contextlib
+import errno
 import fcntl
 import os
 import socket
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from birthmark import flock
+from birthmark.agent import control
 from birthmark.agent.control import (
     AgentInProgramError,
     AgentNotRunningError,
     AgentRunningError,
+    AgentSlowError,
     locked,
     running_pid,
     stop,
@@ -21,6 +28,7 @@ from birthmark.agent.control import (
 from birthmark.agent.files import orders_beside
 from birthmark.agent.orders import Order, Orders, answering, ask
 from birthmark.agent.state import State, read_state, write_state
+from birthmark.clock import SystemClock
 from fakes import FakeClock
 
 
@@ -52,6 +60,66 @@ def test_nobody_is_told_when_nobody_runs(tmp_path: Path) -> None:
         tell(path, Order.RENEW, FakeClock())
     with pytest.raises(AgentNotRunningError):
         stop(path, FakeClock())
+
+
+@pytest.fixture
+def lock_with_anothers_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A lock held by this process where nothing can be written, and the number left in it is somebody else's by now."""
+    path = tmp_path / "lock"
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(control, "_SILENT_S", 0.1)
+    with subprocess.Popen(["sleep", "100"]) as innocent:
+        path.write_text(f"{innocent.pid}\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "ftruncate", refuse)
+            stack = contextlib.ExitStack()
+            stack.enter_context(locked(path))
+        with stack:
+            yield path
+        innocent.kill()
+
+
+def test_the_holder_is_named_by_the_kernel_and_not_by_what_an_earlier_one_wrote(
+    lock_with_anothers_number: Path,
+) -> None:
+    assert running_pid(lock_with_anothers_number) == os.getpid()
+    with pytest.raises(AgentSlowError) as refusal:
+        tell(lock_with_anothers_number, Order.RENEW, SystemClock())
+    assert f"`kill -KILL {os.getpid()}`" in refusal.value.explain_fix()
+
+
+def test_nobody_is_named_to_be_killed_where_the_holder_is_not_known(
+    lock_with_anothers_number: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flock, "holder", lambda _path: None)
+    path = lock_with_anothers_number
+    assert running_pid(path) is None
+    with pytest.raises(AgentSlowError) as refusal:
+        stop(path, SystemClock())
+    assert "kill" not in refusal.value.explain_fix()
+    assert f"`fuser {path}`" in refusal.value.explain_fix()
+    with pytest.raises(AgentRunningError), locked(path):
+        pass
+
+
+def test_a_holder_the_kernel_does_not_list_is_known_by_the_file_it_has_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flock, "holder", lambda _path: None)  # as on btrfs, which counts devices in its own way
+    with locked(tmp_path / "lock"):
+        assert running_pid(tmp_path / "lock") == os.getpid()
+
+
+def test_an_empty_lock_that_is_held_is_somebodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_SILENT_S", 0.1)
+    path = tmp_path / "lock"
+    with locked(path):
+        path.write_bytes(b"")  # as on a full disk
+        with pytest.raises(AgentSlowError):
+            stop(path, SystemClock())
 
 
 def test_a_damaged_state_counts_as_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_world import LIFETIME, World
+from birthmark.agent.files import Places
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
@@ -101,6 +102,68 @@ async def test_it_registers_again_when_told(tmp_path: Path) -> None:
         orders.give(Order.REPROVISION)
         await told.until("connected", 2)
         assert world.asked.count("dps") == 2
+
+
+@contextlib.asynccontextmanager
+async def a_loop_without_its_hub(directory: Path) -> AsyncIterator[tuple[World, Orders, Told]]:
+    """Run the loop of a device that DPS would assign to another hub by now."""
+    async with a_loop(directory) as (world, orders, told):
+        await told.until("connected")
+        world.failing, world.assigned_hub = {"hub.test"}, "hub-2.test"
+        world.connections[0].lose()
+        await told.until("failed", 2)
+        yield world, orders, told
+
+
+async def test_it_registers_again_when_told_though_its_hub_is_out_of_reach(tmp_path: Path) -> None:
+    async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
+        orders.give(Order.REPROVISION)
+        await told.until("connected", 2)
+        assert world.asked.count("dps") == 2
+        assert world.hosts[-1][0] == "hub-2.test"
+
+
+async def test_it_renews_when_told_though_its_hub_is_out_of_reach(tmp_path: Path) -> None:
+    async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
+        orders.give(Order.RENEW)
+        await told.until("connected", 2)
+        assert world.hosts[-1][0] == "hub-2.test"
+    assert told[-4:] == ["renewing", "renewed", "connected", "stopped"]
+
+
+async def test_a_renewal_that_fails_without_a_hub_is_told_and_the_hub_tried_again(tmp_path: Path) -> None:
+    async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
+        world.failing |= {"est"}
+        orders.give(Order.RENEW)
+        await told.until("not renewed")
+        world.failing = set()
+        await told.until("connected", 2)
+        assert not orders.is_any
+
+
+async def test_a_renewal_waits_until_there_is_something_to_renew(tmp_path: Path) -> None:
+    world, orders, told = World(tmp_path, failing={"est"}), Orders(), Told()
+    running = asyncio.create_task(Loop(world.agent(), orders, told).run())
+    await told.until("failed")
+    orders.give(Order.RENEW)
+    await told.until("failed", 2)
+    assert orders.is_any
+    world.failing = set()
+    await told.until("renewed")
+    orders.give(Order.STOP)
+    await running
+
+
+async def test_who_waits_for_an_order_sees_how_it_ended_and_not_what_was_before(tmp_path: Path) -> None:
+    async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
+        state = Places(tmp_path / "root").state
+        before = read_state(state)
+        world.failing |= {"dps"}
+        orders.give(Order.REPROVISION)
+        await told.until("failed", told.count("failed") + 1)
+        after = read_state(state)
+        assert after.failures > before.failures
+        assert after.hub is None
 
 
 async def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:

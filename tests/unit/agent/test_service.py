@@ -1,6 +1,8 @@
 """The agent's steps: nothing that works is given up before its successor has worked."""
 
+import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, file_name, next_of
 from birthmark.agent.service import Agent, NotIssuedHereError
+from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.links.errors import MqttRefusedError
 from pki_builders import a_key, key_pem
@@ -82,6 +85,44 @@ async def test_whatever_fails_the_old_identity_still_works(tmp_path: Path, broke
         assert (await certified(after_restart)).leaf == new.leaf != old.leaf
         has_pending = broken != "est"  # what was issued and not proven is not issued again
         assert world.asked[asked:] == (["dps"] if has_pending else ["est with certificate", "dps"])
+
+
+async def test_a_renewal_that_is_given_up_is_taken_back_where_dps_has_it(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
+        await agent.apply()
+        old = await certified(agent)
+        proving = asyncio.Event()
+
+        async def prove(_held: HeldIdentity) -> None:
+            proving.set()
+            await asyncio.Event().wait()
+
+        agent.prove = prove
+        renewing = asyncio.create_task(agent.renew(old))
+        await proving.wait()
+        assert world.at_hub != old.leaf.thumbprint.hex()
+        renewing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await renewing
+        assert world.at_hub == old.leaf.thumbprint.hex()
+        assert (await certified(agent)).leaf == old.leaf
+
+
+async def test_a_renewal_that_ends_at_the_last_step_leaves_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as (world, agent):
+        await agent.apply()
+        old = await certified(agent)
+
+        def broken(_slot: Slot) -> None:
+            raise OSError(errno.EIO, "flash")
+
+        monkeypatch.setattr(Slot, "commit", broken)
+        with pytest.raises(OSError, match="flash"):
+            await agent.renew(old)
+        assert world.connections[-1].over.done()
+        assert world.at_hub == old.leaf.thumbprint.hex()
 
 
 async def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_start(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from birthmark.ca.rules.issuance import (
     NameLostError,
     NameNotAllowedError,
     NoCommonNameError,
+    check_speaks_for,
     decide,
 )
 from birthmark.pki.certificates import Thumbprint
@@ -59,6 +60,14 @@ def test_the_credential_of_another_name_is_one_that_can_be_made(name: str, comma
     with pytest.raises(NameNotAllowedError) as refusal:
         decide(parse_csr(a_csr(name)), holder, DEVICE, NOTHING)
     assert f"`{command}`" in refusal.value.explain_fix()
+
+
+@pytest.mark.parametrize("name", ["pump 1:a", "-pump 1", "pump\t1", "p " * 65, ""])
+def test_no_command_is_offered_for_a_name_that_no_credential_can_have(name: str) -> None:
+    holder = Principal(PrincipalKind.DEVICE, "device-2", device_id="device-2")
+    with pytest.raises(NameNotAllowedError) as refusal:
+        check_speaks_for(holder, name)
+    assert refusal.value.explain_fix() == "Ask for the name of the certificate in use."
 
 
 def test_a_key_belongs_to_one_device() -> None:

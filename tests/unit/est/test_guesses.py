@@ -84,3 +84,20 @@ async def test_where_too_many_wait_the_worst_is_sent_away(monkeypatch: pytest.Mo
     for _ in range(3):
         slow.end(right=True)
     assert [await tasks[0], await tasks[2], await tasks[3]] == [True] * 3
+
+
+async def test_who_is_sent_away_and_gives_up_at_once_leaves_no_turn_that_was_not_his(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guesses, "MAX_WAITING", 1)
+    slow = Slow()
+    running, guesser = slow.ask("running", 0, 0), slow.ask("guesser", 9, 9)
+    await turns()
+    clean = slow.ask("clean", 0, 0)
+    asyncio.get_running_loop().call_soon(guesser.cancel)  # after it is sent away, and before it hears of it
+    await turns()
+    assert guesser.cancelled()
+    assert slow.seen == ["running"]
+    for _ in range(2):
+        slow.end(right=True)
+    assert [await running, await clean] == [True] * 2

@@ -2,7 +2,7 @@
 
 import shlex
 
-from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.auth.principals import Principal, PrincipalKind, is_user_name
 from birthmark.ca.model import Standing, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.csr import CertificateRequest
@@ -142,22 +142,30 @@ def name_asked_for(request: CertificateRequest, principal: Principal, profile: P
 def check_speaks_for(principal: Principal, asked: str | None) -> None:
     """Raise `NameNotAllowedError` when a name is not the principal's to ask for."""
     if not principal.speaks_for(asked):
-        raise NameNotAllowedError(
+        command = _credential_of(asked or "")
+        refusal = NameNotAllowedError(
             actor=principal.actor,
             allowed=principal.device_id,
             asked=asked,
-            command=_credential_of(asked or ""),
+            command=command,
             device_id=asked or "",
         )
+        if not command:
+            refusal.quote(fix="Ask for the name of the certificate in use.")
+        raise refusal
 
 
 def _credential_of(name: str) -> str:
-    """Return the command that makes a credential of a name: a device's configuration, where it can register by it."""
+    """Return the command that makes a credential of a name: a device's configuration, where it can register by it.
+
+    There is none for what is no user's name, or would be read as an option.
+    """
     word = shlex.quote(name)
     try:
         parse_registration_id(name)
     except RegistrationIdInvalidError:
-        return f"birthmark est user add {word} --device {word}"
+        takes = is_user_name(name) and not name.startswith("-")
+        return f"birthmark est user add {word} --device {word}" if takes else ""
     return f"birthmark env --format aziot --registration-id {word}"
 
 

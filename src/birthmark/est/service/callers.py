@@ -112,8 +112,14 @@ class Callers:
         return [by_certificate] if by_password is None else [by_certificate, by_password]
 
     async def known(self, caller: Caller) -> list[Proof]:
-        """Return who the caller proves to be without a guess: by certificate, or by a password seen before."""
-        found = [] if caller.peer.leaf is None else [await self.by_certificate(caller, caller.peer.leaf)]
+        """Return who the caller proves to be without a guess: by certificate, or by a password seen before.
+
+        Here too a certificate that proves nothing is overlooked.
+        """
+        found: list[Proof] = []
+        if caller.peer.leaf is not None:
+            with suppress(BirthmarkError):
+                found = [await self.by_certificate(caller, caller.peer.leaf)]
         if not found and caller.authorization is not None:
             name, password = wire.parse_basic(caller.authorization)
             user = await self._user(name)

@@ -6,6 +6,7 @@ import hmac
 from dataclasses import dataclass, field
 
 from birthmark.auth.passwords import hash_made, hash_password
+from birthmark.auth.principals import is_user_name
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.est import store
@@ -14,7 +15,6 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database, to_micros
 
-_MAX_NAME_CHARS = 128
 _NONCE_BYTES = 16
 _PASSWORD_BYTES = 24
 
@@ -75,7 +75,7 @@ class Credentials:
         self, name: str, password: str, *, device_id: str | None, actor: str, nonce: bytes | None = None
     ) -> User:
         """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
-        if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or ":" in name:
+        if not is_user_name(name):
             raise UserNameInvalidError
         if await self.database.one(store.USER, name=name) is not None:
             raise UserExistsError(name=name)

@@ -53,7 +53,8 @@ class Guesses:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was given the turn at this very moment
+            # It may have been given the turn at this very moment; or sent away, and then there is none to pass on.
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._next(0.0)
             raise
 

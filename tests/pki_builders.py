@@ -1,5 +1,6 @@
 """Certificates for tests: P-256, quick, the irrelevant hidden. Keys are fresh, everything else is fixed."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,6 +73,18 @@ def a_ca(
             lifetime=lifetime or min(profile.lifetime, parent.certificate.not_after - now),
         )
     return Holder(made, key)
+
+
+def a_burdensome_key() -> rsa.RSAPrivateKey:
+    """Make an RSA key whose public exponent is as long as the key, as nobody's is who means well."""
+    known = rsa.generate_private_key(65537, 2048).private_numbers()
+    phi, exponent = (known.p - 1) * (known.q - 1), (1 << 2040) + 1
+    while math.gcd(exponent, phi) != 1:
+        exponent += 2
+    private = pow(exponent, -1, phi)
+    parts = (private % (known.p - 1), private % (known.q - 1), known.iqmp)
+    public = rsa.RSAPublicNumbers(exponent, known.public_numbers.n)
+    return rsa.RSAPrivateNumbers(known.p, known.q, private, *parts, public).private_key()
 
 
 def a_device(

@@ -7,6 +7,8 @@ The protocol that is chosen sees a plaintext `Transport`. It never learns of TLS
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 MQTT_CONNECT = 0x10
 _HELLO_RETRY_BYTES = 256  # a flight with our certificate is longer, a HelloRetryRequest shorter
 _LOOK_S = 0.5
+_NO_LINGER = struct.pack("ii", 1, 0)
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
@@ -294,13 +297,21 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._raw.write_eof()
         except OSError:  # the peer has reset the connection, and nobody was told yet
-            self._raw.abort()
+            self._reset()
             return
         self._raw.resume_reading()
-        self.set_deadline(_LINGER_S, self._raw.abort)
+        self.set_deadline(_LINGER_S, self._reset)
 
     def abort(self) -> None:
         self._shut = True
+        self._reset()
+
+    def _reset(self) -> None:
+        """End the connection with what the kernel still has for a peer that does not read: megabytes, for minutes."""
+        sock = self._raw.get_extra_info("socket")
+        if sock is not None and not self._raw.is_closing():
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._raw.abort()
 
     @property

@@ -30,6 +30,7 @@ from birthmark.net.unread import Unread
 
 log = logging.getLogger(__name__)
 
+_SEND_BUFFER_BYTES = 128 * 1024  # of the kernel, which takes twice that; it would take megabytes by itself
 _SWEEP_S = 0.5
 
 MakeProtocol = Callable[[TlsPeer], asyncio.Protocol]
@@ -130,6 +131,8 @@ class Listeners:
                 for done in opened:
                     done.close()
                 raise bind_error(error, address, port) from error
+            for door in server.sockets:  # and whom it lets in: what they do not read waits here, where it is counted
+                door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             opened.append(server)
         self._servers += opened
         self._begin_to_sweep()

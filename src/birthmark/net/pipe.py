@@ -10,7 +10,11 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Protocol, cast
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from OpenSSL import SSL
+
+from birthmark.pki.checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +102,14 @@ class TlsPipe(Protocol):
     def channel_binding(self) -> bytes | None:
         """Return what `tls-exporter` exports (RFC 9266)."""
         ...
+
+
+def is_burden_to_check(spki: bytes) -> bool:
+    """Say whether a stranger's key (DER) makes the server work far longer for a signature than any device's does."""
+    key = load_der_public_key(spki)
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
+    return key.key_size > MAX_RSA_BITS or key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS
 
 
 class TlsWay(Protocol):

@@ -17,6 +17,7 @@ from birthmark.net.pipe import (
     BINDING_LABEL,
     TlsBrokenError,
     TlsEndedError,
+    is_burden_to_check,
 )
 
 # A pipe holds an `SSL *` of a library without types.
@@ -29,13 +30,28 @@ _WANT_READ, _ENDED, _SYSCALL = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_ZERO_RET
 _BIO_write, _BIO_read = _lib.BIO_write, _lib.BIO_read
 _BIO_get_mem_data = _lib.BIO_get_mem_data
 _SSL_read, _SSL_write, _SSL_get_error = _lib.SSL_read, _lib.SSL_write, _lib.SSL_get_error
+_REJECTED = 28  # X509_V_ERR_CERT_REJECTED
 _TAKEN, _NOT_TAKEN = 0, 3  # SSL_TLSEXT_ERR_OK and _NOACK
 
 
 @_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator] # cffi has no types
-def _take_any(_is_fine: int, store: Any) -> int:
-    _lib.X509_STORE_CTX_set_error(store, 0)
-    return 1
+def _take(_is_fine: int, store: Any) -> int:
+    """Take any certificate whose key can be asked for a signature. An exception refuses it, as cffi returns 0 then."""
+    key = _lib.X509_get_pubkey(_lib.X509_STORE_CTX_get0_cert(store))
+    try:
+        is_burden = key != _ffi.NULL and _lib.EVP_PKEY_id(key) == _lib.EVP_PKEY_RSA and is_burden_to_check(_spki(key))
+    finally:
+        _lib.EVP_PKEY_free(key)
+    _lib.X509_STORE_CTX_set_error(store, _REJECTED if is_burden else 0)
+    return 0 if is_burden else 1
+
+
+def _spki(key: Any) -> bytes:
+    bio = _ffi.gc(_lib.BIO_new(_MEMORY), _lib.BIO_free)
+    _lib.i2d_PUBKEY_bio(bio, key)
+    place = _ffi.new("char **")
+    size = _BIO_get_mem_data(bio, place)
+    return bytes(_ffi.buffer(place[0], size)[:])
 
 
 @_ffi.callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)", error=_NOT_TAKEN)  # type: ignore[untyped-decorator] # as above
@@ -70,7 +86,7 @@ _desk = _Desk()
 def arm(context: SSL.Context) -> None:
     """See `TlsWay`."""
     of_library = context._context  # noqa: SLF001 - the interface that is not promised
-    _lib.SSL_CTX_set_verify(of_library, SSL.VERIFY_PEER, _take_any)
+    _lib.SSL_CTX_set_verify(of_library, SSL.VERIFY_PEER, _take)
     _lib.SSL_CTX_set_alpn_select_cb(of_library, _choose_alpn, _ffi.NULL)
 
 

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 from OpenSSL import SSL, crypto
+from OpenSSL.crypto import FILETYPE_ASN1, dump_publickey
 
 from birthmark.net.pipe import (
     ALPN_PROTOCOLS,
@@ -11,6 +12,7 @@ from birthmark.net.pipe import (
     BINDING_LABEL,
     TlsBrokenError,
     TlsEndedError,
+    is_burden_to_check,
 )
 
 _CHUNK = 65536
@@ -18,7 +20,7 @@ _CHUNK = 65536
 
 def arm(context: SSL.Context) -> None:
     """See `TlsWay`."""
-    context.set_verify(SSL.VERIFY_PEER, _take_any)
+    context.set_verify(SSL.VERIFY_PEER, _take)
     context.set_alpn_select_callback(_choose_alpn)
 
 
@@ -27,8 +29,9 @@ def accept(context: SSL.Context) -> "PublicPipe":
     return PublicPipe(context)
 
 
-def _take_any(*_certificate: object) -> bool:
-    return True
+def _take(_connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _is_fine: int) -> bool:
+    """Take any certificate whose key can be asked for a signature."""
+    return depth > 0 or not is_burden_to_check(dump_publickey(FILETYPE_ASN1, certificate.get_pubkey()))
 
 
 def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:

@@ -12,6 +12,8 @@ from birthmark.pki.names import MAKE_CERTIFICATE
 
 ANY_PURPOSE = "2.5.29.37.0"
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
+MAX_EXPONENT_BITS = 64
+"""65537 has 17. A signature by a key whose exponent is as long as the key takes a hundred times as long to check."""
 MAX_SERIAL_BITS = 159  # 20 octets, and positive (RFC 5280 section 4.1.2.2)
 _PURPOSES = {CLIENT_AUTH: "TLS clients", SERVER_AUTH: "TLS servers"}
 
@@ -28,7 +30,10 @@ class KeyStrengthError(ChainError):
     """The key is not accepted."""
 
     code = "pki.key_strength"
-    cause = "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits, else an EC, Ed25519 or Ed448 key."
+    cause = (
+        "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits and a public exponent such as 65537, else an EC, "
+        "Ed25519 or Ed448 key."
+    )
     fix = f"Generate another key and have its certificate issued anew. {MAKE_CERTIFICATE}"
     key: str
     subject: str
@@ -63,9 +68,10 @@ def check_strength(certificate: Certificate) -> None:
     """Raise `KeyStrengthError` unless the key is neither weak nor a burden."""
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
-        if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        exponent_bits = key.public_numbers().e.bit_length()
+        if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS and exponent_bits <= MAX_EXPONENT_BITS:
             return
-        kind = f"RSA with {key.key_size} bits"
+        kind = f"RSA with {key.key_size} bits and an exponent of {exponent_bits}"
     elif isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
         return
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
 from birthmark.clock import SystemClock
@@ -17,7 +18,7 @@ from birthmark.net.listener import Listeners
 from birthmark.net.pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
 from birthmark.net.tls import TlsPeer, peer_of, server_context
 from birthmark.pki import profiles
-from pki_builders import Holder, a_ca, a_device
+from pki_builders import Holder, a_burdensome_key, a_ca, a_device
 
 NOW = SystemClock().now()
 ROOT = a_ca(now=NOW)
@@ -104,6 +105,20 @@ def test_a_handshake_proves_who_the_client_is(way: TlsWay, version: ssl.TLSVersi
     peer = peer_of(server)
     assert (peer.leaf, peer.chain) == (DEVICE.certificate, (ISSUER.certificate,))
     assert (peer.sni, peer.version) == ("hub.example", {V12: "TLSv1.2", V13: "TLSv1.3"}[version])
+
+
+def test_a_key_whose_signatures_are_a_burden_is_refused_before_one_is_checked(
+    way: TlsWay, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    stranger = a_device(key=a_burdensome_key())
+    with pytest.raises(TlsBrokenError, match="certificate verify failed"):
+        Client(client_context(tmp_path, stranger, version=version), server_pipe(way)).meet()
+
+
+def test_an_rsa_key_as_others_have_is_taken(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    device = a_device(key=rsa.generate_private_key(65537, 2048))
+    client = Client(client_context(tmp_path, device, version=version), server_pipe(way)).meet()
+    assert peer_of(client.server).leaf == device.certificate
 
 
 def test_a_certificate_is_asked_for_and_not_required(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from birthmark.pki.checks import (
 from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
 from fakes import NOON
 from odd_certificates import ODD_EXTENSIONS, a_certificate, a_root, anchors, usage, with_extension
-from pki_builders import Holder, a_device, a_key
+from pki_builders import Holder, a_burdensome_key, a_device, a_key
 
 CLIENT = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
 
@@ -33,6 +33,12 @@ def test_a_weak_rsa_key_is_refused(bits: int) -> None:
     with pytest.raises(KeyStrengthError) as refusal:
         check_strength(a_certificate(key=key).certificate)
     assert str(bits) in refusal.value.explain_cause()
+
+
+def test_a_key_whose_signatures_are_a_burden_to_check_is_refused() -> None:
+    with pytest.raises(KeyStrengthError) as refusal:
+        check_strength(a_certificate(key=a_burdensome_key()).certificate)
+    assert "an exponent of 2041" in refusal.value.explain_cause()
 
 
 @pytest.mark.parametrize(

@@ -112,14 +112,15 @@ class Callers:
         return [by_certificate] if by_password is None else [by_certificate, by_password]
 
     async def known(self, caller: Caller) -> list[Proof]:
-        """Return who the caller proves to be without a guess: by certificate, or by a password seen before.
+        """Return who the caller proves to be at no cost: by a certificate of ours, or by a password seen before.
 
-        Here too a certificate that proves nothing is overlooked.
+        Here too a certificate that proves nothing is overlooked. No chain to a maker is built for who may be anybody.
         """
         found: list[Proof] = []
-        if caller.peer.leaf is not None:
+        leaf = caller.peer.leaf
+        if leaf is not None and await self.ca.presented(leaf) is not None:
             with suppress(BirthmarkError):
-                found = [await self.by_certificate(caller, caller.peer.leaf)]
+                found = [await self.by_certificate(caller, leaf)]
         if not found and caller.authorization is not None:
             name, password = wire.parse_basic(caller.authorization)
             user = await self._user(name)

@@ -20,12 +20,12 @@ class Slow:
         self.seen: list[str] = []
         self._ends: asyncio.Queue[bool] = asyncio.Queue()
 
-    def ask(self, name: str, *rank: int) -> "asyncio.Task[bool]":
+    def ask(self, name: str, *rank: int, address: str = "") -> "asyncio.Task[bool]":
         async def is_right() -> bool:
             self.seen.append(name)
             return await self._ends.get()
 
-        return asyncio.create_task(self.queue.check((rank[0], rank[1]), is_right))
+        return asyncio.create_task(self.queue.check(address or name, (rank[0], rank[1]), is_right))
 
     def end(self, *, right: bool) -> None:
         self._ends.put_nowait(right)
@@ -48,6 +48,18 @@ async def test_who_guessed_least_is_looked_at_next() -> None:
     assert slow.seen == ["first", "elsewhere", "neighbor", "guesser"]
 
 
+async def test_an_address_that_asks_many_at_once_waits_for_itself() -> None:
+    slow = Slow()
+    tasks = [slow.ask(f"guess {number}", 0, 0, address="noisy") for number in range(5)]
+    await turns()
+    tasks.append(slow.ask("device", 0, 0))
+    await turns()
+    for _ in tasks:
+        slow.end(right=True)
+    await asyncio.gather(*tasks)
+    assert slow.seen[:3] == ["guess 0", "guess 1", "device"]
+
+
 async def test_who_gives_up_keeps_no_turn() -> None:
     slow = Slow()
     first, second, third = slow.ask("first", 0, 0), slow.ask("second", 0, 0), slow.ask("third", 0, 0)
@@ -67,7 +79,7 @@ async def test_a_check_that_fails_leaves_the_turn_to_the_next() -> None:
         raise OSError
 
     with pytest.raises(OSError):
-        await slow.queue.check((0, 0), broken)
+        await slow.queue.check("", (0, 0), broken)
     slow.end(right=True)
     assert await slow.ask("next", 0, 0)
 

@@ -173,7 +173,7 @@ class Callers:
             now = self.ca.clock.monotonic()
             self.failures.check(who, now)
             rank = self.failures.used(who, now), self.noise.used(address, now)
-            is_right = await self.guesses.check(rank, partial(self.passwords.matches, password, stored))
+            is_right = await self.guesses.check(address, rank, partial(self.passwords.matches, password, stored))
             if not is_right or user is None:
                 now = self.ca.clock.monotonic()
                 self.failures.take(who, now)

@@ -6,6 +6,7 @@ strangers who guess from many addresses together get a quarter of one core.
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,7 +16,7 @@ from birthmark.clock import Clock
 from birthmark.est.rules.limits import EstThrottledError
 
 Rank: TypeAlias = tuple[int, int]
-"""How many wrong guesses the user had at this address lately, and the address with all users; fewer come first."""
+"""How many wrong guesses the user had at this address lately, and the address with all users, those that wait too."""
 SHARE = 0.25
 MAX_WAITING = 512
 _GUESS_S = 0.16
@@ -28,12 +29,23 @@ class Guesses:
 
     clock: Clock = field(repr=False)
     _waiting: list[tuple[Rank, int, asyncio.Future[None]]] = field(default_factory=list, init=False, repr=False)
+    _waiting_of: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _numbers: "count[int]" = field(default_factory=count, init=False, repr=False)
     _is_busy: bool = field(default=False, init=False)
 
-    async def check(self, rank: Rank, is_right: Callable[[], Awaitable[bool]]) -> bool:
-        """Return what `is_right` says, at its turn. Raise `EstThrottledError` for who was sent away."""
-        await self._turn(rank)
+    async def check(self, address: str, rank: Rank, is_right: Callable[[], Awaitable[bool]]) -> bool:
+        """Return what `is_right` says, at its turn: fewer wrong guesses come first, then whose address waits for less.
+
+        Raise `EstThrottledError` for who was sent away.
+        """
+        of_user, of_address = rank
+        self._waiting_of[address] += 1
+        try:
+            await self._turn((of_user, of_address + self._waiting_of[address] - 1))
+        finally:
+            self._waiting_of[address] -= 1
+            if not self._waiting_of[address]:
+                del self._waiting_of[address]
         began, right = self.clock.monotonic(), False
         try:
             right = await is_right()

@@ -102,6 +102,7 @@ class Space:
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._arriving: Turns[str] = Turns()
         self._stored_count = 0
+        self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
         self.dropped = 0  # messages that found no room in a queue
@@ -298,18 +299,23 @@ class Space:
         if record is None:
             if may_skip:
                 return 0, False  # its first subscription makes the row
-            epoch = self.now()  # greater than that of any session of this name that was forgotten
+            epoch = self._next_epoch(self.now())  # greater than that of any session of this name that was forgotten
             changes.run(store.ADD, space=self.name, client=arrival.client, epoch=epoch, tail=0, **state)
             return epoch, True
         if may_skip and goes_on and record.expires_at is None and record.owner is None:
             return record.epoch, False
         if outgoing is not None:
             state |= {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
-        epoch = record.epoch + 1
+        epoch = self._next_epoch(record.epoch + 1)
         name: dict[str, Any] = {"key_space": self.name, "key_client": arrival.client}
         seen: dict[str, Any] = {"key_epoch": record.epoch, "key_tail": record.tail}
         changes.run(store.CLAIM, expect=1, epoch=epoch, **state, **name, **seen)
         return epoch, True
+
+    def _next_epoch(self, least: int) -> int:
+        """Return an epoch that no claim of this worker had: one that was not kept is let go of by it all the same."""
+        self._latest_epoch = max(self._latest_epoch + 1, least)
+        return self._latest_epoch
 
     async def _make_room(self, record: Record | None, principal: str) -> None:
         """Forget the session whose client is away for the longest when there are too many.

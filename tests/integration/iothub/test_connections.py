@@ -5,6 +5,7 @@ import asyncio
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,6 +175,44 @@ async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path:
         await until(lambda: link.is_over)
         assert client.got(ConnAck) == [ConnAck(code=5)]
         assert [error.code for error in world.refused] == ["iothub.device_disabled"]
+
+
+async def test_a_device_connects_while_identities_of_others_change_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        real, looks = world.iothub.registry.authenticate, 0
+
+        async def authenticate(*asked: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            await asyncio.sleep(0)
+            found = await real(*asked)
+            world.connections.recheck(DeviceChanged("main", f"another-{looks}"))
+            return found
+
+        monkeypatch.setattr(world.iothub.registry, "authenticate", authenticate)
+        link, _ = await world.connected()
+        assert (link.is_over, looks) == (False, 2)
+
+
+async def test_a_device_that_changes_while_it_is_looked_at_again_does_not_get_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        real = world.iothub.registry.authenticate
+        changing = iter(("another", "device-1"))
+
+        async def authenticate(*asked: Any) -> Any:
+            found = await real(*asked)
+            world.connections.recheck(DeviceChanged("main", next(changing)))
+            return found
+
+        monkeypatch.setattr(world.iothub.registry, "authenticate", authenticate)
+        link, client = world.start()
+        await until(lambda: link.is_over)
+        await until(lambda: world.connections.everyone() == ())
+        assert client.got(ConnAck) == []
 
 
 async def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) -> None:

@@ -127,8 +127,7 @@ class HubConnections:
             attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s, will))
             connection.attached = attached
             try:
-                while seen != self._changes:  # nobody told a connection that was not there: it proves itself again
-                    seen = self._changes
+                if seen != self._changes:  # nobody told a connection that was not there: it proves itself again
                     await self.iothub.registry.authenticate(user, pump.peer, packet.password)
             except BirthmarkError:
                 space.disconnect(attached, Closed.REFUSED, with_will=False)

@@ -10,7 +10,7 @@ A session that is not stored lives in memory, as long as its connection.
 import contextlib
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -71,6 +71,10 @@ class SpaceRules(msgspec.Struct, frozen=True):
 MAX_GONE = 100_000
 
 
+Condition = Callable[[str], Changes]
+"""What has to hold of a client when its session begins to be stored, or gets a subscription."""
+
+
 class Seen(NamedTuple):
     """When a client came, in microseconds; or with `reason` when it went."""
 
@@ -96,7 +100,9 @@ class Arrival(msgspec.Struct, frozen=True):
 class Space:
     """See the module."""
 
-    def __init__(self, broker: "Broker", name: str, rules: SpaceRules, observer: Observer) -> None:
+    def __init__(
+        self, broker: "Broker", name: str, rules: SpaceRules, observer: Observer, condition: Condition | None
+    ) -> None:
         self._broker = broker
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
@@ -108,6 +114,7 @@ class Space:
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
+        self._condition = condition
         self.worker = broker.worker
         self.is_alone = broker.is_alone
         self.now = broker.now
@@ -300,6 +307,7 @@ class Space:
             if may_skip:
                 return 0, False  # its first subscription makes the row
             epoch = self._next_epoch(self.now())  # greater than that of any session of this name that was forgotten
+            changes.merge(self.condition(arrival.client))
             changes.run(store.ADD, space=self.name, client=arrival.client, epoch=epoch, tail=0, **state)
             return epoch, True
         if may_skip and goes_on and record.expires_at is None and record.owner is None:
@@ -311,6 +319,10 @@ class Space:
         seen: dict[str, Any] = {"key_epoch": record.epoch, "key_tail": record.tail}
         changes.run(store.CLAIM, expect=1, epoch=epoch, **state, **name, **seen)
         return epoch, True
+
+    def condition(self, client: str) -> Changes:
+        """Return what a commit begins with that would bring back the session of a client that is no more."""
+        return Changes() if self._condition is None else self._condition(client)
 
     def _next_epoch(self, least: int) -> int:
         """Return an epoch that no claim of this worker had: one that was not kept is let go of by it all the same."""

@@ -37,6 +37,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
+    Will,
 )
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
@@ -520,6 +521,53 @@ async def test_no_hub_is_unknown_while_another_is_made(tmp_path: Path) -> None:
         while not making.done():
             assert hubs.find("hub.example") is not None
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_subscription_on_its_way_while_its_device_is_deleted_brings_no_session_back(
+    tmp_path: Path, is_known: bool
+) -> None:
+    async with a_world(tmp_path) as world:
+        if is_known:
+            link, client = await world.connected(clean=False)
+            await subscribe(link, client, "$iothub/methods/POST/#")
+            link.connection_lost(None)
+        link, client = await world.connected(clean=False)
+        while_it_commits_delete_the_device(world)
+        client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: link.is_over)
+        assert [error.code for error in world.refused] == ["iothub.unknown_device"]
+        await nothing_is_left(world)
+
+
+async def test_a_connection_on_its_way_while_its_device_is_deleted_brings_no_session_back(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        while_it_commits_delete_the_device(world)
+        will = Will("devices/device-1/messages/events/", b"gone", 1)
+        link, client = world.start(clean=False, will=will)
+        await until(lambda: link.is_over)
+        assert client.got(ConnAck) == [ConnAck(code=5)]
+        assert [error.code for error in world.refused] == ["iothub.unknown_device"]
+        await nothing_is_left(world)
+
+
+async def subscribe(link: MqttPump, client: Wire, name: str) -> None:
+    client.client.send(Subscribe(1, ((name, 1),)))
+    link.data_received(client.client.data_to_send())
+    await until(lambda: bool(client.got(SubAck)))
+
+
+def while_it_commits_delete_the_device(world: World) -> None:
+    registry = world.iothub.registry
+    before_the_next_commit(world.database, lambda: registry.remove(world.hub, "device-1", None, actor="test"))
+
+
+async def nothing_is_left(world: World) -> None:
+    await world.broker.settled()
+    space = world.connections.space("main")
+    assert await space.record("device-1") is None
+    assert await space.subscriptions.stored("device-1") == {}
 
 
 async def test_sessions_of_a_hub_are_counted_in_as_they_are_counted_out(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from birthmark.broker import Broker
 from birthmark.broker.rules.inbox import Letter
 from birthmark.broker.rules.partitions import BEGINNING, key_of
 from birthmark.broker.stream import SqlStream
+from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message, space_of
 from birthmark.iothub.mqtt import HubConnections, devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
@@ -26,7 +27,7 @@ from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt import codec
-from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,
     ConnAck,
@@ -360,8 +361,8 @@ async def test_a_message_that_comes_between_the_last_look_and_the_wait_is_not_le
         inboxes = world.iothub.c2d.inboxes
         real = inboxes.next_free
 
-        async def next_free_and_be_late(space: str, client_id: str) -> int | None:
-            at = await real(space, client_id)
+        async def next_free_and_be_late(space: str, client_id: str, since: int) -> int | None:
+            at = await real(space, client_id, since)
             if not client.got(Publish):
                 await send_mail(world, 1)
                 await world.connections._notified(Notify("main", "device-1"))
@@ -407,6 +408,69 @@ async def test_who_takes_its_own_session_over_gets_what_it_had_not_acknowledged_
         _, second = await world.connected(clean=False)  # whose session has the subscription
         await until(lambda: len(bodies(second)) == devicebound.WINDOW)
         assert bodies(second) == bodies(first)
+
+
+async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise QueueFullError("no room")
+
+    async with a_world(tmp_path) as world:
+        _, client = await wanting_mail(world)
+        await send_mail(world, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(MqttPump, "publish", full)
+            await world.connections.look_for_mail()
+            await world.broker.settled()
+        (letter,) = await world.iothub.c2d.inboxes.letters(space_of("main"), "device-1")
+        assert letter.lock is None
+        await world.connections.look_for_mail()
+        await until(lambda: bodies(client) == [b"0"])
+
+
+async def test_what_was_acknowledged_and_could_not_be_completed_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> Letter:
+        raise UnavailableError
+
+    async with a_world(tmp_path) as world:
+        link, client = await wanting_mail(world, clean=False)
+        await send_mail(world, 2)
+        await world.connections.look_for_mail()
+        await until(lambda: len(bodies(client)) == 2)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.iothub.c2d.inboxes, "settle", away)
+            for packet in client.got(Publish):
+                client.client.send(PubAck(packet.packet_id or 0))
+            link.data_received(client.client.data_to_send())
+            await until(lambda: link.is_over)
+        await world.broker.settled()
+        _, again = await world.connected(clean=False)
+        await until(lambda: bodies(again) == [b"0", b"1"])
+
+
+async def test_a_lock_that_ends_right_after_the_last_look_is_not_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, 1)
+        inboxes = world.iothub.c2d.inboxes
+        real, lock_s = inboxes.take, 60
+        await real(space_of("main"), "device-1", lock_s)
+        late_s = iter((lock_s,))
+
+        async def take_and_be_late(*asked: Any, **more: Any) -> Letter | None:
+            found = await real(*asked, **more)
+            if found is None:
+                world.clock.move(timedelta(seconds=next(late_s, 0)))
+            return found
+
+        monkeypatch.setattr(inboxes, "take", take_and_be_late)
+        link, client = await world.connected()
+        await subscribe(link, client, wire.devicebound("device-1"))
+        await until(lambda: bodies(client) == [b"0"])
 
 
 async def test_what_a_process_that_was_killed_had_taken_is_delivered_at_once_and_in_order(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from birthmark.broker.model import Record, decode_messages
 from birthmark.broker.ports import Observer
 from birthmark.broker.requests import Appended, AppendTo, DeliverTo, ShapeUsed, Yield
 from birthmark.broker.rules.leases import LEASE_S
-from birthmark.broker.space import Space, SpaceRules, record_of
+from birthmark.broker.space import Condition, Space, SpaceRules, record_of
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
@@ -82,10 +82,10 @@ class Broker:
         row = await self.database.one(store.LAST_MESSAGE)
         return 0 if row is None else row["id"] or 0
 
-    def space(self, name: str, rules: SpaceRules, observer: Observer) -> Space:
+    def space(self, name: str, rules: SpaceRules, observer: Observer, condition: Condition | None = None) -> Space:
         """Return the space of this name, made at its first use."""
         if (known := self._spaces.get(name)) is None:
-            known = self._spaces[name] = Space(self, name, rules, observer)
+            known = self._spaces[name] = Space(self, name, rules, observer, condition)
             known.learn(self._shapes.pop(name, {}), *self._counts.pop(name, [0, 0]))
         return known
 

@@ -128,9 +128,9 @@ class Inboxes:
         """Free what is held by all locks of a kind: whoever held them is no more."""
         await self._database.commit(Changes().run(store.FREE_HELD, first=f"{holder}/", beyond=f"{holder}0"))
 
-    async def next_free(self, space: str, client: str) -> int | None:
-        """Return when the first lock on a letter ends; None where nobody holds one."""
-        row = await self._database.one(store.FIRST_LOCK_END, space=space, client=client, now=self._now())
+    async def next_free(self, space: str, client: str, since: int) -> int | None:
+        """Return when the first lock on a letter ends that held at a time; None where nobody had one."""
+        row = await self._database.one(store.FIRST_LOCK_END, space=space, client=client, now=since)
         return None if row is None else row["at"]
 
     async def waiting(self) -> list[tuple[str, str]]:

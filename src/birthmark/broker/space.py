@@ -10,7 +10,7 @@ A session that is not stored lives in memory, as long as its connection.
 import contextlib
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -71,6 +71,10 @@ class SpaceRules(msgspec.Struct, frozen=True):
 MAX_GONE = 100_000
 
 
+Condition = Callable[[str], Changes]
+"""What has to hold of a client when its session begins to be stored, or gets a subscription."""
+
+
 class Seen(NamedTuple):
     """When a client came, in microseconds; or with `reason` when it went."""
 
@@ -96,17 +100,21 @@ class Arrival(msgspec.Struct, frozen=True):
 class Space:
     """See the module."""
 
-    def __init__(self, broker: "Broker", name: str, rules: SpaceRules, observer: Observer) -> None:
+    def __init__(
+        self, broker: "Broker", name: str, rules: SpaceRules, observer: Observer, condition: Condition | None
+    ) -> None:
         self._broker = broker
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._arriving: Turns[str] = Turns()
         self._stored_count = 0
+        self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
+        self._condition = condition
         self.worker = broker.worker
         self.is_alone = broker.is_alone
         self.now = broker.now
@@ -298,18 +306,28 @@ class Space:
         if record is None:
             if may_skip:
                 return 0, False  # its first subscription makes the row
-            epoch = self.now()  # greater than that of any session of this name that was forgotten
+            epoch = self._next_epoch(self.now())  # greater than that of any session of this name that was forgotten
+            changes.merge(self.condition(arrival.client))
             changes.run(store.ADD, space=self.name, client=arrival.client, epoch=epoch, tail=0, **state)
             return epoch, True
         if may_skip and goes_on and record.expires_at is None and record.owner is None:
             return record.epoch, False
         if outgoing is not None:
             state |= {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
-        epoch = record.epoch + 1
+        epoch = self._next_epoch(record.epoch + 1)
         name: dict[str, Any] = {"key_space": self.name, "key_client": arrival.client}
         seen: dict[str, Any] = {"key_epoch": record.epoch, "key_tail": record.tail}
         changes.run(store.CLAIM, expect=1, epoch=epoch, **state, **name, **seen)
         return epoch, True
+
+    def condition(self, client: str) -> Changes:
+        """Return what a commit begins with that would bring back the session of a client that is no more."""
+        return Changes() if self._condition is None else self._condition(client)
+
+    def _next_epoch(self, least: int) -> int:
+        """Return an epoch that no claim of this worker had: one that was not kept is let go of by it all the same."""
+        self._latest_epoch = max(self._latest_epoch + 1, least)
+        return self._latest_epoch
 
     async def _make_room(self, record: Record | None, principal: str) -> None:
         """Forget the session whose client is away for the longest when there are too many.

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from birthmark.background import note
 from birthmark.broker import store
 from birthmark.broker.model import Done
 from birthmark.broker.ports import Page
@@ -163,10 +164,26 @@ class SqlStream(Generic[T]):
             end = await self._newest()
         except BirthmarkError as error:
             self._answer(batch, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch may be written
+            note("the stream", error)
+            self._answer(batch, error)
         else:
             self._commit(batch, end, attempt)
 
     def _commit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
+        try:
+            self._submit(batch, end, attempt)
+        except Exception as error:  # noqa: BLE001 - as above
+            note("the stream", error)
+            self._begin_anew()
+            self._loop.call_soon(self._answer, batch, error)
+
+    def _begin_anew(self) -> None:
+        """Look where the stream ends before the next commit: nobody knows whether the last was kept."""
+        self._end = None
+        self._names = _Names()
+
+    def _submit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
         parts: list[list[T]] = [[] for _ in range(PARTITIONS)]
         for key, items, size_of_burst, _ in batch:
             parts[key % PARTITIONS].extend(items)  # `partition_of`, which would be a call for each burst
@@ -196,8 +213,7 @@ class SqlStream(Generic[T]):
     ) -> None:
         problem = commit.exception()
         if problem is not None:
-            self._end = None  # nobody knows whether it was kept
-            self._names = _Names()
+            self._begin_anew()
             if (isinstance(problem, ChangedMeanwhileError) or may_be_kept(problem)) and attempt < _ATTEMPTS:
                 self._looking = self._loop.create_task(self._look_and_write(batch, attempt + 1))
                 return
@@ -221,7 +237,10 @@ class SqlStream(Generic[T]):
             count = sum(len(burst[1]) for burst in batch)
             log.warning("stream.not_written", extra={"stream": self.name, "count": count})
         for _, _, _, done in batch:
-            done(problem)
+            try:
+                done(problem)
+            except Exception as error:  # noqa: BLE001 - the others are to hear of it too
+                note("the stream", error)
 
     # ---- out
 

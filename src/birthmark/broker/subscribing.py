@@ -42,7 +42,7 @@ class Subscriptions:
         are_new = [one.name not in attached.subscriptions for one in wanted]
         has_rows = attached.is_stored or attached.is_claimed
         if has_rows and wanted:
-            changes = Changes()
+            changes = Changes() if attached.is_claimed else self._space.condition(attached.client)
             if is_first := not attached.has_row:
                 state: dict[str, Any] = {"owner": None, "expires_at": None, "expiry_s": attached.expiry_s}
                 state |= {"tail": 0, "cursor": 0, "sent": 0, "will": None, "will_at": None}

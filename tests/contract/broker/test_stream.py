@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from between import lose_the_next_answer
+from birthmark.background import FAILURES
 from birthmark.broker import store, stream
 from birthmark.broker.ports import Page, Stream
 from birthmark.broker.rules.partitions import BEGINNING, PARTITIONS, key_of, partition_of, through
@@ -41,6 +42,14 @@ class World:
             while len(self.outcomes) < before + len(messages):
                 await asyncio.sleep(0.001)
         self.clock.move(timedelta(seconds=1))
+
+    async def goes_on(self) -> None:
+        """Return when everything was answered and one more message is written."""
+        async with asyncio.timeout(10):
+            await self.stream.settled()
+        await self.send(("d1", "later"))
+        assert self.outcomes[-1] is None
+        assert bodies(await self.stream.latest(1)) == ["later"]
 
     def again(self) -> None:
         """Begin anew, as another process does."""
@@ -333,3 +342,52 @@ async def test_an_answer_of_the_database_that_is_lost_costs_a_duplicate_at_most(
         assert world.outcomes == [None] * 4
         found = bodies((await world.stream.read(BEGINNING, 100)).items)
         assert list(dict.fromkeys(found)) == ["before", "lost", "lost too", "after"]
+
+
+UNWRITABLE = Message("d1", 1, b"x", {}, {"a": "\ud800"})
+
+
+@pytest.mark.parametrize("behind_another_commit", [False, True])
+async def test_a_message_that_cannot_be_written_is_refused_and_the_stream_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, behind_another_commit: bool
+) -> None:
+    async with a_world(database_url) as world:
+        await world.send(("d1", "first"))
+        before = FAILURES["the stream"]
+        monkeypatch.setattr(stream, "MAX_BURST", 1)
+        if behind_another_commit:
+            world.stream.append(1, [Message("d1", 1, b"second", {}, {})], 1, world.outcomes.append)
+        world.stream.append(1, [UNWRITABLE], 1, world.outcomes.append)
+        await world.goes_on()
+        assert [type(one) for one in world.outcomes if one is not None] == [UnicodeEncodeError]
+        assert len(world.outcomes) == 3 + behind_another_commit
+        assert FAILURES["the stream"] == before + 1
+
+
+async def test_a_mistake_while_the_end_is_looked_for_is_told_and_the_stream_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def mistaken() -> None:
+        raise ZeroDivisionError
+
+    async with a_world(database_url) as world:
+        before = FAILURES["the stream"]
+        with monkeypatch.context() as patched:
+            patched.setattr(world.stream, "_newest", mistaken)
+            await world.send(("d1", "lost"))
+        assert [type(one) for one in world.outcomes] == [ZeroDivisionError]
+        assert FAILURES["the stream"] == before + 1
+        await world.goes_on()
+
+
+async def test_who_fails_to_hear_that_it_is_written_keeps_nobody_else_from_it(database_url: str) -> None:
+    def deaf(_: BaseException | None) -> None:
+        raise ZeroDivisionError
+
+    async with a_world(database_url) as world:
+        before = FAILURES["the stream"]
+        world.stream.append(key_of("d2"), [Message("d2", 1, b"unheard", {}, {})], 1, deaf)
+        await world.send(("d1", "heard"))
+        assert world.outcomes == [None]
+        assert FAILURES["the stream"] == before + 1
+        await world.goes_on()

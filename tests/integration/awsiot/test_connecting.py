@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,12 +17,15 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import Grant
+from birthmark.background import FAILURES
 from birthmark.broker import Broker, SpaceRules
+from birthmark.broker.model import Done, Message
 from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
@@ -35,6 +38,7 @@ DEVICE = a_device().certificate
 PEER = TlsPeer(DEVICE, (), b"", "", "TLSv1.3")
 CONNECT = document(statement("iot:Connect"))
 PUBLISH = document(statement("iot:Publish", ACCOUNT.arn("topic", "t")))
+EVERYTHING = document(statement("iot:Publish"))
 NOTHING = document(statement("iot:Publish", ACCOUNT.arn("topic", "another")))
 
 
@@ -80,8 +84,9 @@ class Device:
     wire: Wire = field(default_factory=Wire)
     count: int = 0
 
-    def say(self, packet: Connect | Publish) -> None:
-        self.wire.client.send(packet)
+    def say(self, *packets: Connect | Publish) -> None:
+        for packet in packets:
+            self.wire.client.send(packet)
         self.pump.data_received(self.wire.client.data_to_send())
 
     def publish(self) -> None:
@@ -213,6 +218,88 @@ async def test_an_answer_that_is_late_gives_back_no_right(database_url: str, mon
         assert not await device.may_publish()
         late.answer(3)
         assert [packet.code for packet in device.wire.got(PubAck)] == [ReasonCode.NOT_AUTHORIZED] * 2
+
+
+@pytest.fixture
+def is_safe() -> asyncio.Event:
+    """What holds back whoever waits for a message to be safe."""
+    return asyncio.Event()
+
+
+def note_what_is_handed_on(world: World, monkeypatch: pytest.MonkeyPatch, is_safe: asyncio.Event) -> list[bytes]:
+    messages, handed_on = world.connections.space.messages, list[bytes]()
+    real = messages.publish
+
+    async def safe(waiting: Awaitable[None] | None) -> None:
+        await is_safe.wait()
+        if waiting is not None:
+            await waiting
+
+    def publish(some: Sequence[Message], done: Done) -> Awaitable[None]:
+        handed_on.extend(message.payload for message in some if message.topic == "t")
+        return safe(real(some, done))
+
+    monkeypatch.setattr(messages, "publish", publish)
+    return handed_on
+
+
+async def test_a_right_that_goes_while_a_burst_waits_is_gone_for_the_rest_of_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, is_safe: asyncio.Event
+) -> None:
+    async with a_world(database_url) as world:
+        await world.let_publish()
+        device = await world.connected()
+        handed_on = note_what_is_handed_on(world, monkeypatch, is_safe)
+        device.say(*(Publish(topic, topic.encode(), 1, packet_id=n) for n, topic in enumerate(("t", "denied", "t"), 1)))
+        late = Late(world, monkeypatch)
+        await world.detach("publish")
+        await late.until_read(1)
+        is_safe.set()
+        await some_turns()
+        late.answer(1)
+        await until(lambda: len(device.wire.got(PubAck)) == 3)
+        assert [packet.code for packet in device.wire.got(PubAck)] == [0, *[ReasonCode.NOT_AUTHORIZED] * 2]
+        assert handed_on == [b"t"]
+
+
+async def test_a_right_that_goes_before_a_service_is_asked_is_gone_for_that(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, is_safe: asyncio.Event
+) -> None:
+    asked: list[str] = []
+
+    async def ask(topic: str, *_: object) -> None:
+        asked.append(topic)
+
+    async with a_world(database_url) as world:
+        await world.let_publish()
+        await world.aws.policies.add_version("publish", EVERYTHING, as_default=True, **ME)
+        device = await world.connected()
+        note_what_is_handed_on(world, monkeypatch, is_safe)
+        monkeypatch.setattr(world.connections.reserved, "ask", ask)
+        topics = ("t", "$aws/things/device-1/shadow/update", "t")
+        device.say(*(Publish(topic, b"{}", 1, packet_id=n) for n, topic in enumerate(topics, 1)))
+        await world.let_publish_no_more()
+        await some_turns()
+        is_safe.set()
+        await until(lambda: len(device.wire.got(PubAck)) == 3)
+        assert [packet.code for packet in device.wire.got(PubAck)] == [0, *[ReasonCode.NOT_AUTHORIZED] * 2]
+        assert asked == []
+
+
+async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def mistaken(_: Visitor) -> Grant:
+        raise ZeroDivisionError
+
+    async with a_world(database_url) as world:
+        device = await world.connected()
+        monkeypatch.setattr(world.connections, "admit", mistaken)
+        before = FAILURES["the broker"]
+        await world.let_publish()
+        await until(lambda: device.pump.is_over)
+        assert (world.refused, device.pump._reason) == ([], Closed.SERVER)
+        assert FAILURES["the broker"] == before + 1
 
 
 async def some_turns() -> None:

@@ -563,6 +563,35 @@ async def test_a_session_whose_connection_fails_after_its_claim_runs_out(
         assert left.owner is None
 
 
+@pytest.mark.parametrize("expiry_s", [0, HOUR])
+async def test_a_claim_that_was_not_kept_and_is_let_go_of_late_takes_nothing_from_the_next(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, expiry_s: int
+) -> None:
+    async with a_world(database_url) as world:
+        await world.subscribe(client := await world.connect("c", expiry_s=HOUR), "t")
+        await world.leave(client)
+        is_back = asyncio.Event()
+
+        async def until_it_is_back(_: float) -> None:
+            await is_back.wait()
+
+        monkeypatch.setattr(world.broker, "sleep", until_it_is_back)
+        monkeypatch.setattr(world.space, "_release_now", away_once(world.space._release_now))
+        with monkeypatch.context() as patched:
+            patched.setattr(world.database, "commit", away)
+            with pytest.raises(UnavailableError):
+                await world.connect("c", expiry_s=expiry_s, clean=False)
+        again = await world.connect("c", expiry_s=expiry_s, clean=False, held=True)
+        is_back.set()
+        await world.broker.settled()
+        record = await world.space.record("c")
+        assert record is not None
+        assert (record.owner, record.epoch) == (world.space.worker, again.attached.epoch)
+        again.attached.resume()
+        await world.publish("t", b"1")
+        assert again.payloads == [b"1"]
+
+
 async def test_a_will_is_told_once_where_the_connection_that_takes_over_fails(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from birthmark.broker import Broker
 from birthmark.broker.rules.inbox import Letter
 from birthmark.broker.rules.partitions import BEGINNING, key_of
 from birthmark.broker.stream import SqlStream
+from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message, space_of
 from birthmark.iothub.mqtt import HubConnections, devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
@@ -25,7 +27,7 @@ from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt import codec
-from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,
     ConnAck,
@@ -36,6 +38,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
+    Will,
 )
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
@@ -174,6 +177,44 @@ async def test_a_device_switched_off_while_it_connects_does_not_get_in(tmp_path:
         await until(lambda: link.is_over)
         assert client.got(ConnAck) == [ConnAck(code=5)]
         assert [error.code for error in world.refused] == ["iothub.device_disabled"]
+
+
+async def test_a_device_connects_while_identities_of_others_change_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        real, looks = world.iothub.registry.authenticate, 0
+
+        async def authenticate(*asked: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            await asyncio.sleep(0)
+            found = await real(*asked)
+            world.connections.recheck(DeviceChanged("main", f"another-{looks}"))
+            return found
+
+        monkeypatch.setattr(world.iothub.registry, "authenticate", authenticate)
+        link, _ = await world.connected()
+        assert (link.is_over, looks) == (False, 2)
+
+
+async def test_a_device_that_changes_while_it_is_looked_at_again_does_not_get_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        real = world.iothub.registry.authenticate
+        changing = iter(("another", "device-1"))
+
+        async def authenticate(*asked: Any) -> Any:
+            found = await real(*asked)
+            world.connections.recheck(DeviceChanged("main", next(changing)))
+            return found
+
+        monkeypatch.setattr(world.iothub.registry, "authenticate", authenticate)
+        link, client = world.start()
+        await until(lambda: link.is_over)
+        await until(lambda: world.connections.everyone() == ())
+        assert client.got(ConnAck) == []
 
 
 async def test_a_device_switched_off_while_it_is_connected_is_dropped(tmp_path: Path) -> None:
@@ -320,8 +361,8 @@ async def test_a_message_that_comes_between_the_last_look_and_the_wait_is_not_le
         inboxes = world.iothub.c2d.inboxes
         real = inboxes.next_free
 
-        async def next_free_and_be_late(space: str, client_id: str) -> int | None:
-            at = await real(space, client_id)
+        async def next_free_and_be_late(space: str, client_id: str, since: int) -> int | None:
+            at = await real(space, client_id, since)
             if not client.got(Publish):
                 await send_mail(world, 1)
                 await world.connections._notified(Notify("main", "device-1"))
@@ -367,6 +408,69 @@ async def test_who_takes_its_own_session_over_gets_what_it_had_not_acknowledged_
         _, second = await world.connected(clean=False)  # whose session has the subscription
         await until(lambda: len(bodies(second)) == devicebound.WINDOW)
         assert bodies(second) == bodies(first)
+
+
+async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise QueueFullError("no room")
+
+    async with a_world(tmp_path) as world:
+        _, client = await wanting_mail(world)
+        await send_mail(world, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(MqttPump, "publish", full)
+            await world.connections.look_for_mail()
+            await world.broker.settled()
+        (letter,) = await world.iothub.c2d.inboxes.letters(space_of("main"), "device-1")
+        assert letter.lock is None
+        await world.connections.look_for_mail()
+        await until(lambda: bodies(client) == [b"0"])
+
+
+async def test_what_was_acknowledged_and_could_not_be_completed_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> Letter:
+        raise UnavailableError
+
+    async with a_world(tmp_path) as world:
+        link, client = await wanting_mail(world, clean=False)
+        await send_mail(world, 2)
+        await world.connections.look_for_mail()
+        await until(lambda: len(bodies(client)) == 2)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.iothub.c2d.inboxes, "settle", away)
+            for packet in client.got(Publish):
+                client.client.send(PubAck(packet.packet_id or 0))
+            link.data_received(client.client.data_to_send())
+            await until(lambda: link.is_over)
+        await world.broker.settled()
+        _, again = await world.connected(clean=False)
+        await until(lambda: bodies(again) == [b"0", b"1"])
+
+
+async def test_a_lock_that_ends_right_after_the_last_look_is_not_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        await send_mail(world, 1)
+        inboxes = world.iothub.c2d.inboxes
+        real, lock_s = inboxes.take, 60
+        await real(space_of("main"), "device-1", lock_s)
+        late_s = iter((lock_s,))
+
+        async def take_and_be_late(*asked: Any, **more: Any) -> Letter | None:
+            found = await real(*asked, **more)
+            if found is None:
+                world.clock.move(timedelta(seconds=next(late_s, 0)))
+            return found
+
+        monkeypatch.setattr(inboxes, "take", take_and_be_late)
+        link, client = await world.connected()
+        await subscribe(link, client, wire.devicebound("device-1"))
+        await until(lambda: bodies(client) == [b"0"])
 
 
 async def test_what_a_process_that_was_killed_had_taken_is_delivered_at_once_and_in_order(tmp_path: Path) -> None:
@@ -481,6 +585,53 @@ async def test_no_hub_is_unknown_while_another_is_made(tmp_path: Path) -> None:
         while not making.done():
             assert hubs.find("hub.example") is not None
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_subscription_on_its_way_while_its_device_is_deleted_brings_no_session_back(
+    tmp_path: Path, is_known: bool
+) -> None:
+    async with a_world(tmp_path) as world:
+        if is_known:
+            link, client = await world.connected(clean=False)
+            await subscribe(link, client, "$iothub/methods/POST/#")
+            link.connection_lost(None)
+        link, client = await world.connected(clean=False)
+        while_it_commits_delete_the_device(world)
+        client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
+        link.data_received(client.client.data_to_send())
+        await until(lambda: link.is_over)
+        assert [error.code for error in world.refused] == ["iothub.unknown_device"]
+        await nothing_is_left(world)
+
+
+async def test_a_connection_on_its_way_while_its_device_is_deleted_brings_no_session_back(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        while_it_commits_delete_the_device(world)
+        will = Will("devices/device-1/messages/events/", b"gone", 1)
+        link, client = world.start(clean=False, will=will)
+        await until(lambda: link.is_over)
+        assert client.got(ConnAck) == [ConnAck(code=5)]
+        assert [error.code for error in world.refused] == ["iothub.unknown_device"]
+        await nothing_is_left(world)
+
+
+async def subscribe(link: MqttPump, client: Wire, name: str) -> None:
+    client.client.send(Subscribe(1, ((name, 1),)))
+    link.data_received(client.client.data_to_send())
+    await until(lambda: bool(client.got(SubAck)))
+
+
+def while_it_commits_delete_the_device(world: World) -> None:
+    registry = world.iothub.registry
+    before_the_next_commit(world.database, lambda: registry.remove(world.hub, "device-1", None, actor="test"))
+
+
+async def nothing_is_left(world: World) -> None:
+    await world.broker.settled()
+    space = world.connections.space("main")
+    assert await space.record("device-1") is None
+    assert await space.subscriptions.stored("device-1") == {}
 
 
 async def test_sessions_of_a_hub_are_counted_in_as_they_are_counted_out(tmp_path: Path) -> None:

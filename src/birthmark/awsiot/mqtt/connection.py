@@ -169,6 +169,9 @@ class AwsConnection:
         except BirthmarkError as error:
             self.pump.refuse(error)
             return
+        except Exception:
+            self.pump.close(Closed.SERVER)  # it would be on hold for ever
+            raise
         if self.is_open:
             self.attached.resume()
 
@@ -209,21 +212,23 @@ class AwsConnection:
 
     async def _publish_after(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
         await waiting
+        await self._refresh()  # what was granted may be taken away meanwhile
         if not self.pump.is_over and (more := self._publish(packets)) is not None:
             await more
 
     async def _ask(self, waiting: Awaitable[None] | None, packets: Sequence[Publish]) -> None:
         """Let services of the cloud do what reserved topics ask, in turn with everything that came between."""
-        while packets and not self.pump.is_over:
+        while packets:
             if waiting is not None:
                 await waiting
-            packet = packets[0]
-            await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once)
+            await self._refresh()
             if self.pump.is_over:
                 return
-            self.pump.ack(packet.packet_id)
-            await self._refresh()
-            waiting, packets = self._publish_until_asked(packets[1:])
+            waiting, packets = self._publish_until_asked(packets)  # decided again: rights may be gone since
+            if packets and waiting is None:
+                packet, packets = packets[0], packets[1:]
+                await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once)
+                self.pump.ack(packet.packet_id)
         if waiting is not None:
             await waiting
 

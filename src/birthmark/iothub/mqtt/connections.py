@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 
 from birthmark.broker import Arrival, Broker, Space, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will
@@ -25,6 +26,7 @@ from birthmark.iothub.rules.authentication import check_client_id
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.registry import still_there
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import Will as WillPacket
@@ -54,7 +56,7 @@ class HubConnections:
         """Return the sessions of a hub."""
         if (known := self._spaces.get(hub)) is None:
             observer = HubObserver(hub, self.iothub, self.clock)
-            known = self._spaces[hub] = self._broker.space(space_of(hub), _RULES, observer)
+            known = self._spaces[hub] = self._broker.space(space_of(hub), _RULES, observer, partial(still_there, hub))
         return known
 
     async def begin(self) -> None:
@@ -127,8 +129,7 @@ class HubConnections:
             attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s, will))
             connection.attached = attached
             try:
-                while seen != self._changes:  # nobody told a connection that was not there: it proves itself again
-                    seen = self._changes
+                if seen != self._changes:  # nobody told a connection that was not there: it proves itself again
                     await self.iothub.registry.authenticate(user, pump.peer, packet.password)
             except BirthmarkError:
                 space.disconnect(attached, Closed.REFUSED, with_will=False)

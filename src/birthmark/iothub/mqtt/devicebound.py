@@ -16,6 +16,7 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.mqtt.errors import QueueFullError
 from birthmark.net.pump import MqttPump
 
 WINDOW = 10
@@ -86,20 +87,24 @@ class DeviceBound:
             self._is_flowing = False
 
     async def _flow(self) -> None:
-        await self._send_what_waits()
+        looked_at = await self._send_what_waits()
         while self._wanted is not None:
-            self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id))
+            self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id, looked_at))
             if not self._looks_again or not self._has_room():
                 break
-            await self._send_what_waits()  # something came after the last look
+            looked_at = await self._send_what_waits()  # something came after the last look
 
-    async def _send_what_waits(self) -> None:
+    async def _send_what_waits(self) -> int:
+        """Return the time of the last look: a lock that ended since was not seen to."""
+        looked_at = self._c2d.now()
         while self._looks_again and self._wanted is not None and self._has_room():
             self._looks_again = False
+            looked_at = self._c2d.now()
             letter = await self._c2d.inboxes.take(self._space, self._device_id, holder=HOLDER)
             if letter is not None:
                 self._looks_again = True
                 await self._send(letter, _Taken(letter.lock or "", letter.locked_until or 0))
+        return looked_at
 
     def _has_room(self) -> bool:
         """Forget those whose lock ended, for they are sent again; say whether another may be on its way."""
@@ -127,7 +132,12 @@ class DeviceBound:
             return
         mail = self._c2d.mail_of(letter)
         topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
-        packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
+        try:
+            packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
+        except QueueFullError:
+            self._looks_again = False  # the next acknowledgement, or look for mail, finds it
+            await self._c2d.inboxes.give_back(self._space, self._device_id, [taken.lock])
+            return
         if packet_id is not None:
             self._taken[packet_id] = taken
         elif not wanted.qos:
@@ -135,12 +145,16 @@ class DeviceBound:
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
         """Complete the messages that were sent with these packet ids."""
-        locks = [self._taken.pop(packet_id).lock for packet_id in packet_ids if packet_id in self._taken]
-        return self._completed(locks) if locks else None
+        taken = {packet_id: self._taken.pop(packet_id) for packet_id in packet_ids if packet_id in self._taken}
+        return self._completed(taken) if taken else None
 
-    async def _completed(self, locks: Sequence[str]) -> None:
-        for lock in locks:
-            await self._settle(lock)
+    async def _completed(self, taken: dict[int, _Taken]) -> None:
+        try:
+            for packet_id, one in tuple(taken.items()):
+                await self._settle(one.lock)
+                del taken[packet_id]
+        finally:
+            self._taken = taken | self._taken  # what could not be completed is given back
         await self.flow()
 
     async def _settle(self, lock: str) -> None:

@@ -12,11 +12,10 @@ from birthmark.broker.rules.inbox import Letter, Outcome
 from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
-from birthmark.iothub import store
 from birthmark.iothub.model import Hub, Mail, space_of
 from birthmark.iothub.rules import c2d as rules
 from birthmark.iothub.rules.c2d import FEEDBACK
-from birthmark.iothub.service.registry import Registry, UnknownDeviceError
+from birthmark.iothub.service.registry import Registry, still_there
 from birthmark.iothub.wire import registry_time
 from birthmark.store import Changes, Database, from_micros, to_micros
 
@@ -55,9 +54,7 @@ class CloudToDevice:
         rules.check_mail(device_id, message_id, mail, feedback, expires_at=ends_at, now=now)
         letter = Letter(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
         also = Changes().audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
-        gone = UnknownDeviceError(hub=hub.name, device_id=device_id)
-        there: dict[str, Any] = {"key_hub": hub.name, "key_device_id": device_id}
-        also.run(store.DEVICE_IS_THERE, expect=1, otherwise=gone, **there)
+        also.merge(still_there(hub.name, device_id))
         return await self.inboxes.put(space_of(hub.name), device_id, letter, also)
 
     async def count(self, hub: str, device_id: str) -> int:

@@ -276,6 +276,14 @@ class Registry:
         return base64.b64encode(self._entropy.token(8)).decode()
 
 
+def still_there(hub: str, device_id: str) -> Changes:
+    """Return what lets a commit hold only while there is such a device; else it raises `UnknownDeviceError`."""
+    key: dict[str, Any] = {"key_hub": hub, "key_device_id": device_id}
+    return Changes().run(
+        store.DEVICE_IS_THERE, expect=1, otherwise=UnknownDeviceError(hub=hub, device_id=device_id), **key
+    )
+
+
 def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes:
     """Return a change that holds only while the device is as it was read."""
     key: dict[str, Any] = {"key_hub": read.hub, "key_device_id": read.device_id, "key_etag": read.etag}

@@ -6,6 +6,7 @@ A key that is revoked stays revoked: it is never certified again, and other cert
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -95,6 +96,15 @@ class NameMovedError(ConflictError):
     cause = "Certificates of '{name}' are issued or revoked faster than this request could be decided."
     fix = "Try again: others asked for the same name at this moment."
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherTakenBack:
+    """A certificate of another CA that was taken back here."""
+
+    thumbprint: Thumbprint
+    at: datetime
+    reason: RevocationReason
 
 
 @dataclass(slots=True)
@@ -216,6 +226,21 @@ class Revocations:
     async def presented(self, thumbprints: Iterable[Thumbprint]) -> list[Thumbprint]:
         """Return those of other CAs that were not taken back by their thumbprint."""
         return [one for one in thumbprints if await self._find(one) is None and not await self._is_key_revoked(one)]
+
+    async def taken_back(self, name: str, presented: Iterable[Thumbprint]) -> list[OtherTakenBack]:
+        """Return what other CAs issued and was taken back: of those in `presented`, and all of a name, latest first.
+
+        A certificate stands by its thumbprint, also where nothing is on record by it any more; a key by its digest.
+        """
+        rows = [row for one in presented if (row := await self.database.one(store.KEY, key_digest=one)) is not None]
+        rows += await self.database.all(store.OTHERS_TAKEN_BACK, name=fold(name))
+        found = {bytes(row["key_digest"]): row for row in rows if row["revoked_at"] is not None}
+        return [
+            OtherTakenBack(
+                Thumbprint(digest), from_micros(row["revoked_at"]), RevocationReason(row["revocation_reason"])
+            )
+            for digest, row in found.items()
+        ]
 
     async def is_lost(self, name: str) -> bool:
         """Say whether a name was taken back with its device."""

@@ -111,6 +111,8 @@ class Loop:
         try:
             while True:
                 if (order := self.orders.take()) is not None:
+                    if order is Order.RENEW:  # what falls due renews what is due alone
+                        await self._upkeep.renew_all()
                     return order
                 if (due_s := self._renewal_due_s(held)) <= 0:
                     return Order.RENEW

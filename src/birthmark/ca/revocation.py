@@ -244,8 +244,12 @@ class Revocations:
 
     async def is_lost(self, name: str) -> bool:
         """Say whether a name was taken back with its device."""
+        return await self.lost_since(name) is not None
+
+    async def lost_since(self, name: str) -> datetime | None:
+        """Return since when a name is taken back with its device; None where it is not."""
         row = await self.database.one(store.NAME, name=fold(name))
-        return row is not None and row["lost_at"] is not None
+        return None if row is None or row["lost_at"] is None else from_micros(row["lost_at"])
 
     async def lose(self, name: str, principal: Principal, reason: RevocationReason) -> None:
         """Take a name back: nobody gets a certificate for it any more, until an operator lets it go."""

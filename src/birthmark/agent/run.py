@@ -74,13 +74,16 @@ class Loop:
 
     async def _come_up(self) -> tuple[Held | None, HubClient | None]:
         """Get an identity and connect; after a failure wait, so that the caller may simply try again."""
-        agent = self.agent
+        agent, held = self.agent, None
         try:
             held = await agent.ensure()
             hub = await agent.connect(held)
         except BirthmarkError as error:
             if isinstance(error, UnauthenticatedError | ForbiddenError):
                 agent.update(hub=None)  # the hub does not know us any more: ask DPS again
+                if held is not None and self.orders.take_one(Order.RENEW):  # who was taken back needs another to come
+                    await self._upkeep.renew_all()
+                    return await self._renew(held, None)
             await self._failed(error)
             return None, None
         self._failures, self._journaled = 0, None
@@ -138,7 +141,7 @@ class Loop:
         due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
         return _LOOK_S if due_s is None else due_s
 
-    async def _renew(self, held: Held, hub: HubClient) -> tuple[Held, HubClient | None]:
+    async def _renew(self, held: Held, hub: HubClient | None) -> tuple[Held, HubClient | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
         self.tell("renewing", {"thumbprint": held.mark})
         try:
@@ -150,7 +153,8 @@ class Loop:
             return held, hub
         self._renewal.worked()
         self.agent.works(DEVICE_ID)
-        await hub.close()
+        if hub is not None:
+            await hub.close()
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub
 

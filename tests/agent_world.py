@@ -79,6 +79,8 @@ class World:
     assigned_hub: str = "hub.test"
     refuses_passwords: bool = False
     wants_both: bool = False
+    taken_back: set[str] = field(default_factory=set)
+    """Thumbprints of certificates that neither EST nor DPS takes any more."""
     registered: list[dict[str, Any]] = field(default_factory=list)
     hosts: list[tuple[str, str | None]] = field(default_factory=list)
     """Which hosts were connected to, and by which user name."""
@@ -134,6 +136,8 @@ class World:
 
     def believes(self, leaf: Certificate) -> bool:
         """Say whether the EST server takes this client certificate."""
+        if leaf.thumbprint.hex() in self.taken_back:
+            return False
         is_expired = self.clock.now() + self.server_offset > leaf.not_after
         return self.believes_certificates and (self.takes_expired or not is_expired)
 
@@ -211,6 +215,8 @@ class FakeLinks:
         world.check("dps")
         world.asked.append("dps")
         world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})
+        if self.identity is not None and self.identity.chain[0].thumbprint.hex() in world.taken_back:
+            return HttpAnswer(401, {}, json.dumps({"errorCode": 401002, "message": "Unauthorized"}).encode())
         if self.identity is not None:
             world.at_hub = self.identity.chain[0].thumbprint.hex()
         state: dict[str, Any] = {

@@ -21,6 +21,7 @@ from birthmark.elements.softhsm import initialize_token
 from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
+from birthmark.pki.certificates import parse_bundle
 from servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
@@ -220,3 +221,43 @@ def test_the_quickstart_edge_ca_is_made_and_openssl_believes_it_is_one(server: R
         check=True,
     )
     assert "CA:TRUE, pathlen:0" in shown.stdout
+
+
+def test_a_renewal_by_hand_is_of_every_certificate_and_says_which(server: RunningServer, tmp_path: Path) -> None:
+    server.run("dps", "create", "by-hand")
+    server.run("dps", "link", "birthmark", "--dps", "by-hand")
+    server.run("dps", "ca", "add", "root", server.endpoints["trust_bundle"], "--verified", "--dps", "by-hand")
+    server.run("enroll", "group", "all", "--ca-name", "root", "--dps", "by-hand")
+    scopes = {row["name"]: str(row["id_scope"]) for row in server.rows("dps", "show")}
+    url = f"{server.endpoints['est']['url']}/edge-ca"
+    device = AgentOnDevice(server, tmp_path, "edge-13").configure(
+        lambda text: (
+            text.replace(scopes["birthmark"], scopes["by-hand"])
+            + f'"aziot-edged-ca" = "{url}"\n[edge_ca]\nmethod = "est"\n'
+        )
+    )
+    device.run("apply")
+    server.run("est", "revoke", thumbprint_of_edge_ca(device))  # which the agent cannot know
+    before = thumbprint_of_edge_ca(device)
+    said = device.run("renew").stderr
+    after = thumbprint_of_edge_ca(device)
+    assert after != before
+    assert f"Renewed aziot-edged-ca: {after}" in said
+    assert "Renewed device-id: " in said
+    running = device.start()
+    try:
+        until(running, "connected")
+        said = device.run("renew").stderr
+        assert f"Renewed aziot-edged-ca: {thumbprint_of_edge_ca(device)}" in said
+        assert "Renewed device-id: " in said
+        assert thumbprint_of_edge_ca(device) != after
+    finally:
+        device.run("stop")
+        running.wait()
+        assert running.stdout is not None
+        running.stdout.close()
+
+
+def thumbprint_of_edge_ca(device: AgentOnDevice) -> str:
+    leaf = parse_bundle(Places(device.root).certificate(EDGE_CA).read_bytes())[0]
+    return leaf.thumbprint.hex()

@@ -55,6 +55,7 @@ def test_a_shipment_and_its_journal_are_one_services(server: RunningServer, tmp_
     line = ["enroll", "manifest", str(tmp_path / "s/manifest.json"), *trust, "--journal", str(tmp_path / "j")]
     assert "2 created." in server.run(*line, *SECOND).stderr
     assert server.attempt(*line).returncode != 0
+    assert " --undo --dps factory-2`" in server.attempt(*line, "--undo").stderr.replace("\n", " ")
     assert "2 taken back." in server.run(*line, *SECOND, "--undo").stderr
 
 
@@ -71,6 +72,34 @@ def test_a_service_that_is_not_there_is_told(server: RunningServer, more: list[s
     done = server.attempt("enroll", "list", *more)
     assert done.returncode == status
     assert code in done.stderr
+
+
+def test_what_is_said_of_a_second_service_s_device_names_that_service_and_its_hub(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    server.run("dps", "create", "factory-3")
+    server.run("dps", "link", "hub-2", "--dps", "factory-3")
+    scope = next(row["id_scope"] for row in server.rows("dps", "show") if row["name"] == "factory-3")
+    there = ("--dps", "factory-3")
+    device = a_file_device(tmp_path, "sn-3")
+    assert not registers(server, device, scope)
+    said = server.run("why", "sn-3").stdout
+    assert '`birthmark enroll device --cert "$X509_CERT_FILE" --dps factory-3`' in " ".join(said.split())
+    assert "--cert CA-FILE --dps factory-3`" in " ".join(said.split())
+    server.run("enroll", "device", "pump-3", "--cert", str(device.certificate_file), *there)
+    assert registers(server, device, scope)
+    disabled, removed = (server.run("enroll", verb, "sn-3", *there).stderr for verb in ("disable", "remove"))
+    assert "`birthmark hub device disable pump-3 --hub hub-2`" in disabled
+    assert "`birthmark hub device delete pump-3 --hub hub-2`" in removed
+    missing = server.attempt("enroll", "remove", "sn-3", *there).stderr
+    assert "`birthmark enroll list --dps factory-3`" in missing
+    assert "`birthmark enroll list --dps factory-3`" in server.attempt("enroll", "disable", "sn-3", *there).stderr
+
+
+def test_who_never_registered_is_no_hub_s_device(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "never-1")
+    server.run("enroll", "device", "--cert", str(device.certificate_file), *SECOND)
+    assert "hub device" not in server.run("enroll", "remove", "never-1", *SECOND).stderr
 
 
 def hub_of(server: RunningServer, name: str) -> str:

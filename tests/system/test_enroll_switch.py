@@ -58,7 +58,8 @@ def test_who_has_registered_is_said_to_be_a_device_of_its_hub_still(server: Runn
     device = a_file_device(tmp_path, "switch-2")
     server.run("enroll", "device", "pump-2", "--cert", str(device.certificate_file))
     assert registered(server, device)
-    assert "`birthmark hub device disable pump-2`" in server.run("enroll", "disable", "switch-2").stderr
+    ends = server.run("enroll", "disable", "switch-2").stderr
+    assert "`birthmark hub device disable pump-2 --hub birthmark`" in ends
 
 
 def test_a_group_keeps_all_else_that_it_has(server: RunningServer, tmp_path: Path) -> None:

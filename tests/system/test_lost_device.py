@@ -265,6 +265,20 @@ def test_a_name_that_nobody_knows_is_told_and_can_be_shut_out(lost: Lost) -> Non
     assert lost.est.status("nobody-2") == 403
 
 
+def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_is_left(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:  # without groups, which would leave a disabled enrollment
+        server.run("est", "user", "add", "locked", "--device", "locked")
+        for name, option in (("locked", []), ("unheard-of", ["--block"])):
+            server.run("fleet", "revoke", name, "--yes", *option)
+            (row,) = server.rows("fleet", "revoke", name, "--yes")
+            assert (row["what"], row["became"]) == ("name", "was taken back")
+            assert row["note"].startswith("held since 20")
+            assert f"`birthmark est release {name}`" in row["note"]
+            server.run("est", "release", name)
+            refused = server.attempt("fleet", "revoke", name, "--yes")
+            assert (refused.returncode, "device.not_on_record" in refused.stderr) == (3, True)
+
+
 def test_nothing_is_done_before_somebody_agrees(lost: Lost) -> None:
     lost.server.run("hub", "device", "create", "kept")
     refused = lost.server.attempt("fleet", "revoke", "kept")

@@ -73,22 +73,25 @@ class Keeper:
                 return current
         return self._put_to_use(slot, await self.fresh(managed, current))
 
-    async def renew(self, managed: Managed) -> HeldIdentity:
+    async def renew(self, managed: Managed, *, is_key_over: bool = False) -> HeldIdentity:
         """Renew what proves itself: an EST identity or a CA. On failure the old one stays."""
         slot = self.slot(managed.id)
         current = slot.current()
-        fresh = await self.fresh(managed, current)
+        fresh = await self.fresh(managed, current, is_key_over=is_key_over)
         if managed.kind is Kind.EST and current is not None and not self.is_expired(current):
             fresh = await self._believed(managed, fresh)
         return self._put_to_use(slot, fresh)
 
-    async def fresh(self, managed: Managed, current: HeldIdentity | None) -> HeldIdentity:
-        """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one."""
+    async def fresh(self, managed: Managed, current: HeldIdentity | None, *, is_key_over: bool = False) -> HeldIdentity:
+        """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one.
+
+        `is_key_over` asks for another key also where the configuration keeps it, for it may have been taken back.
+        """
         slot = self.slot(managed.id)
         pending = slot.pending()
         if pending is not None and self._is_named(managed, pending) and self.now_for(pending) < self._due(pending):
             return pending
-        key, request = self._next_request(managed, slot, current)
+        key, request = self._next_request(managed, slot, current, is_key_over=is_key_over)
         try:
             answered = await self.source.issue(managed, key, request, current, self.proofs)
         except BirthmarkError as error:
@@ -172,24 +175,26 @@ class Keeper:
     def _proof(self, held: HeldIdentity) -> Proof:
         return Proof(held.for_links(), self.is_expired(held))
 
-    def _next_request(self, managed: Managed, slot: Slot, current: HeldIdentity | None) -> tuple[HeldKey, bytes]:
+    def _next_request(
+        self, managed: Managed, slot: Slot, current: HeldIdentity | None, *, is_key_over: bool
+    ) -> tuple[HeldKey, bytes]:
         """Return key and request: those that were sent before and had no answer, else new ones."""
         waiting = slot.waiting()
         if waiting is not None and parse_csr(waiting[1]).subject == subject_of(managed.issued):
             return waiting
         slot.drop_pending()
-        key = self._key(managed, current)
+        key = self._key(managed, current, is_over=is_key_over)
         request = request_for(managed, key)
         if isinstance(managed.issued.by, EstIssuance):
             slot.keep_request(request)
         return key, request
 
-    def _key(self, managed: Managed, current: HeldIdentity | None) -> HeldKey:
+    def _key(self, managed: Managed, current: HeldIdentity | None, *, is_over: bool) -> HeldKey:
         """A key that the configuration gives, such as a chip's own, is certified again and never replaced."""
         keys = self.identities.keys
         if keys.is_preloaded(managed.id):
             return keys.open(managed.id)
-        rotates = managed.renewal is None or managed.renewal.rotate_key
+        rotates = is_over or managed.renewal is None or managed.renewal.rotate_key
         # Without its certificate a key is still the name's.
         kept = keys.find(managed.id) if current is None or not rotates else None
         return kept or keys.create(next_of(managed.id))

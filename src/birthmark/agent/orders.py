@@ -58,6 +58,12 @@ class Orders:
         """Say whether there is an order that was not taken yet."""
         return bool(self._given)
 
+    def take_one(self, order: Order) -> bool:
+        """Say whether this order waits, and take it if it does."""
+        is_given = order in self._given
+        self._given.discard(order)
+        return is_given
+
     def take(self) -> Order | None:
         for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
             if order in self._given:
@@ -66,12 +72,6 @@ class Orders:
                 return order
         self._news.clear()
         return None
-
-    def take_one(self, order: Order) -> bool:
-        """Take this very order; say whether it was given."""
-        is_given = order in self._given
-        self._given.discard(order)
-        return is_given
 
     async def wait(self, seconds: float) -> None:
         """Return when there is news, or after so long."""

@@ -84,6 +84,7 @@ class Loop:
             held: Held = await agent.ensure()
             if self.orders.take_one(Order.RENEW):
                 agent.update(error=None)
+                await self._upkeep.renew_all()
                 held, hub = await self._renew(held, None)
             if hub is None:
                 hub = await agent.connect(held)
@@ -120,6 +121,8 @@ class Loop:
         try:
             while True:
                 if (order := self.orders.take()) is not None:
+                    if order is Order.RENEW:  # what falls due renews what is due alone
+                        await self._upkeep.renew_all()
                     return order
                 if (due_s := self._renewal_due_s(held)) <= 0:
                     return Order.RENEW

@@ -18,6 +18,7 @@ from birthmark.agent.anchors import FollowedAnchors
 from birthmark.agent.config.model import (
     AgentConfig,
     DpsSource,
+    EstIssuance,
     Issued,
     ManualSource,
     Preloaded,
@@ -39,7 +40,7 @@ from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
-from birthmark.errors import BirthmarkError, PolicyError
+from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.keys.tpm import TpmSettings
 from birthmark.links.identity import Identity, Trust
@@ -116,12 +117,43 @@ class Agent:
         """Do what the configuration asks for. Return the assignment.
 
         None where the hub is given: then it is asked whether it knows the device, as nobody else has said so.
+        A certificate from before that is refused, as one that was taken back is, gives way to another.
         """
+        before = self._kept_mark()
         held = await self.ensure()
-        assigned = await self.register(held)
+        try:
+            assigned = await self.register(held)
+        except (UnauthenticatedError, ForbiddenError) as refusal:
+            if held.mark != before:  # it was issued a moment ago: another would fare no better
+                raise
+            assigned = await self._replaced(held, refusal)
         if assigned is None:
             await (await self.connect(held)).close()
         await self._accept()
+        return assigned
+
+    def _kept_mark(self) -> str | None:
+        """Return the mark of a certificate in whose place an EST server may issue another, where DPS refuses it."""
+        identity, source = self.config.source.identity, self.config.source
+        if not (
+            isinstance(source, DpsSource) and isinstance(identity, Issued) and isinstance(identity.by, EstIssuance)
+        ):
+            return None
+        held = self.identities.slot(DEVICE_ID).current()
+        return None if held is None else held.mark
+
+    async def _replaced(self, held: Held, refusal: BirthmarkError) -> Assigned | None:
+        """Get other certificates by the configured credentials, with other keys. Raise `refusal` if that is no help."""
+        try:
+            _fresh, hub, assigned = await self._renewed(held, is_key_over=True)
+        except BirthmarkError as error:
+            log.warning("certificate.not_replaced", extra={"code": error.code})
+            raise refusal from error
+        if hub is not None:
+            await hub.close()
+        self.update(is_connected=False)
+        for managed in self.others:  # who was taken back was so with all of it
+            await self.keeper.renew(managed, is_key_over=True)
         return assigned
 
     async def prepare(self) -> None:
@@ -209,15 +241,21 @@ class Agent:
 
         Where a program proves it by itself (`prove`) there is no connection.
         """
+        fresh, hub, _assigned = await self._renewed(held)
+        return fresh, hub
+
+    async def _renewed(
+        self, held: Held, *, is_key_over: bool = False
+    ) -> tuple[HeldIdentity, HubClient | None, Assigned | None]:
         identity = self.config.source.identity
         if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
             what = identity.certificate if isinstance(identity, Preloaded) else f"by {held.mark}"
             raise NotIssuedHereError(path=what)
-        fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held)
+        fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held, is_key_over=is_key_over)
         slot = self.identities.slot(DEVICE_ID)
         hub: HubClient | None = None
         try:
-            await self.register(fresh)
+            assigned = await self.register(fresh)
             if self.prove is None:
                 hub = await self.connect(fresh)
             else:
@@ -232,7 +270,7 @@ class Agent:
             renewals=self.state.renewals + 1, renewed_at=self.clock.now(), failures=0, error=None, is_connected=True
         )
         log.info("certificate.renewed", extra={"thumbprint": fresh.leaf.thumbprint.hex()})
-        return slot.current() or fresh, hub
+        return slot.current() or fresh, hub, assigned
 
     # ---- facts
 

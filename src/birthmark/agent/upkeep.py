@@ -111,6 +111,11 @@ class Upkeep:
             if self._due_s(managed) <= 0:
                 await self._renew(managed)
 
+    async def renew_all(self) -> None:
+        """Renew every one now, as somebody asks for."""
+        for managed in self.agent.others:
+            await self._renew(managed)
+
     def _due_s(self, managed: Managed) -> float:
         now, pace = self.agent.clock.monotonic(), self._paces.get(managed.id, Pace())
         if now < pace.not_before:

@@ -6,6 +6,7 @@ A key that is revoked stays revoked: it is never certified again, and other cert
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -58,7 +59,7 @@ class CertificateRevokedError(UnauthenticatedError):
     cause = "The certificate {thumbprint} of '{device_id}' is not good any more: {what} was revoked at {revoked_at}."
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
-        "`birthmark env --format aziot --registration-id {device_id}`."
+        "`birthmark env --format aziot --registration-id {device_id}`. An agent gets it as soon as it applies that."
     )
     device_id: str
     revoked_at: object
@@ -95,6 +96,15 @@ class NameMovedError(ConflictError):
     cause = "Certificates of '{name}' are issued or revoked faster than this request could be decided."
     fix = "Try again: others asked for the same name at this moment."
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherTakenBack:
+    """A certificate of another CA that was taken back here."""
+
+    thumbprint: Thumbprint
+    at: datetime
+    reason: RevocationReason
 
 
 @dataclass(slots=True)
@@ -217,10 +227,29 @@ class Revocations:
         """Return those of other CAs that were not taken back by their thumbprint."""
         return [one for one in thumbprints if await self._find(one) is None and not await self._is_key_revoked(one)]
 
+    async def taken_back(self, name: str, presented: Iterable[Thumbprint]) -> list[OtherTakenBack]:
+        """Return what other CAs issued and was taken back: of those in `presented`, and all of a name, latest first.
+
+        A certificate stands by its thumbprint, also where nothing is on record by it any more; a key by its digest.
+        """
+        rows = [row for one in presented if (row := await self.database.one(store.KEY, key_digest=one)) is not None]
+        rows += await self.database.all(store.OTHERS_TAKEN_BACK, name=fold(name))
+        found = {bytes(row["key_digest"]): row for row in rows if row["revoked_at"] is not None}
+        return [
+            OtherTakenBack(
+                Thumbprint(digest), from_micros(row["revoked_at"]), RevocationReason(row["revocation_reason"])
+            )
+            for digest, row in found.items()
+        ]
+
     async def is_lost(self, name: str) -> bool:
         """Say whether a name was taken back with its device."""
+        return await self.lost_since(name) is not None
+
+    async def lost_since(self, name: str) -> datetime | None:
+        """Return since when a name is taken back with its device; None where it is not."""
         row = await self.database.one(store.NAME, name=fold(name))
-        return row is not None and row["lost_at"] is not None
+        return None if row is None or row["lost_at"] is None else from_micros(row["lost_at"])
 
     async def lose(self, name: str, principal: Principal, reason: RevocationReason) -> None:
         """Take a name back: nobody gets a certificate for it any more, until an operator lets it go."""

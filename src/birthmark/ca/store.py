@@ -152,6 +152,19 @@ _KEY_TAKEN_BACK = (
     or_(keys.c.key_digest == bindparam("key_digest"), keys.c.key_digest == bindparam("thumbprint")),
     keys.c.revoked_at.is_not(None),
 )
+OTHERS_TAKEN_BACK = statement(
+    select(keys.c.key_digest, keys.c.revoked_at, keys.c.revocation_reason)
+    .where(
+        keys.c.name == bindparam("name"),
+        keys.c.revoked_at.is_not(None),
+        keys.c.key_digest.not_in(
+            select(certificates.c.key_digest).where(certificates.c.key_digest == keys.c.key_digest)
+        ),
+    )
+    .order_by(keys.c.revoked_at.desc(), keys.c.key_digest)
+    .limit(100)
+)
+"""What was taken back under a name and was never in this inventory."""
 _IT_TAKEN_BACK = (certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
 REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)

@@ -1,6 +1,7 @@
 """`birthmark agent`: a device's identity by configuration: issue, register, stay connected, renew."""
 
 import asyncio
+import contextlib
 import logging
 import shlex
 import sys
@@ -13,6 +14,7 @@ from birthmark import flock
 from birthmark.agent.checks import Checks, Result
 from birthmark.agent.control import AgentInProgramError, AgentNotRunningError, tell
 from birthmark.agent.control import stop as stop_running
+from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
 from birthmark.cli import agent_config, agent_tpm, install
@@ -22,6 +24,8 @@ from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, emit, say
 from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError
+from birthmark.pki.certificates import Certificate
 from birthmark.text import printable
 
 app = commands(
@@ -83,9 +87,27 @@ def status(options: AgentOptions) -> None:
 
 @command(app, "birthmark agent renew")
 def renew(options: AgentOptions) -> None:
-    """Renew now, and prove the new certificate before it replaces the old; a running agent is told to."""
-    if not _told(options, Order.RENEW, "renewals"):
-        options.do(_renew_once)
+    """Renew every certificate now, and prove each before it replaces the old; a running agent is told to."""
+    before = _kept(options)
+    try:
+        if not _told(options, Order.RENEW, "renewals"):
+            options.do(_renew_once)
+    finally:  # also what was renewed before another was refused
+        for name, leaf in _kept(options).items():
+            if leaf != before.get(name):
+                said = f"Renewed {name}: {leaf.thumbprint.hex()}, until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
+                typer.echo(said, err=True)
+
+
+def _kept(options: AgentOptions) -> dict[str, Certificate]:
+    """Return the certificates that the agent keeps renewed, by name, as far as they can be read."""
+    found: dict[str, Certificate] = {}
+    with contextlib.suppress(BirthmarkError), options.place.opened(takes_last_good=True) as agent:
+        for name in agent.managed:
+            with contextlib.suppress(BirthmarkError):
+                if (held := agent.identities.slot(name).current()) is not None:
+                    found[name] = held.leaf
+    return found
 
 
 @command(app, "birthmark agent reprovision")
@@ -128,10 +150,14 @@ def stop(options: AgentOptions) -> None:
 
 async def _renew_once(agent: Agent) -> None:
     held = await agent.ensure()
-    _fresh, hub = await agent.renew(held)
-    if hub is not None:
-        await hub.close()
-    agent.update(is_connected=False)
+    for name in agent.managed or (DEVICE_ID,):  # without any the refusal says that nothing is renewed here
+        if name != DEVICE_ID:
+            await agent.keeper.renew(agent.managed[name])
+            continue
+        _fresh, hub = await agent.renew(held)
+        if hub is not None:
+            await hub.close()
+        agent.update(is_connected=False)
 
 
 def _told(options: AgentOptions, order: Order, sign: str) -> bool:

@@ -282,14 +282,12 @@ def _switch(
             param_hint="--to",
         )
     writing.confirm(target, where.profile, 1)
-    switched = target.switch(name, is_group=is_group, is_enabled=is_enabled, dry_run=writing.dry_run)
+    with where.naming():
+        switched = target.switch(name, is_group=is_group, is_enabled=is_enabled, dry_run=writing.dry_run)
     kind, state = "group" if is_group else "individual", "enabled" if is_enabled else "disabled"
     emit(as_json, {"name": name, "kind": kind, "state": state, "outcome": switched.done.value})
-    if switched.device_id is not None and not is_enabled:
-        own = f": `birthmark hub device disable {shlex.quote(switched.device_id)}` ends that"
-        end = own if where.profile.is_local else ""
-        said = f"It is a device of {switched.hub} still, and may connect{end}."
-        typer.echo(printable(said), err=True)
+    if not is_enabled:
+        _say_still_a_device(where, "disable", switched.device_id, switched.hub)
 
 
 @command(app, "birthmark enroll remove sn0123ABCDEF01")
@@ -300,17 +298,32 @@ def remove(
     is_group: IsGroup = False,
 ) -> None:
     """Take a device or group off the record."""
+    from birthmark.fleet.azure import AzureTarget
+
     target = where.open()
     only(where.is_azure, "with --to azure", group=is_group)
     writing.confirm(target, where.profile, 1)
     if writing.dry_run:
         typer.echo(f"Would remove {name} at {target.description}.", err=True)
         return
-    target.remove(name, is_group=is_group)
+    with where.naming():
+        device_id, hub = None, None
+        if isinstance(target, AzureTarget) and not is_group:
+            device_id, hub = target.registered(name)
+        target.remove(name, is_group=is_group)
     typer.echo(f"Removed {name} at {target.description}.", err=True)
-    if where.profile.is_local and where.is_azure and not is_group:
-        end = f"`birthmark hub device delete {shlex.quote(name)}`"
-        typer.echo(f"If it registered, it is still a device of its hub and may connect: {end} ends that.", err=True)
+    _say_still_a_device(where, "delete", device_id, hub)
+
+
+def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, hub: str | None) -> None:
+    """Say of a device that registered that its hub knows it still, and what ends that there."""
+    if device_id is None or hub is None:
+        return
+    end = ""
+    if where.profile.is_local:
+        named = f"{shlex.quote(device_id)}{where.profile.hub_option(hub)}"
+        end = f": `birthmark hub device {verb} {named}` ends that"
+    typer.echo(printable(f"It is a device of {hub} still, and may connect{end}."), err=True)
 
 
 def _ask_about(who: str, doubts: list[str], *, is_decided: bool) -> None:

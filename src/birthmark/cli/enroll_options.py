@@ -2,6 +2,8 @@
 
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,7 @@ from birthmark.cli.operator import DataOption, ServerOptions
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
 from birthmark.console.client import DEFAULT_DATA
-from birthmark.errors import ConflictError
+from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:
@@ -129,6 +131,20 @@ class ProfileOptions:
             raise HubNotLinkedError(hub=name, dps=dps, linked=", ".join(linked) or "none")
         return host
 
+    def dps_option(self, described: str) -> str | None:
+        """Return the option that names a local server's service that is `described` so, as in a journal's head."""
+        if not self.is_local:
+            return None
+        rows = ServerOptions(self.data).client.rows("/dps")
+        found = next((row["name"] for row in rows if f"(scope {row['id_scope']})" in described), None)
+        return None if found is None else f" --dps {shlex.quote(found)}"
+
+    def hub_option(self, host: str) -> str:
+        """Return the option that names the hub of a local server, for a command: a name may be at several hubs."""
+        rows = ServerOptions(self.data).client.rows("/hubs")
+        name = next((str(row["name"]) for row in rows if str(row["host"]).lower() == host.lower()), host)
+        return f" --hub {shlex.quote(name)}"
+
     @property
     def as_option(self) -> str:
         """Return the option that names its provisioning service, for a command in a fix."""
@@ -172,6 +188,15 @@ class TargetOptions:
         to = "" if self.is_azure else " --to aws"
         own = self.profile.as_option
         return f"{to}{own}" if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Let a refusal whose fix is at this target name it."""
+        try:
+            yield
+        except BirthmarkError as error:
+            error.add_facts(options=self.as_options())
+            raise
 
     def open(self, profile: str = "--profile", place: str = "--to") -> "AzureTarget | AwsTarget":
         """Return the target itself; `profile` and `place` are the options that say whose records, and where."""

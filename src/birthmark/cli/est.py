@@ -35,7 +35,7 @@ app.add_typer(est_doors.request, name="request")
 
 _PASSWORD_BYTES = 18
 _THUMBPRINT = re.compile("[0-9a-f]{64}")
-_ISSUED_COLUMNS = ("device", "not_after", "revoked", "requested_by", "thumbprint")
+_ISSUED_COLUMNS = ("device", "not_after", "revoked", "reason", "requested_by", "thumbprint")
 _USER_COLUMNS = ("name", "device", "created", "expires")
 _CA_COLUMNS = ("subject", "any_name", "not_after", "thumbprint")
 

@@ -260,12 +260,16 @@ def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
     try:
         yield
     except OtherTargetsJournalError as error:
-        is_aws = error.belongs_to.startswith("AWS")
+        is_aws, other = error.belongs_to.startswith("AWS"), where.profile.dps_option(error.belongs_to)
         if is_aws == where.is_azure:
             advice = "It is taken back where it was done"
             command = f"{without('--to', takes_value=True)} --to {'aws' if is_aws else 'azure'}"
+        elif where.is_azure and other is not None:
+            advice, command = "It is taken back where it was done", f"{without('--dps', takes_value=True)}{other}"
         else:
-            advice = "It is taken back where it was done: name that by --profile or --data. What is on record here"
+            advice = (
+                "It is taken back where it was done: name that by --profile, --dps or --data. What is on record here"
+            )
             command = f"birthmark enroll list{where.as_options()}"
         said: dict[str, Any] = {"belongs_to": error.belongs_to, "target": error.target, "path": error.path}
         raise OtherTargetsJournalError(advice=advice, command=command, **said) from error

@@ -167,8 +167,13 @@ def certificate_endpoints(
         found = await authority.search(wanted) if wanted else await authority.latest()
         views = [_issued_view(issued) for issued in found]
         known = {one.certificate.thumbprint for one in found}
-        others = set(await presented_by(wanted)) - known if wanted else ()
-        return Rows([*views, *[_registered_view(wanted or "", one) for one in sorted(others)]])
+        if wanted is None:
+            return Rows(views)
+        others = set(await presented_by(wanted)) - known
+        over = await authority.revocations.taken_back(wanted, others)
+        alive = sorted(others - {one.thumbprint for one in over})
+        views += [_registered_view(wanted, one) for one in alive]
+        return Rows([*views, *[_other_view(wanted, one.thumbprint, one.at, one.reason) for one in over]])
 
     async def after(revoked: Sequence[Issued]) -> Any:
         """What is on record of them now."""

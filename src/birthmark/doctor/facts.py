@@ -131,7 +131,7 @@ class Foreign:
 class ServerSeen:
     """A Birthmark server of this machine, by its data directory: one that was named, or that the environment is about.
 
-    `is_ready` says that its own health address answers; None is not asked.
+    `has_database` is its own word, at its health address, on whether its database answers; None is not told.
     """
 
     data: str
@@ -139,7 +139,7 @@ class ServerSeen:
     directory: FileSeen | None = None
     has_run: bool = False
     is_served: bool = False
-    is_ready: bool | None = None
+    has_database: bool | None = None
     foreign: tuple[Foreign, ...] = ()
     exposed: tuple[FileSeen, ...] = ()
     others: tuple[str, ...] = ()

@@ -2,9 +2,11 @@
 
 import contextlib
 import ipaddress
+import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +36,7 @@ _BESIDE = {
 _OF_THE_HUB = "IOTHUB_CONNECTION_STRING"
 _SHOWN = frozenset({*_CAS, *_HOSTS, "PROVISIONING_IDSCOPE"})
 _OTHERS = 0o077
-_PATIENCE_S = 3.0
+_PATIENCE_S = 5.0  # it asks its database anew, and waits for that a moment
 
 
 def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | None:
@@ -136,15 +138,24 @@ def _exposed(data: Path) -> Iterator[FileSeen]:
             yield found
 
 
-def is_ready(data: str) -> bool:
-    """Say whether the server's own health address answers."""
-    with contextlib.suppress(BirthmarkError, OSError, ValueError, KeyError):
-        endpoints: Mapping[str, Any] = read_endpoints(Path(data))
+def asked(server: ServerSeen) -> ServerSeen:
+    """Return a server that runs with its own word on its database."""
+    return replace(server, has_database=_has_database(Path(server.data))) if server.is_served else server
+
+
+def _has_database(data: Path) -> bool | None:
+    with contextlib.suppress(BirthmarkError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        endpoints: Mapping[str, Any] = read_endpoints(data)
         url = endpoints["health_url"].rsplit("/", 1)[0] + "/readyz"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=_PATIENCE_S) as answer:
-            return bool(answer.status == HTTPStatus.OK)
-    return False
+        try:
+            with opener.open(url, timeout=_PATIENCE_S) as answer:
+                told = json.load(answer)
+        except urllib.error.HTTPError as refused:  # 503, and says what is away
+            with refused:
+                told = json.load(refused)
+        return {"ready": True, "away": False}.get(told.get("database"))
+    return None
 
 
 def reachable(data: str) -> Reachable | None:

@@ -1,6 +1,7 @@
 """DPS's values, as decisions need them."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,6 +103,10 @@ class Enrollment:
         return self.id if self.is_group else None
 
 
+FIRST = "birthmark"
+"""The instance that `birthmark env` tells of, and that a command means which names none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One provisioning service: its scope, the host it answers at, its policies' keys and its linked hubs."""
@@ -111,6 +116,11 @@ class Instance:
     host: str
     hubs: tuple[str, ...]
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
+
+    @property
+    def as_option(self) -> str:
+        """Return the option that names it, for a command in a fix."""
+        return "" if self.name == FIRST else f" --dps {shlex.quote(self.name)}"
 
 
 @dataclass(frozen=True, slots=True)

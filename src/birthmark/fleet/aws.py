@@ -1,7 +1,7 @@
 """Enrollment at AWS IoT Core by boto3: a thing, its certificate registered without a CA, policy and thing attached."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -70,13 +70,15 @@ class AwsTarget(AwsLosing):
                 known |= {thing["thingName"] for thing in page["things"]}
                 if len(known) > SURVEY_AT_LEAST + 4 * count:
                     return
-            pages = self._iot.get_paginator("list_certificates").paginate(
-                PaginationConfig={"PageSize": 250, "MaxItems": SURVEY_AT_LEAST + 4 * count}
-            )
-            for page in pages:
-                listed = ((one["certificateId"], one["status"]) for one in page["certificates"])
-                self._asleep |= {name: status for name, status in listed if status != ACTIVE}
+            self._asleep = self._not_active(SURVEY_AT_LEAST + 4 * count)
         self._known = known
+
+    def _not_active(self, most: int | None) -> dict[str, str]:
+        """Return by id the status of certificates that are not active, of so many."""
+        asked = {"PageSize": 250} | ({} if most is None else {"MaxItems": most})
+        pages = self._iot.get_paginator("list_certificates").paginate(PaginationConfig=asked)
+        listed = ((one["certificateId"], one["status"]) for page in pages for one in page["certificates"])
+        return {name: status for name, status in listed if status != ACTIVE}
 
     @property
     def most_at_once(self) -> int:
@@ -274,13 +276,11 @@ class AwsTarget(AwsLosing):
 
     def records(self) -> Iterator[Record]:
         with self._translated():
+            asleep = self._not_active(None)
             for page in self._iot.get_paginator("list_things").paginate():
                 for thing in page["things"]:
                     principals = self._principals(thing["thingName"]) or []
-                    first = principals[0].rpartition("/")[2] if principals else None
-                    state = "attached" if principals else "without certificate"
-                    detail = f"{len(principals)} certificate" + ("" if len(principals) == 1 else "s")
-                    yield Record(thing["thingName"], "thing", state, first, detail)
+                    yield _record_of(thing["thingName"], [arn.rpartition("/")[2] for arn in principals], asleep)
 
     def remove(self, name: str, *, is_group: bool) -> None:
         del is_group
@@ -325,3 +325,15 @@ class AwsTarget(AwsLosing):
         except self._iot.exceptions.ResourceAlreadyExistsException:
             return None
         return str(answer["certificateArn"])
+
+
+def _record_of(thing: str, certificates: Sequence[str], asleep: Mapping[str, str]) -> Record:
+    """Return how a thing is listed: as attached, where a certificate of it lets it in."""
+    over = [asleep[one] for one in certificates if one in asleep]
+    awake = [one for one in certificates if one not in asleep]
+    state = "attached" if awake else "without certificate"
+    if over and not awake:
+        state = f"certificate {over[0]}" if len(set(over)) == 1 else "no active certificate"
+    detail = f"{len(certificates)} certificate" + ("" if len(certificates) == 1 else "s")
+    detail += "".join(f", {over.count(one)} {one}" for one in dict.fromkeys(over))
+    return Record(thing, "thing", state, next(iter([*awake, *certificates]), None), detail)

@@ -3,7 +3,7 @@
 It is read and written as the JSON that the service tells: the SDK's models know less of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +28,7 @@ class Switching(AzureService):
         """Let an enrollment be registered by, or not. Raise `NoSuchRecordError`."""
         kind = "enrollment_group" if is_group else "individual_enrollment"
         told = self._json(f"get_{kind}", name)
-        state = told.pop("registrationState", None) or {}
-        registered = (state.get("deviceId"), state.get("assignedHub")) if state.get("assignedHub") else (None, None)
+        registered = _registered(told.pop("registrationState", None))
         wanted = "enabled" if is_enabled else "disabled"
         if told.get("provisioningStatus", "enabled") == wanted:
             return Switched(Done.UNCHANGED, *registered)
@@ -42,6 +41,10 @@ class Switching(AzureService):
         with self._below_the_sdk(name):
             write(name, Ready(told), told.get("etag"))
         return Switched(Done.UPDATED, *registered)
+
+    def registered(self, name: str) -> tuple[str | None, str | None]:
+        """Return as which device of which hub an individual enrollment is registered. Raise `NoSuchRecordError`."""
+        return _registered(self._json("get_individual_enrollment", name).get("registrationState"))
 
     def _json(self, operation: str, name: str) -> dict[str, Any]:
         read = self._operation(operation)
@@ -60,3 +63,8 @@ class Switching(AzureService):
                 yield
             except self._wire_error as error:
                 raise self._error(str(error), error) from error
+
+
+def _registered(state: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    told = state or {}
+    return (told.get("deviceId"), told["assignedHub"]) if told.get("assignedHub") else (None, None)

@@ -135,8 +135,9 @@ class NoSuchRecordError(errors.NotFoundError):
 
     code = "fleet.no_such_record"
     cause = "{target} has no enrollment {device}."
-    fix = "`birthmark enroll list` shows what is on record; a group is named with --group."
+    fix = "`birthmark enroll list{options}` shows what is on record; a group is named with --group."
     device: str
+    options: str = ""
     target: str
     reason: str = ""
 

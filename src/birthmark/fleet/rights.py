@@ -49,7 +49,7 @@ AWS: Mapping[Work, Sequence[str]] = {
         *("RemoveThingFromThingGroup", "DetachThingPrincipal", "DetachPolicy", "UpdateCertificate"),
         *("DeleteCertificate", "DeleteThing"),
     ),
-    Work.LIST: ("ListThings", "ListThingPrincipals"),
+    Work.LIST: ("ListCertificates", "ListThings", "ListThingPrincipals"),
     Work.REMOVE: (
         *("ListThingPrincipals", "DetachThingPrincipal", "UpdateCertificate", "ListAttachedPolicies"),
         *("DetachPolicy", "DeleteCertificate", "DeleteThing"),

@@ -13,6 +13,7 @@ from birthmark.console.est import IssuedQuery, certificate_endpoints
 from birthmark.console.inventory import InventoryQuery, inventory_endpoints
 from birthmark.console.routing import Asked, OperatorRequestError, Rows
 from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from ca_world import OPERATOR, an_authority
 from pki_builders import a_csr
@@ -24,6 +25,8 @@ ANOTHER = Thumbprint(b"\7" * 32)
 class Desk:
     def __init__(self, ca: CertificateAuthority) -> None:
         self.ca = ca
+        self.on_record: set[Thumbprint] = {ANOTHER}
+        """Of other CAs, by which device-1 is on record."""
 
     async def inventory(self, **query: Any) -> Rows:
         (endpoint,) = inventory_endpoints(self.ca)
@@ -33,7 +36,7 @@ class Desk:
     async def of(self, subject: str) -> list[dict[str, Any]]:
         async def presented_by(name: str) -> list[Thumbprint]:
             held = [one.certificate.thumbprint for one in await self.ca.search(name)]
-            return [*held, ANOTHER] if name == "device-1" else held
+            return [*held, *self.on_record] if name.lower() == "device-1" else held
 
         endpoint = certificate_endpoints(self.ca, presented_by)[0]
         answer: Rows = await endpoint.handler(Asked({}, IssuedQuery(subject), None))
@@ -80,3 +83,15 @@ async def test_a_certificate_of_another_ca_by_which_a_device_is_known_is_shown(t
         assert [row["profile"] for row in await desk.of("device-1")] == ["device", "of another CA"]
         assert (await desk.of("device-1"))[1]["thumbprint"] == ANOTHER.hex()
         assert [row["profile"] for row in await desk.of("device-2")] == ["device"]
+
+
+async def test_a_certificate_of_another_ca_that_was_taken_back_stays_listed_with_when_and_why(tmp_path: Path) -> None:
+    async with a_desk(tmp_path) as desk:
+        reason = RevocationReason.KEY_COMPROMISE
+        await desk.ca.revocations.device("Device-1", OPERATOR, reason, [ANOTHER])
+        now = desk.ca.clock.now().isoformat()
+        while_on_record = [row for row in await desk.of("device-1") if row["thumbprint"] == ANOTHER.hex()]
+        assert [(row["revoked"], row["reason"]) for row in while_on_record] == [(now, "keyCompromise")]
+        desk.on_record.clear()  # as the device is known by another certificate now
+        assert [row for row in await desk.of("device-1") if row["thumbprint"] == ANOTHER.hex()] == while_on_record
+        assert [row["profile"] for row in await desk.of("device-1")] == ["device", "of another CA"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from fixes.agent_scenarios import APPLY, CONFIG, configured, configured_anew
 from fixes.scenario import Scenario, after, typed
 from fixes.scene import Scene
 
@@ -67,8 +68,15 @@ EST: Mapping[str, Scenario] = {
         is_instead=True,
         config="# a server of its own\n",
     ),
-    "est.client_certificate_revoked": Scenario(
-        POST, after(asking, OWN, POST, LEAF, FREE, 'export PROOF="--cert leaf.pem --key old.key"'), is_instead=True
+    "est.client_certificate_revoked": Scenario(  # told to an agent, which goes on to ask by its password
+        APPLY,
+        after(
+            configured("fix-revoked"),
+            APPLY,
+            "birthmark est revoke --device fix-revoked",
+            f"sed -i 's|^password = .*|password = \"of-before\"|' {CONFIG}",
+        ),
+        apply=configured_anew,
     ),
     "est.client_certificate_unknown": Scenario(
         POST,

@@ -96,6 +96,19 @@ async def test_a_renewal_that_fails_leaves_the_device_connected_and_is_tried_aga
         await told.until("renewed")
 
 
+async def test_who_was_taken_back_and_is_told_to_renew_comes_back_by_another_certificate(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, orders, told):
+        await told.until("connected")
+        assert world.at_hub is not None
+        world.taken_back, before, world.at_hub = {world.at_hub}, world.at_hub, None
+        world.connections[0].lose()
+        await told.until("failed")
+        orders.give(Order.RENEW)
+        await told.until("connected", 2)
+        assert world.at_hub not in {None, before}
+    assert told[-3:] == ["renewed", "connected", "stopped"]
+
+
 async def test_it_registers_again_when_told(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as (world, orders, told):
         await told.until("connected")

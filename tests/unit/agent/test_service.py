@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent_world import CONFIG, LIFETIME, World, certified
-from birthmark.agent.files import DEVICE_ID, file_name, next_of
+from birthmark.agent.files import DEVICE_ID, EDGE_CA, file_name, next_of
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.agent.slots import HeldIdentity, Slot
+from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.links.errors import MqttRefusedError
 from pki_builders import a_key, key_pem
@@ -41,6 +42,38 @@ async def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> No
         assert (await certified(again)).leaf == first.leaf
         hub = await again.connect(first)
         assert (hub.host, hub.device_id) == ("hub.test", "device-1")
+
+
+@pytest.mark.parametrize("rotates", ["true", "false"])
+async def test_applied_again_a_certificate_that_was_taken_back_gives_way_to_another_of_another_key(
+    tmp_path: Path, rotates: str
+) -> None:
+    world = World(tmp_path)
+    text = CONFIG.replace("rotate_key = true", f"rotate_key = {rotates}") + '[edge_ca]\nmethod = "est"\n'
+    agent = world.agent(text)
+    await agent.apply()
+    before = [agent.identities.slot(name).current() for name in (DEVICE_ID, EDGE_CA)]
+    world.taken_back = {one.mark for one in before if one is not None}
+    again = world.agent(text)
+    assigned = await again.apply()
+    after = [again.identities.slot(name).current() for name in (DEVICE_ID, EDGE_CA)]
+    assert assigned is not None
+    assert again.state.error is None
+    for old, new in zip(before, after, strict=True):
+        assert old is not None
+        assert new is not None
+        assert new.leaf.spki_der != old.leaf.spki_der
+
+
+async def test_who_is_refused_for_another_reason_keeps_its_certificate(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    before = await certified(agent)
+    world.taken_back, world.refuses_passwords, world.believes_certificates = {before.mark}, True, False
+    with pytest.raises(DpsRefusedError):
+        await world.agent().apply()
+    assert (await certified(agent)).chain == before.chain
 
 
 async def test_a_renewal_is_registered_and_connected_before_it_replaces_the_old(tmp_path: Path) -> None:

@@ -375,7 +375,23 @@ def test_a_service_that_does_not_answer_is_unreachable(target: AwsTarget, monkey
         target.enroll(WISH, update=False, dry_run=False)
 
 
+def test_a_thing_without_a_certificate_that_lets_it_in_is_not_listed_as_attached(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    asleep = [(ID, "REVOKED"), (OTHER_ARN.rpartition("/")[2], "INACTIVE")]
+    listed = [{"certificateId": name, "status": status} for name, status in asleep]
+    answers(aws, ("list_certificates", {"certificates": listed}, {"pageSize": 250}))
+    answers(aws, ("list_things", {"things": [{"thingName": "gateway"}, {"thingName": "lost"}]}, {}))
+    principals(aws, ARN, OTHER_ARN)
+    answers(aws, ("list_thing_principals", {"principals": [ARN]}, {"thingName": "lost"}))
+    assert list(target.records()) == [
+        Record("gateway", "thing", "no active certificate", ID, "2 certificates, 1 REVOKED, 1 INACTIVE"),
+        Record("lost", "thing", "certificate REVOKED", ID, "1 certificate, 1 REVOKED"),
+    ]
+
+
 def test_things_are_listed_with_their_certificates(aws: Stubber, target: AwsTarget) -> None:
+    answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))
     answers(aws, ("list_things", {"things": [{"thingName": "gateway"}, {"thingName": "bare"}]}, {}))
     principals(aws, ARN, OTHER_ARN)
     answers(aws, ("list_thing_principals", {"principals": []}, {"thingName": "bare"}))

@@ -20,7 +20,17 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
             advice="Close it",
             about=file.path,
         )
-    if seen.is_served:
+    if seen.has_database is False:
+        yield Finding(
+            "doctor.database_away",
+            Topic.SERVER,
+            Severity.FAULT,
+            f"a server runs on {seen.data}, and says that its database is away",
+            cause="The server's database does not answer: nobody registers, and the state of no device is known.",
+            advice="Start the database again; the server goes on by itself as soon as it answers",
+            for_a_person="another server has to be put right",
+        )
+    elif seen.is_served:
         yield Finding("doctor.server", Topic.SERVER, Severity.OK, f"a server runs on {seen.data}")
     elif seen.setting is not None:
         yield _not_served(seen)

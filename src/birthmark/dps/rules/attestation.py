@@ -89,10 +89,12 @@ class NotEnrolledError(AttestationError):
         "issued its certificate (issuer: {issuer})."
     )
     fix = (
-        'Put it on record, with its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"`, or its CA: '
-        "`birthmark enroll group NAME --cert CA-FILE`."
+        'Put it on record, with its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"{options}`, or its '
+        "CA: `birthmark enroll group NAME --cert CA-FILE{options}`."
     )
     issuer: str
+    options: str = ""
+    """Which provisioning service it is, where that is not the first."""
     registration_id: str
     scope: str
     thumbprint: bytes = b""
@@ -108,10 +110,11 @@ class IntermediateNotSentError(AttestationError):
     )
     fix = (
         "If it belongs to the group {group}: append the intermediate certificates to the device's certificate file, "
-        'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"`.'
+        'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"{options}`.'
     )
     group: str = "?"
     issuer: str
+    options: str = ""
     subject: str
     registration_id: str
     thumbprint: bytes
@@ -124,9 +127,10 @@ class CertificateMismatchError(AttestationError):
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE" --update`.'
+        '`birthmark enroll device --cert "$X509_CERT_FILE"{options} --update`.'
     )
     expected: str
+    options: str = ""
     registration_id: str
     thumbprint: bytes
 
@@ -137,11 +141,12 @@ class CaUnverifiedError(AttestationError):
     code = "dps.ca_unverified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
     fix = (
-        "Take your word for it: `birthmark dps ca verify {name} --without-proof`. Or prove it, as Azure asks: "
-        "`birthmark dps ca code {name}`."
+        "Take your word for it: `birthmark dps ca verify {name} --without-proof{options}`. Or prove it, as Azure asks: "
+        "`birthmark dps ca code {name}{options}`."
     )
     group: str
     name: str
+    options: str = ""
     subject: str
 
 
@@ -150,9 +155,10 @@ class CaNotOnRecordError(AttestationError):
 
     code = "dps.ca_not_on_record"
     cause = "The CA '{subject}' of enrollment group {group} is not on record, and none above it is."
-    fix = "If that CA is yours, put it on record: `birthmark dps ca add {name} --of-group {group} --verified`"
+    fix = "If that CA is yours, put it on record: `birthmark dps ca add {name} --of-group {group} --verified{options}`"
     group: str
     name: str
+    options: str = ""
     subject: str
 
 
@@ -164,8 +170,12 @@ class DevicesOwnCaError(AttestationError):
         "The certificate of {registration_id} was issued by '{subject}', the CA of a device, which speaks for nobody "
         "in the group {group}, whose CA is above it."
     )
-    fix = 'If you know the device, enroll it by its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+    fix = (
+        "If you know the device, enroll it by its certificate: "
+        '`birthmark enroll device --cert "$X509_CERT_FILE"{options}`'
+    )
     group: str
+    options: str = ""
     registration_id: str
     subject: str
 

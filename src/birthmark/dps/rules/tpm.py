@@ -27,7 +27,9 @@ class TpmNotEnrolledError(NotEnrolledError):
 
     code = "dps.tpm_not_enrolled"
     cause = "No individual enrollment is named {registration_id} in scope {scope}; the device came with a TPM."
-    fix = "If that TPM is yours: `birthmark enroll device {registration_id} --endorsement-key {endorsement_key}`"
+    fix = (
+        "If that TPM is yours: `birthmark enroll device {registration_id} --endorsement-key {endorsement_key}{options}`"
+    )
     endorsement_key: str
     issuer: str = "-"
 
@@ -42,10 +44,11 @@ class TpmMismatchError(AttestationError):
     )
     fix = (
         "If the device was repaired, put what it has now on record: `birthmark enroll device {registration_id} "
-        "--endorsement-key {endorsement_key} --storage-root-key {storage_root_key} --update`"
+        "--endorsement-key {endorsement_key} --storage-root-key {storage_root_key}{options} --update`"
     )
     endorsement_key: str
     registration_id: str
+    options: str = ""
     storage_root_key: str
     what: str
 

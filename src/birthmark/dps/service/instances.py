@@ -7,14 +7,13 @@ from birthmark.auth.policies import Which, rotated
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
-from birthmark.dps.model import IdScope, Instance
+from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
 
 OWNER = "provisioningserviceowner"
 POLICIES = (OWNER,)
-_FIRST = "birthmark"  # the instance that `birthmark env` tells of
 
 
 class UnknownScopeError(NotFoundError):
@@ -95,7 +94,7 @@ class Instances:
         """Return the instance of a scope, in any letter case. Raise `UnknownScopeError`."""
         instance = self._by_scope.get(id_scope.lower())
         if instance is None:
-            known = next((one.id_scope for one in sorted(self.all(), key=lambda one: one.name != _FIRST)), "…")
+            known = next((one.id_scope for one in sorted(self.all(), key=lambda one: one.name != FIRST)), "…")
             raise UnknownScopeError(scope=id_scope[:64], known=known)
         return instance
 
@@ -160,7 +159,7 @@ class Instances:
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove an instance with all it has on record; what it made at hubs stays. Raise `UnknownInstanceError`."""
         instance = self.by_name(name)
-        if name == _FIRST:
+        if name == FIRST:
             raise FirstInstanceError(name=name)
         scope = instance.id_scope
         missing = UnknownInstanceError(name=name)

@@ -11,13 +11,13 @@ from birthmark.dps import store
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.registration import HubChangeNotServedError, NoHubError, decide
+from birthmark.dps.rules.registration import HubChangeNotServedError, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.tpms import Tpms
-from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.net.share import share_of
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.rate_limits import RateLimits
@@ -141,6 +141,7 @@ class Registrations:
                 registration_id=claim.registration_id,
                 scope=instance.id_scope,
                 endorsement_key=claim.tpm.endorsement.base64,
+                options=instance.as_option,
             )
         if found is None or not isinstance(found.attestation, TpmKeys):
             return None
@@ -338,8 +339,8 @@ def _naming(instance: Instance) -> Iterator[None]:
     """Let a refusal whose fix is at a provisioning service name that one."""
     try:
         yield
-    except (attestation.EnrollmentDisabledError, NoHubError) as error:
-        error.add_facts(instance=instance.name)
+    except BirthmarkError as error:
+        error.add_facts(instance=instance.name, options=instance.as_option)
         raise
 
 

@@ -32,7 +32,7 @@ class ClientCertificateRevokedError(ForbiddenError):
     cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
     fix = (
         "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
-        "`birthmark env --format aziot --registration-id {device_id}`."
+        "`birthmark env --format aziot --registration-id {device_id}`. An agent gets it as soon as it applies that."
     )
     device_id: str
     revoked_at: object

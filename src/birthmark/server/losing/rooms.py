@@ -74,9 +74,12 @@ class Looking:
     async def _est(self, name: str) -> AsyncIterator[Found]:
         revocations = self.rooms.authority.revocations
         lose = partial(revocations.lose, name, self.principal, self.reason)
-        let_go = f"`{shlex.join(['birthmark', 'est', 'release', name])}` lets it go"
-        is_lost = await revocations.is_lost(name)
-        yield Found("est", "name", name, None if is_lost else lose, note=let_go, is_record=False)
+        since = await revocations.lost_since(name)
+        note = f"`{shlex.join(['birthmark', 'est', 'release', name])}` lets it go"
+        if since is not None:
+            note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"
+        # That it is held shows that it was asked for before, whatever else is left of it.
+        yield Found("est", "name", name, lose if since is None else None, note=note, is_record=since is not None)
         for user in await self.rooms.credentials.of_device(name):
             remove = partial(self.rooms.credentials.remove_user, user.name, actor=self._actor)
             yield Found("est", "token" if user.is_one_time else "user", user.name, remove)

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from birthmark.errors import BirthmarkError
+from birthmark.shapes import known
 
 _T = TypeVar("_T")
 _MAX_REASON_CHARS = 300
@@ -16,7 +17,7 @@ _MAX_DIGITS = 18  # within 64 bits
 def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError]) -> _T:
     """Return JSON as `kind`, or raise `refused` with the fact `detail`: where it is wrong, and how."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=known(kind))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise refused(detail=str(error)[:_MAX_REASON_CHARS]) from error
 

@@ -173,7 +173,7 @@ class AwsTarget(AwsLosing):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus=ACTIVE)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
             if "before" in way:
-                self._write_thing(wish, msgspec.convert(way["before"], Before), undo)
+                self._write_thing(wish, msgspec.convert(way["before"], shapes.known(Before)), undo)
             if policy := way["policy"]:
                 self._iot.attach_policy(policyName=policy, target=arn)
                 undo.callback(self._iot.detach_policy, policyName=policy, target=arn)

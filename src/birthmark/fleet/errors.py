@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from birthmark import errors
+from birthmark.shapes import known
 
 
 class ProfileError(errors.InvalidRequestError):
@@ -172,7 +173,7 @@ Way = TypeVar("Way", bound=msgspec.Struct)
 def way_of(way: Mapping[str, Any], kind: type[Way], device: str, target: str) -> Way:
     """Return what the journal keeps of a device. Raise `NotTakenBackError` where that is not what a run wrote."""
     try:
-        return msgspec.convert(way, kind)
+        return msgspec.convert(way, known(kind))
     except msgspec.ValidationError as error:
         detail = "its line in the journal is not as a run wrote it"
         raise NotTakenBackError(device=device, target=target, detail=detail) from error

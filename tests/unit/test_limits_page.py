@@ -35,7 +35,7 @@ from birthmark.manifests.bundle import wire as bundle
 from birthmark.mqtt import aliases, engine, properties, receipts
 from birthmark.mqtt.engine import Limits as MqttLimits
 from birthmark.mqtt.session import EACH_BYTES
-from birthmark.net import backlog, budget, connection, http, listener, upgrade
+from birthmark.net import backlog, budget, connection, http, listener, pieces, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
 from birthmark.pki import certificates, chains, ocsp
@@ -77,6 +77,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("HTTP", "any other"): size(body_limits.OTHERWISE),
     ("MQTT", "frames of a WebSocket before CONNECT is answered"): number(upgrade.MAX_STRANGER_FRAMES),
     ("MQTT", "pings and pongs of a WebSocket in a minute"): number(upgrade.MAX_PINGS),
+    ("MQTT", "bytes that wait of an unfinished WebSocket message"): size(pieces.PIECE_BYTES),
     ("MQTT", "packet"): size(MQTT.max_packet_bytes),
     ("MQTT", "filters in one SUBSCRIBE"): number(MQTT.max_filters),
     ("MQTT", "messages in flight to a client"): (

@@ -37,7 +37,6 @@ class Attached:
         "is_over",
         "is_stored",
         "outgoing",
-        "principal",
         "session_present",
         "since",
         "space",
@@ -76,7 +75,6 @@ class Attached:
         self.outgoing = outgoing
         self.will = will
         self.tags: frozenset[str] = frozenset()
-        self.principal = ""  # whose share its retained messages are of
         self.is_over = False
         self.is_on_hold = True
         self._is_reading = False

@@ -40,6 +40,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`Properties`; a union of text and bytes is more than their decoder can check."""
     expires_at: int | None = None
     publisher: str = ""
+    principal: str = ""
+    """Whose share a message to be retained counts in; of others nobody asks."""
 
     @property
     def size(self) -> int:

@@ -45,15 +45,13 @@ class Retained:
                 return
             if not is_there and self.count >= limit:
                 raise RetainedFullError(limit=limit, value=2 * limit, topic=topic)
-            publisher = self._space.live.get(message.publisher)
-            principal = "" if publisher is None else publisher.principal
-            if not is_there and not self._shares.has_room(principal, limit):
+            if not is_there and not self._shares.has_room(message.principal, limit):
                 raise RetainedShareUsedError(share=share_of(limit), value=2 * limit, topic=topic)
             values: dict[str, Any] = {"at": self._space.now(), "expires_at": message.expires_at}
             values |= {"qos": message.qos, "size": len(message.payload)}
             changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)
             if not is_there:
-                self._shares.add(topic, principal, message.expires_at)
+                self._shares.add(topic, message.principal, message.expires_at)
             self._write(changes, topic, int(not is_there), pending)
 
     def _write(self, changes: Changes, topic: str, more: int, pending: Pending) -> None:

@@ -94,7 +94,7 @@ class Arrival(msgspec.Struct, frozen=True):
     tags: frozenset[str] = frozenset()
     """What the connection depends on, to be found by."""
     principal: str = ""
-    """Whose it is, whatever it calls itself: what it makes counts as this one's share."""
+    """Whose it is, whatever it calls itself: its stored sessions are this one's share. Empty where nobody shares."""
 
 
 class Space:
@@ -237,8 +237,7 @@ class Space:
         attached.subscriptions = known
         attached.session_present = goes_on and (self.rules.routes or bool(known))
         attached.has_row = is_claimed or (record is not None and keeps)
-        attached.principal = arrival.principal
-        if keeps:
+        if keeps and arrival.principal:
             self._shares.add(client, arrival.principal)
         self.live[client] = attached
         self.tag(attached, arrival.tags)
@@ -340,7 +339,7 @@ class Space:
         rows = await self._database.all(store.NEXT_TO_EXPIRE, space=self.name, limit=1) if is_full else []
         if is_full and not rows:
             raise TooManySessionsError(retry_after_s=60, limit=str(limit), value=str(2 * limit))
-        if not self._shares.has_room(principal, limit):
+        if principal and not self._shares.has_room(principal, limit):
             raise SessionShareUsedError(retry_after_s=60, share=str(share_of(limit)), value=str(2 * limit))
         if is_full:
             await self.forget(rows[0]["client"], record_of(rows[0]))

@@ -1,7 +1,8 @@
-"""uvicorn's WebSocket protocol with bounds: pieces are joined as they come, and a close does not wait for its echo.
+"""uvicorn's WebSocket protocol with bounds: data is handed on as it comes, and a close does not wait for its echo.
 
 A message of many tiny fragments, or many tiny messages, costs no more than its bytes; whoever sends more frames than
-a slice of time is enough for waits its turn. The library bounds the bytes of a message, over all its fragments.
+a slice of time is enough for waits its turn. The library bounds the bytes of a message, over all its fragments. What
+came of a message does not wait for its end: MQTT has a bound for a packet, however that comes.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from birthmark.net.backlog import SLICE_S, Backlog, now
+from birthmark.net.pieces import PIECE_BYTES, Pieces
 
 # Some clients report why they were refused only at the end of the connection. What they still send, their Close too, is
 # read for a moment after ours (`Connection.close`).
@@ -57,7 +59,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         self.queue = Inbox()  # type: ignore[assignment] # as much of a queue as is used
         self.close_timeout = _CLOSE_WAIT_S
-        self._message = bytearray()
+        self.conn.max_fragment_size = PIECE_BYTES
+        self._pieces = Pieces(self.config.ws_max_size)
         self._rest = bytearray()
         self._is_waiting = False  # in the backlog
         self._frames = 0
@@ -69,6 +72,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if not self.handshake_initiated:  # the request, which comes at once and alone
+            super().data_received(data)
+            return
         self._rest += data
         if not self._is_waiting:
             self._take()
@@ -82,7 +88,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 return
             step = bytes(self._rest[:_STEP_BYTES])
             del self._rest[:_STEP_BYTES]
-            super().data_received(step)
+            super().data_received(self._pieces.cut(step))
         self._rest.clear()
         if self._is_waiting:
             self._is_waiting = False
@@ -124,11 +130,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return self._pings < MAX_PINGS
 
     def handle_bytes(self, event: Frame) -> None:
-        if not self._may_go_on():
-            return
-        self.curr_msg_data_type = "bytes"
-        self._message = bytearray(event.data)
-        self._deliver_at_end(event)
+        if self._may_go_on():
+            self._deliver(event)
 
     def handle_text(self, event: Frame) -> None:
         """MQTT forbids text (3.1.1 section 6); what it says is not looked at."""
@@ -137,14 +140,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def handle_cont(self, event: Frame) -> None:
-        if not self._may_go_on():
-            return
-        self._message += event.data
-        self._deliver_at_end(event)
+        if self._may_go_on():
+            self._deliver(event)
 
-    def _deliver_at_end(self, event: Frame) -> None:
-        if event.fin:
-            self.frames, self._message = [bytes(self._message)], bytearray()
+    def _deliver(self, event: Frame) -> None:
+        if event.data:
+            self.frames = [bytes(event.data)]
             self.send_receive_event_to_app()
 
     def shutdown(self) -> None:

@@ -436,15 +436,37 @@ async def test_retained_messages_are_counted_once_whatever_comes_together(databa
 
 async def test_one_principal_keeps_a_fourth_of_the_retained_messages_and_others_are_served(database_url: str) -> None:
     async with a_world(database_url, SpaceRules(max_retained=16)) as world:
-        loud, quiet = await world.connect("loud"), await world.connect("quiet")
-        loud.attached.principal, quiet.attached.principal = "one", "another"
         for topic in ("a", "b", "c", "d", "a"):
-            await world.publish(topic, retain=True, publisher="loud")
+            await world.publish(topic, retain=True, principal="one")
         with pytest.raises(RetainedShareUsedError):
-            await world.publish("e", retain=True, publisher="loud")
-        await world.publish("e", retain=True, publisher="quiet")
-        await world.publish("a", b"", retain=True, publisher="loud")
-        await world.publish("f", retain=True, publisher="loud")
+            await world.publish("e", retain=True, principal="one")
+        await world.publish("e", retain=True, principal="another")
+        await world.publish("a", b"", retain=True, principal="one")
+        await world.publish("f", retain=True, principal="one")
+
+
+async def test_who_is_not_known_keeps_a_fourth_of_the_retained_messages_too(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=16)) as world:
+        for topic in ("a", "b", "c", "d"):
+            await world.publish(topic, retain=True)
+        with pytest.raises(RetainedShareUsedError):
+            await world.publish("e", retain=True)
+        await world.publish("e", retain=True, principal="another")
+
+
+@pytest.mark.parametrize("delay_s", [0, 5])
+async def test_a_will_that_is_retained_counts_as_its_principals_share(database_url: str, delay_s: int) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=16)) as world:
+        for number in range(5):
+            will = Will(Message(f"will/{number}", b"gone", 1, True, publisher=f"c{number}", principal="one"), delay_s)
+            await world.leave(await world.connect(f"c{number}", expiry_s=HOUR, will=will), with_will=True)
+        world.clock.move(timedelta(seconds=delay_s))
+        await world.broker.do_what_is_due()
+        await world.broker.settled()
+        assert world.space.retained.count == 4
+        with pytest.raises(RetainedShareUsedError):
+            await world.publish("e", retain=True, principal="one")
+        await world.publish("e", retain=True, principal="another")
 
 
 async def test_one_principal_has_a_fourth_of_the_stored_sessions_and_others_are_served(database_url: str) -> None:

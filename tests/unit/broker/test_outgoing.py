@@ -103,7 +103,7 @@ PROPERTIES = (
 
 
 def test_a_message_and_a_will_come_back_from_a_row_as_they_were() -> None:
-    message = Message("t", b"x", 1, True, PROPERTIES, 5, "c")
+    message = Message("t", b"x", 1, True, PROPERTIES, 5, "c", "p")
     assert decode_messages(encode_messages([message, MESSAGE])) == [message, MESSAGE]
     will = Will(message, 5, 6)
     assert decode_will(encode_will(will)) == will

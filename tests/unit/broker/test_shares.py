@@ -32,8 +32,9 @@ def test_however_small_the_whole_everybody_may_have_four() -> None:
     assert not shares_of(*["one"] * 4).has_room("one", 1)
 
 
-def test_what_the_server_does_itself_is_nobodys() -> None:
-    assert shares_of(*[""] * 9).has_room("", 1)
+def test_who_is_not_known_has_a_share_as_any_other() -> None:
+    assert shares_of(*[""] * 3).has_room("", 1)
+    assert not shares_of(*[""] * 4).has_room("", 1)
 
 
 def test_what_expired_makes_room() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
+from websockets.frames import Frame, Opcode
 
 from birthmark.net import backlog, upgrade
+from birthmark.net.pieces import PIECE_BYTES
 from birthmark.net.upgrade import BoundedWebSocket
 from strangers import masked
 
@@ -104,5 +106,36 @@ def test_what_is_left_of_a_connection_that_ends_is_let_go(
             protocol.connection_lost(ConnectionResetError())
         await turns()
         assert len(b"".join(received)) < 2000
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fragments", [1, 5])
+def test_a_message_that_never_ends_is_handed_on_as_it_comes(fragments: int) -> None:
+    async def run() -> None:
+        received: list[bytes] = []
+        protocol, _ = await opened(received)
+        payload = bytes(number % 251 for number in range(200_000))
+        size = len(payload) // fragments
+        sent = b"".join(
+            Frame(Opcode.CONT if at else Opcode.BINARY, payload[at : at + size], fin=False).serialize(mask=True)
+            for at in range(0, len(payload), size)
+        )
+        for at in range(0, len(sent) - 1, 8192):
+            protocol.data_received(sent[at : min(at + 8192, len(sent) - 1)])
+            await turns()
+        got = b"".join(received)
+        assert payload.startswith(got)
+        assert len(payload) - len(got) <= PIECE_BYTES
+
+    asyncio.run(run())
+
+
+def test_a_ping_as_long_as_a_message_is_refused_at_its_head() -> None:
+    async def run() -> None:
+        protocol, transport = await opened([])
+        protocol.data_received(b"\x89\xff" + (500_000).to_bytes(8) + bytes(4))
+        await turns()
+        assert transport.closing
 
     asyncio.run(run())

@@ -83,7 +83,9 @@ class DataOperations:
             if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
                 raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
             expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
-            await self._space.messages.published(Message(topic, call.body, qos, retain, _properties(call), expires_at))
+            whose = "", call.grant.principal if retain else ""
+            message = Message(topic, call.body, qos, retain, _properties(call), expires_at, *whose)
+            await self._space.messages.published(message)
         return {"message": "OK", "traceId": new_uuid(self._entropy)}
 
     async def get_retained_message(self, call: Call) -> Any:

@@ -260,8 +260,9 @@ class AwsConnection:
                 properties, expires_at = (), None
             if packet.packet_id is not None:
                 ids.append(packet.packet_id)
+            whose = self.client_id, self.grant.principal if packet.retain else ""
             messages.append(
-                Message(packet.topic, packet.payload, packet.qos, packet.retain, properties, expires_at, self.client_id)
+                Message(packet.topic, packet.payload, packet.qos, packet.retain, properties, expires_at, *whose)
             )
         return messages, ids, None
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Iterable
 
+import msgspec
+
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.errors import reason_of
 from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
@@ -14,6 +16,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import AuthorizerNotServedError, CertificateInactiveError, Grant
 from birthmark.broker import Arrival, Attached, Space
+from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, Will, handed_on
 from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, new_uuid
@@ -95,7 +98,7 @@ class AwsConnections:
                     connection,
                     packet.clean_start,
                     expiry_s,
-                    None if packet.will is None else self._will_of(packet.will, client_id),
+                    None if packet.will is None else self._will_of(packet.will, client_id, admitted),
                     min(WINDOW, maximum) if isinstance(maximum, int) else WINDOW,
                     tags_of(admitted, client_id),
                     admitted.principal,
@@ -142,11 +145,12 @@ class AwsConnections:
             if will.retain:
                 self.check(grant, "iot:RetainPublish", "topic", will.topic, client_id)
 
-    def _will_of(self, will: WillPacket, client_id: str) -> Will:
+    def _will_of(self, will: WillPacket, client_id: str, grant: Grant) -> Will:
         properties, _ = handed_on(will.properties, 0)
         delay_s = get_property(will.properties, PropertyId.WILL_DELAY) or 0
         lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
-        message = Message(will.topic, will.payload, will.qos, will.retain, properties, None, client_id)
+        whose = client_id, grant.principal if will.retain else ""
+        message = Message(will.topic, will.payload, will.qos, will.retain, properties, None, *whose)
         return Will(message, int(str(delay_s)), lasts_s if isinstance(lasts_s, int) else None)
 
     @property
@@ -227,17 +231,16 @@ class AwsConnections:
         if message.topic.startswith("$"):
             return None  # the services of the cloud do not hear of wills
         if will.expiry_s is not None:
-            expires_at = now + will.expiry_s * 1_000_000
-            message = Message(
-                message.topic,
-                message.payload,
-                message.qos,
-                message.retain,
-                message.properties,
-                expires_at,
-                message.publisher,
-            )
-        return self.space.messages.publish((message,), _nobody_waits)
+            message = msgspec.structs.replace(message, expires_at=now + will.expiry_s * 1_000_000)
+        waiting = self.space.messages.publish((message,), _nobody_waits)
+        return None if waiting is None else self._kept_or_refused(waiting)
+
+    async def _kept_or_refused(self, waiting: Awaitable[None]) -> None:
+        """Nobody is there to be told that a will is not retained."""
+        try:
+            await waiting
+        except (RetainedFullError, RetainedShareUsedError) as error:
+            self._ledger.record(error, address="", presented=None)
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)

@@ -11,7 +11,10 @@ def share_of(whole: int) -> int:
 
 
 class Portions:
-    """Things by their names, each with the principal that made it, since this process began."""
+    """Things by their names, each with the principal that made it, since this process began.
+
+    Who is not known is one principal, and has one's share.
+    """
 
     def __init__(self) -> None:
         self._owners: dict[str, tuple[str, int | None]] = {}
@@ -19,14 +22,13 @@ class Portions:
 
     def has_room(self, principal: str, whole: int) -> bool:
         """Say whether a principal may make one more of something of which there may be `whole`."""
-        return not principal or self._counts[principal] < share_of(whole)
+        return self._counts[principal] < share_of(whole)
 
     def add(self, name: str, principal: str, expires_at: int | None = None) -> None:
         """Note who made a thing, or made it anew, and when it goes by itself."""
         self.remove(name)
-        if principal:
-            self._owners[name] = principal, expires_at
-            self._counts[principal] += 1
+        self._owners[name] = principal, expires_at
+        self._counts[principal] += 1
 
     def forget_expired(self, now: int) -> None:
         """Note that what had its time is gone."""
@@ -35,8 +37,8 @@ class Portions:
 
     def remove(self, name: str) -> None:
         """Note that a thing is gone."""
-        owner, _ = self._owners.pop(name, ("", None))
-        if owner:
+        if name in self._owners:
+            owner, _ = self._owners.pop(name)
             self._counts[owner] -= 1
             if not self._counts[owner]:
                 del self._counts[owner]

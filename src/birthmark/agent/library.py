@@ -134,6 +134,8 @@ class Device:
             if order is Order.REPROVISION:
                 await self._noted(self._registered_again)
                 return
+            if order is Order.RENEW:  # what falls due renews what is due alone
+                await upkeep.renew_all()
             if order is Order.RENEW or (due_s := self._due_s()) <= 0:
                 await self._noted(self._renewed)
                 return

@@ -235,10 +235,10 @@ def monitor(
                 typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
             for row in page["items"]:
                 say(server.as_json, row, "  ".join((row["enqueued"], row["device"], row["body"])))
+            told_until, place = place, page["next"]  # before anybody sees the rows and presses Ctrl-C
             sys.stdout.flush()
-            if group is not None and page["next"] != place:
-                client.put(at("hubs", hub, "groups", group), {"after": page["next"]})
-            place = page["next"]
+            if group is not None and told_until != place:
+                client.put(at("hubs", hub, "groups", group), {"after": place})
     if group is None and place:
         typer.echo(f"To go on from here: --after {place}", err=True)
 

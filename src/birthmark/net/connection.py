@@ -6,9 +6,11 @@ The protocol that is chosen sees a plaintext `Transport`. It never learns of TLS
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -30,6 +32,8 @@ _LOOK_S = 0.5
 _NO_LINGER = struct.pack("ii", 1, 0)
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
+_LAST_WORDS_S = 10.0  # in which a slow line takes this much of what was still said to it
+_LAST_WORDS_BYTES = 16 * 1024
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
@@ -90,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         "_is_secure",
         "_is_stranger",
         "_is_waiting",
+        "_last_words",
         "_linger_bytes",
         "_on_crowded_out",
         "_on_deadline",
@@ -120,6 +125,7 @@ class Connection(asyncio.BufferedProtocol):
         self._shut = False
         self._awaits_trust = False  # our certificate was sent, and no word on it came back
         self._linger_bytes = _LINGER_BYTES
+        self._last_words = 0  # bytes, that waited for the peer at the last look after the end
         self._on_deadline: Callable[[], None] | None = None
         self._is_secure = False  # the handshake is finished
         self._has_unread = False
@@ -300,19 +306,42 @@ class Connection(asyncio.BufferedProtocol):
             self._reset()
             return
         self._raw.resume_reading()
-        self.set_deadline(_LINGER_S, self._reset)
+        self.set_deadline(_LINGER_S, self._linger)
+
+    def _linger(self) -> None:
+        """Wait on while the peer takes what was said before the end: a slow line needs its time."""
+        waits = self._raw.get_write_buffer_size() + self._in_kernel()
+        is_read = not self._last_words or waits <= self._last_words - _LAST_WORDS_BYTES
+        if waits and is_read:
+            self._last_words = waits
+            self.set_deadline(_LAST_WORDS_S, self._linger)
+        else:
+            self._reset()
 
     def abort(self) -> None:
         self._shut = True
         self._reset()
 
     def _reset(self) -> None:
-        """End the connection with what the kernel still has for a peer that does not read: megabytes, for minutes."""
-        sock = self._raw.get_extra_info("socket")
-        if sock is not None and not self._raw.is_closing():
+        """End the connection, with what the kernel still has for a peer that does not read and would keep for minutes.
+
+        Last words, an alert or an answer of some lines, are left to the kernel, which brings them behind our back.
+        """
+        if self._in_kernel() > _LAST_WORDS_BYTES:
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                self._raw.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._raw.abort()
+
+    def _in_kernel(self) -> int:
+        """How much the kernel has that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
+        sock = self._raw.get_extra_info("socket")
+        if sock is None or self._raw.is_closing():
+            return 0
+        try:
+            (waits,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        except OSError:  # closed beside us
+            return 0
+        return int(waits)
 
     @property
     def is_closing(self) -> bool:

@@ -206,8 +206,9 @@ async def two_chains(url: str) -> tuple[Database, Database]:
     second = await open_database(url, clock, worker="w2", signer=KEY)
     for database in (first, second) * 2:
         clock.move(timedelta(seconds=2))
-        await write(database, 2)
+        await write(database, 1)  # looks where the other is
         await settled(database)
+        await write(database, 1)  # and says it
     clock.move(timedelta(seconds=2))
     await write(first, 1)  # w1 has seen 4 rows of w2, and w2 4 of the 5 of w1
     await settled(first)

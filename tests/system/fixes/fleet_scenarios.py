@@ -80,7 +80,7 @@ def _throttle(times: int) -> Say:
     def say(sock: socket.socket) -> None:
         sock.recv(65536)
         is_tired = next(left, None) is not None
-        body = b'{"message": "Rate exceeded"}' if is_tired else b'{"things": []}'
+        body = b'{"message": "Rate exceeded"}' if is_tired else b'{"things": [], "certificates": []}'
         status = b"429 Too Many Requests\r\nx-amzn-ErrorType: ThrottlingException" if is_tired else b"200 OK"
         sock.sendall(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
 

@@ -1,11 +1,19 @@
-"""A connection without a socket."""
+"""How a connection ends."""
 
 import asyncio
+import contextlib
 import errno
+import socket
+import sys
 import typing
+from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import Host
+from birthmark.net.limits import Limits
+from birthmark.net.listener import Listeners
+from fakes import FakeClock
 
 
 class ResetByPeer(asyncio.Transport):
@@ -33,3 +41,89 @@ def test_closing_what_the_peer_has_reset_ends_it() -> None:
     connection._raw = raw
     connection.close()
     assert raw.is_aborted
+
+
+LAST_WORD, PAGE = b"Goodbye.", bytes(4096)
+
+
+class Talker(asyncio.Protocol):
+    """Says so much to whoever says anything."""
+
+    def __init__(self, says: bytes) -> None:
+        self.says = says
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = typing.cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        del data
+        self.transport.write(self.says)
+
+
+@contextlib.asynccontextmanager
+async def talking(says: bytes, clock: FakeClock) -> AsyncIterator[tuple[Listeners, Talker, socket.socket]]:
+    """A real connection to a peer that has asked, and reads nothing by itself."""
+    listeners, talker = Listeners(clock, Limits(), lambda *_: None), Talker(says)
+    await listeners.listen(["127.0.0.1"], 0, None, {"http": lambda _peer: talker})
+    (door,) = listeners._servers[0].sockets
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(peer, door.getsockname())
+        peer.send(b"?")
+        await asyncio.sleep(0.1)
+        yield listeners, talker, peer
+    await listeners.close()
+
+
+async def read_until(peer: socket.socket, size: int = sys.maxsize) -> tuple[int, bool]:
+    """Return how much came, so much or until the end, and whether it was an end in peace."""
+    got = 0
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0.1)  # whoever ends the connection does it now
+        while got < size:
+            try:
+                data = await asyncio.get_running_loop().sock_recv(peer, 4096)
+            except ConnectionResetError:
+                return got, False
+            if not data:
+                break
+            got += len(data)
+    return got, True
+
+
+async def test_the_kernel_keeps_nothing_long_for_a_peer_that_does_not_read_when_its_connection_is_ended() -> None:
+    async with talking(PAGE * 30, FakeClock()) as (_, talker, peer):
+        talker.transport.abort()
+        got, is_in_peace = await read_until(peer)
+    assert (got < len(PAGE) * 30, is_in_peace) == (True, False)
+
+
+async def test_last_words_arrive_though_the_connection_is_ended_at_once() -> None:
+    async with talking(LAST_WORD, FakeClock()) as (_, talker, peer):
+        talker.transport.abort()
+        assert await read_until(peer) == (len(LAST_WORD), True)
+
+
+async def test_a_slow_line_takes_what_was_said_before_the_end_in_its_own_time() -> None:
+    clock = FakeClock()
+    async with talking(PAGE * 30, clock) as (listeners, talker, peer):
+        talker.transport.close()
+        got = 0
+        for _ in range(5):
+            clock.move(timedelta(seconds=11))
+            listeners._sweep_deadlines()
+            got += (await read_until(peer, 5 * len(PAGE)))[0]
+        rest, is_in_peace = await read_until(peer)
+    assert (got + rest, is_in_peace) == (len(PAGE) * 30, True)
+
+
+async def test_a_peer_that_takes_nothing_after_the_end_is_let_go() -> None:
+    clock = FakeClock()
+    async with talking(PAGE * 30, clock) as (listeners, talker, peer):
+        talker.transport.close()
+        for _ in range(2):
+            clock.move(timedelta(seconds=11))
+            listeners._sweep_deadlines()
+        assert (await read_until(peer))[1] is False

@@ -17,6 +17,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.NoProofError: (401, 401002),
     attestation.RegistrationIdMismatchError: (401, 401002),
     attestation.ClientIdError: (401, 401002),
+    attestation.OtherRegistrationError: (401, 401002),
     attestation.NoNameError: (401, 401002),
     attestation.NotEnrolledError: (401, 401002),
     tpm.TpmNotEnrolledError: (401, 401002),

@@ -25,7 +25,7 @@ from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance, Registration
-from birthmark.dps.rules.attestation import RegistrationIdMismatchError
+from birthmark.dps.rules.attestation import check_same
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
 from birthmark.members import unread
@@ -96,7 +96,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
     async def register(request: Request) -> Response:
         claim = _claim(request)
         body = wire.parse_registration(await request.body())
-        _check_same(claim, body.registration_id)
+        check_same(claim.registration_id, body.registration_id)
         if body.tpm is not None:
             claim = replace(claim, tpm=wire.parse_tpm(body.tpm))
         if (sealed := await registrations.challenge(claim)) is not None:
@@ -113,7 +113,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
     async def lookup(request: Request) -> Response:
         claim = _claim(request)
         body = wire.parse_registration(await request.body())
-        _check_same(claim, body.registration_id)
+        check_same(claim.registration_id, body.registration_id)
         attested = await registrations.attest(claim)
         registration = await registrations.get(attested.instance, claim.registration_id)
         return JSONResponse(wire.device_state_json(registration, claim.leaf))
@@ -292,11 +292,6 @@ def _claim(request: Request) -> Claim:
     params = request.path_params
     address = request.client.host if request.client else ""
     return Claim(params["id_scope"], params["registration_id"], peer.leaf, peer.chain, token, address=address)
-
-
-def _check_same(claim: Claim, registration_id: str | None) -> None:
-    if registration_id is not None and registration_id.lower() != claim.registration_id.lower():
-        raise RegistrationIdMismatchError(registration_id=registration_id, common_name=claim.registration_id)
 
 
 def _named(given: EnrollmentDocument, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:

@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.dps import wire
 from birthmark.dps.errors import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
-from birthmark.dps.rules.attestation import RegistrationIdMismatchError, check_client_id
+from birthmark.dps.rules.attestation import check_client_id, check_same
 from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
@@ -130,7 +130,7 @@ class DpsConnection:
         try:
             if isinstance(request, wire.RegisterRequest):
                 body = wire.parse_registration(packet.payload)
-                self._check_same(body.registration_id)
+                check_same(self._claim.registration_id, body.registration_id)
                 registration = await self._registrations.register(self._claim, self._verdict)
             else:
                 registration = await self._registrations.operation(self._claim, request.operation_id)
@@ -148,7 +148,3 @@ class DpsConnection:
         retry = wire.RETRY_AFTER_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
         topic = wire.response_topic(status, request.rid, retry)
         self.pump.publish(topic, json.dumps(answer).encode(), self._qos)
-
-    def _check_same(self, registration_id: str | None) -> None:
-        if registration_id is not None and registration_id.lower() != self._claim.registration_id.lower():
-            raise RegistrationIdMismatchError(registration_id=registration_id, common_name=self._claim.registration_id)

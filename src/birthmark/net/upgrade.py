@@ -12,6 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from birthmark.net.backlog import SLICE_S, Backlog, now
+from birthmark.net.errors import HttpBrokenError
 from birthmark.net.pieces import PIECE_BYTES, Pieces
 
 # Some clients report why they were refused only at the end of the connection. What they still send, their Close too, is
@@ -74,10 +75,21 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:  # the request, which comes at once and alone
             super().data_received(data)
+            if not self.handshake_initiated:  # HTTP's parser took what the library of WebSockets does not
+                self._refuse()
             return
         self._rest += data
         if not self._is_waiting:
             self._take()
+
+    def _refuse(self) -> None:
+        connection, error = getattr(self.transport, "connection", None), HttpBrokenError()
+        if connection is not None:
+            connection.refused(error)
+        body = f"{error}\n".encode()
+        head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+        self.transport.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
 
     def _take(self) -> None:
         """Take what came for a slice of time at most; while there is a rest, nothing more is read."""

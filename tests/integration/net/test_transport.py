@@ -187,6 +187,16 @@ def test_a_get_with_a_body_does_not_upset_the_next_request(server: RunningServer
         assert read_all(sock).count(b"HTTP/1.1 200") == 2
 
 
+def test_an_upgrade_that_is_none_is_answered(server: RunningServer) -> None:
+    with connect(server, 8443) as sock:
+        many = b"".join(
+            b"X-%d: x\r\n" % number for number in range(200)
+        )  # HTTP allows it, the library of WebSockets not
+        sock.sendall(b"GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + many + b"\r\n")
+        assert read_all(sock).startswith(b"HTTP/1.1 400")
+    assert any(row["code"] == "http.malformed" for row in server.rows("why"))
+
+
 def test_mqtt_over_websocket_takes_packets_in_pieces(server: RunningServer) -> None:
     from websockets.sync.client import connect as open_websocket
 

@@ -180,6 +180,9 @@ DPS: Mapping[str, Row] = {
         enrolled("fix-client-id"),
         is_instead=True,
     ),
+    "dps.other_registration": Row(
+        register("fix-other", body={"registrationId": "another"}), enrolled("fix-other"), is_instead=True
+    ),
     "dps.first_instance": Row(lambda desk: desk.type("birthmark dps delete birthmark --yes"), is_instead=True),
     "dps.query_not_served": Row(
         rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT * FROM enrollments WHERE a = 'b'"}),

@@ -54,6 +54,16 @@ class RegistrationIdMismatchError(AttestationError):
     thumbprint: bytes = b""
 
 
+class OtherRegistrationError(AttestationError):
+    """The body names another device than the request."""
+
+    code = "dps.other_registration"
+    cause = "A request of {own} names {registration_id} in its body, as if it were that device."
+    fix = "Name the same registration id at both places, as the SDKs do and as this does: `birthmark device register`"
+    own: str
+    registration_id: str
+
+
 class ClientIdError(AttestationError):
     """The client id is not the registration id."""
 
@@ -68,6 +78,12 @@ def check_client_id(client_id: str, registration_id: str) -> None:
     """Raise `ClientIdError` unless MQTT's client id is the registration id, in any letter case (DPS MQTT support)."""
     if client_id.lower() != registration_id.lower():
         raise ClientIdError(client_id=client_id[:128], registration_id=registration_id)
+
+
+def check_same(own: str, named: str | None) -> None:
+    """Raise `OtherRegistrationError` where a body names another registration id than the request's `own`."""
+    if named is not None and named.lower() != own.lower():
+        raise OtherRegistrationError(own=own, registration_id=named[:128])
 
 
 class NoNameError(RegistrationIdMismatchError):

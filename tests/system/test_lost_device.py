@@ -88,7 +88,7 @@ class Lost:
         return done.stdout == "connected\n"
 
     @contextlib.contextmanager
-    def at_aws(self, name: str) -> Iterator["subprocess.Popen[str]"]:
+    def at_aws(self, name: str, client_id: str = "") -> Iterator["subprocess.Popen[str]"]:
         """Make a device a thing, and keep it connected there."""
         self.server.run(
             "enroll", "device", "--cert", f"{self.directory}/{name}.chain", "--to", "aws", "--policy", "all"
@@ -109,7 +109,7 @@ class Lost:
             *trust,
             *files,
             "-i",
-            name,
+            client_id or name,
             "-t",
             name,
             "-d",
@@ -210,6 +210,13 @@ def test_a_device_with_only_a_shared_key_loses_it_and_its_connection(lost: Lost,
     assert not lost.connects(name, KEY=key, **more)
     lost.server.run("hub", "device", "enable", name)
     assert not lost.connects(name, KEY=key, **more), "the key is gone for good"
+
+
+def test_every_connection_of_a_device_is_counted(lost: Lost) -> None:
+    lost.enrolled("pump-3")
+    with lost.at_aws("pump-3"), lost.at_aws("pump-3", "another"):
+        (row,) = [row for row in lost.taken("pump-3", "--dry-run") if row["what"] == "connection"]
+    assert row["note"] == "2 of them"
 
 
 def test_a_device_is_taken_back_by_its_name_in_any_letter_case(lost: Lost) -> None:

@@ -6,7 +6,7 @@ approval, enrollments. Then certificates and keys, hub devices, things' certific
 
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -172,22 +172,24 @@ class Looking:
 
     async def _connections(self, names: set[str]) -> AsyncIterator[Found]:
         rooms = self.rooms
+        open_there: dict[tuple[str, str], list[MqttPump]] = {}
         for hub in rooms.hub_connections.everyone():
             if hub.device_id in names or self._is_its(hub.pump):
-                yield _connection(f"hub {hub.hub.name}", hub.pump)
+                open_there.setdefault((f"hub {hub.hub.name}", hub.pump.address), []).append(hub.pump)
         for room, place in ((rooms.aws_connections, "aws"), (rooms.dps_connections, "dps")):
             for one in room.everyone():
                 if self._is_its(one.pump):
-                    yield _connection(place, one.pump)
+                    open_there.setdefault((place, one.pump.address), []).append(one.pump)
+        for (place, address), pumps in open_there.items():
+            note = f"{len(pumps)} of them" if len(pumps) > 1 else ""
+            yield Found(place, "connection", address, partial(_end, pumps), note=note)
 
     def _is_its(self, pump: MqttPump) -> bool:
         leaf = pump.peer.leaf
         return leaf is not None and leaf.thumbprint in self.certificates
 
 
-def _connection(place: str, pump: MqttPump) -> Found:
-    async def end() -> None:
+async def _end(pumps: Sequence[MqttPump]) -> None:
+    for pump in pumps:
         if not pump.is_over:  # what was taken back before has ended it already
             pump.close(Closed.ADMINISTRATIVE)
-
-    return Found(place, "connection", pump.address, end)

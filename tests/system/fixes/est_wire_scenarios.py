@@ -22,16 +22,17 @@ CHALLENGE = (
     "challengePassword=abcd\\n' > asked.cnf"
 )
 OWN_SERVER = "est.device_lifetime_s = 3600\n"
-GUESSES = (  # at the very user who comes with the right password then, and whose password somebody chose
-    'for n in $(seq 10); do curl -sS --cacert "$SSL_CERT_FILE" -u fix-late:wrong -H "Content-Type: application/pkcs10"'
-    " --data x https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll; done"
+GUESSES = (  # at the very user who comes with the right password then, until six seconds remain to the next one
+    'guess() { curl -sS --cacert "$SSL_CERT_FILE" -u fix-late:wrong -H "Content-Type: application/pkcs10" --data x'
+    " -o /dev/null -w '%{http_code}' https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll; }; "
+    "until [ $(guess) = 429 ]; do :; done; until [ $(guess) = 401 ]; do :; done"
 )
 LATE = (
     'eval "$(birthmark env)"',
     with_password("fix-late", "--device fix-est-busy"),
-    GUESSES,
     f"sed -i 's/^username = .*/username = \"fix-late\"/' {CONFIG}",
     f'sed -i "s/^password = .*/password = \\"${{PROOF##*:}}\\"/" {CONFIG}',
+    GUESSES,
 )
 
 

@@ -1,7 +1,7 @@
 """Clients on simulated workers, beside a model that says what must and must not happen."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -189,6 +189,7 @@ class Fleet:
         self.clients: dict[str, Client] = {}
         self.violations: list[str] = []
         self.revoked: set[str] = set()  # those of whom a revocation was confirmed
+        self.allowed_again: Counter[str] = Counter()
 
     def client(self, name: str) -> Client:
         return self.clients.setdefault(name, Client(name))
@@ -299,12 +300,21 @@ class Fleet:
         if worker is None or not worker.is_ready:
             return
 
+        times_allowed = self.allowed_again[name]
+
         async def go() -> None:
             await worker.revoke(name)
-            self.revoked.add(name)
+            if self.allowed_again[name] == times_allowed:  # else another has the name by now
+                self.revoked.add(name)
 
         worker.run(go())
         await self.world.settle()
+
+    def allow_again(self, name: str) -> None:
+        """Let another have the name of one that was revoked."""
+        self.allowed_again[name] += 1
+        self.revoked.discard(name)
+        self.world.revoked.discard(name)
 
     async def subscribe(self, connection: Connection, name: str) -> None:
         async def go() -> None:

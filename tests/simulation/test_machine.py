@@ -134,8 +134,7 @@ class Machine(RuleBasedStateMachine):
     def allow_again(self, name: str) -> None:
         """One that was revoked and is known by the same name is another: nothing is owed to its old connections."""
         if name in self.fleet.revoked:
-            self.fleet.revoked.discard(name)
-            self.fleet.world.revoked.discard(name)
+            self.fleet.allow_again(name)
 
     # ---- what happens between
 

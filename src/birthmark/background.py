@@ -53,8 +53,15 @@ async def told(name: str, work: Awaitable[None]) -> None:
         note(name, error)
 
 
-async def ended(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and return when it is over."""
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def ended(*tasks: asyncio.Task[None] | None) -> None:
+    """Cancel tasks and return when they are over.
+
+    They are asked again until they are: what they wait for may answer a cancellation with an error of its own, which
+    they note, and go on.
+    """
+    waiting = {task for task in tasks if task is not None}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        over, waiting = await asyncio.wait(waiting, timeout=AGAIN_S)
+        await asyncio.gather(*over, return_exceptions=True)  # what they ended with is known to nobody else

@@ -1,6 +1,7 @@
 """A server on PostgreSQL whose database is taken by another: it says so, lets its clients go, and ends."""
 
 import asyncio
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -9,6 +10,7 @@ import asyncpg
 import pytest
 
 from birthmark.store import holding
+from flows import a_way
 from servers import a_server
 
 pytestmark = pytest.mark.system
@@ -45,3 +47,10 @@ def test_a_server_that_lost_its_database_to_another_ends(tmp_path: Path, postgre
         assert server.process.stdout is not None
         server.process.stdout.close()
         server.process = None
+
+
+def test_a_server_whose_database_answers_no_more_ends_when_it_is_told_to(tmp_path: Path, postgres_url: str) -> None:
+    with a_way(postgres_url) as (url, way), a_server(tmp_path, f'database = "{url}"\n', is_warm=False) as server:
+        way.forget()
+        time.sleep(7)  # whoever looks now and then waits for an answer
+        assert server.stop() == 0

@@ -43,3 +43,23 @@ async def test_what_is_done_once_tells_what_went_wrong_and_ends() -> None:
 
 async def test_nothing_that_never_began_is_ended() -> None:
     await ended(None)
+
+
+async def test_work_that_answers_its_end_with_an_error_is_ended_all_the_same() -> None:
+    turns = 0
+
+    async def answers() -> None:
+        nonlocal turns
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            turns += 1
+            if turns < 3:
+                raise TimeoutError from None
+            raise
+
+    task = kept("stubborn", answers)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await ended(task)
+    assert (turns, task.cancelled()) == (3, True)

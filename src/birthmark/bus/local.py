@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.background import kept
+from birthmark.background import ended, kept
 from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
@@ -109,10 +109,7 @@ class LocalBus:
         """Stop draining; what is left waits in the outbox."""
         if self._later is not None:
             self._later.cancel()
-        tasks = [*self._told, *(() if self._task is None else (self._task,))]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._told, self._task)
         self._is_draining = False
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it

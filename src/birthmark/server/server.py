@@ -90,7 +90,7 @@ class Server:
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
         doors.metering.handshakes = listeners.handshakes
-        self._doors = [listeners.close, rooms.end_connections, listeners.refuse_newcomers]
+        self._doors = [listeners.close, rooms.end_connections, database.before_close, listeners.refuse_newcomers]
         https_port = await self._bind(listeners, context, doors, limits)
         access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()

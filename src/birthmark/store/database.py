@@ -116,6 +116,10 @@ class Database(Reader, Protocol):
         """Return the engine's own word for how a commit is made durable (FULL, on)."""
         ...
 
+    async def before_close(self) -> None:
+        """Wait a moment for an engine that is away; where it stays away, let nobody wait for it any more."""
+        ...
+
     async def close(self) -> None:
         """Finish what was handed in, then close."""
         ...

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from birthmark import background
 from birthmark.errors import ConflictError
 
 Release = Callable[[], Awaitable[None]]
+_Session = tuple[int, datetime]  # the process of PostgreSQL, and since when: its number may be another's later
 
 _PATIENCE = 40
 _AGAIN_S = 1.0
@@ -30,6 +32,8 @@ _CLOSE_S = 5.0
 _PAUSE_S = 0.05  # a server that was just stopped or killed may be about to let go
 # Of the schema, not of the database alone: a URL may name one, and each has a chain of its own.
 _LOCK = "SELECT pg_try_advisory_lock(6254721, hashtext(coalesce(current_schema(), '')))"
+_OWN = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 _SETTINGS = {
     "application_name": "birthmark serve",
     "tcp_keepalives_idle": "30",  # what a machine that lost its power held is free after a minute
@@ -137,18 +141,17 @@ async def _hold_file(path: str) -> Hold:
 
 async def _hold_postgresql(url: str, token: str) -> Hold:
     ended = asyncio.Event()
-    connection = await _locked(url, ended)
+    connection, session = await _locked(url, ended)
     where = _place(url)
 
     async def release() -> None:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await background.ended(keeping)
         await _close(connection)
 
     hold = Hold(release, token)
 
     async def look() -> None:
-        nonlocal connection
+        nonlocal connection, session
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 await ended.wait()
@@ -157,7 +160,7 @@ async def _hold_postgresql(url: str, token: str) -> Hold:
         hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone
         await _close(connection)
         try:
-            connection = await _locked(url, ended)
+            connection, session = await _locked(url, ended, session)
             hold.is_held = not hold.is_noted or await _is_ours(connection, token)
             if not hold.is_held:
                 hold.lose(where)
@@ -210,27 +213,41 @@ async def _close(connection: Any) -> None:
         await connection.close(timeout=_CLOSE_S)
 
 
-async def _locked(url: str, ended: asyncio.Event) -> Any:
-    """Return a connection that is not of the pool and has the lock; `ended` is set when it ends."""
+async def _locked(url: str, ended: asyncio.Event, before: _Session | None = None) -> tuple[Any, _Session]:
+    """Return a connection that is not of the pool and has the lock, and its session; `ended` is set when it ends.
+
+    The session `before`, which was this server's, is ended: PostgreSQL may not know yet that its line is cut.
+    """
     import asyncpg  # noqa: PLC0415 - as above
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.session import Session  # noqa: PLC0415 - as above
 
     with translated():
-        connection: Any = await asyncpg.connect(url, server_settings=_SETTINGS)
-        with contextlib.suppress(asyncpg.UndefinedObjectError):  # older than PostgreSQL 14
-            await connection.execute("SET idle_session_timeout = 0")
+        connection: Any = await asyncpg.connect(
+            url, server_settings=_SETTINGS, timeout=_LOOK_S, command_timeout=_LOOK_S, connection_class=Session
+        )
 
     async def take() -> bool:
         with translated():
             return bool(await connection.fetchval(_LOCK))
 
+    try:
+        with translated():
+            with contextlib.suppress(asyncpg.UndefinedObjectError):  # older than PostgreSQL 14
+                await connection.execute("SET idle_session_timeout = 0")
+            if before is not None:
+                await connection.execute(_END, *before)
+            session: _Session = tuple(await connection.fetchrow(_OWN))
+    except BaseException:
+        await _close(connection)
+        raise
     await _taken(take, lambda: _close(connection), _place(url))
     ended.clear()
     connection.add_termination_listener(lambda _connection: ended.set())
     if connection.is_closed():
         ended.set()
-    return connection
+    return connection, session
 
 
 async def _taken(take: Callable[[], Awaitable[bool]], release: Release, where: str) -> None:

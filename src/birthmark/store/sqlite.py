@@ -124,6 +124,9 @@ class SqliteDatabase:
     def on_events(self, hear: Hear) -> None:
         self._group.hearers.append(hear)
 
+    async def before_close(self) -> None:
+        """Nothing: a file is never away."""
+
     async def is_reachable(self) -> bool:
         try:
             self._reader.execute("SELECT version_num FROM alembic_version").fetchone()

@@ -11,6 +11,7 @@ import pytest
 
 from birthmark.store import holding
 from birthmark.store.holding import DatabaseInUseError, hold_database
+from flows import a_way
 
 pytestmark = pytest.mark.integration
 
@@ -200,3 +201,21 @@ async def test_a_hold_is_looked_after_whatever_the_look_ends_with(
             await asyncio.sleep(0.02)
     assert not hold.lost.done()
     await hold.release()
+
+
+async def test_a_hold_is_taken_again_though_the_database_does_not_know_that_its_line_is_cut(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "_LOOK_S", 0.3)
+    monkeypatch.setattr(holding, "_CLOSE_S", 0.3)
+    with a_way(postgres_url) as (url, way):
+        hold = await hold_database(url, "first")
+        (before,) = await _sessions_that_hold(postgres_url)
+        way.forget()
+        async with asyncio.timeout(20):
+            while await _sessions_that_hold(postgres_url) == [before]:
+                await asyncio.sleep(0.1)
+            while not hold.is_held:
+                await asyncio.sleep(0.1)
+        assert not hold.lost.done()
+        await hold.release()

@@ -10,6 +10,7 @@ from typing import Any, Self
 import asyncpg
 from sqlalchemy import bindparam, delete
 
+from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import chain as audit_chain
@@ -18,6 +19,7 @@ from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
+from birthmark.store.postgresql.session import Session
 from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
@@ -44,6 +46,7 @@ _LET_GO = {
 _COMMAND_S = 60  # a server that hangs must not hang us
 _CONNECT_S = 5
 _LOOK_S = 2.0
+_CLOSE_S, _PAUSE_S = 5.0, 0.5
 _ATTEMPTS = 3
 _VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 _MAX = 2**63
@@ -91,7 +94,11 @@ class PostgresDatabase:
     async def open(cls, url: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Connect and migrate to this version's schema."""
         settings = {"synchronous_commit": "on", "application_name": "birthmark"}
-        options: Mapping[str, Any] = {"command_timeout": _COMMAND_S, "timeout": _CONNECT_S}
+        options: Mapping[str, Any] = {
+            "command_timeout": _COMMAND_S,
+            "timeout": _CONNECT_S,
+            "connection_class": Session,
+        }
         writing = {**settings, **_LET_GO}
         writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing), worker)
         with translated():
@@ -135,20 +142,37 @@ class PostgresDatabase:
         return str(await self._read("fetchval", "SHOW synchronous_commit"))
 
     async def is_reachable(self) -> bool:
-        try:
-            async with asyncio.timeout(_LOOK_S):
-                await self._ask("fetchval", "SELECT 1")
-        except TROUBLE:
-            return False
-        return True
+        asking: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._ask("fetchval", "SELECT 1"))
+        await asyncio.wait({asking}, timeout=_LOOK_S)
+        if asking.done():
+            return asking.exception() is None
+        asking.cancel()  # which takes as long as it takes to tell the server
+        asking.add_done_callback(lambda over: over.cancelled() or over.exception())
+        return False
+
+    async def before_close(self) -> None:
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        while not await self.is_reachable():
+            if asyncio.get_running_loop().time() > until:
+                log.warning("store.given_up", extra={"reason": f"no answer for {PATIENCE_S:g} s"})
+                self._is_closing = True
+                self._pool.terminate()
+                self._writer.cut()
+                return
+            await asyncio.sleep(_PAUSE_S)
 
     async def close(self) -> None:
-        await self._group.settled()
+        settled = asyncio.get_running_loop().create_task(self._group.settled())
+        await asyncio.wait({settled}, timeout=PATIENCE_S)
         self._is_closing = True
-        if self._looking is not None:
-            await self._looking
+        if not settled.done():  # the line is cut, and nobody has told
+            self._writer.cut()
+            await settled
+        await ended(self._looking)
         await self._writer.close()
-        await self._pool.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._pool.close()
 
     async def _read(self, method: str, sql: str, *arguments: Any) -> Any:
         with translated():
@@ -158,8 +182,14 @@ class PostgresDatabase:
         """Ask once; whoever waits for a connection in vain is told as if the server were away."""
         if self._is_closing:
             raise PostgresUnavailableError(reason="it is closed")
-        async with self._pool.acquire(timeout=PATIENCE_S) as connection:
-            return await getattr(connection, method)(sql, *arguments)
+        try:
+            async with self._pool.acquire(timeout=PATIENCE_S) as connection:
+                return await getattr(connection, method)(sql, *arguments)
+        except Exception as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the pool's own trouble with it hid that
+                raise asyncio.CancelledError from error
+            raise
 
     async def _run(self, batch: Batch) -> Outcomes:
         """Commit the batch; while the server is away and nothing was kept, wait for it."""
@@ -171,7 +201,7 @@ class PostgresDatabase:
                     continue
                 except AnswerLostError as error:
                     return self._failed(batch, error.__cause__, may_be_kept=True)
-                except TROUBLE as error:
+                except (*TROUBLE, PostgresUnavailableError) as error:
                     return self._failed(batch, error)
             return self._failed(batch, "its audit chain or outbox is written by another")
 
@@ -183,6 +213,8 @@ class PostgresDatabase:
 
     async def _attempt(self, batch: Batch) -> Outcomes:
         """Commit the batch as one; where a change of it is refused, each change on its own."""
+        if self._is_closing:
+            raise PostgresUnavailableError(reason="it is closed")
         await self._writer.connect()
         if not self._are_ends_known:
             await self._look_at_ends()

@@ -124,16 +124,23 @@ class Writer:
 
     def drop(self) -> None:
         """Let go of a session that is not to be trusted any more."""
+        self.cut()
+        self._connection = None
+
+    def cut(self) -> None:
+        """End the session in the middle of whatever it is asked for."""
         if self._connection is not None:
             self._connection.terminate()
-            self._connection = None
 
     async def close(self) -> None:
         """End the session."""
         if self._lingering is not None:
             self._lingering.cancel()
         if self._ending is not None:
-            await self._ending
+            await asyncio.wait({self._ending}, timeout=_CLOSE_S)
+            if not self._ending.done():
+                self.cut()
+                await self._ending
         if self._connection is not None:
             with contextlib.suppress(*TROUBLE):
                 await self._connection.close(timeout=_CLOSE_S)

@@ -21,6 +21,7 @@ from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlowError, explain_handshake, slow
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
+from birthmark.net.records import Records
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
 from birthmark.pki.certificates import CertificateInvalidError
 
@@ -34,6 +35,8 @@ _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
 _LAST_WORDS_S = 10.0  # in which a slow line takes this much of what was still said to it
 _LAST_WORDS_BYTES = 16 * 1024
+_RECORDS = 8  # that TLS is handed at once
+_MAX_BARREN = 32  # records in a row with nothing for us in them, far more than any client sends
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
@@ -86,11 +89,13 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_awaits_trust",
+        "_barren",
         "_has_rest",
         "_has_unread",
         "_holds",
         "_host",
         "_inner",
+        "_is_gone",
         "_is_secure",
         "_is_stranger",
         "_is_waiting",
@@ -101,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         "_peer",
         "_plain",
         "_raw",
+        "_records",
         "_shut",
         "_tls",
         "address",
@@ -125,6 +131,9 @@ class Connection(asyncio.BufferedProtocol):
         self._shut = False
         self._awaits_trust = False  # our certificate was sent, and no word on it came back
         self._linger_bytes = _LINGER_BYTES
+        self._records = Records()
+        self._barren = 0  # records since the last plaintext
+        self._is_gone = False
         self._last_words = 0  # bytes, that waited for the peer at the last look after the end
         self._on_deadline: Callable[[], None] | None = None
         self._is_secure = False  # the handshake is finished
@@ -181,12 +190,27 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take(self, data: bytes) -> bool:
         """Take ciphertext; say whether it had no plaintext in it, and TLS may have a word of its own to send."""
-        tls = self._tls
-        tls.feed(data)
+        self._records.add(data)
         was_secure = self._is_secure
-        if not was_secure and not self._handshake():
+        if not was_secure and not self._shake_hands():
             return True
         return self._hand_on() or not was_secure
+
+    def _shake_hands(self) -> bool:
+        """Go on with the handshake, and say whether it is finished."""
+        while not self._shut and self._feed():
+            if self._handshake():
+                self._barren = 0
+                return True
+        return False
+
+    def _feed(self) -> bool:
+        """Hand some records to TLS; say whether there were any."""
+        some = self._records.take(_RECORDS)
+        if some:
+            self._tls.feed(some)
+            self._barren += self._records.taken
+        return bool(some)
 
     def _hand_on(self) -> bool:
         """Hand on plaintext for a slice of time; say whether there was none."""
@@ -195,16 +219,22 @@ class Connection(asyncio.BufferedProtocol):
             if self._holds:
                 self._has_rest = True
                 break
-            if not (plain := tls.read()):
+            if plain := tls.read():
+                is_quiet, self._barren = False, 0
+                self._deliver(plain)
+                if tls.is_dry and not self._feed():
+                    break
+            elif not self._feed():
                 break
-            is_quiet = False
-            self._deliver(plain)
-            if tls.is_dry:
+            elif self._barren > _MAX_BARREN:
+                log.info("tls.barren", extra={"address": self.address})
+                self.abort()
                 break
             at = now()
             if not since:
                 since = at
-            elif at - since > SLICE_S and not self._shut:
+            is_late = at - since > SLICE_S or (self._is_stranger and self._barren > _RECORDS)
+            if is_late and not self._shut:
                 self._has_rest = True
                 self._raw.pause_reading()
                 self._go_on_later()
@@ -230,7 +260,12 @@ class Connection(asyncio.BufferedProtocol):
         if not (self._has_rest or self._is_waiting or self._holds or self.is_closing):
             self._raw.resume_reading()
 
+    def eof_received(self) -> None:
+        """The transport closes by itself, when what waits for the peer is read: which it may never be."""
+        self.set_deadline(_LINGER_S, self._linger)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_gone = True
         if self._awaits_trust and not self._shut:
             self._host.refused(self._not_trusted("it closed the connection on seeing the certificate"), self)
         self._shut = True
@@ -279,9 +314,9 @@ class Connection(asyncio.BufferedProtocol):
     def reads_too_slowly(self, limit: int, setting: str) -> None:
         """Close the connection, as too much waits for its peer."""
         if not self._shut:
-            log.info("net.slow_reader_dropped", extra={"address": self.address, "setting": setting})
             self.problem = SlowReaderError(limit=limit, setting=setting, value=2 * limit)
-            self.abort()
+        log.info("net.slow_reader_dropped", extra={"address": self.address, "setting": setting})
+        self.abort()  # also where it was to be closed when all is read
 
     @property
     def unread_bytes(self) -> int:
@@ -298,7 +333,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._shut = True
         self._say_goodbye()
-        if self._raw.is_closing():
+        if self._raw.is_closing():  # as the peer ended its side
+            self.set_deadline(_LINGER_S, self._linger)
             return
         try:
             self._raw.write_eof()
@@ -335,7 +371,7 @@ class Connection(asyncio.BufferedProtocol):
     def _in_kernel(self) -> int:
         """How much the kernel has that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
         sock = self._raw.get_extra_info("socket")
-        if sock is None or self._raw.is_closing():
+        if sock is None or self._is_gone:  # its number may be another's by now
             return 0
         try:
             (waits,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
@@ -500,6 +536,8 @@ class Connection(asyncio.BufferedProtocol):
         """Send what TLS has to say and return how many bytes it was."""
         if said := self._tls.drain():
             self._raw.write(said)
+            if self._is_secure and not self._shut:  # answers to what costs the peer nothing
+                self.may_wait(self.unread_bytes)
         return len(said)
 
 

@@ -39,7 +39,7 @@ def _take(_is_fine: int, store: Any) -> int:
     """Take any certificate whose key can be asked for a signature. An exception refuses it, as cffi returns 0 then."""
     key = _lib.X509_get_pubkey(_lib.X509_STORE_CTX_get0_cert(store))
     try:
-        is_burden = key != _ffi.NULL and _lib.EVP_PKEY_id(key) == _lib.EVP_PKEY_RSA and is_burden_to_check(_spki(key))
+        is_burden = key != _ffi.NULL and _lib.EVP_PKEY_id(key) != _lib.EVP_PKEY_EC and is_burden_to_check(_spki(key))
     finally:
         _lib.EVP_PKEY_free(key)
     _lib.X509_STORE_CTX_set_error(store, _REJECTED if is_burden else 0)

@@ -85,7 +85,8 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
             await transport.may_read.wait()
             if not pump.is_over:
                 pump.data_received(await websocket.receive_bytes())
-    except (WebSocketDisconnect, KeyError):  # KeyError: a text message, which MQTT forbids
+    except (WebSocketDisconnect, RuntimeError, KeyError):
+        # RuntimeError: what was to be sent found the peer gone; KeyError: a text message, which MQTT forbids.
         pass
     finally:
         pump.connection_lost(None if connection is None else connection.problem)

@@ -62,7 +62,9 @@ class Talker(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def talking(says: bytes, clock: FakeClock) -> AsyncIterator[tuple[Listeners, Talker, socket.socket]]:
+async def talking(
+    says: bytes, clock: FakeClock, **limits: int
+) -> AsyncIterator[tuple[Listeners, Talker, socket.socket]]:
     """A real connection to a peer that has asked, and reads nothing by itself."""
     listeners, talker = Listeners(clock, Limits(), lambda *_: None), Talker(says)
     await listeners.listen(["127.0.0.1"], 0, None, {"http": lambda _peer: talker})
@@ -127,3 +129,34 @@ async def test_a_peer_that_takes_nothing_after_the_end_is_let_go() -> None:
             clock.move(timedelta(seconds=11))
             listeners._sweep_deadlines()
         assert (await read_until(peer))[1] is False
+
+
+MUCH = bytes(6 * 1024 * 1024)
+
+
+async def turned(listeners: Listeners, clock: FakeClock, times: int) -> None:
+    for _ in range(times):
+        clock.move(timedelta(seconds=11))
+        listeners._sweep_deadlines()
+        await asyncio.sleep(0.05)
+
+
+async def test_what_waits_for_a_peer_of_a_connection_that_was_closed_makes_room_for_others() -> None:
+    clock = FakeClock()
+    async with talking(MUCH, clock) as (listeners, talker, _peer):
+        talker.transport.close()
+        (closed,) = listeners._connections
+        listeners._unread.each = 1024 * 1024
+        listeners.unread(closed, closed.unread_bytes)
+        await asyncio.sleep(0.1)
+        assert not listeners._connections
+
+
+async def test_a_peer_that_ended_its_side_and_does_not_read_is_let_go() -> None:
+    clock = FakeClock()
+    async with talking(MUCH, clock) as (listeners, _talker, peer):
+        peer.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.1)
+        assert listeners._connections
+        await turned(listeners, clock, 3)
+        assert not listeners._connections

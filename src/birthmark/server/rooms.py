@@ -72,7 +72,7 @@ class Rooms:
 
     async def stop(self) -> None:
         """End what reads in the background."""
-        for one in (self.instances, self.iothub.hubs, self.aws.keys):
+        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.rollovers):
             await one.stop()
 
     def end_connections(self) -> None:

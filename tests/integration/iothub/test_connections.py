@@ -424,7 +424,7 @@ async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
             await world.connections.look_for_mail()
             await world.broker.settled()
         (letter,) = await world.iothub.c2d.inboxes.letters(space_of("main"), "device-1")
-        assert letter.lock is None
+        assert (letter.lock, letter.deliveries) == (None, 0)
         await world.connections.look_for_mail()
         await until(lambda: bodies(client) == [b"0"])
 

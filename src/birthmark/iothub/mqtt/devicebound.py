@@ -128,7 +128,7 @@ class DeviceBound:
 
     async def _send(self, letter: Letter, taken: _Taken) -> None:
         if (wanted := self._wanted) is None:
-            await self._c2d.inboxes.give_back(self._space, self._device_id, [taken.lock])
+            await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
             return
         mail = self._c2d.mail_of(letter)
         topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
@@ -136,7 +136,7 @@ class DeviceBound:
             packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
         except QueueFullError:
             self._looks_again = False  # the next acknowledgement, or look for mail, finds it
-            await self._c2d.inboxes.give_back(self._space, self._device_id, [taken.lock])
+            await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
             return
         if packet_id is not None:
             self._taken[packet_id] = taken

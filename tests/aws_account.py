@@ -45,5 +45,6 @@ async def an_aws_account(database_url: str) -> AsyncIterator[tuple[AwsIot, FakeC
         aws = an_account(database, clock)
         await aws.load()
         yield aws, clock
+        await aws.keys.stop()
     finally:
         await database.close()

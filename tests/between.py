@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from birthmark.store import Changes, Database
+from birthmark.store.postgresql.database import PostgresUnavailableError
 from birthmark.store.postgresql.writer import AnswerLostError
 
 
@@ -18,6 +19,24 @@ def before_the_next_commit(database: Database, act: Callable[[], Awaitable[objec
 
     patched: Any = database
     patched.commit = commit
+
+
+def leave_the_next_commit_open(database: Database) -> Callable[[], Awaitable[None]]:
+    """Let the next commit fail as one that may be kept, and return what keeps it then."""
+    real = database.commit
+    left: list[Changes] = []
+
+    async def commit(changes: Changes) -> None:
+        patched.commit = real
+        left.append(changes)
+        raise PostgresUnavailableError(reason="the answer was lost", may_be_kept=True)
+
+    async def keep() -> None:
+        await real(left[0])
+
+    patched: Any = database
+    patched.commit = commit
+    return keep
 
 
 def lose_the_next_answer(database: Database) -> None:

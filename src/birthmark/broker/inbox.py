@@ -119,6 +119,17 @@ class Inboxes:
             self._note_unsure(space, client, (*locks, *also))
             raise
 
+    async def take_back(self, space: str, client: str, letter: Letter) -> None:
+        """Give back a letter as it was before `take`: it went nowhere, which is no delivery."""
+        before = msgspec.structs.replace(letter, lock=None, locked_until=None, deliveries=letter.deliveries - 1)
+        try:
+            await self._database.commit(self._locking(space, client, letter, before))
+        except ChangedMeanwhileError:
+            pass  # the lock ran out, and it is somebody else's now
+        except UnavailableError:
+            self._note_unsure(space, client, (letter.lock or "",))
+            raise
+
     def _note_unsure(self, space: str, client: str, locks: Sequence[str]) -> None:
         """Have locks given back before the next letter is taken there."""
         if len(self._unsure) < _MAX_UNSURE:  # else they run out

@@ -28,7 +28,7 @@ class Retained:
         self._shares = Portions()  # of topics
         self._turns: Turns[str] = Turns()
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
-        self._changes = 0
+        self._more = 0  # by what is on its way
 
     async def keep(self, message: Message, pending: Pending) -> None:
         """Keep, replace or delete the retained message of a topic (section 3.3.1.3)."""
@@ -58,6 +58,7 @@ class Retained:
         """Submit a change that makes them so many more; what comes before it is written knows of it."""
 
         def written(commit: asyncio.Future[None]) -> None:
+            self._more -= more
             will_be, writes = self._on_their_way.pop(topic)
             if writes > 1:
                 self._on_their_way[topic] = will_be, writes - 1
@@ -69,20 +70,19 @@ class Retained:
 
         _, writes = self._on_their_way.get(topic, (False, 0))
         self._on_their_way[topic] = more >= 0, writes + 1
+        self._more += more
         self.count += more
-        self._changes += 1
         pending.expect()
         self._database.submit(changes).add_done_callback(written)
 
     async def recount(self) -> None:
-        """Count again: what expired is dropped, and other workers keep messages too."""
-        if self._on_their_way:
-            return
-        seen = self._changes
+        """Count again: what expired is dropped, and other workers keep messages too.
+
+        What is written while this is read may be in it or not: the count is so far off until the next.
+        """
         rows = await self._database.all(store.COUNT_RETAINED)
-        if seen == self._changes:
-            self._shares.forget_expired(self._space.now())
-            self.count = sum(row["total"] for row in rows if row["space"] == self._space.name)
+        self._shares.forget_expired(self._space.now())
+        self.count = self._more + sum(row["total"] for row in rows if row["space"] == self._space.name)
 
     async def of(self, topic: str) -> tuple[Message, int] | None:
         """Return the retained message of a topic, and when it was kept in microseconds."""

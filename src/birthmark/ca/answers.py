@@ -77,7 +77,8 @@ class Answers:
     def _fresh(self, asked: Sequence[CertId], now: datetime) -> Answer | None:
         if len(asked) != 1 or (kept := self._kept.get(asked[0])) is None:
             return None
-        return kept[0] if kept[0].next_update - now > LIFETIME / 4 else None
+        answer, _ = kept
+        return answer if answer.this_update <= now < answer.next_update - LIFETIME / 4 else None
 
     def _issuer(self, asked: CertId) -> Issuer | None:
         """Return the CA that is meant, if it is one of ours. CAs come when they are needed, and none goes."""
@@ -140,12 +141,17 @@ class Answers:
             self._unsure_until = self.ca.clock.monotonic() + UNSURE_S
 
     async def _responder(self, issuer: Issuer, now: datetime) -> Issuer:
-        """Return the responder that this CA itself has certified, another one in time before its end."""
+        """Return the responder that this CA itself has certified, another one in time before its end.
+
+        And where it begins in the future, as the clock was ahead, unless another one would not begin earlier.
+        """
 
         def is_good(one: Issuer) -> bool:
-            certificate = one.certificate
+            certificate, above = one.certificate, issuer.certificate
             return (
-                certificate.issuer_der == issuer.certificate.subject_der and now < certificate.not_after - _RENEW_BEFORE
+                certificate.issuer_der == above.subject_der
+                and certificate.not_before <= max(now, above.not_before)
+                and now < certificate.not_after - _RENEW_BEFORE
             )
 
         def make() -> Issuer:

@@ -1,5 +1,7 @@
 """Revocation lists: one of each CA, made anew at once after a revocation and when half of its life is over.
 
+And when it begins in the future: the clock was ahead when it was made.
+
 Which revocations a list has is counted on both sides, by whoever revokes and by whoever makes the list, so that what is
 revoked while a list is made is on the next one; and a list is kept only in the place of the one it was made after, so
 that of two processes that make one at once both hand out the same, and numbers only grow.
@@ -129,4 +131,5 @@ def revocation_of(serial: int, row: Row) -> Revocation:
 
 def _is_stale(last: Row, now: datetime) -> bool:
     half = last["made_at"] + (last["next_update"] - last["made_at"]) // 2
-    return bool(to_micros(now) >= half or last["revocations"] != last["covers"])
+    is_current = last["made_at"] <= to_micros(now) < half
+    return bool(not is_current or last["revocations"] != last["covers"])

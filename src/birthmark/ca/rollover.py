@@ -1,7 +1,8 @@
 """Exchanging the root of a running installation, step by step, each gated on what was measured.
 
 The state is one row, each step a conditional write of it; what the server signs and trusts follows the row, also after
-a start. A device counts as knowing both roots when it was handed them on a connection that proved who it is.
+a start and after a step of which nobody can tell whether it is kept. A device counts as knowing both roots when it was
+handed them on a connection that proved who it is.
 """
 
 from collections import OrderedDict
@@ -22,11 +23,12 @@ from birthmark.ca.rules.rollover import (
     step_forward,
 )
 from birthmark.clock import Clock
-from birthmark.errors import ChangedMeanwhileError, ConflictError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
+from birthmark.store.loading import Loading
 
 ROOT_FACT = "ca.root"
 _MAX_REMEMBERED = 65_536
@@ -72,12 +74,18 @@ class Rollovers:
     """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
     _current: Rollover | None = field(default=None, init=False)
     _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
+    _loading: Loading = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loading = Loading(self._follow_record)
 
     async def load(self) -> None:
         """Take over the state on record."""
-        row = await self.database.one(store.GET, id=store.ID)
-        found = None if row is None else store.RECORDS.of(row)
-        self._take_over(found, self._read(found))
+        await self._loading.load()
+
+    async def stop(self) -> None:
+        """End what reads it in the background."""
+        await self._loading.stop()
 
     @property
     def is_running(self) -> bool:
@@ -109,13 +117,7 @@ class Rollovers:
             moved = _moved()
             changes.run(store.REPLACE, expect=1, otherwise=moved, key_version=before.version, **row)
         changes.audit(actor, "ca.rollover.start", made.new.hex(), old=made.old.hex())
-        become = self._read(made)
-        try:
-            await self.database.commit(changes)
-        except ConflictError:
-            await self.load()
-            raise
-        self._take_over(made, become)
+        await self._put_on_record(changes, made)
         return made
 
     async def step_forward(self, share: float, actor: str, seen: str | None = None) -> Rollover:
@@ -134,10 +136,7 @@ class Rollovers:
             return await self._move(current, before, "back", actor)
         changes = Changes().run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
-        become = self._read(None)
-        await self.database.commit(changes)
-        self._take_over(None, become)
-        self.roots.abandon(current.new)
+        await self._put_on_record(changes, None)
         return None
 
     async def note_fetched(self, name: str) -> None:
@@ -167,10 +166,25 @@ class Rollovers:
         root = to.new if to.phase is Phase.FINISHED else to.old
         changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
         changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
-        become = self._read(to)
-        await self.database.commit(changes)
-        self._take_over(to, become)
+        await self._put_on_record(changes, to)
         return to
+
+    async def _put_on_record(self, changes: Changes, to: Rollover | None) -> None:
+        """Commit, then follow; where that fails follow whatever is on record, as it may be kept all the same."""
+        become = self._read(to)
+        try:
+            await self.database.commit(changes)
+        except BirthmarkError as problem:
+            await self._loading.failed(problem)
+            raise
+        self._take_over(to, become)
+
+    async def _follow_record(self) -> None:
+        before = self._current
+        row = await self.database.one(store.GET, id=store.ID)
+        found = None if row is None else store.RECORDS.of(row)
+        if found != before and self._current is before:  # else a step was taken after what was read
+            self._take_over(found, self._read(found))
 
     def _read(self, rollover: Rollover | None) -> Callable[[], None]:
         """Read what this state needs, and return what has everyone sign and trust by it, which cannot fail.
@@ -194,10 +208,12 @@ class Rollovers:
 
     def _take_over(self, rollover: Rollover | None, become: Callable[[], None]) -> None:
         """Have everyone sign and trust by this state."""
-        self._current = rollover
+        before, self._current = self._current, rollover
         self._noted.clear()
         become()
         self.changed()
+        if rollover is None and before is not None:
+            self.roots.abandon(before.new)
 
     async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:
         after = to_micros(self.clock.now())

@@ -303,6 +303,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def may_wait(self, size: int) -> bool:
         """Say whether so many bytes may wait to be read by the peer; close the connection when they may not."""
+        if self._shut:  # what is over was counted out
+            return False
         limit = self._host.limits.max_write_buffer_bytes
         if size > limit:
             self.reads_too_slowly(limit, "max_write_buffer_bytes")

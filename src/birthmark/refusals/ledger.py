@@ -77,6 +77,8 @@ class _Waiting:
         if self.count >= MAX_PENDING:
             most = max(self._of, key=lambda one: len(self._of[one]))
             self._of[most].pop()
+            if not self._of[most]:
+                del self._of[most]
             self.count -= 1
         self._of.setdefault(share, deque()).append(refused)
         self.count += 1

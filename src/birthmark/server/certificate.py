@@ -35,7 +35,8 @@ class FreshContext:
         self._load = load
         self._look_every_s = look_every_s
         self._stamp = stamp
-        self._seen = stamp() if stamp is not None else None
+        self._seen = stamp() if stamp is not None else None  # when what is served was loaded
+        self._told: tuple[object, str] | None = None  # of what changed, and why it was not taken over
         chain, key = load()
         self._chain, self._leaf = list(chain), chain[0]
         self._context = server_context([c.parsed for c in chain], key)
@@ -70,21 +71,33 @@ class FreshContext:
 
     def refresh(self) -> None:
         """Take over a new certificate if there is one; a failure leaves the old one for the next look."""
+        self._told = None
+        self._take_over()
+
+    def look(self) -> None:
+        """Refresh where something changed since it was last taken over; tell a failure that repeats itself once."""
+        if self._stamp is None:
+            self.refresh()
+        elif self._stamp() != self._seen:
+            self._take_over()
+
+    def _take_over(self) -> None:
+        seen = self._stamp() if self._stamp is not None else None
         try:
             chain, key = self._load()
         except BirthmarkError as error:
-            log.warning("server.certificate_not_renewed", extra={"reason": error.explain_cause()})
+            reason = error.explain_cause()
+            if (seen, reason) != self._told:
+                self._told = seen, reason
+                log.warning("server.certificate_not_renewed", extra={"reason": reason})
             return
         if list(chain) != self._chain:
-            self._chain, self._leaf = list(chain), chain[0]
-            self._context = server_context([c.parsed for c in chain], key)
+            context = server_context([c.parsed for c in chain], key)
+            self._chain, self._leaf, self._context = list(chain), chain[0], context
             log.info("server.certificate_renewed", extra={"not_after": self._leaf.not_after.isoformat()})
+        self._seen, self._told = seen, None
 
     async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(self._look_every_s)
-            if self._stamp is None:
-                self.refresh()
-            elif (now := self._stamp()) != self._seen:
-                self._seen = now
-                self.refresh()
+            self.look()

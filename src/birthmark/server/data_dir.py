@@ -262,9 +262,10 @@ class DataDirectory:
             return False
         if leaf.not_after - leaf.not_before > _LONGEST:
             return False
-        if self._clock.now() > leaf.not_after - _RENEW_BEFORE or tuple(chain[1:]) != hierarchy.presented(
-            self._signer(hierarchy)
-        ):
+        now, signer = self._clock.now(), self._signer(hierarchy)
+        if leaf.not_before > max(now, signer.certificate.not_before):  # the clock was ahead; another begins earlier
+            return False
+        if now > leaf.not_after - _RENEW_BEFORE or tuple(chain[1:]) != hierarchy.presented(signer):
             return False
         names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         present = {str(name.value).lower() for name in names}

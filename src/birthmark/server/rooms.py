@@ -70,6 +70,11 @@ class Rooms:
         await self.broker.settled(STOP_S)
         await self.ledger.settled(STOP_S)
 
+    async def stop(self) -> None:
+        """End what reads in the background."""
+        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.rollovers):
+            await one.stop()
+
     def end_connections(self) -> None:
         """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""
         for room in (self.dps_connections, self.hub_connections, self.aws_connections):

@@ -80,7 +80,7 @@ class Server:
             rooms.authority.upstream = upstream
             self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
-        self._closers.append(rooms.settled)
+        self._closers += [rooms.settled, rooms.stop]
         rooms.est.callers.presented_by = partial(presented_by, rooms)
         rooms.subscribe(bus)
         self._closers.append(bus.stop)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from aws_account import ME, POLICY, an_aws_account
-from between import lose_the_next_answer
+from between import leave_the_next_commit_open, lose_the_next_answer
+from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.variables import Visitor
@@ -16,6 +17,7 @@ from birthmark.awsiot.service.devices import CertificateInactiveError, Certifica
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
 from birthmark.awsiot.service.things import ThingVersionError
 from birthmark.errors import UnavailableError
+from birthmark.store import loading
 from pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
@@ -157,3 +159,20 @@ async def test_an_access_key_that_was_removed_signs_nothing_more_although_the_an
         with pytest.raises((AccessKeyMissingError, UnavailableError)):
             await aws.keys.remove(key.id, **ME)
         assert aws.keys.all() == ()
+
+
+async def test_an_access_key_that_is_removed_after_the_answer_was_lost_signs_nothing_from_then_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    async with an_aws_account(database_url) as (aws, _clock):
+        key = await aws.keys.add("first", **ME)
+        keep = leave_the_next_commit_open(aws.keys.database)
+        with pytest.raises(UnavailableError):
+            await aws.keys.remove(key.id, **ME)
+        await keep()
+        async with asyncio.timeout(5):
+            while aws.keys.all():
+                await asyncio.sleep(0.01)
+        with pytest.raises(AccessKeyUnknownError):
+            aws.keys.check_known(key.id)

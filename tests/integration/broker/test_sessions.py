@@ -22,7 +22,7 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
-from birthmark.store import Changes
+from birthmark.store import Changes, Database
 from birthmark.store.keyed import change
 from broker_world import HOUR, a_world
 
@@ -489,6 +489,40 @@ async def test_retained_messages_that_expired_leave_room(database_url: str) -> N
         await world.broker.do_what_is_due()
         assert world.space.retained.count == 0
         await world.publish("c", retain=True)
+
+
+async def test_retained_messages_that_expired_leave_room_beside_others_on_their_way(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=16)) as world:
+        expires_at = world.space.now() + 1_000_000
+        await world.publish("steady", retain=True, principal="another")
+        for topic in ("a", "b", "c", "d"):
+            await world.publish(topic, retain=True, expires_at=expires_at, principal="one")
+        world.clock.move(timedelta(minutes=2))
+        go_on = hold_what_is_submitted(world.database, monkeypatch)
+        on_their_way = [
+            asyncio.ensure_future(world.publish(topic, retain=True, principal="another")) for topic in ("steady", "new")
+        ]
+        await asyncio.sleep(0.05)
+        await world.broker.do_what_is_due()
+        assert world.space.retained.count == 2
+        go_on.set()
+        await asyncio.gather(*on_their_way)
+        assert world.space.retained.count == 2
+        await world.publish("e", retain=True, principal="one")
+
+
+def hold_what_is_submitted(database: Database, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let what is submitted from now on wait for the event."""
+    real, go_on = database.submit, asyncio.Event()
+
+    async def later(changes: Changes) -> None:
+        await go_on.wait()
+        await real(changes)
+
+    monkeypatch.setattr(database, "submit", lambda changes: asyncio.ensure_future(later(changes)))
+    return go_on
 
 
 async def test_retained_messages_are_kept_replaced_and_deleted(database_url: str) -> None:

@@ -1,6 +1,7 @@
 """Revocation lists from the inventory: whole over any number of pages, made once however many ask."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cryptography import x509
 from birthmark.ca import lists
 from birthmark.pki.csr import parse_csr
 from ca_world import OPERATOR, an_authority
+from fakes import NOON, FakeClock
 from pki_builders import a_csr
 
 pytestmark = pytest.mark.integration
@@ -44,3 +46,16 @@ async def test_what_another_process_made_is_handed_out(database_url: str, tmp_pa
         await ca.revocations.certificate(leaf.thumbprint, OPERATOR)
         second = await other.of(ca.hierarchy.issuing)
         assert (await ca.lists.of(ca.hierarchy.issuing)).der == second.der != first.der
+
+
+async def test_a_list_of_a_clock_that_was_ahead_is_made_anew_with_a_greater_number(
+    database_url: str, tmp_path: Path
+) -> None:
+    clock = FakeClock(NOON + timedelta(days=30))
+    async with an_authority(tmp_path, database_url, clock=clock) as ca:
+        ahead = await ca.lists.of(ca.hierarchy.issuing)
+        clock.move(-timedelta(days=30))
+        made = await ca.lists.of(ca.hierarchy.issuing)
+        assert (made.made_at, made.number) == (NOON, ahead.number + 1)
+        assert x509.load_der_x509_crl(made.der).last_update_utc == NOON
+        assert await ca.lists.of(ca.hierarchy.issuing) is made

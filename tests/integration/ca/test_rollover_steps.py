@@ -1,19 +1,22 @@
 """Steps of an exchange of the root: each from the state that was looked at, and on record only where it can be done."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from between import leave_the_next_commit_open
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.generations import Generations
 from birthmark.ca.links import OLD_WITH_NEW
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.store import open_database
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.store import Changes, loading, open_database
+from birthmark.store.postgresql.database import PostgresUnavailableError
 from fakes import NOON, FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
@@ -29,6 +32,7 @@ async def an_exchange(url: str, data: Path) -> AsyncIterator[Rollovers]:
     await rollovers.load()
     try:
         yield rollovers
+        await rollovers.stop()
     finally:
         await database.close()
 
@@ -62,3 +66,67 @@ async def test_a_step_whose_files_are_lost_is_not_on_record(database_url: str, t
         current, _ = await rollovers.status()
         assert current == started
         assert (await rollovers.step_forward(1.0, "operator")).phase is Phase.NEW_SIGNS
+
+
+async def test_a_step_whose_answer_is_lost_is_followed_all_the_same(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        started, commit = await rollovers.start("operator"), rollovers.database.commit
+
+        async def lost(changes: Changes) -> None:
+            await commit(changes)
+            raise PostgresUnavailableError(reason="the answer was lost", may_be_kept=True)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rollovers.database, "commit", lost)
+            with pytest.raises(UnavailableError):
+                await rollovers.step_forward(1.0, "operator")
+        current, _ = await rollovers.status()
+        assert current is not None
+        assert current.phase is Phase.NEW_SIGNS
+        assert rollovers.hierarchy.anchor.thumbprint == started.new
+        assert (await rollovers.step_forward(1.0, "operator")).phase is Phase.FINISHED
+
+
+async def test_a_step_that_is_kept_after_its_answer_was_lost_is_followed_when_it_is(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        started = await rollovers.start("operator")
+        keep = leave_the_next_commit_open(rollovers.database)
+        with pytest.raises(UnavailableError):
+            await rollovers.step_forward(1.0, "operator")
+        assert rollovers.hierarchy.anchor.thumbprint == started.old
+        await keep()
+        async with asyncio.timeout(5):
+            while rollovers.hierarchy.anchor.thumbprint != started.new:
+                await asyncio.sleep(0.01)
+
+
+async def test_an_end_whose_answer_is_lost_abandons_the_new_root_when_it_is_kept(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        started = await rollovers.start("operator")
+        keep = leave_the_next_commit_open(rollovers.database)
+        with pytest.raises(UnavailableError):
+            await rollovers.step_back("operator")
+        assert rollovers.is_running
+        await keep()
+        async with asyncio.timeout(5):
+            while rollovers.is_running:
+                await asyncio.sleep(0.01)
+        assert [one.thumbprint for one in rollovers.hierarchy.anchors] == [started.old]
+        assert (await rollovers.start("operator")).new != started.new
+
+
+async def test_nobody_is_told_of_a_record_that_is_as_it_was(database_url: str, tmp_path: Path) -> None:
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        await rollovers.start("operator")
+        told: list[None] = []
+        rollovers.changed = lambda: told.append(None)
+        await rollovers.load()
+        assert not told

@@ -424,7 +424,7 @@ async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
             await world.connections.look_for_mail()
             await world.broker.settled()
         (letter,) = await world.iothub.c2d.inboxes.letters(space_of("main"), "device-1")
-        assert letter.lock is None
+        assert (letter.lock, letter.deliveries) == (None, 0)
         await world.connections.look_for_mail()
         await until(lambda: bodies(client) == [b"0"])
 
@@ -449,6 +449,36 @@ async def test_what_was_acknowledged_and_could_not_be_completed_is_given_back(
         await world.broker.settled()
         _, again = await world.connected(clean=False)
         await until(lambda: bodies(again) == [b"0", b"1"])
+
+
+async def test_what_could_not_be_completed_after_its_connection_was_taken_over_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def away_later(*_: object) -> Letter:
+        is_asked.set()
+        await may_answer.wait()
+        raise UnavailableError
+
+    async with a_world(tmp_path) as world:
+        link, client = await wanting_mail(world, clean=False)
+        await send_mail(world, 1)
+        await world.connections.look_for_mail()
+        await until(lambda: len(bodies(client)) == 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.iothub.c2d.inboxes, "settle", away_later)
+            (packet,) = client.got(Publish)
+            client.client.send(PubAck(packet.packet_id or 0))
+            link.data_received(client.client.data_to_send())
+            await is_asked.wait()
+            _, again = await world.connected(clean=False)
+            await until(lambda: link.is_over)
+            await asyncio.sleep(0.05)  # the first one gave back what it had
+            may_answer.set()
+            await asyncio.sleep(0.05)
+        await world.connections.look_for_mail()
+        await until(lambda: bodies(again) == [b"0"])
 
 
 async def test_a_lock_that_ends_right_after_the_last_look_is_not_overlooked(

@@ -95,6 +95,24 @@ async def test_what_is_given_back_ten_times_is_a_dead_letter(database_url: str) 
         assert await world.told() == [("m-x", "DeliveryCountExceeded")]
 
 
+async def test_a_letter_that_went_nowhere_was_not_delivered(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        for _ in range(11):
+            await world.inboxes.take_back(SPACE, DEVICE, await world.taken())
+        assert (await world.taken()).deliveries == 1
+
+
+async def test_a_letter_whose_lock_ran_out_is_not_taken_back_from_who_has_it_now(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        before = await world.taken()
+        world.clock.move(timedelta(seconds=60))
+        now = await world.taken()
+        await world.inboxes.take_back(SPACE, DEVICE, before)
+        assert await world.inboxes.letters(SPACE, DEVICE) == [now]
+
+
 async def test_a_letter_that_nobody_takes_expires_and_its_end_is_told(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.send("late", "negative", "2026-06-01T12:00:10Z")

@@ -1,5 +1,6 @@
 """The ledger under a flood, on both databases: bounded in rows, in bytes and by address."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -176,6 +177,22 @@ async def test_many_at_once_are_few_commits(database_url: str, monkeypatch: pyte
         assert len(await refusals_about(database, None, limit=200)) == 160
         assert len(sizes) <= 160 // ledger._AT_ONCE + 1
         assert max(sizes) <= 3 * ledger._AT_ONCE
+
+
+async def test_more_addresses_than_may_wait_cost_no_later_refusal(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_PENDING", 4)
+    monkeypatch.setattr(ledger, "_AT_ONCE", 1)
+    async with a_ledger(database_url) as (book, database, _):
+        for number in range(6):
+            book.record(a_refusal(device_id=f"device-{number}"), address=f"192.0.2.{number}")
+        await asyncio.wait_for(book.settled(), 5)
+        book.record(a_refusal(device_id="later"), address="192.0.2.9")
+        await book.settled()
+        assert book._waiting.count == 0
+        assert len(await refusals_about(database, None)) == 4 + 1
+        assert await refusals_about(database, "later")
 
 
 async def test_a_row_that_the_database_does_not_take_costs_no_other(

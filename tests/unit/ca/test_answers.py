@@ -140,6 +140,28 @@ async def test_an_answer_is_kept_until_a_quarter_of_its_life_is_left(tmp_path: P
         assert await answers.answer(request, NOBODY) != first
 
 
+async def test_what_a_clock_that_was_ahead_had_signed_is_signed_anew(tmp_path: Path) -> None:
+    async with responders(tmp_path) as answers:
+        request, clock = about(answers, await issued(answers)), answers.ca.clock
+        assert isinstance(clock, FakeClock)
+        clock.move(timedelta(days=30))
+        await said(answers, request)
+        clock.move(-timedelta(days=30))
+        for one in (answers, Answers(answers.ca, lambda _: True)):  # and after a restart
+            response = await said(one, request)
+            assert response.this_update_utc == clock.now()
+            assert response.certificates[0].not_valid_before_utc <= clock.now()
+
+
+async def test_below_a_ca_that_begins_in_the_future_a_responder_is_made_once(tmp_path: Path) -> None:
+    async with responders(tmp_path) as answers:
+        request, clock = about(answers, await issued(answers), nonce=b"n" * 16), answers.ca.clock
+        assert isinstance(clock, FakeClock)
+        clock.move(-timedelta(days=30))
+        first, second = await said(answers, request), await said(answers, request)
+        assert first.certificates == second.certificates
+
+
 async def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers_module, "MAX_KEPT", 3)
     async with responders(tmp_path) as answers:

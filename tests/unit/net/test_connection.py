@@ -13,6 +13,7 @@ from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import Host
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
+from birthmark.net.unread import SMALL_BYTES
 from fakes import FakeClock
 
 
@@ -41,6 +42,25 @@ def test_closing_what_the_peer_has_reset_ends_it() -> None:
     connection._raw = raw
     connection.close()
     assert raw.is_aborted
+
+
+async def test_what_is_queued_for_a_line_that_is_gone_is_not_counted_again() -> None:
+    listeners = Listeners(FakeClock(), Limits(), lambda *_: None)
+    await listeners.listen(["127.0.0.1"], 0, None, {})
+    (door,) = listeners._servers[0].sockets
+    _, writer = await asyncio.open_connection(*door.getsockname())
+    async with asyncio.timeout(5):
+        while not listeners._connections:
+            await asyncio.sleep(0.01)
+        (connection,) = listeners._connections
+        assert connection.may_wait(SMALL_BYTES)
+        assert listeners._unread.used == SMALL_BYTES
+        writer.transport.abort()
+        while listeners._connections:
+            await asyncio.sleep(0.01)
+    assert not connection.may_wait(SMALL_BYTES), "a WebSocket's pump is told of it later"
+    assert listeners._unread.used == 0
+    await listeners.close()
 
 
 LAST_WORD, PAGE = b"Goodbye.", bytes(4096)

@@ -267,6 +267,22 @@ def test_the_servers_certificate_is_made_anew_while_the_server_runs(tmp_path: Pa
     directory.release()
 
 
+def test_the_servers_certificate_of_a_clock_that_was_ahead_is_made_anew(tmp_path: Path) -> None:
+    clock = FakeClock()
+    directory = DataDirectory(tmp_path / "data", clock, SeededEntropy())
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    clock.move(timedelta(days=30))
+    directory.server_certificate(hierarchy, ["one.example"])
+    clock.move(-timedelta(days=30))
+    (made, *_), _ = directory.server_certificate(hierarchy, ["one.example"])
+    assert made.not_before <= clock.now()
+    clock.move(-timedelta(days=30))  # the root begins in the future, too: another one would not begin earlier
+    (same, *_), _ = directory.server_certificate(hierarchy, ["one.example"])
+    assert same == made
+    directory.release()
+
+
 def test_a_renewal_that_fails_leaves_the_old_certificate(tmp_path: Path) -> None:
     directory = a_directory(tmp_path)
     directory.prepare()

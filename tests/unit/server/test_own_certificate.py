@@ -1,5 +1,8 @@
 """A server certificate of one's own is for the host by which clients reach the server."""
 
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +17,18 @@ from pki_builders import a_ca, a_device
 LOG = "birthmark.server.certificate"
 
 
-def own(directory: Path, name: str, host: str) -> OwnCertificate:
-    made = a_device(a_ca(), "own", profile=SERVER, san=(x509.DNSName(name),))
-    (directory / "own.key").write_text(made.key_pem)
-    (directory / "own.pem").write_text(made.certificate.pem())
-    return OwnCertificate(directory / "own.pem", directory / "own.key", FakeClock(NOON), host)
+def own(
+    directory: Path, name: str, host: str, clock: FakeClock | None = None, made_at: datetime = NOON
+) -> OwnCertificate:
+    made = a_device(a_ca(), "own", profile=SERVER, san=(x509.DNSName(name),), now=made_at)
+    for file, content in (("own.key", made.key_pem), ("own.pem", made.certificate.pem())):
+        (directory / "new").write_text(content)
+        (directory / "new").replace(directory / file)  # another file, as clocks of disks are coarse
+    return OwnCertificate(directory / "own.pem", directory / "own.key", clock or FakeClock(NOON), host)
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> Sequence[logging.LogRecord]:
+    return [one for one in caplog.records if one.message == "server.certificate_not_renewed"]
 
 
 @pytest.mark.parametrize("name", ["hub.example", "*.example"])
@@ -44,5 +54,32 @@ def test_after_a_change_to_one_without_the_host_the_old_one_stays(
     own(tmp_path, "old.example", "hub.example")
     context.refresh()
     assert context() is before
-    (record,) = [one for one in caplog.records if one.message == "server.certificate_not_renewed"]
+    (record,) = refusals(caplog)
     assert "hub.example" in str(vars(record)["reason"])
+
+
+def test_one_that_is_not_valid_yet_is_taken_over_when_it_is(tmp_path: Path) -> None:
+    clock = FakeClock(NOON)
+    pair = own(tmp_path, "hub.example", "hub.example", clock)
+    context = FreshContext(pair.load, stamp=pair.stamp)
+    before = context()
+    own(tmp_path, "hub.example", "hub.example", made_at=NOON + timedelta(minutes=6))
+    context.look()
+    assert context() is before
+    clock.move(timedelta(minutes=2))
+    context.look()
+    assert context() is not before
+
+
+def test_a_failure_that_repeats_itself_is_told_once_until_something_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = own(tmp_path, "hub.example", "hub.example")
+    context = FreshContext(pair.load, stamp=pair.stamp)
+    own(tmp_path, "old.example", "hub.example")
+    for _ in range(3):
+        context.look()
+    assert len(refusals(caplog)) == 1
+    own(tmp_path, "other.example", "hub.example")
+    context.look()
+    assert len(refusals(caplog)) == 2

@@ -31,13 +31,18 @@ class AccessKeys(AccountService):
     """All access keys of the account; each may do everything in it."""
 
     _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
-    _loading: Loading | None = field(default=None, repr=False)
+    _loading: Loading = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loading = Loading(self._read)
 
     async def load(self) -> None:
         """Read the keys."""
-        if self._loading is None:
-            self._loading = Loading(self._read)
         await self._loading.load()
+
+    async def stop(self) -> None:
+        """End what reads them in the background."""
+        await self._loading.stop()
 
     async def _read(self) -> None:
         rows = await self.database.all(store.ALL_KEYS)
@@ -52,8 +57,8 @@ class AccessKeys(AccountService):
             self.clock.now(),
         )
         changes = Changes().run(store.ADD_KEY, **store.KEYS.row(key))
-        await self.database.commit(changes.audit(actor, "awsiot.key_add", key.id, name=name))
-        await self.load()
+        changes.audit(actor, "awsiot.key_add", key.id, name=name)
+        await self._loading.committed(self.database.commit(changes))
         return key
 
     async def remove(self, key_id: str, *, actor: str) -> None:
@@ -61,11 +66,8 @@ class AccessKeys(AccountService):
         missing = AccessKeyMissingError(access_key_id=key_id)
         changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
         self._by_id.pop(key_id, None)  # before the answer, which may be lost
-        try:
-            changes.event(AccessKeyRemoved(key_id))
-            await self.database.commit(changes.audit(actor, "awsiot.key_remove", key_id))
-        finally:
-            await self.load()
+        changes.event(AccessKeyRemoved(key_id)).audit(actor, "awsiot.key_remove", key_id)
+        await self._loading.committed(self.database.commit(changes))
 
     def all(self) -> Sequence[AccessKey]:
         """Return every key, oldest first."""

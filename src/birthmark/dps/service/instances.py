@@ -82,6 +82,10 @@ class Instances:
         """Read the instances."""
         await self._loading.load()
 
+    async def stop(self) -> None:
+        """End what reads them in the background."""
+        await self._loading.stop()
+
     async def _read(self) -> None:
         rows = await self._database.all(store.ALL_INSTANCES)
         self._by_scope = {row["id_scope"].lower(): store.INSTANCES.of(row) for row in rows}
@@ -215,7 +219,4 @@ class Instances:
         return made
 
     async def _commit(self, changes: Changes) -> None:
-        try:
-            await self._database.commit(changes)
-        finally:  # also when the answer was lost
-            await self.load()
+        await self._loading.committed(self._database.commit(changes))

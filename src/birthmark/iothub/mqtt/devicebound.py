@@ -41,6 +41,7 @@ class DeviceBound:
     __slots__ = (
         "_c2d",
         "_device_id",
+        "_gave_back",
         "_is_flowing",
         "_look",
         "_looks_again",
@@ -68,7 +69,7 @@ class DeviceBound:
         self._subscriptions = subscriptions
         self._look = look
         self._taken: dict[int, _Taken] = {}  # by packet id
-        self._is_flowing = self._looks_again = False
+        self._is_flowing = self._looks_again = self._gave_back = False
         self._timer: asyncio.TimerHandle | None = None
 
     async def flow(self) -> None:
@@ -128,7 +129,7 @@ class DeviceBound:
 
     async def _send(self, letter: Letter, taken: _Taken) -> None:
         if (wanted := self._wanted) is None:
-            await self._c2d.inboxes.give_back(self._space, self._device_id, [taken.lock])
+            await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
             return
         mail = self._c2d.mail_of(letter)
         topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
@@ -136,7 +137,7 @@ class DeviceBound:
             packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
         except QueueFullError:
             self._looks_again = False  # the next acknowledgement, or look for mail, finds it
-            await self._c2d.inboxes.give_back(self._space, self._device_id, [taken.lock])
+            await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
             return
         if packet_id is not None:
             self._taken[packet_id] = taken
@@ -155,6 +156,8 @@ class DeviceBound:
                 del taken[packet_id]
         finally:
             self._taken = taken | self._taken  # what could not be completed is given back
+            if taken and self._gave_back:
+                await self.give_back()
         await self.flow()
 
     async def _settle(self, lock: str) -> None:
@@ -164,6 +167,7 @@ class DeviceBound:
     async def give_back(self) -> None:
         """Let the next connection have what this one did not acknowledge."""
         self._look_at(None)
+        self._gave_back = True
         async with self._c2d.turns.alone_with((self._space, self._device_id)):
             taken, self._taken = self._taken, {}
             await self._c2d.inboxes.give_back(self._space, self._device_id, [one.lock for one in taken.values()])

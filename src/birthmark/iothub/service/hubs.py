@@ -67,6 +67,10 @@ class Hubs:
         """Read the hubs; there are few, and every connection needs them."""
         await self._loading.load()
 
+    async def stop(self) -> None:
+        """End what reads them in the background."""
+        await self._loading.stop()
+
     async def _read(self) -> None:
         found = [store.HUBS.of(row) for row in await self._database.all(store.ALL_HUBS)]
         self._by_host = {hub.host.lower(): hub for hub in found}
@@ -120,10 +124,7 @@ class Hubs:
             await self._commit(changes)
 
     async def _commit(self, changes: Changes) -> None:
-        try:
-            await self._database.commit(changes)
-        finally:  # also when the answer was lost
-            await self.load()
+        await self._loading.committed(self._database.commit(changes))
 
     def all(self) -> Sequence[Hub]:
         """Return every hub, by name."""

@@ -20,12 +20,12 @@ class Slow:
         self.seen: list[str] = []
         self._ends: asyncio.Queue[bool] = asyncio.Queue()
 
-    def ask(self, name: str, *rank: int, address: str = "") -> "asyncio.Task[bool]":
+    def ask(self, name: str, *rank: int, address: str = "", is_unknown: bool = False) -> "asyncio.Task[bool]":
         async def is_right() -> bool:
             self.seen.append(name)
             return await self._ends.get()
 
-        return asyncio.create_task(self.queue.check(address or name, (rank[0], rank[1]), is_right))
+        return asyncio.create_task(self.queue.check(address or name, (is_unknown, rank[0], rank[1]), is_right))
 
     def end(self, *, right: bool) -> None:
         self._ends.put_nowait(right)
@@ -60,6 +60,20 @@ async def test_an_address_that_asks_many_at_once_waits_for_itself() -> None:
     assert slow.seen[:3] == ["guess 0", "guess 1", "device"]
 
 
+async def test_names_that_somebody_makes_up_keep_no_device_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guesses, "MAX_WAITING", 3)
+    slow = Slow()
+    made_up = [slow.ask(f"none {number}", 0, 0, is_unknown=True) for number in range(4)]
+    await turns()
+    device = slow.ask("device", 9, 900)
+    await turns()
+    for _ in range(4):
+        slow.end(right=True)
+    assert await device
+    await asyncio.gather(*made_up, return_exceptions=True)
+    assert slow.seen[1] == "device"
+
+
 async def test_who_gives_up_keeps_no_turn() -> None:
     slow = Slow()
     first, second, third = slow.ask("first", 0, 0), slow.ask("second", 0, 0), slow.ask("third", 0, 0)
@@ -79,7 +93,7 @@ async def test_a_check_that_fails_leaves_the_turn_to_the_next() -> None:
         raise OSError
 
     with pytest.raises(OSError):
-        await slow.queue.check("", (0, 0), broken)
+        await slow.queue.check("", (False, 0, 0), broken)
     slow.end(right=True)
     assert await slow.ask("next", 0, 0)
 

@@ -172,7 +172,7 @@ class Callers:
         async with turn:
             now = self.ca.clock.monotonic()
             self.failures.check(who, now)
-            rank = self.failures.used(who, now), self.noise.used(address, now)
+            rank = user is None, self.failures.used(who, now), self.noise.used(address, now)
             is_right = await self.guesses.check(address, rank, partial(self.passwords.matches, password, stored))
             if not is_right or user is None:
                 now = self.ca.clock.monotonic()

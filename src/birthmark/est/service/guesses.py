@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 from birthmark.clock import Clock
 from birthmark.est.rules.limits import EstThrottledError
 
-Rank: TypeAlias = tuple[int, int]
-"""How many wrong guesses the user had at this address lately, and the address with all users, those that wait too."""
+Rank: TypeAlias = tuple[bool, int, int]
+"""Whether there is no such user, how many wrong guesses the user had at this address lately, and the address with all
+users, those that wait too."""
 SHARE = 0.25
 MAX_WAITING = 512
 _GUESS_S = 0.16
@@ -34,14 +35,15 @@ class Guesses:
     _is_busy: bool = field(default=False, init=False)
 
     async def check(self, address: str, rank: Rank, is_right: Callable[[], Awaitable[bool]]) -> bool:
-        """Return what `is_right` says, at its turn: fewer wrong guesses come first, then whose address waits for less.
+        """Return what `is_right` says, at its turn: users there are come first, so that names that somebody makes up by
+        the thousand keep no device waiting; then fewer wrong guesses, then whose address waits for less.
 
         Raise `EstThrottledError` for who was sent away.
         """
-        of_user, of_address = rank
+        is_unknown, of_user, of_address = rank
         self._waiting_of[address] += 1
         try:
-            await self._turn((of_user, of_address + self._waiting_of[address] - 1))
+            await self._turn((is_unknown, of_user, of_address + self._waiting_of[address] - 1))
         finally:
             self._waiting_of[address] -= 1
             if not self._waiting_of[address]:

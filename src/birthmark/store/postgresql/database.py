@@ -380,4 +380,4 @@ def translated() -> Iterator[None]:
     except asyncpg.DataError as error:
         raise ValueRefusedError(reason=type(error).__name__) from error
     except TROUBLE as error:
-        raise PostgresUnavailableError(reason=error) from error
+        raise PostgresUnavailableError(reason=str(error) or "it does not answer") from error

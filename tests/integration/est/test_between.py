@@ -28,7 +28,7 @@ class World:
 
     async def ask(self) -> "asyncio.Task[Answer]":
         guesses = self.server.service.callers.guesses
-        self._before = asyncio.create_task(guesses.check("", (0, 0), self._may_go_on.wait))
+        self._before = asyncio.create_task(guesses.check("", (False, 0, 0), self._may_go_on.wait))
         asked = asyncio.create_task(self.server.post("simpleenroll", a_csr("device-1")))
         await until(lambda: bool(guesses._waiting))
         return asked

@@ -13,6 +13,7 @@ another cloud or broker: it connects with it, and raises when it may not.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,6 +77,8 @@ class Device:
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _renewal: RenewalTurn = field(init=False)
     _orders: Orders = field(default_factory=Orders)
+    _registers_at: float = math.inf
+    """When it registers again because somebody ordered it, monotonic."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One renewal at a time: of two registrations the later ends the earlier."""
 
@@ -131,8 +134,11 @@ class Device:
     async def _kept(self, upkeep: Upkeep) -> None:
         async with self._turn:
             order = self._orders.take()
+            now = self.agent.clock.monotonic()
             if order is Order.REPROVISION:
-                await self._noted(self._registered_again)
+                self._registers_at = now
+            if (register_s := self._registers_at - now) <= 0:
+                await self._register()
                 return
             if order is Order.RENEW:  # what falls due renews what is due alone
                 await upkeep.renew_all()
@@ -142,7 +148,7 @@ class Device:
             if (upkeep_s := upkeep.due_s()) <= 0:
                 await upkeep.work()
                 return
-        await self._orders.wait(min(due_s, upkeep_s, _LOOK_S))
+        await self._orders.wait(min(due_s, upkeep_s, register_s, _LOOK_S))
 
     def _due_s(self) -> float:
         managed = self.agent.managed.get(DEVICE_ID)
@@ -161,6 +167,17 @@ class Device:
         await self.agent.register(held)
         if self.agent.state.hub != before.hub:
             await self._changed(held)
+
+    async def _register(self) -> None:
+        """Register again, as was ordered; while that fails the order stands, as whoever gave it was told."""
+        try:
+            await self._registered_again()
+        except BirthmarkError as error:
+            self._registers_at = self.agent.clock.monotonic() + _LOOK_S
+            self.agent.note(error, DEVICE_ID)
+        else:
+            self._registers_at = math.inf
+            self.agent.works(DEVICE_ID)
 
     async def _noted(self, act: Callable[[], Awaitable[object]]) -> None:
         try:

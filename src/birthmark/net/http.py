@@ -234,6 +234,7 @@ class HttpService:
             lifespan="off",
             timeout_keep_alive=int(limits.idle_s),
             ws_max_size=limits.max_body_bytes,
+            ws_ping_interval=None,  # MQTT has a clock of its own, which the client chose
             ws_per_message_deflate=False,
             server_header=False,
         )

@@ -13,6 +13,8 @@ from birthmark.net.connection import Connection
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 
+_CLOSE_S = 10.0
+
 
 class _OverWebSocket:
     """The pump's transport: a queue that a sender task empties."""
@@ -46,6 +48,8 @@ class _OverWebSocket:
             self._closed = True
             self.set_deadline(None)
             self.outgoing.put_nowait(None)
+            if self._connection is not None:  # a peer that reads nothing keeps the sender from its end
+                self._connection.set_deadline(_CLOSE_S, self._connection.abort)
             self.may_read.set()  # nobody will resume what is over
 
     def pause_reading(self) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from agent_world import CONFIG, LIFETIME, World, certified
-from birthmark.agent import connect
+from birthmark.agent import connect, library
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places
 from birthmark.agent.library import Device, Identity, _proving, identity_of
 from birthmark.agent.orders import Order
+from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.links.errors import MqttRefusedError
 
@@ -118,3 +119,29 @@ async def test_a_renewal_that_was_due_while_nobody_ran_waits_its_turn_in_a_progr
     assert device._due_s() > 0
     world.clock.move(timedelta(seconds=device._due_s()))
     assert device._due_s() <= 0
+
+
+async def test_an_order_to_register_again_stands_until_it_is_carried_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_LOOK_S", 0.01)
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    asked = 0
+
+    async def register(_held: HeldIdentity) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise UnavailableError
+        agent.update(hub="hub-2")
+
+    monkeypatch.setattr(type(agent), "register", lambda _agent, held: register(held))
+    keeping = asyncio.create_task(device.keep())
+    assert device._orders.give(Order.REPROVISION)
+    async with asyncio.timeout(5):
+        while device.identity.hub != "hub-2":
+            world.clock.move(timedelta(seconds=0.01))
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    assert asked == 2

@@ -1,0 +1,26 @@
+"""MQTT over WebSocket: whose clock counts, and how it ends."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from starlette.applications import Starlette
+
+from birthmark.net.connection import Connection
+from birthmark.net.http import HttpService
+from birthmark.net.limits import Limits
+from birthmark.net.websocket import _CLOSE_S, _OverWebSocket
+
+
+def test_mqtts_keep_alive_is_the_only_clock() -> None:
+    assert HttpService(Starlette(), Limits())._config.ws_ping_interval is None
+
+
+async def test_a_connection_that_is_over_ends_though_its_peer_reads_nothing() -> None:
+    deadlines: list[tuple[float | None, Any]] = []
+    below = SimpleNamespace(set_deadline=lambda after, act=None: deadlines.append((after, act)), abort=object())
+    transport = _OverWebSocket(cast("Connection", below))
+    transport.close()
+    assert deadlines == [(_CLOSE_S, below.abort)]
+    async with asyncio.timeout(1):
+        assert await transport.outgoing.get() is None

@@ -54,6 +54,8 @@ class Wire:
 
     def authenticated(self) -> None: ...
 
+    def unfinished(self, size: int) -> None: ...
+
     def got(self, kind: type[P]) -> list[P]:
         return [packet for packet in self.heard if isinstance(packet, kind)]
 

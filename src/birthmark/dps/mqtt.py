@@ -27,6 +27,9 @@ from birthmark.refusals import Ledger
 MAX_KEEP_ALIVE_S = 1177
 
 
+MAX_OF_ONE = 4  # a device registers on one; those before may be on their way out
+
+
 class DpsMqtt:
     """Accepts devices that come to register."""
 
@@ -35,6 +38,7 @@ class DpsMqtt:
         self._ledger = ledger
         self._clock = clock
         self._live: set[DpsConnection] = set()
+        self._of_device: dict[tuple[str, str], list[DpsConnection]] = {}
         self.traffic = Traffic()
 
     def everyone(self) -> tuple["DpsConnection", ...]:
@@ -45,12 +49,20 @@ class DpsMqtt:
         """Nothing to do: whoever is about to connect is looked at again when it registers."""
 
     def entered(self, connection: "DpsConnection") -> None:
-        """A connection is open."""
+        """A connection is open; the oldest of too many of one registration ends."""
         self._live.add(connection)
+        its = self._of_device.setdefault(connection.device, [])
+        its.append(connection)
+        if len(its) > MAX_OF_ONE:
+            its[0].pump.close(Closed.TAKEN_OVER)
 
     def left(self, connection: "DpsConnection") -> None:
         """A connection is over."""
         self._live.discard(connection)
+        if connection in (its := self._of_device.get(connection.device, [])):
+            its.remove(connection)
+        if not its:
+            self._of_device.pop(connection.device, None)
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
@@ -96,6 +108,11 @@ class DpsConnection:
         self._claim = verdict.claim
         self._verdict = verdict
         self._qos = 0
+
+    @property
+    def device(self) -> tuple[str, str]:
+        """Whose it is: scope and registration id, as they are compared."""
+        return self._claim.id_scope, self._claim.registration_id.lower()
 
     def opened(self) -> None:
         self._connections.entered(self)

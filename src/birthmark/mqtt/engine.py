@@ -96,6 +96,11 @@ class Engine(Sender):
         return bool(self._framer.chunk or self._burst) or self._failure is not None
 
     @property
+    def buffered(self) -> int:
+        """Bytes that came and were not given out."""
+        return self._framer.buffered
+
+    @property
     def wants_to_send(self) -> bool:
         return bool(self._out)
 

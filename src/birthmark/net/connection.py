@@ -23,6 +23,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
 from birthmark.net.records import Records
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
+from birthmark.net.unread import SMALL_BYTES
 from birthmark.pki.certificates import CertificateInvalidError
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Connection(asyncio.BufferedProtocol):
         "_records",
         "_shut",
         "_tls",
+        "_unfinished_bytes",
         "address",
         "deadline",
         "problem",
@@ -134,6 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         self._records = Records()
         self._barren = 0  # records since the last plaintext
         self._is_gone = False
+        self._unfinished_bytes = 0
         self._last_words = 0  # bytes, that waited for the peer at the last look after the end
         self._on_deadline: Callable[[], None] | None = None
         self._is_secure = False  # the handshake is finished
@@ -322,8 +325,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def unread_bytes(self) -> int:
-        """How much waits for the peer."""
-        return self.raw.get_write_buffer_size() + self.queued_bytes
+        """How much is kept for the peer: what it has not read, and what it has begun and not finished."""
+        return self.raw.get_write_buffer_size() + self.queued_bytes + self._unfinished_bytes
+
+    def unfinished(self, size: int) -> None:
+        """Note how much of a packet came whose rest did not."""
+        if size >= SMALL_BYTES or self._unfinished_bytes:
+            self._unfinished_bytes = size if size >= SMALL_BYTES else 0
+            self.may_wait(self.unread_bytes)
 
     def close(self) -> None:
         """Send close_notify, then close; clients tell this from a broken line.

@@ -108,10 +108,13 @@ class SlowReaderError(PolicyError):
 
     code = "net.slow_reader"
     message = "Too much waits to be read"
-    cause = "The client does not read: more than {limit} bytes waited for it, and its connection was closed."
+    cause = (
+        "The client does not read, or does not finish what it sends: more than {limit} bytes were kept for it, and its "
+        "connection was closed."
+    )
     fix = (
-        "Let the client read sooner, or subscribe to less. If it needs all and is only late at times, give it room in "
-        f"the configuration file: {CONFIGURE}"
+        "Let the client read sooner, subscribe to less, or send smaller messages. If it needs all and is only late at "
+        f"times, give it room in the configuration file: {CONFIGURE}"
     )
     limit: int
     setting: str

@@ -17,6 +17,7 @@ class Limits:
     max_body_bytes: int = 1024 * 1024
     max_connections: int = 20_000
     max_connections_per_peer: int = 10_000
+    max_connections_per_key: int = 1_000
     max_strangers: int = 4096
     max_strangers_per_peer: int = 512
     max_stranger_bytes: int = 64 * 1024 * 1024

@@ -90,6 +90,8 @@ class Listeners:
         self._connections: set[Connection] = set()
         self._pending: dict[Connection, None] = {}  # without a finished handshake, the oldest first
         self._per_peer: Counter[str] = Counter()
+        self._keys: dict[Connection, bytes] = {}  # of those that proved who they are by a certificate
+        self._per_key: Counter[bytes] = Counter()
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Those that were finished, by the protocol and the group of the key exchange."""
         self._strangers: Budget[Connection] = Budget(
@@ -197,7 +199,18 @@ class Listeners:
             self.handshakes[connection.exchange] += 1
 
     def authenticated(self, connection: Connection) -> None:
-        """A peer proved who it is."""
+        """A peer proved who it is; whose certificate has too many connections already loses this one."""
+        self._let_in(connection)
+        if (leaf := connection.peer.leaf) is None or connection not in self._connections:
+            return
+        key = self._keys[connection] = leaf.thumbprint
+        self._per_key[key] += 1
+        if self._per_key[key] > (limit := self.limits.max_connections_per_key):
+            scope = f"Whoever shows the certificate {key.hex()}"
+            self._turn_away(connection, scope, limit, "max_connections_per_key")
+
+    def _let_in(self, connection: Connection) -> None:
+        """It is no stranger any more, or gone."""
         self._strangers.release(connection)
         self._bytes.release(connection)
 
@@ -218,7 +231,11 @@ class Listeners:
         self._connections.discard(connection)
         self._unread.release(connection)
         self._pending.pop(connection, None)
-        self.authenticated(connection)  # or gone: nothing is kept for it either way
+        self._let_in(connection)
+        if (key := self._keys.pop(connection, None)) is not None:
+            self._per_key[key] -= 1
+            if not self._per_key[key]:
+                del self._per_key[key]
         share = share_of(connection.address)
         self._per_peer[share] -= 1
         if self._per_peer[share] <= 0:
@@ -228,7 +245,7 @@ class Listeners:
 
     def _turn_away(self, connection: Connection, scope: str, limit: int, setting: str) -> None:
         self._pending.pop(connection, None)
-        self.authenticated(connection)
+        self._let_in(connection)
         facts: dict[str, Any] = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
         error = TooManyConnectionsError(retry_after_s=5, **facts)
         self._on_refused(error, connection.address, connection.peer)

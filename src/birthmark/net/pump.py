@@ -50,6 +50,7 @@ from birthmark.net.admission import (
 from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.connection import PlainTransport
 from birthmark.net.tls import NO_PEER, TlsPeer
+from birthmark.net.unread import SMALL_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,10 @@ class MqttTransport(Protocol):
 
     def authenticated(self) -> None:
         """The peer is a stranger no more."""
+        ...
+
+    def unfinished(self, size: int) -> None:
+        """So many bytes came and wait for their rest, or for their turn."""
         ...
 
 
@@ -125,6 +130,7 @@ class MqttPump(asyncio.Protocol):
         "_engine",
         "_is_lost",
         "_is_paused",
+        "_keeps",
         "_over",
         "_reason",
         "_reason_of",
@@ -153,6 +159,7 @@ class MqttPump(asyncio.Protocol):
         self._dirty = False
         self._is_paused = self._is_lost = False
         self._over = False
+        self._keeps = False  # much of what came, at the last look
         self._acks: list[int] = []
         self._reason = Closed.LOST
         self._reason_of: Callable[[BirthmarkError], int] = reason_of
@@ -193,6 +200,10 @@ class MqttPump(asyncio.Protocol):
         elif not self._is_paused:  # most answers are there before the peer says more
             self._is_paused = True
             self._transport.pause_reading()
+        if self._keeps or self._engine.has_input:
+            size = self._engine.buffered
+            self._keeps = size >= SMALL_BYTES
+            self._transport.unfinished(size)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if isinstance(exc, BirthmarkError) and not self._over:

@@ -58,6 +58,10 @@ class _OverWebSocket:
     def resume_reading(self) -> None:
         self.may_read.set()
 
+    def unfinished(self, size: int) -> None:
+        if self._connection is not None:
+            self._connection.unfinished(size)
+
     def authenticated(self) -> None:
         if self._connection is not None:
             self._connection.set_deadline(None)  # from here on the keep alive is the clock

@@ -34,6 +34,7 @@ Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
+MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters; parts are not bounded
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
@@ -174,6 +175,7 @@ def parse_der(der: bytes) -> Certificate:
     """Return the certificate in exactly these bytes. Raise `CertificateInvalidError`."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
+    _check_names(der)
     try:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
         parsed = _load(der)
@@ -186,6 +188,16 @@ def parse_der(der: bytes) -> Certificate:
     except UNREADABLE as error:
         raise _what_is_it(der, error) from error
     return Certificate(der, thumbprint_of(der), extensions, subject, issuer, spki, parsed.serial_number, *dates)
+
+
+def _check_names(der: bytes) -> None:
+    """Refuse names that are larger than any of a device or CA, before the library makes an object of each part."""
+    try:
+        subject, issuer, _ = _cut(der)
+    except IndexError:  # no certificate, as the library says with its reason
+        return
+    if max(len(subject), len(issuer)) > MAX_NAME_BYTES:
+        raise CertificateTooLargeError(limit=f"{MAX_NAME_BYTES} bytes in a name")
 
 
 def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:

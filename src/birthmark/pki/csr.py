@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier, SignatureAlgorithmOID
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificates import UNREADABLE
+from birthmark.pki.certificates import MAX_NAME_BYTES, UNREADABLE
+from birthmark.pki.der import element
 from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.weak_keys import has_roca_pattern
 
@@ -65,8 +66,10 @@ class CsrTooLargeError(CsrRefusedError):
     """The certificate request is too large."""
 
     code = "pki.csr_too_large"
-    cause = "The request has {size} bytes; the limit is 32768."
+    cause = "{part} has {size} bytes; the limit is {limit}."
     fix = f"Leave out what is not needed. {MAKE_REQUEST}"
+    limit: int = MAX_CSR_BYTES
+    part: str = "The request"
     size: int
 
 
@@ -159,10 +162,23 @@ class CertificateRequest:
         return text_of(self.subject)
 
 
+def _check_subject_size(der: bytes) -> None:
+    """Refuse a name that is larger than any device's, before the library makes an object of each part."""
+    try:
+        start, _ = element(der, element(der, 0)[0])
+        at = element(der, start)[1]  # behind the version (RFC 2986 section 4.1)
+        size = len(der[at : element(der, at)[1]])
+    except IndexError:  # no request, as the library says with its reason
+        return
+    if size > MAX_NAME_BYTES:
+        raise CsrTooLargeError(part="The subject", size=size, limit=MAX_NAME_BYTES)
+
+
 def parse_csr(der: bytes) -> CertificateRequest:
     """Return the request. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
         raise CsrTooLargeError(size=len(der))
+    _check_subject_size(der)
     try:
         parsed = x509.load_der_x509_csr(der)
         with warnings.catch_warnings():  # names that are too long are refused below, with a reason

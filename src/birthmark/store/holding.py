@@ -29,6 +29,7 @@ _PATIENCE = 40
 _AGAIN_S = 1.0
 _LOOK_S = 5.0  # a line that is dead ends nothing by itself
 _CLOSE_S = 5.0
+_CONNECT_S = 5.0
 _PAUSE_S = 0.05  # a server that was just stopped or killed may be about to let go
 # Of the schema, not of the database alone: a URL may name one, and each has a chain of its own.
 _LOCK = "SELECT pg_try_advisory_lock(6254721, hashtext(coalesce(current_schema(), '')))"
@@ -225,7 +226,7 @@ async def _locked(url: str, ended: asyncio.Event, before: _Session | None = None
 
     with translated():
         connection: Any = await asyncpg.connect(
-            url, server_settings=_SETTINGS, timeout=_LOOK_S, command_timeout=_LOOK_S, connection_class=Session
+            url, server_settings=_SETTINGS, timeout=_CONNECT_S, command_timeout=_CONNECT_S, connection_class=Session
         )
 
     async def take() -> bool:

@@ -1,5 +1,7 @@
 """The client id of MQTT is the device's name at DPS and at its hub (MQTT support of both), by paho, unmodified."""
 
+import contextlib
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -9,6 +11,9 @@ import pytest
 import requests
 
 from azure_clients import Device, a_file_device
+from birthmark.dps.mqtt import MAX_OF_ONE
+from birthmark.mqtt import codec
+from birthmark.mqtt.packets import Connect, PingReq
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -68,3 +73,24 @@ def test_each_answer_over_https_says_which_request_it_is_of(server: RunningServe
         assert answer.status_code == status
         ids.add(answer.headers["x-ms-request-id"])
     assert len(ids) == 3
+
+
+def test_a_device_that_connects_to_dps_again_and_again_keeps_a_few_connections(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    device = a_file_device(tmp_path, "named-4")
+    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    user = f"{server.endpoints['dps']['id_scope']}/registrations/named-4/api-version=2019-03-31&ClientVersion=x"
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context.load_cert_chain(device.certificate_file, device.key_file)
+    with contextlib.ExitStack() as stack:
+        lines = []
+        for _ in range(MAX_OF_ONE + 2):
+            raw = stack.enter_context(socket.create_connection((server.address, 8883), 20))
+            line = stack.enter_context(context.wrap_socket(raw, server_hostname=server.endpoints["dps"]["host"]))
+            line.sendall(codec.encode(Connect("named-4", username=user, keep_alive_s=600)))
+            assert line.recv(4) == b"\x20\x02\x00\x00"
+            lines.append(line)
+        assert [line.recv(1) for line in lines[:2]] == [b"", b""]
+        lines[-1].sendall(codec.encode(PingReq()))
+        assert lines[-1].recv(2) == b"\xd0\x00"

@@ -180,3 +180,12 @@ async def test_a_peer_that_ended_its_side_and_does_not_read_is_let_go() -> None:
         assert listeners._connections
         await turned(listeners, clock, 3)
         assert not listeners._connections
+
+
+async def test_what_a_peer_has_begun_and_not_finished_counts_as_what_is_kept_for_it() -> None:
+    async with talking(LAST_WORD, FakeClock()) as (listeners, _talker, _peer):
+        (connection,) = listeners._connections
+        connection.unfinished(200_000)
+        assert listeners._unread.used >= 200_000
+        connection.unfinished(10)
+        assert listeners._unread.used == 0

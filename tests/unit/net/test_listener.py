@@ -8,18 +8,18 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.connection import Connection
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
-from birthmark.net.tls import NO_PEER
+from birthmark.net.tls import NO_PEER, TlsPeer
 from fakes import FakeClock
+from pki_builders import a_device
 
 
 class Caller:
     is_tls = False
     """A connection as the count of them sees it."""
 
-    peer = NO_PEER
-
     def __init__(self, address: str) -> None:
         self.address = address
+        self.peer = NO_PEER
         self.is_aborted = False
 
     def abort(self) -> None:
@@ -80,3 +80,19 @@ async def test_strangers_of_one_ipv6_network_have_one_share(refused: list[Birthm
     listeners = await some_listeners(refused, max_strangers_per_peer=2)
     callers = [admitted(listeners, f"2001:db8::{number}") for number in (1, 2, 3)]
     assert [caller.is_aborted for caller in callers] == [False, False, True]
+
+
+async def test_one_certificate_has_its_share_wherever_its_connections_come_from(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_connections_per_key=2)
+    leaf, other = a_device().certificate, a_device().certificate
+    callers = []
+    for number, shown in enumerate((leaf, leaf, other, leaf)):
+        caller = admitted(listeners, f"192.0.2.{number}")
+        caller.peer = TlsPeer(shown, (), b"", "", "")
+        listeners.authenticated(cast("Connection", caller))
+        callers.append(caller)
+    assert [caller.is_aborted for caller in callers] == [False, False, False, True]
+    assert leaf.thumbprint.hex() in refused[0].explain_cause()
+    for caller in callers:
+        listeners.dismiss(cast("Connection", caller))
+    assert not listeners._per_key

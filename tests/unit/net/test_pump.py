@@ -113,6 +113,8 @@ class World:
 
     def authenticated(self) -> None: ...
 
+    def unfinished(self, size: int) -> None: ...
+
     # The client.
 
     def start(self) -> MqttPump:

@@ -1,6 +1,6 @@
 import base64
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -88,6 +88,23 @@ def test_what_is_no_certificate_is_refused(data: bytes | str) -> None:
 def test_an_oversized_certificate_is_refused_before_it_is_read() -> None:
     with pytest.raises(CertificateTooLargeError):
         parse_der(b"\x30" * (MAX_CERTIFICATE_BYTES + 1))
+
+
+@pytest.mark.parametrize("whose", ["subject", "issuer"])
+def test_a_name_of_hundreds_of_parts_is_refused_before_they_are_read(whose: str) -> None:
+    many = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"{number}") for number in range(300)])
+    few, key, now = name_of("few"), a_key(), datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(many if whose == "subject" else few)
+        .issuer_name(many if whose == "issuer" else few)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    with pytest.raises(CertificateTooLargeError, match="in a name"):
+        parse_der(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
 
 
 def test_more_bytes_or_certificates_than_any_chain_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

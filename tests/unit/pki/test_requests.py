@@ -118,6 +118,14 @@ def test_an_oversized_request_is_refused() -> None:
         parse_csr(b"\x30" * 40000)
 
 
+def test_a_subject_of_hundreds_of_parts_is_refused_before_they_are_read() -> None:
+    many = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"{number}") for number in range(300)])
+    request = x509.CertificateSigningRequestBuilder(subject_name=many).sign(a_key(), hashes.SHA256())
+    with pytest.raises(CsrTooLargeError) as refused:
+        parse_csr(request.public_bytes(Encoding.DER))
+    assert refused.value.explain_cause().startswith("The subject has")
+
+
 def test_keys_of_the_broken_generator_are_recognized() -> None:
     product = 11 * 13 * 17 * 19 * 37 * 53 * 61 * 71 * 73 * 79 * 97 * 103 * 107 * 109 * 127 * 151 * 157
     assert has_roca_pattern((7 * product + pow(65537, 12345, product)) * (9 * product + pow(65537, 777, product)))

@@ -9,15 +9,20 @@ import pytest
 
 from between import leave_the_next_commit_open
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.answers import Answers
 from birthmark.ca.generations import Generations
 from birthmark.ca.links import OLD_WITH_NEW
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase
+from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.pki.ocsp import Answer, Unsigned
 from birthmark.store import Changes, loading, open_database
 from birthmark.store.postgresql.database import PostgresUnavailableError
 from fakes import NOON, FakeClock, SeededEntropy
+from ocsp_requests import a_request
+from pki_builders import a_ca
 
 pytestmark = pytest.mark.integration
 
@@ -130,3 +135,22 @@ async def test_nobody_is_told_of_a_record_that_is_as_it_was(database_url: str, t
         rollovers.changed = lambda: told.append(None)
         await rollovers.load()
         assert not told
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+async def test_ocsp_answers_below_each_new_root_also_when_there_are_as_many_cas_as_before(
+    database_url: str, tmp_path: Path, *, is_given_up: bool
+) -> None:
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        made = rollovers.hierarchy
+        answers = Answers(CertificateAuthority(made, rollovers.database, FakeClock(), SeededEntropy()), lambda _: True)
+        for _ in range(2):
+            await rollovers.start("operator")
+            newer = made.generations[1].issuing.certificate
+            assert isinstance(await answers.answer(a_request(5, newer), "192.0.2.1"), Answer)
+            assert await answers.answer(a_request(5, a_ca().certificate), "192.0.2.1") is Unsigned.UNAUTHORIZED
+            if is_given_up:
+                await rollovers.step_back("operator")
+            else:
+                await rollovers.step_forward(0.0, "operator")
+                await rollovers.step_forward(0.0, "operator")

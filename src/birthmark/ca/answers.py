@@ -165,6 +165,7 @@ class Answers:
         known = self._responders.get(name)
         if known is None or not is_good(known):
             file = f"ocsp-{name_of_key(issuer.certificate)[:16]}"
-            known = self._responders[name] = self.ca.hierarchy.keeper.pair(file, is_good, make)
+            known = self.ca.hierarchy.keeper.pair(file, is_good, make)
             await self.ca.note(OCSP, known.certificate)
+            self._responders[name] = known
         return known

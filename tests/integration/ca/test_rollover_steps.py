@@ -128,6 +128,46 @@ async def test_an_end_whose_answer_is_lost_abandons_the_new_root_when_it_is_kept
         assert (await rollovers.start("operator")).new != started.new
 
 
+async def test_a_root_that_was_given_up_is_so_also_for_the_start_after_a_kill(
+    database_url: str, tmp_path: Path
+) -> None:
+    class Killed(BaseException): ...
+
+    def killed() -> None:
+        raise Killed
+
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        given_up = (await rollovers.start("operator")).new
+        rollovers.changed = killed  # with the step on record, and nothing done by it
+        with pytest.raises(Killed):
+            await rollovers.step_back("operator")
+        made = ca_directory.load(tmp_path / "ca", Passphrase(tmp_path / "ca"))
+        clock = FakeClock()
+        roots = Generations(tmp_path, made.generations[0], Passphrase(tmp_path / "ca"), clock, SeededEntropy(8))
+        again = Rollovers(made, roots, rollovers.database, clock)
+        await again.load()
+        assert (await again.start("operator")).new != given_up
+        await again.stop()
+
+
+async def test_a_root_that_could_not_be_given_up_signs_all_the_same(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_changes: Changes) -> None:
+        raise UnavailableError
+
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        started = await rollovers.start("operator")
+        with monkeypatch.context() as patched:
+            patched.setattr(rollovers.database, "commit", refused)
+            with pytest.raises(UnavailableError):
+                await rollovers.step_back("operator")
+        assert (await rollovers.step_forward(1.0, "operator")).phase is Phase.NEW_SIGNS
+        assert (await rollovers.step_forward(1.0, "operator")).phase is Phase.FINISHED
+        assert rollovers.hierarchy.anchor.thumbprint == started.new
+        assert (await rollovers.start("operator")).old == started.new
+
+
 async def test_nobody_is_told_of_a_record_that_is_as_it_was(database_url: str, tmp_path: Path) -> None:
     async with an_exchange(database_url, tmp_path) as rollovers:
         await rollovers.start("operator")

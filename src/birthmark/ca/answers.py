@@ -50,6 +50,7 @@ class Answers:
     _kept: OrderedDict[CertId, tuple[Answer, Thumbprint]] = field(default_factory=OrderedDict, init=False, repr=False)
     _named: dict[Thumbprint, set[CertId]] = field(default_factory=dict, init=False, repr=False)
     _issuers: dict[tuple[str, bytes, bytes], Issuer] = field(default_factory=dict, init=False, repr=False)
+    _looked_at: frozenset[Thumbprint] = field(default=frozenset(), init=False, repr=False)
     _responders: dict[Thumbprint, Issuer] = field(default_factory=dict, init=False, repr=False)
     _changes: int = field(default=0, init=False, repr=False)
     _unsure_until: float = field(default=0.0, init=False, repr=False)
@@ -81,12 +82,13 @@ class Answers:
         return answer if answer.this_update <= now < answer.next_update - LIFETIME / 4 else None
 
     def _issuer(self, asked: CertId) -> Issuer | None:
-        """Return the CA that is meant, if it is one of ours. CAs come when they are needed, and none goes."""
+        """Return the CA that is meant, if it is one of ours: some are made later, and others with another root."""
         if asked.issuer not in self._issuers:
-            issuers = self.ca.hierarchy.issuers.values()
-            if len(issuers) * len(ids_of(self.ca.hierarchy.anchor)) == len(self._issuers):
+            issuers = {one.certificate.thumbprint: one for one in self.ca.hierarchy.issuers.values()}
+            if issuers.keys() == self._looked_at:
                 return None
-            self._issuers = {name: one for one in issuers for name in ids_of(one.certificate)}
+            self._looked_at = frozenset(issuers)
+            self._issuers = {name: one for one in issuers.values() for name in ids_of(one.certificate)}
         return self._issuers.get(asked.issuer)
 
     async def _signed(self, request: OcspRequest, issuer: Issuer, now: datetime) -> Answer:
@@ -163,6 +165,7 @@ class Answers:
         known = self._responders.get(name)
         if known is None or not is_good(known):
             file = f"ocsp-{name_of_key(issuer.certificate)[:16]}"
-            known = self._responders[name] = self.ca.hierarchy.keeper.pair(file, is_good, make)
+            known = self.ca.hierarchy.keeper.pair(file, is_good, make)
             await self.ca.note(OCSP, known.certificate)
+            self._responders[name] = known
         return known

@@ -49,7 +49,7 @@ class Roots(Protocol):
         ...
 
     def abandon(self, root: Thumbprint) -> None:
-        """Do not take this one up again."""
+        """Do not take this one up again; an exchange to it that goes on all the same is not hindered."""
         ...
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
@@ -170,8 +170,13 @@ class Rollovers:
         return to
 
     async def _put_on_record(self, changes: Changes, to: Rollover | None) -> None:
-        """Commit, then follow; where that fails follow whatever is on record, as it may be kept all the same."""
+        """Commit, then follow; where that fails follow whatever is on record, as it may be kept all the same.
+
+        A root is given up before: nobody would make up for it after a kill. On one that goes on it says nothing.
+        """
         become = self._read(to)
+        if to is None and self._current is not None:
+            self.roots.abandon(self._current.new)
         try:
             await self.database.commit(changes)
         except BirthmarkError as problem:
@@ -208,12 +213,10 @@ class Rollovers:
 
     def _take_over(self, rollover: Rollover | None, become: Callable[[], None]) -> None:
         """Have everyone sign and trust by this state."""
-        before, self._current = self._current, rollover
+        self._current = rollover
         self._noted.clear()
         become()
         self.changed()
-        if rollover is None and before is not None:
-            self.roots.abandon(before.new)
 
     async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:
         after = to_micros(self.clock.now())

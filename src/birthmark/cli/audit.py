@@ -16,6 +16,8 @@ from birthmark.console.records import has_own_file
 
 app = commands("The record of every change: verify it, export its signed end.", "birthmark audit verify")
 _MAX_FILE = 1 << 20
+_PATIENCE_S = 600.0
+"""For millions of rows."""
 Heads = Annotated[
     list[Path] | None,
     typer.Option("--head", metavar="FILE", help="A head that was exported earlier; may be given again."),
@@ -62,10 +64,13 @@ def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], 
     """Verify the file of the data directory, or let its server verify another database."""
     if has_own_file(server.directory):
         return asyncio.run(_read(server.directory, heads, rows))
-    body = {"heads": [text.decode("utf-8", "replace") for text in heads], "rows": rows is not None}
-    answer: dict[str, Any] = server.client.post("/audit/verify", body)
-    for row in answer.pop("entries", []):
-        if rows is not None:
+    if rows is None:
+        body = {"heads": [text.decode("utf-8", "replace") for text in heads]}
+        told: dict[str, Any] = server.client.post("/audit/verify", body, patience_s=_PATIENCE_S)
+        return told
+    answer: dict[str, Any] = {}
+    for answer in server.client.lines("/audit/rows"):
+        for row in answer.pop("entries"):
             rows(json.dumps(row))
     return answer
 

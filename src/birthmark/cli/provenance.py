@@ -14,7 +14,7 @@ from birthmark.cli.common import SOME_ROWS_REFUSED, say
 from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.operator import ServerOptions
 from birthmark.cli.options import JsonOption, command, commands
-from birthmark.console.client import ServerNotRunningError
+from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
@@ -87,7 +87,7 @@ def verify(
     factory = None if entry is None or entry.thumbprint is None else entry.thumbprint.hex()
     try:
         links += links_of_server(device, factory, *_records(server, device))
-    except ServerNotRunningError as away:
+    except (ServerNotRunningError, NoAnswerInTimeError) as away:
         links.append(Link("registration", State.NOT_CHECKED, away.explain_cause().rstrip("."), "nobody"))
     if all(link.state in {State.MISSING, State.NOT_CHECKED} for link in links):
         raise NothingKnownError(name=name, data=server.directory, refused=refused)

@@ -16,7 +16,7 @@ from birthmark.cli.operator import ServerOutputOptions
 from birthmark.cli.options import command
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
-from birthmark.console.client import OperatorClient, ServerNotRunningError, read_endpoints
+from birthmark.console.client import NoAnswerInTimeError, OperatorClient, ServerNotRunningError, read_endpoints
 from birthmark.console.records import has_own_file
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
@@ -148,7 +148,7 @@ def _told(data: Path, subject: str | None, limit: int, here: list[Row]) -> list[
             if (tracking_id := row["facts"].get("tracking_id")) and tracking_id not in known:
                 told += _ask(data, tracking_id, 1)
                 known.add(tracking_id)
-    except ServerNotRunningError:
+    except (ServerNotRunningError, NoAnswerInTimeError):
         if not here:
             raise
         return []
@@ -159,7 +159,7 @@ def _ask(data: Path, subject: str | None, limit: int) -> list[Row]:
     """Ask the running server, else read its database."""
     try:
         return list(OperatorClient.of(data).rows("/refusals", subject=subject, limit=min(limit, _MOST)))
-    except ServerNotRunningError:
+    except (ServerNotRunningError, NoAnswerInTimeError):
         if not has_own_file(data):
             raise
         return asyncio.run(_read(data, subject, limit))

@@ -1,6 +1,7 @@
 """The operator interface of the audit chains, for databases that are no file of the data directory."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -8,27 +9,49 @@ import msgspec
 from birthmark.audit.heads import parse_heads
 from birthmark.audit.report import entries, report
 from birthmark.audit.verify import verify_chains
-from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Role
 from birthmark.store import Database
 
+_PAGE = 200
+"""How many rows are a line of the answer: few, as others wait while it is written."""
 
-class AuditQuestion(msgspec.Struct):
-    """Exported heads to compare with, and whether the rows are wanted too."""
+
+class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
+    """Exported heads to compare with."""
 
     heads: list[str] = []
-    rows: bool = False
 
 
 def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
-    """Return the route of `birthmark audit`."""
+    """Return the routes of `birthmark audit`."""
 
     async def verify(asked: Asked) -> Any:
         body: AuditQuestion = asked.body
         exported = [head for text in body.heads for head in parse_heads(text.encode())]
-        verified = await verify_chains(database, key=public_key, exported=exported)
-        answer = report(verified)
-        if body.rows:
-            answer["entries"] = [entry async for entry in entries(database, verified)]
-        return answer
+        return report(await verify_chains(database, key=public_key, exported=exported))
 
-    return [Endpoint("POST", "/audit/verify", Role.VIEWER, "Verify the audit chains.", verify, AuditQuestion)]
+    async def rows(_asked: Asked) -> Any:
+        return Lines(_pages(database, public_key))
+
+    return [
+        Endpoint("POST", "/audit/verify", Role.VIEWER, "Verify the audit chains.", verify, AuditQuestion),
+        Endpoint("GET", "/audit/rows", Role.VIEWER, "Verify the audit chains, and return every row.", rows),
+    ]
+
+
+async def _pages(database: Database, public_key: bytes) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield the rows, page by page, and with the last what was verified; before, empty ones as signs of life."""
+    verifying = asyncio.ensure_future(verify_chains(database, key=public_key))
+    try:
+        while not (await asyncio.wait([verifying], timeout=SIGN_OF_LIFE_S))[0]:
+            yield {"entries": []}
+        verified = await verifying
+    finally:
+        verifying.cancel()
+    page: list[Mapping[str, Any]] = []
+    async for entry in entries(database, verified):
+        page.append(entry)
+        if len(page) == _PAGE:
+            yield {"entries": page}
+            page = []
+    yield {"entries": page, **report(verified)}

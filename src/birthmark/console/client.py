@@ -45,6 +45,30 @@ class ServerNotRunningError(errors.UnavailableError):
     advice: str
 
 
+class NoAnswerInTimeError(errors.UnavailableError):
+    """The server runs, and is too slow."""
+
+    code = "operator.no_answer_in_time"
+    cause = "The server of {data} did not answer in {seconds} s: it is at work, or its machine or database is slow."
+    fix = (
+        "Wait until it answers, with `birthmark env --wait 60 --data {named}`, and look at what it has done meanwhile."
+    )
+    data: Path
+    named: str
+    seconds: str
+
+
+class AnswerTooLargeError(errors.UnavailableError):
+    """More than a command takes at once."""
+
+    code = "operator.answer_too_large"
+    cause = "The server of {data} answers with more than {most} bytes, which is more than a command takes at once."
+    fix = "Ask by a program that takes any size: `{command}`"
+    command: str
+    data: Path
+    most: str
+
+
 class ForeignFileError(errors.PolicyError):
     """A file of the data directory belongs to somebody else, who may have put it there."""
 
@@ -210,37 +234,57 @@ class OperatorClient:
         with self._asking(method, path, body, query, patience_s) as response:
             content = response.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise not_running(self.data, f"its answer has more than {_MAX_BYTES} bytes")
+            command = self._by_curl(method, _path(path, query), body)
+            raise AnswerTooLargeError(data=self.data, most=str(_MAX_BYTES), command=command)
         answer = _json(content)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise _refused(response.status, answer, self.data)
         return answer
 
+    def _by_curl(self, method: str, path: str, body: object) -> str:
+        """Return the same question as a person types it."""
+        token = shlex.quote(str(self.data / "operator.token"))
+        more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
+        url = shlex.quote(f"{self.url}{path}")
+        return f'curl -sS --fail-with-body -X {method} -H "Authorization: Bearer $(cat {token})"{more} {url}'
+
     @contextlib.contextmanager
     def _asking(
         self, method: str, path: str, body: object, query: dict[str, object], patience_s: float
     ) -> Iterator[http.client.HTTPResponse]:
-        """Ask, and hand over the answer as it begins. What the network refuses is `ServerNotRunningError`."""
+        """Ask, and hand over the answer as it begins. What the network refuses is `ServerNotRunningError`.
+
+        Raise `NoAnswerInTimeError` for a server that is there.
+        """
         parts = urlsplit(self.url)
-        given = {name: str(value) for name, value in query.items() if value is not None}
-        text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
         connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
         try:
             connection.connect()
         except OSError:  # a server of before, which has a port alone
+            connection.close()
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
         try:
             connection.request(
                 method,
-                f"/operator/v1{path}" + (f"?{text}" if text else ""),
+                _path(path, query),
                 None if body is None else json.dumps(body),
                 {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             )
-            yield connection.getresponse()
+            with connection.getresponse() as response:
+                yield response
+        except TimeoutError as error:
+            named = shlex.quote(str(self.data))
+            raise NoAnswerInTimeError(data=self.data, named=named, seconds=f"{patience_s:g}") from error
         except (OSError, http.client.HTTPException) as error:
             raise not_running(self.data, str(error)) from error
         finally:
             connection.close()
+
+
+def _path(path: str, query: dict[str, object]) -> str:
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
+    return f"/operator/v1{path}" + (f"?{text}" if text else "")
 
 
 def _json(content: bytes) -> Any:

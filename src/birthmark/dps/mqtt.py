@@ -8,6 +8,7 @@ again when it registers later than a second after that, because the record may h
 
 import json
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 
 from birthmark.clock import Clock
@@ -19,6 +20,7 @@ from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
+from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
 from birthmark.net.pump import MqttPump
@@ -164,4 +166,5 @@ class DpsConnection:
         self.pump.ack(packet.packet_id)
         retry = wire.RETRY_AFTER_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
         topic = wire.response_topic(status, request.rid, retry)
-        self.pump.publish(topic, json.dumps(answer).encode(), self._qos)
+        with suppress(LocalProtocolError):  # it acknowledges nothing, and asks again when it wants to know
+            self.pump.publish(topic, json.dumps(answer).encode(), self._qos)

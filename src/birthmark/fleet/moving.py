@@ -159,13 +159,15 @@ class Move:
                 return Progress(after.device_id, Moved.MOVED)
 
     def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: Stand) -> Progress:
-        done = self.source.retire(before, dry_run=self.dry_run)
+        done = self.source.retire(before, dry_run=True)
+        if done is not Done.LEFT and not self.dry_run:
+            self.journal.settle(after.device_id)  # before: who is killed in between takes nothing back there
+            if done is Done.WOULD_RETIRE:
+                done = self.source.retire(before, dry_run=False)
         if done is Done.LEFT:
             return Progress(after.device_id, Moved.WAITING, f"seen, and {done.value}: {here.detail}")
         if done is Done.WOULD_RETIRE:
             return Progress(after.device_id, Moved.WOULD_RETIRE)
-        if not self.dry_run:
-            self.journal.settle(after.device_id)
         return Progress(after.device_id, Moved.MOVED, "retired now" if done is Done.RETIRED else "")
 
     def _enrolled(self, after: EnrollmentRequest, there: Stand, note: Note) -> Progress:

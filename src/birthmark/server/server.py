@@ -1,5 +1,6 @@
 """One process that serves everything: open the rooms, bind the ports, say when it is ready."""
 
+import asyncio
 import contextlib
 import inspect
 import json
@@ -20,7 +21,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
 from birthmark.console.records import NAME, Noted, plain
-from birthmark.errors import UnavailableError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
@@ -60,6 +61,7 @@ class Server:
         self._closers: list[Callable[[], Any]] = []
         self._doors: list[Callable[[], Any]] = []
         self._fresh: FreshContext | None = None
+        self._is_trust_behind = asyncio.Event()
         self.is_ready = False
         self.hold: Hold
         self.endpoints: dict[str, Any] = {}
@@ -87,6 +89,7 @@ class Server:
         doors = Applications(rooms, settings, clock, entropy)
         context = self._context(rollovers.hierarchy)
         rollovers.changed = partial(self._follow, rollovers.hierarchy)
+        self._closers.append(_kept("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
         limits = fit_to_descriptors(settings.bounds())
         listeners = Listeners(clock, limits, doors.report)
         doors.metering.handshakes = listeners.handshakes
@@ -156,9 +159,22 @@ class Server:
         return database, Rollovers(hierarchy, roots, database, self._clock), signer
 
     def _follow(self, hierarchy: Hierarchy) -> None:
-        """Serve and hand out what the hierarchy has become."""
-        self._data.trust(hierarchy)
+        """Serve and hand out what the hierarchy has become; what cannot be written now is tried again."""
+        try:
+            self._data.trust(hierarchy)
+        except BirthmarkError as error:
+            log.warning("server.trust_not_written", extra={"reason": error.explain_cause()})
+            self._is_trust_behind.set()
         self.reload()
+
+    async def _keep_trust(self, hierarchy: Hierarchy) -> None:
+        while True:
+            await self._is_trust_behind.wait()
+            await asyncio.sleep(_LOOK_AT_FILES_S)
+            with contextlib.suppress(BirthmarkError):
+                self._data.trust(hierarchy)
+                self._is_trust_behind.clear()
+                self.reload()
 
     def _hosts(self, rooms: Rooms) -> set[str]:
         """Return the names that devices are told."""

@@ -9,15 +9,20 @@ import pytest
 
 from between import leave_the_next_commit_open
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.answers import Answers
 from birthmark.ca.generations import Generations
 from birthmark.ca.links import OLD_WITH_NEW
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase
+from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.pki.ocsp import Answer, Unsigned
 from birthmark.store import Changes, loading, open_database
 from birthmark.store.postgresql.database import PostgresUnavailableError
 from fakes import NOON, FakeClock, SeededEntropy
+from ocsp_requests import a_request
+from pki_builders import a_ca
 
 pytestmark = pytest.mark.integration
 
@@ -123,6 +128,46 @@ async def test_an_end_whose_answer_is_lost_abandons_the_new_root_when_it_is_kept
         assert (await rollovers.start("operator")).new != started.new
 
 
+async def test_a_root_that_was_given_up_is_so_also_for_the_start_after_a_kill(
+    database_url: str, tmp_path: Path
+) -> None:
+    class Killed(BaseException): ...
+
+    def killed() -> None:
+        raise Killed
+
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        given_up = (await rollovers.start("operator")).new
+        rollovers.changed = killed  # with the step on record, and nothing done by it
+        with pytest.raises(Killed):
+            await rollovers.step_back("operator")
+        made = ca_directory.load(tmp_path / "ca", Passphrase(tmp_path / "ca"))
+        clock = FakeClock()
+        roots = Generations(tmp_path, made.generations[0], Passphrase(tmp_path / "ca"), clock, SeededEntropy(8))
+        again = Rollovers(made, roots, rollovers.database, clock)
+        await again.load()
+        assert (await again.start("operator")).new != given_up
+        await again.stop()
+
+
+async def test_a_root_that_could_not_be_given_up_signs_all_the_same(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_changes: Changes) -> None:
+        raise UnavailableError
+
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        started = await rollovers.start("operator")
+        with monkeypatch.context() as patched:
+            patched.setattr(rollovers.database, "commit", refused)
+            with pytest.raises(UnavailableError):
+                await rollovers.step_back("operator")
+        assert (await rollovers.step_forward(1.0, "operator")).phase is Phase.NEW_SIGNS
+        assert (await rollovers.step_forward(1.0, "operator")).phase is Phase.FINISHED
+        assert rollovers.hierarchy.anchor.thumbprint == started.new
+        assert (await rollovers.start("operator")).old == started.new
+
+
 async def test_nobody_is_told_of_a_record_that_is_as_it_was(database_url: str, tmp_path: Path) -> None:
     async with an_exchange(database_url, tmp_path) as rollovers:
         await rollovers.start("operator")
@@ -130,3 +175,22 @@ async def test_nobody_is_told_of_a_record_that_is_as_it_was(database_url: str, t
         rollovers.changed = lambda: told.append(None)
         await rollovers.load()
         assert not told
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+async def test_ocsp_answers_below_each_new_root_also_when_there_are_as_many_cas_as_before(
+    database_url: str, tmp_path: Path, *, is_given_up: bool
+) -> None:
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        made = rollovers.hierarchy
+        answers = Answers(CertificateAuthority(made, rollovers.database, FakeClock(), SeededEntropy()), lambda _: True)
+        for _ in range(2):
+            await rollovers.start("operator")
+            newer = made.generations[1].issuing.certificate
+            assert isinstance(await answers.answer(a_request(5, newer), "192.0.2.1"), Answer)
+            assert await answers.answer(a_request(5, a_ca().certificate), "192.0.2.1") is Unsigned.UNAUTHORIZED
+            if is_given_up:
+                await rollovers.step_back("operator")
+            else:
+                await rollovers.step_forward(0.0, "operator")
+                await rollovers.step_forward(0.0, "operator")

@@ -1,5 +1,6 @@
 """The server: its directory, its configuration, its certificate and its CA."""
 
+import sys
 from collections.abc import Mapping
 
 from fixes.applied import into, lines_into
@@ -57,7 +58,29 @@ def with_all_services(scene: Scene, fix: str) -> None:
     scene.must("birthmark env --wait 30")
 
 
+def patched(*lines: str) -> str:
+    """Return a command with something of its own changed, as no server here is slow or says so much."""
+    joined = "\n".join(lines)
+    return f"""{sys.executable} -c '
+import sys
+from birthmark.cli.app import main
+from birthmark.console import client
+of = client.OperatorClient.of
+{joined}
+sys.argv = ["birthmark", "hub", "show"]
+main()'"""
+
+
+IMPATIENT = patched(
+    "def late(_): raise TimeoutError",
+    "client.http.client.HTTPConnection.getresponse = late",
+)
+WITH_LITTLE_ROOM = patched('client.OperatorClient.of = lambda data: (of(data), setattr(client, "_MAX_BYTES", 20))[0]')
+
+
 SERVER: Mapping[str, Scenario] = {
+    "operator.no_answer_in_time": Scenario(IMPATIENT, is_instead=True),
+    "operator.answer_too_large": Scenario(WITH_LITTLE_ROOM, is_instead=True),
     "operator.not_served": Scenario("birthmark enroll list", apply=with_all_services, config='only = ["est"]\n'),
     "ca.lost": Scenario(
         serve("lost"),

@@ -15,9 +15,11 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from between import leave_the_next_commit_open
 from birthmark.ca import answers as answers_module
 from birthmark.ca.answers import LIFETIME, Answers
 from birthmark.ca.servers import issue_server
+from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
@@ -239,6 +241,17 @@ async def test_a_responder_is_renewed_in_time_and_read_again_after_a_restart(tmp
         (file,) = (tmp_path / "ca").glob("ocsp-*.pem")
         assert file.stat().st_mode & 0o777 == 0o600
         assert b"ENCRYPTED PRIVATE KEY" in file.read_bytes()
+
+
+async def test_a_responder_that_could_not_be_put_on_record_is_put_there_later(tmp_path: Path) -> None:
+    async with responders(tmp_path) as answers:
+        leaf = await issued(answers)
+        leave_the_next_commit_open(answers.ca.database)
+        with pytest.raises(UnavailableError):
+            await said(answers, about(answers, leaf))
+        response = await said(answers, about(answers, leaf))
+        responder = parse_der(response.certificates[0].public_bytes(Encoding.DER))
+        assert await answers.ca.find(responder.thumbprint) is not None
 
 
 async def test_what_was_read_before_a_revocation_is_not_kept_after_it(tmp_path: Path) -> None:

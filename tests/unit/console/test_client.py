@@ -2,13 +2,25 @@
 
 import json
 import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.console.client import DataDirectoryClosedError, ServerNotRunningError, read_endpoints
+from birthmark.console import client as client_module
+from birthmark.console.client import (
+    AnswerTooLargeError,
+    DataDirectoryClosedError,
+    NoAnswerInTimeError,
+    OperatorClient,
+    ServerNotRunningError,
+    read_endpoints,
+)
 
 WHOLE: dict[str, dict[str, str]] = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
 
@@ -47,3 +59,38 @@ def test_a_directory_of_another_user_gives_no_rights(tmp_path: Path) -> None:
     finally:
         os.seteuid(was)
         tmp_path.chmod(0o700)
+
+
+@contextmanager
+def answering(data: Path, answer: bytes | None) -> Iterator[OperatorClient]:
+    """A server that gives one caller this answer, or none."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                connection.recv(65536)
+                if answer is not None:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + answer)
+                else:
+                    while connection.recv(65536):  # until the caller goes
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield OperatorClient(data, f"http://127.0.0.1:{listening.getsockname()[1]}", "token")
+        thread.join()
+
+
+def test_a_server_that_is_slow_is_not_said_to_be_gone(tmp_path: Path) -> None:
+    with answering(tmp_path, None) as client, pytest.raises(NoAnswerInTimeError) as refused:
+        client.post("/audit/verify", {}, patience_s=0.05)
+    assert "did not answer in 0.05 s" in refused.value.explain_cause()
+
+
+def test_an_answer_that_is_too_large_is_asked_for_by_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_MAX_BYTES", 10)
+    with answering(tmp_path, b"[1, 2, 3, 4]") as client, pytest.raises(AnswerTooLargeError) as refused:
+        client.get("/hubs")
+    assert f"{client.url}/operator/v1/hubs`" in refused.value.explain_fix()

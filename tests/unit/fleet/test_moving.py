@@ -103,6 +103,37 @@ def test_a_rehearsal_says_the_next_step_alone(destination: Standing, said: Moved
         assert move.destination.on_record == {}
 
 
+def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there(tmp_path: Path) -> None:
+    source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
+    with Journal(tmp_path / "moving.journal", "there") as journal:
+        list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+    destination.standing = Standing.CONNECTED
+    killed, retire = KeyboardInterrupt(), source.retire
+
+    def retire_and_die(wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+        done = retire(wish, dry_run=dry_run)
+        if done is Done.RETIRED:
+            raise killed
+        return done
+
+    source.retire = retire_and_die  # type: ignore[method-assign]  # a kill right after it
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "moving.journal", "there") as journal:
+        list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+    told: list[Outcome] = []
+    with Journal(tmp_path / "moving.journal", "there") as journal:
+        take_back_all(destination, journal, told.append, dry_run=False)
+    assert [one.done for one in told] == [Done.REFUSED]
+    assert WISH.device_id in destination.on_record
+
+
+def test_who_cannot_be_retired_is_not_settled(tmp_path: Path) -> None:
+    with Journal(tmp_path / "moving.journal", "there") as journal:
+        source = Place(Standing.ASSIGNED)
+        source.is_at_hand = False
+        list(Move(source, Place(Standing.CONNECTED), journal, dry_run=False).look([(WISH, WISH)]))
+        assert not journal.moved
+
+
 def test_who_cannot_be_retired_is_not_said_to_be_moved() -> None:
     with moving(Standing.ASSIGNED, Standing.CONNECTED) as move:
         assert isinstance(move.source, Place)

@@ -6,7 +6,7 @@ and what was taken stays taken.
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from birthmark.auth.principals import Principal
@@ -56,11 +56,10 @@ class Losing:
         found: Sequence[Found] = first
         for _ in range(_LOOKS):
             for one in found:
-                known = taken.get(one.key)
-                if known is None or (known.became is Became.WAS and one.act is not None):
+                if one.key not in taken or _is_open(one, taken):
                     taken[one.key] = await _taken(one)
             found = await self._look(name, principal, reason)
-            if all(one.act is None or one.key in taken for one in found):
+            if not any(_is_open(one, taken) for one in found):
                 break
         return [*taken.values(), *await self._left()]
 
@@ -89,6 +88,14 @@ class Losing:
             if one.any_name
         ]
         return [*users, *cas]
+
+
+def _is_open(one: Found, taken: Mapping[tuple[str, str, str], Taken]) -> bool:
+    """Say whether this is still to be done: also what had been before, and is open again, and what failed."""
+    known = taken.get(one.key)
+    if known is not None and known.became is Became.FAILED:
+        return True
+    return one.act is not None and (known is None or known.became is not Became.TAKEN_BACK)
 
 
 def _typed(kind: str, name: str) -> str:

@@ -1,10 +1,13 @@
 """Where the agent keeps things, under which names, and how a file is replaced without ever being half there."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.errors import UnavailableError
 from birthmark.text import reason_of
 
@@ -102,54 +105,32 @@ def file_name(name: str, suffix: str) -> str:
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace a file of mode 0600 in one step, durably. Raise `StateNotWritableError`."""
-    building = _building(path)
-    try:
-        building.unlink(missing_ok=True)
-        descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            _give_to_the_service(descriptor, path.parent)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        move_file(building, path)
-    except OSError as error:
-        raise StateNotWritableError(path=path, reason=reason_of(error)) from error
+    with _writable(path):
+        durable.replace(path, data, owner=_the_service_s(path.parent))
 
 
 def move_file(source: Path, target: Path) -> None:
     """Rename, and have the directory remember it through a power cut. Raise `StateNotWritableError`."""
-    try:
-        source.replace(target)
-        _sync(target.parent)
-    except OSError as error:
-        raise StateNotWritableError(path=target, reason=reason_of(error)) from error
+    with _writable(target):
+        durable.move(source, target)
 
 
 def remove_file(path: Path) -> None:
     """Remove a file, durably, if it is there, and what a write that was cut short left beside it."""
+    with _writable(path):
+        durable.remove(path)
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
     try:
-        there = [one for one in (path, _building(path)) if one.exists()]
-        for one in there:
-            one.unlink(missing_ok=True)
-        if there:
-            _sync(path.parent)
+        yield
     except OSError as error:
         raise StateNotWritableError(path=path, reason=reason_of(error)) from error
 
 
-def _give_to_the_service(descriptor: int, directory: Path) -> None:
-    """What root writes into a service's directory belongs to the service, which could not read it else."""
+def _the_service_s(directory: Path) -> tuple[int, int] | None:
+    """Return whose is what root writes into a service's directory: the service's, which could not read it else."""
     if os.geteuid() == 0 and (owner := directory.stat()).st_uid:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
-def _building(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return owner.st_uid, owner.st_gid
+    return None

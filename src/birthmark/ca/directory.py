@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from birthmark import durable
 from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.kept import BELOW, Kept, alone_in, below_root, name_below, read_certificate, read_issuer
 from birthmark.ca.keyfile import (
@@ -19,10 +20,7 @@ from birthmark.ca.keyfile import (
     check_directory,
     new_passphrase,
     read_private,
-    sync_directory,
-    write_durable,
     write_key,
-    write_private,
 )
 from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.rekey import finish
@@ -197,14 +195,14 @@ def _write(
     shutil.rmtree(building, ignore_errors=True)  # of a start that was killed
     building.mkdir(mode=0o700)
     if passphrase.is_beside:
-        write_private(building / BESIDE, new_passphrase(entropy) + b"\n")
+        durable.create(building / BESIDE, new_passphrase(entropy) + b"\n")
     secret = read_private(building / BESIDE).strip() if passphrase.is_beside else passphrase.reveal()
     for role, certificate, key in parts:
         write_key(building / f"{role}.key", key, secret)
-        write_durable(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
+        durable.create(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
     try:
         building.replace(directory)
-        sync_directory(directory.parent)
+        durable.sync_directory(directory.parent)
     except OSError as error:
         shutil.rmtree(building)
         raise CaExistsError(path=directory) from error

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import CaLostError
 from birthmark.ca.hierarchy import Generation, RootAwayError
 from birthmark.ca.kept import PurposeMissingError, alone_in, organization_of, read_certificate
-from birthmark.ca.keyfile import replace_durable
 from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW, link
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.token_keys import place_of
@@ -99,7 +99,7 @@ class Generations:
         """Take note that this one was given up: the next start makes another, whatever the reason was."""
         directory = directory_of(self.data, root.hex())
         if directory.name != FIRST:
-            replace_durable(directory / ABANDONED, b"")
+            durable.replace(directory / ABANDONED, b"")
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
         """Return the new root's key certified by the old root, and the old one's by the new."""
@@ -111,7 +111,7 @@ class Generations:
             if read_certificate(directory, name).issuer_der == by.anchor.subject_der:
                 return
         made = link(of, _with_key(by), now=self.clock.now(), entropy=self.entropy)
-        replace_durable(directory / f"{name}.pem", made.pem().encode(), mode=0o644)
+        durable.replace(directory / f"{name}.pem", made.pem().encode(), mode=0o644)
 
     def _load(self, directory: Path) -> Generation:
         (generation,) = ca_directory.load(directory, self.passphrase.of(directory)).generations

@@ -12,14 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from birthmark import durable
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     key_pem,
     read_key,
     read_owned,
     read_pair,
-    replace_durable,
-    write_durable,
     write_key,
 )
 from birthmark.ca.passphrase import Passphrase
@@ -99,7 +98,7 @@ class Kept:
                 )
                 (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
                 write_key(directory / f"{purpose}.key", key, passphrase)
-                write_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+                durable.create(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
             return read_issuer(directory, purpose, passphrase)
 
     def root_list(self) -> bytes | None:
@@ -117,7 +116,7 @@ class Kept:
                 if is_good(kept):
                     return kept
             made = make()
-            replace_durable(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
+            durable.replace(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
             return made
 
 

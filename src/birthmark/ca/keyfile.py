@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from birthmark import durable
 from birthmark.ca import token_keys
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, PolicyError, UnavailableError
@@ -61,49 +62,6 @@ class SecretUnreadableError(UnavailableError):
     for_a_person = "a backup has to be found"
     path: Path
     reason: object
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Create a file that only its owner can read, durably and whole or not at all. Raise `FileExistsError`."""
-    write_durable(path, data, mode=0o600)
-
-
-def write_durable(path: Path, data: bytes, *, mode: int) -> None:
-    """Create a file durably, whole or not at all. Raise `FileExistsError`."""
-    building = path.with_name(f".{path.name}.new")
-    building.unlink(missing_ok=True)  # of a run that was killed
-    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(building, path)  # unlike a rename it never replaces
-    finally:
-        building.unlink()
-    sync_directory(path.parent)
-
-
-def replace_durable(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Write a file in the place of another, durably, whole or not at all."""
-    building = path.with_name(f".{path.name}.new")
-    building.unlink(missing_ok=True)  # of a run that was killed
-    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Return when the names in a directory are on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:
@@ -155,7 +113,7 @@ def key_pem(key: SigningKey, passphrase: bytes) -> bytes:
 
 def write_key(path: Path, key: SigningKey, passphrase: bytes) -> None:
     """Write `key` encrypted. Raise `FileExistsError`."""
-    write_private(path, key_pem(key, passphrase))
+    durable.create(path, key_pem(key, passphrase))
 
 
 def read_key(path: Path, passphrase: bytes, public_key: PublicKey | None = None) -> SigningKey:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.ca.kept import alone_in, read_certificate
-from birthmark.ca.keyfile import replace_durable
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificates import Certificate, is_signed_by
@@ -76,7 +76,7 @@ def install_links(directory: Path, links: Links) -> None:
         raise LinksRefusedError(path=directory, detail=wrong)
     with alone_in(directory):
         for name, one in ((NEW_WITH_OLD, links.new_with_old), (OLD_WITH_NEW, links.old_with_new)):
-            replace_durable(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
+            durable.replace(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
 
 
 def _wrong(directory: Path, links: Links) -> str | None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 
+from birthmark import durable
 from birthmark.ca.directory import CaExistsError
 from birthmark.ca.kept import (
     BELOW,
@@ -33,8 +34,6 @@ from birthmark.ca.keyfile import (
     new_passphrase,
     read_key,
     read_private,
-    replace_durable,
-    write_private,
 )
 from birthmark.ca.links import install_links, links_in
 from birthmark.ca.passphrase import BESIDE, Passphrase
@@ -129,8 +128,8 @@ def ask(
     )
     text = request.public_bytes(Encoding.PEM)
     with alone_in(directory):
-        replace_durable(directory / f"{purpose}.asked", text)
-        replace_durable(directory / f"{purpose}.pending", key_pem(key, secret))
+        durable.replace(directory / f"{purpose}.asked", text)
+        durable.replace(directory / f"{purpose}.pending", key_pem(key, secret))
     return text.decode()
 
 
@@ -196,11 +195,11 @@ def install(
         raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
     with alone_in(directory):
         if listed is not None and (wanted is None or _is_newer(directory, listed)):
-            replace_durable(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+            durable.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
         # Whatever is killed here can be done again: what waits goes last.
-        replace_durable(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
-        replace_durable(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
-        replace_durable(directory / "root.pem", anchor.pem().encode(), mode=0o644)
+        durable.replace(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
+        durable.replace(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+        durable.replace(directory / "root.pem", anchor.pem().encode(), mode=0o644)
         (directory / f"{purpose}.asked").unlink(missing_ok=True)
         (directory / f"{purpose}.pending").unlink()
     return purpose
@@ -212,7 +211,7 @@ def _install_list(directory: Path, listed: x509.CertificateRevocationList, purpo
         raise AnswerRefusedError(detail="the revocation list is not of the root here", purpose=purpose)
     if not _is_newer(directory, listed):
         raise AnswerRefusedError(detail="a list as new as this one is here", purpose=purpose)
-    replace_durable(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+    durable.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
     return Purpose.ROOT
 
 
@@ -268,7 +267,7 @@ def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> 
         raise CaExistsError(path=directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if passphrase is None or passphrase.is_beside:
-        write_private(directory / BESIDE, new_passphrase(entropy) + b"\n")
+        durable.create(directory / BESIDE, new_passphrase(entropy) + b"\n")
 
 
 def _secret(directory: Path, passphrase: Passphrase | None) -> bytes:

@@ -6,6 +6,7 @@ what was begun.
 
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.ca.kept import alone_in
 from birthmark.ca.keyfile import (
     is_in_file,
@@ -13,9 +14,6 @@ from birthmark.ca.keyfile import (
     new_passphrase,
     read_key,
     read_pair,
-    replace_durable,
-    sync_directory,
-    write_private,
 )
 from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.clock import Entropy
@@ -44,7 +42,7 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
             _keep(path, key_pem(pair.private_key, after) + pair.certificate.pem().encode())
         if new.is_beside:
             _keep(directory / BESIDE, after + b"\n")
-        replace_durable(directory / _MARK, b"beside" if new.is_beside else b"elsewhere")
+        durable.replace(directory / _MARK, b"beside" if new.is_beside else b"elsewhere")
         finish(directory)
         return len(keys) + len(pairs)
 
@@ -59,13 +57,13 @@ def finish(directory: Path) -> None:
         path.replace(directory / path.name.removeprefix(".").removesuffix(_NEXT))
     if not is_beside:
         (directory / BESIDE).unlink(missing_ok=True)
-    sync_directory(directory)
+    durable.sync_directory(directory)
     mark.unlink()
-    sync_directory(directory)
+    durable.sync_directory(directory)
 
 
 def _keep(path: Path, data: bytes) -> None:
-    replace_durable(path.with_name(f".{path.name}{_NEXT}"), data)
+    durable.replace(path.with_name(f".{path.name}{_NEXT}"), data)
 
 
 def _made(new: Passphrase, entropy: Entropy) -> bytes | None:
@@ -76,5 +74,5 @@ def _made(new: Passphrase, entropy: Entropy) -> bytes | None:
     path = Path(rest).expanduser()
     if kind == "file" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_private(path, new_passphrase(entropy) + b"\n")
+        durable.create(path, new_passphrase(entropy) + b"\n")
     return None

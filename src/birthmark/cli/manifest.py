@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
+from birthmark import durable
 from birthmark.cli.asking import only
 from birthmark.cli.bundles import StationsOptions, is_bundle, merge
 from birthmark.cli.common import (
@@ -31,7 +32,6 @@ from birthmark.cli.printable import counted
 from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.newfile import put
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
@@ -214,7 +214,7 @@ def extract(
         wanted = entry.device_id if name is FileNames.CN else entry.unique_id
         path = out / f"{_file_name(wanted, names)}.pem"
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
-        put(path, certificate.pem() + above)
+        durable.put(path, (certificate.pem() + above).encode())
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.ca.keyfile import write_private
+from birthmark import durable
 from birthmark.cli.asking import only
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.dps.wire import TpmAttestation, parse_tpm, registration_id_of
@@ -47,7 +47,7 @@ def enroll_keys(target: Any, file: Path, name: str, *, is_edge: bool, update: bo
         raise typer.BadParameter(f"there is no directory {file.parent}", param_hint="--symmetric-key")
     done, key = target.enroll_keys(name, is_edge=is_edge, update=update, dry_run=dry_run)
     if key is not None:
-        write_private(file, f"{key}\n".encode())
+        durable.create(file, f"{key}\n".encode())
     return {"device": name, "outcome": done.value, "registration_id": name, "key": str(file)}
 
 

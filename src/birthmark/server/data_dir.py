@@ -28,6 +28,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from birthmark import durable
 from birthmark.ca.directory import load_or_create
 from birthmark.ca.generations import FIRST, Generations, directory_of
 from birthmark.ca.hierarchy import Hierarchy
@@ -39,7 +40,6 @@ from birthmark.ca.keyfile import (
     read_owned,
     read_private,
     write_key,
-    write_private,
 )
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.servers import issue_server
@@ -223,7 +223,7 @@ class DataDirectory:
         path = self.path / name
         if not path.exists():
             with self._usable():
-                write_private(path, self._entropy.token(24).hex().encode() + b"\n")
+                durable.create(path, self._entropy.token(24).hex().encode() + b"\n")
         secret = read_private(path).strip().decode("ascii")
         if not secret:  # an empty password would let everyone in
             raise SecretUnreadableError(path=path, reason="it is empty")
@@ -235,13 +235,8 @@ class DataDirectory:
 
     def write(self, name: str, content: bytes, *, is_secret: bool) -> None:
         """Replace a file in one step."""
-        path = self.path / name
-        building = path.with_name(f".{name}.new")
         with self._usable():
-            building.unlink(missing_ok=True)
-            building.touch(mode=0o600 if is_secret else 0o644)
-            building.write_bytes(content)
-            building.replace(path)
+            durable.replace(self.path / name, content, 0o600 if is_secret else 0o644)
 
     def forget(self, name: str) -> None:
         """Remove a file if it is there."""

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509 import CertificateSigningRequestBuilder
 
+from birthmark import durable
 from birthmark.clock import Entropy
 from birthmark.flock import take
 from birthmark.keys.file_key import FileKey
@@ -69,7 +70,7 @@ class Shelf:
         note = self.directory / _ORIGIN
         if not note.exists():
             made = {"origin": wanted, "tag": entropy.token(_TAG_BYTES).hex()}
-            write_private(note, json.dumps(made) + "\n")
+            durable.put(note, (json.dumps(made) + "\n").encode(), 0o600)
         found = _json_of(note)
         if found.get("origin") != wanted:
             told = str(found.get("origin", "something else"))
@@ -99,11 +100,11 @@ class Shelf:
 
     def note_revoked(self, names: Sequence[str]) -> None:
         """Remember whose certificates were revoked; one that has a new one since is none of them."""
-        write_private(self.directory / _REVOKED, json.dumps(dict.fromkeys(names, True)) + "\n")
+        durable.put(self.directory / _REVOKED, (json.dumps(dict.fromkeys(names, True)) + "\n").encode(), 0o600)
 
     def put(self, name: str, key: ec.EllipticCurvePrivateKey, chain: tuple[Certificate, ...]) -> None:
         """Keep a device's key and chain, in the place of what was there."""
-        write_private(self.path_of(name), pem_of(key) + "".join(one.pem() for one in chain))
+        durable.put(self.path_of(name), (pem_of(key) + "".join(one.pem() for one in chain)).encode(), 0o600)
 
     def key_of(self, name: str) -> ec.EllipticCurvePrivateKey:
         """Return a device's key."""
@@ -136,8 +137,8 @@ class CaMaker:
             serial = new_serial(entropy)
             begun = now - _EXPIRED - _EXPIRED  # so that there is room for certificates that are over
             made = self_signed(profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE)
-            write_private(key_file, pem_of(key))
-            write_private(cert_file, made.pem())
+            durable.put(key_file, pem_of(key).encode(), 0o600)
+            durable.put(cert_file, made.pem().encode(), 0o600)
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
         chain = parse_bundle(cert_file.read_bytes())
         issuer = Issuer(chain[0], as_private_key(FileKey.load(key_file, word)))
@@ -191,12 +192,3 @@ def csr_of(name: str, key: Key) -> bytes:
 def pem_of(key: Key) -> str:
     """Return the key as PKCS#8 in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 in one step."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(text)
-    part.replace(path)

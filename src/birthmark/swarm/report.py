@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from birthmark import durable
 from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.results import FORMAT
@@ -97,11 +98,7 @@ def write_report(path: Path, results: Mapping[str, Any]) -> None:
     """Write a report in the form of its suffix, and let it take its name when it is whole."""
     text = {".json": _as_json, ".csv": as_csv, ".html": as_html}[path.suffix](results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    with part.open("x", encoding="utf-8", newline="") as file:
-        file.write(text)
-    part.replace(path)
+    durable.put(path, text.encode())
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from birthmark import durable
 from birthmark.ca import directory as ca_directory
-from birthmark.ca import keyfile, rekey
 from birthmark.ca.directory import load
 from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError, read_pair
 from birthmark.ca.passphrase import Passphrase, PassphraseMissingError, SourceInvalidError, check_source
@@ -144,7 +144,7 @@ def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = [0]
-    replace = keyfile.replace_durable
+    replace = durable.replace
     rename, unlink = Path.replace, Path.unlink
 
     def counted(action: Callable[..., object]) -> Callable[..., object]:
@@ -161,7 +161,7 @@ def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
         made = ca_directory.create(ca, "Test", now=NOON, entropy=SeededEntropy())
         new = Passphrase(ca, a_file(tmp_path / str(cut_at) / "secret"))
         with monkeypatch.context() as patched:
-            patched.setattr(rekey, "replace_durable", counted(replace))
+            patched.setattr(durable, "replace", counted(replace))
             patched.setattr(Path, "replace", counted(rename))
             patched.setattr(Path, "unlink", counted(unlink))
             steps[0] = cut_at

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.ca.directory import UNNOTED, CaForeignError, CaLostError
-from birthmark.ca.keyfile import SecretExposedError, SecretForeignError, SecretUnreadableError, write_private
+from birthmark.ca.keyfile import SecretExposedError, SecretForeignError, SecretUnreadableError
 from birthmark.console.client import ForeignFileError, OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
@@ -74,22 +74,6 @@ def test_an_empty_database_where_a_server_ran_before_is_refused_until_it_is_want
     assert f"`rm {directory.path}/operator.token`" in refused.value.explain_fix()
     (directory.path / "operator.token").unlink()
     assert directory.hierarchy().issuers == first.issuers
-
-
-def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_private(tmp_path / "secret", b"word")
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.undo()
-    write_private(tmp_path / "secret", b"word")
-    with pytest.raises(FileExistsError):
-        write_private(tmp_path / "secret", b"another")
-    assert (tmp_path / "secret").read_bytes() == b"word"
-    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
 def test_a_directory_that_anyone_may_write_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.ca.keyfile import write_private
+from birthmark import durable
 from birthmark.ca.service import profile_of
 from birthmark.cli.asking import only
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, opened, write_chain
@@ -141,6 +141,6 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
-        write_private(path, pem)
+        durable.create(path, pem)
     except FileExistsError as error:
         raise FileExistsAlreadyError(path=path) from error

@@ -4,7 +4,6 @@ The library has one device for the whole process; whoever calls holds `keys.libr
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
+from birthmark import durable
 from birthmark.clock import SystemEntropy
 from birthmark.elements.atecc.hal import Bus
 from birthmark.elements.atecc.software import (
@@ -83,13 +83,7 @@ def load_memory(directory: Path) -> Memory:
 
 def save_memory(directory: Path, memory: Memory) -> None:
     """Write it so that what is there is always whole: a power cut leaves the old chip or the new."""
-    path, made = directory / CHIP_FILE, directory / f"{CHIP_FILE}.new"
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(memory))
-        file.flush()
-        os.fsync(file.fileno())
-    made.replace(path)
+    durable.replace(directory / CHIP_FILE, msgspec.json.encode(memory))
 
 
 class AteccChip:

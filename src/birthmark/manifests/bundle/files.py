@@ -1,33 +1,10 @@
-"""Files that a power loss leaves whole: new ones are there whole or not at all, lines are there when told."""
+"""Lines that are in a file when it is told, whatever happens to the power."""
 
 import contextlib
 import os
-from pathlib import Path
 from typing import BinaryIO
 
 from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
-
-
-def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that is there whole after any interruption, or not at all; who calls it holds the station's lock."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory lasting."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def append_line(file: BinaryIO, line: bytes) -> None:

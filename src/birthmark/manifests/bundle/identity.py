@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from birthmark import durable
 from birthmark.clock import Entropy
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
@@ -23,7 +24,6 @@ from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.manifests.bundle.errors import StationUnusableError
-from birthmark.manifests.bundle.files import write_new
 from birthmark.manifests.bundle.rules import station_name
 from birthmark.manifests.bundle.wire import is_name
 from birthmark.pki.certificates import P256_SPKI, Certificate, parse_pem
@@ -54,13 +54,13 @@ def open_identity(directory: Path, name: str, now: datetime, entropy: Entropy, *
         if not is_new or certificate_file.exists():
             raise StationUnusableError(directory=directory, detail="station.key is missing")
         made = ec.generate_private_key(ec.SECP256R1())
-        write_new(key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        durable.replace(key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     if not certificate_file.exists():
         if not is_new:
             raise StationUnusableError(directory=directory, detail="station.pem is missing")
         with_key = as_private_key(_handle(key_file))
         own = self_signed(_STATION, name_of(name), with_key, serial=new_serial(entropy), now=now)
-        write_new(certificate_file, own.pem().encode(), 0o644)
+        durable.replace(certificate_file, own.pem().encode(), 0o644)
     certificate = parse_pem(certificate_file.read_bytes())
     handle = _handle(key_file)
     if not certificate.spki_der.startswith(P256_SPKI):

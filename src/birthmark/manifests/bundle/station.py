@@ -16,7 +16,7 @@ from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark import flock
+from birthmark import durable, flock
 from birthmark.clock import Clock, Entropy
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.errors import (
@@ -28,7 +28,7 @@ from birthmark.manifests.bundle.errors import (
     StationBusyError,
     TakenAlreadyError,
 )
-from birthmark.manifests.bundle.files import append_line, cut_torn_line, write_new
+from birthmark.manifests.bundle.files import append_line, cut_torn_line
 from birthmark.manifests.bundle.identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.model import Place, Wish
 from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
@@ -243,7 +243,7 @@ class Station:
             certificate=wire.render_certificate(self.identity.certificate),
         )
         raw = wire.render_line(line, self.identity.sign)
-        write_new(tail.path, raw + b"\n", 0o644)
+        durable.replace(tail.path, raw + b"\n", 0o644)
         self._files.append((self._chips, tail.path))
         tail.head, tail.next_seq = wire.digest(raw), 1
 

@@ -23,12 +23,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import select, update
 
+from birthmark import durable
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import CHAINS, LAST_ROW, RESTORED
 from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
-from birthmark.ca.keyfile import sync_directory
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
@@ -132,7 +132,7 @@ def _ended(building: Path, files: Path, data: Path) -> None:
     if data.exists():
         data.rmdir()
     files.replace(data)
-    sync_directory(data.parent)
+    durable.sync_directory(data.parent)
 
 
 def _manifest(file: Path, building: Path) -> making.Manifest:

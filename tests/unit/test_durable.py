@@ -1,0 +1,55 @@
+"""What is written is there whole or not at all, and nobody's link is followed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from birthmark import durable
+
+
+def test_a_file_is_created_and_never_replaced(tmp_path: Path) -> None:
+    durable.create(tmp_path / "key", b"one")
+    with pytest.raises(FileExistsError):
+        durable.create(tmp_path / "key", b"two")
+    assert (tmp_path / "key").read_bytes() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_only_its_owner_reads_it_unless_said_otherwise(tmp_path: Path) -> None:
+    durable.create(tmp_path / "key", b"")
+    durable.replace(tmp_path / "certificate", b"", 0o644)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("key", "certificate")] == [0o600, 0o644]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("another's")
+    for name, write in (("put", durable.put), ("replace", durable.replace)):
+        (tmp_path / name).symlink_to("other")
+        (tmp_path / f".{name}.new").symlink_to("other")
+        write(tmp_path / name, b"ours")
+        assert (tmp_path / name).read_bytes() == b"ours"
+        assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "other").read_text() == "another's"
+
+
+def test_what_a_killed_run_left_beside_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".state.new").write_text("half")
+    durable.replace(tmp_path / "state", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    (tmp_path / ".state.new").write_text("half")
+    durable.remove(tmp_path / "state")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    durable.replace(tmp_path / "state", b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        durable.replace(tmp_path / "state", b"new")
+    assert (tmp_path / "state").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]

@@ -1,4 +1,4 @@
-"""What time it is, on a device whose clock may be years off (ADR 23).
+"""What time it is, on a device whose clock may be years off (ADR 26).
 
 A `Timekeeper` is a clock: the machine's, put right by what was learnt from servers that proved who they are. It never
 goes back behind the latest time on which the machine's clock and a server agreed (`floor`), kept over restarts: neither

@@ -1,9 +1,8 @@
 """DPS over MQTT 3.1.1 (DPS documentation, "Communicate with DPS using the MQTT protocol").
 
 The proof is checked at CONNECT already, so that a device that cannot register learns so at once (CONNACK 5); it is
-checked
-again when it registers later than a second after that, because the record may have changed. Registering answers
-200 `assigned` directly, which the SDKs take and which spares them a wait of seconds.
+checked again when it registers later than a second after that, because the record may have changed. Registering
+answers 200 `assigned` directly, which the SDKs take and which spares them a wait of seconds.
 """
 
 import json

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import socket
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import warm
 from birthmark.audit.heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.store import Changes, open_database
-from servers import RunningServer, a_server, free_address
+from servers import RunningServer, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 
@@ -116,3 +119,15 @@ def test_a_lost_ca_stops_the_start_and_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "ca.lost").rename(server.data / "ca")
     server.start()
     server.stop()
+
+
+def test_a_first_start_that_found_its_port_taken_leaves_a_chain_that_is_whole(tmp_path: Path) -> None:
+    address = free_address()
+    with socket.socket() as taken:
+        taken.bind((address, 8883))
+        taken.listen()
+        command = [warm.programs() / "birthmark", "serve", "--data", tmp_path / "data", "--listen", address]
+        failed = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
+    assert "net.port_taken" in failed.stderr
+    with a_server(tmp_path) as server:
+        assert server.rows("audit", "verify")[0]["rows"] > 1

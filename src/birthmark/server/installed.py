@@ -31,5 +31,10 @@ async def note_holder(database: Database, hold: Hold) -> None:
 
 
 async def note_root(database: Database, root: Certificate) -> None:
-    """Remember the root for good, before anything is signed under it."""
-    await database.commit(Changes().run(_ADD, name=_ROOT, value=root.thumbprint.hex()))
+    """Remember the root for good, before anything is signed under it.
+
+    The audit chain begins with it: a database that has a root and no chain was cut, also where the first start failed.
+    """
+    if await database.one(_FACT, name=_ROOT) is None:
+        changes = Changes().run(_ADD, name=_ROOT, value=root.thumbprint.hex())
+        await database.commit(changes.audit("server", "ca.root_noted", root.thumbprint.hex()))

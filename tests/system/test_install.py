@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd's tools are not here"),
     pytest.mark.skipif(os.geteuid() != 0, reason="an image belongs to root"),
 ]
+PROGRAM = "/usr/bin/birthmark"
 ABOUT = pytest.mark.parametrize("which", ["agent", "server"])
 
 
@@ -29,7 +30,8 @@ def image(tmp_path: Path) -> Path:
 
 
 def do(image: Path, *arguments: str) -> list[str]:
-    command = [BIRTHMARK, *arguments, "--root", str(image), "--json"]
+    program = ["--program", PROGRAM] if arguments[1] == "install" and "--program" not in arguments else []
+    command = [BIRTHMARK, *arguments, *program, "--root", str(image), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line)["step"] for line in done.stdout.splitlines()]
@@ -91,6 +93,42 @@ def test_what_somebody_changed_or_put_there_stays(image: Path, which: str) -> No
     assert any("which was changed since" in step for step in steps)
     assert unit.exists()
     assert state.exists()
+
+
+@ABOUT
+def test_a_unit_that_somebody_changed_is_kept_by_the_next_installation(image: Path, which: str) -> None:
+    do(image, which, "install")
+    unit = image / f"etc/systemd/system/birthmark-{which}.service"
+    mine = unit.read_text() + "# mine\n"
+    unit.write_text(mine)
+    (said,) = do(image, which, "install", "--program", "/opt/birthmark/bin/birthmark")
+    assert f"`systemctl edit birthmark-{which}` is for changes" in said
+    assert unit.read_text() == mine
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ([], ""),
+        (["--host", "cloud.example"], " --host cloud.example --listen 0.0.0.0"),
+        (["--host", "localhost"], " --host localhost"),
+        (["--host", "a.example", "--listen", "192.0.2.1"], " --host a.example --listen 192.0.2.1"),
+        (["--host", "a.example", "--config", "/etc/birthmark.toml"], " --host a.example --config /etc/birthmark.toml"),
+    ],
+    ids=["no host", "a host", "this machine alone", "an address", "a configuration"],
+)
+def test_the_server_listens_where_its_name_is(image: Path, given: list[str], options: str) -> None:
+    do(image, "server", "install", *given)
+    unit = (image / "etc/systemd/system/birthmark-server.service").read_text()
+    assert f"ExecStart={PROGRAM} serve --data /var/lib/birthmark{options}\n" in unit
+
+
+@ABOUT
+def test_a_program_that_the_service_would_not_see_is_refused(image: Path, which: str) -> None:
+    command = [BIRTHMARK, which, "install", "--root", str(image), "--program", "/home/ann/venv/bin/birthmark"]
+    refused = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
+    assert (refused.returncode, "install.out_of_reach" in refused.stderr) == (1, True)
+    assert not (image / "etc/systemd").exists()
 
 
 @ABOUT

@@ -1,5 +1,6 @@
 """`birthmark agent install|uninstall` and `birthmark server install|uninstall`."""
 
+import ipaddress
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -8,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import FileUnusableError, say
+from birthmark import errors
+from birthmark.cli.common import FileUnusableError, say, without
 from birthmark.cli.installing import Installer, Step, groups_of
 from birthmark.cli.options import JsonOption, command, commands
-from birthmark.cli.units import Service, agent_service, server_service
+from birthmark.cli.units import Service, agent_service, is_hidden, server_service
 from birthmark.text import reason_of
 
 app = commands("The server as a service of this machine, or of an image.", "birthmark server install --dry-run")
@@ -21,6 +23,19 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 ProgramOption = Annotated[
     str | None, typer.Option("--program", metavar="PATH", help="birthmark as the service calls it; default: this one.")
 ]
+
+
+EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - who names a host wants to be reached by it
+
+
+class OutOfReachError(errors.InvalidRequestError):
+    """The service would not see the file."""
+
+    code = "install.out_of_reach"
+    cause = "A service sees nothing of /home, /root, /run/user, /tmp and /var/tmp, and {path} is there."
+    fix = "Put it below /opt, /usr or /etc, and name that place: `{command}`"
+    path: str
+    command: str
 
 
 def add_to(agent: typer.Typer) -> None:
@@ -36,30 +51,46 @@ def install_agent(
     as_json: JsonOption = False,
 ) -> None:
     """Install the agent as a service: user, modes, unit. Again is harmless; `uninstall` takes it back."""
-    _do(agent_service(_program(program), groups_of(root)), root, Installer.install, dry_run=dry_run, as_json=as_json)
+    service = agent_service(_program(program), groups_of(root))
+    _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
 
 
 def uninstall_agent(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Take back what `install` made; identity and configuration stay."""
-    _do(agent_service(_program(None), groups_of(root)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
+    _do(agent_service("birthmark", groups_of(root)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
 
 
 @command(app, "birthmark server install --host cloud.example", "install")
 def install_server(
     host: Annotated[str | None, typer.Option(help="Name under which clients reach it, as for `serve`.")] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(help="Address to listen on; may be given again. Default with --host: every address (0.0.0.0)."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file that the service reads, as `serve --config` does; see /etc.")
+    ] = None,
     root: RootOption = Path("/"),
     program: ProgramOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Install the server as a service: user, data directory, unit. Again is harmless; `uninstall` takes it back."""
-    _do(server_service(_program(program), host), root, Installer.install, dry_run=dry_run, as_json=as_json)
+    place = _program(program)
+    if config is not None and is_hidden(str(config.absolute())):
+        typed = without("--config", takes_value=True)
+        raise OutOfReachError(path=str(config), command=f"{typed} --config /etc/{config.name}")
+    where = tuple(listen or (EVERYWHERE if host and config is None and not _is_here(host) else ()))
+    service = server_service(place, host, where, None if config is None else str(config.absolute()))
+    _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
+    if where == EVERYWHERE and not listen:
+        typer.echo("It listens on every address of the machine; --listen ADDRESS names one.", err=True)
 
 
 @command(app, "birthmark server uninstall --dry-run", "uninstall")
 def uninstall_server(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Take back what `install` made; the data directory stays."""
-    _do(server_service(_program(None), None), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
+    _do(server_service("birthmark", None), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
 
 
 def _do(
@@ -79,5 +110,17 @@ def _do(
 
 
 def _program(given: str | None) -> str:
-    """Return the path by which the service calls this program."""
-    return given or shutil.which(sys.argv[0]) or str(Path(sys.executable).with_name("birthmark"))
+    """Return the path by which the service calls this program. Raise `OutOfReachError`."""
+    path = given or shutil.which(sys.argv[0]) or str(Path(sys.executable).with_name("birthmark"))
+    if is_hidden(path):
+        typed = without("--program", takes_value=True)
+        raise OutOfReachError(path=path, command=f"{typed} --program /opt/birthmark/bin/birthmark")
+    return path
+
+
+def _is_here(host: str) -> bool:
+    """Say whether this name is of the machine for itself alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -58,7 +58,13 @@ class Installer:
     def install(self) -> Iterator[Step]:
         """Yield what has to be done; nothing where everything is as it shall be."""
         self._made = self._recorded()
-        different = [name for name, text in self.service.files.items() if _text(self.root / name) != text]
+        found = {name: _text(self.root / name) for name in self.service.files}
+        different = [name for name, text in self.service.files.items() if found[name] != text]
+        others = [name for name in different if not self._is_ours(name, found[name])]
+        for name in others:
+            way = f": `systemctl edit {self.service.name}` is for changes" if name.endswith(".service") else ""
+            yield Step(f"leave /{name}, which is not as it was installed{way}", _nothing)
+        different = [name for name in different if name not in others]
         for name in different:
             yield Step(f"write /{name}", self._writer(name, self.service.files[name]))
         has_users = (self.root / "etc/passwd").exists()  # without, the image's first start makes user and modes
@@ -92,6 +98,10 @@ class Installer:
 
     # ---- inside
 
+    def _is_ours(self, name: str, text: str | None) -> bool:
+        """Say whether a file is missing, or as this wrote it."""
+        return text is None or self._made.files.get(name) == _digest(text)
+
     def _files_back(self, made: Made) -> Iterator[Step]:
         for name in made.links:
             yield Step(f"remove /{name}", partial(_remove, self.root / name))
@@ -100,7 +110,7 @@ class Installer:
             if found is not None and _digest(found) == digest:
                 yield Step(f"remove /{name}", partial(_remove, self.root / name))
             elif found is not None:
-                yield Step(f"leave /{name}, which was changed since", lambda: None)
+                yield Step(f"leave /{name}, which was changed since", _nothing)
 
     def _user_back(self, user: str) -> Iterator[Step]:
         yield from self._tool("userdel", user, option="--prefix")
@@ -176,6 +186,10 @@ class Installer:
     def _systemctl(self, *arguments: str) -> Iterator[Step]:
         if Path("/run/systemd/system").is_dir():  # systemd is what runs this machine
             yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
+
+
+def _nothing() -> None:
+    """A step that only says something."""
 
 
 def groups_of(root: Path) -> set[str]:

@@ -1,8 +1,9 @@
 """systemd units of the agent and the server: hardened, with a user of their own. Pure: texts and where they belong."""
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 AGENT_USER = "birthmark-agent"
 SERVER_USER = "birthmark"
@@ -32,6 +33,8 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
+# What ProtectHome and PrivateTmp hide from it.
+_HIDDEN = tuple(PurePosixPath(one) for one in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))  # noqa: S108 - names
 _CHIP_GROUPS = ("i2c", "tss")
 _STATE = tuple(f"var/lib/aziot/{name}" for name in ("certd", "certd/certs", "keyd", "keyd/keys", "identityd"))
 _OWNED = (("d", "0700"), ("Z", "-"))
@@ -114,9 +117,16 @@ d /var/lib/aziot 0755 root root -
     return Service("birthmark-agent", AGENT_USER, unit, sysusers, tmpfiles, directories)
 
 
-def server_service(program: str, host: str | None) -> Service:
+def is_hidden(path: str) -> bool:
+    """Say whether a service sees nothing at this absolute path."""
+    return any(one in PurePosixPath(path).parents for one in _HIDDEN)
+
+
+def server_service(program: str, host: str | None, listen: Sequence[str] = (), config: str | None = None) -> Service:
     """Return the server's service; ports below 1024 are its only privilege."""
-    options = "" if host is None else f" --host {shlex.quote(host)}"
+    given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
+    given += ["--config", config] if config else []
+    options = f" {shlex.join(given)}" if given else ""
     unit = f"""\
 [Unit]
 Description=Birthmark server: device identities and a local cloud

@@ -14,6 +14,9 @@ FILES: Mapping[str, Scenario] = {
     "elements.program_missing": Scenario(
         "birthmark element exec -- app.py one", chip("echo 'import sys; sys.argv[1]' > app.py"), is_instead=True
     ),
+    "install.out_of_reach": Scenario(
+        'birthmark server install --root "$PWD/image" --program /home/ann/birthmark', is_instead=True
+    ),
     "net.address_missing": Scenario(
         "birthmark serve --data another --listen 203.0.113.77", typed("unset BIRTHMARK_DATA"), is_instead=True
     ),

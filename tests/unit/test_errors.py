@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 import string
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import birthmark
+from birthmark.cli.table import laid_out
 from birthmark.errors import BirthmarkError
 
 ROOMS = ("dps", "iothub", "est", "awsiot")
@@ -32,6 +34,14 @@ def every_class(kind: type[BirthmarkError] = BirthmarkError) -> list[type[Birthm
                 found[child] = None
                 waiting.append(child)
     return list(found)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_what_a_fix_says_to_type_is_never_broken(width: int) -> None:
+    for cls in every_class():
+        shown = laid_out(f"  Fix: {cls.fix}", width).split("\n")
+        for literal in re.findall(r"`([^`]+)`", cls.fix):
+            assert any(literal in line for line in shown), (cls.code, shown)
 
 
 def test_no_two_classes_share_a_code() -> None:

@@ -23,6 +23,7 @@ from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, emit, say
 from birthmark.cli.options import command, commands
+from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
@@ -181,7 +182,7 @@ def _told(options: AgentOptions, order: Order, sign: str) -> bool:
             if agent.state.failures > before.failures and agent.state.error is not None:
                 error = agent.state.error
                 for line in (error.message, f"  Why: {error.cause}", f"  Fix: {error.fix}", f"  Code: {error.code}"):
-                    typer.echo(printable(line), err=True)
+                    typer.echo(wrapped(printable(line), errors=True), err=True)
                 raise typer.Exit(FAILED)
         time.sleep(0.1)
     typer.echo("The agent was told and has not answered yet; see: birthmark agent status", err=True)

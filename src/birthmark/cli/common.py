@@ -17,6 +17,7 @@ import typer
 from birthmark import errors
 from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
+from birthmark.cli.table import wrapped
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 from birthmark.text import printable, reason_of
 
@@ -159,9 +160,9 @@ def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
 
 
 def in_words(error: errors.BirthmarkError) -> str:
-    """Return what people read of a refusal: what, why, what to do."""
-    told = [printable(text) for text in (str(error), error.explain_cause(), error.explain_fix())]
-    return "{}\n  Why: {}\n  Fix: {}\n  Code: {}".format(*told, error.code)
+    """Return what people read of a refusal on stderr: what, why, what to do."""
+    told = (str(error), f"  Why: {error.explain_cause()}", f"  Fix: {error.explain_fix()}", f"  Code: {error.code}")
+    return "\n".join(wrapped(printable(line), errors=True) for line in told)
 
 
 def tell_row(error: errors.BirthmarkError, row: Mapping[str, Any], *, as_json: bool) -> None:
@@ -172,8 +173,8 @@ def tell_row(error: errors.BirthmarkError, row: Mapping[str, Any], *, as_json: b
         told = {"error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
         typer.echo(json.dumps({**row, **told}))
     else:
-        typer.echo(printable(f"Refused {error.code}: {error.explain_cause()}"), err=True)
-        typer.echo(printable(f"  Fix: {error.explain_fix()}"), err=True)
+        for line in (f"Refused {error.code}: {error.explain_cause()}", f"  Fix: {error.explain_fix()}"):
+            typer.echo(wrapped(printable(line), errors=True), err=True)
 
 
 def file_trouble(problem: OSError) -> FileUnusableError | None:

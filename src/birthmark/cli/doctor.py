@@ -13,6 +13,7 @@ import typer
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.options import JsonOption, command
 from birthmark.cli.printable import counted
+from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
 from birthmark.doctor.examine import Patient, examine
 from birthmark.doctor.model import Finding, Severity, told
@@ -91,7 +92,7 @@ def say_finding(one: Finding, *, as_json: bool) -> None:
         typer.echo(printable(f"  Seen: {one.seen}"))
     if one.fix:
         person = f" (For a person: {one.for_a_person}.)" if one.for_a_person else ""
-        typer.echo(printable(f"  Fix: {one.fix}{person}"))
+        typer.echo(wrapped(printable(f"  Fix: {one.fix}{person}")))
     if one.severity is not Severity.OK:
         typer.echo(printable(f"  Code: {one.code}"))
 

@@ -10,6 +10,8 @@ from typing import Any
 from birthmark.cli.printable import text_of
 from birthmark.text import printable
 
+_LITERAL = re.compile(r"`[^`]*`")
+_OWN_LINE = re.compile(r"(?<=:) `([^`]+)`[.,;]?(?= |$)")
 _THUMBPRINT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", re.IGNORECASE)
 
 
@@ -27,10 +29,33 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, is_termi
     return "\n".join(line.rstrip() for line in padded)
 
 
-def wrapped(line: str) -> str:
-    """Return a line of text as it fits a terminal, broken between words only; elsewhere as it is."""
-    if not sys.stdout.isatty():
-        return line
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    width = max(40, shutil.get_terminal_size().columns)
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def wrapped(line: str, *, errors: bool = False) -> str:
+    """Return a line of text as it fits the terminal it goes to, stdout's or stderr's; elsewhere as it is."""
+    stream = sys.stderr if errors else sys.stdout
+    return laid_out(line, shutil.get_terminal_size().columns) if stream.isatty() else line
+
+
+def laid_out(line: str, width: int) -> str:
+    """Return a line of text in lines of `width` columns, broken between words only, and never in what is to be typed.
+
+    What stands in backticks behind a colon has a line of its own, without them: who marks that line has the command,
+    which a terminal that is too narrow folds without a line break in it.
+    """
+    first = line[: len(line) - len(line.lstrip())]
+    indent, width = first + "  ", max(40, width)
+    lines: list[str] = []
+    for place, part in enumerate(_OWN_LINE.split(line)):
+        if place % 2:
+            lines.append(f"{indent}  {part}")
+        elif part:
+            kept = _LITERAL.sub(lambda found: found[0].replace(" ", "\0"), part.strip())
+            margin = indent if lines else first
+            lines += textwrap.wrap(
+                kept,
+                width,
+                initial_indent=margin,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines).replace("\0", " ")

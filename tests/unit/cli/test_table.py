@@ -1,6 +1,10 @@
 """Tables for programs and for people."""
 
-from birthmark.cli.table import table
+import re
+
+import pytest
+
+from birthmark.cli.table import laid_out, table
 
 THUMBPRINT = "0123456789abcdef" * 4
 ROWS: list[dict[str, str | None]] = [
@@ -23,3 +27,26 @@ def test_on_a_terminal_a_thumbprint_is_short_and_an_id_whole() -> None:
 def test_a_name_cannot_forge_a_row_or_move_the_cursor() -> None:
     lines = table(ROWS, ("name",), is_terminal=True).split("\n")
     assert lines[2] == "x\\u001b[2J\\u000aforged  row"
+
+
+FIX = (
+    "  Fix: Stop that program (`ss -ltnp 'sport = :8883'` names it), or listen on another address: "
+    "`birthmark serve --data /var/lib/birthmark-of-the-second-plant --listen 127.0.0.2`. The SDKs fix 8883."
+)
+
+
+def test_a_command_stands_on_a_line_of_its_own_as_it_is_typed() -> None:
+    assert laid_out(FIX, 60).split("\n") == [
+        "  Fix: Stop that program (`ss -ltnp 'sport = :8883'` names",
+        "    it), or listen on another address:",
+        "      birthmark serve --data /var/lib/birthmark-of-the-second-plant --listen 127.0.0.2",
+        "    The SDKs fix 8883.",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_nothing_in_backticks_is_broken_and_no_word_is_lost(width: int) -> None:
+    shown = laid_out(FIX, width)
+    for literal in re.findall(r"`([^`]+)`", FIX):
+        assert literal in shown
+    assert re.sub(r"[`.\s]", "", shown) == re.sub(r"[`.\s]", "", FIX)

@@ -126,7 +126,7 @@ def test_a_first_start_that_found_its_port_taken_leaves_a_chain_that_is_whole(tm
     with socket.socket() as taken:
         taken.bind((address, 8883))
         taken.listen()
-        command = [warm.programs() / "birthmark", "serve", "--data", tmp_path / "data", "--listen", address]
+        command = [str(warm.programs() / "birthmark"), "serve", "--data", str(tmp_path / "data"), "--listen", address]
         failed = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
     assert "net.port_taken" in failed.stderr
     with a_server(tmp_path) as server:

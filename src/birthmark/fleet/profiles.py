@@ -18,7 +18,6 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
     profile = "factory"                              # of the AWS configuration
 """
 
-import contextlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -29,17 +28,11 @@ from typing import Any
 import msgspec
 
 from birthmark.console.client import read_endpoints, served
-from birthmark.errors import BirthmarkError
 from birthmark.fleet.errors import ProfileError
 from birthmark.text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
-_LOCAL = "PROVISIONING_CONNECTION_STRING is that of the Birthmark server here, as `birthmark env` set it"
-_AZURES = (
-    "Azure has yours: in the portal below Shared access policies, or by `az iot dps connection-string show --dps-name "
-    "NAME`. "
-)
 _KEYS = {
     "azure": {
         *("connection_string_file", "hub_connection_string_file", "ca_file"),
@@ -88,8 +81,6 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     if name == "cloud":
         if not (text := os.environ.get("PROVISIONING_CONNECTION_STRING")):
             raise ProfileError(profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
-        if text == _local_string(data):
-            raise ProfileError(profile=name, detail=_LOCAL, mend=_AZURES)
         return AzureProfile(text, hub_connection_string=os.environ.get("IOTHUB_CONNECTION_STRING"))
     table = _named(name, "azure")
     if table.get("service"):
@@ -98,14 +89,6 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
     return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=_hub(name, table))
-
-
-def _local_string(data: Path) -> str | None:
-    """Return the connection string of the server of this data directory, while it runs."""
-    with contextlib.suppress(BirthmarkError):
-        dps = read_endpoints(data.expanduser())["dps"] or {}
-        return str(dps.get("service_connection_string"))
-    return None
 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:

@@ -130,19 +130,3 @@ def test_without_a_file_of_profiles_there_is_none(tmp_path: Path, monkeypatch: p
 def test_a_file_that_holds_no_profiles_is_refused(home: Path, text: str) -> None:
     (home / ".config" / "birthmark" / "profiles.toml").write_text(text)
     assert "profiles.toml" in why_not("factory")
-
-
-def test_the_clouds_profile_is_not_the_server_of_this_machine(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a shell that has `eval "$(birthmark env)"` behind it."""
-    del home
-    (tmp_path / "endpoints.json").write_text(json.dumps(ENDPOINTS))
-    monkeypatch.setenv("PROVISIONING_CONNECTION_STRING", STRING)
-    with pytest.raises(ProfileError, match="is that of the Birthmark server here") as refused:
-        azure_profile("cloud", tmp_path)
-    assert "az iot dps connection-string show" in refused.value.explain_fix()
-    monkeypatch.setenv(
-        "PROVISIONING_CONNECTION_STRING", STRING.replace("dps.test", "my.azure-devices-provisioning.net")
-    )
-    assert "my.azure" in azure_profile("cloud", tmp_path).connection_string

@@ -386,7 +386,7 @@ class Connection(asyncio.BufferedProtocol):
             return 0
         try:
             (waits,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
-        except OSError:  # closed beside us
+        except (OSError, ValueError):  # closed beside us
             return 0
         return int(waits)
 

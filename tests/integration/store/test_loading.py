@@ -1,7 +1,7 @@
 """A few rows in memory are what the database has, whatever became of a commit."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -29,6 +29,15 @@ class Things:
         self.names = [row["id"] for row in await self._database.all(ALL)]
 
 
+async def unanswered(database: Database) -> tuple[Things, Loading, Callable[[], Awaitable[None]]]:
+    """Commit with the answer lost; what keeps it after all is the last that is returned."""
+    things = Things(database)
+    rows, keep = Loading(things.read), leave_the_next_commit_open(database)
+    with pytest.raises(UnavailableError):
+        await rows.committed(database.commit(ONE))
+    return things, rows, keep
+
+
 async def test_a_commit_is_read_before_its_caller_is_answered(database_url: str) -> None:
     async with a_database(database_url) as database:
         things = Things(database)
@@ -41,10 +50,7 @@ async def test_a_commit_that_is_kept_after_its_answer_was_lost_is_read_when_it_i
 ) -> None:
     monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
     async with a_database(database_url) as database:
-        things = Things(database)
-        rows, keep = Loading(things.read), leave_the_next_commit_open(database)
-        with pytest.raises(UnavailableError):
-            await rows.committed(database.commit(ONE))
+        things, rows, keep = await unanswered(database)
         await asyncio.sleep(0.05)
         assert not things.names
         await keep()
@@ -60,11 +66,7 @@ async def test_it_is_read_once_more_when_the_engine_has_ended_it_and_then_no_mor
     monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(loading, "UNSURE_S", 0.1)
     async with a_database(database_url) as database:
-        things = Things(database)
-        rows = Loading(things.read)
-        leave_the_next_commit_open(database)
-        with pytest.raises(UnavailableError):
-            await rows.committed(database.commit(ONE))
+        things, rows, _ = await unanswered(database)
         async with asyncio.timeout(5):
             while rows._again is not None:
                 await asyncio.sleep(0.01)
@@ -79,11 +81,7 @@ async def test_nothing_is_read_in_the_background_after_the_stop(
 ) -> None:
     monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
     async with a_database(database_url) as database:
-        things = Things(database)
-        rows = Loading(things.read)
-        leave_the_next_commit_open(database)
-        with pytest.raises(UnavailableError):
-            await rows.committed(database.commit(ONE))
+        things, rows, _ = await unanswered(database)
         await rows.stop()
         reads = things.reads
         await asyncio.sleep(0.05)

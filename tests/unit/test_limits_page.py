@@ -68,7 +68,10 @@ def number(value: Any) -> str:
 MQTT, SHARES, TRANSPORT = MqttLimits(), RateLimits(), "Transport"
 # (section, row) -> what its second cell begins with, from the code.
 EXPECTED: dict[tuple[str, str], str] = {
-    (TRANSPORT, "certificates a client shows"): size(net_errors.MAX_CHAIN_BYTES),
+    (TRANSPORT, "certificates a client shows"): (
+        f"{size(net_errors.MAX_CHAIN_BYTES)} in all, {size(certificates.MAX_NAME_BYTES)} for a subject or issuer"
+    ),
+    (TRANSPORT, "TLS records in a row without data, such as changes of keys"): number(connection._MAX_BARREN),
     ("HTTP", "a chunked body with its framing and trailers"): (
         f"{http._RAW_FACTOR} times the body, and {size(SETTINGS['max_header_bytes'])}"
     ),
@@ -103,6 +106,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"the last {tpm.MAX_ROOTS}, of one address {tpm.MAX_ROOTS_OF_ONE}, which sends new ones as registrations below"
     ),
     ("DPS", "a challenge to a TPM"): f"answered within {tpm.CHALLENGE_S // 60} min",
+    ("DPS", "connections of one registration over MQTT"): number(dps_mqtt.MAX_OF_ONE),
     ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",
     ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",
     ("AWS IoT", "topic or filter"): f"{topics.MAX_TOPIC_BYTES} bytes, {topics.MAX_SLASHES} slashes",

@@ -17,30 +17,21 @@ from birthmark.agent.control import stop as stop_running
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
-from birthmark.cli import agent_config, agent_tpm, install
 from birthmark.cli.agent_daemon import become
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, emit, say
-from birthmark.cli.options import command, commands
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
 from birthmark.text import printable
 
-app = commands(
-    "Keep a device's identity: get a certificate, register, stay connected, renew.", "birthmark agent check --offline"
-)
-app.add_typer(agent_config.app, name="config")
-install.add_to(app)
-agent_tpm.add_to(app)
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
 _SIGNS = {Result.OK: "ok", Result.WARNING: "warning", Result.ERROR: "ERROR", Result.SKIPPED: "-"}
 
 
-@command(app, "birthmark agent check --offline")
 def check(
     options: AgentOptions,
     offline: Annotated[bool, typer.Option("--offline", help="Only what can be told without a network.")] = False,
@@ -57,7 +48,6 @@ def check(
         raise typer.Exit(FAILED)
 
 
-@command(app, "birthmark agent apply --config config.toml --root ./device")
 def apply(options: AgentOptions) -> None:
     """Get a certificate if none is good, register, and print where the device belongs."""
     options.do(Agent.apply)
@@ -65,7 +55,6 @@ def apply(options: AgentOptions) -> None:
     typer.echo(f"Now stay connected and renew in time: {again}", err=True)
 
 
-@command(app, "birthmark agent run")
 def run(
     options: AgentOptions,
     telemetry: Annotated[
@@ -77,7 +66,6 @@ def run(
     become(options.place, as_json=options.as_json, telemetry_s=telemetry)
 
 
-@command(app, "birthmark agent status --json")
 def status(options: AgentOptions) -> None:
     """Show the certificate, when it is renewed, the hub, and the latest trouble. Asks nobody. 1 when not connected."""
     with options.place.opened(takes_last_good=True) as agent:
@@ -86,7 +74,6 @@ def status(options: AgentOptions) -> None:
         raise typer.Exit(FAILED)
 
 
-@command(app, "birthmark agent renew")
 def renew(options: AgentOptions) -> None:
     """Renew every certificate now, and prove each before it replaces the old; a running agent is told to."""
     before = _kept(options)
@@ -111,14 +98,12 @@ def _kept(options: AgentOptions) -> dict[str, Certificate]:
     return found
 
 
-@command(app, "birthmark agent reprovision")
 def reprovision(options: AgentOptions) -> None:
     """Register again at DPS, as after a move to another hub; a running agent is told to."""
     if not _told(options, Order.REPROVISION, "registered_at"):
         options.do(Agent.apply)
 
 
-@command(app, "birthmark agent forget-time")
 def forget_time(options: AgentOptions) -> None:
     """Forget what was learnt of the time, where a wrong server told it; a running agent is told to.
 
@@ -133,7 +118,6 @@ def forget_time(options: AgentOptions) -> None:
         options.show(agent)
 
 
-@command(app, "birthmark agent stop")
 def stop(options: AgentOptions) -> None:
     """Stop the running agent and wait until it is gone."""
     only_typed(False, "where the configuration is read; which agent to stop is told by --root alone", "--config")

@@ -8,13 +8,9 @@ from birthmark.agent.config.effective import effective
 from birthmark.agent.config.settings import every_setting
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
-from birthmark.cli.options import command, commands
 from birthmark.text import printable
 
-app = commands("The agent's configuration.", "birthmark agent config list")
 
-
-@command(app, "birthmark agent config list --doc", "list")
 def list_settings(
     options: AgentOptions,
     doc: Annotated[bool, typer.Option("--doc", help="Every setting there is, with default and meaning.")] = False,

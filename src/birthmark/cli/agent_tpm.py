@@ -8,15 +8,9 @@ import typer
 from birthmark.agent.config.model import DpsSource
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import emit
-from birthmark.cli.options import command
 from birthmark.dps.wire import registration_id_of, tpm_json
 from birthmark.keys.tpm import Tpm, TpmSettings
 from birthmark.pki.tpm_public import parse_tpm_public
-
-
-def add_to(app: typer.Typer) -> None:
-    """Mount the command."""
-    command(app, "birthmark agent tpm --tcti device", "tpm")(show)
 
 
 def show(

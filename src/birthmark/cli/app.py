@@ -5,7 +5,6 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,60 +14,10 @@ from typer.core import TyperGroup
 
 from birthmark import __version__
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
+from birthmark.cli.options import as_command
+from birthmark.cli.tree import TREE, Leaf, example_of, meant, renamed
 from birthmark.errors import UnavailableError
-
-# Each is a module of `birthmark.cli` that holds it as `app`, in the order of a device's life.
-COMMANDS = (
-    "demo",
-    "serve",
-    "server",
-    "env",
-    "element",
-    "manifest",
-    "enroll",
-    "fleet",
-    "ca",
-    "dps",
-    "hub",
-    "aws",
-    "est",
-    "device",
-    "agent",
-    "swarm",
-    "doctor",
-    "why",
-    "audit",
-    "provenance",
-    "backup",
-    "restore",
-    "completion",
-)
-
-
-class _Lazy(TyperGroup):
-    """Finds a subcommand by importing its module."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"birthmark.cli.{cmd_name}")
-        command = typer.main.get_command(module.app)
-        command.name = cmd_name
-        for option in _options(command, ctx):
-            _hide_type(option)
-            _refuse_empty(option)
-        return command
-
-    def get_params(self, ctx: Any) -> Any:
-        found = super().get_params(ctx)
-        for option in found:
-            _hide_type(option)
-        return found
-
+from birthmark.text import printable
 
 # Packages that only some commands need -> the extra that brings them.
 EXTRAS = {
@@ -105,6 +54,62 @@ class CommandLineError(UsageError):
     what: str
 
 
+class CommandUnknownError(UsageError):
+    """A word that is no command."""
+
+    code = "cli.command_unknown"
+    message = "There is no command `{words}`"
+    cause = "The nearest: {nearest}."
+    fix = "`{command} --help`"
+    words: str
+    nearest: str
+    command: str
+
+
+class Branch(TyperGroup):
+    """A group of the tree: finds a command by importing its module."""
+
+    node = TREE
+    path: tuple[str, ...] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(self.node.commands)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        node = self.node.commands.get(cmd_name)
+        if node is None:
+            return None
+        path = (*self.path, cmd_name)
+        example = example_of(" ".join(("birthmark", *path)), node.example)
+        if isinstance(node, Leaf):
+            module, _, function = node.place.partition(":")
+            body = getattr(importlib.import_module(f"birthmark.cli.{module}"), function)
+            command = as_command(body, cmd_name, example)
+        else:
+            command = Branch(name=cmd_name, help=node.what_for, epilog=f"Example: {example}", no_args_is_help=True)
+            command.node, command.path = node, path
+        command.rich_help_panel = next((title for title, names in self.node.panels.items() if cmd_name in names), None)
+        for option in command.get_params(ctx):
+            _hide_type(option)
+            _refuse_empty(option)
+        return command
+
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)
+        for option in found:
+            _hide_type(option)
+        return found
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        word = args[0]
+        if word.startswith("-") or word in self.node.commands or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
+        words = " ".join(("birthmark", *self.path, word))
+        raise CommandUnknownError(words=printable(words), nearest=", ".join(near), command=near[0])
+
+
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
 
 
@@ -139,14 +144,8 @@ def check_extra(extra: str) -> None:
             raise ExtraMissingError(extra=extra, name=name)
 
 
-def _options(command: Any, ctx: Any) -> Iterator[Any]:
-    yield from command.get_params(ctx)
-    for one in getattr(command, "commands", {}).values():
-        yield from _options(one, ctx)
-
-
 app = typer.Typer(
-    cls=_Lazy,
+    cls=Branch,
     no_args_is_help=True,
     epilog="Example: birthmark demo azure",
     add_completion=False,
@@ -169,8 +168,10 @@ def root(
 ) -> None:
     """From a chip's birth certificate to a connected device that renews itself: Azure, AWS, your own server.
 
-    Every command has --help with an example. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found,
-    4 not authorized, 5 cannot reach, 6 action needed, 7 some rows refused.
+    Every command has --help with an example.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authorized, 5 cannot reach, 6 action needed,
+    7 some rows refused.
     """
 
 
@@ -183,6 +184,10 @@ def main() -> None:
         typer.completion.completion_init()  # type: ignore[attr-defined] # typer's own entry does the same
     code: int | str | None
     as_json = "--json" in sys.argv
+    if (old := renamed(sys.argv[1:])) is not None:
+        was, now, words = old
+        sys.argv[1:] = words
+        typer.echo(f"`birthmark {was}` is called `birthmark {now}` now.", err=True)
     try:
         with telling_refusals(as_json=as_json):
             code = _run_for_a_program() if as_json else app()

@@ -11,10 +11,8 @@ import typer
 
 from birthmark.cli.common import emit, read_file
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions
-from birthmark.cli.options import command, commands
 from birthmark.console.records import has_own_file
 
-app = commands("The record of every change: verify it, export its signed end.", "birthmark audit verify")
 _MAX_FILE = 1 << 20
 _PATIENCE_S = 600.0
 """For millions of rows."""
@@ -24,7 +22,6 @@ Heads = Annotated[
 ]
 
 
-@command(app, "birthmark audit verify --head head-2026-11.json")
 def verify(server: ServerOutputOptions, head: Heads = None) -> None:
     """Check every row of every chain, the signed heads and those exported earlier; names the first row that is wrong.
 
@@ -39,7 +36,6 @@ def verify(server: ServerOutputOptions, head: Heads = None) -> None:
         emit(server.as_json, {"chain": one["chain"], "rows": one["rows"]} | {k: signed[k] for k in ("digest", "key")})
 
 
-@command(app, "birthmark audit export --out head-2026-11.json")
 def export(
     server: ServerOptions,
     out: Annotated[Path | None, typer.Option(help="Where to write the heads; without it, standard output.")] = None,

@@ -10,20 +10,14 @@ from birthmark.cli.asking import only
 from birthmark.cli.common import say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
-from birthmark.cli.options import command, commands
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
-
-app = commands("AWS IoT: access keys, things, certificates, shadows.", "birthmark aws things")
-keys = commands("Access keys, for the AWS CLI and SDKs.", "birthmark aws key add ci")
-app.add_typer(keys, name="key")
 
 _KEY_COLUMNS = ("access_key_id", "name", "created")
 _THING_COLUMNS = ("thing", "type", "certificates")
 _CERTIFICATE_COLUMNS = ("certificate", "common_name", "status", "things", "policies")
 
 
-@command(keys, "birthmark aws key add ci", "add")
 def add_key(
     server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = ""
 ) -> None:
@@ -31,13 +25,11 @@ def add_key(
     server.do("aws", "keys", name=name)
 
 
-@command(keys, "birthmark aws key list", "list")
 def list_keys(server: ServerOutputOptions) -> None:
     """List the access keys, without their secrets."""
     server.show("aws", "keys", columns=_KEY_COLUMNS, nothing="There is no access key.")
 
 
-@command(keys, "birthmark aws key remove AKIAXXXXXXXXXXXXXXXX", "remove")
 def remove_key(
     server: ServerOptions, access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key list` shows it.")]
 ) -> None:
@@ -45,19 +37,16 @@ def remove_key(
     server.delete("aws", "keys", access_key_id, said=f"Removed {access_key_id}.")
 
 
-@command(app, "birthmark aws things")
 def things(server: ServerOutputOptions) -> None:
     """List the things and their certificates."""
     server.show("aws", "things", columns=_THING_COLUMNS, nothing="There is no thing.")
 
 
-@command(app, "birthmark aws certificates")
 def certificates(server: ServerOutputOptions) -> None:
     """List the certificates, their things and policies."""
     server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")
 
 
-@command(app, "birthmark aws monitor 'sensors/#'")
 def monitor(
     server: ServerOutputOptions,
     topic_filter: Annotated[
@@ -79,7 +68,6 @@ def monitor(
                 typer.echo(f"{lost} messages are missing here: they came faster than they were shown.", err=True)
 
 
-@command(app, """birthmark aws shadow se050-0001 --desired '{"interval": 5}'""")
 def shadow(
     server: ServerOutputOptions,
     thing: Annotated[str, typer.Argument(metavar="THING", help="The thing's name; letter case counts.")],

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, working
-from birthmark.cli.options import JsonOption, command
+from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
 from birthmark.console.records import noted, plain
 from birthmark.keys.pin import Pin
@@ -20,7 +20,6 @@ from birthmark.text import printable
 if TYPE_CHECKING:
     from birthmark.server.settings import Settings
 
-app = typer.Typer(add_completion=False)
 Database = Annotated[
     str | None, typer.Option(envvar="BIRTHMARK_DATABASE", help="postgresql://… where it is none of the directory's.")
 ]
@@ -59,7 +58,6 @@ class PassphraseOptions:
         return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=is_new, err=True))
 
 
-@command(app, "birthmark backup --out server.birthmark --passphrase-file backup.passphrase")
 def backup(
     passphrase: PassphraseOptions,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],

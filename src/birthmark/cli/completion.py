@@ -5,10 +5,6 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.options import command
-
-app = typer.Typer(add_completion=False)
-
 
 class Shell(StrEnum):
     """Shells that can complete."""
@@ -18,7 +14,6 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-@command(app, "birthmark completion bash > ~/.local/share/bash-completion/completions/birthmark")
 def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")]) -> None:
     """Print the completion script of a shell."""
     from typer._completion_shared import get_completion_script

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from birthmark.cli.options import JsonOption, command
+from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
-
-app = typer.Typer(add_completion=False)
 
 
 class Journey(StrEnum):
@@ -31,7 +29,6 @@ class Journey(StrEnum):
 _WIDE = 240
 
 
-@command(app, "birthmark demo azure")
 def demo(
     journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the journey's files, and say where they are.")] = False,

@@ -16,7 +16,7 @@ import typer
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import UsageError, emit, without
 from birthmark.cli.identity import IdentityOptions, OpenedIdentity
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.element import Element
@@ -27,8 +27,6 @@ from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
 from birthmark.links.urls import UrlInvalidError, parse_url
 from birthmark.text import printable
-
-app = commands("What a device does: register, connect, send.", "birthmark device register --element")
 
 
 class Transport(StrEnum):
@@ -166,10 +164,6 @@ def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
     }
 
 
-@command(
-    app,
-    "birthmark device register --element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF",
-)
 async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOption = False) -> None:
     """Register at DPS and print the assigned hub."""
     asked.only_what_counts()
@@ -228,7 +222,6 @@ def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
     return None if is_other else found
 
 
-@command(app, "birthmark device connect --element --seconds 60")
 async def connect(
     place: HubOptions,
     seconds: Annotated[float, typer.Option(min=0, help="How long to stay connected.")] = 0,
@@ -242,7 +235,6 @@ async def connect(
                 raise await connection.lost()
 
 
-@command(app, """birthmark device send '{"temperature": 21}' --cert device.pem --key device.key --hub HOST""")
 async def send(
     place: HubOptions,
     message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],

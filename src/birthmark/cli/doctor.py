@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
-from birthmark.cli.options import JsonOption, command
+from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
@@ -19,8 +19,6 @@ from birthmark.doctor.examine import Patient, examine
 from birthmark.doctor.model import Finding, Severity, told
 from birthmark.doctor.settings import Kind, Setting
 from birthmark.text import printable
-
-app = typer.Typer(add_completion=False)
 
 # What an option says, and the variable that says it where the option is not given.
 _SETTINGS = {
@@ -34,7 +32,6 @@ _SETTINGS = {
 }
 
 
-@command(app, "birthmark doctor --offline")
 def doctor(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="An agent's configuration (BIRTHMARK_AGENT_CONFIG).")

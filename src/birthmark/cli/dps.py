@@ -9,12 +9,7 @@ from birthmark.cli.asking import agree, only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
-from birthmark.cli.options import command, commands
 from birthmark.text import printable
-
-app = commands("Provisioning services: create, link to hubs, CA certificates.", "birthmark dps show")
-ca = commands("CA certificates on record, and proof of possession.", "birthmark dps ca list")
-app.add_typer(ca, name="ca")
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 _CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
@@ -40,13 +35,11 @@ class CertificateNotGivenError(UsageError):
     name: str
 
 
-@command(app, "birthmark dps show", "show")
 def show_all(server: ServerOutputOptions) -> None:
     """List the provisioning services with their ID scopes and linked hubs."""
     server.show("dps", columns=_COLUMNS, nothing="There is no provisioning service.")
 
 
-@command(app, "birthmark dps create factory-2")
 def create(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Its name on this server.")],
@@ -56,7 +49,6 @@ def create(
     server.do("dps", name=name, host=host)
 
 
-@command(app, "birthmark dps link hub-2")
 def link(
     server: ServerOutputOptions,
     hub: Annotated[str, typer.Argument(help="The hub's name (`birthmark hub show`).")],
@@ -66,7 +58,6 @@ def link(
     server.do("dps", dps, "link", hub=hub)
 
 
-@command(app, "birthmark dps key factory-2")
 def key(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Its name on this server.")] = "birthmark",
@@ -77,7 +68,6 @@ def key(
     show_keys(server, "dps", name, policy, rotate)
 
 
-@command(app, "birthmark dps delete factory-2")
 def delete(
     server: ServerOptions,
     name: Annotated[str, typer.Argument(help="Its name on this server.")],
@@ -88,7 +78,6 @@ def delete(
     server.delete("dps", name, said=f"Deleted {name}.")
 
 
-@command(app, "birthmark dps release edge-0001")
 def release(
     server: ServerOutputOptions,
     registration: Annotated[str, typer.Argument(metavar="ID", help="The registration id.")],
@@ -98,13 +87,11 @@ def release(
     server.do("dps", dps, "registrations", registration, "release")
 
 
-@command(ca, "birthmark dps ca list", "list")
 def list_cas(server: ServerOutputOptions, dps: Dps = "birthmark") -> None:
     """List the CA certificates on record."""
     server.show("dps", dps, "cas", columns=_CA_COLUMNS, nothing="No CA certificate is on record.")
 
 
-@command(ca, "birthmark dps ca add my-ca root.pem")
 def add(
     server: ServerOutputOptions,
     name: CaName,
@@ -125,14 +112,12 @@ def add(
         emit(server.as_json, one)
 
 
-@command(ca, "birthmark dps ca code my-ca")
 def code(server: ServerOutputOptions, name: CaName, dps: Dps = "birthmark") -> None:
     """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
     answer = server.client.post(at("dps", dps, "cas", name, "code"))
     say(server.as_json, answer, answer["code"])
 
 
-@command(ca, "birthmark dps ca verify my-ca verification.pem")
 def verify(
     server: ServerOutputOptions,
     name: CaName,
@@ -148,7 +133,6 @@ def verify(
     server.do("dps", dps, "cas", name, "verify", certificate=pem)
 
 
-@command(ca, "birthmark dps ca remove my-ca")
 def remove(server: ServerOptions, name: CaName, dps: Dps = "birthmark") -> None:
     """Take a CA certificate off the record."""
     server.delete("dps", dps, "cas", name, said=f"Removed {name}.")

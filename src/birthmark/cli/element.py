@@ -16,10 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
-from birthmark.cli.exec import exec_
-from birthmark.cli.intake import intake
-from birthmark.cli.options import command, commands
-from birthmark.cli.simulate import simulate
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
 from birthmark.elements.memory import Layout
@@ -32,8 +28,6 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo
 from birthmark.pki.certificates import parse_any, parse_bundle
-
-app = commands("Read, use and write secure elements (PKCS#11).", "birthmark element list")
 
 Key = Annotated[
     str | None,
@@ -60,7 +54,6 @@ class ProofUnreadableError(InvalidRequestError):
     path: Path
 
 
-@command(app, "birthmark element list --pin-file ~/.pin", "list")
 def list_(chip: ChipOutputOptions) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     pin = chip.pin()
@@ -72,7 +65,6 @@ def list_(chip: ChipOutputOptions) -> None:
         _list_one(chip, info, pin if len(wanted) == 1 else None)  # a wrong PIN may lock a chip
 
 
-@command(app, "birthmark element show 0xF0000100")
 def show(
     chip: ChipOutputOptions,
     key: Key = None,
@@ -102,7 +94,6 @@ def show(
         emit(chip.as_json, row)
 
 
-@command(app, "birthmark element cert 0xF0000100 --out device.crt.pem")
 def cert(
     chip: ChipOutputOptions,
     key: Key = None,
@@ -115,7 +106,6 @@ def cert(
         chip.result(out, "".join(one.pem() for one in found), certificate_row(found[0]))
 
 
-@command(app, "birthmark element refkey 0xF0000100 --out device.key.pem")
 def refkey(
     chip: ChipOutputOptions,
     key: Key = None,
@@ -129,7 +119,6 @@ def refkey(
         chip.result(out, text, {"key": handle.describe()})
 
 
-@command(app, "birthmark element csr --cn gateway-7 --out gateway-7.csr")
 def csr(
     chip: ChipOutputOptions,
     common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
@@ -143,7 +132,6 @@ def csr(
         chip.result(out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
 
 
-@command(app, "birthmark element keygen operational --algorithm p256")
 def keygen(
     chip: ChipOutputOptions,
     label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
@@ -157,7 +145,6 @@ def keygen(
         emit(chip.as_json, {**row, "public_key": _pem(made.public_key)})
 
 
-@command(app, "birthmark element write gateway-7.crt.pem")
 def write(
     chip: ChipOutputOptions,
     file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
@@ -189,7 +176,6 @@ def write(
             emit(chip.as_json, {"label": written, **certificate_row(certificate)})
 
 
-@command(app, "birthmark element prove --nonce 5f2d9c01 > proof.json", "prove")
 def prove_(
     chip: ChipOutputOptions,
     nonce: Annotated[str, typer.Option(help="What the asker chose: 8 to 1024 bytes of text.")],
@@ -206,13 +192,6 @@ def prove_(
         return
     with chip.open() as element:
         typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
-
-
-command(app, "birthmark element intake BOARD-0001 --root maker-ca.pem", "intake")(intake)
-command(app, "birthmark element exec -- python app.py", "exec")(exec_)
-
-
-command(app, 'eval "$(birthmark element simulate chip --profile se050)"')(simulate)
 
 
 # ---- inside

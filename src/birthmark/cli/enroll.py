@@ -25,14 +25,12 @@ from birthmark.cli.enroll_options import (
 )
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import show
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.cli.reports import check_reports
 from birthmark.cli.tpm_record import TpmOptions, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
 from birthmark.text import printable
-
-app = commands("Put devices on record: one, a CA's, a shipment.", "birthmark enroll device --cert device.pem")
 
 
 class CertificateNotNamedError(UsageError):
@@ -85,7 +83,6 @@ class NothingInManifestError(InvalidRequestError):
     path: Path
 
 
-@command(app, "birthmark enroll device --cert se050.pem --edge")
 def device(
     how: DeviceOptions,
     where: TargetOptions,
@@ -151,7 +148,6 @@ def device(
     hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
 
 
-@command(app, "birthmark enroll group my-devices --ca-name my-ca")
 def group(
     profile: ProfileOptions,
     writing: WriteOptions,
@@ -191,7 +187,6 @@ def group(
     emit(as_json, {"group": group_id, "outcome": done.value})
 
 
-@command(app, "birthmark enroll manifest shipment.json --dry-run")
 def manifest(
     how: DeviceOptions,
     where: TargetsOptions,
@@ -227,7 +222,6 @@ def manifest(
     targets.enroll(opened, shipment, update=how.update)
 
 
-@command(app, "birthmark enroll template > template.toml", "template")
 def show_template() -> None:
     """Print a template with every key and what its texts may name, for `enroll manifest --template`."""
     from birthmark.fleet.template import example
@@ -235,7 +229,6 @@ def show_template() -> None:
     typer.echo(example(), nl=False)
 
 
-@command(app, "birthmark enroll list", "list")
 def list_(target: TargetOptions, as_json: JsonOption = False) -> None:
     """List what is on record, with its state."""
     rows = map(asdict, target.open().records())
@@ -246,7 +239,6 @@ IsGroup = Annotated[bool, typer.Option("--group", help="NAME is an enrollment gr
 Registration = Annotated[str, typer.Argument(help="Registration id, or with --group a group.")]
 
 
-@command(app, "birthmark enroll disable sn0123ABCDEF01")
 def disable(
     where: TargetOptions,
     writing: WriteOptions,
@@ -258,7 +250,6 @@ def disable(
     _switch(where, writing, name, is_group=is_group, is_enabled=False, as_json=as_json)
 
 
-@command(app, "birthmark enroll enable sn0123ABCDEF01")
 def enable(
     where: TargetOptions,
     writing: WriteOptions,
@@ -290,7 +281,6 @@ def _switch(
         _say_still_a_device(where, "disable", switched.device_id, switched.hub)
 
 
-@command(app, "birthmark enroll remove sn0123ABCDEF01")
 def remove(
     where: TargetOptions,
     writing: WriteOptions,

@@ -10,9 +10,7 @@ import typer
 
 from birthmark.cli.asking import only_typed
 from birthmark.cli.operator import ServerOptions
-from birthmark.cli.options import command
 
-app = typer.Typer(add_completion=False)
 AZURE_DPS = "https://global.azure-devices-provisioning.net"
 
 
@@ -25,7 +23,6 @@ class Format(StrEnum):
     C = "c"
 
 
-@command(app, 'eval "$(birthmark env)"')
 def env(
     server: ServerOptions,
     form: Annotated[

@@ -9,29 +9,15 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli import est_doors
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
-from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import Purpose
 from birthmark.text import printable
-
-app = commands(
-    "Who may get certificates by EST, and which were issued: users, makers' CAs, revocation.",
-    "birthmark est user add line-1 --device gateway-7",
-)
-user = commands("Users with a password, for all devices or one.", "birthmark est user list")
-bootstrap = commands("CAs whose certificates introduce devices.", "birthmark est bootstrap list")
-app.add_typer(user, name="user")
-app.add_typer(bootstrap, name="bootstrap")
-app.add_typer(est_doors.token, name="token")
-app.add_typer(est_doors.authority, name="authority")
-app.add_typer(est_doors.request, name="request")
 
 _PASSWORD_BYTES = 18
 _THUMBPRINT = re.compile("[0-9a-f]{64}")
@@ -60,7 +46,6 @@ def parse_issued(text: str) -> str:
         ) from error
 
 
-@command(user, "birthmark est user add line-1 --device gateway-7", "add")
 def add_user(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
@@ -91,13 +76,11 @@ def add_user(
     emit(server.as_json, {**row, "password": password} if is_made else row)
 
 
-@command(user, "birthmark est user list", "list")
 def list_users(server: ServerOutputOptions) -> None:
     """List the users; passwords are kept as digests only."""
     server.show("est", "users", columns=_USER_COLUMNS, nothing="There is no EST user.")
 
 
-@command(user, "birthmark est user remove factory-line-1", "remove")
 def remove_user(
     server: ServerOptions, name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")]
 ) -> None:
@@ -105,7 +88,6 @@ def remove_user(
     server.delete("est", "users", name, said=f"Removed {name}.")
 
 
-@command(bootstrap, "birthmark est bootstrap add maker-ca.pem --any-name", "add")
 def add_ca(
     server: ServerOutputOptions,
     file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
@@ -117,13 +99,11 @@ def add_ca(
     server.do("est", "bootstrap", certificate=read_certificate(file).pem(), any_name=any_name)
 
 
-@command(bootstrap, "birthmark est bootstrap list", "list")
 def list_cas(server: ServerOutputOptions) -> None:
     """List the CAs whose certificates introduce devices."""
     server.show("est", "bootstrap", columns=_CA_COLUMNS, nothing="No bootstrap CA is on record.")
 
 
-@command(bootstrap, "birthmark est bootstrap remove 3F9A…", "remove")
 def remove_ca(
     server: ServerOptions,
     thumbprint: Annotated[
@@ -137,7 +117,6 @@ def remove_ca(
     server.delete("est", "bootstrap", thumbprint, said="Removed.")
 
 
-@command(app, "birthmark est certificates edge-0001")
 def certificates(
     server: ServerOutputOptions,
     which: InventoryOptions,
@@ -158,7 +137,6 @@ def certificates(
     server.show("certificates", columns=_ISSUED_COLUMNS, nothing="No such certificate was issued.", subject=subject)
 
 
-@command(app, "birthmark est release edge-0001")
 def release(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device's name, as `birthmark est certificates` shows it.")],
@@ -170,7 +148,6 @@ def release(
     server.do("names", name, "release")
 
 
-@command(app, "birthmark est revoke --device edge-0001 --reason keyCompromise")
 def revoke(
     server: ServerOutputOptions,
     thumbprint: Annotated[
@@ -224,7 +201,6 @@ def _say_what_stays(server: ServerOutputOptions, name: str) -> None:
     typer.echo(f"If '{printable(name)}' is lost: passwords, enrollments and shared keys go by {everything}", err=True)
 
 
-@command(app, "birthmark est crl --out issuing.crl.pem")
 def crl(
     server: ServerOutputOptions,
     purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,

@@ -9,11 +9,6 @@ import typer
 from birthmark.cli.ca.issuing import parse_lifetime
 from birthmark.cli.common import read_certificate
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions
-from birthmark.cli.options import command, commands
-
-token = commands("Passwords for one device, one key and a while.", "birthmark est token add gateway-7")
-authority = commands("Registration authorities, who ask for other devices.", "birthmark est authority list")
-request = commands("Requests that wait for an operator's word.", "birthmark est request list")
 
 _A_DAY = timedelta(days=1)
 _AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")
@@ -21,7 +16,6 @@ _REQUEST_COLUMNS = ("id", "device", "stands", "profile", "asked_by", "address", 
 _RequestId = Annotated[str, typer.Argument(metavar="ID", help="As `birthmark est request list` shows it.")]
 
 
-@command(token, "birthmark est token add gateway-7 --lifetime 12h", "add")
 def add_token(
     server: ServerOutputOptions,
     device: Annotated[str, typer.Argument(metavar="NAME", help="The one device it is for.")],
@@ -38,7 +32,6 @@ def add_token(
     server.do("est", "tokens", device_id=device, lifetime_s=int((lifetime or _A_DAY).total_seconds()))
 
 
-@command(authority, "birthmark est authority add ra.pem --names 'line7-*'", "add")
 def add_authority(
     server: ServerOutputOptions,
     file: Annotated[Path, typer.Argument(help="Its certificate, PEM or DER, with extendedKeyUsage cmcRA.")],
@@ -51,13 +44,11 @@ def add_authority(
     server.do("est", "authorities", certificate=read_certificate(file).pem(), names=names)
 
 
-@command(authority, "birthmark est authority list", "list")
 def list_authorities(server: ServerOutputOptions) -> None:
     """List the registration authorities."""
     server.show("est", "authorities", columns=_AUTHORITY_COLUMNS, nothing="No registration authority is on record.")
 
 
-@command(authority, "birthmark est authority remove 3F9A…", "remove")
 def remove_authority(
     server: ServerOptions,
     thumbprint: Annotated[
@@ -68,19 +59,16 @@ def remove_authority(
     server.delete("est", "authorities", thumbprint, said="Removed.")
 
 
-@command(request, "birthmark est request list", "list")
 def list_requests(server: ServerOutputOptions) -> None:
     """List the requests that wait, and those that were decided and not fetched yet."""
     server.show("est", "requests", columns=_REQUEST_COLUMNS, nothing="No request waits.")
 
 
-@command(request, "birthmark est request approve 9f2c…", "approve")
 def approve(server: ServerOutputOptions, wanted: _RequestId) -> None:
     """Let the device have its certificate, which it gets when it asks again."""
     server.do("est", "requests", wanted, "approve")
 
 
-@command(request, "birthmark est request reject 9f2c…", "reject")
 def reject(server: ServerOutputOptions, wanted: _RequestId) -> None:
     """Refuse the request; `approve` changes that."""
     server.do("est", "requests", wanted, "reject")

@@ -24,10 +24,9 @@ from birthmark.cli.enroll_options import (
 from birthmark.cli.following import PatienceOptions, told_and_kept
 from birthmark.cli.following import follow as follow_all
 from birthmark.cli.following import move as move_all
-from birthmark.cli.losing import revoke
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption, add_row, check_reports, opened
 from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
@@ -37,12 +36,6 @@ from birthmark.fleet.following import Goal
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.moving import Move
 from birthmark.fleet.rights import Work, azure_rights, iam_policy
-
-app = commands(
-    "Devices on record: follow them, move them, take them back.",
-    "birthmark fleet follow shipment.json --wait connected",
-)
-command(app, "birthmark fleet revoke pump-1 --reason keyCompromise --yes")(revoke)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,6 @@ class WayOptions:
         return source, to
 
 
-@command(app, "birthmark fleet follow shipment.json --wait connected")
 def follow(
     where: TargetOptions,
     shipped: ManifestOptions,
@@ -90,7 +82,6 @@ def follow(
         follow_all(target, shipment, wait, patience, partial(add_row, reports), as_json=shipped.as_json)
 
 
-@command(app, "birthmark fleet move shipment.json --from azure --to aws --policy device --wait --journal move.journal")
 def move(
     way: WayOptions,
     shipped: ManifestOptions,
@@ -141,7 +132,6 @@ def move(
         move_all(moving, pairs, patience_s, tally, ends, keep=keep, as_json=shipped.as_json)
 
 
-@command(app, "birthmark fleet rights enroll --to aws > policy.json")
 def rights(
     work: Annotated[Work, typer.Argument(help="What is to be done there.")],
     to: Annotated[Cloud, typer.Option(help="Which cloud.")] = Cloud.AZURE,

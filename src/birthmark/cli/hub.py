@@ -13,15 +13,11 @@ from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
-from birthmark.cli.options import command, commands
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.watching import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.text import printable
 
-app = commands("Hubs: create, devices, twins, methods, messages both ways.", "birthmark hub devices")
-device = commands("One device of a hub.", "birthmark hub device create pump-7")
-app.add_typer(device, name="device")
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
@@ -36,13 +32,11 @@ class Feedback(StrEnum):
     FULL = "full"
 
 
-@command(app, "birthmark hub show", "show")
 def show_all(server: ServerOutputOptions) -> None:
     """List the hubs."""
     server.show("hubs", columns=("name", "host"), nothing="There is no hub.")
 
 
-@command(app, "birthmark hub create hub-2 --host hub2.example")
 def create(
     server: ServerOutputOptions,
     name: HubName,
@@ -57,7 +51,6 @@ def create(
         typer.echo(printable(f"Warning: {NOT_IN_CERTIFICATE.format(host=host)}{others}"), err=True)
 
 
-@command(app, "birthmark hub key --policy service")
 def key(
     server: ServerOutputOptions,
     name: HubName = "birthmark",
@@ -68,7 +61,6 @@ def key(
     show_keys(server, "hubs", name, policy, rotate)
 
 
-@command(app, "birthmark hub delete hub-2")
 def delete(
     server: ServerOptions, name: HubName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
@@ -77,7 +69,6 @@ def delete(
     server.delete("hubs", name, said=f"Deleted {name}.")
 
 
-@command(device, "birthmark hub device create pump-7 --cert pump-7.pem", "create")
 def create_device(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
@@ -92,7 +83,6 @@ def create_device(
     server.do("hubs", hub, "devices", device_id=name, thumbprint=thumbprint)
 
 
-@command(app, "birthmark hub devices --edge")
 def devices(
     server: ServerOutputOptions,
     edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
@@ -105,7 +95,6 @@ def devices(
     show(found, columns, as_json=server.as_json, nothing="The hub has no such device.")
 
 
-@command(device, "birthmark hub device delete edge-0001", "delete")
 def delete_device(
     server: ServerOptions,
     name: Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")],
@@ -115,13 +104,11 @@ def delete_device(
     server.delete("hubs", hub, "devices", name, said=f"Deleted {name}.")
 
 
-@command(device, "birthmark hub device disable pump-7", "disable")
 def disable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
     """Let a device connect no more, and end its connection. It stays disabled however often it registers."""
     _switch(server, name, hub, is_enabled=False)
 
 
-@command(device, "birthmark hub device enable pump-7", "enable")
 def enable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
     """Let a device connect again that was disabled."""
     _switch(server, name, hub, is_enabled=True)
@@ -131,7 +118,6 @@ def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: boo
     emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
 
 
-@command(app, """birthmark hub twin se050-0001 --desired '{"interval": 5}'""")
 def twin(
     server: ServerOutputOptions,
     name: DeviceArgument,
@@ -149,7 +135,6 @@ def twin(
     typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
 
 
-@command(app, """birthmark hub method se050-0001 reboot '{"delay": 3}'""")
 def method(
     server: ServerOutputOptions,
     name: DeviceArgument,
@@ -168,7 +153,6 @@ def method(
     emit(server.as_json, answer)
 
 
-@command(app, "birthmark hub c2d se050-0001 'open the valve'")
 def c2d(
     server: ServerOutputOptions,
     name: DeviceArgument,
@@ -190,14 +174,12 @@ def c2d(
         emit(server.as_json, server.client.post(path, {"text": text, "feedback": feedback}))
 
 
-@command(app, "birthmark hub feedback")
 def feedback(server: ServerOutputOptions, hub: HubOption = "birthmark") -> None:
     """Show what became of messages to devices, as the service is told, until it takes it."""
     columns, nothing = ("originalMessageId", "deviceId", "statusCode"), "There is no feedback."
     server.show("hubs", hub, "feedback", columns=columns, nothing=nothing)
 
 
-@command(app, "birthmark hub messages se050-0001")
 def messages(
     server: ServerOutputOptions,
     device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
@@ -209,7 +191,6 @@ def messages(
     server.show("hubs", hub, "messages", columns=columns, nothing=nothing, device=device, limit=limit)
 
 
-@command(app, "birthmark hub monitor se050-0001 --since 10m")
 def monitor(
     server: ServerOutputOptions,
     device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,

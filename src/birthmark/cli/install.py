@@ -12,11 +12,9 @@ import typer
 from birthmark import errors
 from birthmark.cli.common import FileUnusableError, say, without
 from birthmark.cli.installing import Installer, Step, groups_of
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.cli.units import Service, agent_service, is_hidden, server_service
 from birthmark.text import reason_of
-
-app = commands("The server as a service of this machine, or of an image.", "birthmark server install --dry-run")
 
 RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")]
@@ -38,12 +36,6 @@ class OutOfReachError(errors.InvalidRequestError):
     command: str
 
 
-def add_to(agent: typer.Typer) -> None:
-    """Mount the agent's two commands."""
-    command(agent, "birthmark agent install --dry-run", "install")(install_agent)
-    command(agent, "birthmark agent uninstall --dry-run", "uninstall")(uninstall_agent)
-
-
 def install_agent(
     root: RootOption = Path("/"),
     program: ProgramOption = None,
@@ -60,7 +52,6 @@ def uninstall_agent(root: RootOption = Path("/"), dry_run: DryRunOption = False,
     _do(agent_service("birthmark", groups_of(root)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
 
 
-@command(app, "birthmark server install --host cloud.example", "install")
 def install_server(
     host: Annotated[str | None, typer.Option(help="Name under which clients reach it, as for `serve`.")] = None,
     listen: Annotated[
@@ -87,7 +78,6 @@ def install_server(
         typer.echo("It listens on every address of the machine; --listen ADDRESS names one.", err=True)
 
 
-@command(app, "birthmark server uninstall --dry-run", "uninstall")
 def uninstall_server(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Take back what `install` made; the data directory stays."""
     _do(server_service("birthmark", None), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
 from birthmark import durable
 from birthmark.cli.asking import only
-from birthmark.cli.bundles import StationsOptions, is_bundle, merge
+from birthmark.cli.bundles import StationsOptions, is_bundle
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
@@ -27,7 +27,7 @@ from birthmark.cli.common import (
     say,
 )
 from birthmark.cli.operator import show
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
 from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
@@ -37,8 +37,6 @@ _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
 _COLUMNS = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
 _COLUMNS_OF_BUNDLES = ("board", "device", "operator", "signer", "provisioned", "root", "thumbprint")
-
-app = commands("Supplier manifests: verify, extract certificates.", "birthmark manifest verify shipment.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,6 @@ def count_entries(file: Path) -> int:
         return count_chips(raw) if is_bundle(file) else count_of(raw)
 
 
-@command(app, "birthmark manifest verify shipment.json")
 def verify(shipped: ManifestOptions) -> None:
     """Check every entry: signature, signer, header, duplicates, certificate name, key and chain.
 
@@ -168,7 +165,6 @@ def verify(shipped: ManifestOptions) -> None:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-@command(app, "birthmark manifest show shipment.json", "show")
 def show_all(shipped: ManifestOptions) -> None:
     """List the chips of a manifest with what was verified of each."""
     refused = Refusals(shipped.as_json)
@@ -186,7 +182,6 @@ class FileNames(StrEnum):
     UNIQUE_ID = "unique-id"
 
 
-@command(app, "birthmark manifest extract shipment.json --out certificates/")
 def extract(
     shipped: ManifestOptions,
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for NAME.pem files.")],
@@ -224,12 +219,6 @@ def extract(
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-command(app, "birthmark manifest merge north.jsonl south.jsonl --station north.pem --out shipment.jsonl", "merge")(
-    merge
-)
-
-
-@command(app, "birthmark manifest create --out rehearsal --count 50")
 def create(
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for what is made.")],
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many chips.")] = 50,

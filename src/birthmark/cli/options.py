@@ -1,4 +1,4 @@
-"""Commands and their groups: one decorator mounts a command, shows its refusals, and takes groups of options.
+"""A function as a command: its parameters are arguments and options, its refusals are shown.
 
 A group of options is a frozen dataclass, also of other groups: a command takes it as one parameter, and typer sees its
 fields after the command's own parameters.
@@ -8,43 +8,33 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from birthmark.cli.common import telling_refusals
 
-C = TypeVar("C", bound=Callable[..., Any])
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
-def commands(what_for: str, example: str) -> typer.Typer:
-    """Return a group of commands."""
-    return typer.Typer(help=what_for, epilog=f"Example: {example}", no_args_is_help=True, add_completion=False)
+def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
+    """Return a function, or a coroutine function, as a command. Its refusals are shown, with --json as JSON."""
+    parameters = sorted(inspect.signature(body, eval_str=True).parameters.values(), key=_is_group)
+    seen = [one for parameter in parameters for one in _flattened(parameter)]
+    seen.sort(key=_place)
 
+    def called(**given: Any) -> None:
+        with telling_refusals(as_json=given.get("as_json", False)):
+            done = body(**{parameter.name: _built(parameter, given) for parameter in parameters})
+            if inspect.iscoroutine(done):
+                asyncio.run(done)
 
-def command(app: typer.Typer, example: str, name: str | None = None) -> Callable[[C], C]:
-    """Mount a function, or a coroutine function, as a command. Its refusals are shown, with --json as JSON."""
-
-    def mounted(body: C) -> C:
-        parameters = sorted(inspect.signature(body, eval_str=True).parameters.values(), key=_is_group)
-        seen = [one for parameter in parameters for one in _flattened(parameter)]
-        seen.sort(key=_place)
-
-        def called(**given: Any) -> None:
-            with telling_refusals(as_json=given.get("as_json", False)):
-                done = body(**{parameter.name: _built(parameter, given) for parameter in parameters})
-                if inspect.iscoroutine(done):
-                    asyncio.run(done)
-
-        called.__name__, called.__doc__, called.__module__ = body.__name__, body.__doc__, body.__module__
-        called.__annotations__ = {one.name: one.annotation for one in seen}
-        called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # what inspect looks for first
-        app.command(name, epilog=f"Example: {example}")(called)
-        return body
-
-    return mounted
+    called.__name__, called.__doc__, called.__module__ = body.__name__, body.__doc__, body.__module__
+    called.__annotations__ = {one.name: one.annotation for one in seen}
+    called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # what inspect looks for first
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, epilog=f"Example: {example}")(called)
+    return typer.main.get_command(alone)
 
 
 def _is_group(parameter: inspect.Parameter) -> bool:

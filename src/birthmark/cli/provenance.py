@@ -13,7 +13,7 @@ from birthmark.cli.bundles import StationsOptions
 from birthmark.cli.common import SOME_ROWS_REFUSED, say
 from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.operator import ServerOptions
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
@@ -21,13 +21,7 @@ from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.model import Entry
 from birthmark.text import printable
 
-app = commands("Where a device comes from.", "birthmark provenance verify BOARD-0001 --manifest shipment.jsonl")
 _COLORS = {State.HOLDS: typer.colors.GREEN, State.BROKEN: typer.colors.RED}
-
-
-@app.callback()
-def root() -> None:
-    """Where a device comes from."""
 
 
 class NothingKnownError(NotFoundError):
@@ -69,7 +63,6 @@ class ListOptions:
         return about, wrong
 
 
-@command(app, "birthmark provenance verify BOARD-0001 --manifest shipment.jsonl --station north.pem")
 def verify(
     given: ListOptions,
     server: ServerOptions,

@@ -8,14 +8,12 @@ import typer
 
 from birthmark.cli.backup import Database, PassphraseOptions
 from birthmark.cli.common import emit, read_file, working
-from birthmark.cli.options import JsonOption, command
+from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
 
-app = typer.Typer(add_completion=False)
 _MAX_AUDIT_BYTES = 1 << 30
 
 
-@command(app, "birthmark restore server.birthmark --data restored --passphrase-file backup.passphrase")
 def restore(
     passphrase: PassphraseOptions,
     file: Annotated[Path, typer.Argument(help="As `birthmark backup` wrote it.")],

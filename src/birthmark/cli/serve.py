@@ -10,17 +10,14 @@ from urllib.parse import urlsplit
 import typer
 
 from birthmark.cli.common import without
-from birthmark.cli.options import command
 from birthmark.text import printable
 
 NOT_IN_CERTIFICATE = (
     "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "
     'Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
 )
-app = typer.Typer(add_completion=False)
 
 
-@command(app, "birthmark serve --data ./birthmark-data")
 def serve(
     data: Annotated[
         Path | None,

@@ -28,7 +28,7 @@ from birthmark.cli.common import (
     without,
 )
 from birthmark.cli.operator import DataOption
-from birthmark.cli.options import JsonOption, command, commands
+from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
@@ -42,11 +42,6 @@ from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parse import MAX_DEVICES, MAX_FILE_BYTES, parse_scenario
 from birthmark.text import printable
-
-app = commands(
-    "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
-    "birthmark swarm run --devices 50 --to local",
-)
 
 _TELL_EVERY_S = 5
 
@@ -144,7 +139,6 @@ def _read(file: Path) -> Scenario:
         return parse_scenario(file, opened.read(MAX_FILE_BYTES).decode("utf-8", "replace"))
 
 
-@command(app, "birthmark swarm init swarm.toml")
 def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("swarm.toml"),
     to: Annotated[Where, typer.Option(help="The target; local: the server of --data.")] = Where.LOCAL,
@@ -159,7 +153,6 @@ def init(
     say(as_json, {"file": str(file)}, f"Wrote {file}. Run it: birthmark swarm run {shlex.quote(str(file))}")
 
 
-@command(app, "birthmark swarm prepare swarm.toml")
 async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: JsonOption = False) -> None:
     """Make the keys and certificates that are missing, and put them on record at a local server."""
     wanted = asked.scenario(scenario)
@@ -169,7 +162,6 @@ async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: 
     emit(as_json, {**row, "ca": None if ready.ca is None else str(ready.ca), "group": ready.on_record or None})
 
 
-@command(app, "birthmark swarm run --devices 50 --to local --duration 30s")
 async def run(
     asked: DeviceOptions,
     scenario: ScenarioFile = None,
@@ -208,7 +200,6 @@ async def run(
         raise typer.Exit(FAILED)
 
 
-@command(app, "birthmark swarm report run.json --out run.html")
 def report(
     file: Annotated[Path, typer.Argument(help="A report in JSON.")],
     out: Annotated[list[Path] | None, typer.Option(help="Write it as .csv or .html too; may be given again.")] = None,

@@ -13,7 +13,6 @@ from birthmark.cli.common import NOT_FOUND
 from birthmark.cli.journal import noted
 from birthmark.cli.known import harmless_in, refusals_in, telling_in, tracking_ids_in
 from birthmark.cli.operator import ServerOutputOptions
-from birthmark.cli.options import command
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
 from birthmark.console.client import NoAnswerInTimeError, OperatorClient, ServerNotRunningError, read_endpoints
@@ -21,14 +20,12 @@ from birthmark.console.records import has_own_file
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
 
-app = typer.Typer(add_completion=False)
 _FEWEST_WORDS = 3  # fewer may stand in any text
 _MORE = 20  # rows of each side, so that both halves of a story are among them
 _MOST = 1000
 _SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
 
 
-@command(app, "birthmark why se050-0001")
 def why(
     ctx: typer.Context,
     server: ServerOutputOptions,

@@ -17,15 +17,12 @@ from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check
 from birthmark.ca.service import CertificateAuthority
 from birthmark.cli.ca.standing import Instead
 from birthmark.cli.common import certificate_row, emit, write_result
-from birthmark.cli.options import JsonOption, commands
+from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.profiles import Purpose
 from birthmark.store import open_database
 
-app = commands(
-    "Run a certificate authority of your own in a directory.", 'birthmark ca init --name "Example Gateways" --dir ca'
-)
 OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
 

@@ -25,7 +25,6 @@ from birthmark.cli.asking import only
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
-    app,
     issued_row,
     opened,
     parse_source,
@@ -36,7 +35,6 @@ from birthmark.cli.ca.standing import at_server, server_of
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import show as show_rows
-from birthmark.cli.options import command
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.inventory import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served
@@ -55,7 +53,6 @@ class Level(StrEnum):
     ISSUING = "issuing"
 
 
-@command(app, 'birthmark ca init --dir ca --name "Example Gateways"')
 def init(
     authority: AuthorityOptions,
     name: Annotated[str, typer.Option(help="Your organization's name.")],
@@ -104,7 +101,6 @@ def init(
     show_hierarchy(authority, made)
 
 
-@command(app, "birthmark ca show device-1 --dir ca")
 async def show(
     authority: AuthorityOptions,
     which: InventoryOptions,
@@ -148,7 +144,6 @@ async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
         show_rows(rows, INVENTORY_COLUMNS, as_json=False, nothing="No such certificate was issued.")
 
 
-@command(app, "birthmark ca passphrase --to file:$HOME/ca.passphrase --dir ca")
 def passphrase(
     authority: AuthorityOptions,
     to: Annotated[str, typer.Option(metavar="SOURCE", help=f"{FORMS}; or beside. A file that is not there is made.")],
@@ -179,7 +174,6 @@ def _generations(directory: Path) -> list[Path]:
     return [directory, *(one for one in sorted(directory.parent.glob(f"{FIRST}-*")) if (one / "root.pem").exists())]
 
 
-@command(app, "birthmark ca verify-possession 3F9C…A1 --dir ca --out proof.pem", "verify-possession")
 def verify_possession(
     authority: AuthorityOptions,
     code: Annotated[str, typer.Argument(help="The verification code (Azure) or registration code (AWS).")],

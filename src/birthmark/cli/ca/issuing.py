@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark import durable
 from birthmark.ca.service import profile_of
 from birthmark.cli.asking import only
-from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, opened, write_chain
+from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
 from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
-from birthmark.cli.options import command
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.lifetimes import FORMS, lifetime_of
@@ -70,7 +69,6 @@ class IssueOptions:
     ] = None
 
 
-@command(app, "birthmark ca sign device.csr --dir ca --out device.pem")
 async def sign(
     authority: AuthorityOptions,
     wish: IssueOptions,
@@ -82,7 +80,6 @@ async def sign(
     write_chain(await _issue(authority, _read_csr(csr), profile, wish), out, authority.as_json)
 
 
-@command(app, "birthmark ca issue gateway-7 --dir ca --out-dir gateway-7")
 async def issue(
     authority: AuthorityOptions,
     wish: IssueOptions,

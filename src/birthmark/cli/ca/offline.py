@@ -11,18 +11,14 @@ from birthmark.ca.kept import BELOW
 from birthmark.ca.links import make_links
 from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
 from birthmark.ca.passphrase import FORMS, Passphrase
-from birthmark.cli.ca.common import AuthorityOptions, Out, app, opened, parse_source, show_hierarchy, write
+from birthmark.cli.ca.common import AuthorityOptions, Out, opened, parse_source, show_hierarchy, write
 from birthmark.cli.ca.standing import by_another
 from birthmark.cli.common import about, certificate_row, read_file, write_result
-from birthmark.cli.options import command, commands
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificates import CertificateInvalidError, parse_thumbprint
 from birthmark.pki.csr import MAX_CSR_BYTES
 from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.profiles import Purpose
-
-root = commands("Where the root's key is: sign what other machines ask for.", "birthmark ca root sign edge.csr")
-app.add_typer(root, name="root")
 
 
 class Below(StrEnum):
@@ -34,7 +30,6 @@ class Below(StrEnum):
     SERVERS = "servers"
 
 
-@command(app, "birthmark ca request --purpose edge --dir ca --out edge.csr")
 def request(
     authority: AuthorityOptions,
     purpose: Annotated[Below, typer.Option(help="What the CA is for.")],
@@ -58,7 +53,6 @@ def request(
     )
 
 
-@command(root, "birthmark ca root sign edge.csr --dir ca --out edge.answer", "sign")
 async def sign(
     authority: AuthorityOptions,
     file: Annotated[Path, typer.Argument(help="As `birthmark ca request` wrote it.")],
@@ -80,7 +74,6 @@ async def sign(
     write(text, out, row, {**row, "pem": text}, authority.as_json)
 
 
-@command(root, "birthmark ca root link root-ca --dir next-root-ca --out links.pem", "link")
 def link_roots(
     authority: AuthorityOptions,
     old: Annotated[Path, typer.Argument(help="The directory with the root that shall be replaced.", file_okay=False)],
@@ -107,7 +100,6 @@ def _parse_root(text: str) -> str:
         raise typer.BadParameter("a thumbprint has 64 hex digits; `birthmark ca show` prints it where it is") from error
 
 
-@command(app, "birthmark ca install edge.answer --dir ca", "install")
 def install_answer(
     authority: AuthorityOptions,
     file: Annotated[Path, typer.Argument(help="As `birthmark ca root sign` wrote it.")],

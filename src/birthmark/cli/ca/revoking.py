@@ -11,10 +11,9 @@ from cryptography.hazmat.primitives import serialization
 
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
-from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, app, file_name, issued_row, opened, write
+from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, issued_row, opened, write
 from birthmark.cli.ca.standing import Instead, at_server
 from birthmark.cli.common import emit
-from birthmark.cli.options import command
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.crl import RevocationReason
@@ -23,7 +22,6 @@ from birthmark.pki.profiles import Purpose
 _THUMBPRINT_DIGITS = 64
 
 
-@command(app, "birthmark ca revoke device-1 --reason keyCompromise --dir ca")
 async def revoke(
     authority: AuthorityOptions,
     wanted: Annotated[str, typer.Argument(metavar="ID", help="Thumbprint, serial number or device id.")],
@@ -48,7 +46,6 @@ async def revoke(
         typer.echo(f"A Birthmark server is told by: `{told}`", err=True)
 
 
-@command(app, "birthmark ca crl --dir ca --out ca.crl")
 async def crl(
     authority: AuthorityOptions,
     purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,

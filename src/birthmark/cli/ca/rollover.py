@@ -7,9 +7,7 @@ import typer
 from birthmark.cli.asking import agree
 from birthmark.cli.common import emit
 from birthmark.cli.operator import ServerOutputOptions, at
-from birthmark.cli.options import command, commands
 
-app = commands("Exchange the root of a running server, with nobody cut off.", "birthmark ca rollover plan")
 _AT = at("ca", "rollover")
 _NOW = {
     "one root": "Nothing is going on. `birthmark ca rollover start` makes a new root and trusts both.",
@@ -30,7 +28,6 @@ _STEPS = (
 )
 
 
-@command(app, "birthmark ca rollover plan", "plan")
 def plan(server: ServerOutputOptions) -> None:
     """Tell which steps an exchange takes, and how many devices each waits for."""
     row = server.client.get(_AT)
@@ -44,13 +41,11 @@ def plan(server: ServerOutputOptions) -> None:
     typer.echo("birthmark ca rollover back: undoes the last step, unless a certificate would lose its root by that")
 
 
-@command(app, "birthmark ca rollover status", "status")
 def status(server: ServerOutputOptions) -> None:
     """Show how the exchange stands, and who is missing."""
     _tell(server.client.get(_AT), server)
 
 
-@command(app, "birthmark ca rollover start --yes", "start")
 def start(
     server: ServerOutputOptions,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -71,7 +66,6 @@ def parse_share(text: str) -> float:
     return share
 
 
-@command(app, "birthmark ca rollover next --share 90%", "next")
 def step_forward(
     server: ServerOutputOptions,
     share: Annotated[
@@ -89,7 +83,6 @@ def step_forward(
     _tell(server.client.post(f"{_AT}/next", body), server)
 
 
-@command(app, "birthmark ca rollover back", "back")
 def step_back(
     server: ServerOutputOptions,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -100,7 +93,6 @@ def step_back(
     _tell(server.client.post(f"{_AT}/back", {"state": row["state"]}), server)
 
 
-@command(app, "birthmark ca rollover groups", "groups")
 def groups(server: ServerOutputOptions) -> None:
     """Put the new CA into the second place of the enrollment groups that know the old one alone."""
     emit(server.as_json, server.client.post(f"{_AT}/groups", {}))

@@ -1,0 +1,423 @@
+"""The tree of commands: which there are, where each is, an example of it, and what it was called before.
+
+One verb for one act everywhere: `ls` lists, `show` tells one whole, `create` makes, `rm` removes. A command is a
+function of a module of `birthmark.cli`, whose parameters are its arguments and options (`birthmark.cli.options`); the
+module is loaded when the command is asked for.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A command."""
+
+    place: str
+    """`module:function`."""
+    example: str = ""
+    """What follows the command's words; or a whole line that has them in its middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands under one word."""
+
+    what_for: str
+    commands: Mapping[str, "Leaf | Group"]
+    example: str
+    panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """How --help puts them together, where they are many: title -> names."""
+
+
+CHIP = Group(
+    "Read, use and write secure elements (PKCS#11).",
+    {
+        "ls": Leaf("element:list_", "--pin-file ~/.pin"),
+        "show": Leaf("element:show", "0xF0000100"),
+        "cert": Leaf("element:cert", "0xF0000100 --out device.crt.pem"),
+        "refkey": Leaf("element:refkey", "0xF0000100 --out device.key.pem"),
+        "csr": Leaf("element:csr", "--cn gateway-7 --out gateway-7.csr"),
+        "keygen": Leaf("element:keygen", "operational --algorithm p256"),
+        "write": Leaf("element:write", "gateway-7.crt.pem"),
+        "prove": Leaf("element:prove_", "--nonce 5f2d9c01 > proof.json"),
+        "intake": Leaf("intake:intake", "BOARD-0001 --root maker-ca.pem"),
+        "exec": Leaf("exec:exec_", "-- python app.py"),
+        "simulate": Leaf("simulate:simulate", 'eval "$(birthmark chip simulate chip --profile se050)"'),
+    },
+    "ls",
+)
+DEVICE = Group(
+    "Devices on record: enroll, follow, move, revoke. And what a device does itself.",
+    {
+        "enroll": Leaf("enroll:device", "--cert se050.pem --edge"),
+        "enroll-list": Leaf("enroll:manifest", "shipment.json --dry-run"),
+        "enroll-group": Leaf("enroll:group", "my-devices --ca-name my-ca"),
+        "template": Leaf("enroll:show_template", "> template.toml"),
+        "ls": Leaf("enroll:list_"),
+        "disable": Leaf("enroll:disable", "sn0123ABCDEF01"),
+        "enable": Leaf("enroll:enable", "sn0123ABCDEF01"),
+        "rm": Leaf("enroll:remove", "sn0123ABCDEF01"),
+        "follow": Leaf("fleet:follow", "shipment.json --wait connected"),
+        "move": Leaf("fleet:move", "shipment.json --from azure --to aws --policy device --wait --journal move.journal"),
+        "revoke": Leaf("losing:revoke", "pump-1 --reason keyCompromise --yes"),
+        "provenance": Leaf("provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
+        "rights": Leaf("fleet:rights", "enroll --to aws > policy.json"),
+        "register": Leaf(
+            "device:register", "--element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
+        ),
+        "connect": Leaf("device:connect", "--element --seconds 60"),
+        "send": Leaf("device:send", """'{"temperature": 21}' --cert device.pem --key device.key --hub HOST"""),
+    },
+    "enroll --cert device.pem",
+    {
+        "On record": ("enroll", "enroll-list", "enroll-group", "template", "ls", "disable", "enable", "rm"),
+        "Afterwards": ("follow", "move", "revoke", "provenance", "rights"),
+        "As the device": ("register", "connect", "send"),
+    },
+)
+AGENT = Group(
+    "Keep a device's identity: get a certificate, register, stay connected, renew.",
+    {
+        "install": Leaf("install:install_agent", "--dry-run"),
+        "uninstall": Leaf("install:uninstall_agent", "--dry-run"),
+        "tpm": Leaf("agent_tpm:show", "--tcti device"),
+        "check": Leaf("agent:check", "--offline"),
+        "apply": Leaf("agent:apply", "--config config.toml --root ./device"),
+        "run": Leaf("agent:run"),
+        "status": Leaf("agent:status", "--json"),
+        "renew": Leaf("agent:renew"),
+        "reprovision": Leaf("agent:reprovision"),
+        "forget-time": Leaf("agent:forget_time"),
+        "stop": Leaf("agent:stop"),
+        "config": Group("The agent's configuration.", {"ls": Leaf("agent_config:list_settings", "--doc")}, "ls"),
+    },
+    "check --offline",
+)
+SWARM = Group(
+    "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
+    {
+        "init": Leaf("swarm:init", "swarm.toml"),
+        "prepare": Leaf("swarm:prepare", "swarm.toml"),
+        "run": Leaf("swarm:run", "--devices 50 --to local --duration 30s"),
+        "report": Leaf("swarm:report", "run.json --out run.html"),
+    },
+    "run --devices 50 --to local",
+)
+MANIFEST = Group(
+    "Supplier lists (Microchip manifests, directories, tables): verify, extract certificates.",
+    {
+        "verify": Leaf("manifest:verify", "shipment.json"),
+        "show": Leaf("manifest:show_all", "shipment.json"),
+        "extract": Leaf("manifest:extract", "shipment.json --out certificates/"),
+        "merge": Leaf("bundles:merge", "north.jsonl south.jsonl --station north.pem --out shipment.jsonl"),
+        "create": Leaf("manifest:create", "--out rehearsal --count 50"),
+    },
+    "verify shipment.json",
+)
+CA = Group(
+    "A certificate authority of your own in a directory, without a server.",
+    {
+        "init": Leaf("ca.hierarchy:init", '--dir ca --name "Example Gateways"'),
+        "show": Leaf("ca.hierarchy:show", "device-1 --dir ca"),
+        "passphrase": Leaf("ca.hierarchy:passphrase", "--to file:$HOME/ca.passphrase --dir ca"),
+        "verify-possession": Leaf("ca.hierarchy:verify_possession", "3F9C…A1 --dir ca --out proof.pem"),
+        "sign": Leaf("ca.issuing:sign", "device.csr --dir ca --out device.pem"),
+        "issue": Leaf("ca.issuing:issue", "gateway-7 --dir ca --out-dir gateway-7"),
+        "request": Leaf("ca.offline:request", "--purpose edge --dir ca --out edge.csr"),
+        "install": Leaf("ca.offline:install_answer", "edge.answer --dir ca"),
+        "revoke": Leaf("ca.revoking:revoke", "device-1 --reason keyCompromise --dir ca"),
+        "crl": Leaf("ca.revoking:crl", "--dir ca --out ca.crl"),
+        "root": Group(
+            "Where the root's key is: sign what other machines ask for.",
+            {
+                "sign": Leaf("ca.offline:sign", "edge.csr --dir ca --out edge.answer"),
+                "link": Leaf("ca.offline:link_roots", "root-ca --dir next-root-ca --out links.pem"),
+            },
+            "sign edge.csr",
+        ),
+    },
+    'init --name "Example Gateways" --dir ca',
+)
+PKI = Group(
+    "The server's certificates: issued, revoked, who may ask by EST, exchange of the root.",
+    {
+        "ls": Leaf("est:certificates", "edge-0001"),
+        "revoke": Leaf("est:revoke", "--device edge-0001 --reason keyCompromise"),
+        "release": Leaf("est:release", "edge-0001"),
+        "crl": Leaf("est:crl", "--out issuing.crl.pem"),
+        "user": Group(
+            "Users with a password, for all devices or one.",
+            {
+                "create": Leaf("est:add_user", "line-1 --device gateway-7"),
+                "ls": Leaf("est:list_users"),
+                "rm": Leaf("est:remove_user", "factory-line-1"),
+            },
+            "ls",
+        ),
+        "token": Group(
+            "Passwords for one device, one key and a while.",
+            {"create": Leaf("est_doors:add_token", "gateway-7 --lifetime 12h")},
+            "create gateway-7",
+        ),
+        "maker": Group(
+            "Makers' CAs, whose certificates introduce devices (bootstrap).",
+            {
+                "create": Leaf("est:add_ca", "maker-ca.pem --any-name"),
+                "ls": Leaf("est:list_cas"),
+                "rm": Leaf("est:remove_ca", "3F9A…"),
+            },
+            "ls",
+        ),
+        "authority": Group(
+            "Registration authorities, who ask for other devices.",
+            {
+                "create": Leaf("est_doors:add_authority", "ra.pem --names 'line7-*'"),
+                "ls": Leaf("est_doors:list_authorities"),
+                "rm": Leaf("est_doors:remove_authority", "3F9A…"),
+            },
+            "ls",
+        ),
+        "request": Group(
+            "Requests that wait for an operator's word.",
+            {
+                "ls": Leaf("est_doors:list_requests"),
+                "approve": Leaf("est_doors:approve", "9f2c…"),
+                "reject": Leaf("est_doors:reject", "9f2c…"),
+            },
+            "ls",
+        ),
+        "rollover": Group(
+            "Exchange the root of a running server, with nobody cut off.",
+            {
+                "plan": Leaf("ca.rollover:plan"),
+                "status": Leaf("ca.rollover:status"),
+                "start": Leaf("ca.rollover:start", "--yes"),
+                "next": Leaf("ca.rollover:step_forward", "--share 90%"),
+                "back": Leaf("ca.rollover:step_back"),
+                "groups": Leaf("ca.rollover:groups"),
+            },
+            "plan",
+        ),
+    },
+    "ls edge-0001",
+)
+DPS = Group(
+    "Azure's portal, here: provisioning services, links to hubs, CA certificates.",
+    {
+        "ls": Leaf("dps:show_all"),
+        "create": Leaf("dps:create", "factory-2"),
+        "link": Leaf("dps:link", "hub-2"),
+        "key": Leaf("dps:key", "factory-2"),
+        "rm": Leaf("dps:delete", "factory-2"),
+        "release": Leaf("dps:release", "edge-0001"),
+        "ca": Group(
+            "CA certificates on record, and proof of possession.",
+            {
+                "ls": Leaf("dps:list_cas"),
+                "create": Leaf("dps:add", "my-ca root.pem"),
+                "code": Leaf("dps:code", "my-ca"),
+                "verify": Leaf("dps:verify", "my-ca verification.pem"),
+                "rm": Leaf("dps:remove", "my-ca"),
+            },
+            "ls",
+        ),
+    },
+    "ls",
+)
+HUB = Group(
+    "Azure's portal, here: hubs, their devices, twins, methods, messages both ways.",
+    {
+        "ls": Leaf("hub:show_all"),
+        "create": Leaf("hub:create", "hub-2 --host hub2.example"),
+        "key": Leaf("hub:key", "--policy service"),
+        "rm": Leaf("hub:delete", "hub-2"),
+        "device": Group(
+            "Devices of a hub.",
+            {
+                "ls": Leaf("hub:devices", "--edge"),
+                "create": Leaf("hub:create_device", "pump-7 --cert pump-7.pem"),
+                "rm": Leaf("hub:delete_device", "edge-0001"),
+                "disable": Leaf("hub:disable_device", "pump-7"),
+                "enable": Leaf("hub:enable_device", "pump-7"),
+            },
+            "ls",
+        ),
+        "twin": Leaf("hub:twin", """se050-0001 --desired '{"interval": 5}'"""),
+        "method": Leaf("hub:method", """se050-0001 reboot '{"delay": 3}'"""),
+        "c2d": Leaf("hub:c2d", "se050-0001 'open the valve'"),
+        "feedback": Leaf("hub:feedback"),
+        "messages": Leaf("hub:messages", "se050-0001"),
+        "monitor": Leaf("hub:monitor", "se050-0001 --since 10m"),
+    },
+    "device ls",
+)
+AWS = Group(
+    "AWS IoT's console, here: access keys, things, certificates, shadows.",
+    {
+        "thing": Group("Things, devices on record.", {"ls": Leaf("aws:things")}, "ls"),
+        "certificate": Group("Certificates on record.", {"ls": Leaf("aws:certificates")}, "ls"),
+        "shadow": Leaf("aws:shadow", """se050-0001 --desired '{"interval": 5}'"""),
+        "monitor": Leaf("aws:monitor", "'sensors/#'"),
+        "key": Group(
+            "Access keys, for the AWS CLI and SDKs.",
+            {
+                "create": Leaf("aws:add_key", "ci"),
+                "ls": Leaf("aws:list_keys"),
+                "rm": Leaf("aws:remove_key", "AKIAXXXXXXXXXXXXXXXX"),
+            },
+            "create ci",
+        ),
+    },
+    "thing ls",
+)
+SERVER = Group(
+    "The installed server: service of this machine, backup and restore, the record of changes.",
+    {
+        "install": Leaf("install:install_server", "--host cloud.example"),
+        "uninstall": Leaf("install:uninstall_server", "--dry-run"),
+        "backup": Leaf("backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),
+        "restore": Leaf("restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"),
+        "audit": Group(
+            "The record of every change: verify it, export its signed end.",
+            {
+                "verify": Leaf("audit:verify", "--head head-2026-11.json"),
+                "export": Leaf("audit:export", "--out head-2026-11.json"),
+            },
+            "verify",
+        ),
+    },
+    "install --dry-run",
+)
+TREE = Group(
+    "",  # `birthmark.cli.app.root` says it, and what exit codes mean
+    {
+        "demo": Leaf("demo:demo", "azure"),
+        "serve": Leaf("serve:serve", "--data ./birthmark-data"),
+        "env": Leaf("env:env", 'eval "$(birthmark env)"'),
+        "chip": CHIP,
+        "agent": AGENT,
+        "swarm": SWARM,
+        "manifest": MANIFEST,
+        "device": DEVICE,
+        "server": SERVER,
+        "pki": PKI,
+        "ca": CA,
+        "dps": DPS,
+        "hub": HUB,
+        "aws": AWS,
+        "doctor": Leaf("doctor:doctor", "--offline"),
+        "why": Leaf("why:why", "se050-0001"),
+        "completion": Leaf("completion:completion", "bash > ~/.local/share/bash-completion/completions/birthmark"),
+    },
+    "demo azure",
+    {
+        "Begin": ("demo", "serve", "env"),
+        "Device": ("chip", "agent", "swarm"),
+        "Fleet": ("manifest", "device"),
+        "Server": ("server", "pki", "ca", "dps", "hub", "aws"),
+        "Help": ("doctor", "why", "completion"),
+    },
+)
+
+RENAMED = {
+    "element list": "chip ls",
+    "element": "chip",
+    "enroll device": "device enroll",
+    "enroll manifest": "device enroll-list",
+    "enroll group": "device enroll-group",
+    "enroll list": "device ls",
+    "enroll remove": "device rm",
+    "enroll": "device",
+    "fleet": "device",
+    "provenance verify": "device provenance",
+    "provenance": "device provenance",
+    "ca rollover": "pki rollover",
+    "est certificates": "pki ls",
+    "est user add": "pki user create",
+    "est user list": "pki user ls",
+    "est user remove": "pki user rm",
+    "est bootstrap add": "pki maker create",
+    "est bootstrap list": "pki maker ls",
+    "est bootstrap remove": "pki maker rm",
+    "est bootstrap": "pki maker",
+    "est token add": "pki token create",
+    "est authority add": "pki authority create",
+    "est authority list": "pki authority ls",
+    "est authority remove": "pki authority rm",
+    "est request list": "pki request ls",
+    "est": "pki",
+    "dps show": "dps ls",
+    "dps delete": "dps rm",
+    "dps ca list": "dps ca ls",
+    "dps ca add": "dps ca create",
+    "dps ca remove": "dps ca rm",
+    "hub show": "hub ls",
+    "hub delete": "hub rm",
+    "hub devices": "hub device ls",
+    "hub device delete": "hub device rm",
+    "aws things": "aws thing ls",
+    "aws certificates": "aws certificate ls",
+    "aws key add": "aws key create",
+    "aws key list": "aws key ls",
+    "aws key remove": "aws key rm",
+    "agent config list": "agent config ls",
+    "audit": "server audit",
+    "backup": "server backup",
+    "restore": "server restore",
+}
+"""What commands were called in 0.1.0 -> what they are called now. The old names go on, and say the new one."""
+_SYNONYMS = {
+    **dict.fromkeys(("list", "dir", "all"), "ls"),
+    **dict.fromkeys(("remove", "delete", "del", "drop"), "rm"),
+    **dict.fromkeys(("add", "new", "make"), "create"),
+    **dict.fromkeys(("get", "info", "describe", "inspect"), "show"),
+    **dict.fromkeys(("element", "se"), "chip"),
+    **dict.fromkeys(("enrollment", "put"), "enroll"),
+    "start": "serve",
+}
+_ALIKE = 0.75
+_SHOWN = 3
+
+
+def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
+    """Yield every command with its words, in the order of the help."""
+    for name, node in group.commands.items():
+        if isinstance(node, Leaf):
+            yield (*path, name), node
+        else:
+            yield from leaves(node, (*path, name))
+
+
+def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
+    """Return what the first words were called and are called now, and all words with that; None for today's names."""
+    for count in range(min(len(words), 3), 0, -1):
+        if (now := RENAMED.get(was := " ".join(words[:count]))) is not None:
+            return was, now, [*now.split(), *words[count:]]
+    return None
+
+
+def example_of(path: str, example: str) -> str:
+    """Return the whole line of an example."""
+    return example if path in example else f"{path} {example}".rstrip()
+
+
+def meant(path: tuple[str, ...], word: str) -> list[str]:
+    """Return the commands that somebody may have meant by a word that is none after `path`, the nearest first."""
+    word = _SYNONYMS.get(word, word)
+    near: dict[tuple[str, ...], float] = {}
+    for words in _paths(TREE):
+        likeness = max(SequenceMatcher(None, word, one).ratio() for one in (words[-1], *words[-1].split("-")))
+        if likeness >= _ALIKE:
+            near[words] = likeness
+    here = {words: likeness for words, likeness in near.items() if words[: len(path)] == path} or near
+    found = sorted(here, key=lambda words: (-here[words], len(words)))[:_SHOWN]
+    return [" ".join(words) for words in found or [path]]
+
+
+def _paths(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, node in group.commands.items():
+        yield (*path, name)
+        if isinstance(node, Group):
+            yield from _paths(node, (*path, name))

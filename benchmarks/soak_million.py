@@ -113,7 +113,7 @@ def enrolled_at(server: RunningServer, directory: Path, manifest: Path, trust: l
     is_good = True
     for what, options in (("dry run", ["--dry-run"]), ("enroll", []), ("again", [])):
         before, began = memory_of(server), time.monotonic()
-        peak = run(directory, "enroll", "manifest", str(manifest), *trust, *options, environment=environment)
+        peak = run(directory, "device", "enroll-list", str(manifest), *trust, *options, environment=environment)
         took = time.monotonic() - began
         told = (directory / "stderr").read_text().splitlines()[-1].rpartition(": ")[2]
         memory = f"{peak} MiB at most, the server {before} -> {memory_of(server)} MiB"

@@ -86,7 +86,7 @@ async def ask(server: RunningServer, device: Device, path: str, body: bytes, hea
 
 async def enrolled(server: RunningServer, directory: Path, count: int) -> Sequence[Device]:
     """Give each device its first certificate, by a password for any name."""
-    made = server.rows("est", "user", "add", "factory", "--any-name")[0]
+    made = server.rows("pki", "user", "create", "factory", "--any-name")[0]
     word = base64.b64encode(f"factory:{made['password']}".encode()).decode()
     trust, pem = server.endpoints["trust_bundle"], directory / "device.pem"
     nobody = Device(_context(trust), b"")

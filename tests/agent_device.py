@@ -51,7 +51,7 @@ class AgentOnDevice:
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=whole)
 
     def thumbprint_at_hub(self) -> str | None:
-        rows = [row for row in self.server.rows("hub", "devices") if row["device"] == self.name]
+        rows = [row for row in self.server.rows("hub", "device", "ls") if row["device"] == self.name]
         return str(rows[0]["thumbprint"]).lower() if rows else None
 
 

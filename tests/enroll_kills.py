@@ -38,11 +38,11 @@ class Told:
 def state_of(server: RunningServer, cloud: str) -> list[tuple[str, ...]]:
     """Return everything a run makes: records with their certificates, and at AWS each registered certificate."""
     records = [
-        (row["name"], row["thumbprint"] or "", row["detail"]) for row in server.rows("enroll", "list", "--to", cloud)
+        (row["name"], row["thumbprint"] or "", row["detail"]) for row in server.rows("device", "ls", "--to", cloud)
     ]
     found: list[tuple[str, ...]] = [*records]
     if cloud == "aws":
-        found += [(row["certificate"], row["status"]) for row in server.rows("aws", "certificates")]
+        found += [(row["certificate"], row["status"]) for row in server.rows("aws", "certificate", "ls")]
     return sorted(found)
 
 
@@ -52,7 +52,7 @@ def shipment(directory: Path, count: int) -> tuple[str, ...]:
     maker = RunningServer(directory / "none", "127.0.0.1")
     maker.run("manifest", "create", "--out", str(at), "--count", str(count))
     trust = ("--signer", str(at / "signer.pem"), "--root", str(at / "root.pem"))
-    return ("enroll", "manifest", str(at / "manifest.json"), *trust)
+    return ("device", "enroll-list", str(at / "manifest.json"), *trust)
 
 
 def disturbed(directory: Path, cloud: str, count: int, kills: int, seed: int) -> Told:

@@ -73,7 +73,7 @@ class Load:
     """The clients, in a process that nobody kills."""
 
     def __init__(self, server: RunningServer, directory: Path) -> None:
-        made = json.loads(server.run("est", "user", "add", "soak", "--any-name", "--json").stdout)
+        made = json.loads(server.run("pki", "user", "create", "soak", "--any-name", "--json").stdout)
         self._record = directory / "record.jsonl"
         given = {"record": str(self._record), "directory": str(directory), "endpoints": server.endpoints}
         given |= {"est_user": "soak", "est_password": made["password"]}
@@ -175,14 +175,14 @@ def look_for_all(server: RunningServer, record: list[Facts], proof: Proof) -> No
     look_at_mail(server, by_kind, proof)
     handled = {line["n"] for line in by_kind["handled"]}
     proof.owed("called", [line["n"] for line in by_kind["called"]], handled)
-    rows = server.rows("enroll", "list")
+    rows = server.rows("device", "ls")
     names = {row["name"] for row in rows}
     assigned = {row["name"] for row in rows if row["state"] == "assigned"}
-    there = assigned & {row["device"] for row in server.rows("hub", "devices")}
+    there = assigned & {row["device"] for row in server.rows("hub", "device", "ls")}
     proof.owed("enrolled", [line["name"] for line in by_kind["enrolled"]], names)
     proof.owed("registered", [line["name"] for line in by_kind["registered"]], there)
     proof.owed("issued", [line["thumbprint"] for line in by_kind["issued"]], thumbprints(server))
-    (chain,) = server.rows("audit", "verify")
+    (chain,) = server.rows("server", "audit", "verify")
     proof.owed("audit rows", list(range(chain["rows"])), set(range(chain["head"]["seq"])))
 
 

@@ -102,7 +102,7 @@ class Fleet:
         directory.mkdir()
         anchors = parse_bundle(Path(server.endpoints["trust_bundle"]).read_text())
         devices = [Device(f"device-{n}", directory, anchors) for n in range(count)]
-        made = server.rows("est", "user", "add", "factory", "--any-name")[0]
+        made = server.rows("pki", "user", "create", "factory", "--any-name")[0]
         basic = base64.b64encode(f"factory:{made['password']}".encode()).decode()
         fleet = cls(server, devices, at_once)
         fleet.renew(devices, f"Basic {basic}")

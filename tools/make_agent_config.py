@@ -15,12 +15,12 @@ HEAD = """# Agent configuration
 `BIRTHMARK_AGENT_CONFIG` names. The files of `config.d` beside it (`config.d/*.toml`, by name) are put over it:
 tables are merged, other values replaced. `birthmark env --format aziot` prints one filled in for a Birthmark server;
 `birthmark agent check` tells all that is wrong with yours at once, each with file, line, key and what would be
-accepted (below a `source` or `method` that is not known, when that is right), and `birthmark agent config list` what
+accepted (below a `source` or `method` that is not known, when that is right), and `birthmark agent config ls` what
 is in effect.
 
 Paths are `file:` URIs with an absolute path. Keys are `file:` URIs or `pkcs11:` URIs; a PIN comes by
 `pin-source=file:/path` (mode 0600), and aziot's `pin-value` is read too. This page is written by
-`tools/make_agent_config.py`; `birthmark agent config list --doc` prints the same settings.
+`tools/make_agent_config.py`; `birthmark agent config ls --doc` prints the same settings.
 """
 TAIL = """
 ## How it is acted on
@@ -35,7 +35,7 @@ issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here: [a label](s
 issued lies under aziot's names in `var/lib/aziot/certd/certs` and `keyd/keys`.
 
 An individual enrollment knows one certificate, and refuses the renewed one: put the device's CA on record as a group
-(`birthmark enroll group`); `check` warns.
+(`birthmark device enroll-group`); `check` warns.
 
 What was applied and worked is kept as the last good configuration. An agent that starts on one with a mistake goes on
 with that, and `status` and `check` say so; `apply` refuses it.

@@ -60,8 +60,8 @@ class _Agent:
 
 
 def _enroll(rig: Rig) -> bool:
-    rig.server.run("dps", "ca", "add", "agents", str(rig.server.data / "ca/root.pem"), "--verified")
-    rig.server.run("enroll", "group", "agents", "--ca-name", "agents")
+    rig.server.run("dps", "ca", "create", "agents", str(rig.server.data / "ca/root.pem"), "--verified")
+    rig.server.run("device", "enroll-group", "agents", "--ca-name", "agents")
     return True
 
 

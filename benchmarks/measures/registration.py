@@ -94,8 +94,8 @@ def cost(server: RunningServer, devices: list[Device]) -> float:
 
 def put_group(rig: Rig, server: RunningServer) -> bool:
     """Put the rig's CA on record, and a group by it."""
-    server.run("dps", "ca", "add", "bench", str(rig.ca_file), "--verified")
-    server.run("enroll", "group", "bench", "--ca-name", "bench")
+    server.run("dps", "ca", "create", "bench", str(rig.ca_file), "--verified")
+    server.run("device", "enroll-group", "bench", "--ca-name", "bench")
     return True
 
 
@@ -106,7 +106,7 @@ def _filled(rig: Rig, size: int) -> RunningServer:
     pem = rig.directory / "one.pem"
     rig.devices(1, "one")
     pem.write_text((rig.directory / "device.pem").read_text())
-    server.run("enroll", "device", "--cert", str(pem))
+    server.run("device", "enroll", "--cert", str(pem))
     server.stop()
     copy: Callable[[int], str] = lambda number: f"copy-{number:06}"  # noqa: E731 - a name for what is handed on
     with sqlite3.connect(server.data / "birthmark.db") as database:

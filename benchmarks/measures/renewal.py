@@ -94,7 +94,7 @@ def devices_of_est(rig: Rig) -> list[Renewing]:
 
 
 def _enrolled(rig: Rig) -> list[Renewing]:
-    made = rig.server.rows("est", "user", "add", "bench", "--any-name")[0]
+    made = rig.server.rows("pki", "user", "create", "bench", "--any-name")[0]
     word = base64.b64encode(f"bench:{made['password']}".encode()).decode()
     trusting = ssl.create_default_context(cafile=str(rig.trust_file))
     devices = []

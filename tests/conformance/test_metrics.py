@@ -72,7 +72,7 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
     server.run("ca", "issue", "registers", "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
     files = ["--cert", str(tmp_path / "registers.cert.pem"), "--key", str(tmp_path / "registers.key.pem")]
     assert server.attempt("device", "register", *files, **server.environment).returncode != 0
-    server.run("enroll", "device", "registers", "--cert", files[1])
+    server.run("device", "enroll", "registers", "--cert", files[1])
     server.run("device", "register", *files, **server.environment)
     done = run_python(DEVICE, dict(server.environment))
     assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def renewed_and_revoked(server: RunningServer, directory: Path) -> None:
     post += ["--data-binary", f"@{directory / 'est.csr.b64'}"]
     url = f"{server.endpoints['est']['url']}/simplereenroll"
     subprocess.run([*post, url], check=True, env=dict(server.environment))
-    server.run("est", "revoke", issued.thumbprint.hex())
+    server.run("pki", "revoke", issued.thumbprint.hex())
 
 
 class subscribed:  # noqa: N801 - used as a function

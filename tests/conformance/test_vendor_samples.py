@@ -57,11 +57,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def chip(server: RunningServer, tmp_path: Path) -> Chip:
-    made = json.loads(server.run("element", "simulate", str(tmp_path / "chip"), "--json").stdout)
+    made = json.loads(server.run("chip", "simulate", str(tmp_path / "chip"), "--json").stdout)
     environment = {name: value for name, value in made.items() if name.isupper()}
-    server.run("element", "cert", "0xF0000110", "--out", str(tmp_path / "device.pem"), **environment)
-    server.run("element", "refkey", "0xF0000110", "--out", str(tmp_path / "device.key"), **environment)
-    listed = server.run("element", "list", "--json", **environment).stdout.splitlines()
+    server.run("chip", "cert", "0xF0000110", "--out", str(tmp_path / "device.pem"), **environment)
+    server.run("chip", "refkey", "0xF0000110", "--out", str(tmp_path / "device.key"), **environment)
+    listed = server.run("chip", "ls", "--json", **environment).stdout.splitlines()
     return Chip(server, tmp_path, environment, json.loads(listed[0])["slot"])
 
 
@@ -89,10 +89,10 @@ def registered_at_aws(chip: Chip) -> Chip:
 
 @pytest.mark.parametrize("sample", samples("provision_x509.py"), ids=str)
 def test_provision_x509_registers_and_sends_with_the_chips_key(chip: Chip, sample: Path) -> None:
-    chip.server.run("enroll", "device", "--cert", chip.cert)
+    chip.server.run("device", "enroll", "--cert", chip.cert)
     identity = {"X509_CERT_FILE": chip.cert, "X509_KEY_FILE": str(chip.directory / "device.key")}
     environment = {**chip.server.environment, **chip.environment, **identity, "DPS_X509_REGISTRATION_ID": chip.name}
-    chip.server.run("element", "exec", "--", "python", str(sample), **environment)
+    chip.server.run("chip", "exec", "--", "python", str(sample), **environment)
     assert len(chip.server.rows("hub", "messages", chip.name)) == 10
 
 
@@ -115,7 +115,7 @@ def test_provision_x509_with_an_encrypted_key_file(server: RunningServer, tmp_pa
     ]
     subprocess.run(command, check=True)
     cert = str(tmp_path / f"{name}.cert.pem")
-    server.run("enroll", "device", "--cert", cert)
+    server.run("device", "enroll", "--cert", cert)
     identity = {"X509_CERT_FILE": cert, "X509_KEY_FILE": str(encrypted), "DPS_X509_REGISTRATION_ID": name}
     environment = {**server.environment, **identity, variable: "hushhush"}
     subprocess.run([sys.executable, OURS / "provision_x509.py"], env=environment, check=True, timeout=60)
@@ -190,7 +190,7 @@ def test_openssl_proves_by_the_chip_that_it_has_its_key(chip: Chip) -> None:
     key, signature = str(chip.directory / "device.key"), chip.directory / "signature"
     environment = {**chip.server.environment, **chip.environment}
     signing = ("openssl", "dgst", "-sha256", "-sign", key, "-out", str(signature), str(chip.directory / "nonce"))
-    chip.server.run("element", "exec", "--", *signing, **environment)
+    chip.server.run("chip", "exec", "--", *signing, **environment)
     public = chip.directory / "public.pem"
     public.write_bytes(subprocess.check_output(["openssl", "x509", "-in", chip.cert, "-noout", "-pubkey"]))
     checking: list[str | Path] = [

@@ -64,7 +64,7 @@ async def test_both_walks_are_those_of_a_running_server(tmp_path: Path) -> None:
     ends = await server.start()
     try:
         device = a_file_device(tmp_path, name)
-        enroll = [BIRTHMARK, "enroll", "device", name, "--cert", str(device.certificate_file)]
+        enroll = [BIRTHMARK, "device", "enroll", name, "--cert", str(device.certificate_file)]
         environment = clean_environment(BIRTHMARK_DATA=str(data), HOME=str(tmp_path))
         await asyncio.to_thread(subprocess.run, enroll, env=environment, check=True, capture_output=True, timeout=60)
         context = ssl.create_default_context(cafile=ends["trust_bundle"])

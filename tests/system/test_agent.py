@@ -28,8 +28,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     config = f"[est]\ndevice_lifetime_s = {LIFETIME_S}\n"
     with a_server(tmp_path_factory.mktemp("agent"), config) as running:
         anchor = second_certificate(running, running.data.parent / "cert2.pem")
-        running.run("dps", "ca", "add", "est-root", str(anchor), "--verified")
-        running.run("enroll", "group", "est-group", "--ca-name", "est-root")
+        running.run("dps", "ca", "create", "est-root", str(anchor), "--verified")
+        running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running
 
 
@@ -107,8 +107,8 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
     signer, root = parse_bundle(chip.maker_certificates.read_bytes())
     anchor, born = tmp_path / "maker-root.pem", tmp_path / "born.pem"
     anchor.write_text(root.pem())
-    server.run("est", "bootstrap", "add", str(anchor), "--any-name")
-    server.run("element", "cert", "0xF0000100", "--out", str(born), **dict(chip.environment))
+    server.run("pki", "maker", "create", str(anchor), "--any-name")
+    server.run("chip", "cert", "0xF0000100", "--out", str(born), **dict(chip.environment))
     born.write_text(born.read_text() + signer.pem())  # the maker sends it; the chip holds only its own
     uri = f"pkcs11:token=SSS_PKCS11;object=sss:F0000100?pin-source=file:{chip.pin_file}"
 
@@ -126,7 +126,7 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
     second = device.row("renew")
     assert second["key"] != first["key"]
     assert device.thumbprint_at_hub() == second["thumbprint"]
-    listed = server.run("element", "list", "--json", **dict(chip.environment)).stdout
+    listed = server.run("chip", "ls", "--json", **dict(chip.environment)).stdout
     labels = {row["label"] for row in map(json.loads, listed.splitlines()) if row["kind"] == "private key"}
     kept = {label for label in labels if label.startswith(("device-id-", "est-id-"))}
     assert sorted(label.rpartition("-")[0] for label in kept) == ["device-id", "est-id"]  # superseded ones are gone
@@ -184,15 +184,16 @@ def test_a_mistake_in_the_configuration_is_wrong_usage_and_changes_nothing(
 
 
 def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_path: Path) -> None:
-    made = server.rows("est", "user", "add", "line-1", "--device", "edge-5")[0]
+    made = server.rows("pki", "user", "create", "line-1", "--device", "edge-5")[0]
     secret = tmp_path / "password"
     secret.write_text("my own password\n")
     secret.chmod(0o600)
     assert (
-        "password" not in server.rows("est", "user", "add", "line-2", "--any-name", "--password-file", str(secret))[0]
+        "password"
+        not in server.rows("pki", "user", "create", "line-2", "--any-name", "--password-file", str(secret))[0]
     )
-    assert {"line-1", "line-2"} <= {row["name"] for row in server.rows("est", "user", "list")}
-    again = server.attempt("est", "user", "add", "line-1", "--device", "edge-5")
+    assert {"line-1", "line-2"} <= {row["name"] for row in server.rows("pki", "user", "ls")}
+    again = server.attempt("pki", "user", "create", "line-1", "--device", "edge-5")
     assert "est.user_exists" in again.stderr
 
     def change(text: str) -> str:
@@ -203,8 +204,8 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
     stranger = AgentOnDevice(server, tmp_path / "bad", "edge-6").configure(change)
     refused = stranger.attempt("apply")
     assert (refused.returncode, "est.server_forbidden" in refused.stderr) == (4, True)
-    server.run("est", "user", "remove", "line-1")
-    assert "line-1" not in {row["name"] for row in server.rows("est", "user", "list")}
+    server.run("pki", "user", "rm", "line-1", "--yes")
+    assert "line-1" not in {row["name"] for row in server.rows("pki", "user", "ls")}
 
 
 def test_the_agent_loads_no_server_and_no_database() -> None:

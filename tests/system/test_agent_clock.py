@@ -18,8 +18,8 @@ WRONG = pytest.mark.parametrize("clock", ["@1970-01-02 00:00:00", "+3650d"], ids
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(tmp_path_factory.mktemp("agent-clock")) as running:
-        running.run("dps", "ca", "add", "est-root", str(running.data / "ca/root.pem"), "--verified")
-        running.run("enroll", "group", "est-group", "--ca-name", "est-root")
+        running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
+        running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running
 
 

@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     config = '[est.labels.edge-ca]\nprofile = "edge_ca"\n'
     with a_server(tmp_path_factory.mktemp("agent-config"), config) as running:
         root = running.data / "ca/root.pem"
-        running.run("dps", "ca", "add", "est-root", str(root), "--verified")
+        running.run("dps", "ca", "create", "est-root", str(root), "--verified")
         yield running
 
 
@@ -155,9 +155,9 @@ def test_a_device_comes_up_on_the_last_good_configuration_and_says_so(server: Ru
 def test_an_individual_enrollment_is_warned_of_by_apply_and_check(server: RunningServer, tmp_path: Path) -> None:
     device = AgentOnDevice(server, tmp_path, "single-1").configure()
     device.attempt("apply")  # it gets its certificate, and nobody has put it on record
-    server.run("enroll", "device", "--cert", str(Places(tmp_path).certificate("device-id")))
+    server.run("device", "enroll", "--cert", str(Places(tmp_path).certificate("device-id")))
     applied = device.run("apply")
-    (command,) = [part for part in applied.stderr.split("`") if part.startswith("birthmark dps ca add")]
+    (command,) = [part for part in applied.stderr.split("`") if part.startswith("birthmark dps ca create")]
     assert "individual enrollment" in device.run("check", "--offline").stdout
     environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path))
     command = command.replace("birthmark ", f"{Path(sys.executable).parent}/birthmark ")
@@ -187,7 +187,7 @@ def test_an_edge_ca_is_issued_at_its_own_door_and_openssl_verifies_its_chain(
         lambda text: text + f'"aziot-edged-ca" = "{url}"\n[edge_ca]\nmethod = "est"\n'
     )
     device.attempt("apply")  # nobody has put it on record: its CA is asked for all the same when somebody has
-    device.server.run("enroll", "device", "--cert", str(Places(tmp_path).certificate("device-id")))
+    device.server.run("device", "enroll", "--cert", str(Places(tmp_path).certificate("device-id")))
     device.run("apply")
     certificate = str(Places(tmp_path).certificate(EDGE_CA))
     root = server.endpoints["trust_bundle"]
@@ -211,7 +211,7 @@ def test_the_quickstart_edge_ca_is_made_and_openssl_believes_it_is_one(server: R
     device = AgentOnDevice(server, tmp_path, "edge-ca-1").configure(
         lambda text: text + "\n[edge_ca]\nauto_generated_edge_ca_expiry_days = 3\n"
     )
-    server.run("enroll", "group", "edge-group", "--ca-name", "est-root")
+    server.run("device", "enroll-group", "edge-group", "--ca-name", "est-root")
     device.run("apply")
     certificate = str(Places(tmp_path).certificate(EDGE_CA))
     shown = subprocess.run(
@@ -226,9 +226,9 @@ def test_the_quickstart_edge_ca_is_made_and_openssl_believes_it_is_one(server: R
 def test_a_renewal_by_hand_is_of_every_certificate_and_says_which(server: RunningServer, tmp_path: Path) -> None:
     server.run("dps", "create", "by-hand")
     server.run("dps", "link", "birthmark", "--dps", "by-hand")
-    server.run("dps", "ca", "add", "root", server.endpoints["trust_bundle"], "--verified", "--dps", "by-hand")
-    server.run("enroll", "group", "all", "--ca-name", "root", "--dps", "by-hand")
-    scopes = {row["name"]: str(row["id_scope"]) for row in server.rows("dps", "show")}
+    server.run("dps", "ca", "create", "root", server.endpoints["trust_bundle"], "--verified", "--dps", "by-hand")
+    server.run("device", "enroll-group", "all", "--ca-name", "root", "--dps", "by-hand")
+    scopes = {row["name"]: str(row["id_scope"]) for row in server.rows("dps", "ls")}
     url = f"{server.endpoints['est']['url']}/edge-ca"
     device = AgentOnDevice(server, tmp_path, "edge-13").configure(
         lambda text: (
@@ -237,7 +237,7 @@ def test_a_renewal_by_hand_is_of_every_certificate_and_says_which(server: Runnin
         )
     )
     device.run("apply")
-    server.run("est", "revoke", thumbprint_of_edge_ca(device))  # which the agent cannot know
+    server.run("pki", "revoke", thumbprint_of_edge_ca(device))  # which the agent cannot know
     before = thumbprint_of_edge_ca(device)
     said = device.run("renew").stderr
     after = thumbprint_of_edge_ca(device)

@@ -26,8 +26,8 @@ LIFETIME_S = 12
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     config = f"[est]\ndevice_lifetime_s = {LIFETIME_S}\n"
     with a_server(tmp_path_factory.mktemp("agent-examples"), config) as running:
-        running.run("dps", "ca", "add", "est-root", str(running.data / "ca/root.pem"), "--verified")
-        running.run("enroll", "group", "est-group", "--ca-name", "est-root")
+        running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
+        running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running
 
 
@@ -82,7 +82,7 @@ def a_registrar(device: AgentOnDevice) -> Iterator[None]:
                         copy.write_bytes(pem)
                         known.add(pem)
                         device.server.attempt(
-                            "enroll", "device", "--cert", str(copy), "--to", "aws", "--update", "--policy", "all"
+                            "device", "enroll", "--cert", str(copy), "--to", "aws", "--update", "--policy", "all"
                         )
 
     thread = threading.Thread(target=register)

@@ -21,8 +21,8 @@ POINTS = [("rename", 1), ("rename", 3), ("rename", 4), ("fsync", 3), ("fsync", 6
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(tmp_path_factory.mktemp("agent-kills")) as running:
-        running.run("dps", "ca", "add", "est-root", str(running.data / "ca/root.pem"), "--verified")
-        running.run("enroll", "group", "est-group", "--ca-name", "est-root")
+        running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
+        running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running
 
 

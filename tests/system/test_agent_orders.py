@@ -39,8 +39,8 @@ with locked(Path(sys.argv[1])):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(tmp_path_factory.mktemp("agent-orders")) as running:
-        running.run("dps", "ca", "add", "est-root", str(running.data / "ca/root.pem"), "--verified")
-        running.run("enroll", "group", "est-group", "--ca-name", "est-root")
+        running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
+        running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running
 
 

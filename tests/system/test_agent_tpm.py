@@ -44,7 +44,7 @@ def on_record(device: AgentOnDevice, *, with_root: bool = True) -> None:
     shown = device.row("tpm")
     root = ["--storage-root-key", shown["storage_root_key"]] if with_root else []
     device.server.run(
-        "enroll", "device", shown["registration_id"], "--endorsement-key", shown["endorsement_key"], *root
+        "device", "enroll", shown["registration_id"], "--endorsement-key", shown["endorsement_key"], *root
     )
 
 

@@ -1,4 +1,4 @@
-"""`birthmark audit`: verified while the server runs and after it ended; a tampered file is named."""
+"""`birthmark server audit`: verified while the server runs and after it ended; a tampered file is named."""
 
 import asyncio
 import json
@@ -21,25 +21,25 @@ pytestmark = pytest.mark.system
 def test_the_chain_is_verified_exported_and_found_out_when_it_was_edited(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
         server.run("hub", "create", "hub-2", "--host", "hub2.example")
-        (told,) = server.rows("audit", "verify")
+        (told,) = server.rows("server", "audit", "verify")
         assert told["rows"] == told["head"]["seq"] > 3
-        server.run("audit", "export", "--out", str(tmp_path / "head.json"))
-        server.run("hub", "delete", "hub-2", "--yes")
-        server.run("audit", "verify", "--head", str(tmp_path / "head.json"))
-        lines = server.run("audit", "export", "--rows").stdout.splitlines()
+        server.run("server", "audit", "export", "--out", str(tmp_path / "head.json"))
+        server.run("hub", "rm", "hub-2", "--yes")
+        server.run("server", "audit", "verify", "--head", str(tmp_path / "head.json"))
+        lines = server.run("server", "audit", "export", "--rows").stdout.splitlines()
         assert [json.loads(line)["seq"] for line in lines] == [*range(1, len(lines)), len(lines) - 1]
         assert json.loads(lines[-2])["action"] == "iothub.delete"
-    server.run("audit", "verify", "--head", str(tmp_path / "head.json"))
+    server.run("server", "audit", "verify", "--head", str(tmp_path / "head.json"))
     database = sqlite3.connect(server.data / "birthmark.db")
     database.execute("DELETE FROM audit WHERE seq > 2")
     database.commit()
     database.close()
-    refused = server.attempt("audit", "verify")
+    refused = server.attempt("server", "audit", "verify")
     assert (refused.returncode, "audit.chain_cut" in refused.stderr) == (1, True)
     server.start()
     assert '"audit.break"' in server.log()
-    assert "audit.break_found" in server.attempt("audit", "verify").stderr
-    refused = server.attempt("audit", "verify", "--head", str(tmp_path / "head.json"))
+    assert "audit.break_found" in server.attempt("server", "audit", "verify").stderr
+    refused = server.attempt("server", "audit", "verify", "--head", str(tmp_path / "head.json"))
     assert "audit.chain_cut" in refused.stderr or "audit.chain_contradicted" in refused.stderr
     server.stop()
 
@@ -55,7 +55,7 @@ def test_a_chain_that_lost_its_key_its_head_and_its_end_is_found_out_at_the_next
     database.close()
     server.start()
     assert '"audit.break"' in server.log()
-    assert "audit.break_found" in server.attempt("audit", "verify").stderr
+    assert "audit.break_found" in server.attempt("server", "audit", "verify").stderr
     server.stop()
 
 
@@ -70,20 +70,20 @@ def test_the_chains_of_several_workers_are_verified_and_exported(tmp_path: Path)
     with a_server(tmp_path) as server:
         pass
     asyncio.run(write_as_another_worker(server.data))
-    (told,) = server.rows("audit", "verify")
+    (told,) = server.rows("server", "audit", "verify")
     assert [one["chain"] for one in told["chains"]] == ["main", "w2"]
     assert told["rows"] == sum(one["rows"] for one in told["chains"]) == told["head"]["seq"] + 1
-    assert server.run("audit", "verify").stdout.count("digest") == 2
+    assert server.run("server", "audit", "verify").stdout.count("digest") == 2
     file = tmp_path / "heads.json"
-    server.run("audit", "export", "--out", str(file))
+    server.run("server", "audit", "export", "--out", str(file))
     assert [json.loads(line)["chain"] for line in file.read_text().splitlines()] == ["main", "w2"]
-    server.run("audit", "verify", "--head", str(file))
+    server.run("server", "audit", "verify", "--head", str(file))
     database = sqlite3.connect(server.data / "birthmark.db")
     database.execute("DELETE FROM audit WHERE chain = 'main'")
     database.execute("DELETE FROM audit_heads WHERE chain = 'main'")
     database.commit()
     database.close()
-    refused = server.attempt("audit", "verify")
+    refused = server.attempt("server", "audit", "verify")
     assert "The signed head of chain w2 tells of row" in refused.stderr
     server.start()
     assert '"audit.break"' in server.log()
@@ -92,15 +92,15 @@ def test_the_chains_of_several_workers_are_verified_and_exported(tmp_path: Path)
 
 def test_another_database_is_verified_by_its_server(tmp_path: Path, postgres_url: str) -> None:
     with a_server(tmp_path, f'database = "{postgres_url}"\n') as server:
-        (told,) = server.rows("audit", "verify")
+        (told,) = server.rows("server", "audit", "verify")
         assert told["rows"] == told["head"]["seq"] > 3
-        assert len(server.run("audit", "export", "--rows").stdout.splitlines()) == told["rows"] + 1
+        assert len(server.run("server", "audit", "export", "--rows").stdout.splitlines()) == told["rows"] + 1
 
 
 def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text("{}")
     refused = RunningServer(tmp_path, free_address()).attempt(
-        "audit", "verify", "--head", str(tmp_path / "head.json"), "--data", str(tmp_path)
+        "server", "audit", "verify", "--head", str(tmp_path / "head.json"), "--data", str(tmp_path)
     )
     assert refused.returncode in {1, 5}
 
@@ -130,4 +130,4 @@ def test_a_first_start_that_found_its_port_taken_leaves_a_chain_that_is_whole(tm
         failed = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
     assert "net.port_taken" in failed.stderr
     with a_server(tmp_path) as server:
-        assert server.rows("audit", "verify")[0]["rows"] > 1
+        assert server.rows("server", "audit", "verify")[0]["rows"] > 1

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.system
 def test_a_device_registers_over_a_restart_of_the_database_and_probes_know(tmp_path: Path) -> None:
     with a_postgres_server() as postgres, a_server(tmp_path, f'database = "{postgres.url}"\n') as server:
         device = a_file_device(tmp_path, "patient")
-        server.run("enroll", "device", "--cert", str(device.certificate_file))
+        server.run("device", "enroll", "--cert", str(device.certificate_file))
         assert readiness(server) == (200, ALL_THERE)
         postgres.stop("fast")
         until_ready(server, (503, DATABASE_AWAY))
@@ -33,5 +33,5 @@ def test_a_device_registers_over_a_restart_of_the_database_and_probes_know(tmp_p
         registering.join()
         assert done[0].returncode == 0, done[0].stderr
         until_ready(server, (200, ALL_THERE))
-        (told,) = server.rows("audit", "verify")
+        (told,) = server.rows("server", "audit", "verify")
         assert told["head"]["seq"] == told["rows"]

@@ -57,21 +57,21 @@ def crl_number(pem: str) -> int:
 def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: Path) -> None:
     with a_server(tmp_path) as server:
         first = enroll_by_curl(server, tmp_path, "device-1")
-        server.run("est", "revoke", first.thumbprint.hex())
-        number = crl_number(server.run("est", "crl").stdout)
-        token = server.rows("est", "token", "add", "device-9")[0]
-        assert token["name"] in {row["name"] for row in server.rows("est", "user", "list")}
+        server.run("pki", "revoke", first.thumbprint.hex())
+        number = crl_number(server.run("pki", "crl").stdout)
+        token = server.rows("pki", "token", "create", "device-9")[0]
+        assert token["name"] in {row["name"] for row in server.rows("pki", "user", "ls")}
         with Load(server, tmp_path / "load") as load:
             enough = threading.Event()
             while len(load.issued) < 2:
                 enough.wait(0.05)
             out = str(tmp_path / "server.birthmark")
             before = len(load.issued)
-            server.run("backup", "--out", out, "--passphrase-file", str(secret))
+            server.run("server", "backup", "--out", out, "--passphrase-file", str(secret))
         later = enroll_by_curl(server, tmp_path, "device-later")
-        server.run("est", "revoke", "--device", "load-0", "--reason", "keyCompromise")
-        server.run("est", "crl")
-        told = server.run("audit", "export", "--rows").stdout
+        server.run("pki", "revoke", "--device", "load-0", "--reason", "keyCompromise")
+        server.run("pki", "crl")
+        told = server.run("server", "audit", "export", "--rows").stdout
         (tmp_path / "audit.jsonl").write_text(told)
         server.stop()
 
@@ -85,17 +85,17 @@ def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: 
         shutil.move(new, server.data)
         server.start()
 
-        assert server.rows("audit", "verify")[0]["rows"] > 3
-        known = {row["device"]: row for row in server.rows("est", "certificates", "--all")}
+        assert server.rows("server", "audit", "verify")[0]["rows"] > 3
+        known = {row["device"]: row for row in server.rows("pki", "ls", "--all")}
         assert {f"load-{number}" for number in range(before)} <= known.keys()
         assert known["device-1"]["revoked"]
         assert known["load-0"]["revoked"]
         assert later.subject_cn not in known
-        assert crl_number(server.run("est", "crl").stdout) > number + 1000
-        assert token["name"] not in {row["name"] for row in server.rows("est", "user", "list")}
+        assert crl_number(server.run("pki", "crl").stdout) > number + 1000
+        assert token["name"] not in {row["name"] for row in server.rows("pki", "user", "ls")}
         again = enroll_by_curl(server, tmp_path, "device-2")
-        server.run("est", "revoke", again.thumbprint.hex())
-        assert server.rows("audit", "verify")
+        server.run("pki", "revoke", again.thumbprint.hex())
+        assert server.rows("server", "audit", "verify")
 
 
 def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_the_restore(
@@ -104,11 +104,11 @@ def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_th
     with a_server(tmp_path) as server:
         device, out, told = EstByCurl(server, tmp_path), str(tmp_path / "server.birthmark"), tmp_path / "audit.jsonl"
         before = [device.enrolled(name) for name in ("stolen", "renewed")]
-        server.run("backup", "--out", out, "--passphrase-file", str(secret))
+        server.run("server", "backup", "--out", out, "--passphrase-file", str(secret))
         later = device.enrolled("later")
         for one, reason in ((before[0], "keyCompromise"), (later, "keyCompromise"), (before[1], "superseded")):
-            server.run("est", "revoke", one.thumbprint.hex(), "--reason", reason)
-        told.write_text(server.run("audit", "export", "--rows").stdout)
+            server.run("pki", "revoke", one.thumbprint.hex(), "--reason", reason)
+        told.write_text(server.run("server", "audit", "export", "--rows").stdout)
         server.stop()
         restored = tmp_path / "restored"
         server.run(*("restore", out, "--data", str(restored), "--passphrase-file", str(secret), "--replay", str(told)))
@@ -126,14 +126,16 @@ def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_th
 def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Path, secret: Path) -> None:
     with a_server(tmp_path) as server:
         out = tmp_path / "server.birthmark"
-        server.run("backup", "--out", str(out), "--passphrase-file", str(secret))
+        server.run("server", "backup", "--out", str(out), "--passphrase-file", str(secret))
         listed = subprocess.run(["tar", "tf", out], check=True, capture_output=True, text=True).stdout.split()
         assert listed == ["key.age", "backup.tar.gz.age"]
         assert out.stat().st_mode & 0o777 == 0o600
         assert not list(server.data.glob(".backup-*"))
-        assert server.attempt("backup", "--out", str(out), "--passphrase-file", str(secret)).returncode == 1
+        assert server.attempt("server", "backup", "--out", str(out), "--passphrase-file", str(secret)).returncode == 1
         secret.write_text("another\n")
-        refused = server.attempt("restore", str(out), "--data", str(tmp_path / "x"), "--passphrase-file", str(secret))
+        refused = server.attempt(
+            "server", "restore", str(out), "--data", str(tmp_path / "x"), "--passphrase-file", str(secret)
+        )
         assert "server.backup_unreadable" in refused.stderr
         assert not (tmp_path / "x").exists()
 
@@ -143,7 +145,7 @@ def test_a_backup_finds_the_database_of_the_server_or_is_refused(
     tmp_path: Path, secret: Path, postgres_url: str, *, is_forgotten: bool
 ) -> None:
     """A stale file lies where the records were before they moved to PostgreSQL."""
-    command = ["backup", "--out", str(tmp_path / "b"), "--passphrase-file", str(secret)]
+    command = ["server", "backup", "--out", str(tmp_path / "b"), "--passphrase-file", str(secret)]
     with a_server(tmp_path) as before:
         before.stop()
     moved = f'database = "{postgres_url}"\n'
@@ -156,11 +158,11 @@ def test_a_backup_finds_the_database_of_the_server_or_is_refused(
             assert (done.returncode, "server.database_elsewhere" in done.stderr) == (1, True)
             done = server.attempt(*command, BIRTHMARK_DATABASE=postgres_url)
         assert done.returncode == 0, done.stderr
-        assert "verify" not in server.run("audit", "verify").stderr
+        assert "verify" not in server.run("server", "audit", "verify").stderr
         server.stop()
     restored = tmp_path / "restored"
-    server.run("restore", str(tmp_path / "b"), "--data", str(restored), "--passphrase-file", str(secret))
+    server.run("server", "restore", str(tmp_path / "b"), "--data", str(restored), "--passphrase-file", str(secret))
     server.config, server.data, server.environment_of_server = None, restored, {}
     server.start()
-    assert server.rows("est", "certificates", leaf.thumbprint.hex())
+    assert server.rows("pki", "ls", leaf.thumbprint.hex())
     server.stop()

@@ -38,7 +38,7 @@ def test_a_device_that_guesses_passwords_keeps_no_new_one_out(server: RunningSer
     secret = tmp_path / "chosen"
     secret.write_text("chosen by somebody\n")
     secret.chmod(0o600)
-    server.run("est", "user", "add", "line-9", "--device", "new-9", "--password-file", str(secret))
+    server.run("pki", "user", "create", "line-9", "--device", "new-9", "--password-file", str(secret))
     made = ":".join(server.est_credential("new-8"))
     device = EstByCurl(server, tmp_path)
     for user in ("guess-1", "guess-2", "new-8"):

@@ -52,12 +52,12 @@ def test_a_chip_in_a_group_registers_once_and_then_remembers(
     ca, csr, pem = str(tmp_path / "ca"), str(tmp_path / "d.csr"), str(tmp_path / "d.pem")
     server.run("ca", "init", "--name", "Test", "--dir", ca)
     root = next(Path(ca).glob("root*.pem"))
-    server.run("dps", "ca", "add", "my-ca", str(root), "--verified")
-    server.run("enroll", "group", "my-group", "--ca-name", "my-ca")
+    server.run("dps", "ca", "create", "my-ca", str(root), "--verified")
+    server.run("device", "enroll-group", "my-group", "--ca-name", "my-ca")
     here = dict(chip.environment)
-    server.run("element", "csr", "--cn", "gateway-7", "--out", csr, **here)
+    server.run("chip", "csr", "--cn", "gateway-7", "--out", csr, **here)
     server.run("ca", "sign", csr, "--dir", ca, "--out", pem)
-    server.run("element", "write", pem, **here)
+    server.run("chip", "write", pem, **here)
 
     trust = {"SSL_CERT_FILE": server.endpoints["trust_bundle"]}
     options = ("--element", "--cert", pem)
@@ -76,7 +76,7 @@ def test_a_chip_in_a_group_registers_once_and_then_remembers(
     refused = server.attempt("device", "register", *options, *how_to, **here, **dps_of(server))
     assert "elements.data_occupied" in refused.stderr
     one_row(server, "device", "register", *options, *how_to, "--replace-data", **here, **dps_of(server))
-    assert server.run("element", "show", "--object", "slot8", **here).stdout.startswith("gateway-7\0")
+    assert server.run("chip", "show", "--object", "slot8", **here).stdout.startswith("gateway-7\0")
     assert one_row(server, "device", "connect", *options, **here, **trust)["how"] == "remembered"
 
 
@@ -97,6 +97,6 @@ def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: Ru
     assert refused.returncode == 4
     assert "dps.client_refused" in refused.stderr
 
-    server.run("enroll", "device", "--cert", str(cert))
+    server.run("device", "enroll", "--cert", str(cert))
     assert one_row(server, "device", "register", *options, **where)["device_id"] == "file-device"
     assert one_row(server, "device", "send", "hello", *options, **where)["how"] == "registered"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 def test_a_message_is_synced_before_its_puback_is_written(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         device = a_file_device(tmp_path, "synced-1")
-        server.run("enroll", "device", "synced-1", "--cert", str(device.certificate_file))
+        server.run("device", "enroll", "synced-1", "--cert", str(device.certificate_file))
         assert run_app(server, device).returncode == 0
         engine, sock = connected(server, device)
         with sock:

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def names(server: RunningServer, *more: str) -> set[str]:
-    return {row["name"] for row in server.rows("enroll", "list", *more)}
+    return {row["name"] for row in server.rows("device", "ls", *more)}
 
 
 def registers(server: RunningServer, device: Device, scope: str) -> bool:
@@ -35,24 +35,24 @@ def registers(server: RunningServer, device: Device, scope: str) -> bool:
 
 def test_a_record_is_where_it_was_put_and_nowhere_else(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "two-1")
-    scopes = {row["name"]: row["id_scope"] for row in server.rows("dps", "show")}
-    said = server.run("enroll", "device", "--cert", str(device.certificate_file), *SECOND).stderr
+    scopes = {row["name"]: row["id_scope"] for row in server.rows("dps", "ls")}
+    said = server.run("device", "enroll", "--cert", str(device.certificate_file), *SECOND).stderr
     assert scopes["factory-2"] in said
     assert "two-1" in names(server, *SECOND)
     assert "two-1" not in names(server)
     assert not registers(server, device, scopes["birthmark"])
     assert registers(server, device, scopes["factory-2"])
-    server.run("enroll", "disable", "two-1", *SECOND)
+    server.run("device", "disable", "two-1", *SECOND)
     assert not registers(server, device, scopes["factory-2"])
-    assert "`birthmark enroll enable two-1 --dps factory-2`" in server.run("why", "two-1").stdout
-    server.run("enroll", "remove", "two-1", *SECOND)
+    assert "`birthmark device enable two-1 --dps factory-2`" in server.run("why", "two-1").stdout
+    server.run("device", "rm", "two-1", *SECOND)
     assert "two-1" not in names(server, *SECOND)
 
 
 def test_a_shipment_and_its_journal_are_one_services(server: RunningServer, tmp_path: Path) -> None:
     server.run("manifest", "create", "--out", str(tmp_path / "s"), "--count", "2")
     trust = ["--signer", str(tmp_path / "s/signer.pem"), "--root", str(tmp_path / "s/root.pem")]
-    line = ["enroll", "manifest", str(tmp_path / "s/manifest.json"), *trust, "--journal", str(tmp_path / "j")]
+    line = ["device", "enroll-list", str(tmp_path / "s/manifest.json"), *trust, "--journal", str(tmp_path / "j")]
     assert "2 created." in server.run(*line, *SECOND).stderr
     assert server.attempt(*line).returncode != 0
     assert " --undo --dps factory-2`" in server.attempt(*line, "--undo").stderr.replace("\n", " ")
@@ -69,7 +69,7 @@ def test_a_shipment_and_its_journal_are_one_services(server: RunningServer, tmp_
     ids=["unknown", "aws", "another-profile"],
 )
 def test_a_service_that_is_not_there_is_told(server: RunningServer, more: list[str], status: int, code: str) -> None:
-    done = server.attempt("enroll", "list", *more)
+    done = server.attempt("device", "ls", *more)
     assert done.returncode == status
     assert code in done.stderr
 
@@ -79,39 +79,39 @@ def test_what_is_said_of_a_second_service_s_device_names_that_service_and_its_hu
 ) -> None:
     server.run("dps", "create", "factory-3")
     server.run("dps", "link", "hub-2", "--dps", "factory-3")
-    scope = next(row["id_scope"] for row in server.rows("dps", "show") if row["name"] == "factory-3")
+    scope = next(row["id_scope"] for row in server.rows("dps", "ls") if row["name"] == "factory-3")
     there = ("--dps", "factory-3")
     device = a_file_device(tmp_path, "sn-3")
     assert not registers(server, device, scope)
     said = server.run("why", "sn-3").stdout
-    assert '`birthmark enroll device --cert "$X509_CERT_FILE" --dps factory-3`' in " ".join(said.split())
+    assert '`birthmark device enroll --cert "$X509_CERT_FILE" --dps factory-3`' in " ".join(said.split())
     assert "--cert CA-FILE --dps factory-3`" in " ".join(said.split())
-    server.run("enroll", "device", "pump-3", "--cert", str(device.certificate_file), *there)
+    server.run("device", "enroll", "pump-3", "--cert", str(device.certificate_file), *there)
     assert registers(server, device, scope)
     disabled, removed = (server.run("enroll", verb, "sn-3", *there).stderr for verb in ("disable", "remove"))
     assert "`birthmark hub device disable pump-3 --hub hub-2`" in disabled
-    assert "`birthmark hub device delete pump-3 --hub hub-2`" in removed
-    missing = server.attempt("enroll", "remove", "sn-3", *there).stderr
-    assert "`birthmark enroll list --dps factory-3`" in missing
-    assert "`birthmark enroll list --dps factory-3`" in server.attempt("enroll", "disable", "sn-3", *there).stderr
+    assert "`birthmark hub device rm pump-3 --hub hub-2`" in removed
+    missing = server.attempt("device", "rm", "sn-3", *there).stderr
+    assert "`birthmark device ls --dps factory-3`" in missing
+    assert "`birthmark device ls --dps factory-3`" in server.attempt("device", "disable", "sn-3", *there).stderr
 
 
 def test_who_never_registered_is_no_hub_s_device(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "never-1")
-    server.run("enroll", "device", "--cert", str(device.certificate_file), *SECOND)
-    assert "hub device" not in server.run("enroll", "remove", "never-1", *SECOND).stderr
+    server.run("device", "enroll", "--cert", str(device.certificate_file), *SECOND)
+    assert "hub device" not in server.run("device", "rm", "never-1", *SECOND).stderr
 
 
 def hub_of(server: RunningServer, name: str) -> str:
     """Where the record says that its device is."""
-    return next(str(row["detail"]) for row in server.rows("enroll", "list") if row["name"] == name).partition(" as ")[0]
+    return next(str(row["detail"]) for row in server.rows("device", "ls") if row["name"] == name).partition(" as ")[0]
 
 
 @pytest.mark.parametrize("hub", ["hub-2", "hub2.example", "birthmark"])
 def test_a_device_goes_to_the_hub_that_was_named(server: RunningServer, tmp_path: Path, hub: str) -> None:
     name = f"to-{hub.replace('.', '-')}"
     device = a_file_device(tmp_path, name)
-    server.run("enroll", "device", "--cert", str(device.certificate_file), "--hub", hub)
+    server.run("device", "enroll", "--cert", str(device.certificate_file), "--hub", hub)
     assert registers(server, device, server.endpoints["dps"]["id_scope"])
     assert hub_of(server, name) == (server.address if hub == "birthmark" else "hub2.example")
 
@@ -120,17 +120,21 @@ def test_a_group_s_devices_go_there_too(server: RunningServer, tmp_path: Path) -
     ca = a_ca("Hall")
     file = tmp_path / "hall.pem"
     file.write_text(ca.certificate.pem())
-    server.run("dps", "ca", "add", "hall", str(file), "--verified")
-    server.run("enroll", "group", "hall", "--cert", str(file), "--hub", "hub-2")
+    server.run("dps", "ca", "create", "hall", str(file), "--verified")
+    server.run("device", "enroll-group", "hall", "--cert", str(file), "--hub", "hub-2")
     devices = [a_file_device(tmp_path, f"hall-{number}", ca=ca) for number in range(3)]
     assert all(registers(server, one, server.endpoints["dps"]["id_scope"]) for one in devices)
-    assert {row["device"] for row in server.rows("hub", "devices", "--hub", "hub-2")} >= {"hall-0", "hall-1", "hall-2"}
+    assert {row["device"] for row in server.rows("hub", "device", "ls", "--hub", "hub-2")} >= {
+        "hall-0",
+        "hall-1",
+        "hall-2",
+    }
 
 
 def test_a_shipment_is_moved_to_a_hub_by_an_update_and_back_by_its_undo(server: RunningServer, tmp_path: Path) -> None:
     server.run("manifest", "create", "--out", str(tmp_path / "s"), "--count", "2")
     trust = ["--signer", str(tmp_path / "s/signer.pem"), "--root", str(tmp_path / "s/root.pem")]
-    line = ["enroll", "manifest", str(tmp_path / "s/manifest.json"), *trust]
+    line = ["device", "enroll-list", str(tmp_path / "s/manifest.json"), *trust]
     there = [*line, "--hub", "hub-2"]
     server.run(*line)
     assert "2 refused" in server.attempt(*there).stderr
@@ -147,7 +151,7 @@ def test_a_hub_that_is_not_linked_is_told_before_something_is_written(
     server: RunningServer, tmp_path: Path, hub: str
 ) -> None:
     device = a_file_device(tmp_path, "nowhere")
-    done = server.attempt("enroll", "device", "--cert", str(device.certificate_file), "--hub", hub)
+    done = server.attempt("device", "enroll", "--cert", str(device.certificate_file), "--hub", hub)
     assert done.returncode == 1
     assert f"`birthmark dps link {hub} --dps birthmark`" in done.stderr
     assert "nowhere" not in names(server)

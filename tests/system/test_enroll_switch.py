@@ -1,4 +1,4 @@
-"""`birthmark enroll disable` and `enable`: nobody registers by what is disabled, and nothing else of it changes."""
+"""`birthmark device disable` and `enable`: nobody registers by what is disabled, and nothing else of it changes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def switched(server: RunningServer, verb: str, name: str, *more: str) -> tuple[s
 
 
 def state_of(server: RunningServer, name: str) -> str:
-    return next(str(row["state"]) for row in server.rows("enroll", "list") if row["name"] == name)
+    return next(str(row["state"]) for row in server.rows("device", "ls") if row["name"] == name)
 
 
 def told(server: RunningServer, read: str, name: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def told(server: RunningServer, read: str, name: str) -> dict[str, Any]:
 
 def test_who_is_disabled_registers_no_more_until_it_is_enabled(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "switch-1")
-    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
     assert switched(server, "disable", "switch-1", "--dry-run") == ("disabled", "would update")
     assert switched(server, "disable", "switch-1") == ("disabled", "updated")
     assert switched(server, "disable", "switch-1", "--to", "local") == ("disabled", "unchanged")
@@ -56,9 +56,9 @@ def test_who_is_disabled_registers_no_more_until_it_is_enabled(server: RunningSe
 
 def test_who_has_registered_is_said_to_be_a_device_of_its_hub_still(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "switch-2")
-    server.run("enroll", "device", "pump-2", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "pump-2", "--cert", str(device.certificate_file))
     assert registered(server, device)
-    ends = server.run("enroll", "disable", "switch-2").stderr
+    ends = server.run("device", "disable", "switch-2").stderr
     assert "`birthmark hub device disable pump-2 --hub birthmark`" in ends
 
 
@@ -67,12 +67,12 @@ def test_a_group_keeps_all_else_that_it_has(server: RunningServer, tmp_path: Pat
     file = tmp_path / "line.pem"
     file.write_text(ca.certificate.pem())
     device = a_file_device(tmp_path, "switch-3", ca=ca)
-    server.run("dps", "ca", "add", "line", str(file), "--verified")
-    server.run("enroll", "group", "line", "--cert", str(file), "--edge")
+    server.run("dps", "ca", "create", "line", str(file), "--verified")
+    server.run("device", "enroll-group", "line", "--cert", str(file), "--edge")
     before = told(server, "get_enrollment_group", "line")
     assert switched(server, "disable", "line", "--group") == ("disabled", "updated")
     assert not registered(server, device)
-    assert "birthmark enroll enable line --group" in server.run("why", "switch-3").stdout
+    assert "birthmark device enable line --group" in server.run("why", "switch-3").stdout
     assert told(server, "get_enrollment_group", "line") == before | {"provisioningStatus": "disabled"}
     assert switched(server, "enable", "line", "--group") == ("enabled", "updated")
     assert registered(server, device)
@@ -80,7 +80,7 @@ def test_a_group_keeps_all_else_that_it_has(server: RunningServer, tmp_path: Pat
 
 
 def test_shared_keys_stay_as_they_are(server: RunningServer, tmp_path: Path) -> None:
-    server.run("enroll", "device", "board-1", "--symmetric-key", str(tmp_path / "board.key"))
+    server.run("device", "enroll", "board-1", "--symmetric-key", str(tmp_path / "board.key"))
     read = "get_individual_enrollment_attestation_mechanism"
     before = told(server, read, "board-1")
     assert before["symmetricKey"]["primaryKey"]
@@ -90,7 +90,7 @@ def test_shared_keys_stay_as_they_are(server: RunningServer, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("more", [[], ["--group"]], ids=["device", "group"])
 def test_what_is_not_on_record_is_told(server: RunningServer, more: list[str]) -> None:
-    done = server.attempt("enroll", "disable", "nobody", *more)
+    done = server.attempt("device", "disable", "nobody", *more)
     assert done.returncode == 3
     assert "fleet.no_such_record" in done.stderr
 
@@ -99,10 +99,10 @@ def test_a_record_that_somebody_changed_since_the_look_is_left(
     server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = a_file_device(tmp_path, "switch-4")
-    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
     target = AzureTarget(azure_profile("local", server.data))
     seen = target._json("get_individual_enrollment", "switch-4")
-    server.run("enroll", "device", "--cert", str(device.certificate_file), "--edge", "--update")
+    server.run("device", "enroll", "--cert", str(device.certificate_file), "--edge", "--update")
     monkeypatch.setattr(target, "_json", lambda _operation, _name: seen)
     with pytest.raises(Exception, match="refuse"):
         target.switch("switch-4", is_group=False, is_enabled=False, dry_run=False)
@@ -110,6 +110,6 @@ def test_a_record_that_somebody_changed_since_the_look_is_left(
 
 
 def test_aws_is_told_to_have_another_switch(server: RunningServer) -> None:
-    done = server.attempt("enroll", "disable", "pump", "--to", "aws")
+    done = server.attempt("device", "disable", "pump", "--to", "aws")
     assert done.returncode == 2
     assert "update-certificate" in " ".join(done.stderr.split())

@@ -63,7 +63,7 @@ def line(server: RunningServer, tmp_path: Path) -> list[str]:
     (tmp_path / "template.toml").write_text(TEMPLATE)
     trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
     both = ["--to", "azure", "--to", "aws", "--template", str(tmp_path / "template.toml")]
-    return ["enroll", "manifest", str(at / "manifest.json"), *trust, *both]
+    return ["device", "enroll-list", str(at / "manifest.json"), *trust, *both]
 
 
 def test_one_command_enrolls_at_both_clouds_and_takes_back_at_both(
@@ -100,7 +100,7 @@ def test_each_cloud_has_what_the_template_says_of_it(server: RunningServer, line
     assert {thing["thingName"] for thing in things} <= in_group
     assert numbers == [f"{number:03}" for number in range(1, COUNT + 1)]
     name = things[0]["thingName"]
-    names = {row["name"].lower(): row for row in server.rows("enroll", "list")}
+    names = {row["name"].lower(): row for row in server.rows("device", "ls")}
     record = names[f"sn{name[8:]}"]
     assert record["state"] == "unassigned"
 

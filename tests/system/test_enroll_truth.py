@@ -1,4 +1,4 @@
-"""`birthmark enroll` tells the truth about what is on record, asks before it makes what cannot work, undoes halves."""
+"""`birthmark device` tells the truth about what is on record, asks before it makes what cannot work, undoes halves."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def shipment(server: RunningServer, *more: str) -> list[str]:
     at = server.data.parent / "shipment"
     trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
-    return ["enroll", "manifest", str(at / "manifest.json"), *trust, *more]
+    return ["device", "enroll-list", str(at / "manifest.json"), *trust, *more]
 
 
 @pytest.mark.parametrize("cloud", ["azure", "aws"])
@@ -44,10 +44,10 @@ def test_a_shipment_is_created_then_unchanged_and_what_was_removed_is_created_ag
     line = shipment(server, "--to", cloud, "--journal", str(server.data.parent / f"{cloud}.journal"))
     assert "5 created." in server.run(*line).stderr
     assert "5 unchanged." in server.run(*line).stderr
-    name = server.rows("enroll", "list", "--to", cloud)[0]["name"]
-    server.run("enroll", "remove", name, "--to", cloud)
+    name = server.rows("device", "ls", "--to", cloud)[0]["name"]
+    server.run("device", "rm", name, "--to", cloud)
     assert "1 created, 4 unchanged." in server.run(*line).stderr
-    assert len(server.rows("enroll", "list", "--to", cloud)) == 5
+    assert len(server.rows("device", "ls", "--to", cloud)) == 5
 
 
 def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer
         assert done.returncode == 1
         assert "enroll.journal_of_another_target" in done.stderr
         assert "5 created." in fresh.run(*shipment(server)).stderr
-        assert len(fresh.rows("enroll", "list")) == 5
+        assert len(fresh.rows("device", "ls")) == 5
 
 
 def test_a_certificate_is_never_appended_to_as_if_it_were_a_journal(server: RunningServer, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
         for cloud in ("azure", "aws"):
             device = a_file_device(tmp_path, f"quiet-{cloud}")
-            server.run("enroll", "device", "--to", cloud, "--cert", str(device.certificate_file))
+            server.run("device", "enroll", "--to", cloud, "--cert", str(device.certificate_file))
         done = server.attempt("why")
         assert "Nothing was refused." in done.stderr + done.stdout
         assert done.returncode == 0
@@ -121,7 +121,7 @@ def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
 def test_completing_what_is_there_leaves_no_refusal(tmp_path: Path, is_attached: bool) -> None:
     with a_server(tmp_path) as server:
         device = a_file_device(tmp_path, "half-there")
-        line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file)]
+        line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file)]
         aws = server.endpoints["aws"]
         iot: Any = boto3.client(
             "iot",
@@ -162,11 +162,11 @@ def test_what_can_never_work_needs_force(
 ) -> None:
     file = tmp_path / "device.pem"
     file.write_text(a_device(None, name, **options).certificate.pem())
-    line = ["enroll", "device", "--cert", str(file)]
+    line = ["device", "enroll", "--cert", str(file)]
     done = server.attempt(*line)
     assert done.returncode == 6
     assert told in done.stderr
-    assert name not in {row["name"] for row in server.rows("enroll", "list")}
+    assert name not in {row["name"] for row in server.rows("device", "ls")}
     assert "created" in server.run(*line, "--force").stdout
 
 
@@ -174,9 +174,9 @@ def test_the_name_is_the_device_id_and_the_registration_id_is_the_common_name(
     server: RunningServer, tmp_path: Path
 ) -> None:
     device = a_file_device(tmp_path, "common-name")
-    row = json.loads(server.run("enroll", "device", "Pump7", "--cert", str(device.certificate_file), "--json").stdout)
+    row = json.loads(server.run("device", "enroll", "Pump7", "--cert", str(device.certificate_file), "--json").stdout)
     assert (row["device"], row["registration_id"]) == ("Pump7", "common-name")
-    assert "common-name" in {row["name"] for row in server.rows("enroll", "list")}
+    assert "common-name" in {row["name"] for row in server.rows("device", "ls")}
     line = ["device", "register", "--cert", str(device.certificate_file), "--key", str(device.key_file)]
     registered = server.run(*line, "--json", **server.environment)
     assert json.loads(registered.stdout)["device_id"] == "Pump7"
@@ -185,10 +185,10 @@ def test_the_name_is_the_device_id_and_the_registration_id_is_the_common_name(
 @pytest.mark.parametrize(
     "line",
     [
-        ["enroll", "device", "--cert", "CERT", "--policy", "p"],
-        ["enroll", "device", "--cert", "CERT", "--edge", "--to", "aws"],
-        ["enroll", "remove", "x", "--group", "--to", "aws"],
-        ["enroll", "manifest", "MANIFEST", "--journal", "j", "--dry-run"],
+        ["device", "enroll", "--cert", "CERT", "--policy", "p"],
+        ["device", "enroll", "--cert", "CERT", "--edge", "--to", "aws"],
+        ["device", "rm", "x", "--group", "--to", "aws"],
+        ["device", "enroll-list", "MANIFEST", "--journal", "j", "--dry-run"],
     ],
     ids=" ".join,
 )
@@ -204,20 +204,20 @@ def test_an_option_that_does_not_apply_is_wrong_usage(server: RunningServer, tmp
 def test_a_json_without_entries_is_no_success(server: RunningServer, tmp_path: Path, content: str) -> None:
     file = tmp_path / "other.json"
     file.write_text(content)
-    done = server.attempt("enroll", "manifest", str(file))
+    done = server.attempt("device", "enroll-list", str(file))
     assert done.returncode not in {0, 2}
     assert "Fix:" in done.stderr
 
 
 def test_a_missing_policy_leaves_nothing_behind(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "half-done")
-    line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file), "--policy", "missing"]
+    line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file), "--policy", "missing"]
     done = server.attempt(*line)
     assert done.returncode == 3
     assert "fleet.reference_missing" in done.stderr
-    assert "half-done" not in {row["thing"] for row in server.rows("aws", "things")}
+    assert "half-done" not in {row["thing"] for row in server.rows("aws", "thing", "ls")}
     thumbprint = device.holder.certificate.thumbprint.hex()
-    assert thumbprint not in server.run("aws", "certificates", "--json").stdout
+    assert thumbprint not in server.run("aws", "certificate", "ls", "--json").stdout
 
 
 def test_all_that_is_missing_is_told_at_once(server: RunningServer, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_all_that_is_missing_is_told_at_once(server: RunningServer, tmp_path: Pa
     template.write_text('[aws]\npolicy = "no-policy"\nthing_type = "no-type"\ngroups = ["no-group"]\n')
     trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
     done = server.attempt(
-        "enroll", "manifest", str(at / "manifest.json"), *trust, "--to", "aws", "--template", str(template)
+        "device", "enroll-list", str(at / "manifest.json"), *trust, "--to", "aws", "--template", str(template)
     )
     assert done.returncode == 7
     commands = re.findall(r"aws iot create-[a-z-]+ --[a-z-]+ no-[a-z]+", " ".join(done.stderr.split()))
@@ -234,7 +234,7 @@ def test_all_that_is_missing_is_told_at_once(server: RunningServer, tmp_path: Pa
 
 def test_refusals_of_one_kind_are_told_once_with_cause_and_fix(server: RunningServer) -> None:
     at = server.data.parent / "shipment"
-    done = server.attempt("enroll", "manifest", str(at / "manifest.json"))
+    done = server.attempt("device", "enroll-list", str(at / "manifest.json"))
     assert done.returncode == 7
     assert done.stderr.count("manifest.signer_unknown") == 1
     assert "Refused 5 devices" in done.stderr
@@ -248,10 +248,10 @@ def test_a_certificate_that_the_servers_ca_took_back_is_asked_about_first(
     leaf = enroll_by_curl(server, tmp_path, "taken-back")
     file = tmp_path / "leaf.pem"
     file.write_text(leaf.pem())
-    assert "Warning" not in server.run("enroll", "device", "--cert", str(file), "--dry-run").stderr
-    server.run("est", "revoke", leaf.thumbprint.hex())
+    assert "Warning" not in server.run("device", "enroll", "--cert", str(file), "--dry-run").stderr
+    server.run("pki", "revoke", leaf.thumbprint.hex())
     for cloud in ("azure", "aws"):
-        done = server.attempt("enroll", "device", "--cert", str(file), "--to", cloud)
+        done = server.attempt("device", "enroll", "--cert", str(file), "--to", cloud)
         assert done.returncode == 6
         assert "was revoked at" in done.stderr
         assert "enroll.cannot_work" in done.stderr
@@ -259,14 +259,14 @@ def test_a_certificate_that_the_servers_ca_took_back_is_asked_about_first(
 
 def test_a_group_is_made_of_a_cas_certificate_without_a_question(server: RunningServer, tmp_path: Path) -> None:
     server.run("ca", "init", "--name", "Maker", "--dir", str(tmp_path / "ca"))
-    made = server.run("enroll", "group", "carried", "--cert", str(tmp_path / "ca" / "issuing.pem"))
+    made = server.run("device", "enroll-group", "carried", "--cert", str(tmp_path / "ca" / "issuing.pem"))
     assert "created" in made.stdout
 
 
 def test_who_is_enrolled_at_aws_without_a_policy_is_told_that_it_may_do_nothing(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
         device = a_file_device(tmp_path, "bare")
-        line = ["enroll", "device", "--to", "aws", "--cert", str(device.certificate_file)]
+        line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file)]
         told = server.attempt(*line).stderr
         assert "AWS lets these devices do nothing" in told
         assert f"`birthmark {shlex.join(line)}" in told

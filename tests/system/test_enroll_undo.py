@@ -30,21 +30,21 @@ def line(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path) 
     at = tmp_path / "shipment"
     trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
     journal = ["--journal", str(tmp_path / "run.journal")]
-    return ["enroll", "manifest", str(at / "manifest.json"), *trust, "--to", str(request.param), *journal]
+    return ["device", "enroll-list", str(at / "manifest.json"), *trust, "--to", str(request.param), *journal]
 
 
 def on_record(server: RunningServer, line: list[str]) -> set[str]:
     """Everything that such a run makes: records, and at AWS certificates."""
     to = line[line.index("--to") + 1]
-    names = {row["name"] for row in server.rows("enroll", "list", "--to", to)}
-    return names if to == "azure" else names | {row["certificate"] for row in server.rows("aws", "certificates")}
+    names = {row["name"] for row in server.rows("device", "ls", "--to", to)}
+    return names if to == "azure" else names | {row["certificate"] for row in server.rows("aws", "certificate", "ls")}
 
 
 def test_a_run_is_taken_back_and_nothing_else(server: RunningServer, line: list[str], tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     server.run("manifest", "extract", *line[2:7], "--out", str(tmp_path / "few"))
     for certificate in sorted((tmp_path / "few").iterdir())[:3]:
-        server.run("enroll", "device", "--cert", str(certificate), *line[7:9])
+        server.run("device", "enroll", "--cert", str(certificate), *line[7:9])
     before = on_record(server, line)
     assert "37 created, 3 unchanged" in server.run(*line).stderr
     assert "37 would be taken back" in server.run(*line, "--undo", "--dry-run").stderr

@@ -31,18 +31,18 @@ def enroll(server: RunningServer, directory: Path, credential: EstCredential, cs
 
 
 def for_any_name(server: RunningServer) -> EstCredential:
-    server.attempt("est", "user", "remove", "line")
-    made = server.rows("est", "user", "add", "line", "--any-name")[0]
+    server.attempt("pki", "user", "rm", "line", "--yes")
+    made = server.rows("pki", "user", "create", "line", "--any-name")[0]
     return EstCredential(made["name"], made["password"])
 
 
 def test_a_fresh_server_has_no_password_for_any_name(server: RunningServer) -> None:
-    assert [user for user in server.rows("est", "user", "list") if user["device"] is None] == []
+    assert [user for user in server.rows("pki", "user", "ls") if user["device"] is None] == []
     assert server.endpoints["est"]["username"] is server.endpoints["est"]["password"] is None
 
 
 def test_a_user_for_every_name_is_made_by_an_explicit_word_only(server: RunningServer) -> None:
-    refused = server.attempt("est", "user", "add", "somebody")
+    refused = server.attempt("pki", "user", "create", "somebody")
     assert refused.returncode == 2
     assert "--any-name" in refused.stderr
 
@@ -50,7 +50,7 @@ def test_a_user_for_every_name_is_made_by_an_explicit_word_only(server: RunningS
 def test_the_printed_configuration_is_the_same_each_time_until_its_user_is_removed(server: RunningServer) -> None:
     first = server.est_credential("gateway:1")
     assert server.est_credential("gateway:1") == first
-    server.run("est", "user", "remove", first.name)
+    server.run("pki", "user", "rm", first.name, "--yes")
     assert server.est_credential("gateway:1").password != first.password
 
 
@@ -88,10 +88,10 @@ def test_the_printed_fix_lets_the_name_go(server: RunningServer, tmp_path: Path)
     assert enroll(server, tmp_path, line, a_csr("swapped", key=key)) == 200  # the answer was lost
     asking = a_csr("swapped", key=a_key())
     assert enroll(server, tmp_path, line, asking) == 403
-    assert "`birthmark est release swapped`" in server.why("swapped")["fix"]
-    assert len(server.rows("est", "release", "swapped")[0]["held_by"]) == 2
+    assert "`birthmark pki release swapped`" in server.why("swapped")["fix"]
+    assert len(server.rows("pki", "release", "swapped")[0]["held_by"]) == 2
     assert enroll(server, tmp_path, line, asking) == 200
-    assert server.attempt("est", "release", "nobody").returncode == 3
+    assert server.attempt("pki", "release", "nobody").returncode == 3
 
 
 def test_everything_of_a_device_is_taken_back_by_its_name_and_its_key_for_good(
@@ -100,17 +100,17 @@ def test_everything_of_a_device_is_taken_back_by_its_name_and_its_key_for_good(
     credential, key = server.est_credential("stolen"), a_key()
     for _ in range(2):
         enroll(server, tmp_path, credential, a_csr("stolen", key=key))
-    revoked = server.rows("est", "revoke", "--device", "Stolen", "--reason", "keyCompromise")
+    revoked = server.rows("pki", "revoke", "--device", "Stolen", "--reason", "keyCompromise")
     assert {row["reason"] for row in revoked} == {"keyCompromise"}
     assert len(revoked) == 2
     assert enroll(server, tmp_path, credential, a_csr("stolen", key=key)) == 403
     assert server.why("stolen")["code"] == "ca.key_revoked"
     assert enroll(server, tmp_path, credential, a_csr("stolen", key=a_key())) == 200
-    assert server.attempt("est", "revoke").returncode == 2
+    assert server.attempt("pki", "revoke").returncode == 2
 
 
 def test_the_key_of_a_certificate_from_elsewhere_is_taken_back_too(server: RunningServer, tmp_path: Path) -> None:
     server.run("ca", "init", "--name", "maker", "--dir", str(tmp_path / "ca"))
     server.run("ca", "issue", "foreign", "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
-    done = server.run("est", "revoke", "--key-of", str(tmp_path / "foreign.cert.pem"))
+    done = server.run("pki", "revoke", "--key-of", str(tmp_path / "foreign.cert.pem"))
     assert "issued no certificate" in done.stderr

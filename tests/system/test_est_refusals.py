@@ -64,7 +64,7 @@ def test_a_wrong_password(server: RunningServer, tmp_path: Path) -> None:
 
 
 def test_a_tokens_wrong_password_is_mended_by_a_password_of_its_device(server: RunningServer, tmp_path: Path) -> None:
-    (token,) = server.rows("est", "token", "add", "est-2")
+    (token,) = server.rows("pki", "token", "create", "est-2")
     _, text = enroll(server, tmp_path, a_csr("est-2"), password="wrong", user=token["name"])
     explained = server.why(reference_in(text))
     assert token["name"] in explained["cause"]

@@ -1,4 +1,4 @@
-"""`element exec` with real programs against our server, with a key in SoftHSM2 and no key in any file.
+"""`chip exec` with real programs against our server, with a key in SoftHSM2 and no key in any file.
 
 The hub takes a message only from who showed the certificate on record and proved its key in the handshake; so each
 message is counted as its device's. Each program ran with TMPDIR of its own, in which no private key may turn up.
@@ -97,11 +97,11 @@ class Device:
         return str(self.directory / "device.key")
 
     def run(self, *program: str, options: tuple[str, ...] = (), **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a program under `element exec`, and see that it left no key in its temporary directory."""
+        """Run a program under `chip exec`, and see that it left no key in its temporary directory."""
         scratch = self.directory / "tmp"
         scratch.mkdir(exist_ok=True)
         environment = {**self.server.environment, **self.chip, "TMPDIR": str(scratch), **more}
-        done = self.server.attempt("element", "exec", *options, "--", *program, **environment)
+        done = self.server.attempt("chip", "exec", *options, "--", *program, **environment)
         assert not keys_under(scratch), keys_under(scratch)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -128,11 +128,11 @@ def device(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> D
 
 def enrolled(server: RunningServer, directory: Path, key: str, *options: str) -> Device:
     """Make a chip whose certificate is on record and whose device has registered."""
-    made = json.loads(server.run("element", "simulate", str(directory / "chip"), "--json", *options).stdout)
+    made = json.loads(server.run("chip", "simulate", str(directory / "chip"), "--json", *options).stdout)
     chip = {name: value for name, value in made.items() if name.isupper()}
-    server.run("element", "cert", key, "--out", str(directory / "device.pem"), **chip)
-    server.run("element", "refkey", key, "--out", str(directory / "device.key"), **chip)
-    server.run("enroll", "device", "--cert", str(directory / "device.pem"))
+    server.run("chip", "cert", key, "--out", str(directory / "device.pem"), **chip)
+    server.run("chip", "refkey", key, "--out", str(directory / "device.key"), **chip)
+    server.run("device", "enroll", "--cert", str(directory / "device.pem"))
     name = str(parse_pem((directory / "device.pem").read_text()).subject_cn)
     server.run("device", "register", "--element", "--key", key, **{**server.environment, **chip})
     found = Device(name, server, chip, directory)
@@ -246,7 +246,7 @@ def test_the_proxy_serves_no_other_user_and_no_other_server(device: Device) -> N
 
 def test_the_proxy_ends_as_its_program_ends(device: Device) -> None:
     environment = {**device.server.environment, **device.chip}
-    done = device.server.attempt("element", "exec", "--how", "proxy", "--", "sh", "-c", "exit 7", **environment)
+    done = device.server.attempt("chip", "exec", "--how", "proxy", "--", "sh", "-c", "exit 7", **environment)
     assert done.returncode == 7
 
 

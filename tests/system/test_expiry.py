@@ -121,14 +121,14 @@ class Fleet:
 
 
 def prepared(server: RunningServer, directory: Path) -> Fleet:
-    made = server.rows("est", "user", "add", "factory", "--any-name")[0]
+    made = server.rows("pki", "user", "create", "factory", "--any-name")[0]
     basic = base64.b64encode(f"factory:{made['password']}".encode()).decode()
     shown = {}
     for lifetime, rule, condition in product(LIFETIMES, RULES, CONDITIONS):
         name, label = f"{lifetime}-{rule}-{condition}".replace("_", "-"), f"{lifetime}-{rule}"
         first = got(server, name, label, directory, basic)
         if condition == "revoked":
-            server.run("est", "revoke", first.certificate.thumbprint.hex(), "--yes")
+            server.run("pki", "revoke", first.certificate.thumbprint.hex(), "--yes")
         if condition == "cloned":
             got(server, name, label, directory, got(server, name, label, directory, first))
         if condition == "wrong_key":
@@ -181,7 +181,7 @@ class AgentWithClock:
         device = AgentOnDevice(server, directory / name, name)
         device.configure(lambda text: text.replace('/.well-known/est"', f'/.well-known/est/{label}"'))
         device.row("apply")
-        server.run("est", "user", "remove", server.est_credential(name).name)
+        server.run("pki", "user", "rm", server.est_credential(name).name, "--yes")
         return cls(device, clock)
 
     def switched_on(self, offset_days: int) -> subprocess.CompletedProcess[str]:
@@ -203,14 +203,14 @@ def test_an_agent_comes_back_whatever_its_clock_says_and_a_revoked_one_does_not(
     (tmp_path / "server.toml").write_text(configuration())
     server = RunningServer(tmp_path / "data", free_address(), tmp_path / "server.toml").start()
     try:
-        server.run("dps", "ca", "add", "est-root", server.endpoints["trust_bundle"], "--verified")
-        server.run("enroll", "group", "est-group", "--ca-name", "est-root")
+        server.run("dps", "ca", "create", "est-root", server.endpoints["trust_bundle"], "--verified")
+        server.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         with ThreadPoolExecutor(6) as pool:  # what takes its time is the pause that DPS asks for
             enrolled = partial(AgentWithClock.enrolled, server, f"{lifetime}-itself", tmp_path)
             honest = list(pool.map(enrolled, (f"honest-{n}" for n, _ in enumerate(CLOCKS)), CLOCKS))
             revoked = list(pool.map(enrolled, (f"revoked-{n}" for n, _ in enumerate(CLOCKS)), CLOCKS))
             for one in revoked:
-                server.run("est", "revoke", "--device", one.device.name, "--yes")
+                server.run("pki", "revoke", "--device", one.device.name, "--yes")
             days = LIFETIMES[lifetime] + 10
             later(server, days)
             switched_on = list(pool.map(lambda one: one.switched_on(days), [*honest, *revoked]))

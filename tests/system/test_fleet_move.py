@@ -35,11 +35,11 @@ class Fleet:
         self.list = [str(directory / "list"), "--root", str(directory / "ca" / "root.pem")]
 
     def follow(self, *options: str) -> dict[str, str]:
-        rows = self.server.rows("fleet", "follow", *self.list, *options)
+        rows = self.server.rows("device", "follow", *self.list, *options)
         return {row["device"]: row["standing"] for row in rows}
 
     def move(self, *options: str) -> dict[str, str]:
-        told = self.server.attempt("fleet", "move", *self.list, "--json", *options)
+        told = self.server.attempt("device", "move", *self.list, "--json", *options)
         rows = [json.loads(line) for line in told.stdout.splitlines()]
         assert rows, told.stderr
         return {row["device"]: row["moved"] for row in rows}
@@ -72,13 +72,13 @@ def fleet(server: RunningServer, tmp_path: Path) -> Iterator[Fleet]:
     made.shell("", f"aws iot create-policy --policy-name own --policy-document '{POLICY}'")
     yield made
     for name in NAMES:
-        made.shell("", f"birthmark enroll remove {name}; birthmark hub device delete {name}")
-        made.shell("", f"birthmark enroll remove {name} --to aws")
+        made.shell("", f"birthmark device rm {name}; birthmark hub device rm {name} --yes")
+        made.shell("", f"birthmark device rm {name} --to aws")
 
 
 def test_each_device_is_followed_as_far_as_it_came(server: RunningServer, fleet: Fleet) -> None:
     assert set(fleet.follow().values()) == {"not on record"}
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     assert set(fleet.follow().values()) == {"unassigned"}
     assert fleet.shell("pump-1", 'birthmark device register --cert "$CERT" --key "$KEY"').returncode == 0
     assert fleet.sends_to_azure("pump-2")
@@ -86,11 +86,11 @@ def test_each_device_is_followed_as_far_as_it_came(server: RunningServer, fleet:
 
 
 def test_to_wait_for_what_does_not_come_ends_with_who_is_missing(server: RunningServer, fleet: Fleet) -> None:
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     assert fleet.sends_to_azure("pump-1")
     kept = fleet.directory / "stand.csv"
     late = server.attempt(
-        "fleet", "follow", *fleet.list, "--wait", "assigned", "--timeout", "1s", "--report", str(kept)
+        "device", "follow", *fleet.list, "--wait", "assigned", "--timeout", "1s", "--report", str(kept)
     )
     assert late.returncode == 7
     assert "unassigned: pump-2, pump-3" in late.stderr
@@ -99,11 +99,11 @@ def test_to_wait_for_what_does_not_come_ends_with_who_is_missing(server: Running
     assert rows == {"pump-1": "away", "pump-2": "unassigned", "pump-3": "unassigned"}
     for name in NAMES[1:]:
         assert fleet.sends_to_azure(name)
-    assert server.attempt("fleet", "follow", *fleet.list, "--wait", "connected").returncode == 0
+    assert server.attempt("device", "follow", *fleet.list, "--wait", "connected").returncode == 0
 
 
 def test_a_device_is_retired_only_after_it_was_seen_at_its_new_place(server: RunningServer, fleet: Fleet) -> None:
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     assert all(fleet.sends_to_azure(name) for name in NAMES)
     way = ["--from", "azure", "--to", "aws", "--policy", "own"]
     assert set(fleet.move(*way, "--dry-run").values()) == {"would be enrolled"}
@@ -121,7 +121,7 @@ def test_a_device_is_retired_only_after_it_was_seen_at_its_new_place(server: Run
 
 
 def test_a_fleet_goes_back_by_the_same_command_and_update(server: RunningServer, fleet: Fleet) -> None:
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     assert all(fleet.sends_to_azure(name) for name in NAMES)
     there, back = ["--from", "azure", "--to", "aws", "--policy", "own"], ["--from", "aws", "--to", "azure"]
     fleet.move(*there)
@@ -140,34 +140,34 @@ def test_a_fleet_goes_back_by_the_same_command_and_update(server: RunningServer,
 
 
 def test_a_rehearsal_refuses_what_the_move_would(server: RunningServer, fleet: Fleet) -> None:
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     way = ["--from", "azure", "--to", "aws", "--policy", "nobody-made-it", "--dry-run"]
     assert set(fleet.move(*way).values()) == {"refused"}
 
 
 def test_a_device_that_is_not_where_it_is_moved_from_is_refused(server: RunningServer, fleet: Fleet) -> None:
-    told = server.attempt("fleet", "move", *fleet.list, "--from", "azure", "--to", "aws")
+    told = server.attempt("device", "move", *fleet.list, "--from", "azure", "--to", "aws")
     assert (told.returncode, "fleet.not_at_source" in told.stderr) == (7, True)
 
 
 def test_another_device_with_its_name_there_is_no_proof(server: RunningServer, fleet: Fleet, tmp_path: Path) -> None:
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     other = tmp_path / "other"
     other.mkdir()
     server.run("ca", "issue", "pump-1", "--dir", str(tmp_path / "ca"), "--out-dir", str(other))
-    server.run("enroll", "device", "--to", "aws", "--policy", "own", "--cert", str(other / "pump-1.cert.pem"))
-    told = server.attempt("fleet", "move", *fleet.list, "--from", "azure", "--to", "aws", "--policy", "own")
+    server.run("device", "enroll", "--to", "aws", "--policy", "own", "--cert", str(other / "pump-1.cert.pem"))
+    told = server.attempt("device", "move", *fleet.list, "--from", "azure", "--to", "aws", "--policy", "own")
     assert (told.returncode, "fleet.taken_at_destination" in told.stderr) == (7, True)
     assert fleet.follow()["pump-1"] == "unassigned"
 
 
 def test_what_a_device_did_in_its_earlier_life_retires_nobody(server: RunningServer, fleet: Fleet) -> None:
-    server.run("enroll", "manifest", *fleet.list, "--to", "aws", "--policy", "own")
+    server.run("device", "enroll-list", *fleet.list, "--to", "aws", "--policy", "own")
     assert all(fleet.sends_to_aws(name) for name in NAMES)
     assert set(fleet.move("--from", "aws", "--to", "azure").values()) == {"waiting"}
     assert all(fleet.sends_to_azure(name) for name in NAMES)
     assert set(fleet.move("--from", "aws", "--to", "azure").values()) == {"moved"}
-    server.run("enroll", "manifest", *fleet.list, "--to", "aws", "--policy", "own", "--update")
+    server.run("device", "enroll-list", *fleet.list, "--to", "aws", "--policy", "own", "--update")
     assert set(fleet.move("--from", "azure", "--to", "aws", "--policy", "own").values()) == {"waiting"}
     assert all(fleet.sends_to_azure(name) for name in NAMES)
 
@@ -176,14 +176,14 @@ def test_a_record_that_was_put_to_sleep_is_woken_by_the_command_that_is_printed_
     server: RunningServer, fleet: Fleet
 ) -> None:
     way = ["--from", "azure", "--to", "aws", "--policy", "own"]
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     assert set(fleet.move(*way).values()) == {"waiting"}
     fleet.shell(
         "",
         "aws iot list-certificates --query 'certificates[].certificateId' --output text | tr '\\t' '\\n' |"
         " while read id; do aws iot update-certificate --certificate-id $id --new-status REVOKED; done",
     )
-    told = server.attempt("fleet", "move", *fleet.list, *way)
+    told = server.attempt("device", "move", *fleet.list, *way)
     assert (told.returncode, "status of the certificate REVOKED" in told.stderr) == (7, True)
     fix = re.search(r"Fix: .*`birthmark (fleet move .* --update)`", told.stderr)
     assert fix is not None, told.stderr

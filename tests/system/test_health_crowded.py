@@ -59,7 +59,7 @@ def test_a_probe_is_answered_beside_half_open_connections_without_end(server: Ru
 def test_a_command_of_the_operator_works_beside_them(server: RunningServer) -> None:
     with a_crowd(server):
         for _ in range(5):
-            assert server.rows("hub", "show")
+            assert server.rows("hub", "ls")
 
 
 def test_the_operators_door_is_the_owners_alone(server: RunningServer) -> None:
@@ -86,7 +86,7 @@ def test_a_server_starts_again_where_one_was_killed_with_its_door(tmp_path: Path
         server.kill()
         assert (server.data / "operator.sock").exists()
         server.start()
-        server.run("hub", "show")
+        server.run("hub", "ls")
 
 
 @pytest.mark.parametrize(("host", "status"), [("attacker.example", 421), ("localhost", 200), ("127.0.0.1:8080", 200)])

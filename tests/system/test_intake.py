@@ -14,7 +14,7 @@ import pytest
 from servers import a_server, warm_environment
 
 pytestmark = pytest.mark.system
-CHIP = 'eval "$(birthmark element simulate chip-{n} --profile se050)"'
+CHIP = 'eval "$(birthmark chip simulate chip-{n} --profile se050)"'
 TRUST = "--station station/station.pem --root chip-1/maker-ca.pem"
 
 
@@ -37,11 +37,11 @@ def test_a_chip_goes_from_the_line_to_the_cloud(tmp_path: Path) -> None:
             tmp_path,
             "set -e",
             CHIP.format(n=1),
-            "birthmark element intake B-1 --root chip-1/maker-ca.pem --json",
-            "birthmark element intake --seal --json",
+            "birthmark chip intake B-1 --root chip-1/maker-ca.pem --json",
+            "birthmark chip intake --seal --json",
             f"birthmark manifest verify station/intake-0001.jsonl {TRUST} --json",
-            f"birthmark enroll manifest station/intake-0001.jsonl {TRUST} --json",
-            f"birthmark enroll manifest station/intake-0001.jsonl {TRUST} --to aws --json",
+            f"birthmark device enroll-list station/intake-0001.jsonl {TRUST} --json",
+            f"birthmark device enroll-list station/intake-0001.jsonl {TRUST} --to aws --json",
             f"birthmark manifest extract station/intake-0001.jsonl {TRUST} --out pem --chain",
             BIRTHMARK_DATA=str(server.data),
         )
@@ -58,11 +58,11 @@ def test_an_exchanged_certificate_in_the_chip_is_not_taken_in(tmp_path: Path) ->
     done = shell(
         tmp_path,
         CHIP.format(n=1),
-        "birthmark element cert --out first.pem",
+        "birthmark chip cert --out first.pem",
         CHIP.format(n=2),
         # What somebody who exchanges certificates does: another's in the place of the chip's own.
-        "birthmark element write first.pem --label sss:F0000101 >&2",
-        "birthmark element intake B-2 --json",
+        "birthmark chip write first.pem --label sss:F0000101 >&2",
+        "birthmark chip intake B-2 --json",
     )
     assert done.returncode == 1
     assert '"error": "intake.not_this_chip"' in done.stderr
@@ -74,11 +74,11 @@ def test_a_station_s_key_may_be_in_a_token(tmp_path: Path) -> None:
         tmp_path,
         "set -e",
         CHIP.format(n=1),
-        "birthmark element keygen station-key >&2; mkdir -m 700 station",
+        "birthmark chip keygen station-key >&2; mkdir -m 700 station",
         'name="pkcs11:token=SSS_PKCS11;object=station-key;type=private?pin-source=file:$PWD/chip-1/pin"',
         'echo "$name" > station/station.key',
-        "birthmark element intake B-1 --json",
-        "birthmark element intake --seal >&2",
+        "birthmark chip intake B-1 --json",
+        "birthmark chip intake --seal >&2",
         f"birthmark manifest verify station/intake-0001.jsonl {TRUST} --json",
     )
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_a_scanner_takes_boards_in_one_after_the_other(tmp_path: Path) -> None:
     done = shell(
         tmp_path,
         CHIP.format(n=1),
-        "printf 'B-1\\r\\n\\nB-1\\nB-2\\n' | birthmark element intake --loop",
+        "printf 'B-1\\r\\n\\nB-1\\nB-2\\n' | birthmark chip intake --loop",
         "echo code $?",
     )
     words = [line.split()[:2] for line in done.stdout.splitlines()]
@@ -106,7 +106,7 @@ def test_the_next_chip_is_seen_in_the_same_place(tmp_path: Path) -> None:
     chip = dict(pair.split("=", 1) for pair in made if pair.startswith(("BIRTHMARK_", "SOFTHSM2_")))
     chip = {name: value.replace("/chip-1/", "/chip/") for name, value in chip.items()}
     with subprocess.Popen(
-        ["birthmark", "element", "intake", "--loop"],
+        ["birthmark", "chip", "intake", "--loop"],
         cwd=tmp_path,
         env=warm_environment(HOME=str(tmp_path)) | chip,
         stdin=subprocess.PIPE,
@@ -142,7 +142,7 @@ def test_what_was_told_as_taken_outlives_a_kill_at_any_moment(tmp_path: Path) ->
             told += [one.strip() for one in line.stdout if one.endswith("\n")]
     done = shell(
         tmp_path,
-        "birthmark element intake --seal --station north",
+        "birthmark chip intake --seal --station north",
         "birthmark manifest verify north/intake-0001.jsonl --station north/station.pem --json",
     )
     assert done.returncode == 0, done.stderr
@@ -159,7 +159,7 @@ def test_two_processes_at_one_station_write_one_after_the_other(tmp_path: Path) 
     assert [line.returncode for line in lines] == [0, 0, 0]
     done = shell(
         tmp_path,
-        "birthmark element intake --seal --station north",
+        "birthmark chip intake --seal --station north",
         "birthmark manifest verify north/intake-0001.jsonl --station north/station.pem --json",
     )
     assert done.returncode == 0, done.stderr

@@ -35,16 +35,16 @@ def test_every_key_file_that_exists_or_is_opened_is_a_reference_key(
     monkeypatch.chdir(device)
     with a_server(tmp_path) as server:
         chip = a_chip(server, device)
-        server.run("element", "cert", "0xF0000100", "--out", "device.pem", **chip)
-        server.run("element", "refkey", "0xF0000100", "--out", "device.key", **chip)
-        server.run("enroll", "device", "--cert", "device.pem")
-        name = server.rows("enroll", "list")[0]["name"]
+        server.run("chip", "cert", "0xF0000100", "--out", "device.pem", **chip)
+        server.run("chip", "refkey", "0xF0000100", "--out", "device.key", **chip)
+        server.run("device", "enroll", "--cert", "device.pem")
+        name = server.rows("device", "ls")[0]["name"]
         identity = {"DPS_X509_REGISTRATION_ID": name, "X509_CERT_FILE": "device.pem", "X509_KEY_FILE": "device.key"}
         environment = {**server.environment, **chip, **identity}
         (device / "watched.py").write_text(WATCHED)
         program = ("python", "watched.py", str(app_path("azure_device.py")))
 
-        server.run("element", "exec", "--", *program, **environment)
+        server.run("chip", "exec", "--", *program, **environment)
 
         assert len(server.rows("hub", "messages")) == 10
         opened = {Path(path) for path in json.loads((device / "opened.json").read_text())}
@@ -64,9 +64,9 @@ def test_every_key_file_that_exists_or_is_opened_is_a_reference_key(
         assert alone.returncode != 0
         explained = server.why(name)
         assert explained["code"] == "tls.key_not_proven"
-        assert "element exec" in explained["fix"]
+        assert "chip exec" in explained["fix"]
 
 
 def a_chip(server: RunningServer, directory: Path) -> dict[str, str]:
-    made = json.loads(server.run("element", "simulate", str(directory / "chip"), "--json").stdout)
+    made = json.loads(server.run("chip", "simulate", str(directory / "chip"), "--json").stdout)
     return {name: value for name, value in made.items() if name.isupper()}

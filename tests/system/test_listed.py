@@ -36,7 +36,7 @@ def test_a_list_of_certificates_is_enrolled_like_a_manifest(server: RunningServe
             csv.writer(file).writerows([("uid", "certificate"), *rows])
     assert len(server.rows("manifest", "verify", str(listed), *root)) == 4
     assert len(server.rows("manifest", "show", str(listed), *root)) == 4
-    outcomes = server.rows("enroll", "manifest", str(listed), *root)
+    outcomes = server.rows("device", "enroll-list", str(listed), *root)
     assert {row["outcome"] for row in outcomes} == {"created"}
     assert {row["device"] for row in outcomes} == {one.stem for one in files.iterdir()}
 
@@ -49,11 +49,11 @@ def test_a_table_s_own_columns_go_where_a_template_says(server: RunningServer, t
         csv.writer(file).writerows([("certificate", "Site"), ((tmp_path / "pump-1.cert.pem").read_text(), "Osaka")])
     template.write_text('[aws.attributes]\nsite = "{csv.Site}"\nline = "{csv.line}"\n')
     line = [str(listed), "--root", str(tmp_path / "ca" / "root.pem"), "--template", str(template), "--to", "aws"]
-    assert "its table has site" in server.attempt("enroll", "manifest", *line).stderr
+    assert "its table has site" in server.attempt("device", "enroll-list", *line).stderr
     template.write_text('[aws.attributes]\nsite = "{csv.Site}"\n')
-    server.run("enroll", "manifest", *line)
+    server.run("device", "enroll-list", *line)
     template.write_text('[aws.attributes]\nsite = "Kyoto"\n')
-    told = server.attempt("enroll", "manifest", *line, "--dry-run", "--update")
+    told = server.attempt("device", "enroll-list", *line, "--dry-run", "--update")
     assert "Osaka -> Kyoto" in told.stderr
 
 
@@ -63,6 +63,6 @@ def test_a_rehearsal_s_bundle_is_verified_and_enrolled(server: RunningServer, tm
     )
     line = [made["bundle"], "--station", made["station"], "--root", made["root"]]
     assert {row["root"] for row in server.rows("manifest", "verify", *line)} != {None}
-    assert [row["outcome"] for row in server.rows("enroll", "manifest", *line)] == ["created"] * 3
+    assert [row["outcome"] for row in server.rows("device", "enroll-list", *line)] == ["created"] * 3
     again = server.attempt("manifest", "create", "--bundle", "--out", str(tmp_path / "r"), "--count", "3")
     assert "cli.file_exists" in again.stderr

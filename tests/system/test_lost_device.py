@@ -91,7 +91,7 @@ class Lost:
     def at_aws(self, name: str, client_id: str = "") -> Iterator["subprocess.Popen[str]"]:
         """Make a device a thing, and keep it connected there."""
         self.server.run(
-            "enroll", "device", "--cert", f"{self.directory}/{name}.chain", "--to", "aws", "--policy", "all"
+            "device", "enroll", "--cert", f"{self.directory}/{name}.chain", "--to", "aws", "--policy", "all"
         )
         host = str(self.server.endpoints["aws"]["data_endpoint"])
         files = ("--cert", f"{self.directory}/{name}.chain", "--key", f"{self.directory}/{name}.key")
@@ -124,7 +124,7 @@ class Lost:
 
     def taken(self, *arguments: str) -> list[dict[str, Any]]:
         """Take a device back."""
-        done = self.server.attempt("fleet", "revoke", *arguments, "--yes", "--json")
+        done = self.server.attempt("device", "revoke", *arguments, "--yes", "--json")
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -139,8 +139,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "postgresql":
         config = f'database = "{empty_database(request.getfixturevalue("postgres_server"))}"\n'
     with a_server(directory, config) as running:
-        running.run("dps", "ca", "add", "est-root", str(running.data / "trust.pem"), "--verified")
-        running.run("enroll", "group", "est", "--ca-name", "est-root")
+        running.run("dps", "ca", "create", "est-root", str(running.data / "trust.pem"), "--verified")
+        running.run("device", "enroll-group", "est", "--ca-name", "est-root")
         policy = document(statement("iot:*"))
         command = ["aws", "iot", "create-policy", "--policy-name", "all", "--policy-document", policy]
         subprocess.run(command, env=dict(running.environment), check=True, capture_output=True)
@@ -156,7 +156,7 @@ def test_a_device_is_taken_back_at_every_place_and_nothing_brings_it_back(lost: 
     server = lost.server
     for name in ("pump-1", "pump-2"):
         lost.enrolled(name)
-    token = server.rows("est", "token", "add", "pump-1")[0]
+    token = server.rows("pki", "token", "create", "pump-1")[0]
     password = ":".join(server.est_credential("pump-1"))
     with lost.connected("pump-1") as hub, lost.at_aws("pump-1") as aws, lost.connected("pump-2") as neighbor:
         before = lost.taken("pump-1", "--dry-run")
@@ -169,7 +169,7 @@ def test_a_device_is_taken_back_at_every_place_and_nothing_brings_it_back(lost: 
         assert neighbor.poll() is None
     assert {row["id"] for row in before} == {row["id"] for row in rows}
     assert parts(rows, "taken back") == {
-        *(("est", "name"), ("est", "user"), ("est", "token"), ("dps birthmark", "enrollment"), ("ca", "certificate")),
+        *(("est", "name"), ("pki", "user"), ("pki", "token"), ("dps birthmark", "enrollment"), ("ca", "certificate")),
         *(("hub birthmark", "device"), ("hub birthmark", "connection"), ("aws", "certificate"), ("aws", "connection")),
     }
 
@@ -185,15 +185,15 @@ def test_a_device_is_taken_back_at_every_place_and_nothing_brings_it_back(lost: 
     assert lost.connects("pump-2")
     assert lost.est.renewal_status("pump-2") == 200
 
-    shown = {row["name"]: row["state"] for row in server.rows("enroll", "list")}
+    shown = {row["name"]: row["state"] for row in server.rows("device", "ls")}
     assert shown["pump-1"] == "disabled"
-    (device,) = [row for row in server.rows("hub", "devices") if row["device"] == "pump-1"]
+    (device,) = [row for row in server.rows("hub", "device", "ls") if row["device"] == "pump-1"]
     assert (device["status"], device["why"]) == ("disabled", "taken back: keyCompromise")
-    assert all(row["revoked"] for row in server.rows("est", "certificates", "pump-1"))
-    server.run("est", "user", "remove", "pump-1")
+    assert all(row["revoked"] for row in server.rows("pki", "ls", "pump-1"))
+    server.run("pki", "user", "rm", "pump-1", "--yes")
     assert {row["became"] for row in lost.taken("pump-1")} == {"was taken back"}
 
-    server.run("est", "release", "pump-1")
+    server.run("pki", "release", "pump-1")
     (lost.directory / "pump-1.key").unlink()
     assert lost.est.status("pump-1") == 200, "the name is let go: another device may have it"
 
@@ -229,7 +229,7 @@ def test_a_device_is_taken_back_by_its_name_in_any_letter_case(lost: Lost) -> No
         assert hub.stdout.readline() == "dropped\n"
         assert aws.stdout is not None
         assert any("sending CONNECT" in line for line in aws.stdout), "it was dropped, and tries again"
-    devices = [row for row in lost.server.rows("hub", "devices") if row["device"].lower() == "valve-7"]
+    devices = [row for row in lost.server.rows("hub", "device", "ls") if row["device"].lower() == "valve-7"]
     assert len(devices) == 3
     assert {row["status"] for row in devices} == {"disabled"}
 
@@ -248,16 +248,16 @@ def test_a_thing_is_taken_back_by_its_name_in_any_letter_case(lost: Lost, tmp_pa
 
 def test_a_key_shared_with_the_provisioning_service_registers_no_more(lost: Lost, tmp_path: Path) -> None:
     secret = tmp_path / "by-dps.key"
-    lost.server.run("enroll", "device", "by-dps", "--symmetric-key", str(secret))
+    lost.server.run("device", "enroll", "by-dps", "--symmetric-key", str(secret))
     rows = lost.taken("by-dps")
     assert ("dps birthmark", "enrollment") in parts(rows, "taken back")
     before = secret.read_text()
-    lost.server.run("enroll", "device", "by-dps", "--symmetric-key", str(tmp_path / "again.key"), "--update")
+    lost.server.run("device", "enroll", "by-dps", "--symmetric-key", str(tmp_path / "again.key"), "--update")
     assert (tmp_path / "again.key").read_text() != before, "the key is gone for good"
 
 
 def test_what_lets_in_others_too_is_left_and_told_with_its_command(lost: Lost) -> None:
-    lost.server.run("est", "user", "add", "line-1", "--any-name")
+    lost.server.run("pki", "user", "create", "line-1", "--any-name")
     lost.server.run("hub", "device", "create", "shared")
     left = [row for row in lost.taken("shared") if row["became"] == "left"]
     assert [(row["what"], row["id"]) for row in left] == [("user", "line-1")]
@@ -265,7 +265,7 @@ def test_what_lets_in_others_too_is_left_and_told_with_its_command(lost: Lost) -
 
 
 def test_a_name_that_nobody_knows_is_told_and_can_be_shut_out(lost: Lost) -> None:
-    refused = lost.server.attempt("fleet", "revoke", "nobody", "--yes")
+    refused = lost.server.attempt("device", "revoke", "nobody", "--yes")
     assert (refused.returncode, "device.not_on_record" in refused.stderr) == (3, True)
     assert lost.est.status("nobody") == 200, "refused means that nothing was done"
     lost.taken("nobody-2", "--block")
@@ -274,23 +274,23 @@ def test_a_name_that_nobody_knows_is_told_and_can_be_shut_out(lost: Lost) -> Non
 
 def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_is_left(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:  # without groups, which would leave a disabled enrollment
-        server.run("est", "user", "add", "locked", "--device", "locked")
+        server.run("pki", "user", "create", "locked", "--device", "locked")
         for name, option in (("locked", []), ("unheard-of", ["--block"])):
-            server.run("fleet", "revoke", name, "--yes", *option)
-            (row,) = server.rows("fleet", "revoke", name, "--yes")
+            server.run("device", "revoke", name, "--yes", *option)
+            (row,) = server.rows("device", "revoke", name, "--yes")
             assert (row["what"], row["became"]) == ("name", "was taken back")
             assert row["note"].startswith("held since 20")
-            assert f"`birthmark est release {name}`" in row["note"]
-            server.run("est", "release", name)
-            refused = server.attempt("fleet", "revoke", name, "--yes")
+            assert f"`birthmark pki release {name}`" in row["note"]
+            server.run("pki", "release", name)
+            refused = server.attempt("device", "revoke", name, "--yes")
             assert (refused.returncode, "device.not_on_record" in refused.stderr) == (3, True)
 
 
 def test_nothing_is_done_before_somebody_agrees(lost: Lost) -> None:
     lost.server.run("hub", "device", "create", "kept")
-    refused = lost.server.attempt("fleet", "revoke", "kept")
+    refused = lost.server.attempt("device", "revoke", "kept")
     assert "action_needed" in refused.stderr
-    (device,) = [row for row in lost.server.rows("hub", "devices") if row["device"] == "kept"]
+    (device,) = [row for row in lost.server.rows("hub", "device", "ls") if row["device"] == "kept"]
     assert device["status"] == "enabled"
 
 
@@ -328,12 +328,12 @@ def test_the_clouds_are_asked_too_by_the_same_command(
         (tmp_path / f"{name}.cert.pem").rename(tmp_path / f"{name}.chain")
         (tmp_path / f"{name}.key.pem").rename(tmp_path / f"{name}.key")
         for to in ("azure", "aws"):
-            plant.run("enroll", "device", "--cert", str(tmp_path / f"{name}.chain"), "--to", to)
+            plant.run("device", "enroll", "--cert", str(tmp_path / f"{name}.chain"), "--to", to)
         assert there.registers(name)
     everywhere = ["--to", "local", "--to", "azure:plant", "--to", "aws:plant", "--yes", "--json"]
 
     with there.connected("far-1") as live, there.connected("far-2") as neighbor:
-        done = lost.server.attempt("fleet", "revoke", "far-1", *everywhere, **profile)
+        done = lost.server.attempt("device", "revoke", "far-1", *everywhere, **profile)
         assert done.returncode == 0, done.stdout + done.stderr
         assert live.stdout is not None
         assert live.stdout.readline() == "dropped\n"
@@ -344,8 +344,8 @@ def test_the_clouds_are_asked_too_by_the_same_command(
     ]
     assert not there.registers("far-1")
     assert there.registers("far-2")
-    assert {row["status"] for row in plant.rows("aws", "certificates")} == {"REVOKED", "ACTIVE"}
-    again = lost.server.attempt("fleet", "revoke", "far-1", *everywhere, **profile)
+    assert {row["status"] for row in plant.rows("aws", "certificate", "ls")} == {"REVOKED", "ACTIVE"}
+    again = lost.server.attempt("device", "revoke", "far-1", *everywhere, **profile)
     assert {json.loads(line)["became"] for line in again.stdout.splitlines()} == {"was taken back"}
 
 
@@ -354,7 +354,7 @@ def test_a_place_that_does_not_answer_is_told_and_the_others_are_taken(lost: Los
     (lost.server.data.parent / "dps").write_text(
         "HostName=127.0.0.1;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=aGk="
     )
-    command = ["fleet", "revoke", "near", "--to", "azure:plant", "--to", "local", "--yes"]
+    command = ["device", "revoke", "near", "--to", "azure:plant", "--to", "local", "--yes"]
     done = lost.server.attempt(*command, "--json", **profile)
     became = {row["place"]: row["became"] for row in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 7

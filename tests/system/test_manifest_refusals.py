@@ -62,7 +62,7 @@ def test_an_untouched_manifest_is_good(shipment: tuple[RunningServer, Path]) -> 
 
 def test_a_chip_that_is_no_trust_and_go_cannot_be_in_a_rehearsal(tmp_path: Path) -> None:
     script = (
-        'eval "$(birthmark element simulate chip --profile se050)"; '
+        'eval "$(birthmark chip simulate chip --profile se050)"; '
         "birthmark manifest create --out rehearsal --element-ca chip/maker-ca.pem"
     )
     done = subprocess.run(

@@ -24,17 +24,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     ("line", "code", "told"),
     [
         (["hub", "create", "a b", "--host", "x.example"], 1, "operator.name_invalid"),
-        (["hub", "delete", "a b/../c?d", "--yes"], 3, "HTTP status 404"),
-        (["hub", "devices", "--hub", "nope"], 3, "birthmark hub show"),
+        (["hub", "rm", "a b/../c?d", "--yes"], 3, "HTTP status 404"),
+        (["hub", "device", "ls", "--hub", "nope"], 3, "birthmark hub ls"),
         (["dps", "create", "x/y"], 1, "operator.name_invalid"),
-        (["dps", "link", "nope"], 3, "birthmark hub show"),
-        (["dps", "ca", "code", "a b"], 3, "birthmark dps ca list"),
-        (["aws", "key", "remove", "nope"], 3, "birthmark aws key list"),
-        (["est", "user", "add", "a:b", "--any-name"], 1, "no colon"),
-        (["est", "user", "remove", "no one"], 3, "birthmark est user list"),
-        (["enroll", "remove", "nope"], 3, "birthmark enroll list"),
-        (["enroll", "group", "g", "--ca-name", "nope"], 1, "no CA certificate named nope"),
-        (["enroll", "list", "--profile", "nope"], 1, "profiles.toml"),
+        (["dps", "link", "nope"], 3, "birthmark hub ls"),
+        (["dps", "ca", "code", "a b"], 3, "birthmark dps ca ls"),
+        (["aws", "key", "rm", "nope", "--yes"], 3, "birthmark aws key ls"),
+        (["pki", "user", "create", "a:b", "--any-name"], 1, "no colon"),
+        (["pki", "user", "rm", "no one", "--yes"], 3, "birthmark pki user ls"),
+        (["device", "rm", "nope"], 3, "birthmark device ls"),
+        (["device", "enroll-group", "g", "--ca-name", "nope"], 1, "no CA certificate named nope"),
+        (["device", "ls", "--profile", "nope"], 1, "profiles.toml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -52,7 +52,7 @@ def test_whoever_has_another_token_has_no_rights(server: RunningServer, tmp_path
     try:
         for wrong in (b"wrong\n", b"\n", b"\xff\xfe\n"):
             token.write_bytes(wrong)
-            done = server.attempt("hub", "show")
+            done = server.attempt("hub", "ls")
             assert done.returncode in {4, 5}
             assert "Fix:" in done.stderr
             assert "Traceback" not in done.stderr
@@ -63,7 +63,7 @@ def test_whoever_has_another_token_has_no_rights(server: RunningServer, tmp_path
 def test_nobody_confirms_in_a_script(server: RunningServer, tmp_path: Path) -> None:
     server.run("ca", "init", "--name", "X", "--dir", str(tmp_path / "ca"))
     server.run("ca", "issue", "device-1", "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
-    line = ["enroll", "device", "--cert", str(tmp_path / "device-1.cert.pem"), "--profile", "cloud"]
+    line = ["device", "enroll", "--cert", str(tmp_path / "device-1.cert.pem"), "--profile", "cloud"]
     text = server.endpoints["dps"]["service_connection_string"]
     done = subprocess.run(
         [BIRTHMARK, *line],
@@ -80,7 +80,7 @@ def test_nobody_confirms_in_a_script(server: RunningServer, tmp_path: Path) -> N
 
 def test_a_reader_that_leaves_early_and_a_full_disk_are_no_tracebacks(server: RunningServer) -> None:
     environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(server.data.parent))
-    for line in ("birthmark env | true", "birthmark hub show --json | true", "birthmark hub show > /dev/full"):
+    for line in ("birthmark env | true", "birthmark hub ls --json | true", "birthmark hub ls > /dev/full"):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment)
         assert "Traceback" not in done.stderr, line
         assert "Exception ignored" not in done.stderr, line

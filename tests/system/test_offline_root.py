@@ -35,9 +35,9 @@ def test_it_serves_issues_and_tells_of_revocation_without_the_roots_key(tmp_path
         assert ["Servers CA" in one.subject_text for one in chain] == [False, True, False]
         assert (server.data / "trust.pem").read_text() == before
         leaf = enroll_by_curl(server, tmp_path, "device-1")
-        server.run("est", "revoke", leaf.thumbprint.hex())
-        assert "BEGIN X509 CRL" in server.run("est", "crl").stdout
-        assert "BEGIN X509 CRL" in server.run("est", "crl", "--of", "root").stdout
+        server.run("pki", "revoke", leaf.thumbprint.hex())
+        assert "BEGIN X509 CRL" in server.run("pki", "crl").stdout
+        assert "BEGIN X509 CRL" in server.run("pki", "crl", "--of", "root").stdout
         served = subprocess.run(
             ["openssl", "s_client", "-connect", f"{server.address}:8085", "-CAfile", server.data / "trust.pem"],
             input="",
@@ -69,12 +69,12 @@ def test_its_root_is_exchanged_by_files_from_where_both_keys_are(tmp_path: Path)
         server.start()
         fleet = Fleet.enrolled(server, tmp_path / "devices", 4)
         before = fleet.devices[0].anchors
-        refused = server.attempt("ca", "rollover", "start", "--yes")
+        refused = server.attempt("pki", "rollover", "start", "--yes")
         assert (refused.returncode != 0, "ca root link" in refused.stderr) == (True, True)
         assert not list(server.data.glob("ca-*"))
 
         next_root(server, tmp_path)
-        refused = server.attempt("ca", "rollover", "start", "--yes")
+        refused = server.attempt("pki", "rollover", "start", "--yes")
         assert (refused.returncode != 0, "ca root link" in refused.stderr) == (True, True)
         links = tmp_path / "links.pem"
         server.run(
@@ -83,9 +83,9 @@ def test_its_root_is_exchanged_by_files_from_where_both_keys_are(tmp_path: Path)
         server.run("ca", "install", str(links), "--dir", str(server.data / "ca-next"))
 
         for words in (("start",), ("next",)):
-            server.run("ca", "rollover", *words, "--yes")
+            server.run("pki", "rollover", *words, "--yes")
             fleet.renew(fleet.devices)
-        (told,) = server.rows("ca", "rollover", "next", "--yes")
+        (told,) = server.rows("pki", "rollover", "next", "--yes")
         fleet.renew(fleet.devices)
         assert (told["state"], fleet.failures) == ("the new alone", [])
         assert fleet.devices[0].anchors != before

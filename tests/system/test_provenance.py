@@ -1,4 +1,4 @@
-"""A device's way from the production line to its latest certificate, as `birthmark provenance verify` tells it."""
+"""A device's way from the production line to its latest certificate, as `birthmark device provenance` tells it."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ class Plant:
 
     def type(self, *lines: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            ["bash", "-c", "\n".join(["set -e", 'eval "$(birthmark element simulate chip 2> /dev/null)"', *lines])],
+            ["bash", "-c", "\n".join(["set -e", 'eval "$(birthmark chip simulate chip 2> /dev/null)"', *lines])],
             cwd=self.directory,
             env=self.environment,
             capture_output=True,
@@ -48,7 +48,7 @@ class Plant:
         return done.stdout.strip()
 
     def links(self, command: str, code: int = 0) -> list[tuple[str, str]]:
-        done = self.type(f"birthmark provenance verify {command} --json")
+        done = self.type(f"birthmark device provenance {command} --json")
         assert done.returncode == code, done.stderr
         rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
         return [(row["link"], row["state"]) for row in rows]
@@ -61,10 +61,10 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         environment = warm_environment(HOME=str(directory), BIRTHMARK_DATA=str(server.data))
         made = Plant(directory, server, environment)
         made.must(
-            "birthmark element intake BOARD-0001 --operator ann --root chip/maker-ca.pem",
-            "birthmark element intake --seal",
-            "birthmark enroll manifest station/intake-0001.jsonl --station station/station.pem",
-            "birthmark enroll manifest station/intake-0001.jsonl --station station/station.pem --to aws",
+            "birthmark chip intake BOARD-0001 --operator ann --root chip/maker-ca.pem",
+            "birthmark chip intake --seal",
+            "birthmark device enroll-list station/intake-0001.jsonl --station station/station.pem",
+            "birthmark device enroll-list station/intake-0001.jsonl --station station/station.pem --to aws",
             'eval "$(birthmark env)"; birthmark device register --element',
         )
         yield made
@@ -82,19 +82,19 @@ def test_a_certificate_by_the_chip_s_own_is_tied_to_it_and_one_by_a_password_is_
     url = plant.server.endpoints["est"]["url"]
     (plant.directory / "ask.py").write_text(ASK)
     name = plant.must(
-        "birthmark element cert --out device.pem; birthmark element refkey --out device.key",
+        "birthmark chip cert --out device.pem; birthmark chip refkey --out device.key",
         "openssl x509 -in device.pem -noout -subject -nameopt multiline | sed -n 's/ *commonName *= //p'",
     )
     plant.must(
-        'eval "$(birthmark env)"; birthmark est bootstrap add chip/maker-ca.pem',
+        'eval "$(birthmark env)"; birthmark pki maker create chip/maker-ca.pem',
         "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout new.key -subj "
         f"/CN={name} -outform DER | base64 > new.b64",
-        f"birthmark element exec -- python ask.py {url}",
+        f"birthmark chip exec -- python ask.py {url}",
     )
     assert plant.links(f"BOARD-0001 {LIST}") == [*FACTORY, *ON_RECORD, ("renewal", "holds")]
-    user = json.loads(plant.must("birthmark est user add loose --any-name --json"))
+    user = json.loads(plant.must("birthmark pki user create loose --any-name --json"))
     plant.must(
-        'eval "$(birthmark env)"; ' + f"birthmark est release {name}",
+        'eval "$(birthmark env)"; ' + f"birthmark pki release {name}",
         "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout newer.key -subj "
         f"/CN={name} -outform DER | base64 > newer.b64",
         f'curl -sSf --cacert "$SSL_CERT_FILE" -u loose:{user["password"]} -H "Content-Type: application/pkcs10" '
@@ -105,7 +105,7 @@ def test_a_certificate_by_the_chip_s_own_is_tied_to_it_and_one_by_a_password_is_
 
 
 def test_without_a_list_the_server_s_links_are_told(plant: Plant) -> None:
-    name = plant.must('birthmark enroll list --json | sed -n \'s/.*"name": "\\([^"]*\\)".*/\\1/p\'')
+    name = plant.must('birthmark device ls --json | sed -n \'s/.*"name": "\\([^"]*\\)".*/\\1/p\'')
     assert plant.links(name)[:3] == ON_RECORD
 
 
@@ -121,23 +121,23 @@ def test_a_line_that_was_changed_is_a_broken_link(plant: Plant) -> None:
 
 
 def test_a_device_that_is_in_no_list_has_a_missing_link(plant: Plant) -> None:
-    name = plant.must('birthmark enroll list --json | sed -n \'s/.*"name": "\\([^"]*\\)".*/\\1/p\'')
+    name = plant.must('birthmark device ls --json | sed -n \'s/.*"name": "\\([^"]*\\)".*/\\1/p\'')
     plant.must(
-        "birthmark element intake OTHER-1 --key 0xF0000110 --station other",
-        "birthmark element intake --seal --station other",
+        "birthmark chip intake OTHER-1 --key 0xF0000110 --station other",
+        "birthmark chip intake --seal --station other",
     )
     command = f"{name} --manifest other/intake-0001.jsonl --station other/station.pem"
     assert plant.links(command, 7)[0] == ("manifest", "missing")
 
 
 def test_what_nobody_knows_is_told_so(plant: Plant) -> None:
-    done = plant.type("birthmark provenance verify nobody")
+    done = plant.type("birthmark device provenance nobody")
     assert done.returncode == 3
     assert "Code: provenance.nothing_known" in done.stderr
 
 
 def test_a_list_that_is_not_believed_is_not_passed_over(plant: Plant) -> None:
-    done = plant.type("birthmark provenance verify nobody --manifest station/intake-0001.jsonl")
+    done = plant.type("birthmark device provenance nobody --manifest station/intake-0001.jsonl")
     assert done.returncode == 3
     assert "of the list not all is believed" in done.stderr
     assert "not among the accepted ones" in done.stderr

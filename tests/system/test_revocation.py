@@ -47,19 +47,19 @@ def an_est_device(server: RunningServer, directory: Path, name: str) -> Device:
 
 def test_a_revoked_certificate_is_refused_everywhere_and_loses_its_connection(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
-        server.run("dps", "ca", "add", "est-root", str(server.data / "trust.pem"), "--verified")
-        server.run("enroll", "group", "est", "--ca-name", "est-root")
+        server.run("dps", "ca", "create", "est-root", str(server.data / "trust.pem"), "--verified")
+        server.run("device", "enroll-group", "est", "--ca-name", "est-root")
         device = an_est_device(server, tmp_path, "taken-back")
         assert run_app(server, device).returncode == 0
         thumbprint = device.holder.certificate.thumbprint.hex()
-        (row,) = server.rows("est", "certificates", "taken-back")
+        (row,) = server.rows("pki", "ls", "taken-back")
         assert (row["thumbprint"], row["revoked"]) == (thumbprint, None)
 
         command = [sys.executable, "-c", STAY]
         live = subprocess.Popen(command, env=device.environment(server), stdout=subprocess.PIPE, text=True)
         assert live.stdout is not None
         assert live.stdout.readline() == "connected\n"
-        server.run("est", "revoke", thumbprint, "--reason", "keyCompromise")
+        server.run("pki", "revoke", thumbprint, "--reason", "keyCompromise")
         assert live.stdout.readline() == "dropped\n"
         live.stdout.close()
         live.wait(20)
@@ -67,8 +67,8 @@ def test_a_revoked_certificate_is_refused_everywhere_and_loses_its_connection(tm
         done = run_app(server, device)
         assert "CredentialError" in done.stderr
         assert server.why("taken-back")["code"] == "ca.certificate_revoked"
-        assert server.rows("est", "certificates", thumbprint)[0]["reason"] == "keyCompromise"
-        assert server.attempt("est", "revoke", thumbprint).returncode == 1
+        assert server.rows("pki", "ls", thumbprint)[0]["reason"] == "keyCompromise"
+        assert server.attempt("pki", "revoke", thumbprint).returncode == 1
 
 
 def a_live_device(server: RunningServer, device: Device) -> "subprocess.Popen[str]":
@@ -81,13 +81,13 @@ def a_live_device(server: RunningServer, device: Device) -> "subprocess.Popen[st
 
 def test_a_device_whose_key_is_taken_back_loses_its_connection(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
-        server.run("dps", "ca", "add", "est-root", str(server.data / "trust.pem"), "--verified")
-        server.run("enroll", "group", "est", "--ca-name", "est-root")
+        server.run("dps", "ca", "create", "est-root", str(server.data / "trust.pem"), "--verified")
+        server.run("device", "enroll-group", "est", "--ca-name", "est-root")
         device = an_est_device(server, tmp_path, "by-key")
         assert run_app(server, device).returncode == 0
         live = a_live_device(server, device)
         assert live.stdout is not None
-        server.run("est", "revoke", "--key-of", str(device.certificate_file), "--reason", "keyCompromise")
+        server.run("pki", "revoke", "--key-of", str(device.certificate_file), "--reason", "keyCompromise")
         assert live.stdout.readline() == "dropped\n"
         live.stdout.close()
         live.wait(20)
@@ -97,15 +97,15 @@ def test_devices_below_a_maker_s_ca_that_is_taken_back_lose_their_connections(tm
     with a_server(tmp_path) as server:
         maker = tmp_path / "maker"
         server.run("ca", "init", "--name", "Maker", "--dir", str(maker))
-        server.run("dps", "ca", "add", "maker", str(maker / "root.pem"), "--verified")
-        server.run("enroll", "group", "maker", "--ca-name", "maker")
+        server.run("dps", "ca", "create", "maker", str(maker / "root.pem"), "--verified")
+        server.run("device", "enroll-group", "maker", "--ca-name", "maker")
         server.run("ca", "issue", "made", "--dir", str(maker), "--out-dir", str(tmp_path))
         files = tmp_path / "made.cert.pem", tmp_path / "made.key.pem"
         device = Device("made", None, *files)  # type: ignore[arg-type]  # the parts that are not used are left out
         assert run_app(server, device).returncode == 0
         live = a_live_device(server, device)
         assert live.stdout is not None
-        server.run("est", "revoke", "--key-of", str(maker / "issuing.pem"), "--yes")
+        server.run("pki", "revoke", "--key-of", str(maker / "issuing.pem"), "--yes")
         assert live.stdout.readline() == "dropped\n"
         assert run_app(server, device).returncode != 0
         assert server.why("made")["code"] == "ca.certificate_revoked"
@@ -117,15 +117,15 @@ def test_a_revoked_root_is_seen_above_the_ca_that_a_group_carries(tmp_path: Path
     with a_server(tmp_path) as server:
         maker = tmp_path / "maker"
         server.run("ca", "init", "--name", "Maker", "--dir", str(maker))
-        server.run("dps", "ca", "add", "maker", str(maker / "root.pem"), "--verified")
-        server.run("enroll", "group", "line-1", "--cert", str(maker / "issuing.pem"))
+        server.run("dps", "ca", "create", "maker", str(maker / "root.pem"), "--verified")
+        server.run("device", "enroll-group", "line-1", "--cert", str(maker / "issuing.pem"))
         server.run("ca", "issue", "made", "--dir", str(maker), "--out-dir", str(tmp_path))
         chain, key = tmp_path / "made.cert.pem", tmp_path / "made.key.pem"
         end = "-----END CERTIFICATE-----\n"
         chain.write_text(chain.read_text().partition(end)[0] + end)
         device = Device("made", None, chain, key)  # type: ignore[arg-type]  # the parts that are not used are left out
         assert run_app(server, device).returncode == 0
-        server.run("est", "revoke", "--key-of", str(maker / "root.pem"), "--yes")
+        server.run("pki", "revoke", "--key-of", str(maker / "root.pem"), "--yes")
         assert run_app(server, device).returncode != 0
         assert server.why("made")["code"] == "ca.certificate_revoked"
 
@@ -134,37 +134,37 @@ def test_a_stolen_device_of_another_ca_is_taken_back_by_its_name_alone(tmp_path:
     with a_server(tmp_path) as server:
         device, other = a_file_device(tmp_path, "stolen"), a_file_device(tmp_path, "still-ours")
         for one in (device, other):
-            server.run("enroll", "device", "--cert", str(one.certificate_file))
+            server.run("device", "enroll", "--cert", str(one.certificate_file))
             assert run_app(server, one).returncode == 0
-        server.run("enroll", "device", "--to", "aws", "--cert", str(device.certificate_file))
+        server.run("device", "enroll", "--to", "aws", "--cert", str(device.certificate_file))
         live = a_live_device(server, device)
         assert live.stdout is not None
-        (row,) = server.rows("est", "revoke", "--device", "stolen")
+        (row,) = server.rows("pki", "revoke", "--device", "stolen")
         assert row["thumbprint"] == device.holder.certificate.thumbprint.hex()
         assert live.stdout.readline() == "dropped\n"
         assert run_app(server, device).returncode != 0
         assert server.why("stolen")["code"] == "ca.certificate_revoked"
         assert run_app(server, other).returncode == 0
-        assert server.attempt("est", "revoke", "--device", "stolen").returncode == 3
+        assert server.attempt("pki", "revoke", "--device", "stolen").returncode == 3
         live.stdout.close()
         live.wait(20)
 
 
 def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others_stay(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
-        server.run("dps", "ca", "add", "est-root", str(server.data / "trust.pem"), "--verified")
-        server.run("enroll", "group", "est", "--ca-name", "est-root")
+        server.run("dps", "ca", "create", "est-root", str(server.data / "trust.pem"), "--verified")
+        server.run("device", "enroll-group", "est", "--ca-name", "est-root")
         device = an_est_device(server, tmp_path, "below")
         other = a_file_device(tmp_path, "elsewhere")
-        server.run("enroll", "device", "--cert", str(other.certificate_file))
+        server.run("device", "enroll", "--cert", str(other.certificate_file))
         for one in (device, other):
             assert run_app(server, one).returncode == 0
         live, staying = a_live_device(server, device), a_live_device(server, other)
         assert live.stdout is not None
         assert staying.stdout is not None
         issuing = str(server.data / "ca" / "issuing.pem")
-        assert "cli.action_needed" in server.attempt("est", "revoke", "--key-of", issuing).stderr
-        server.run("est", "revoke", "--key-of", issuing, "--yes", "--reason", "cACompromise")
+        assert "cli.action_needed" in server.attempt("pki", "revoke", "--key-of", issuing).stderr
+        server.run("pki", "revoke", "--key-of", issuing, "--yes", "--reason", "cACompromise")
         assert live.stdout.readline() == "dropped\n"
         assert run_app(server, device).returncode != 0
         assert server.why("below")["code"] == "ca.certificate_revoked"
@@ -179,10 +179,10 @@ def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others
 def test_taking_one_certificate_back_says_what_stays_good_of_the_device(tmp_path: Path) -> None:
     with a_server(tmp_path) as server:
         first, second = (enroll_by_curl(server, tmp_path, "pump-1") for _ in range(2))
-        done = server.run("est", "revoke", second.thumbprint.hex(), "--reason", "keyCompromise")
+        done = server.run("pki", "revoke", second.thumbprint.hex(), "--reason", "keyCompromise")
         assert f"Still good, by another key: {first.thumbprint.hex()}" in done.stderr
-        assert "`birthmark fleet revoke pump-1`" in done.stderr
-        done = server.run("est", "revoke", first.thumbprint.hex())
+        assert "`birthmark device revoke pump-1`" in done.stderr
+        done = server.run("pki", "revoke", first.thumbprint.hex())
         assert "Still good" not in done.stderr
 
 
@@ -194,7 +194,7 @@ def test_a_command_for_directories_leaves_a_servers_ca_to_the_server(tmp_path: P
             assert (refused.returncode, "ca.of_a_server" in refused.stderr) == (1, True)
             (typed,) = re.findall("`birthmark (.*)`", refused.stderr.replace("\n", " "))
             server.run(*shlex.split(typed))
-        assert server.rows("est", "certificates", leaf.thumbprint.hex())[0]["revoked"]
+        assert server.rows("pki", "ls", leaf.thumbprint.hex())[0]["revoked"]
         server.stop()
         assert "ca.of_a_server" in server.attempt("ca", "issue", "pump-2", "--dir", ca).stderr, "nor while it rests"
         assert not (server.data / "ca" / "inventory.db").exists()

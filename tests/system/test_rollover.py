@@ -24,12 +24,12 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
 
 
 def step(server: RunningServer, *words: str) -> dict[str, object]:
-    (row,) = server.rows("ca", "rollover", *words, "--yes")
+    (row,) = server.rows("pki", "rollover", *words, "--yes")
     return row
 
 
 def refused(server: RunningServer, *words: str) -> str:
-    done = server.attempt("ca", "rollover", *words, "--yes")
+    done = server.attempt("pki", "rollover", *words, "--yes")
     assert done.returncode != 0, done.stdout
     return done.stderr
 
@@ -84,7 +84,7 @@ def test_the_state_outlives_kill_9_in_every_phase(tmp_path: Path) -> None:
             state = step(server, *words)["state"]
             server.kill()
             server.start()
-            assert server.rows("ca", "rollover", "status")[0]["state"] == state
+            assert server.rows("pki", "rollover", "status")[0]["state"] == state
             fleet.renew(fleet.devices)
         step(server, "next")
         server.kill()
@@ -119,22 +119,22 @@ def test_who_has_the_old_root_alone_verifies_a_server_of_the_new(server: Running
 
 
 def test_enrollment_groups_are_taught_the_new_ca(server: RunningServer) -> None:
-    server.run("dps", "ca", "add", "est-root", server.endpoints["trust_bundle"], "--verified")
-    server.run("enroll", "group", "edge", "--ca-name", "est-root")
+    server.run("dps", "ca", "create", "est-root", server.endpoints["trust_bundle"], "--verified")
+    server.run("device", "enroll-group", "edge", "--ca-name", "est-root")
     step(server, "start")
-    assert "birthmark ca rollover groups" in refused(server, "next")
-    assert server.rows("ca", "rollover", "groups") == [{"groups": ["edge"]}]
+    assert "birthmark pki rollover groups" in refused(server, "next")
+    assert server.rows("pki", "rollover", "groups") == [{"groups": ["edge"]}]
     assert step(server, "next")["groups"] == []
 
 
 def test_a_group_that_carries_its_ca_goes_on_to_let_devices_in(server: RunningServer, tmp_path: Path) -> None:
     issuing = Path(server.endpoints["trust_bundle"]).parent / "ca" / "issuing.pem"
-    server.run("enroll", "group", "Gate.ways", "--cert", str(issuing))
-    server.run("dps", "ca", "add", "gateways", "--of-group", "Gate.ways", "--verified")
+    server.run("device", "enroll-group", "Gate.ways", "--cert", str(issuing))
+    server.run("dps", "ca", "create", "gateways", "--of-group", "Gate.ways", "--verified")
     device = AgentOnDevice(server, tmp_path / "device", "edge-1", Path(server.endpoints["trust_bundle"])).configure()
     before = device.row("apply")
     step(server, "start")
-    server.run("ca", "rollover", "groups")
+    server.run("pki", "rollover", "groups")
     step(server, "next", "--share", "0%")
     after = device.row("renew")
     assert after["issuer"] != before["issuer"]
@@ -144,14 +144,14 @@ def test_a_group_that_carries_its_ca_goes_on_to_let_devices_in(server: RunningSe
 def test_an_agent_follows_the_new_root_for_est_and_for_its_hub(server: RunningServer, tmp_path: Path) -> None:
     anchor = tmp_path / "anchor.pem"
     anchor.write_text(Path(server.endpoints["trust_bundle"]).read_text())
-    server.run("dps", "ca", "add", "est-root", str(anchor), "--verified")
-    server.run("enroll", "group", "edge", "--ca-name", "est-root")
+    server.run("dps", "ca", "create", "est-root", str(anchor), "--verified")
+    server.run("device", "enroll-group", "edge", "--ca-name", "est-root")
     device = AgentOnDevice(server, tmp_path / "device", "edge-1", anchor).configure(
         lambda text: text.replace(server.endpoints["trust_bundle"], str(anchor))
     )
     device.row("apply")
     step(server, "start")
-    server.run("ca", "rollover", "groups")
+    server.run("pki", "rollover", "groups")
     device.row("renew")
     step(server, "next")  # every device was handed both, without a share
     renewed = device.row("renew")

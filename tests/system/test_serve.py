@@ -49,7 +49,7 @@ def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(
         done = serve("--data", str(server.data), "--listen", free_address())
         assert done.returncode == 1
         assert "server.data_directory_in_use" in done.stderr
-        assert server.rows("dps", "show")
+        assert server.rows("dps", "ls")
         assert json.loads(server.run("env", "--format", "json").stdout) == server.endpoints
 
 
@@ -62,11 +62,11 @@ def test_a_second_server_on_the_same_database_is_refused_until_the_first_is_gone
         done = serve("--data", str(second.data), "--listen", second.address, "--database", database_url)
         assert done.returncode == 1
         assert "store.database_in_use" in done.stderr
-        server.run("est", "user", "add", "before", "--any-name")
+        server.run("pki", "user", "create", "before", "--any-name")
         server.kill()
         second.start()
-        second.run("est", "user", "add", "after", "--any-name")
-        second.run("audit", "verify")
+        second.run("pki", "user", "create", "after", "--any-name")
+        second.run("server", "audit", "verify")
         assert second.stop() == 0
         server.start()
 
@@ -118,7 +118,7 @@ def test_endpoints_json_has_every_promised_name_and_absolute_paths(tmp_path: Pat
 
 
 def test_commands_say_what_to_do_when_no_server_runs(tmp_path: Path) -> None:
-    done = RunningServer(tmp_path / "data", "127.0.0.1").attempt("dps", "show")
+    done = RunningServer(tmp_path / "data", "127.0.0.1").attempt("dps", "ls")
     assert done.returncode == 5
     assert "birthmark serve --data" in done.stderr
 
@@ -126,7 +126,7 @@ def test_commands_say_what_to_do_when_no_server_runs(tmp_path: Path) -> None:
 def test_the_operator_interface_wants_the_token_of_the_data_directory(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         (server.data / "operator.token").write_text("another\n")
-        done = server.attempt("dps", "show")
+        done = server.attempt("dps", "ls")
         assert done.returncode == 4
         assert "operator.token_refused" in done.stderr
 
@@ -144,19 +144,19 @@ def test_another_hub_is_made_linked_and_assigned(tmp_path: Path) -> None:
     with a_server(tmp_path, 'names = ["hub2.example"]', is_warm=False) as server:
         server.run("hub", "create", "hub-2", "--host", "hub2.example")
         server.run("dps", "link", "hub-2")
-        assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address, "hub2.example"]
+        assert server.rows("dps", "ls")[0]["linked_hubs"] == [server.address, "hub2.example"]
         assert server.attempt("hub", "create", "hub-2", "--host", "x.example").returncode == 1
         server.run("dps", "create", "second")
-        assert [row["name"] for row in server.rows("dps", "show")] == ["birthmark", "second"]
-        server.run("hub", "delete", "hub-2", "--yes")
-        assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address]
+        assert [row["name"] for row in server.rows("dps", "ls")] == ["birthmark", "second"]
+        server.run("hub", "rm", "hub-2", "--yes")
+        assert server.rows("dps", "ls")[0]["linked_hubs"] == [server.address]
 
 
 @pytest.mark.integration
 def test_a_server_on_postgresql_serves_the_same_device_after_kill_9(tmp_path: Path, postgres_url: str) -> None:
     with a_server(tmp_path, f'database = "{postgres_url}"', is_warm=False) as server:
         device = a_file_device(tmp_path, "pg-1")
-        server.run("enroll", "device", "pg-1", "--cert", str(device.certificate_file))
+        server.run("device", "enroll", "pg-1", "--cert", str(device.certificate_file))
         done = run_app(server, device)
         assert done.returncode == 0, done.stderr
         server.kill()
@@ -167,7 +167,7 @@ def test_a_server_on_postgresql_serves_the_same_device_after_kill_9(tmp_path: Pa
 
 def test_a_missing_pkcs11_library_is_named(tmp_path: Path) -> None:
     server = RunningServer(tmp_path / "data", "127.0.0.1")
-    done = server.attempt("element", "list", "--module", "/nowhere/libsofthsm2.so")
+    done = server.attempt("chip", "ls", "--module", "/nowhere/libsofthsm2.so")
     assert done.returncode == 5
     assert "keys.module_missing" in done.stderr
     assert "/nowhere/libsofthsm2.so" in done.stderr
@@ -175,12 +175,12 @@ def test_a_missing_pkcs11_library_is_named(tmp_path: Path) -> None:
 
 def test_a_wrong_pin_is_said_to_be_wrong(tmp_path: Path) -> None:
     server = RunningServer(tmp_path / "data", "127.0.0.1")
-    lines = server.run("element", "simulate", str(tmp_path / "chip"), "--json").stdout
+    lines = server.run("chip", "simulate", str(tmp_path / "chip"), "--json").stdout
     environment = {k: v for k, v in json.loads(lines).items() if k.isupper()}
     pin = tmp_path / "wrong-pin"
     pin.touch(mode=0o600)
     pin.write_text("0000wrong\n")
-    done = server.attempt("element", "cert", "0xF0000100", **(environment | {"BIRTHMARK_PIN_FILE": str(pin)}))
+    done = server.attempt("chip", "cert", "0xF0000100", **(environment | {"BIRTHMARK_PIN_FILE": str(pin)}))
     assert done.returncode == 4
     assert "keys.pin_wrong" in done.stderr
     assert "0000wrong" not in done.stderr
@@ -213,7 +213,7 @@ def test_why_reads_the_data_directory_without_changing_it(tmp_path: Path) -> Non
 def test_debug_logs_say_what_happens_and_nothing_of_the_libraries(tmp_path: Path) -> None:
     server = RunningServer(tmp_path / "data", free_address(), log_level="DEBUG").start()
     server.run("hub", "create", "hub-2", "--host", "hub2.example")
-    server.run("hub", "delete", "hub-2", "--yes")
+    server.run("hub", "rm", "hub-2", "--yes")
     server.stop()
     events = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
     assert any(event.get("kind") == "iothub.hub_deleted" for event in events)
@@ -242,9 +242,9 @@ def test_the_services_follow_the_host_until_somebody_uses_them_and_then_it_is_sa
     server.address = free_address()
     server.start()
     assert hosts_of(server) == {server.address}
-    assert server.rows("dps", "show")[0]["linked_hubs"] == [server.address]
+    assert server.rows("dps", "ls")[0]["linked_hubs"] == [server.address]
     device = a_file_device(tmp_path, "keeps-its-host")
-    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
     assert run_app(server, device).returncode == 0
     server.stop()
     used, server.address = server.address, free_address()

@@ -40,15 +40,15 @@ def test_a_service_that_was_made_can_be_used_its_key_exchanged_and_deleted(serve
         list(target(server, before["secondary_connection_string"]).records())
     for which in ("primary", "secondary"):
         assert list(target(server, after[f"{which}_connection_string"]).records()) == []
-    server.run("dps", "delete", "factory-2", "--yes")
-    assert "factory-2" not in [row["name"] for row in server.rows("dps", "show")]
+    server.run("dps", "rm", "factory-2", "--yes")
+    assert "factory-2" not in [row["name"] for row in server.rows("dps", "ls")]
     with pytest.raises(CredentialsRefusedError):
         list(target(server, after["primary_connection_string"]).records())
     assert server.attempt("dps", "key", "factory-2").returncode == 3
 
 
 def test_the_first_service_stays_and_a_policy_that_is_not_there_is_named(server: RunningServer) -> None:
-    refused = server.attempt("dps", "delete", "birthmark", "--yes")
+    refused = server.attempt("dps", "rm", "birthmark", "--yes")
     assert (refused.returncode, "dps.first_instance" in refused.stderr) == (1, True)
     refused = server.attempt("hub", "key", "--policy", "nobody")
     assert (refused.returncode, "registryReadWrite" in refused.stderr) == (3, True)

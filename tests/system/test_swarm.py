@@ -103,7 +103,7 @@ def test_a_second_run_shows_the_same_certificates(server: RunningServer, place: 
         assert {path.stat().st_mode & 0o777 for path in (place / "swarm-devices").iterdir()} == {0o600}
     again = {path.name: path.read_bytes() for path in (place / "swarm-devices").iterdir()}
     assert again == found
-    assert server.rows("dps", "ca", "list")
+    assert server.rows("dps", "ca", "ls")
 
 
 def test_https_registers_too(place: Path) -> None:

@@ -42,7 +42,7 @@ def _read(terminal: int) -> bytes:
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_a_fix_is_typed_as_it_stands(tmp_path: Path, columns: int) -> None:
     with a_server(tmp_path) as server:
-        shown = at_a_terminal(server, columns, "enroll", "list", "--to", "azure", "--profile", "none")
+        shown = at_a_terminal(server, columns, "device", "ls", "--to", "azure", "--profile", "none")
         (line,) = [line.strip() for line in shown if line.strip().startswith("birthmark ")]
         server.run(*line.split()[1:])
         shown = at_a_terminal(server, columns, "why", "fleet.profile_invalid")

@@ -47,25 +47,25 @@ def factory(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_its_keys_are_listed_made_and_proven(server: RunningServer, tpm: TpmToken) -> None:
-    before = {(row["kind"], row.get("label")) for row in rows(server, tpm, "element", "list")}
+    before = {(row["kind"], row.get("label")) for row in rows(server, tpm, "chip", "ls")}
     assert {("private key", "device"), ("private key", "rsa"), ("public key", "device")} <= before
     for label, algorithm in (("second", "p256"), ("third", "rsa2048")):
-        server.run("element", "keygen", label, "--algorithm", algorithm, **tpm.environment)
+        server.run("chip", "keygen", label, "--algorithm", algorithm, **tpm.environment)
         proof = tpm.directory / f"{label}.json"
         nonce = ("--nonce", "chosen by the asker")
-        proof.write_text(server.run("element", "prove", label, *nonce, **tpm.environment).stdout)
-        assert "holds" in server.run("element", "prove", "--check", str(proof), *nonce).stdout
+        proof.write_text(server.run("chip", "prove", label, *nonce, **tpm.environment).stdout)
+        assert "holds" in server.run("chip", "prove", "--check", str(proof), *nonce).stdout
 
 
 def test_data_is_kept_and_foreign_data_is_not_overwritten(server: RunningServer, tpm: TpmToken) -> None:
     file = tpm.directory / "data"
     file.write_text("somebody's")
-    server.run("element", "write", str(file), "--object", "notes", **tpm.environment)
-    assert server.run("element", "show", "--object", "notes", **tpm.environment).stdout == "somebody's"
+    server.run("chip", "write", str(file), "--object", "notes", **tpm.environment)
+    assert server.run("chip", "show", "--object", "notes", **tpm.environment).stdout == "somebody's"
     file.write_text("ours")
-    assert server.attempt("element", "write", str(file), "--object", "notes", **tpm.environment).returncode == 1
-    server.run("element", "write", str(file), "--object", "notes", "--replace-data", **tpm.environment)
-    assert server.run("element", "show", "--object", "notes", **tpm.environment).stdout == "ours"
+    assert server.attempt("chip", "write", str(file), "--object", "notes", **tpm.environment).returncode == 1
+    server.run("chip", "write", str(file), "--object", "notes", "--replace-data", **tpm.environment)
+    assert server.run("chip", "show", "--object", "notes", **tpm.environment).stdout == "ours"
 
 
 @pytest.mark.parametrize("key", ["device", "rsa"])
@@ -74,14 +74,14 @@ def test_a_device_gets_its_certificate_registers_and_sends(
 ) -> None:
     name = f"tpm-{key}"
     cert = a_certificate(server, tpm, factory, key, name)
-    assert server.run("element", "cert", key, **tpm.environment).stdout in cert.read_text()
-    server.run("enroll", "device", "--cert", str(cert))
+    assert server.run("chip", "cert", key, **tpm.environment).stdout in cert.read_text()
+    server.run("device", "enroll", "--cert", str(cert))
     environment = {**server.environment, **tpm.environment}
     server.run("device", "register", "--element", "--key", key, **environment)
     server.run("device", "send", "hello", "--element", "--key", key, **environment)
     assert [row["body"] for row in server.rows("hub", "messages", name)] == ["hello"]
 
-    server.run("element", "refkey", key, "--uri", "--out", str(tpm.directory / f"{key}.uri"), **tpm.environment)
+    server.run("chip", "refkey", key, "--uri", "--out", str(tpm.directory / f"{key}.uri"), **tpm.environment)
     dps = server.endpoints["dps"]
     url = f"https://{dps['host']}:{dps['https_port']}/{dps['id_scope']}/registrations/{name}?api-version=2021-06-01"
     files = (str(cert), str(tpm.directory / f"{key}.uri"))
@@ -93,24 +93,24 @@ def test_a_device_gets_its_certificate_registers_and_sends(
         ((), ("node", "-e", HTTPS, url, *files)),
         ((), ("python", "-c", REQUESTS, url, *files)),
     ):
-        done = server.run("element", "exec", *options, "--", *program, **environment, NAME=name)
+        done = server.run("chip", "exec", *options, "--", *program, **environment, NAME=name)
         assert json.loads(done.stdout)["deviceId"] == name, program
 
 
 def test_a_board_with_a_tpm_is_taken_in(server: RunningServer, tpm: TpmToken, factory: Path) -> None:
-    server.run("element", "keygen", "intake", **tpm.environment)
+    server.run("chip", "keygen", "intake", **tpm.environment)
     cert = a_certificate(server, tpm, factory, "intake", "tpm-intake")
     root, station = factory / "root.pem", tpm.directory / "station"
     given = ("--key", "intake", "--cert", str(cert), "--root", str(root), "--station", str(station))
-    assert server.run("element", "intake", "BOARD-0001", *given, **tpm.environment).stdout.startswith("TAKEN    BOARD")
+    assert server.run("chip", "intake", "BOARD-0001", *given, **tpm.environment).stdout.startswith("TAKEN    BOARD")
 
 
 def a_certificate(server: RunningServer, tpm: TpmToken, factory: Path, key: str, name: str) -> Path:
     """Have the key's certificate issued by the factory's CA, and write it to the TPM's store."""
     request, cert = tpm.directory / f"{name}.csr", tpm.directory / f"{name}.pem"
-    server.run("element", "csr", key, "--cn", name, "--out", str(request), **tpm.environment)
+    server.run("chip", "csr", key, "--cn", name, "--out", str(request), **tpm.environment)
     server.run("ca", "sign", str(request), "--dir", str(factory), "--out", str(cert))
-    server.run("element", "write", str(cert), "--key", key, **tpm.environment)
+    server.run("chip", "write", str(cert), "--key", key, **tpm.environment)
     return cert
 
 

@@ -29,11 +29,11 @@ def test_devices_of_both_cas_of_a_group_register(server: RunningServer, tmp_path
         wanted = ["--cert", str(tmp_path / "0.pem"), "--secondary", str(tmp_path / "1.pem")]
     else:
         for number in range(2):
-            server.run("dps", "ca", "add", f"ca-{number}", str(tmp_path / f"{number}.pem"), "--verified")
+            server.run("dps", "ca", "create", f"ca-{number}", str(tmp_path / f"{number}.pem"), "--verified")
         wanted = ["--ca-name", "ca-0", "--secondary", "ca-1"]
-    server.run("enroll", "group", f"group-{kind}", *wanted)
+    server.run("device", "enroll-group", f"group-{kind}", *wanted)
     if kind == "files":  # what a group carries itself needs proof of possession, or the operator's word
-        server.run("dps", "ca", "add", "carried", "--of-group", "group-files", "--verified")
+        server.run("dps", "ca", "create", "carried", "--of-group", "group-files", "--verified")
     for number, ca in enumerate(cas):
         device = a_file_device(tmp_path, f"{kind}-{number}", ca=ca)
         server.run("device", "register", **device.environment(server))
@@ -42,5 +42,7 @@ def test_devices_of_both_cas_of_a_group_register(server: RunningServer, tmp_path
 def test_a_second_file_that_is_no_ca_is_refused(server: RunningServer, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text(a_ca("Alone", now=NOW).certificate.pem())
     leaf = a_file_device(tmp_path, "no-ca").certificate_file
-    refused = server.attempt("enroll", "group", "g", "--cert", str(tmp_path / "ca.pem"), "--secondary", str(leaf))
+    refused = server.attempt(
+        "device", "enroll-group", "g", "--cert", str(tmp_path / "ca.pem"), "--secondary", str(leaf)
+    )
     assert (refused.returncode, str(leaf) in refused.stderr.replace("\n", "")) == (1, True)

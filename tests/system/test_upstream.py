@@ -25,7 +25,7 @@ def an_authority(top: RunningServer, directory: Path, name: str) -> tuple[Path, 
     ):
         made += ["-addext", extension]
     subprocess.run(made, check=True, capture_output=True)
-    top.run("est", "authority", "add", str(certificate))
+    top.run("pki", "authority", "create", str(certificate))
     return certificate, key
 
 
@@ -59,7 +59,7 @@ def test_the_layers_between_identify_the_device_and_the_top_signs(top: RunningSe
         assert root in bag
         assert any(is_signed_by(leaf, one) for one in bag)
         for server in (bottom, middle, top):
-            (row,) = server.rows("est", "certificates", "sensor-1")
+            (row,) = server.rows("pki", "ls", "sensor-1")
             assert row["thumbprint"] == leaf.thumbprint.hex()
         assert device.renewed("sensor-1").thumbprint != leaf.thumbprint
 
@@ -70,7 +70,7 @@ def test_each_layer_checks_for_itself(top: RunningServer, tmp_path: Path) -> Non
         device = EstByCurl(middle, tmp_path)
         assert device.status("sensor-1", "sensor-1:wrong") == 401
         leaf = device.enrolled("sensor-1")
-        middle.run("est", "revoke", leaf.thumbprint.hex())
+        middle.run("pki", "revoke", leaf.thumbprint.hex())
         assert device.renewal_status("sensor-1") == 403
 
 
@@ -83,7 +83,7 @@ def test_what_the_top_says_comes_back_to_the_device(tmp_path: Path) -> None:
             device = EstByCurl(middle, tmp_path)
             device.enrolled("sensor-1")
             assert device.status("sensor-2") == 503
-            top.run("est", "authority", "remove", top.rows("est", "authority", "list")[0]["thumbprint"])
+            top.run("pki", "authority", "rm", top.rows("pki", "authority", "ls")[0]["thumbprint"], "--yes")
             assert device.status("sensor-3") in {403, 503}
 
 

@@ -35,7 +35,7 @@ def test_a_forgotten_enrollment_is_one_story_of_client_and_server(
     stories = server.rows("why", device.name)
     assert [story["code"] for story in stories] == ["dps.not_enrolled"]
     assert stories[0]["client"]["code"] in {"links.mqtt_refused", "dps.client_refused"}
-    assert "birthmark enroll device" in stories[0]["fix"]
+    assert "birthmark device enroll" in stories[0]["fix"]
     told = server.run("why", device.name).stdout
     assert told.splitlines()[0].split()[1] == "dps.not_enrolled"
     assert "The client said:" in told
@@ -82,7 +82,7 @@ def test_rows_of_another_server_are_not_this_ones(server: RunningServer, tmp_pat
 
 
 def test_a_refusal_on_this_machine_alone_says_that_no_server_took_part(server: RunningServer, tmp_path: Path) -> None:
-    server.attempt("element", "cert", "--module", str(tmp_path / "nowhere.so"))
+    server.attempt("chip", "cert", "--module", str(tmp_path / "nowhere.so"))
     told = server.run("why", "keys.module_missing").stdout
     assert "no server took part" in told
 

@@ -38,9 +38,9 @@ def main(out: Path) -> None:
             server.run(
                 "ca", "issue", name, "--dir", str(directory / "ca"), "--out-dir", str(directory), "--lifetime", "3650d"
             )
-        server.run("dps", "ca", "add", "own", str(directory / "ca" / "root.pem"), "--verified")
-        server.run("enroll", "group", "fleet", "--ca-name", "own")
-        server.run("enroll", "device", "by-itself", "--cert", str(directory / "by-itself.cert.pem"))
+        server.run("dps", "ca", "create", "own", str(directory / "ca" / "root.pem"), "--verified")
+        server.run("device", "enroll-group", "fleet", "--ca-name", "own")
+        server.run("device", "enroll", "by-itself", "--cert", str(directory / "by-itself.cert.pem"))
         for name in ("by-group", "by-itself"):
             files = ["--cert", str(directory / f"{name}.cert.pem"), "--key", str(directory / f"{name}.key.pem")]
             server.run("device", "send", "hello", *files, **server.environment)
@@ -67,8 +67,8 @@ def main(out: Path) -> None:
             post: list[str | Path] = ["curl", "-sSf", "--netrc-file", netrc, "-H", "Content-Type: application/pkcs10"]
             post += ["--data-binary", f"@{csr}.b64", "-o", directory / f"{name}.p7", est["url"] + "/simpleenroll"]
             subprocess.run(post, check=True, env=dict(server.environment))
-        (row,) = server.rows("est", "certificates", "est-revoked")
-        server.run("est", "revoke", row["thumbprint"], "--reason", "keyCompromise")
+        (row,) = server.rows("pki", "ls", "est-revoked")
+        server.run("pki", "revoke", row["thumbprint"], "--reason", "keyCompromise")
         (directory / "facts.json").write_text(json.dumps({"address": server.address, "est": est}))
         server.stop()
         with tarfile.open(out, "w:gz") as tar:

@@ -104,5 +104,5 @@ def test_a_key_that_was_revoked_before_stays_revoked(server: RunningServer, dire
 
 
 def test_the_audit_chain_goes_on_and_is_signed_from_now_on(server: RunningServer) -> None:
-    (told,) = server.rows("audit", "verify")
+    (told,) = server.rows("server", "audit", "verify")
     assert told["head"]["seq"] == told["rows"]

@@ -47,7 +47,7 @@ class AgentTokenError(UnavailableError):
     code = "agent.token_unusable"
     cause = "The token that the agent's configuration names cannot be used: {detail}"
     fix = (
-        "The tokens there are: `birthmark element list --module {module}`. Under [aziot_keys] of the configuration, "
+        "The tokens there are: `birthmark chip ls --module {module}`. Under [aziot_keys] of the configuration, "
         "`pkcs11_lib_path` names the chip's library, and token and PIN are named like "
         '`pkcs11_base_slot = "pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
     )

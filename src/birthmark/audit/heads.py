@@ -22,7 +22,7 @@ class HeadInvalidError(InvalidRequestError):
 
     code = "audit.head_invalid"
     cause = "The file holds no exported head of an audit chain: {detail}."
-    fix = "Give a file that this wrote: `birthmark audit export --out head.json`"
+    fix = "Give a file that this wrote: `birthmark server audit export --out head.json`"
     detail: object
 
 

@@ -63,7 +63,10 @@ class AuditHeadError(ConflictError):
 
     code = "audit.head_refused"
     cause = "Nothing confirms the {seq} rows of chain {chain}: {detail}."
-    fix = "Compare with a backup from before, and with heads that were exported: `birthmark audit verify --head FILE`."
+    fix = (
+        "Compare with a backup from before, and with heads that were exported: "
+        "`birthmark server audit verify --head FILE`."
+    )
     for_a_person = "a backup and exported heads have to be compared"
     chain: str
     detail: str

@@ -35,7 +35,7 @@ class CertificateUnknownError(NotFoundError):
     cause = "The CA's inventory has no certificate {wanted}."
     fix = (
         "See what was issued: `birthmark ca show --dir ca` (or the directory of that CA), by thumbprint, serial "
-        "number or device id. A CA is taken back by its file: `birthmark est revoke --key-of FILE`."
+        "number or device id. A CA is taken back by its file: `birthmark pki revoke --key-of FILE`."
     )
     wanted: str
 
@@ -46,8 +46,8 @@ class DeviceNotAliveError(NotFoundError):
     code = "ca.device_not_alive"
     cause = "No certificate of '{name}' is alive or on record: none was issued, or the last was revoked."
     fix = (
-        "`birthmark est certificates {name}` lists what was issued for it. What else lets it in (passwords, shared "
-        "keys, enrollments) is taken back, with its connections, by `birthmark fleet revoke {name}`."
+        "`birthmark pki ls {name}` lists what was issued for it. What else lets it in (passwords, shared "
+        "keys, enrollments) is taken back, with its connections, by `birthmark device revoke {name}`."
     )
     name: str
 
@@ -85,7 +85,7 @@ class AlreadyRevokedError(ConflictError):
 
     code = "ca.already_revoked"
     cause = "The certificate {wanted} was revoked before."
-    fix = "Nothing needs to be done; `birthmark est certificates {wanted}` shows since when."
+    fix = "Nothing needs to be done; `birthmark pki ls {wanted}` shows since when."
     wanted: str
 
 

@@ -49,7 +49,7 @@ class NameNotHeldError(NotFoundError):
 
     code = "ca.name_not_held"
     cause = "No live certificate holds the name '{name}'; whoever has a credential may ask for it."
-    fix = "`birthmark est certificates {name}` lists what was issued for it."
+    fix = "`birthmark pki ls {name}` lists what was issued for it."
     name: str
 
 

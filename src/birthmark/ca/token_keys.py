@@ -36,7 +36,7 @@ class TokenAwayError(UnavailableError):
     code = "ca.token_away"
     cause = "The key '{label}' in the token '{token}' cannot sign: {reason}."
     fix = (
-        "Bring the token back; this shows what the library sees: `birthmark element list --module {module}`. Nothing "
+        "Bring the token back; this shows what the library sees: `birthmark chip ls --module {module}`. Nothing "
         "has to be started again."
     )
     label: str

@@ -50,7 +50,7 @@ class UpstreamAnswerError(UnavailableError):
     cause = "The CA at {url} was asked for '{asked}' and answered with a certificate that {detail}."
     fix = (
         "It must keep a request's key and common name, and sign by the CAs it names; if it is a Birthmark server, this "
-        "tells there what it issued: `birthmark est certificates {asked}`."
+        "tells there what it issued: `birthmark pki ls {asked}`."
     )
     asked: str
     detail: str

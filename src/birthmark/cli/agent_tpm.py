@@ -30,7 +30,7 @@ def show(
         "storage_root_key": told["storageRootKey"],
     }
     emit(options.as_json, row)
-    words = ["birthmark", "enroll", "device", name, "--endorsement-key", row["endorsement_key"]]
+    words = ["birthmark", "device", "enroll", name, "--endorsement-key", row["endorsement_key"]]
     typer.echo(f"Put it on record: {shlex.join([*words, '--storage-root-key', row['storage_root_key']])}", err=True)
 
 

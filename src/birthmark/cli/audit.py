@@ -1,4 +1,4 @@
-"""`birthmark audit`: is the record of who changed what whole, and a proof of it to keep elsewhere."""
+"""`birthmark server audit`: is the record of who changed what whole, and a proof of it to keep elsewhere."""
 
 import asyncio
 import json

@@ -9,7 +9,7 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.common import say
 from birthmark.cli.json_input import object_of
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
+from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 
@@ -31,10 +31,10 @@ def list_keys(server: ServerOutputOptions) -> None:
 
 
 def remove_key(
-    server: ServerOptions, access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key list` shows it.")]
+    server: RemoveOptions, access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key ls` shows it.")]
 ) -> None:
     """Remove an access key; what is signed with it is refused from now on."""
-    server.delete("aws", "keys", access_key_id, said=f"Removed {access_key_id}.")
+    server.remove("aws", "keys", access_key_id, what=f"the access key {access_key_id}, which signs nothing then")
 
 
 def things(server: ServerOutputOptions) -> None:
@@ -79,7 +79,8 @@ def shadow(
     only(not delete, "without --delete", desired=desired)
     parts = ("aws", "shadows", thing, *([] if name is None else [name]))
     if delete:
-        server.delete(*parts, said=f"Deleted the shadow of {thing}.")
+        server.client.delete(at(*parts))
+        say(server.as_json, {"removed": thing}, f"Removed the shadow of {thing}.")
         return
     patch = object_of(desired, "--desired")
     shown = server.client.get(at(*parts)) if patch is None else server.client.patch(at(*parts), {"desired": patch})

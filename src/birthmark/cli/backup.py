@@ -1,4 +1,4 @@
-"""`birthmark backup`: everything of a server in one encrypted file."""
+"""`birthmark server backup`: everything of a server in one encrypted file."""
 
 import asyncio
 import os
@@ -70,8 +70,8 @@ def backup(
 ) -> None:
     """Write everything of a server into one encrypted file: database, CA, seeds, credentials. It may run meanwhile.
 
-    `birthmark restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA keys that
-    is kept elsewhere opens, needs that still.
+    `birthmark server restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA
+    keys that is kept elsewhere opens, needs that still.
     """
     from birthmark.server.backup.making import DatabaseElsewhereError, make_backup
 

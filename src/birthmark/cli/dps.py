@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import agree, only
+from birthmark.cli.asking import only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
-from birthmark.text import printable
+from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 _CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
@@ -31,7 +30,7 @@ class CertificateNotGivenError(UsageError):
 
     code = "dps.certificate_not_given"
     cause = "A CA is put on record by one certificate: a file, or the one of an enrollment group (--of-group)."
-    fix = "Name one; `birthmark enroll list` shows the groups."
+    fix = "Name one; `birthmark device ls` shows the groups."
     name: str
 
 
@@ -51,7 +50,7 @@ def create(
 
 def link(
     server: ServerOutputOptions,
-    hub: Annotated[str, typer.Argument(help="The hub's name (`birthmark hub show`).")],
+    hub: Annotated[str, typer.Argument(help="The hub's name (`birthmark hub ls`).")],
     dps: Dps = "birthmark",
 ) -> None:
     """Let a provisioning service assign devices to HUB."""
@@ -68,14 +67,9 @@ def key(
     show_keys(server, "dps", name, policy, rotate)
 
 
-def delete(
-    server: ServerOptions,
-    name: Annotated[str, typer.Argument(help="Its name on this server.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
+def delete(server: RemoveOptions, name: Annotated[str, typer.Argument(help="Its name on this server.")]) -> None:
     """Delete a provisioning service with its enrollments and registrations; devices stay at their hubs."""
-    agree(f"Delete the provisioning service {printable(name)} with all its enrollments?", yes=yes)
-    server.delete("dps", name, said=f"Deleted {name}.")
+    server.remove("dps", name, what=f"the provisioning service {name} with all its enrollments")
 
 
 def release(
@@ -133,6 +127,6 @@ def verify(
     server.do("dps", dps, "cas", name, "verify", certificate=pem)
 
 
-def remove(server: ServerOptions, name: CaName, dps: Dps = "birthmark") -> None:
+def remove(server: RemoveOptions, name: CaName, dps: Dps = "birthmark") -> None:
     """Take a CA certificate off the record."""
-    server.delete("dps", dps, "cas", name, said=f"Removed {name}.")
+    server.remove("dps", dps, "cas", name, what=f"the CA certificate {name}, by which no group registers then")

@@ -1,4 +1,4 @@
-"""`birthmark element`: secure elements by their PKCS#11 library.
+"""`birthmark chip`: secure elements by their PKCS#11 library.
 
 Every command opens one token: by --token, --slot, or because it is the only one. The PIN comes from a file of mode
 0600, a descriptor, or a prompt.
@@ -49,7 +49,7 @@ class ProofUnreadableError(InvalidRequestError):
 
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
-    fix = "Give the JSON object that this prints: `birthmark element prove --nonce {nonce} > {path}`."
+    fix = "Give the JSON object that this prints: `birthmark chip prove --nonce {nonce} > {path}`."
     nonce: str
     path: Path
 
@@ -112,7 +112,7 @@ def refkey(
     uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
     out: Out = None,
 ) -> None:
-    """Write a reference key: a file that names the chip's key and holds no secret. Use it with `element exec`."""
+    """Write a reference key: a file that names the chip's key and holds no secret. Use it with `chip exec`."""
     with chip.open() as element:
         handle = element.key(key)
         text = render_uri_pem(handle.uri) if uri else element.reference_key(key)

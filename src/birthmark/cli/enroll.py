@@ -1,4 +1,4 @@
-"""`birthmark enroll`: put devices on record, at Azure, AWS or a Birthmark server by the same commands."""
+"""`birthmark device`: put devices on record, at Azure, AWS or a Birthmark server by the same commands."""
 
 import shlex
 import sys
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only
-from birthmark.cli.common import UsageError, emit, read_certificate
+from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.enroll_options import (
     Cloud,
     DeviceOptions,
@@ -38,7 +38,7 @@ class CertificateNotNamedError(UsageError):
 
     code = "enroll.certificate_not_named"
     cause = "A device is put on record by its certificate, and none was named."
-    fix = "Give --cert FILE; `birthmark element cert --out FILE` reads it from the chip."
+    fix = "Give --cert FILE; `birthmark chip cert --out FILE` reads it from the chip."
 
 
 class DeviceNotNamedError(UsageError):
@@ -56,7 +56,7 @@ class CaNotNamedError(UsageError):
 
     code = "enroll.ca_not_named"
     cause = "A group is put on record by one CA: the name of one on record, or its certificate."
-    fix = "Give either --ca-name NAME (see `birthmark dps ca list`) or --cert FILE."
+    fix = "Give either --ca-name NAME (see `birthmark dps ca ls`) or --cert FILE."
 
 
 class GroupCertificateError(InvalidRequestError):
@@ -65,7 +65,7 @@ class GroupCertificateError(InvalidRequestError):
     code = "enroll.not_a_ca"
     message = "{file}: not a CA's certificate."
     cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
-    fix = "Enroll this one device: `birthmark enroll device --cert {file}`. A group needs the CA that issued it."
+    fix = "Enroll this one device: `birthmark device enroll --cert {file}`. A group needs the CA that issued it."
     file: str
     subject: str
 
@@ -223,7 +223,7 @@ def manifest(
 
 
 def show_template() -> None:
-    """Print a template with every key and what its texts may name, for `enroll manifest --template`."""
+    """Print a template with every key and what its texts may name, for `device enroll-list --template`."""
     from birthmark.fleet.template import example
 
     typer.echo(example(), nl=False)
@@ -286,6 +286,7 @@ def remove(
     writing: WriteOptions,
     name: Annotated[str, typer.Argument(help="Registration id, thing, or with --group a group.")],
     is_group: IsGroup = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Take a device or group off the record."""
     from birthmark.fleet.azure import AzureTarget
@@ -294,14 +295,14 @@ def remove(
     only(where.is_azure, "with --to azure", group=is_group)
     writing.confirm(target, where.profile, 1)
     if writing.dry_run:
-        typer.echo(f"Would remove {name} at {target.description}.", err=True)
+        say(as_json, {"would_remove": name}, f"Would remove {name} at {target.description}.")
         return
     with where.naming():
         device_id, hub = None, None
         if isinstance(target, AzureTarget) and not is_group:
             device_id, hub = target.registered(name)
         target.remove(name, is_group=is_group)
-    typer.echo(f"Removed {name} at {target.description}.", err=True)
+    say(as_json, {"removed": name}, f"Removed {name} at {target.description}.")
     _say_still_a_device(where, "delete", device_id, hub)
 
 

@@ -33,7 +33,7 @@ class HubNotLinkedError(ConflictError):
 
     code = "enroll.hub_not_linked"
     cause = "The provisioning service {dps} assigns nobody to the hub {hub}; linked there: {linked}."
-    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. The hubs there are: `birthmark hub show`"
+    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. The hubs there are: `birthmark hub ls`"
     dps: str
     hub: str
     linked: str
@@ -98,7 +98,7 @@ class ProfileOptions:
     data: DataOption = Path(DEFAULT_DATA)
     dps: Annotated[
         str | None,
-        typer.Option("--dps", help="Which provisioning service of a local server (`birthmark dps show`); the first."),
+        typer.Option("--dps", help="Which provisioning service of a local server (`birthmark dps ls`); the first."),
     ] = None
 
     @property
@@ -273,7 +273,7 @@ class WriteOptions:
 
 
 TemplateOption = Annotated[
-    Path | None, typer.Option(help="What each device gets, as `birthmark enroll template` shows: names, tags, …")
+    Path | None, typer.Option(help="What each device gets, as `birthmark device template` shows: names, tags, …")
 ]
 Hub = Annotated[
     str | None,

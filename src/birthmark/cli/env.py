@@ -43,7 +43,7 @@ def env(
     """Print how to reach the server, for shells, programs, IoT Edge and C.
 
     The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
-    again later. `birthmark est user remove NAME` takes it back.
+    again later. `birthmark pki user rm NAME` takes it back.
     """
     from birthmark.console.client import not_running, read_endpoints, served
     from birthmark.console.lock import is_served

@@ -1,4 +1,4 @@
-"""`birthmark est`: who may get certificates from the EST server, and which it gave out."""
+"""`birthmark pki`: who may get certificates from the EST server, and which it gave out."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import typer
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
@@ -30,7 +30,7 @@ def parse_thumbprint(text: str) -> str:
     """Return the 64 hex digits; colons, as openssl prints them, are left out."""
     found = text.replace(":", "").lower()
     if _THUMBPRINT.fullmatch(found) is None:
-        raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark est bootstrap list`")
+        raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark pki maker ls`")
     return found
 
 
@@ -41,7 +41,7 @@ def parse_issued(text: str) -> str:
     except typer.BadParameter as error:
         name = shlex.quote(text)
         raise typer.BadParameter(
-            f"a thumbprint has 64 hex digits; `birthmark est certificates {name}` shows those of a device, "
+            f"a thumbprint has 64 hex digits; `birthmark pki ls {name}` shows those of a device, "
             f"and `--device {name}` takes back all that it has"
         ) from error
 
@@ -82,10 +82,10 @@ def list_users(server: ServerOutputOptions) -> None:
 
 
 def remove_user(
-    server: ServerOptions, name: Annotated[str, typer.Argument(help="As `birthmark est user list` shows it.")]
+    server: RemoveOptions, name: Annotated[str, typer.Argument(help="As `birthmark pki user ls` shows it.")]
 ) -> None:
     """Take a user off the record; certificates that were issued stay good."""
-    server.delete("est", "users", name, said=f"Removed {name}.")
+    server.remove("est", "users", name, what=f"the user {name}, who gets no certificate then")
 
 
 def add_ca(
@@ -105,16 +105,14 @@ def list_cas(server: ServerOutputOptions) -> None:
 
 
 def remove_ca(
-    server: ServerOptions,
+    server: RemoveOptions,
     thumbprint: Annotated[
         str,
-        typer.Argument(
-            parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark est bootstrap list` shows it."
-        ),
+        typer.Argument(parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark pki maker ls` shows it."),
     ],
 ) -> None:
     """Stop believing a CA."""
-    server.delete("est", "bootstrap", thumbprint, said="Removed.")
+    server.remove("est", "bootstrap", thumbprint, what=f"the maker's CA {thumbprint}, which introduces nobody then")
 
 
 def certificates(
@@ -139,11 +137,11 @@ def certificates(
 
 def release(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="The device's name, as `birthmark est certificates` shows it.")],
+    name: Annotated[str, typer.Argument(help="The device's name, as `birthmark pki ls` shows it.")],
 ) -> None:
     """Let a name go, so that a new key may claim it by a password for any name. What was issued stays good.
 
-    If the old key is not trusted any more, take it back first: `birthmark est revoke --device NAME`.
+    If the old key is not trusted any more, take it back first: `birthmark pki revoke --device NAME`.
     """
     server.do("names", name, "release")
 
@@ -152,7 +150,7 @@ def revoke(
     server: ServerOutputOptions,
     thumbprint: Annotated[
         str | None,
-        typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="As `birthmark est certificates` shows it."),
+        typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="As `birthmark pki ls` shows it."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Everything by which this device is known, whoever issued it.")
@@ -197,7 +195,7 @@ def _say_what_stays(server: ServerOutputOptions, name: str) -> None:
         is_over = row["revoked"] or row["not_after"] is None or datetime.fromisoformat(row["not_after"]) <= now
         if row["device"] == name and not is_over:
             typer.echo(f"Still good, by another key: {row['thumbprint']}, until {row['not_after']}", err=True)
-    everything = f"`birthmark fleet revoke {shlex.quote(name)}`"
+    everything = f"`birthmark device revoke {shlex.quote(name)}`"
     typer.echo(f"If '{printable(name)}' is lost: passwords, enrollments and shared keys go by {everything}", err=True)
 
 

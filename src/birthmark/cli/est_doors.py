@@ -1,4 +1,4 @@
-"""`birthmark est token`, `authority` and `request`: single permissions, who asks for others, what waits for a yes."""
+"""`birthmark pki token`, `authority` and `request`: single permissions, who asks for others, what waits for a yes."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -8,12 +8,12 @@ import typer
 
 from birthmark.cli.ca.issuing import parse_lifetime
 from birthmark.cli.common import read_certificate
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions
+from birthmark.cli.operator import RemoveOptions, ServerOutputOptions
 
 _A_DAY = timedelta(days=1)
 _AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")
 _REQUEST_COLUMNS = ("id", "device", "stands", "profile", "asked_by", "address", "asked_at")
-_RequestId = Annotated[str, typer.Argument(metavar="ID", help="As `birthmark est request list` shows it.")]
+_RequestId = Annotated[str, typer.Argument(metavar="ID", help="As `birthmark pki request ls` shows it.")]
 
 
 def add_token(
@@ -27,7 +27,7 @@ def add_token(
     """Make user and password for one certificate of one device, printed this once.
 
     The first key that asks uses it up; that key may ask again until the token ends, so a lost answer costs nothing. It
-    stands among the users (`birthmark est user list`) and is taken back there.
+    stands among the users (`birthmark pki user ls`) and is taken back there.
     """
     server.do("est", "tokens", device_id=device, lifetime_s=int((lifetime or _A_DAY).total_seconds()))
 
@@ -50,13 +50,11 @@ def list_authorities(server: ServerOutputOptions) -> None:
 
 
 def remove_authority(
-    server: ServerOptions,
-    thumbprint: Annotated[
-        str, typer.Argument(metavar="THUMBPRINT", help="As `birthmark est authority list` shows it.")
-    ],
+    server: RemoveOptions,
+    thumbprint: Annotated[str, typer.Argument(metavar="THUMBPRINT", help="As `birthmark pki authority ls` shows it.")],
 ) -> None:
     """Take one off the list; what was issued by its word stays good."""
-    server.delete("est", "authorities", thumbprint, said="Removed.")
+    server.remove("est", "authorities", thumbprint, what=f"the registration authority {thumbprint}")
 
 
 def list_requests(server: ServerOutputOptions) -> None:

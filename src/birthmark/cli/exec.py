@@ -1,4 +1,4 @@
-"""`birthmark element exec`: any program with the chip's key."""
+"""`birthmark chip exec`: any program with the chip's key."""
 
 import os
 from typing import Annotated

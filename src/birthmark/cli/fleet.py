@@ -1,4 +1,4 @@
-"""`birthmark fleet`: devices that are on record, from one cloud to another."""
+"""`birthmark device`: devices that are on record, from one cloud to another."""
 
 import json
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def move(
         bool, typer.Option("--update", help="Enable again what is disabled there, as after a move back.")
     ] = False,
     journal: Annotated[
-        Path | None, typer.Option(help="Keep what is enrolled in this file; `enroll manifest --undo` takes it back.")
+        Path | None, typer.Option(help="Keep what is enrolled in this file; `device enroll-list --undo` takes it back.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Look again until every device is moved.")] = False,
     report: ReportOption = None,
@@ -139,7 +139,7 @@ def rights(
 ) -> None:
     """Say what a command has to be allowed at a cloud, and no more: for AWS the IAM policy, ready to be attached.
 
-    `dry-run` is what `enroll manifest --dry-run` needs; `undo` is `enroll manifest --undo`.
+    `dry-run` is what `device enroll-list --dry-run` needs; `undo` is `device enroll-list --undo`.
     """
     if to is Cloud.AWS:
         typer.echo(json.dumps(iam_policy(work), indent=None if as_json else 2))

@@ -1,4 +1,4 @@
-"""`birthmark fleet follow` and `fleet move`: where devices stand, asked again until all came so far."""
+"""`birthmark device follow` and `device move`: where devices stand, asked again until all came so far."""
 
 import json
 import time
@@ -96,7 +96,7 @@ def move(
     """Move devices as far as they come; with patience, look again until all are moved, or time is up.
 
     `tally` has what of the list is refused, and gets what is refused of the devices; `options` name source and
-    destination to `enroll list`.
+    destination to `device ls`.
     """
     found: dict[str, Progress] = {}
 

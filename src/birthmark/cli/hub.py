@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import agree, only
+from birthmark.cli.asking import only
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at, show
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.watching import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
@@ -61,12 +61,9 @@ def key(
     show_keys(server, "hubs", name, policy, rotate)
 
 
-def delete(
-    server: ServerOptions, name: HubName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+def delete(server: RemoveOptions, name: HubName) -> None:
     """Delete a hub with its devices and messages."""
-    agree(f"Delete hub {printable(name)} with all its devices and messages?", yes=yes)
-    server.delete("hubs", name, said=f"Deleted {name}.")
+    server.remove("hubs", name, what=f"the hub {name} with all its devices and messages")
 
 
 def create_device(
@@ -96,12 +93,12 @@ def devices(
 
 
 def delete_device(
-    server: ServerOptions,
+    server: RemoveOptions,
     name: Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")],
     hub: HubOption = "birthmark",
 ) -> None:
     """Remove a device from a hub's registry; its connection ends. It comes back if it is enrolled and registers."""
-    server.delete("hubs", hub, "devices", name, said=f"Deleted {name}.")
+    server.remove("hubs", hub, "devices", name, what=f"the device {name} with its twin and messages")
 
 
 def disable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:

@@ -1,4 +1,4 @@
-"""`birthmark element intake`: a production line takes chips in, each with the board it is on."""
+"""`birthmark chip intake`: a production line takes chips in, each with the board it is on."""
 
 import getpass
 import json
@@ -137,7 +137,8 @@ def intake(
 ) -> None:
     """Take a chip in at the production line: prove that its key is in it now, and bind it to a board and an operator.
 
-    Each chip is a line of the station's bundle, signed and chained, which `manifest verify` and `enroll manifest` take.
+    Each chip is a line of the station's bundle, signed and chained, which `manifest verify` and `device enroll-list`
+    take.
     """
     only(not seal, "for a chip, which --seal has none of", key=key, cert=cert, root=root, loop=loop)
     only_typed(not seal, "where a chip signs; --seal needs none", *CHIP_OPTIONS)

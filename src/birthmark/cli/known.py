@@ -92,7 +92,7 @@ HARMLESS: Sequence[Harmless] = (
     ),
 )
 
-_LABELS = "`birthmark element list` shows tokens and keys by their labels."
+_LABELS = "`birthmark chip ls` shows tokens and keys by their labels."
 TELLING: Sequence[Telling] = (
     Telling(
         "NXP Plug & Trust middleware",
@@ -132,14 +132,14 @@ TELLING: Sequence[Telling] = (
         r"C_Login\(\) failed.*CKR_PIN_|AWS_ERROR_PKCS11_CKR_PIN_(INCORRECT|LEN_RANGE|INVALID|LOCKED)",
         "The token does not take the PIN that the program gave as user_pin.",
         "Stop what tries again by itself: a few wrong PINs lock a chip. Make sure of the PIN, then try it once: "
-        "`birthmark element list`; a right one sets the count back.",
+        "`birthmark chip ls`; a right one sets the count back.",
     ),
     Telling(
         "AWS IoT Device SDK v2 (awscrt)",
         "AWS_ERROR_PKCS11_VERSION_UNSUPPORTED: The PKCS#11 library uses an unsupported API version.",
         r"AWS_ERROR_PKCS11_VERSION_UNSUPPORTED",
         "The SDK takes libraries that say 2.20 or a later 2.x; this one, as pkcs11-spy does, says another version.",
-        "Give the program the chip's own library, with nothing before it: `birthmark element list --module FILE`.",
+        "Give the program the chip's own library, with nothing before it: `birthmark chip ls --module FILE`.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""`birthmark fleet revoke`: a lost device, taken back at every place where it is on record."""
+"""`birthmark device revoke`: a lost device, taken back at every place where it is on record."""
 
 import json
 from collections.abc import Iterator, Sequence

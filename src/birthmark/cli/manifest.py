@@ -233,7 +233,7 @@ def create(
     """Make a manifest in the supplier's format, with its signer and roots, for tests and rehearsals.
 
     Writes manifest.json, signer.pem and root.pem; with --bundle root.pem and a station's directory. The element at
-    hand is the one that `birthmark element` sees.
+    hand is the one that `birthmark chip` sees.
     """
     from birthmark.clock import SystemClock, SystemEntropy
     from birthmark.fleet.rehearsal import make_bundle, make_rehearsal

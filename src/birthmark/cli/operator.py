@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 import typer
 
-from birthmark.cli.common import emit
+from birthmark.cli.asking import agree
+from birthmark.cli.common import emit, say
 from birthmark.cli.options import JsonOption
 from birthmark.cli.table import table
 from birthmark.console.client import DEFAULT_DATA, OperatorClient
+from birthmark.text import printable
 
 DataOption = Annotated[
     Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
@@ -34,11 +36,6 @@ class ServerOptions:
     def client(self) -> OperatorClient:
         return OperatorClient.of(self.directory)
 
-    def delete(self, *parts: str, said: str) -> None:
-        """Remove something, and say so."""
-        self.client.delete(at(*parts))
-        typer.echo(said, err=True)
-
 
 @dataclass(frozen=True, slots=True)
 class ServerOutputOptions(ServerOptions):
@@ -53,6 +50,19 @@ class ServerOutputOptions(ServerOptions):
     def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
         """Show a list."""
         show(self.client.rows(at(*parts), **query), columns, as_json=self.as_json, nothing=nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveOptions(ServerOutputOptions):
+    """The same where the command removes something for good."""
+
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+
+    def remove(self, *parts: str, what: str) -> None:
+        """Remove what the last part names, after a yes to `what` goes, and say so."""
+        agree(f"Remove {printable(what)}?", yes=self.yes)
+        self.client.delete(at(*parts))
+        say(self.as_json, {"removed": parts[-1]}, f"Removed {what}.")
 
 
 def at(*parts: str) -> str:

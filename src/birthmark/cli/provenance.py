@@ -1,4 +1,4 @@
-"""`birthmark provenance`: where a device comes from, link by link, and what each was verified by."""
+"""`birthmark device provenance`: where a device comes from, link by link, and what each was verified by."""
 
 import json
 from contextlib import suppress
@@ -30,7 +30,7 @@ class NothingKnownError(NotFoundError):
     code = "provenance.nothing_known"
     cause = "Neither a list nor the server of {data} knows anything of '{name}'{refused}."
     fix = (
-        "The names that the server knows: `birthmark enroll list --data {data}`. A list is given with --manifest FILE, "
+        "The names that the server knows: `birthmark device ls --data {data}`. A list is given with --manifest FILE, "
         "and who is believed of it with --station, --signer, --root."
     )
     data: Path

@@ -1,4 +1,4 @@
-"""`birthmark restore`: a server from its backup, in an empty directory."""
+"""`birthmark server restore`: a server from its backup, in an empty directory."""
 
 import asyncio
 from pathlib import Path
@@ -16,14 +16,16 @@ _MAX_AUDIT_BYTES = 1 << 30
 
 def restore(
     passphrase: PassphraseOptions,
-    file: Annotated[Path, typer.Argument(help="As `birthmark backup` wrote it.")],
+    file: Annotated[Path, typer.Argument(help="As `birthmark server backup` wrote it.")],
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
     ],
     database: Database = None,
     replay: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Audit rows exported later (`audit export --rows`): revoke again by them."),
+        typer.Option(
+            metavar="FILE", help="Audit rows exported later (`server audit export --rows`): revoke again by them."
+        ),
     ] = None,
     keep_tokens: Annotated[
         bool, typer.Option("--keep-tokens", help="Keep tokens for one use that may have been used since.")

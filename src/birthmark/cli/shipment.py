@@ -41,7 +41,7 @@ class JournalNotNamedError(InvalidRequestError):
 
     code = "enroll.journal_not_named"
     cause = "What --undo takes back stands in a journal, and no journal is named."
-    fix = "Name the one that the run had: `{again} --journal run.journal`. Without one: `birthmark enroll remove NAME`"
+    fix = "Name the one that the run had: `{again} --journal run.journal`. Without one: `birthmark device rm NAME`"
     again: str = "?"
 
 
@@ -52,7 +52,7 @@ class NoCertificateError(InvalidRequestError):
     cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
     fix = (
         "Enroll the chip by the certificate that it holds itself, where it is at hand: "
-        "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
+        "`birthmark chip cert --out chip.pem && birthmark device enroll --cert chip.pem`."
     )
     unique_id: str
 
@@ -250,7 +250,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
     if where.is_azure and where.profile.is_local and tally.counts[Done.TAKEN_BACK]:
         typer.echo(
-            "A device that registered meanwhile is still its hub's: `birthmark hub devices` shows them.", err=True
+            "A device that registered meanwhile is still its hub's: `birthmark hub device ls` shows them.", err=True
         )
 
 
@@ -270,7 +270,7 @@ def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
             advice = (
                 "It is taken back where it was done: name that by --profile, --dps or --data. What is on record here"
             )
-            command = f"birthmark enroll list{where.as_options()}"
+            command = f"birthmark device ls{where.as_options()}"
         said: dict[str, Any] = {"belongs_to": error.belongs_to, "target": error.target, "path": error.path}
         raise OtherTargetsJournalError(advice=advice, command=command, **said) from error
 

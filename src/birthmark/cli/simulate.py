@@ -1,4 +1,4 @@
-"""`birthmark element simulate`: a chip of software, and the environment to use it."""
+"""`birthmark chip simulate`: a chip of software, and the environment to use it."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`birthmark enroll device` without a certificate: by the device's TPM, or by keys that the service makes."""
+"""`birthmark device enroll` without a certificate: by the device's TPM, or by keys that the service makes."""
 
 from dataclasses import dataclass
 from pathlib import Path

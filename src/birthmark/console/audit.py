@@ -23,7 +23,7 @@ class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark audit`."""
+    """Return the routes of `birthmark server audit`."""
 
     async def verify(asked: Asked) -> Any:
         body: AuditQuestion = asked.body

@@ -56,7 +56,7 @@ class NewBootstrapCa(msgspec.Struct):
 
 
 def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark est`. Passwords of bound credentials follow from `seed`."""
+    """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
 
     async def list_users(_asked: Asked) -> Rows:
         return Rows([_user_view(user) for user in await credentials.users()])
@@ -98,7 +98,7 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
 
 
 def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approvals: Approvals) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark est token`, `authority` and `request`."""
+    """Return the routes of `birthmark pki token`, `authority` and `request`."""
 
     async def add_token(asked: Asked) -> Any:
         body: NewToken = asked.body
@@ -157,7 +157,7 @@ class RevocationQuestion(msgspec.Struct):
 def certificate_endpoints(
     authority: CertificateAuthority, presented_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
 ) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark est certificates` and `revoke`.
+    """Return the routes of `birthmark pki ls` and `revoke`.
 
     `presented_by` returns the certificates by which a device of that name is on record, whoever issued them.
     """

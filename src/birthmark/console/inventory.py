@@ -26,7 +26,7 @@ class InventoryQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
-    """Return the route of `birthmark est certificates` with its questions."""
+    """Return the route of `birthmark pki ls` with its questions."""
     inventory = Inventory(authority.database, authority.clock)
 
     async def listing(asked: Asked) -> Rows:

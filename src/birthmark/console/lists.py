@@ -12,7 +12,7 @@ from birthmark.pki.names import text_of
 
 
 def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
-    """Return the route of `birthmark est crl`."""
+    """Return the route of `birthmark pki crl`."""
 
     async def listed(asked: Asked) -> Any:
         made = await authority.lists.named(asked["name"])

@@ -63,7 +63,7 @@ def reason_of(text: str) -> RevocationReason:
 
 
 def losing_endpoints(take_back: TakeBack) -> Sequence[Endpoint]:
-    """Return the route of `birthmark fleet revoke`."""
+    """Return the route of `birthmark device revoke`."""
 
     async def revoke(asked: Asked) -> Any:
         body: LossQuestion = asked.body

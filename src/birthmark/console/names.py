@@ -15,7 +15,7 @@ class NameInvalidError(InvalidRequestError):
 
     code = "operator.name_invalid"
     cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
-    fix = "Choose another name. Those in use: `birthmark dps show`, `birthmark hub show`"
+    fix = "Choose another name. Those in use: `birthmark dps ls`, `birthmark hub ls`"
     name: str
 
 

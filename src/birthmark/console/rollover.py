@@ -29,7 +29,7 @@ class StepBack(msgspec.Struct):
 
 
 def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark ca rollover`. `teach` lets enrollment groups know the new CA."""
+    """Return the routes of `birthmark pki rollover`. `teach` lets enrollment groups know the new CA."""
 
     async def status(_asked: Asked) -> Any:
         return await current()

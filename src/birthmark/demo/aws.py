@@ -62,13 +62,13 @@ def _expect_refusal(stage: Stage, identity: dict[str, str], about: str, code: st
 
 def _chip(stage: Stage, name: str, *, swapped: bool) -> Mapping[str, str]:
     more = ("--swapped-labels",) if swapped else ()
-    made = stage.birthmark("element", "simulate", name, "--profile", "se050", *more, "--json").stdout
+    made = stage.birthmark("chip", "simulate", name, "--profile", "se050", *more, "--json").stdout
     chip: dict[str, str] = {key: value for key, value in json.loads(made).items() if key.isupper()}
     return chip
 
 
 def _certificate(stage: Stage, chip: Mapping[str, str], name: str) -> Certificate:
-    stage.birthmark("element", "cert", "0xF0000110", "--out", f"{name}.pem", environment=chip)
+    stage.birthmark("chip", "cert", "0xF0000110", "--out", f"{name}.pem", environment=chip)
     return parse_pem(stage.path(f"{name}.pem").read_bytes())
 
 

@@ -13,15 +13,15 @@ def play(stage: Stage) -> None:
     stage.say(
         "A gateway leaves the factory: its secure element holds a key and NXP's certificate. Here: a software chip."
     )
-    stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
-    for row in stage.rows("element", "list"):
+    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "se050")
+    for row in stage.rows("chip", "ls"):
         if row["kind"] in {"private key", "certificate"}:
             guarded = ", never extractable" if row["guarded"] else ""
             stage.note(f"{row['kind']} {row['object_id'] or row['label']}: {row['detail']}{guarded}")
 
     stage.say("Read its birthmark: the certificate, and a reference key that only names the key in the chip.")
-    stage.birthmark("element", "cert", "0xF0000100", "--out", "device.pem")
-    stage.birthmark("element", "refkey", "0xF0000100", "--out", "device.key")
+    stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
+    stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
     certificate = parse_pem(stage.path("device.pem").read_bytes())
     name = certificate.subject_cn or ""
     stage.note(f"{name}, thumbprint {certificate.thumbprint.hex()[:16]}…")
@@ -30,7 +30,7 @@ def play(stage: Stage) -> None:
     stage.serve()
 
     stage.say("Put the device on record.")
-    stage.birthmark("enroll", "device", "--cert", "device.pem")
+    stage.birthmark("device", "enroll", "--cert", "device.pem")
     stage.expect(stage.state_of(name), "unassigned", "state on record")
 
     stage.say("The reference key without the chip is worth nothing: the server refuses, and says why.")
@@ -44,7 +44,7 @@ def play(stage: Stage) -> None:
 
     stage.say("What the cloud saw.")
     stage.expect(stage.state_of(name), "assigned", "state on record")
-    (device,) = [row for row in stage.rows("hub", "devices") if row["device"] == name.lower()]
+    (device,) = [row for row in stage.rows("hub", "device", "ls") if row["device"] == name.lower()]
     stage.expect(device["thumbprint"], certificate.thumbprint.hex(), "thumbprint at the hub")
     messages = stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
     stage.expect(messages, _MESSAGES, "messages at the hub")

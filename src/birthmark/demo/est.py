@@ -22,8 +22,8 @@ def play(stage: Stage) -> None:
     stage.say("Ask the EST server for its certificates: the second one is the root, and the only thing to trust.")
     line = f"openssl s_client -showcerts -connect {host}:8085 </dev/null 2>/dev/null | {_CUT}"
     stage.run("sh", "-c", line, shown=line)
-    stage.birthmark("dps", "ca", "add", "est-root", "cert2.pem", "--verified")
-    stage.birthmark("enroll", "group", "edge-devices", "--ca-name", "est-root")
+    stage.birthmark("dps", "ca", "create", "est-root", "cert2.pem", "--verified")
+    stage.birthmark("device", "enroll-group", "edge-devices", "--ca-name", "est-root")
 
     stage.say("The device's configuration, as IoT Edge users know it.")
     config = stage.path("device/etc/aziot/config.toml")
@@ -70,4 +70,4 @@ def _files(device: Path) -> list[Path]:
 
 
 def _thumbprint_at_hub(stage: Stage) -> str:
-    return next(str(row["thumbprint"]) for row in stage.rows("hub", "devices") if row["device"] == _NAME)
+    return next(str(row["thumbprint"]) for row in stage.rows("hub", "device", "ls") if row["device"] == _NAME)

@@ -61,7 +61,7 @@ def play(stage: Stage) -> None:
     _take_in(stage, "south", south)
 
     stage.say("At night a chip of north's is taken in again, on another board. That station cannot know; the list can.")
-    stage.birthmark("element", "intake", "BOARD-9999", "--station", "night", environment=north[0].variables)
+    stage.birthmark("chip", "intake", "BOARD-9999", "--station", "night", environment=north[0].variables)
 
     stage.say("Hand-over: the bundles are sealed and become one file.")
     trust = _hand_over(stage)
@@ -72,7 +72,7 @@ def play(stage: Stage) -> None:
     document = ("--policy-document", "file://policy.json")
     stage.run("aws", "iot", "create-policy", "--policy-name", "line", *document)
     for to in (("--to", "azure"), ("--to", "aws", "--policy", "line")):
-        rows = stage.rows("enroll", "manifest", "shipment.jsonl", *trust, *to)
+        rows = stage.rows("device", "enroll-list", "shipment.jsonl", *trust, *to)
         stage.expect(dict(Counter(row["outcome"] for row in rows)), {"created": _CHIPS}, to[1])
 
     stage.say("Every device is switched on: ten with Microsoft's SDK, ten with Amazon's; the keys stay in the chips.")
@@ -81,7 +81,7 @@ def play(stage: Stage) -> None:
 
 
 def _chips(stage: Stage) -> list[_Chip]:
-    made_by = ("birthmark", "element", "simulate", "--profile", "se050", "--json")
+    made_by = ("birthmark", "chip", "simulate", "--profile", "se050", "--json")
     jobs: list[_Job] = [((*made_by, f"chip-{n:02}"), {}) for n in range(1, _CHIPS + 1)]
     chips = []
     for n, done in enumerate(_together(stage, jobs), 1):
@@ -95,20 +95,20 @@ def _chips(stage: Stage) -> list[_Chip]:
 
 def _exchange(stage: Stage, victim: _Chip, other: _Chip) -> None:
     """Put the other's certificate into a chip, see it refused, and put its own back."""
-    stage.birthmark("element", "cert", "--out", "own.pem", environment=victim.variables)
-    stage.birthmark("element", "cert", "--out", "others.pem", environment=other.variables)
+    stage.birthmark("chip", "cert", "--out", "own.pem", environment=victim.variables)
+    stage.birthmark("chip", "cert", "--out", "others.pem", environment=other.variables)
     label = ("--label", "sss:F0000101")
-    stage.birthmark("element", "write", "others.pem", *label, environment=victim.variables)
-    intake = ("element", "intake", victim.board, "--station", "north", "--operator", "ann", "--json")
+    stage.birthmark("chip", "write", "others.pem", *label, environment=victim.variables)
+    intake = ("chip", "intake", victim.board, "--station", "north", "--operator", "ann", "--json")
     refused = stage.birthmark(*intake, environment=victim.variables, may_fail=True)
     stage.expect(json.loads(refused.stderr.splitlines()[-1])["error"], "intake.not_this_chip", "refused")
-    stage.birthmark("element", "write", "own.pem", *label, environment=victim.variables)
+    stage.birthmark("chip", "write", "own.pem", *label, environment=victim.variables)
 
 
 def _take_in(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
     """Let a station take one chip after the other: what changes between two scans is what lies in the holder."""
     holder = stage.path(f"holder-{station}")
-    command = ("birthmark", "element", "intake", "--loop", "--station", station, "--operator", "ann", "--json")
+    command = ("birthmark", "chip", "intake", "--loop", "--station", station, "--operator", "ann", "--json")
     line = stage.start(
         *command,
         "--root",
@@ -138,7 +138,7 @@ def _scanned(line: "subprocess.Popen[str]", board: str) -> dict[str, Any]:
 
 def _hand_over(stage: Stage) -> tuple[str, ...]:
     for station in ("north", "south", "night"):
-        stage.birthmark("element", "intake", "--seal", "--station", station)
+        stage.birthmark("chip", "intake", "--seal", "--station", station)
     trust = ("--root", "maker-ca.pem", "--station", "north/station.pem", "--station", "south/station.pem")
     north, south, night = (f"{station}/intake-0001.jsonl" for station in ("north", "south", "night"))
     merged = ("manifest", "merge", north, south)
@@ -161,7 +161,7 @@ def _hand_over(stage: Stage) -> tuple[str, ...]:
 
 
 def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
-    program = ("birthmark", "element", "exec", "--", "python", str(app_path("azure_device.py")))
+    program = ("birthmark", "chip", "exec", "--", "python", str(app_path("azure_device.py")))
     jobs = []
     for chip in chips:
         stage.path(f"{chip.board}.key").write_text(
@@ -170,7 +170,7 @@ def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
         identity = {"DPS_X509_REGISTRATION_ID": chip.name, "X509_CERT_FILE": f"certificates/{chip.name}.pem"}
         jobs.append((program, {**chip.variables, **identity, "X509_KEY_FILE": f"{chip.board}.key"}))
     _together(stage, jobs)
-    on_record = {row["name"]: row["state"] for row in stage.rows("enroll", "list")}
+    on_record = {row["name"]: row["state"] for row in stage.rows("device", "ls")}
     states = Counter(on_record[chip.name.lower()] for chip in chips)
     stage.expect(dict(states), {"assigned": len(chips)}, "state on record")
     hub = stage.endpoints["iothub"]["host"]

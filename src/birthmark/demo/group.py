@@ -16,8 +16,8 @@ def play(stage: Stage) -> None:
 
     stage.say("Start the local cloud and put the root on record; until it is proven to be yours, it may do nothing.")
     stage.serve()
-    stage.birthmark("dps", "ca", "add", "example-ca", "ca/root.pem")
-    stage.birthmark("enroll", "group", "example-gateways", "--ca-name", "example-ca")
+    stage.birthmark("dps", "ca", "create", "example-ca", "ca/root.pem")
+    stage.birthmark("device", "enroll-group", "example-gateways", "--ca-name", "example-ca")
     stage.expect(_is_verified(stage), False, "CA verified")
 
     stage.say("Prove possession: the cloud gives a code, the CA signs a certificate that carries it.")
@@ -29,10 +29,10 @@ def play(stage: Stage) -> None:
     stage.say(
         "A gateway with an ATECC608: a request signed in the chip, a certificate from the CA, written to the chip."
     )
-    stage.source("birthmark", "element", "simulate", "chip", "--profile", "atecc608")
-    stage.birthmark("element", "csr", "--cn", _NAME, "--out", "gateway.csr")
+    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "atecc608")
+    stage.birthmark("chip", "csr", "--cn", _NAME, "--out", "gateway.csr")
     stage.birthmark("ca", "sign", "gateway.csr", "--dir", "ca", "--out", "gateway.pem")
-    stage.birthmark("element", "write", "gateway.pem")
+    stage.birthmark("chip", "write", "gateway.pem")
     leaf = parse_bundle(stage.path("gateway.pem").read_bytes())[0]
     stage.note(f"{leaf.subject_cn}, issued by {leaf.issuer_text}")
 
@@ -58,5 +58,5 @@ def play(stage: Stage) -> None:
 
 
 def _is_verified(stage: Stage) -> bool:
-    (row,) = stage.rows("dps", "ca", "list")
+    (row,) = stage.rows("dps", "ca", "ls")
     return bool(row["verified"])

@@ -16,7 +16,7 @@ def play(stage: Stage) -> None:
     stage.say(
         "A reel of ATECC608 Trust&GO arrives, and a manifest by mail. Here: a software chip, and 49 more on the list."
     )
-    stage.source("birthmark", "element", "simulate", "chip", "--profile", "atecc608")
+    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "atecc608")
     stage.birthmark(
         "manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--element-ca", "chip/maker-ca.pem"
     )
@@ -48,7 +48,7 @@ def play(stage: Stage) -> None:
     stage.expect(_outcomes(stage, listed, trust), {"unchanged": _CHIPS}, "second run")
 
     stage.say("One device is switched on: the key in its chip, Microsoft's SDK.")
-    stage.birthmark("element", "cert", "device", "--out", "device.pem")
+    stage.birthmark("chip", "cert", "device", "--out", "device.pem")
     certificate = parse_pem(stage.path("device.pem").read_bytes())
     name = certificate.subject_cn or ""
     stage.expect(stage.state_of(name), "unassigned", "state before")
@@ -61,4 +61,4 @@ def play(stage: Stage) -> None:
 
 
 def _outcomes(stage: Stage, listed: str, trust: tuple[str, ...]) -> dict[str, int]:
-    return dict(Counter(row["outcome"] for row in stage.rows("enroll", "manifest", listed, *trust)))
+    return dict(Counter(row["outcome"] for row in stage.rows("device", "enroll-list", listed, *trust)))

@@ -17,8 +17,8 @@ _MESSAGES_S = 3
 def play(stage: Stage) -> None:
     """Run the journey."""
     stage.say("A gateway leaves the factory: a key locked in its chip, and the maker's certificate for it.")
-    stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
-    stage.birthmark("element", "cert", "0xF0000100", "--out", "born.pem")
+    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "se050")
+    stage.birthmark("chip", "cert", "0xF0000100", "--out", "born.pem")
     name = parse_pem(stage.path("born.pem").read_bytes()).subject_cn or ""
     stage.note(f"{name}, which is all anybody knows of it")
 
@@ -27,10 +27,10 @@ def play(stage: Stage) -> None:
     )
     stage.serve(f'[est]\ndevice_lifetime_s = {_LIFETIME_S}\n\n[est.comeback.device]\nwindow = "1h"\n')
     stage.run("sh", "-c", "openssl x509 -in chip/maker-ca.pem -out maker.pem && cat chip/maker-ca.pem >> born.pem")
-    stage.birthmark("est", "bootstrap", "add", "maker.pem")
+    stage.birthmark("pki", "maker", "create", "maker.pem")
     stage.run("cp", str(stage.endpoints["trust_bundle"]), "anchor.pem")
-    stage.birthmark("dps", "ca", "add", "devices", "anchor.pem", "--verified")
-    stage.birthmark("enroll", "group", "gateways", "--ca-name", "devices")
+    stage.birthmark("dps", "ca", "create", "devices", "anchor.pem", "--verified")
+    stage.birthmark("device", "enroll-group", "gateways", "--ca-name", "devices")
 
     stage.say("The device's configuration: the chip's certificate introduces it, and its keys are made in the chip.")
     _configure(stage, name)
@@ -46,19 +46,19 @@ def play(stage: Stage) -> None:
     stage.say("Switched on again: it proves its key by the expired certificate, and the rule lets it come back.")
     back = stage.row("agent", "apply", *root)
     _differs(stage, back, first)
-    rows = [json.loads(line) for line in stage.birthmark("audit", "export", "--rows").stdout.splitlines()]
+    rows = [json.loads(line) for line in stage.birthmark("server", "audit", "export", "--rows").stdout.splitlines()]
     comebacks = [row for row in rows if row.get("action") == "certificate.comeback"]
     stage.expect(bool(comebacks), True, "the comeback is in the audit chain")
 
     stage.say("The root is exchanged. Both are trusted first, and handed out when a device renews.")
-    stage.birthmark("ca", "rollover", "start", "--yes")
-    stage.birthmark("ca", "rollover", "groups")
+    stage.birthmark("pki", "rollover", "start", "--yes")
+    stage.birthmark("pki", "rollover", "groups")
     _renewed(stage, root)
     stage.say("Everybody knows both: the new root signs. The device's next certificate is below it.")
-    stage.birthmark("ca", "rollover", "next", "--yes")
+    stage.birthmark("pki", "rollover", "next", "--yes")
     _renewed(stage, root)
     stage.say("Nothing is below the old root any more: it is trusted no longer, and the device did not notice.")
-    over = stage.row("ca", "rollover", "next", "--yes")
+    over = stage.row("pki", "rollover", "next", "--yes")
     stage.expect(over["state"], "the new alone", "state of the exchange")
     _renewed(stage, root)
     agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")

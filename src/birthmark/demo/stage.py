@@ -222,7 +222,7 @@ class Stage:
 
     def state_of(self, name: str) -> str:
         """Return the state on record of an individual enrollment."""
-        return next(str(row["state"]) for row in self.rows("enroll", "list") if row["name"] == name.lower())
+        return next(str(row["state"]) for row in self.rows("device", "ls") if row["name"] == name.lower())
 
     def run_azure_device(self, name: str, *, in_chip: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the device's program as `name`, with the key in the chip, or without the chip, which must fail."""
@@ -230,7 +230,7 @@ class Stage:
         program = ("python", str(app_path("azure_device.py")))
         if not in_chip:
             return self.run(*program, environment=identity, may_fail=True)
-        done = self.birthmark("element", "exec", "--", *program, environment=identity)
+        done = self.birthmark("chip", "exec", "--", *program, environment=identity)
         for line in done.stdout.splitlines():
             self.note(line)
         return done

@@ -17,13 +17,13 @@ _PATIENCE_S = 60
 def play(stage: Stage) -> None:
     """Run the journey."""
     stage.say("A gateway with a key in its secure element is on record at the local cloud.")
-    stage.source("birthmark", "element", "simulate", "chip", "--profile", "se050")
-    stage.birthmark("element", "cert", "0xF0000100", "--out", "device.pem")
-    stage.birthmark("element", "refkey", "0xF0000100", "--out", "device.key")
+    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "se050")
+    stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
+    stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
     certificate = parse_pem(stage.path("device.pem").read_bytes())
     name = (certificate.subject_cn or "").lower()
     stage.serve()
-    stage.birthmark("enroll", "device", "--cert", "device.pem")
+    stage.birthmark("device", "enroll", "--cert", "device.pem")
 
     stage.say("It registers, connects, and reports how often it sends.")
     stage.environment |= {
@@ -67,7 +67,7 @@ def play(stage: Stage) -> None:
 def _start(stage: Stage) -> "subprocess.Popen[str]":
     """Start the device's program with the key in the chip."""
     program = ("python", str(app_path("azure_twin.py")))
-    return stage.start("birthmark", "element", "exec", "--", *program, log="device.log")
+    return stage.start("birthmark", "chip", "exec", "--", *program, log="device.log")
 
 
 def _hear(stage: Stage, device: "subprocess.Popen[str]", *wanted: str) -> None:

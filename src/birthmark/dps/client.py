@@ -71,7 +71,7 @@ class DpsFailedError(PolicyError):
 
     code = "dps.client_failed"
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
-    fix = "At Azure: link a hub, and enable the enrollment; its state: `birthmark enroll list --profile cloud`"
+    fix = "At Azure: link a hub, and enable the enrollment; its state: `birthmark device ls --profile cloud`"
     host: str
     number: int
     registration_id: str

@@ -22,7 +22,7 @@ class GroupIdInvalidError(InvalidRequestError):
 
     code = "dps.group_id_invalid"
     cause = "An enrollment group id has 1 to 128 letters, digits and - . _ :"
-    fix = "Choose another group id; those in use: `birthmark enroll list`"
+    fix = "Choose another group id; those in use: `birthmark device ls`"
     group: str
 
 
@@ -31,7 +31,7 @@ class DeviceIdInvalidError(InvalidRequestError):
 
     code = "dps.device_id_invalid"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
-    fix = 'Leave the device id out, then it is the registration id: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+    fix = 'Leave the device id out, then it is the registration id: `birthmark device enroll --cert "$X509_CERT_FILE"`'
     device_id: str
 
 

@@ -62,7 +62,7 @@ class BodyInvalidError(InvalidRequestError):
     fix = (
         "A registration is right as "
         "`birthmark device register` makes it, an enrollment as "
-        '`birthmark enroll device --cert "$X509_CERT_FILE"` does.'
+        '`birthmark device enroll --cert "$X509_CERT_FILE"` does.'
     )
     detail: str
 
@@ -177,7 +177,7 @@ class QueryNotServedError(InvalidRequestError):
     code = "dps.query_not_served"
     message = "The query is not served: {query}"
     cause = "The query {query} asks for a part; this service answers queries for all of a kind."
-    fix = "Ask for all {kind}, without a condition, and choose. What is on record: `birthmark enroll list`"
+    fix = "Ask for all {kind}, without a condition, and choose. What is on record: `birthmark device ls`"
     kind: str
     query: str
 

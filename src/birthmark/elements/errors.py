@@ -5,9 +5,9 @@ from pathlib import Path
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError, UnavailableError
 
 _ISSUE = (
-    '`birthmark element csr {key} --cn "$(hostname)" --out device.csr{options} && '
+    '`birthmark chip csr {key} --cn "$(hostname)" --out device.csr{options} && '
     "birthmark ca sign device.csr --dir ca --out device.pem && "
-    "birthmark element write device.pem --key {key}{options}`."
+    "birthmark chip write device.pem --key {key}{options}`."
 )
 
 
@@ -27,7 +27,7 @@ class ElementDataMissingError(NotFoundError):
 
     code = "elements.data_missing"
     cause = "Token {token} holds no data object '{label}'."
-    fix = "Check the label with `birthmark element list`; a new chip remembers nothing yet."
+    fix = "Check the label with `birthmark chip ls`; a new chip remembers nothing yet."
     label: str
     token: str
 
@@ -39,7 +39,7 @@ class ElementDataTooLargeError(InvalidRequestError):
     cause = "{size} bytes do not fit into '{label}', which takes {limit}."
     fix = (
         "Keep it in a file, and in the chip only its digest: "
-        "`sha256sum {file} | birthmark element write /dev/stdin --object {label}{options}`."
+        "`sha256sum {file} | birthmark chip write /dev/stdin --object {label}{options}`."
     )
     file: str = "?"
     label: str
@@ -76,7 +76,7 @@ class ElementNotReferableError(PolicyError):
 
     code = "elements.no_reference_key"
     cause = "Key {key} has no SE050 object id (label sss:XXXXXXXX), so no reference key can name it."
-    fix = "Use the key's URI instead: `birthmark element refkey --uri` writes a file that `element exec` understands."
+    fix = "Use the key's URI instead: `birthmark chip refkey --uri` writes a file that `chip exec` understands."
     key: str
 
 
@@ -85,7 +85,7 @@ class ElementKeyExistsError(ConflictError):
 
     code = "elements.key_exists"
     cause = "Token {token} already has a private key '{label}'."
-    fix = "A chip's own identity key is never made again. Choose another label: `birthmark element keygen {label}-2`."
+    fix = "A chip's own identity key is never made again. Choose another label: `birthmark chip keygen {label}-2`."
     label: str
     token: str
 
@@ -106,7 +106,7 @@ class ElementProofInvalidError(PolicyError):
 
     code = "elements.proof_invalid"
     message = "The proof does not hold: {detail}."
-    fix = "Ask the chip for a new proof of this nonce: `birthmark element prove --nonce {nonce} > {path}`."
+    fix = "Ask the chip for a new proof of this nonce: `birthmark chip prove --nonce {nonce} > {path}`."
     detail: str
     nonce: str = "?"
     path: str = "?"
@@ -117,7 +117,7 @@ class SelectorInvalidError(InvalidRequestError):
 
     code = "elements.selector_invalid"
     cause = "'{text}' names no object: use an object id (0xF0000100), a label, or id: with hex digits."
-    fix = "See `birthmark element list`."
+    fix = "See `birthmark chip ls`."
     text: str
 
 
@@ -127,7 +127,7 @@ class ElementDataOccupiedError(ConflictError):
     code = "elements.data_occupied"
     cause = "Data object '{label}' of token {token} holds {held}: {size} bytes, which nobody said may go."
     fix = (
-        "See what it is: `birthmark element show --object {label}{options}`. Where nothing needs it, overwrite it: "
+        "See what it is: `birthmark chip show --object {label}{options}`. Where nothing needs it, overwrite it: "
         "`{again} --replace-data`"
     )
     again: str = "?"
@@ -199,4 +199,4 @@ class ChipWithoutTlsError(PolicyError):
         "The chip is reached by cryptoauthlib, which is no PKCS#11 library: it signs, and TLS cannot use it. For TLS "
         "name Microchip's PKCS#11 library with --module, as /usr/lib/libcryptoauth.so where an image has it built."
     )
-    fix = 'See that the chip has its key: `birthmark element prove --nonce "$(openssl rand -hex 16)"`.'
+    fix = 'See that the chip has its key: `birthmark chip prove --nonce "$(openssl rand -hex 16)"`.'

@@ -28,7 +28,7 @@ class UpstreamPendingError(ThrottledError):
 
     code = "est.upstream_pending"
     cause = "{url} wants its operator to approve the request of '{device_id}'."
-    fix = "Approve it there: `birthmark est request list` on that machine shows it."
+    fix = "Approve it there: `birthmark pki request ls` on that machine shows it."
     device_id: str
     url: str
 
@@ -47,9 +47,7 @@ class UpstreamRefusedError(ForbiddenError):
 
     code = "est.upstream_refused"
     cause = "{url}, which signs for this server, refuses the request of '{device_id}': {reason}"
-    fix = (
-        "There, `birthmark why {device_id}` tells why; this server must be on its list: `birthmark est authority list`."
-    )
+    fix = "There, `birthmark why {device_id}` tells why; this server must be on its list: `birthmark pki authority ls`."
     device_id: str
     reason: str
     url: str

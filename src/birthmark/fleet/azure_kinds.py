@@ -12,7 +12,7 @@ from birthmark.fleet.target import Done
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
-_HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca add {} ca/root.pem`"
+_HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca create {} ca/root.pem`"
 
 
 class OtherAttestations(Switching):

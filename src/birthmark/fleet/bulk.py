@@ -27,7 +27,7 @@ def enroll_all(
     *,
     update: bool,
     dry_run: bool,
-    again: str = "birthmark enroll manifest FILE",
+    again: str = "birthmark device enroll-list FILE",
     workers: int = AT_ONCE,
     says: Says = silent,
 ) -> None:
@@ -116,7 +116,7 @@ def take_back_all(
     tell: Callable[[Outcome], None],
     *,
     dry_run: bool,
-    again: str = "birthmark enroll manifest FILE --undo",
+    again: str = "birthmark device enroll-list FILE --undo",
     workers: int = AT_ONCE,
     says: Says = silent,
 ) -> None:

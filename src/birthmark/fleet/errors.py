@@ -24,7 +24,7 @@ class ProfileError(errors.InvalidRequestError):
     """What mends it, where that is known."""
     options: str = "--profile local"
     profile: str
-    without: str = "birthmark enroll list"
+    without: str = "birthmark device ls"
     """The command as it was typed, but for its profile."""
 
 
@@ -56,8 +56,8 @@ class NotTakenBackError(errors.ConflictError):
     message = "{device} was not taken back: {detail}"
     cause = "{device} at {target} was not taken back: {detail}."
     fix = (
-        "What is on record: `birthmark enroll list{options}`. To remove it, whatever it is: "
-        "`birthmark enroll remove {device}{options}`"
+        "What is on record: `birthmark device ls{options}`. To remove it, whatever it is: "
+        "`birthmark device rm {device}{options}`"
     )
     detail: str
     device: str
@@ -107,7 +107,7 @@ class NotAllowedError(errors.ForbiddenError):
     message = "{target} does not allow {action}"
     cause = "{target} knows these credentials and does not allow them {action}: {reason}."
     fix = (
-        "Have it allowed. What is needed in all: `birthmark fleet rights enroll{options}` (or for undo, follow, "
+        "Have it allowed. What is needed in all: `birthmark device rights enroll{options}` (or for undo, follow, "
         "move, remove, list)"
     )
     action: str
@@ -135,7 +135,7 @@ class NoSuchRecordError(errors.NotFoundError):
 
     code = "fleet.no_such_record"
     cause = "{target} has no enrollment {device}."
-    fix = "`birthmark enroll list{options}` shows what is on record; a group is named with --group."
+    fix = "`birthmark device ls{options}` shows what is on record; a group is named with --group."
     device: str
     options: str = ""
     target: str

@@ -36,7 +36,7 @@ class NoJournalError(InvalidRequestError):
 
     code = "enroll.no_journal"
     message = "{path} is not a journal"
-    cause = "{path} is not a journal of `birthmark enroll`; nothing is added to another program's file."
+    cause = "{path} is not a journal of `birthmark device`; nothing is added to another program's file."
     fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
     again: str = "?"
     path: Path

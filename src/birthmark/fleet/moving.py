@@ -23,7 +23,7 @@ class NotAtSourceError(NotFoundError):
 
     code = "fleet.not_at_source"
     cause = "{device} is {standing} at {source}{detail}, so that nothing proves who may move it."
-    fix = "What is on record there: `birthmark enroll list{options}`. A device that is new is enrolled, not moved."
+    fix = "What is on record there: `birthmark device ls{options}`. A device that is new is enrolled, not moved."
     detail: str = ""
     device: str
     options: str = ""
@@ -36,7 +36,7 @@ class TakenAtDestinationError(ConflictError):
 
     code = "fleet.taken_at_destination"
     cause = "At {destination} {device} is on record with {detail}."
-    fix = "What is on record there: `birthmark enroll list{options}`"
+    fix = "What is on record there: `birthmark device ls{options}`"
     destination: str
     detail: str
     device: str

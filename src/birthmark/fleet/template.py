@@ -62,7 +62,7 @@ class TemplateInvalidError(InvalidRequestError):
 
     code = "enroll.template_invalid"
     cause = "{file}:{line}: {detail}."
-    fix = "A whole one, to compare with, is printed by `birthmark enroll template`"
+    fix = "A whole one, to compare with, is printed by `birthmark device template`"
     detail: str
     file: Path
     line: int
@@ -73,7 +73,7 @@ class TemplateUnfilledError(InvalidRequestError):
 
     code = "enroll.template_unfilled"
     cause = "The entry of {device} has {lack} {name}, which {key} of the template names{has}."
-    fix = "Have the list say it, or name something else in the template. What it may name: `birthmark enroll template`"
+    fix = "Have the list say it, or name something else in the template. What it may name: `birthmark device template`"
     device: str
     has: str
     key: str
@@ -86,7 +86,7 @@ class NameTakenTwiceError(InvalidRequestError):
 
     code = "enroll.name_taken_twice"
     cause = "The template gives {device} the name {name}, which entry {before} has already."
-    fix = "Name in its device_id what tells devices apart, as `{{unique_id}}`: `birthmark enroll template`"
+    fix = "Name in its device_id what tells devices apart, as `{{unique_id}}`: `birthmark device template`"
     before: int
     device: str
     name: str
@@ -97,7 +97,7 @@ class NameNotAllowedError(InvalidRequestError):
 
     code = "enroll.name_not_allowed"
     cause = "{cloud} takes no device by the name '{name}': a name there has {allowed}."
-    fix = "Give it another, by the device_id of a template: `birthmark enroll template`"
+    fix = "Give it another, by the device_id of a template: `birthmark device template`"
     allowed: str
     cloud: str
     name: str
@@ -188,7 +188,7 @@ def example() -> str:
     """Return a template with every key."""
     several = ", ".join(f"{{{name}}}" for name in NAMES)
     of_intake = ", ".join(f"{{{name}}}" for name in NAMES_OF_INTAKE)
-    return EXAMPLE.format(names=f"{several};\n# and of a bundle of `birthmark element intake`: {of_intake}")
+    return EXAMPLE.format(names=f"{several};\n# and of a bundle of `birthmark chip intake`: {of_intake}")
 
 
 def parse_template(text: str, file: Path) -> Template:
@@ -234,7 +234,7 @@ def _in_words(error: Exception) -> str:
     said = str(error)
     where = ".".join(found for found in _WHERE.findall(said) if found)
     if (unknown := _UNKNOWN.search(said)) is not None:
-        return f"{where or 'a template'} has no key {unknown[1]}; `birthmark enroll template` prints every key"
+        return f"{where or 'a template'} has no key {unknown[1]}; `birthmark device template` prints every key"
     if (expected := _EXPECTED.search(said)) is not None:
         kind, got = (" or ".join(_KINDS.get(one, one) for one in half.split(" | ")) for half in expected.groups())
         return f"{where or 'it'} is {got}, and has to be {kind}"

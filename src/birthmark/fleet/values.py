@@ -14,7 +14,7 @@ class ValueNotAllowedError(InvalidRequestError):
 
     code = "enroll.value_not_allowed"
     cause = "{cloud} does not take what the template makes of the entry of {device}: {detail}."
-    fix = "Change it in the list, or leave it out of the template. What that may have: `birthmark enroll template`"
+    fix = "Change it in the list, or leave it out of the template. What that may have: `birthmark device template`"
     cloud: str
     detail: str
     device: str

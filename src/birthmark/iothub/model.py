@@ -22,7 +22,7 @@ class DeviceIdInvalidError(InvalidRequestError):
 
     code = "iothub.device_id_invalid"
     cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
-    fix = "Choose another device id; those in use: `birthmark hub devices`"
+    fix = "Choose another device id; those in use: `birthmark hub device ls`"
     device_id: str
 
 

@@ -58,7 +58,7 @@ class UserNameError(InvalidRequestError):
     cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"
     fix = (
         "Let the Azure SDK make it; by hand it is HOST/DEVICE/?api-version=2021-04-12. The devices of the hub: "
-        "`birthmark hub devices`"
+        "`birthmark hub device ls`"
     )
     username: str
 
@@ -69,7 +69,7 @@ class BodyInvalidError(InvalidRequestError):
     code = "iothub.body_invalid"
     message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
-    fix = "Compare with a device as the registry shows it: `birthmark hub devices --json`"
+    fix = "Compare with a device as the registry shows it: `birthmark hub device ls --json`"
     detail: str
 
 

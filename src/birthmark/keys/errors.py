@@ -80,7 +80,7 @@ class ReferenceKeyError(PolicyError):
     )
     fix = (
         "Say that the key is in a chip: `{again} --element`. A program of your own runs under "
-        "`birthmark element exec -- PROGRAM`."
+        "`birthmark chip exec -- PROGRAM`."
     )
     again: str = ""
     object_id: str
@@ -97,7 +97,7 @@ class ModuleMissingError(UnavailableError):
     cause = "There is no PKCS#11 library {path}."
     fix = (
         "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE. A software chip "
-        'instead: `eval "$(birthmark element simulate chip)"`.'
+        'instead: `eval "$(birthmark chip simulate chip)"`.'
     )
     path: object = ""
 
@@ -119,7 +119,7 @@ class ModuleBrokenError(UnavailableError):
     cause = "The PKCS#11 library {path} does not start: {detail}."
     fix = (
         "Check that it is for this machine's architecture and that its own settings point at the chip. A software chip "
-        'instead: `eval "$(birthmark element simulate chip)"`.'
+        'instead: `eval "$(birthmark chip simulate chip)"`.'
     )
     detail: str
     path: Path
@@ -143,7 +143,7 @@ class TokenAmbiguousError(ConflictError):
 
     code = "keys.token_ambiguous"
     cause = "Several tokens match {wanted}: {found}."
-    fix = "`birthmark element list` shows the tokens; name one with --token or --slot."
+    fix = "`birthmark chip ls` shows the tokens; name one with --token or --slot."
     found: str
     wanted: str
 
@@ -213,7 +213,7 @@ class KeyNotFoundError(NotFoundError):
 
     code = "keys.key_not_found"
     cause = "Token {token} has no private key {wanted}; it has: {found}."
-    fix = "Name one of those; `birthmark element list` shows labels and ids. A wrong PIN file hides private keys too."
+    fix = "Name one of those; `birthmark chip ls` shows labels and ids. A wrong PIN file hides private keys too."
     found: str
     token: str
     wanted: str
@@ -224,7 +224,7 @@ class KeyAmbiguousError(ConflictError):
 
     code = "keys.key_ambiguous"
     cause = "Several private keys in token {token} match {wanted}: {found}."
-    fix = "`birthmark element list` shows the keys; name one by its label or its id."
+    fix = "`birthmark chip ls` shows the keys; name one by its label or its id."
     found: str
     token: str
     wanted: str
@@ -258,7 +258,7 @@ class UriInvalidError(InvalidRequestError):
     cause = "'{text}' is not a PKCS#11 URI: {detail}."
     fix = (
         "Write it like `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`; "
-        "`birthmark element refkey --uri` prints the one of your chip's key."
+        "`birthmark chip refkey --uri` prints the one of your chip's key."
     )
     detail: str = ""
     text: str

@@ -40,6 +40,6 @@ def uri_in(content: bytes) -> str | None:
 
 
 def render_uri_pem(uri: Pkcs11Uri) -> str:
-    """Return the PEM block in which pkcs11-provider and `element exec` find the URI; it holds no secret."""
+    """Return the PEM block in which pkcs11-provider and `chip exec` find the URI; it holds no secret."""
     body = core.SequenceOf([core.VisibleString("PKCS#11 Provider URI v1.0"), core.UTF8String(str(uri))], spec=core.Any)
     return bytes(pem.armor("PKCS#11 PROVIDER URI", body.dump())).decode()

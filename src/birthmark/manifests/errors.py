@@ -85,7 +85,7 @@ class NotWholeError(ManifestError):
     cause = "The bundle of station '{station}' is not whole after entry {place}: {detail}."
     fix = (
         "Have the station hand over its own file again: what was changed on the way is not believed. Where it is not "
-        "sealed there: `birthmark element intake --seal --station {station}`"
+        "sealed there: `birthmark chip intake --seal --station {station}`"
     )
     for_a_person = None
     detail: str
@@ -170,7 +170,7 @@ class NotCheckedError(ManifestError):
     )
     fix = (
         "Enroll the chip by the certificate that it holds itself, where it is at hand: "
-        "`birthmark element cert --out chip.pem && birthmark enroll device --cert chip.pem`."
+        "`birthmark chip cert --out chip.pem && birthmark device enroll --cert chip.pem`."
     )
     for_a_person = None
     detail: str

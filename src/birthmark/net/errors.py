@@ -36,7 +36,7 @@ class KeyNotProvenError(UnauthenticatedError):
         "element, and the program signed with the file's placeholder."
     )
     fix = (
-        "Put `birthmark element exec --` in front of the program's command line, so that it signs with the chip's key, "
+        "Put `birthmark chip exec --` in front of the program's command line, so that it signs with the chip's key, "
         "or load the vendor's OpenSSL engine or provider before it starts. If the key is an ordinary file, it belongs "
         "to another certificate."
     )

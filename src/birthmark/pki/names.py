@@ -22,7 +22,7 @@ MAKE_REQUEST = (
     "Make the request anew, here with a new key: `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
     "-keyout new.key -subj /CN=device-1 -out device.csr`."
 )
-"""A fix for whatever is wrong with a request; `birthmark element csr` does the same in a chip."""
+"""A fix for whatever is wrong with a request; `birthmark chip csr` does the same in a chip."""
 MAKE_CA = (
     "A new CA has that, and issues: `birthmark ca init --name Devices --dir new-ca && "
     "birthmark ca issue device-1 --dir new-ca`"

@@ -102,7 +102,7 @@ def test_an_operation_that_is_not_served_says_so_at_once(by_environment: Aws) ->
 
 
 def test_keys_are_added_and_removed_by_command(server: RunningServer, tmp_path: Path) -> None:
-    [key] = server.rows("aws", "key", "add", "ci")
+    [key] = server.rows("aws", "key", "create", "ci")
     environment = {
         **server.environment,
         "HOME": str(tmp_path),
@@ -111,7 +111,7 @@ def test_keys_are_added_and_removed_by_command(server: RunningServer, tmp_path: 
     }
     aws = runner(environment, tmp_path)
     aws("iot", "list-things")
-    assert key["access_key_id"] in {row["access_key_id"] for row in server.rows("aws", "key", "list")}
-    server.run("aws", "key", "remove", key["access_key_id"])
+    assert key["access_key_id"] in {row["access_key_id"] for row in server.rows("aws", "key", "ls")}
+    server.run("aws", "key", "rm", key["access_key_id"], "--yes")
     assert "UnrecognizedClientException" in aws("iot", "list-things", fails=True)
-    assert server.attempt("aws", "key", "remove", key["access_key_id"]).returncode == 3
+    assert server.attempt("aws", "key", "rm", key["access_key_id"], "--yes").returncode == 3

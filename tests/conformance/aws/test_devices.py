@@ -227,13 +227,13 @@ def test_a_removed_access_key_ends_what_was_opened_with_it_and_nothing_else(serv
         pytest.skip("port 443 cannot be bound here")
     common = {"endpoint": account["data_endpoint"], "ca": server.endpoints["trust_bundle"]}
     mine = {"id": account["access_key_id"], "secret": account["secret_access_key"], "client_id": "stays"}
-    (key,) = server.rows("aws", "key", "add", "contractor")
+    (key,) = server.rows("aws", "key", "create", "contractor")
     theirs = {"id": key["access_key_id"], "secret": key["secret_access_key"], "client_id": "goes"}
     with DeviceProcess(common | theirs) as gone, DeviceProcess(common | mine) as stays:
         for device in (gone, stays):
             assert "ok" in device("connect")
             device("subscribe", topic="keys/#")
-        server.run("aws", "key", "remove", key["access_key_id"])
+        server.run("aws", "key", "rm", key["access_key_id"], "--yes")
         assert "ok" in gone("interrupted")
         assert server.why(key["access_key_id"])["code"] == "sigv4.unknown_access_key"
         assert "error" in gone("connect")

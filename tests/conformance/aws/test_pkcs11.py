@@ -48,7 +48,7 @@ def test_a_chips_key_connects_publishes_and_receives(
     certificate = tmp_path / "cert.pem"
     certificate.write_text(
         subprocess.run(
-            [BIRTHMARK, "element", "cert", "0xF0000110"],
+            [BIRTHMARK, "chip", "cert", "0xF0000110"],
             check=True,
             capture_output=True,
             text=True,

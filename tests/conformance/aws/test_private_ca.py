@@ -42,7 +42,7 @@ def test_a_device_gets_its_certificate_from_it_and_renews(
     assert is_signed_by(leaf, ca)
     assert ca in device.cacerts()
     assert device.renewed("sensor-1").thumbprint != leaf.thumbprint
-    rows = server.rows("est", "certificates", "sensor-1")
+    rows = server.rows("pki", "ls", "sensor-1")
     assert len(rows) == 2
 
 
@@ -51,7 +51,7 @@ def test_who_may_have_which_name_is_decided_here(server: RunningServer, tmp_path
     device.enrolled("sensor-1")
     credential = server.est_credential("sensor-1")
     assert device.status("sensor-2", f"{credential.name}:{credential.password}") == 403
-    server.run("est", "revoke", "--device", "sensor-1")
+    server.run("pki", "revoke", "--device", "sensor-1")
     assert device.renewal_status("sensor-1") == 403
 
 
@@ -60,7 +60,7 @@ def test_a_device_gets_no_name_beside_its_own_by_what_it_writes_in_its_request(
 ) -> None:
     device = EstByCurl(server, tmp_path)
     assert device.status("sensor-1", san="DNS:gateway.example.org") == 403
-    assert server.rows("est", "certificates", "sensor-1") == []
+    assert server.rows("pki", "ls", "sensor-1") == []
     assert device.status("sensor-1") == 200
 
 

@@ -43,7 +43,7 @@ def test_a_live_connection_ends_and_no_other_begins(server: RunningServer, iot: 
     register(iot, "taken-back", leaf)
     with DeviceProcess({**options, "port": 8883}) as device:
         assert "ok" in device("connect")
-        server.run("est", "revoke", "--device", "taken-back")
+        server.run("pki", "revoke", "--device", "taken-back")
         assert device("interrupted") == {"ok": "AWS_ERROR_MQTT_UNEXPECTED_HANGUP"}
     with DeviceProcess({**options, "port": 8883}) as device:
         assert "error" in device("connect")
@@ -52,7 +52,7 @@ def test_a_live_connection_ends_and_no_other_begins(server: RunningServer, iot: 
 
 def test_what_was_revoked_before_is_not_registered(server: RunningServer, iot: Any, tmp_path: Path) -> None:
     leaf, _ = a_device(server, tmp_path, "revoked-before")
-    server.run("est", "revoke", leaf.thumbprint.hex())
+    server.run("pki", "revoke", leaf.thumbprint.hex())
     with pytest.raises(ClientError) as refused:
         iot.register_certificate_without_ca(certificatePem=leaf.pem(), status="ACTIVE")
     assert "revoked" in refused.value.response["Error"]["Message"]

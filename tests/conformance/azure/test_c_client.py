@@ -68,7 +68,7 @@ def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_registers_and_sends(server: RunningServer, program: Path, issued: Callable[[str], tuple[str, str]]) -> None:
     cert, key = issued("c-device")
-    server.run("enroll", "device", "--cert", cert)
+    server.run("device", "enroll", "--cert", cert)
     done = run(program, cert, key, "c-device")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"assigned: c-device at {server.address}", "3 messages sent"]

@@ -52,7 +52,7 @@ def test_a_hub_takes_the_device_id_alone(server: RunningServer, tmp_path: Path) 
 
 def test_dps_takes_the_registration_id_alone_in_any_letter_case(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "named-2")
-    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
     user = f"{server.endpoints['dps']['id_scope']}/registrations/named-2/api-version=2019-03-31&ClientVersion=x"
     assert code_of(server, device, "another-one", user) == IDENTIFIER_REJECTED
     assert server.why("named-2")["code"] == "dps.client_id_mismatch"
@@ -62,7 +62,7 @@ def test_dps_takes_the_registration_id_alone_in_any_letter_case(server: RunningS
 
 def test_each_answer_over_https_says_which_request_it_is_of(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "named-3")
-    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
     base = f"https://{server.address}:8443/{server.endpoints['dps']['id_scope']}/registrations/named-3"
     files = str(device.certificate_file), str(device.key_file)
     ids = set()
@@ -79,7 +79,7 @@ def test_a_device_that_connects_to_dps_again_and_again_keeps_a_few_connections(
     server: RunningServer, tmp_path: Path
 ) -> None:
     device = a_file_device(tmp_path, "named-4")
-    server.run("enroll", "device", "--cert", str(device.certificate_file))
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
     user = f"{server.endpoints['dps']['id_scope']}/registrations/named-4/api-version=2019-03-31&ClientVersion=x"
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     context.load_cert_chain(device.certificate_file, device.key_file)

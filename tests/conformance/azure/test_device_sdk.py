@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 
 
 def enroll(server: RunningServer, device: Device, *options: str) -> None:
-    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file), *options)
+    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file), *options)
 
 
 def a_verified_group(server: RunningServer, directory: Path, name: str) -> tuple[Holder, Holder]:
@@ -23,13 +23,13 @@ def a_verified_group(server: RunningServer, directory: Path, name: str) -> tuple
     middle = a_ca(f"{name} middle", parent=root, profile=profiles.ISSUING_CA, now=NOW)
     file = directory / f"{name}-root.pem"
     file.write_text(root.certificate.pem())
-    server.run("dps", "ca", "add", name, str(file), "--verified")
-    server.run("enroll", "group", name, "--ca-name", name)
+    server.run("dps", "ca", "create", name, str(file), "--verified")
+    server.run("device", "enroll-group", name, "--ca-name", name)
     return root, middle
 
 
 def state_of(server: RunningServer, name: str) -> str:
-    return next(str(row["state"]) for row in server.rows("enroll", "list") if row["name"] == name)
+    return next(str(row["state"]) for row in server.rows("device", "ls") if row["name"] == name)
 
 
 def test_a_device_with_its_key_in_a_file_registers_and_sends_ten_messages(
@@ -54,7 +54,7 @@ def test_an_individual_enrollment_may_give_the_device_another_id_and_the_edge_fl
     device = a_file_device(tmp_path, "edge-1")
     enroll(server, device, "--edge")
     assert run_app(server, device).returncode == 0
-    assert [d["device"] for d in server.rows("hub", "devices", "--edge")] == ["edge-1"]
+    assert [d["device"] for d in server.rows("hub", "device", "ls", "--edge")] == ["edge-1"]
 
 
 def test_a_device_of_a_group_registers_with_leaf_and_intermediate(server: RunningServer, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_device_of_a_group_registers_with_leaf_and_intermediate(server: Runnin
     device = a_file_device(tmp_path, "group-a-1", ca=middle, sent=(middle,))
     done = run_app(server, device)
     assert done.returncode == 0, done.stderr
-    thumbprint = next(d["thumbprint"] for d in server.rows("hub", "devices") if d["device"] == "group-a-1")
+    thumbprint = next(d["thumbprint"] for d in server.rows("hub", "device", "ls") if d["device"] == "group-a-1")
     assert thumbprint == device.holder.certificate.thumbprint.hex()
 
 

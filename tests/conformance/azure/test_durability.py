@@ -15,14 +15,14 @@ pytestmark = pytest.mark.system
 def test_enrollment_registration_and_messages_survive_kill_9(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         first = a_file_device(tmp_path, "killed-1")
-        server.run("enroll", "device", "killed-1", "--cert", str(first.certificate_file))
+        server.run("device", "enroll", "killed-1", "--cert", str(first.certificate_file))
         server.kill()
         server.start()
         assert run_app(server, first).returncode == 0
         server.kill()
         server.start()
-        assert [row["state"] for row in server.rows("enroll", "list")] == ["assigned"]
-        assert [row["device"] for row in server.rows("hub", "devices")] == ["killed-1"]
+        assert [row["state"] for row in server.rows("device", "ls")] == ["assigned"]
+        assert [row["device"] for row in server.rows("hub", "device", "ls")] == ["killed-1"]
         assert len(server.rows("hub", "messages", "killed-1")) == 10
         again = run_app(server, first)
         assert again.returncode == 0, again.stderr

@@ -162,7 +162,7 @@ def looked_at(dps: Service, where: str, path: str) -> Any:
 def a_ca_on_record(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("kept") / "ca.pem"
     file.write_text(a_ca("Kept by name").certificate.pem())
-    server.run("dps", "ca", "add", "kept-ca", str(file), "--verified")
+    server.run("dps", "ca", "create", "kept-ca", str(file), "--verified")
 
 
 @pytest.mark.usefixtures("a_ca_on_record")

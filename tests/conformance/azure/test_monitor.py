@@ -31,7 +31,7 @@ for number in range(100000):
 
 def enrolled(server: RunningServer, directory: Path, name: str) -> Device:
     device = a_file_device(directory, name)
-    server.run("enroll", "device", name, "--cert", str(device.certificate_file))
+    server.run("device", "enroll", name, "--cert", str(device.certificate_file))
     return device
 
 

@@ -92,6 +92,6 @@ def test_a_device_of_the_sdk_registers_by_its_tpm_and_sends_by_the_key_that_the_
     with a_tpm() as tpm:
         port = str(tpm.port)
         name, key = run_node(SHOW, server, TPM_PORT=port).stdout.split()
-        server.run("enroll", "device", "--endorsement-key", key)  # the name is what the SDK makes of the key
+        server.run("device", "enroll", "--endorsement-key", key)  # the name is what the SDK makes of the key
         done = run_node(REGISTER, server, TPM_PORT=port)
         assert done.stdout.splitlines() == [f"{name} assigned", "sent"], done.stderr

@@ -31,13 +31,13 @@ def refused(
 
 
 def enroll(server: RunningServer, device: Device) -> None:
-    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file), "--force")
+    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file), "--force")
 
 
 def test_a_device_that_is_not_enrolled(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "refused-unknown")
     explained = refused(server, device, "dps.not_enrolled")
-    assert "birthmark enroll device --cert" in explained["fix"]
+    assert "birthmark device enroll --cert" in explained["fix"]
     assert explained["facts"]["thumbprint"] == device.holder.certificate.thumbprint.hex()
 
 
@@ -91,8 +91,8 @@ def test_another_certificate_than_the_enrolled_one(server: RunningServer, tmp_pa
 def test_a_group_whose_ca_is_not_verified(server: RunningServer, tmp_path: Path) -> None:
     root = a_ca("unverified root", now=NOW)
     (tmp_path / "root.pem").write_text(root.certificate.pem())
-    server.run("dps", "ca", "add", "unverified", str(tmp_path / "root.pem"))
-    server.run("enroll", "group", "unverified", "--ca-name", "unverified")
+    server.run("dps", "ca", "create", "unverified", str(tmp_path / "root.pem"))
+    server.run("device", "enroll-group", "unverified", "--ca-name", "unverified")
     refused(server, a_file_device(tmp_path, "refused-unverified", ca=root), "dps.ca_unverified")
 
 
@@ -100,8 +100,8 @@ def test_an_intermediate_that_was_not_sent(server: RunningServer, tmp_path: Path
     root = a_ca("complete root", now=NOW)
     middle = a_ca("complete middle", parent=root, profile=profiles.ISSUING_CA, now=NOW)
     (tmp_path / "root.pem").write_text(root.certificate.pem())
-    server.run("dps", "ca", "add", "complete", str(tmp_path / "root.pem"), "--verified")
-    server.run("enroll", "group", "complete", "--ca-name", "complete")
+    server.run("dps", "ca", "create", "complete", str(tmp_path / "root.pem"), "--verified")
+    server.run("device", "enroll-group", "complete", "--ca-name", "complete")
     explained = refused(server, a_file_device(tmp_path, "refused-chain", ca=middle), "dps.intermediate_not_sent")
     assert "complete middle" in explained["cause"]
 
@@ -132,7 +132,7 @@ asyncio.run(main())
 
 def test_a_private_key_enrolled_in_the_certificates_place(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "refused-swapped")
-    done = server.attempt("enroll", "device", "refused-swapped", "--cert", str(device.key_file))
+    done = server.attempt("device", "enroll", "refused-swapped", "--cert", str(device.key_file))
     assert done.returncode == 1
     assert "swapped" in done.stderr
     script = """

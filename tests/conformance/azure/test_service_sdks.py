@@ -134,7 +134,7 @@ print(registry.get_service_statistics is not None, registry.get_device_registry_
 
 def test_a_disabled_device_loses_its_connection_and_may_not_come_back(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "disable-1")
-    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file))
+    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file))
     script = """
 import asyncio, os, sys
 from azure.iot.device import X509
@@ -213,7 +213,7 @@ asyncio.run(main())
 
 def test_the_registry_says_when_a_device_was_seen_last(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "last-seen-1")
-    server.run("enroll", "device", device.name, "--cert", str(device.certificate_file))
+    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file))
     files = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
     environment = dict(server.environment)
     server.run("device", "register", *files, **environment)
@@ -251,15 +251,15 @@ def test_a_device_is_enrolled_by_a_key_in_a_private_file_and_registers_by_it(
     server: RunningServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "board-7.key"
-    line = ["enroll", "device", "board-7", "--symmetric-key", str(file)]
+    line = ["device", "enroll", "board-7", "--symmetric-key", str(file)]
     assert server.rows(*line, "--dry-run")[0]["outcome"] == "would create"
     assert not file.exists()
     told = server.run(*line)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text().strip() not in told.stdout + told.stderr
     assert "cli.file_exists" in server.attempt(*line).stderr
-    nowhere = server.attempt("enroll", "device", "board-8", "--symmetric-key", str(tmp_path / "none" / "k"))
-    assert (nowhere.returncode, "board-8" in str(server.rows("enroll", "list"))) == (2, False)
+    nowhere = server.attempt("device", "enroll", "board-8", "--symmetric-key", str(tmp_path / "none" / "k"))
+    assert (nowhere.returncode, "board-8" in str(server.rows("device", "ls"))) == (2, False)
     script = f"""
 import os
 from azure.iot.device import ProvisioningDeviceClient
@@ -277,7 +277,7 @@ print(dps.register().status)
 def test_an_update_of_a_device_with_a_key_leaves_its_key_and_what_somebody_set(
     server: RunningServer, tmp_path: Path
 ) -> None:
-    line = ["enroll", "device", "board-8", "--symmetric-key"]
+    line = ["device", "enroll", "board-8", "--symmetric-key"]
     server.run(*line, str(tmp_path / "first.key"))
     script = """
 import os

@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         devices = {name: enroll_by_curl(server, directory, name) for name in (GOOD, REVOKED)}
         for name, certificate in devices.items():
             (directory / f"{name}.pem").write_text(certificate.pem())
-        server.run("est", "revoke", devices[REVOKED].thumbprint.hex(), "--reason", "keyCompromise")
+        server.run("pki", "revoke", devices[REVOKED].thumbprint.hex(), "--reason", "keyCompromise")
         for name in ("issuing", "root"):
             (directory / f"{name}.pem").write_text((server.data / "ca" / f"{name}.pem").read_text())
         yield World(server, directory, devices)
@@ -155,7 +155,7 @@ def test_a_revocation_is_told_by_both_at_once(world: World) -> None:
     ask: list[str | Path] = ["ocsp", "-no_nonce", "-issuer", world.file("issuing"), "-cert", world.file("late")]
     ask += ["-url", f"{world.url}/ocsp", "-CAfile", world.file("root"), "-verify_other", world.file("issuing")]
     assert "late.pem: good" in world.openssl(*ask)
-    world.server.run("est", "revoke", "--device", "device-late")
+    world.server.run("pki", "revoke", "--device", "device-late")
     assert "late.pem: revoked" in world.openssl(*ask)
     listed = x509.load_der_x509_crl(world.curl(f"{world.url}/crl/issuing.crl"))
     assert listed.get_revoked_certificate_by_serial_number(leaf.serial) is not None

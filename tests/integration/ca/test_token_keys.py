@@ -138,17 +138,17 @@ def test_the_passphrase_moves_without_the_token(tmp_path: Path, place: TokenPlac
 def test_the_command_makes_them_and_openssl_agrees(tmp_path: Path, place: TokenPlace) -> None:
     from typer.testing import CliRunner
 
-    from birthmark.cli.ca import app
+    from birthmark.cli.app import app
 
     ca = str(tmp_path / "ca")
     options = ["--token", "CA", "--module", str(place.module), "--pin-file", str(place.pin_file)]
     for command in (["init", "--name", "Example", *options], ["issue", "device-1", "--out-dir", str(tmp_path)]):
-        done = CliRunner().invoke(app, [*command, "--dir", ca], catch_exceptions=False)
+        done = CliRunner().invoke(app, ["ca", *command, "--dir", ca], catch_exceptions=False)
         assert done.exit_code == 0, done.stderr
     leaf = tmp_path / "device-1.cert.pem"
     verify = ["openssl", "verify", "-x509_strict", "-CAfile", f"{ca}/root.pem", "-untrusted", str(leaf), str(leaf)]
     assert subprocess.run(verify, check=True, capture_output=True, text=True).stdout.strip().endswith("OK")
-    without = CliRunner().invoke(app, ["init", "--name", "X", "--token", "CA", "--dir", f"{ca}2"])
+    without = CliRunner().invoke(app, ["ca", "init", "--name", "X", "--token", "CA", "--dir", f"{ca}2"])
     assert without.exit_code == 2
 
 

@@ -93,7 +93,7 @@ async def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: 
         with pytest.raises(DeviceHeldError) as refusal:
             await world.register(a_device(ca))
         assert (await world.registry.device(world.hub, "device-1")).authentication.type is AuthenticationType.SAS
-        assert refusal.value.explain_fix().endswith("`birthmark hub device delete device-1 --hub main`.")
+        assert refusal.value.explain_fix().endswith("`birthmark hub device rm device-1 --hub main --yes`.")
         await world.registry.remove(world.hub, "device-1", None, actor="test")
         await world.register(a_device(ca))
 

@@ -1,4 +1,4 @@
-"""`birthmark element` as an operator types it, on a software chip."""
+"""`birthmark chip` as an operator types it, on a software chip."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
-from birthmark.cli.element import app
+from birthmark.cli.app import app
 from birthmark.elements.software import SoftwareElement
 from birthmark.keys.reference import parse_reference_key
 from birthmark.pki.certificates import parse_pem
@@ -26,7 +26,7 @@ def chip(tmp_path: Path) -> dict[str, str]:
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(app, list(arguments), env=env, catch_exceptions=False)
+    return CliRunner().invoke(app, ["chip", *arguments], env=env, catch_exceptions=False)
 
 
 def rows(result: Result) -> list[dict[str, object]]:
@@ -87,20 +87,18 @@ def test_a_key_is_named_by_its_certificates_id_too(se050: SoftwareElement) -> No
 
 def test_the_profile_of_a_chip_that_is_there_is_not_changed_in_silence(se050: SoftwareElement) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["birthmark", "element", "simulate", "--profile", "atecc608"])
+        patch.setattr("sys.argv", ["birthmark", "chip", "simulate", "--profile", "atecc608"])
         done = run("simulate", str(se050.directory), "--profile", "atecc608")
     assert done.exit_code == 2
     assert "cli.option_not_applicable" in done.stderr
 
 
 def test_a_certificate_by_csr_is_written_back_with_its_issuer(chip: dict[str, str], tmp_path: Path) -> None:
-    from birthmark.cli.ca import app as ca
-
     request, signed, directory = tmp_path / "d.csr", tmp_path / "d.pem", str(tmp_path / "ca")
     assert run("csr", "--cn", "device-1", "--out", str(request), env=chip).exit_code == 0
     assert x509.load_pem_x509_csr(request.read_bytes()).is_signature_valid
     for command in (["init", "--name", "Own"], ["sign", str(request), "--out", str(signed)]):
-        assert CliRunner().invoke(ca, [*command, "--dir", directory]).exit_code == 0
+        assert CliRunner().invoke(app, ["ca", *command, "--dir", directory]).exit_code == 0
     written = rows(run("write", str(signed), "--json", env=chip))
     assert [row["label"] for row in written] == ["device", "signer"]
     assert run("cert", "--chain", env=chip).stdout == signed.read_text()
@@ -190,7 +188,7 @@ def test_a_wrong_pin_and_an_exposed_pin_file_are_told_apart(chip: dict[str, str]
 
 def test_exec_replaces_the_process_by_the_program_with_the_hook(se050: SoftwareElement) -> None:
     body = "import os, ssl; print(ssl.SSLContext.load_cert_chain.__module__, os.environ['BIRTHMARK_EXEC_TOKEN'])"
-    command = [sys.executable, "-c", "from birthmark.cli.element import app; app()", "exec"]
+    command = [sys.executable, "-c", "from birthmark.cli.app import app; app()", "chip", "exec"]
     program = ["--", sys.executable, "-c", body]
 
     def run(*options: str) -> str:

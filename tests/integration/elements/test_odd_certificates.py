@@ -8,7 +8,7 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.util.x509 import decode_x509_certificate
 from typer.testing import CliRunner
 
-from birthmark.cli.element import app
+from birthmark.cli.app import app
 from birthmark.elements.objects import certificate_label
 from birthmark.elements.software import SoftwareElement
 from odd_certificates import CHANGES, odd_certificate
@@ -21,8 +21,8 @@ READERS = (("list",), ("cert",), ("cert", "--chain"), ("refkey",), ("show",), ("
 
 
 def is_told(element: SoftwareElement, *arguments: str) -> bool:
-    """Run `birthmark element`; an exception that nobody foresaw is raised here."""
-    done = CliRunner().invoke(app, list(arguments), env=dict(element.environment), catch_exceptions=False)
+    """Run `birthmark chip`; an exception that nobody foresaw is raised here."""
+    done = CliRunner().invoke(app, ["chip", *arguments], env=dict(element.environment), catch_exceptions=False)
     return done.exit_code == 0 or "Code: " in done.stderr
 
 

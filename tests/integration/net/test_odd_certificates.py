@@ -201,16 +201,16 @@ def test_asked_for_by_a_request_it_is_issued_or_refused(server: RunningServer, t
 def own_ca(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("own") / "ca"
     server.run("ca", "init", "--name", "Own", "--dir", str(directory))
-    server.run("dps", "ca", "add", "own", str(directory / "root.pem"))
-    server.run("dps", "ca", "add", "asked", str(directory / "root.pem"))
+    server.run("dps", "ca", "create", "own", str(directory / "root.pem"))
+    server.run("dps", "ca", "create", "asked", str(directory / "root.pem"))
     server.run("dps", "ca", "code", "asked")
     return directory
 
 
 COMMANDS = (
-    "enroll device --cert {file} --dry-run",
-    "enroll group g --cert {file} --dry-run",
-    "dps ca add odd {file}",
+    "device enroll --cert {file} --dry-run",
+    "device enroll-group g --cert {file} --dry-run",
+    "dps ca create odd {file}",
     "dps ca verify own {file}",
     "dps ca verify asked {file}",
     "ca sign {request} --dir {ca}",

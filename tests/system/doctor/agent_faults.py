@@ -27,7 +27,7 @@ def in_a_chip(uri: str) -> tuple[str, ...]:
     )
     return (
         'eval "$(birthmark env)"',
-        "birthmark element cert --chain --out chip.pem",
+        "birthmark chip cert --chain --out chip.pem",
         f'mkdir -p root/etc/aziot; (umask 077; printf "{text}" > {CONFIG})',
         UNSET,
     )
@@ -66,7 +66,7 @@ AGENT: Mapping[str, Fault] = {
         leaves=APPLIED,
     ),
     "configured label in the other byte order": Fault(
-        typed('eval "$(birthmark element simulate chip --swapped-labels)"', *in_a_chip(GOOD)),
+        typed('eval "$(birthmark chip simulate chip --swapped-labels)"', *in_a_chip(GOOD)),
         "doctor.label_byte_order",
         "object=sss:F0000100",
         options=OFFLINE,

@@ -10,7 +10,7 @@ MODULE = 'export BIRTHMARK_PKCS11_MODULE="$PWD/libchip.so"'
 # e_machine is AArch64's, 183; on such a machine it is x86-64's.
 FOREIGN = "import os; n = 62 if os.uname().machine == 'aarch64' else 183; "
 FOREIGN += r"open('libchip.so', 'wb').write(b'\x7fELF\x02\x01\x01' + bytes(9) + b'\x03\0' + bytes((n, 0)) + bytes(44))"
-SIGN = "birthmark element csr --cn device-1 --out device.csr"
+SIGN = "birthmark chip csr --cn device-1 --out device.csr"
 
 
 def built(body: str) -> str:
@@ -73,7 +73,7 @@ CHIPS: Mapping[str, Fault] = {
     ),
     "several tokens": Fault(
         typed(
-            'eval "$(birthmark element simulate other --profile atecc608)"',
+            'eval "$(birthmark chip simulate other --profile atecc608)"',
             CHIP,
             "cp -r other/tokens/* chip/tokens/",
             "unset BIRTHMARK_TOKEN",
@@ -117,7 +117,7 @@ CHIPS: Mapping[str, Fault] = {
     ),
     "PIN file is open to others": Fault(typed(CHIP, "chmod 0644 chip/pin"), "keys.pin_file", "0644", works=SIGN),
     "label in the other byte order": Fault(
-        typed('eval "$(birthmark element simulate chip --swapped-labels)"'),
+        typed('eval "$(birthmark chip simulate chip --swapped-labels)"'),
         "doctor.label_byte_order",
         "sss:000100F0",
         options="--offline --key sss:F0000100",

@@ -11,7 +11,7 @@ from fixes.scene import Scene
 
 __all__ = ["CHIP", "Fault", "after", "diagnosed", "mended", "typed"]
 
-CHIP = 'eval "$(birthmark element simulate chip)"'
+CHIP = 'eval "$(birthmark chip simulate chip)"'
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ ENROLLED = (
     CA,
     f'NAME="device-$(date +%s%N)"; birthmark ca issue "$NAME" --dir ca; {NAMED}',
     FILES,
-    'birthmark enroll device --cert "$X509_CERT_FILE"',
+    'birthmark device enroll --cert "$X509_CERT_FILE"',
 )
 """The server is every row's, so the name is another each time."""
 REGISTER = "birthmark device register"
@@ -91,7 +91,7 @@ IDENTITY: Mapping[str, Fault] = {
     "reference key without a chip": Fault(
         typed(
             CHIP,
-            "birthmark element refkey --out ref.pem; birthmark element cert --chain --out chip.pem",
+            "birthmark chip refkey --out ref.pem; birthmark chip cert --chain --out chip.pem",
             'export X509_KEY_FILE="$PWD/ref.pem" X509_CERT_FILE="$PWD/chip.pem"',
             "unset BIRTHMARK_PKCS11_MODULE BIRTHMARK_TOKEN BIRTHMARK_PIN_FILE SOFTHSM2_CONF",
         ),
@@ -100,9 +100,9 @@ IDENTITY: Mapping[str, Fault] = {
     ),
     "reference key of another chip": Fault(
         typed(
-            'eval "$(birthmark element simulate other)"; birthmark element refkey --out ref.pem',
+            'eval "$(birthmark chip simulate other)"; birthmark chip refkey --out ref.pem',
             CHIP,
-            "birthmark element cert --chain --out chip.pem",
+            "birthmark chip cert --chain --out chip.pem",
             'export X509_KEY_FILE="$PWD/ref.pem" X509_CERT_FILE="$PWD/chip.pem"',
         ),
         "doctor.reference_key_of_another_chip",

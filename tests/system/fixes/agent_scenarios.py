@@ -14,8 +14,8 @@ APPLY = "birthmark agent apply --root root"
 # The devices of EST may register.
 ON_RECORD = (
     'eval "$(birthmark env)"',
-    "birthmark dps ca list | grep -q est-root || birthmark dps ca add est-root $BIRTHMARK_DATA/ca/root.pem --verified",
-    "birthmark enroll list | grep -q est-group || birthmark enroll group est-group --ca-name est-root",
+    "birthmark dps ca ls | grep -q est-root || birthmark dps ca create est-root $BIRTHMARK_DATA/ca/root.pem --verified",
+    "birthmark device ls | grep -q est-group || birthmark device enroll-group est-group --ca-name est-root",
 )
 
 
@@ -138,7 +138,7 @@ AGENT: Mapping[str, Scenario] = {
     "agent.not_issued_here": Scenario("birthmark agent renew --root root", given, apply=lines_into(CONFIG)),
     "agent.token_unusable": Scenario(
         APPLY,
-        after(configured("fix-token"), 'eval "$(birthmark element simulate chip)"', with_new_keys_in("nobody")),
+        after(configured("fix-token"), 'eval "$(birthmark chip simulate chip)"', with_new_keys_in("nobody")),
         is_instead=True,
     ),
     "agent.in_program": Scenario("birthmark agent stop --root root", in_program, is_instead=True),

@@ -20,7 +20,7 @@ from pki_builders import Holder, a_ca, a_device, an_rsa_key
 NOW = datetime.now(UTC)
 A_CA = "birthmark ca init --name Fixes --dir ca"
 FILES = {"X509_CERT_FILE": "odd.pem", "X509_KEY_FILE": "odd.key"}
-ALONE = "birthmark enroll device --cert odd.pem --force --update"
+ALONE = "birthmark device enroll --cert odd.pem --force --update"
 BY_OLD_CLIENT = (
     "printf 'openssl_conf=a\\n[a]\\nssl_conf=b\\n[b]\\nsystem_default=c\\n[c]\\n"
     "CipherString=DEFAULT@SECLEVEL=0\\n' > old.cnf; "
@@ -45,7 +45,7 @@ def shown(scene: Scene, leaf: Holder, *sent: Holder) -> None:
 def renewed(scene: Scene, fix: str) -> None:
     """Type the fix, which issues device-1's certificate; put it on record and show it from now on."""
     scene.must(next(command for command in commands_in(fix) if "ca issue" in command))
-    scene.must("birthmark enroll remove device-1; birthmark enroll device --cert device-1.cert.pem --update")
+    scene.must("birthmark device rm device-1; birthmark device enroll --cert device-1.cert.pem --update")
     scene.environment |= {"X509_CERT_FILE": "device-1.cert.pem", "X509_KEY_FILE": "device-1.key.pem"}
 
 
@@ -75,8 +75,8 @@ def below(
         leaf = make(above)
         shown(scene, leaf, *more(above, leaf))
         Path(scene.directory / "above.pem").write_text(above.certificate.pem())
-        scene.must(f"birthmark enroll remove device-1; birthmark dps ca add {name} above.pem --verified")
-        scene.must(f"birthmark enroll group {name} --ca-name {name}")
+        scene.must(f"birthmark device rm device-1; birthmark dps ca create {name} above.pem --verified")
+        scene.must(f"birthmark device enroll-group {name} --ca-name {name}")
 
     return Scenario(REGISTER, prepare, apply=apply)
 
@@ -117,7 +117,7 @@ def ended_ca(scene: Scene) -> None:
 
 def proven(name: str, proof: str) -> Scenario:
     """A CA on record whose proof of possession is wrong."""
-    ready = typed(A_CA, f"birthmark dps ca add {name} ca/root.pem", f"birthmark dps ca code {name} > code", proof)
+    ready = typed(A_CA, f"birthmark dps ca create {name} ca/root.pem", f"birthmark dps ca code {name} > code", proof)
     return Scenario(f"birthmark dps ca verify {name} proof.pem", ready)
 
 
@@ -134,14 +134,14 @@ def introduced(scene: Scene) -> None:
     shown(scene, a_device(maker, now=NOW), *[a_ca(f"Some CA {n}", now=NOW) for n in range(40)])
     (scene.directory / "maker.pem").write_text(maker.certificate.pem())
     asking(scene)
-    scene.must(f"{FREE}; birthmark est bootstrap add maker.pem")
+    scene.must(f"{FREE}; birthmark pki maker create maker.pem")
 
 
 def padded(scene: Scene, count: int) -> None:
     """A good leaf with far too many CA certificates behind it."""
     leaf = a_device(now=NOW)
     shown(scene, leaf, *[a_ca(f"Some CA {n}", now=NOW) for n in range(count)])
-    scene.must("openssl x509 -in odd.pem -out alone.pem && birthmark enroll device --cert alone.pem --force --update")
+    scene.must("openssl x509 -in odd.pem -out alone.pem && birthmark device enroll --cert alone.pem --force --update")
 
 
 CHAINS: Mapping[str, Scenario] = {

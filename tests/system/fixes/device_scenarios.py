@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 
-CHIP = 'eval "$(birthmark element simulate chip)"; birthmark element cert --out chip.pem'
+CHIP = 'eval "$(birthmark chip simulate chip)"; birthmark chip cert --out chip.pem'
 
 
 def enrolled(name: str, act: str, *before: str, is_instead: bool = False) -> Scenario:
     """A device that is on record, whose command lacks something."""
-    on_record = after(device(name), 'birthmark enroll device --cert "$X509_CERT_FILE"', *before)
+    on_record = after(device(name), 'birthmark device enroll --cert "$X509_CERT_FILE"', *before)
     return Scenario(act, on_record, is_instead=is_instead)
 
 
@@ -29,19 +29,19 @@ DEVICE: Mapping[str, Scenario] = {
     ),
     "device.remember_without_element": enrolled("fix-remember", f"{REGISTER} --remember", is_instead=True),
     "elements.key_exists": Scenario(
-        "birthmark element keygen extra", typed(CHIP, "birthmark element keygen extra"), is_instead=True
+        "birthmark chip keygen extra", typed(CHIP, "birthmark chip keygen extra"), is_instead=True
     ),
     "keys.file_missing": enrolled(
         "fix-key-file", 'birthmark device register --cert "$X509_CERT_FILE" --key nowhere.pem', is_instead=True
     ),
-    "keys.module_missing": Scenario("birthmark element cert", typed("export BIRTHMARK_PKCS11_MODULE=/nowhere.so")),
+    "keys.module_missing": Scenario("birthmark chip cert", typed("export BIRTHMARK_PKCS11_MODULE=/nowhere.so")),
     "keys.pin_missing": Scenario(
-        "birthmark element keygen extra < /dev/null",
+        "birthmark chip keygen extra < /dev/null",
         typed(CHIP, 'cp "$BIRTHMARK_PIN_FILE" pin.kept; unset BIRTHMARK_PIN_FILE'),
         stdin="pin.kept",
         types_all=True,
     ),
-    "keys.token_not_found": Scenario("birthmark element cert --token none", typed(CHIP), is_instead=True),
+    "keys.token_not_found": Scenario("birthmark chip cert --token none", typed(CHIP), is_instead=True),
     "links.host_unknown": enrolled("fix-dns", REGISTER, "export PROVISIONING_HOST=nowhere.invalid"),
     "links.unreachable": enrolled("fix-address", REGISTER, "export PROVISIONING_HOST=127.9.8.7"),
 }

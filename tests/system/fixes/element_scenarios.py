@@ -13,34 +13,34 @@ def chip(*lines: str, profile: str = "se050") -> Callable[[Scene], None]:
     """A software chip whose certificate is on record, and what comes after it."""
     return typed(
         ENV,
-        f'eval "$(birthmark element simulate chip --profile {profile})"; birthmark element cert --out chip.pem',
-        "birthmark enroll device --cert chip.pem",
+        f'eval "$(birthmark chip simulate chip --profile {profile})"; birthmark chip cert --out chip.pem',
+        "birthmark device enroll --cert chip.pem",
         *lines,
     )
 
 
 ELEMENTS: Mapping[str, Scenario] = {
     "elements.certificate_mismatch": Scenario(
-        "birthmark element write device.pem",
+        "birthmark chip write device.pem",
         chip(
             "birthmark ca init --name Fixes --dir ca; birthmark ca issue another --dir ca",
             "cp another.cert.pem device.pem",
         ),
     ),
     "elements.certificate_missing": Scenario(
-        "birthmark element cert extra --token SSS_PKCS11 --pin-file=chip/pin",
+        "birthmark chip cert extra --token SSS_PKCS11 --pin-file=chip/pin",
         chip(
-            "birthmark ca init --name Fixes --dir ca; birthmark element keygen extra",
+            "birthmark ca init --name Fixes --dir ca; birthmark chip keygen extra",
             "unset BIRTHMARK_TOKEN BIRTHMARK_PIN_FILE",
         ),
     ),
     "elements.data_occupied": Scenario(
         "birthmark device register --element --remember",
-        chip("echo another > foreign; birthmark element write foreign --object slot8", profile="atecc608"),
+        chip("echo another > foreign; birthmark chip write foreign --object slot8", profile="atecc608"),
         types_all=True,
     ),
     "elements.data_too_large": Scenario(
-        "birthmark element write large.bin --object slot8",
+        "birthmark chip write large.bin --object slot8",
         chip("head -c 500 /dev/urandom > large.bin", profile="atecc608"),
         is_instead=True,
     ),
@@ -48,35 +48,33 @@ ELEMENTS: Mapping[str, Scenario] = {
         "birthmark device register --element --remember --layout howto",
         typed(
             ENV,
-            'eval "$(birthmark element simulate chip --profile atecc608)"; birthmark element cert --out chip.pem',
-            "birthmark enroll device a-device-of-many-letters --cert chip.pem",
+            'eval "$(birthmark chip simulate chip --profile atecc608)"; birthmark chip cert --out chip.pem',
+            "birthmark device enroll a-device-of-many-letters --cert chip.pem",
         ),
         is_instead=True,
     ),
     "elements.memory_invalid": Scenario(
         "birthmark device send hello --element",
-        chip("echo another > foreign; birthmark element write foreign --object slot8", profile="atecc608"),
+        chip("echo another > foreign; birthmark chip write foreign --object slot8", profile="atecc608"),
     ),
     "elements.no_memory": Scenario("birthmark device register --element --remember", chip(), is_instead=True),
     "elements.no_tls": Scenario(
-        "birthmark element exec -- curl https://localhost/",
-        typed('eval "$(birthmark element simulate chip --profile atecc608 --variant TNGTLS)"'),
+        "birthmark chip exec -- curl https://localhost/",
+        typed('eval "$(birthmark chip simulate chip --profile atecc608 --variant TNGTLS)"'),
         is_instead=True,
     ),
     "elements.program_unsupported": Scenario(
-        'birthmark element exec --how hook -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
+        'birthmark chip exec --how hook -- curl -sSf --cacert "$SSL_CERT_FILE" --cert chip.pem '
         '"https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"',
         chip(),
         is_instead=True,
     ),
     "elements.proof_invalid": Scenario(
-        f"birthmark element prove --check proof.json --nonce {NONCE}",
-        chip("birthmark element prove --nonce another-one > proof.json"),
+        f"birthmark chip prove --check proof.json --nonce {NONCE}",
+        chip("birthmark chip prove --nonce another-one > proof.json"),
     ),
     "elements.proof_unreadable": Scenario(
-        f"birthmark element prove --check proof.json --nonce {NONCE}", chip("echo '{}' > proof.json")
+        f"birthmark chip prove --check proof.json --nonce {NONCE}", chip("echo '{}' > proof.json")
     ),
-    "elements.software_exists": Scenario(
-        "birthmark element simulate chip", typed("mkdir chip; touch chip/softhsm2.conf")
-    ),
+    "elements.software_exists": Scenario("birthmark chip simulate chip", typed("mkdir chip; touch chip/softhsm2.conf")),
 }

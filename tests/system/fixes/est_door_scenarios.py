@@ -12,7 +12,7 @@ from fixes.scenario import REGISTER, Scenario, after, typed
 from fixes.scene import Scene, commands_in, literals_in
 
 TOKEN = (
-    "export PROOF=\"-u $(birthmark est token add device-1 {more}--json | python3 -c 'import json,sys; "
+    "export PROOF=\"-u $(birthmark pki token create device-1 {more}--json | python3 -c 'import json,sys; "
     'made = json.load(sys.stdin); print(made["name"] + ":" + made["password"])\')"'
 )
 KEYGEN = POST.replace("simpleenroll", "serverkeygen")
@@ -28,7 +28,7 @@ SHOW_LEAF = 'export PROOF="--cert leaf.pem --key old.key"'
 SHORT = 'est.device_lifetime_s = {s}\nest.comeback.device.window = "{window}"\n'
 APPROVAL = "est.approval = true\n"
 ID = "import json,sys; print(json.loads(sys.stdin.readline())['id'])"
-WAITING = f'$(birthmark est request list --json | python3 -c "{ID}")'
+WAITING = f'$(birthmark pki request ls --json | python3 -c "{ID}")'
 GOT = f"{POST} && openssl base64 -d -in issued.b64 | openssl pkcs7 -inform DER -noout"
 
 BY_A_GATEWAY = (
@@ -37,8 +37,8 @@ BY_A_GATEWAY = (
     "openssl x509 -req -in own.csr -CA leaf.pem -CAkey old.key -days 1 -extfile own.ext -out own.pem",
     'cat own.pem leaf.pem "$BIRTHMARK_DATA/ca/edge.pem" > shown.pem',
     "export X509_CERT_FILE=shown.pem X509_KEY_FILE=own.key",
-    'birthmark dps ca add fix-root "$BIRTHMARK_DATA/trust.pem" --verified',
-    "birthmark enroll group fix-gateways --ca-name fix-root",
+    'birthmark dps ca create fix-root "$BIRTHMARK_DATA/trust.pem" --verified',
+    "birthmark device enroll-group fix-gateways --ca-name fix-root",
 )
 """A gateway that has a CA of its own makes a certificate for somebody else."""
 
@@ -60,7 +60,7 @@ EST_DOORS: Mapping[str, Scenario] = {
     "est.approval_pending": Scenario(GOT, after(asking, ANY), config=APPROVAL),
     "est.approval_rejected": Scenario(
         POST,
-        after(asking, ANY, f"{POST}; birthmark est request reject {WAITING}"),
+        after(asking, ANY, f"{POST}; birthmark pki request reject {WAITING}"),
         config=APPROVAL,
     ),
     "est.too_many_waiting": Scenario(
@@ -80,15 +80,15 @@ EST_DOORS: Mapping[str, Scenario] = {
         apply=at_a_label_for_cas,
         config="est.device_lifetime_s = 3600\n",
     ),
-    "est.request_unknown": Scenario("birthmark est request approve 0123456789abcdef", is_instead=True),
-    "est.authority_unknown": Scenario(f"birthmark est authority remove {'0' * 64}", is_instead=True),
+    "est.request_unknown": Scenario("birthmark pki request approve 0123456789abcdef", is_instead=True),
+    "est.authority_unknown": Scenario(f"birthmark pki authority rm {'0' * 64} --yes", is_instead=True),
     "est.not_an_authority": Scenario(
-        "birthmark est authority add ra.pem", typed("birthmark ca init --name Maker --dir ca; cp ca/root.pem ra.pem")
+        "birthmark pki authority create ra.pem", typed("birthmark ca init --name Maker --dir ca; cp ca/root.pem ra.pem")
     ),
     "est.token_ended": Scenario(
         POST, after(asking, FREE, TOKEN.format(more="--lifetime 1s "), "sleep 2"), apply=by_token
     ),
-    "est.token_lifetime": Scenario("birthmark est token add device-1 --lifetime 400d", is_instead=True),
+    "est.token_lifetime": Scenario("birthmark pki token create device-1 --lifetime 400d", is_instead=True),
     "est.token_used": Scenario(POST, after(asking, FREE, TOKEN.format(more=""), POST, ASK), apply=by_token),
     "est.comeback_too_late": Scenario(
         POST,

@@ -21,8 +21,8 @@ from pki_builders import Holder, a_ca, a_device
 def issuing_for(scene: Scene, name: str, config: Path) -> None:
     """Have a configuration ask such a server, whose CA the Birthmark server trusts."""
     url = an_est_server_for(scene, name)
-    scene.must(f"birthmark dps ca add of-{name} other.pem --verified")
-    scene.must(f"birthmark enroll group of-{name} --ca-name of-{name}")
+    scene.must(f"birthmark dps ca create of-{name} other.pem --verified")
+    scene.must(f"birthmark device enroll-group of-{name} --ca-name of-{name}")
     scene.must(
         f'sed -i \'s|^default = .*|default = "{url}"|; '
         f's|^trusted_certs = .*|trusted_certs = ["file://{scene.directory}/other.pem"]|\' {config}'

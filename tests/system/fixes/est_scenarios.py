@@ -26,9 +26,9 @@ def asking(scene: Scene) -> None:
 
 def with_password(user: str, option: str) -> str:
     """Make a user and have curl show its password."""
-    add = f"birthmark est user add {user} {option} --json"
+    add = f"birthmark pki user create {user} {option} --json"
     get = "python3 -c 'import json,sys; print(json.load(sys.stdin)[\"password\"])'"
-    return f'birthmark est user remove {user}; export PROOF="-u {user}:$({add} | {get})"'
+    return f'birthmark pki user rm {user} --yes; export PROOF="-u {user}:$({add} | {get})"'
 
 
 def named(name: str, user: str) -> str:
@@ -38,14 +38,14 @@ def named(name: str, user: str) -> str:
 
 ANY = with_password("fix-any", "--any-name")
 OWN = with_password("fix-own", "--device device-1")
-FREE = "birthmark est revoke --device device-1; true"
+FREE = "birthmark pki revoke --device device-1; true"
 EST: Mapping[str, Scenario] = {
     "ca.already_revoked": Scenario(
-        "birthmark est revoke $(openssl x509 -in leaf.pem -noout -fingerprint -sha256 | cut -d= -f2)",
+        "birthmark pki revoke $(openssl x509 -in leaf.pem -noout -fingerprint -sha256 | cut -d= -f2)",
         after(asking, OWN, POST, LEAF, FREE),
         is_instead=True,
     ),
-    "ca.device_not_alive": Scenario("birthmark est revoke --device fix-nobody", is_instead=True),
+    "ca.device_not_alive": Scenario("birthmark pki revoke --device fix-nobody", is_instead=True),
     "ca.key_revoked": Scenario(POST, after(asking, OWN, POST, FREE)),
     "ca.key_taken": Scenario(
         POST,
@@ -57,14 +57,14 @@ EST: Mapping[str, Scenario] = {
     ),
     "ca.name_lost": Scenario(
         POST,
-        after(asking, "birthmark fleet revoke device-1 --block --yes", OWN),
+        after(asking, "birthmark device revoke device-1 --block --yes", OWN),
         config="# a server of its own\n",
     ),
-    "device.not_on_record": Scenario("birthmark fleet revoke fix-nobody --yes", is_instead=True),
-    "ca.name_not_held": Scenario("birthmark est release fix-nobody", is_instead=True),
+    "device.not_on_record": Scenario("birthmark device revoke fix-nobody --yes", is_instead=True),
+    "ca.name_not_held": Scenario("birthmark pki release fix-nobody", is_instead=True),
     "ca.revoked": Scenario(
         POST,
-        after(asking, 'birthmark est revoke --key-of "$BIRTHMARK_DATA/ca/issuing.pem" --yes', OWN),
+        after(asking, 'birthmark pki revoke --key-of "$BIRTHMARK_DATA/ca/issuing.pem" --yes', OWN),
         is_instead=True,
         config="# a server of its own\n",
     ),
@@ -73,7 +73,7 @@ EST: Mapping[str, Scenario] = {
         after(
             configured("fix-revoked"),
             APPLY,
-            "birthmark est revoke --device fix-revoked",
+            "birthmark pki revoke --device fix-revoked",
             f"sed -i 's|^password = .*|password = \"of-before\"|' {CONFIG}",
         ),
         apply=configured_anew,
@@ -89,14 +89,14 @@ EST: Mapping[str, Scenario] = {
         ),
     ),
     "est.credentials_missing": Scenario(
-        POST, after(asking, "birthmark est user remove device-1; true"), is_instead=True
+        POST, after(asking, "birthmark pki user rm device-1 --yes; true"), is_instead=True
     ),
     "est.not_a_bootstrap_ca": Scenario(
-        "birthmark est bootstrap add leaf.pem",
+        "birthmark pki maker create leaf.pem",
         after(asking, OWN, POST, LEAF, "birthmark ca init --name Maker --dir ca; cp ca/root.pem CA.pem"),
         is_instead=True,
     ),
     "est.user_name_invalid": Scenario(
-        "birthmark est user add a:b --any-name", typed("birthmark est user remove device-1; true"), is_instead=True
+        "birthmark pki user create a:b --any-name", typed("birthmark pki user rm device-1 --yes; true"), is_instead=True
     ),
 }

@@ -13,7 +13,7 @@ SEND = (
 )
 RENEW = POST.replace("simpleenroll", "simplereenroll")
 ENCODE = "openssl req -in device.csr -outform DER | openssl base64 -out device.b64"
-FREE = "birthmark est revoke --device device-1; birthmark est release device-1; true"
+FREE = "birthmark pki revoke --device device-1; birthmark pki release device-1; true"
 ISSUED = f"{LEAF}; openssl x509 -in leaf.pem -out device.pem; mv old.key device.key"
 APPLY = "birthmark agent apply --root device"
 CONFIG = "device/etc/aziot/config.toml"
@@ -45,8 +45,8 @@ def agent(name: str, *before: str) -> Callable[[Scene], None]:
     """A device with an agent that is configured as the server says, and may register."""
     return after(
         asking,
-        'birthmark dps ca add est-root "$BIRTHMARK_DATA/trust.pem" --verified; '
-        "birthmark enroll group est --ca-name est-root; true",
+        'birthmark dps ca create est-root "$BIRTHMARK_DATA/trust.pem" --verified; '
+        "birthmark device enroll-group est --ca-name est-root; true",
         f"mkdir -p $(dirname {CONFIG}); birthmark env --format aziot --registration-id {name} > {CONFIG}",
         f"chmod 0600 {CONFIG}",
         *before,

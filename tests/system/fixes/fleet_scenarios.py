@@ -19,9 +19,9 @@ from fixes.scene import Scene
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from pki_builders import a_ca, a_key
 
-ENROLL = 'birthmark enroll device --cert "$X509_CERT_FILE"'
+ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'
 _KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout nameless.key"
-MANIFEST = "birthmark enroll manifest manifest.json --signer signer.pem"
+MANIFEST = "birthmark device enroll-list manifest.json --signer signer.pem"
 
 
 def delivered(curve: str) -> Callable[[Scene], None]:
@@ -56,10 +56,10 @@ OTHERS = typed(*(f"birthmark manifest create --out {name} --count 1" for name in
 SHIPMENT = "shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 RUN = (
     "birthmark manifest create --out shipment --count 1",
-    f"birthmark enroll manifest {SHIPMENT} --journal run.journal",
+    f"birthmark device enroll-list {SHIPMENT} --journal run.journal",
 )
-MOVE = f"birthmark fleet move {SHIPMENT}"
-UNDO = "birthmark enroll manifest shipment/manifest.json --undo"
+MOVE = f"birthmark device move {SHIPMENT}"
+UNDO = "birthmark device enroll-list shipment/manifest.json --undo"
 
 DENIED = (
     b'{"message": "User: arn:aws:iam::1:user/u is not authorized to perform: iot:ListThings on resource: * because no '
@@ -101,13 +101,13 @@ def at_another_aws(say: Say, port: int) -> Callable[[Scene], None]:
     return prepare
 
 
-POOR = "birthmark enroll list --to aws --profile poor"
+POOR = "birthmark device ls --to aws --profile poor"
 FLEET: Mapping[str, Scenario] = {
     "fleet.not_allowed": Scenario(POOR, at_another_aws(_deny, 8099), is_instead=True),
     "fleet.target_throttled": Scenario(POOR, at_another_aws(_throttle(8), 8098)),
     "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),
     "enroll.report_form": Scenario(
-        f"birthmark enroll manifest {SHIPMENT} --report run.xls", typed(RUN[0]), is_instead=True
+        f"birthmark device enroll-list {SHIPMENT} --report run.xls", typed(RUN[0]), is_instead=True
     ),
     "fleet.not_taken_back": Scenario(
         f"{UNDO} --journal run.journal",
@@ -115,7 +115,7 @@ FLEET: Mapping[str, Scenario] = {
             *RUN,
             f"birthmark manifest extract {SHIPMENT} --out .",
             f'openssl req -x509 -nodes {_KEY} -subj "/CN=$(basename sn*.pem .pem)" -days 9 -out other.pem',
-            "birthmark enroll device --cert other.pem --update --force",
+            "birthmark device enroll --cert other.pem --update --force",
         ),
         types_all=True,
     ),
@@ -124,27 +124,27 @@ FLEET: Mapping[str, Scenario] = {
         f"{MOVE} --from aws --to azure",
         typed(
             *RUN,
-            f"birthmark enroll manifest {SHIPMENT} --to aws",
+            f"birthmark device enroll-list {SHIPMENT} --to aws",
             f"birthmark manifest extract {SHIPMENT} --out .",
             f'openssl req -x509 -nodes {_KEY} -subj "/CN=$(basename sn*.pem .pem)" -days 9 -out other.pem',
-            "birthmark enroll device --cert other.pem --update --force",
+            "birthmark device enroll --cert other.pem --update --force",
         ),
         is_instead=True,
     ),
     "enroll.device_not_named": Scenario(
-        "birthmark enroll device --to aws --cert nameless.pem",
+        "birthmark device enroll --to aws --cert nameless.pem",
         typed(f"openssl req -x509 -nodes {_KEY} -subj /O=Fixes -days 1 -out nameless.pem"),
         is_instead=True,
     ),
     "enroll.manifest_empty": Scenario(
-        "birthmark enroll manifest empty.json", typed("echo '[]' > empty.json"), is_instead=True
+        "birthmark device enroll-list empty.json", typed("echo '[]' > empty.json"), is_instead=True
     ),
     "fleet.reference_missing": Scenario(f"{ENROLL} --to aws --policy fix-policy", device("fix-reference")),
     "fleet.target_refused": Scenario(
         f"{ENROLL} --to aws 'a b'", device("fix-refused-name"), is_instead=True, leads_to="awsiot.name_invalid"
     ),
     "fleet.target_unreachable": Scenario(
-        "birthmark enroll list --profile cloud",
+        "birthmark device ls --profile cloud",
         after(
             device("fix-unreachable"),
             'export PROVISIONING_CONNECTION_STRING="HostName=127.9.8.7;${PROVISIONING_CONNECTION_STRING#*;}"',

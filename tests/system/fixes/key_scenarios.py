@@ -8,7 +8,7 @@ from fixes.element_scenarios import chip
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene, literals_in
 
-ON_RECORD = 'birthmark enroll device --cert "$X509_CERT_FILE"'
+ON_RECORD = 'birthmark device enroll --cert "$X509_CERT_FILE"'
 BY_URI = 'birthmark device register --cert chip.pem --key "$URI"'
 _SECOND = "softhsm2-util --init-token --free --label second --so-pin 12345678 --pin 12345678"
 
@@ -40,8 +40,8 @@ KEYS: Mapping[str, Scenario] = {
         apply=converted,
     ),
     "keys.key_ambiguous": Scenario(
-        "birthmark element refkey id:07 --uri",
-        chip("birthmark element keygen one --id 07; birthmark element keygen two --id 07"),
+        "birthmark chip refkey id:07 --uri",
+        chip("birthmark chip keygen one --id 07; birthmark chip keygen two --id 07"),
         is_instead=True,
     ),
     "keys.key_unsupported": Scenario(
@@ -54,7 +54,7 @@ KEYS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "keys.module_broken": Scenario(
-        "birthmark element cert", typed("touch chip.so", "export BIRTHMARK_PKCS11_MODULE=$PWD/chip.so")
+        "birthmark chip cert", typed("touch chip.so", "export BIRTHMARK_PKCS11_MODULE=$PWD/chip.so")
     ),
     "keys.passphrase_wrong": Scenario(
         REGISTER,
@@ -75,6 +75,6 @@ KEYS: Mapping[str, Scenario] = {
         ),
         apply=corrected,
     ),
-    "keys.token_ambiguous": Scenario("birthmark element cert", chip(_SECOND, "unset BIRTHMARK_TOKEN"), is_instead=True),
+    "keys.token_ambiguous": Scenario("birthmark chip cert", chip(_SECOND, "unset BIRTHMARK_TOKEN"), is_instead=True),
     "keys.uri_invalid": Scenario(BY_URI, chip("export URI=pkcs11:slot=1"), apply=into("URI")),
 }

@@ -17,7 +17,7 @@ BUSY = b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 2\r\nConnection:
 
 def enrolled(name: str, *before: str) -> Callable[[Scene], None]:
     """A device on record that will talk to the peer."""
-    own = 'birthmark enroll device --cert "$X509_CERT_FILE"'
+    own = 'birthmark device enroll --cert "$X509_CERT_FILE"'
     return after(device(name), own, f"export PROVISIONING_HOST={PEER}", *before)
 
 
@@ -45,8 +45,8 @@ def stumbling(name: str, say: Say, act: str = REGISTER, *, port: int = _MQTT) ->
 
 def unlinked(name: str, leads_to: str | None = None) -> Scenario:
     """The provisioning service has no hub any more."""
-    gone = 'birthmark hub delete birthmark --yes; birthmark hub create birthmark --host "$PROVISIONING_HOST"'
-    ready = after(device(name), 'birthmark enroll device --cert "$X509_CERT_FILE"', gone)
+    gone = 'birthmark hub rm birthmark --yes; birthmark hub create birthmark --host "$PROVISIONING_HOST"'
+    ready = after(device(name), 'birthmark device enroll --cert "$X509_CERT_FILE"', gone)
     act = f'{REGISTER} --transport https --host "$PROVISIONING_HOST:{_HTTPS}"'
     return Scenario(act, ready, leads_to=leads_to, config=NAMED)
 
@@ -55,7 +55,7 @@ def other_service(scene: Scene) -> None:
     """At our own host, another port has another service."""
     assert scene.server is not None
     device("fix-other-port")(scene)
-    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+    scene.must('birthmark device enroll --cert "$X509_CERT_FILE"')
     Peer(scene, by_tls(scene, saying(b"220 mail.example ESMTP\r\n")), _OTHER, scene.server.address).start()
     scene.environment["PROVISIONING_HOST"] = f"{scene.server.address}:{_OTHER}"
 
@@ -79,9 +79,9 @@ print(http.urlopen(f"https://{host}:8443/.well-known/est/cacerts", context=conte
 
 def without_the_chip(scene: Scene) -> None:
     """A program that has the chip's certificate, and a file that only names its key."""
-    scene.must('eval "$(birthmark env)"; eval "$(birthmark element simulate chip)"')
-    scene.must("birthmark element cert --out chip.pem; birthmark element refkey --out chip.key.pem")
-    scene.must("birthmark enroll device --cert chip.pem")
+    scene.must('eval "$(birthmark env)"; eval "$(birthmark chip simulate chip)"')
+    scene.must("birthmark chip cert --out chip.pem; birthmark chip refkey --out chip.key.pem")
+    scene.must("birthmark device enroll --cert chip.pem")
     (scene.directory / "program.py").write_text(PROGRAM)
 
 
@@ -118,7 +118,7 @@ LINKS: Mapping[str, Scenario] = {
         'birthmark device register --cert "$X509_CERT_FILE" --key other.key.pem',
         after(
             device("fix-pair"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "birthmark ca init --name Fixes --dir ca; birthmark ca issue other --dir ca",
         ),
         is_instead=True,
@@ -133,10 +133,10 @@ LINKS: Mapping[str, Scenario] = {
         REGISTER,
         after(
             device("fix-hub-change"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             REGISTER,
             "birthmark hub create second --host second.localhost; birthmark dps link second",
-            'birthmark enroll device --cert "$X509_CERT_FILE" --hub second --update',
+            'birthmark device enroll --cert "$X509_CERT_FILE" --hub second --update',
         ),
         config=NAMED,
     ),

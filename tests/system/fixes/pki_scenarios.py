@@ -49,7 +49,7 @@ def from_a_broken_generator(scene: Scene) -> None:
 def swapped(name: str) -> Callable[[Scene], None]:
     return after(
         device(name),
-        'birthmark enroll device --cert "$X509_CERT_FILE"',
+        'birthmark device enroll --cert "$X509_CERT_FILE"',
         'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"',
     )
 
@@ -59,7 +59,7 @@ OWN = "device-1.cert.pem"
 
 def given(*lines: str) -> Scenario:
     """A device's certificate file, made by these lines, that is refused and issued anew."""
-    return Scenario(f"birthmark enroll device --cert {OWN} --update", typed(A_CA, *lines))
+    return Scenario(f"birthmark device enroll --cert {OWN} --update", typed(A_CA, *lines))
 
 
 def shown(extensions: str) -> Scenario:
@@ -67,14 +67,14 @@ def shown(extensions: str) -> Scenario:
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout odd.key"
     make = f"openssl req -x509 -nodes {key} -subj /CN=fix-odd -days 1 {extensions} -out odd.pem"
     files = "export X509_CERT_FILE=odd.pem X509_KEY_FILE=odd.key"
-    on_record = "birthmark enroll device --cert odd.pem --force --update"
+    on_record = "birthmark device enroll --cert odd.pem --force --update"
     return Scenario(REGISTER, typed(A_CA, 'eval "$(birthmark env)"', make, on_record, files), is_instead=True)
 
 
 PKI: Mapping[str, Scenario] = {
     "pki.certificate_invalid": given(f"printf '0\\003\\002\\001\\005' > {OWN}"),
     "pki.certificate_is_request": Scenario(
-        "birthmark enroll device --cert device.csr", typed(A_CA, f"{REQUEST} -subj /CN=device-1"), is_instead=True
+        "birthmark device enroll --cert device.csr", typed(A_CA, f"{REQUEST} -subj /CN=device-1"), is_instead=True
     ),
     "pki.certificate_too_large": given(f"(printf '0\\202\\377\\377'; head -c 70000 /dev/zero) > {OWN}"),
     "pki.common_name_invalid": Scenario(f"birthmark ca issue {'a' * 80} --dir ca", typed(A_CA), is_instead=True),
@@ -82,7 +82,7 @@ PKI: Mapping[str, Scenario] = {
     "ca.ca_not_issued": asked_by(f"{REQUEST} -subj /CN=device-1 -addext basicConstraints=critical,CA:TRUE"),
     "ca.no_common_name": asked_by(f"{REQUEST} -subj /CN=device-1/CN=device-2"),
     "keys.file_is_certificate": Scenario(REGISTER, swapped("fix-swapped-key")),
-    "pki.certificate_key_swapped": Scenario('birthmark enroll device --cert "$X509_CERT_FILE"', swapped("fix-swapped")),
+    "pki.certificate_key_swapped": Scenario('birthmark device enroll --cert "$X509_CERT_FILE"', swapped("fix-swapped")),
     "pki.csr_extension_refused": asked_by(f"{REQUEST} -subj /CN=device-1 -addext 1.2.3.4=critical,ASN1:NULL"),
     "pki.csr_hash_refused": asked_by(f"{REQUEST} -subj /CN=device-1 -sha1"),
     "pki.csr_key_size_refused": asked_by(

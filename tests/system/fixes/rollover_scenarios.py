@@ -7,7 +7,7 @@ from fixes.est_wire_scenarios import OWN_SERVER
 from fixes.scenario import Scenario, after, typed
 from fixes.scene import Scene, commands_in
 
-START, NEXT, BACK = (f"birthmark ca rollover {word} --yes" for word in ("start", "next", "back"))
+START, NEXT, BACK = (f"birthmark pki rollover {word} --yes" for word in ("start", "next", "back"))
 
 
 def agreed(scene: Scene, fix: str) -> None:
@@ -19,7 +19,7 @@ ROLLOVER: Mapping[str, Scenario] = {
     "ca.no_rollover": Scenario(NEXT, is_instead=True, config=OWN_SERVER),
     "ca.rollover_running": Scenario(START, typed(START), is_instead=True, config=OWN_SERVER),
     "ca.rollover_anchors_missing": Scenario(
-        "birthmark ca rollover status --json | grep -q 'the new signs' || " + NEXT,
+        "birthmark pki rollover status --json | grep -q 'the new signs' || " + NEXT,
         after(asking, ANY, POST, START),
         apply=agreed,
         config=OWN_SERVER,
@@ -27,8 +27,8 @@ ROLLOVER: Mapping[str, Scenario] = {
     "ca.rollover_groups_missing": Scenario(
         NEXT,
         typed(
-            'birthmark dps ca add root "$BIRTHMARK_DATA/trust.pem" --verified',
-            "birthmark enroll group all --ca-name root",
+            'birthmark dps ca create root "$BIRTHMARK_DATA/trust.pem" --verified',
+            "birthmark device enroll-group all --ca-name root",
             START,
         ),
         config=OWN_SERVER,

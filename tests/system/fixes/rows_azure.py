@@ -14,7 +14,7 @@ import pytest
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps, typing
 
 Act = Callable[[Desk], object]
-ENROLL = 'birthmark enroll device --cert "$X509_CERT_FILE"'
+ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'
 REGISTER = "birthmark device register"
 
 
@@ -166,7 +166,7 @@ DPS: Mapping[str, Row] = {
         register("fix-body", body={"registrationId": "fix-body", "csr": "x"}), enrolled("fix-body"), is_instead=True
     ),
     "dps.ca_not_a_ca": Row(
-        lambda desk: desk.type('birthmark dps ca add fix-leaf "$X509_CERT_FILE"'),
+        lambda desk: desk.type('birthmark dps ca create fix-leaf "$X509_CERT_FILE"'),
         device("fix-ca-leaf"),
         is_instead=True,
     ),
@@ -183,7 +183,7 @@ DPS: Mapping[str, Row] = {
     "dps.other_registration": Row(
         register("fix-other", body={"registrationId": "another"}), enrolled("fix-other"), is_instead=True
     ),
-    "dps.first_instance": Row(lambda desk: desk.type("birthmark dps delete birthmark --yes"), is_instead=True),
+    "dps.first_instance": Row(lambda desk: desk.type("birthmark dps rm birthmark --yes"), is_instead=True),
     "dps.query_not_served": Row(
         rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT * FROM enrollments WHERE a = 'b'"}),
         is_instead=True,
@@ -208,8 +208,8 @@ DPS: Mapping[str, Row] = {
             "birthmark ca init --name Above --dir own; birthmark ca issue fix-below --dir own",
             "openssl x509 -in fix-below.cert.pem -out leaf.pem",
             "export X509_CERT_FILE=leaf.pem X509_KEY_FILE=fix-below.key.pem",
-            "birthmark dps ca add fix-above own/root.pem; birthmark dps ca verify fix-above --without-proof",
-            "birthmark enroll group fix-above --ca-name fix-above",
+            "birthmark dps ca create fix-above own/root.pem; birthmark dps ca verify fix-above --without-proof",
+            "birthmark device enroll-group fix-above --ca-name fix-above",
         ),
     ),
     "dps.no_common_name": Row(
@@ -233,12 +233,14 @@ DPS: Mapping[str, Row] = {
                 "birthmark ca init --name Pinned --dir own; birthmark ca init --name Rival --dir rival",
                 "birthmark ca issue fix-pinned --dir own",
                 "export X509_CERT_FILE=fix-pinned.cert.pem X509_KEY_FILE=fix-pinned.key.pem",
-                "birthmark dps ca add fix-pinned own/issuing.pem; birthmark dps ca verify fix-pinned --without-proof",
-                "birthmark enroll group fix-pinned --ca-name fix-pinned",
+                "birthmark dps ca create fix-pinned own/issuing.pem; "
+                "birthmark dps ca verify fix-pinned --without-proof",
+                "birthmark device enroll-group fix-pinned --ca-name fix-pinned",
                 REGISTER,
                 "rm fix-pinned.*; birthmark ca issue fix-pinned --dir rival",
-                "birthmark dps ca add fix-rival rival/issuing.pem; birthmark dps ca verify fix-rival --without-proof",
-                "birthmark enroll group fix-rival --ca-name fix-rival",
+                "birthmark dps ca create fix-rival rival/issuing.pem; "
+                "birthmark dps ca verify fix-rival --without-proof",
+                "birthmark device enroll-group fix-rival --ca-name fix-rival",
             ),
         ),
     ),
@@ -330,8 +332,9 @@ HUB: Mapping[str, Row] = {
             device("fix-renewed-at-first"),
             typing(
                 "birthmark ca init --name Renewed --dir own",
-                "birthmark dps ca add fix-renewed own/issuing.pem; birthmark dps ca verify fix-renewed --without-proof",
-                "birthmark enroll group fix-renewed --ca-name fix-renewed",
+                "birthmark dps ca create fix-renewed own/issuing.pem; "
+                "birthmark dps ca verify fix-renewed --without-proof",
+                "birthmark device enroll-group fix-renewed --ca-name fix-renewed",
                 "birthmark ca issue fix-renewed --dir own",
                 f"X509_CERT_FILE=fix-renewed.cert.pem X509_KEY_FILE=fix-renewed.key.pem {REGISTER}",
                 "rm fix-renewed.*; birthmark ca issue fix-renewed --dir own",

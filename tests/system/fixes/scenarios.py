@@ -36,7 +36,7 @@ from servers import free_address
 def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
     def prepare(scene: Scene) -> None:
         device(name)(scene)
-        scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+        scene.must('birthmark device enroll --cert "$X509_CERT_FILE"')
         device(name)(scene)
 
     return prepare
@@ -44,21 +44,23 @@ def enrolled_otherwise(name: str) -> Callable[[Scene], None]:
 
 def disabled(scene: Scene) -> None:
     device("fix-disabled")(scene)
-    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
-    scene.must("birthmark enroll disable fix-disabled")
+    scene.must('birthmark device enroll --cert "$X509_CERT_FILE"')
+    scene.must("birthmark device disable fix-disabled")
 
 
 def a_ca_of_ones_own(scene: Scene) -> None:
     scene.must("birthmark ca init --name Fixes --dir ca")
-    scene.must("birthmark dps ca add fixes ca/issuing.pem")
-    scene.must("birthmark enroll group fixes --ca-name fixes")
+    scene.must("birthmark dps ca create fixes ca/issuing.pem")
+    scene.must("birthmark device enroll-group fixes --ca-name fixes")
     scene.must("birthmark ca issue fix-unverified --dir ca")
     scene.environment |= {"X509_CERT_FILE": "fix-unverified.cert.pem", "X509_KEY_FILE": "fix-unverified.key.pem"}
     scene.must('eval "$(birthmark env)"')
 
 
 def a_group_with_its_own_ca(scene: Scene) -> None:
-    scene.must("birthmark ca init --name Carried --dir ca; birthmark enroll group fix:carried --cert ca/issuing.pem")
+    scene.must(
+        "birthmark ca init --name Carried --dir ca; birthmark device enroll-group fix:carried --cert ca/issuing.pem"
+    )
     scene.must("birthmark ca issue fix-carried --dir ca")
     scene.environment |= {"X509_CERT_FILE": "fix-carried.cert.pem", "X509_KEY_FILE": "fix-carried.key.pem"}
     scene.must('eval "$(birthmark env)"')
@@ -73,12 +75,12 @@ def an_expired_device(scene: Scene) -> None:
 
 def an_open_key(scene: Scene) -> None:
     device("fix-open")(scene)
-    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"; chmod 0644 "$X509_KEY_FILE"')
+    scene.must('birthmark device enroll --cert "$X509_CERT_FILE"; chmod 0644 "$X509_KEY_FILE"')
 
 
 def a_chip(scene: Scene) -> None:
-    scene.must('eval "$(birthmark element simulate chip)"; birthmark element cert --out chip.pem')
-    scene.must("birthmark element refkey --out chip.key.pem; birthmark enroll device --cert chip.pem")
+    scene.must('eval "$(birthmark chip simulate chip)"; birthmark chip cert --out chip.pem')
+    scene.must("birthmark chip refkey --out chip.key.pem; birthmark device enroll --cert chip.pem")
     scene.must('eval "$(birthmark env)"')
 
 
@@ -120,7 +122,7 @@ def https_device(name: str) -> Callable[[Scene], None]:
 
 SERVE_ELSEWHERE = f"timeout --preserve-status 4 birthmark serve --data elsewhere --listen {free_address()}"
 WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
-MANIFEST = "birthmark enroll manifest shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+MANIFEST = "birthmark device enroll-list shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 TEMPLATED = f"{MANIFEST} --template template.toml"
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -154,14 +156,14 @@ SCENARIOS: Mapping[str, Scenario] = {
         typed("birthmark ca init --name Fixes --dir ca", "chmod 0644 ca/root.key"),
     ),
     "cli.action_needed": Scenario(
-        'birthmark enroll device --cert "$X509_CERT_FILE" --profile cloud', a_far_profile, is_instead=True
+        'birthmark device enroll --cert "$X509_CERT_FILE" --profile cloud', a_far_profile, is_instead=True
     ),
     "cli.file_exists": Scenario("birthmark manifest create --out shipment --count 2", a_shipment),
     "cli.option_not_applicable": Scenario(
-        'birthmark enroll device --cert "$X509_CERT_FILE" --policy none', device("fix-option"), is_instead=True
+        'birthmark device enroll --cert "$X509_CERT_FILE" --policy none', device("fix-option"), is_instead=True
     ),
     "dps.ca_not_on_record": Scenario(REGISTER, a_group_with_its_own_ca),
-    "dps.certificate_not_given": Scenario("birthmark dps ca add fix-none", is_instead=True),
+    "dps.certificate_not_given": Scenario("birthmark dps ca create fix-none", is_instead=True),
     "dps.ca_unverified": Scenario(REGISTER, a_ca_of_ones_own),
     "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise("fix-mismatch")),
     "dps.enrollment_disabled": Scenario(REGISTER, disabled),
@@ -170,7 +172,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         REGISTER,
         after(
             device("fix-name"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export DPS_X509_REGISTRATION_ID=another",
         ),
     ),
@@ -178,18 +180,18 @@ SCENARIOS: Mapping[str, Scenario] = {
         REGISTER,
         after(
             device("fix-scope"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export PROVISIONING_IDSCOPE=0ne00000000",
         ),
     ),
     "dps.verification_missing": Scenario(
         "birthmark dps ca verify fixed",
-        typed("birthmark ca init --name Fixed --dir ca", "birthmark dps ca add fixed ca/root.pem"),
+        typed("birthmark ca init --name Fixed --dir ca", "birthmark dps ca create fixed ca/root.pem"),
         is_instead=True,
     ),
-    "enroll.cannot_work": Scenario("birthmark enroll device --cert old.pem", an_expired_device, is_instead=True),
+    "enroll.cannot_work": Scenario("birthmark device enroll --cert old.pem", an_expired_device, is_instead=True),
     "enroll.hub_not_linked": Scenario(
-        'birthmark enroll device --cert "$X509_CERT_FILE" --hub hub-9',
+        'birthmark device enroll --cert "$X509_CERT_FILE" --hub hub-9',
         after(device("fix-hub"), "birthmark hub create hub-9 --host hub9.example"),
         config="# a server of its own\n",
     ),
@@ -206,7 +208,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "enroll.no_journal": Scenario(f"{MANIFEST} --journal shipment/root.pem", a_shipment, is_instead=True),
     "fleet.different_record": Scenario(
-        'birthmark enroll device --cert "$X509_CERT_FILE"', enrolled_otherwise("fix-record"), is_instead=True
+        'birthmark device enroll --cert "$X509_CERT_FILE"', enrolled_otherwise("fix-record"), is_instead=True
     ),
     "iothub.unknown_device": Scenario(
         'birthmark device send hello --hub "$PROVISIONING_HOST" --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"',
@@ -214,9 +216,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         number=1,
     ),
     "keys.file_exposed": Scenario(REGISTER, an_open_key),
-    "keys.pin_file": Scenario("birthmark element cert", after(a_chip, 'chmod 0644 "$BIRTHMARK_PIN_FILE"')),
+    "keys.pin_file": Scenario("birthmark chip cert", after(a_chip, 'chmod 0644 "$BIRTHMARK_PIN_FILE"')),
     "keys.pin_file_missing": Scenario(
-        "birthmark element cert", after(a_chip, 'mv "$BIRTHMARK_PIN_FILE" pin.kept'), stdin="pin.kept"
+        "birthmark chip cert", after(a_chip, 'mv "$BIRTHMARK_PIN_FILE" pin.kept'), stdin="pin.kept"
     ),
     "keys.reference_key": Scenario(
         "birthmark device register --cert chip.pem --key chip.key.pem", a_chip, is_instead=True
@@ -225,21 +227,21 @@ SCENARIOS: Mapping[str, Scenario] = {
         REGISTER,
         after(
             device("fix-trust"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
         ),
     ),
-    "operator.server_not_running": Scenario("birthmark hub show", typed("unset BIRTHMARK_DATA")),
+    "operator.server_not_running": Scenario("birthmark hub ls", typed("unset BIRTHMARK_DATA")),
     "tls.server_not_trusted": Scenario(
         REGISTER,
         after(
             device("fix-trust-2"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
         ),
     ),
     "agent.config_missing": Scenario("birthmark agent check --offline --config new/config.toml"),
-    "awsiot.access_key_missing": Scenario("birthmark aws key remove AKIANONE", is_instead=True),
+    "awsiot.access_key_missing": Scenario("birthmark aws key rm AKIANONE --yes", is_instead=True),
     "awsiot.ca_state": Scenario(
         'aws iot delete-ca-certificate --certificate-id "$ID"',
         typed(
@@ -278,7 +280,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         "aws iot create-thing --thing-name fix-typed --thing-type-name fix-type", typed('eval "$(birthmark env)"')
     ),
     "azure.connection_string_invalid": Scenario(
-        "birthmark enroll list --profile cloud", typed("export PROVISIONING_CONNECTION_STRING=bad")
+        "birthmark device ls --profile cloud", typed("export PROVISIONING_CONNECTION_STRING=bad")
     ),
     "ca.certificate_unknown": Scenario(
         "birthmark ca revoke none --dir ca", typed("birthmark ca init --name Fixes --dir ca"), is_instead=True
@@ -290,23 +292,23 @@ SCENARIOS: Mapping[str, Scenario] = {
         REGISTER,
         after(
             device("fix-ca-file"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export SSL_CERT_FILE=/nowhere.pem",
         ),
     ),
     "device.dps_not_named": Scenario(
         REGISTER,
-        after(device("fix-dps"), 'birthmark enroll device --cert "$X509_CERT_FILE"', "unset PROVISIONING_HOST"),
+        after(device("fix-dps"), 'birthmark device enroll --cert "$X509_CERT_FILE"', "unset PROVISIONING_HOST"),
     ),
     "device.host_invalid": Scenario(
         REGISTER,
-        after(device("fix-host"), 'birthmark enroll device --cert "$X509_CERT_FILE"', "export PROVISIONING_HOST=a:b"),
+        after(device("fix-host"), 'birthmark device enroll --cert "$X509_CERT_FILE"', "export PROVISIONING_HOST=a:b"),
     ),
     "dps.ca_exists": Scenario(
-        "birthmark dps ca add twice ca/root.pem",
+        "birthmark dps ca create twice ca/root.pem",
         typed(
             "birthmark ca init --name Fixes --dir other",
-            "birthmark dps ca add twice other/root.pem",
+            "birthmark dps ca create twice other/root.pem",
             "birthmark ca init --name Fixes --dir ca",
         ),
     ),
@@ -314,7 +316,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         "birthmark dps ca verify uncoded proof.pem",
         typed(
             "birthmark ca init --name Fixes --dir ca",
-            "birthmark dps ca add uncoded ca/root.pem",
+            "birthmark dps ca create uncoded ca/root.pem",
             "birthmark ca verify-possession 00 --dir ca --out proof.pem",
         ),
     ),
@@ -323,9 +325,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "dps.unknown_instance": Scenario("birthmark dps link birthmark --dps fix-dps"),
     "enroll.not_a_ca": Scenario(
-        'birthmark enroll group fix-group --cert "$X509_CERT_FILE"', device("fix-leaf"), is_instead=True
+        'birthmark device enroll-group fix-group --cert "$X509_CERT_FILE"', device("fix-leaf"), is_instead=True
     ),
-    "est.bootstrap_ca_unknown": Scenario(f"birthmark est bootstrap remove {'0' * 64}", is_instead=True),
+    "est.bootstrap_ca_unknown": Scenario(f"birthmark pki maker rm {'0' * 64} --yes", is_instead=True),
     "est.password_wrong": Scenario(
         'curl -sSf --cacert "$SSL_CERT_FILE" -u fix-edge:wrong -H "Content-Type: application/pkcs10" --data x '
         "https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll",
@@ -333,18 +335,18 @@ SCENARIOS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "est.user_exists": Scenario(
-        "birthmark est user add fix-user --any-name", typed("birthmark est user add fix-user --any-name")
+        "birthmark pki user create fix-user --any-name", typed("birthmark pki user create fix-user --any-name")
     ),
-    "est.user_unknown": Scenario("birthmark est user remove none", is_instead=True),
+    "est.user_unknown": Scenario("birthmark pki user rm none --yes", is_instead=True),
     "fleet.credentials_refused": Scenario(
-        "birthmark enroll list --profile cloud", after(device("fix-key"), f"export {WRONG_KEY}")
+        "birthmark device ls --profile cloud", after(device("fix-key"), f"export {WRONG_KEY}")
     ),
-    "fleet.no_such_record": Scenario("birthmark enroll remove none", is_instead=True),
-    "fleet.profile_invalid": Scenario("birthmark enroll list --profile none", is_instead=True),
+    "fleet.no_such_record": Scenario("birthmark device rm none", is_instead=True),
+    "fleet.profile_invalid": Scenario("birthmark device ls --profile none", is_instead=True),
     "iothub.unknown_hub": Scenario("birthmark dps link fix-hub", number=1),
     "links.mqtt_refused": Scenario(REGISTER, device("fix-connack"), leads_to="dps.not_enrolled"),
     "sas.signature_mismatch": Scenario(
-        "birthmark enroll list --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
+        "birthmark device ls --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
     ),
     "server.data_directory_in_use": Scenario(
         f'birthmark serve --data "$BIRTHMARK_DATA" --listen {free_address()}', is_instead=True
@@ -360,30 +362,30 @@ SCENARIOS: Mapping[str, Scenario] = {
         f'{REGISTER} --transport https --host "$PROVISIONING_HOST:8443"',
         after(
             device("fix-https-scope"),
-            'birthmark enroll device --cert "$X509_CERT_FILE"',
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export PROVISIONING_IDSCOPE=0ne00000000",
         ),
         leads_to="dps.unknown_scope",
     ),
     "dps.instance_exists": Scenario("birthmark dps create birthmark", is_instead=True),
     "dps.service_token_refused": Scenario(
-        "birthmark enroll list --profile cloud",
+        "birthmark device ls --profile cloud",
         after(
             device("fix-policy"),
             'export PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING/KeyName=/KeyName=not-}"',
         ),
     ),
     "dps.unknown_ca": Scenario("birthmark dps ca code none", is_instead=True),
-    "elements.data_missing": Scenario("birthmark element show --object none", a_chip, is_instead=True),
+    "elements.data_missing": Scenario("birthmark chip show --object none", a_chip, is_instead=True),
     "elements.no_reference_key": Scenario(
-        "birthmark element refkey extra", after(a_chip, "birthmark element keygen extra"), is_instead=True
+        "birthmark chip refkey extra", after(a_chip, "birthmark chip keygen extra"), is_instead=True
     ),
-    "elements.selector_invalid": Scenario("birthmark element cert id:zz", a_chip, is_instead=True),
-    "enroll.ca_not_named": Scenario("birthmark enroll group fix-no-ca", is_instead=True),
-    "enroll.certificate_not_named": Scenario("birthmark enroll device", a_chip, is_instead=True),
+    "elements.selector_invalid": Scenario("birthmark chip cert id:zz", a_chip, is_instead=True),
+    "enroll.ca_not_named": Scenario("birthmark device enroll-group fix-no-ca", is_instead=True),
+    "enroll.certificate_not_named": Scenario("birthmark device enroll", a_chip, is_instead=True),
     "iothub.hub_exists": Scenario("birthmark hub create birthmark --host other.example", is_instead=True),
-    "keys.key_not_found": Scenario("birthmark element cert none", a_chip, is_instead=True),
-    "audit.head_invalid": Scenario("birthmark audit verify --head head.json", typed("echo '{}' > head.json")),
+    "keys.key_not_found": Scenario("birthmark chip cert none", a_chip, is_instead=True),
+    "audit.head_invalid": Scenario("birthmark server audit verify --head head.json", typed("echo '{}' > head.json")),
     "net.port_taken": Scenario(
         'birthmark serve --data another --listen "$PROVISIONING_HOST"',
         typed('eval "$(birthmark env)"', "unset BIRTHMARK_DATA"),

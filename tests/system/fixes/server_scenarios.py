@@ -25,7 +25,7 @@ PASSPHRASE = (
     "(umask 077; echo correct horse battery > backup.passphrase); "
     "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase"
 )
-BACKED_UP = (PASSPHRASE, "birthmark backup --out x.birthmark")
+BACKED_UP = (PASSPHRASE, "birthmark server backup --out x.birthmark")
 
 
 def serve(directory: str, more: str = "") -> str:
@@ -67,7 +67,7 @@ from birthmark.cli.app import main
 from birthmark.console import client
 of = client.OperatorClient.of
 {joined}
-sys.argv = ["birthmark", "hub", "show"]
+sys.argv = ["birthmark", "hub", "ls"]
 main()'"""
 
 
@@ -81,7 +81,7 @@ WITH_LITTLE_ROOM = patched('client.OperatorClient.of = lambda data: (of(data), s
 SERVER: Mapping[str, Scenario] = {
     "operator.no_answer_in_time": Scenario(IMPATIENT, is_instead=True),
     "operator.answer_too_large": Scenario(WITH_LITTLE_ROOM, is_instead=True),
-    "operator.not_served": Scenario("birthmark enroll list", apply=with_all_services, config='only = ["est"]\n'),
+    "operator.not_served": Scenario("birthmark device ls", apply=with_all_services, config='only = ["est"]\n'),
     "ca.lost": Scenario(
         serve("lost"),
         typed("unset BIRTHMARK_DATA", serve("lost"), "rm -r lost/ca"),
@@ -94,10 +94,10 @@ SERVER: Mapping[str, Scenario] = {
         needs_root=True,
     ),
     "cli.passphrase_wanted": Scenario(
-        "birthmark backup --out x.birthmark", typed("unset BIRTHMARK_BACKUP_PASSPHRASE_FILE")
+        "birthmark server backup --out x.birthmark", typed("unset BIRTHMARK_BACKUP_PASSPHRASE_FILE")
     ),
     "server.backup_unreadable": Scenario(
-        "birthmark restore x.birthmark --data new",
+        "birthmark server restore x.birthmark --data new",
         typed(
             *BACKED_UP,
             "(umask 077; echo another > wrong.passphrase)",
@@ -105,19 +105,19 @@ SERVER: Mapping[str, Scenario] = {
         ),
     ),
     "server.database_elsewhere": Scenario(
-        "birthmark backup --data own --out x.birthmark",
+        "birthmark server backup --data own --out x.birthmark",
         typed(
             PASSPHRASE,
             f"BIRTHMARK_DATABASE=sqlite:///$PWD/elsewhere.db {serve('own')}",
         ),
     ),
     "server.database_not_empty": Scenario(
-        "birthmark restore x.birthmark --data new --database sqlite:///old/birthmark.db",
-        typed(*BACKED_UP, "birthmark restore x.birthmark --data old"),
+        "birthmark server restore x.birthmark --data new --database sqlite:///old/birthmark.db",
+        typed(*BACKED_UP, "birthmark server restore x.birthmark --data old"),
         is_instead=True,
     ),
     "server.nothing_to_back_up": Scenario(
-        "birthmark backup --out x.birthmark",
+        "birthmark server backup --out x.birthmark",
         typed(
             'mkdir -p "$HOME/.local/share"; ln -s "$BIRTHMARK_DATA" "$HOME/.local/share/birthmark"',
             "export BIRTHMARK_DATA=nowhere",
@@ -125,12 +125,12 @@ SERVER: Mapping[str, Scenario] = {
         ),
     ),
     "server.restore_target": Scenario(
-        "birthmark restore x.birthmark --data full",
+        "birthmark server restore x.birthmark --data full",
         typed(*BACKED_UP, "mkdir full; touch full/precious"),
         is_instead=True,
     ),
     "operator.file_foreign": Scenario(
-        "birthmark hub show",
+        "birthmark hub ls",
         typed('chown 12345 "$BIRTHMARK_DATA/endpoints.json"'),
         apply=removed,
         config="[est]\n",

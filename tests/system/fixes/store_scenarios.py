@@ -25,7 +25,7 @@ def on_postgresql(scene: Scene) -> None:
     scene.server = scene.closing.enter_context(a_server(scene.directory / "own", f'database = "{url}"\n'))
     scene.environment["BIRTHMARK_DATA"] = str(scene.server.data)
     device("fix-value")(scene)
-    scene.must('birthmark enroll device --cert "$X509_CERT_FILE"')
+    scene.must('birthmark device enroll --cert "$X509_CERT_FILE"')
     desk: Any = SimpleNamespace(scene=scene)
     scene.environment |= {"TOKEN": a_token(desk, "PROVISIONING"), "ID": "fix-value%00"}
 

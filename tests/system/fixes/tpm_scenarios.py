@@ -32,11 +32,11 @@ def with_tpm(name: str, *lines: str) -> Callable[[Scene], None]:
 
 TPM: Mapping[str, Scenario] = {
     "dps.tpm_mismatch": Scenario(
-        APPLY, with_tpm("fix-tpm-other", f"birthmark enroll device fix-tpm-other --endorsement-key {_ANOTHER}")
+        APPLY, with_tpm("fix-tpm-other", f"birthmark device enroll fix-tpm-other --endorsement-key {_ANOTHER}")
     ),
     "dps.tpm_not_enrolled": Scenario(APPLY, with_tpm("fix-tpm-new")),
     "keys.tpm_unavailable": Scenario("birthmark agent tpm --tcti device:/dev/nowhere", is_instead=True),
     "pki.tpm_key_invalid": Scenario(
-        "birthmark enroll device fix-tpm-key --endorsement-key AAAA", with_tpm("fix-tpm-key"), is_instead=True
+        "birthmark device enroll fix-tpm-key --endorsement-key AAAA", with_tpm("fix-tpm-key"), is_instead=True
     ),
 }

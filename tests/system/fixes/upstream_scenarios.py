@@ -34,7 +34,7 @@ def below(config: str, *lines: str, stops: bool = False) -> Callable[[Scene], No
     def prepare(scene: Scene) -> None:
         (scene.directory / "top").mkdir()
         top = scene.closing.enter_context(a_server(scene.directory / "top", config))
-        made = top.rows("est", "user", "add", "front", "--any-name")[0]
+        made = top.rows("pki", "user", "create", "front", "--any-name")[0]
         url, trust = top.endpoints["est"]["url"], top.endpoints["trust_bundle"]
         if stops:
             top.stop()
@@ -86,6 +86,6 @@ UPSTREAM: Mapping[str, Scenario] = {
     ),
     "est.upstream_pending": Scenario(GOT, below("est.approval = true\n"), is_instead=True),
     "est.upstream_refused": Scenario(
-        POST, below("", "birthmark est user remove front --data top/data"), is_instead=True
+        POST, below("", "birthmark pki user rm front --yes --data top/data"), is_instead=True
     ),
 }

@@ -112,4 +112,4 @@ async def test_an_individual_enrollment_is_warned_of_where_certificates_are_rene
     assert agent.enrollment_warning() is None
     world.is_individual = True
     await agent.register(await agent.ensure())
-    assert "birthmark enroll group" in str(agent.enrollment_warning())
+    assert "birthmark device enroll-group" in str(agent.enrollment_warning())

@@ -52,7 +52,7 @@ def test_a_device_may_not_have_a_certificate_for_another() -> None:
     ("name", "command"),
     [
         ("device-1", "birthmark env --format aziot --registration-id device-1"),
-        ("pump 1", "birthmark est user add 'pump 1' --device 'pump 1'"),
+        ("pump 1", "birthmark pki user create 'pump 1' --device 'pump 1'"),
     ],
 )
 def test_the_credential_of_another_name_is_one_that_can_be_made(name: str, command: str) -> None:
@@ -96,7 +96,7 @@ def test_ca_certificates_are_for_operators() -> None:
 def test_a_password_for_any_name_gives_no_second_key_to_a_name_that_is_held() -> None:
     with pytest.raises(NameHeldError) as refusal:
         decide(REQUEST, USER, DEVICE, held_by("device-1"))
-    assert "birthmark est release device-1" in refusal.value.explain_fix()
+    assert "birthmark pki release device-1" in refusal.value.explain_fix()
 
 
 def test_the_same_key_for_the_same_name_again_repeats_a_lost_answer() -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from birthmark.ca import directory as ca_directory
-from birthmark.cli.ca import app
+from birthmark.cli.app import app
 from birthmark.cli.ca.common import _passphrase
 from birthmark.clock import SystemClock
 from birthmark.pki.certificates import parse_bundle, parse_pem
@@ -27,7 +27,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: str, directory: Path, *arguments: str) -> Result:
     _passphrase.cache_clear()  # as in a process of its own
-    return CliRunner().invoke(app, [command, *arguments, "--dir", str(directory)], catch_exceptions=False)
+    return CliRunner().invoke(app, ["ca", command, *arguments, "--dir", str(directory)], catch_exceptions=False)
 
 
 def test_a_new_ca_is_shown_and_not_made_twice(ca: Path) -> None:
@@ -94,9 +94,9 @@ def test_after_a_revocation_it_says_how_a_server_learns_of_it(
         run("issue", ca, name)
     (tmp_path / "elsewhere.cert.pem").rename(tmp_path / "moved.pem")
     told = run("revoke", ca, "here", "--reason", "keyCompromise")
-    assert "`birthmark est revoke --key-of here.cert.pem --reason keyCompromise`" in told.stderr
+    assert "`birthmark pki revoke --key-of here.cert.pem --reason keyCompromise`" in told.stderr
     assert "--key-of" not in told.stdout
-    assert "`birthmark est revoke --key-of FILE`" in run("revoke", ca, "elsewhere").stderr
+    assert "`birthmark pki revoke --key-of FILE`" in run("revoke", ca, "elsewhere").stderr
     assert run("revoke", ca, "replaced", "--reason", "superseded").stderr == ""  # its key stays good
 
 
@@ -111,7 +111,7 @@ def test_a_list_that_goes_into_a_file_is_told_of(ca: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("command", ["init", "show", "issue", "sign", "verify-possession", "revoke", "crl"])
 def test_every_command_has_an_example(command: str) -> None:
-    assert "Example:" in CliRunner().invoke(app, [command, "--help"]).stdout
+    assert "Example:" in CliRunner().invoke(app, ["ca", command, "--help"]).stdout
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -171,10 +171,10 @@ def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_sto
     [
         (["issue", "device-1"], "birthmark env --format aziot --registration-id device-1 --data "),
         (["issue", "web", "--profile", "server"], "birthmark ca init --name 'My organization' --dir own-ca"),
-        (["revoke", "device-1", "--reason", "keyCompromise"], "est revoke --device device-1 --reason keyCompromise"),
-        (["revoke", "ab" * 32], f"birthmark est revoke {'ab' * 32} --data "),
-        (["crl", "--of", "root"], "birthmark est crl --of root --data "),
-        (["show", "device-1"], "birthmark est certificates device-1 --data "),
+        (["revoke", "device-1", "--reason", "keyCompromise"], "pki revoke --device device-1 --reason keyCompromise"),
+        (["revoke", "ab" * 32], f"birthmark pki revoke {'ab' * 32} --data "),
+        (["crl", "--of", "root"], "birthmark pki crl --of root --data "),
+        (["show", "device-1"], "birthmark pki ls device-1 --data "),
     ],
     ids=lambda words: words[0] if isinstance(words, list) else "",
 )

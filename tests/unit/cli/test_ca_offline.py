@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.offline import AnswerRefusedError, RequestRefusedError, ask, install, read_request
-from birthmark.cli.ca import app
+from birthmark.cli.app import app
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_pem
 from birthmark.pki.chains import build_chain
@@ -29,7 +29,7 @@ def now() -> datetime:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    return CliRunner().invoke(app, ["ca", *(str(one) for one in arguments)], catch_exceptions=False)
 
 
 def done(*arguments: str | Path) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import typer
 
-from birthmark.cli.app import COMMANDS, app
+from birthmark.cli.app import app
+from birthmark.cli.tree import RENAMED, TREE, leaves, meant, renamed
 
 ROOT = typer.main.get_command(app)
 
@@ -24,20 +25,11 @@ LEAVES = {path: command for path, command in EVERY.items() if not hasattr(comman
 
 # What prints no result of its own: a shell's lines, another program's output, or the one word that it is done.
 WITHOUT_JSON = {
-    "birthmark audit export",
+    "birthmark server audit export",
     "birthmark env",
-    "birthmark element exec",
-    "birthmark enroll remove",
-    "birthmark enroll template",
-    "birthmark dps ca remove",
-    "birthmark dps delete",
-    "birthmark hub delete",
-    "birthmark hub device delete",
-    "birthmark aws key remove",
+    "birthmark chip exec",
+    "birthmark device template",
     "birthmark completion",
-    "birthmark est user remove",
-    "birthmark est authority remove",
-    "birthmark est bootstrap remove",
 }
 MEANING = {
     "--json": "Print one JSON object per line.",
@@ -52,7 +44,7 @@ def options_of(command: Any) -> dict[str, Any]:
 
 
 def test_every_group_is_mounted() -> None:
-    assert {path.split()[1] for path in LEAVES} == set(COMMANDS)
+    assert {path.split()[1] for path in LEAVES} == set(TREE.commands)
     assert len(LEAVES) > 60
 
 
@@ -99,13 +91,53 @@ def test_results_can_be_read_by_programs(path: str) -> None:
     assert ("--json" in options_of(LEAVES[path])) == (path not in WITHOUT_JSON)
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path.startswith("birthmark enroll ")])
+ON_RECORD = [" ".join(("birthmark", *words)) for words, leaf in leaves() if leaf.place.startswith("enroll:")]
+
+
+@pytest.mark.parametrize("path", ON_RECORD)
 def test_what_changes_a_cloud_can_be_rehearsed(path: str) -> None:
-    changes = path not in {"birthmark enroll list", "birthmark enroll template"}
+    changes = path not in {"birthmark device ls", "birthmark device template"}
     assert {"--dry-run", "--yes"}.issubset(options_of(LEAVES[path])) == changes
-    assert ("--profile" in options_of(LEAVES[path])) == (path != "birthmark enroll template")
+    assert ("--profile" in options_of(LEAVES[path])) == (path != "birthmark device template")
+
+
+@pytest.mark.parametrize("path", [path for path in LEAVES if path.endswith(" rm")])
+def test_what_removes_asks(path: str) -> None:
+    assert "--yes" in options_of(LEAVES[path])
 
 
 @pytest.mark.parametrize("path", LEAVES)
 def test_no_secret_is_taken_as_a_word_of_the_command(path: str) -> None:
     assert not {"--pin", "--password", "--secret", "--token-pin"} & set(options_of(LEAVES[path]))
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_one_verb_for_one_act(path: str) -> None:
+    assert path.rsplit(maxsplit=1)[-1] not in {"list", "remove", "delete", "add", "new", "get"}
+
+
+@pytest.mark.parametrize("was", RENAMED)
+def test_an_old_name_says_the_new_one_which_there_is(was: str) -> None:
+    assert f"birthmark {was}" not in EVERY
+    told = renamed([*was.split(), "--json"])
+    assert told is not None
+    assert "birthmark " + told[1].removesuffix(" --yes") in EVERY
+    assert told[2] == [*told[1].split(), "--json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "word", "nearest"),
+    [
+        ("", "enrol", "device enroll"),
+        ("", "devices", "device"),
+        ("hub", "list", "hub ls"),
+        ("pki user", "remove", "pki user rm"),
+        ("pki user", "add", "pki user create"),
+        ("", "rollover", "pki rollover"),
+        ("device", "delete", "device rm"),
+        ("chip", "", "chip"),
+        ("", "xyzzy", ""),
+    ],
+)
+def test_a_slip_is_answered_by_the_command_that_was_meant(path: str, word: str, nearest: str) -> None:
+    assert meant(tuple(path.split()), word)[0] == nearest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from birthmark.cli.manifest import app
+from birthmark.cli.app import app
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from fakes import NOON
 from pki_builders import a_ca
@@ -25,14 +25,14 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_entry_without_keys_is_not_counted_as_verified(arguments: list[str]) -> None:
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(app, ["manifest", *arguments])
     assert done.exit_code == 7
     assert "0 entries verified, 0 refused" in done.stderr
     assert "Of 1 more only signature, signer and header were checked" in done.stderr
 
 
 def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
+    done = CliRunner().invoke(app, ["manifest", *arguments, "--json"])
     assert json.loads(done.stdout)["unchecked"] == "it lists no public keys"
 
 
@@ -51,6 +51,6 @@ def test_a_file_that_is_not_there_is_not_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.json").write_text("[]")
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(app, ["manifest", *arguments])
     assert done.exit_code == 3
     assert "cli.file_missing" in done.stderr

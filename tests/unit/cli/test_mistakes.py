@@ -25,34 +25,35 @@ FILES = {
 
 MISTAKES = [
     # what was typed, exit code, what the answer must contain
-    ("nosuch", 2, "No such command"),
+    ("nosuch", 2, "`birthmark --help`"),
+    ("hub list", 2, "`birthmark hub ls --help`"),
     ("hub c2d pump hello --feedback all", 2, "'none', 'positive', 'negative', 'full'"),
-    ("enroll devise", 2, "Did you mean 'device'"),
+    ("device enrol", 2, "`birthmark device enroll --help`"),
     ("serve --port 1", 2, "No such option"),
-    ("hub show --data nowhere", 5, "birthmark serve --data nowhere"),
-    ("hub show --data .", 5, "endpoints.json is damaged"),
+    ("hub ls --data nowhere", 5, "birthmark serve --data nowhere"),
+    ("hub ls --data .", 5, "endpoints.json is damaged"),
     ("env --data nowhere", 5, "birthmark serve --data nowhere"),
     ("env --data .", 5, "endpoints.json is damaged"),
     ("why x --data nowhere", 5, "operator.server_not_running"),
-    ("enroll list --data nowhere", 5, "birthmark serve --data nowhere"),
-    ("enroll device", 2, "--cert FILE"),
-    ("enroll device --cert nowhere.pem", 3, "nowhere.pem cannot be read"),
-    ("enroll device --cert .", 3, "is a directory"),
-    ("enroll device --cert random.bin", 1, "random.bin"),
-    ("enroll device --cert hello.txt", 1, "hello.txt"),
-    ("enroll device --cert broken.pem", 1, "broken.pem"),
-    ("enroll device --cert device.key", 1, "pki.certificate_key_swapped"),
-    ("enroll device --cert device.pem --profile nope", 1, "profiles.toml"),
-    ("enroll device --cert device.pem --to gcp", 2, "'azure', 'aws', 'local'"),
-    ("enroll device --cert device.pem --to aws:", 2, "as 'aws:plant'"),
-    ("enroll device --cert device.pem --to local --profile plant", 2, "where --to names no profile of its own"),
-    ("enroll device --cert device.pem --to azure:nope", 1, "profiles.toml"),
-    ("enroll list --profile nope --to aws", 1, "`birthmark enroll list --to aws --profile local`"),
-    ("enroll list --to aws:nope", 1, "`birthmark enroll list --to aws:local`"),
-    ("fleet move x.json --from local --to azure:local", 2, "--from and --to are the same"),
+    ("device ls --data nowhere", 5, "birthmark serve --data nowhere"),
+    ("device enroll", 2, "--cert FILE"),
+    ("device enroll --cert nowhere.pem", 3, "nowhere.pem cannot be read"),
+    ("device enroll --cert .", 3, "is a directory"),
+    ("device enroll --cert random.bin", 1, "random.bin"),
+    ("device enroll --cert hello.txt", 1, "hello.txt"),
+    ("device enroll --cert broken.pem", 1, "broken.pem"),
+    ("device enroll --cert device.key", 1, "pki.certificate_key_swapped"),
+    ("device enroll --cert device.pem --profile nope", 1, "profiles.toml"),
+    ("device enroll --cert device.pem --to gcp", 2, "'azure', 'aws', 'local'"),
+    ("device enroll --cert device.pem --to aws:", 2, "as 'aws:plant'"),
+    ("device enroll --cert device.pem --to local --profile plant", 2, "where --to names no profile of its own"),
+    ("device enroll --cert device.pem --to azure:nope", 1, "profiles.toml"),
+    ("device ls --profile nope --to aws", 1, "`birthmark device ls --to aws --profile local`"),
+    ("device ls --to aws:nope", 1, "`birthmark device ls --to aws:local`"),
+    ("device move x.json --from local --to azure:local", 2, "--from and --to are the same"),
     ("demo factry", 2, "for 'journey': 'factry' is not one of"),
-    ("enroll group line-1", 2, "--ca-name NAME"),
-    ("enroll group line-1 --cert device.pem", 1, "enroll.not_a_ca"),
+    ("device enroll-group line-1", 2, "--ca-name NAME"),
+    ("device enroll-group line-1 --cert device.pem", 1, "enroll.not_a_ca"),
     ("manifest verify hello.txt", 1, "manifest.malformed"),
     ("manifest verify random.bin", 1, "manifest.malformed"),
     ("manifest verify hello.txt --signer random.bin", 1, "random.bin"),
@@ -68,28 +69,28 @@ MISTAKES = [
     ("device register --element --ca-file nowhere.pem", 3, "--ca-file"),
     ("device register --element --ca-file hello.txt", 1, "hello.txt"),
     ("device register --element --transport amqp", 2, "'mqtt', 'https'"),
-    ("element list --module nowhere.so", 5, "BIRTHMARK_PKCS11_MODULE"),
-    ("element list --module hello.txt", 5, "does not start"),
-    ("element list --pin-file hello.txt", 1, "chmod 0600 hello.txt"),
-    ("element prove --nonce 12345678 --check hello.txt", 1, "is not a proof"),
-    ("element simulate hello.txt", 2, "is a file"),
+    ("chip ls --module nowhere.so", 5, "BIRTHMARK_PKCS11_MODULE"),
+    ("chip ls --module hello.txt", 5, "does not start"),
+    ("chip ls --pin-file hello.txt", 1, "chmod 0600 hello.txt"),
+    ("chip prove --nonce 12345678 --check hello.txt", 1, "is not a proof"),
+    ("chip simulate hello.txt", 2, "is a file"),
     ("agent check --root nowhere", 3, "birthmark env --format aziot"),
     ("agent check --config latin.toml", 3, "UTF-8"),
     ("agent check --config broken.toml", 2, "broken.toml:1"),
-    ("est user add x --any-name --password-file hello.txt", 1, "PIN or password"),
-    ("est bootstrap remove 12", 2, "64 hex digits"),
-    ("est revoke pump-1", 2, "`birthmark est certificates pump-1`"),
-    ("est revoke pump-1", 2, "`--device pump-1`"),
-    ("est revoke --device pump-1 --reason nonsense", 2, "'keyCompromise'"),
-    ("hub delete hub-2", 6, "`birthmark hub delete hub-2 --yes`"),
-    ("enroll device --cert=", 2, "'--cert': it is empty; the variable it came from is not set"),
+    ("pki user create x --any-name --password-file hello.txt", 1, "PIN or password"),
+    ("pki maker rm 12", 2, "64 hex digits"),
+    ("pki revoke pump-1", 2, "`birthmark pki ls pump-1`"),
+    ("pki revoke pump-1", 2, "`--device pump-1`"),
+    ("pki revoke --device pump-1 --reason nonsense", 2, "'keyCompromise'"),
+    ("hub rm hub-2", 6, "`birthmark hub rm hub-2 --yes`"),
+    ("device enroll --cert=", 2, "'--cert': it is empty; the variable it came from is not set"),
     ("device register --cert= --key=", 2, "'--cert' (env var: 'X509_CERT_FILE'): it is empty"),
     ("device register --cert device.pem --key=", 2, "'--key' (env var: 'X509_KEY_FILE'): it is empty"),
-    ("enroll manifest hello.txt --journal=", 2, "'--journal': it is empty"),
+    ("device enroll-list hello.txt --journal=", 2, "'--journal': it is empty"),
     ("ca crl --out=", 2, "it is empty"),
     ("manifest verify hello.txt --signer device.pem --signer=", 2, "'--signer': it is empty"),
-    ("audit verify --head=", 2, "'--head': it is empty"),
-    ("hub show --data=", 2, "'--data' (env var: 'BIRTHMARK_DATA'): it is empty"),
+    ("server audit verify --head=", 2, "'--head': it is empty"),
+    ("hub ls --data=", 2, "'--data' (env var: 'BIRTHMARK_DATA'): it is empty"),
     ("serve --config nowhere.toml", 2, "nowhere.toml"),
     ("serve --config latin.toml", 2, "UTF-8"),
     ("serve --database mysql://me:hunter2@db/x", 2, "sqlite:/// or postgresql://"),
@@ -135,7 +136,7 @@ def test_a_mistake_is_explained(birthmark: Callable[[str], tuple[int, str]], lin
 
 
 def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str]]) -> None:
-    code, text = birthmark("enroll device --cert hello.txt --json")
+    code, text = birthmark("device enroll --cert hello.txt --json")
     assert code == 1
     assert set(json.loads(text)) == {"error", "message", "cause", "fix"}
 
@@ -171,18 +172,18 @@ NOT_APPLICABLE = [
     "device send hi --cert device.pem --key hello.txt --interval 1",
     "device register --element --layout howto",
     "device connect --element --replace-data",
-    "element show --object memory --layout howto",
-    "element simulate chip --profile generic --variant A",
-    "element write hello.txt --replace-data",
-    "element prove --nonce 12345678 --check hello.txt --pin-file hello.txt",
-    "element prove 0xF0000100 --nonce 12345678 --check hello.txt",
-    "element show 0xF0000100 --object memory",
-    "element write hello.txt --object memory --label x",
-    "enroll device --cert device.pem --edge --to aws",
-    "enroll device --cert device.pem --policy p",
-    "enroll list --profile cloud --data x",
+    "chip show --object memory --layout howto",
+    "chip simulate chip --profile generic --variant A",
+    "chip write hello.txt --replace-data",
+    "chip prove --nonce 12345678 --check hello.txt --pin-file hello.txt",
+    "chip prove 0xF0000100 --nonce 12345678 --check hello.txt",
+    "chip show 0xF0000100 --object memory",
+    "chip write hello.txt --object memory --label x",
+    "device enroll --cert device.pem --edge --to aws",
+    "device enroll --cert device.pem --policy p",
+    "device ls --profile cloud --data x",
     "env --registration-id x",
-    "est user add x --any-name --ask --password-file hello.txt",
+    "pki user create x --any-name --ask --password-file hello.txt",
     "agent stop --config hello.txt",
 ]
 
@@ -194,12 +195,12 @@ def test_an_option_that_does_not_apply_is_wrong_usage(birthmark: Callable[[str],
 
 
 def test_a_mistake_of_usage_is_json_for_programs_too(birthmark: Callable[[str], tuple[int, str]]) -> None:
-    code, text = birthmark("hub show --nosuch --json")
+    code, text = birthmark("hub ls --nosuch --json")
     assert code == 2
     assert json.loads(text)["error"] == "cli.command_line"
 
 
-@pytest.mark.parametrize("line", ["-h", "enroll -h", "enroll device -h"])
+@pytest.mark.parametrize("line", ["-h", "enroll -h", "device enroll -h"])
 def test_h_is_help(line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["birthmark", *line.split()])
     with pytest.raises(SystemExit) as left:

@@ -25,14 +25,14 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     journal = tmp_path / "j"
     journal.write_text(content)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("sys.argv", ["birthmark", "enroll", "manifest", "m", "--journal", str(journal), "--update"])
+    monkeypatch.setattr("sys.argv", ["birthmark", "device", "enroll-list", "m", "--journal", str(journal), "--update"])
     shipment = Shipment(Path("m"), None, 3, Template(), quiet=True)
     run = RunOptions(journal=journal)
     with pytest.raises(typer.Exit), telling_refusals():
         enroll_shipment(MemoryTarget(), shipment, Tally(as_json=False), run, update=True, dry_run=False)
     told = capsys.readouterr().err
     assert "Cut off" not in told
-    assert f"`birthmark enroll manifest m --update --journal {journal}{other}`" in told
+    assert f"`birthmark device enroll-list m --update --journal {journal}{other}`" in told
 
 
 def test_what_differs_is_told_by_kind_with_the_first_few(capsys: pytest.CaptureFixture[str]) -> None:

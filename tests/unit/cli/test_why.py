@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from birthmark.cli.app import app
 from birthmark.cli.journal import note
-from birthmark.cli.why import app
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 
 
@@ -32,7 +32,7 @@ def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monke
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for name in ("pump-6", "pump-7"):
         note(not_found(name))
-    found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
+    found = CliRunner().invoke(app, ["why", PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code == 0, found.stderr
     assert "dps.enrollment_not_found" in found.stdout
     assert "registration_id pump-7" in found.stdout
@@ -42,7 +42,7 @@ def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monke
 def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     note(not_found("pump-6"))
-    found = CliRunner().invoke(app, [PASTED, "--data", str(tmp_path / "none")])
+    found = CliRunner().invoke(app, ["why", PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code != 0
     assert "pump-6" not in found.stdout
 
@@ -51,7 +51,7 @@ def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("text", "means", "fix"),
     [
         ("sss   :WARN :Communication channel is Plain.", "the key stays in the chip", "docs/howto/se050.md"),
-        (NO_KEY, "private_key_label", "`birthmark element list`"),
+        (NO_KEY, "private_key_label", "`birthmark chip ls`"),
     ],
     ids=["plain-channel", "awscrt"],
 )
@@ -59,7 +59,7 @@ def test_what_articles_quote_is_explained_without_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, means: str, fix: str
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    found = CliRunner().invoke(app, [text, "--data", str(tmp_path / "none"), "--json"])
+    found = CliRunner().invoke(app, ["why", text, "--data", str(tmp_path / "none"), "--json"])
     (row,) = map(json.loads, found.stdout.splitlines())
     assert row["may_be_ignored"] is False
     assert means in row["why"]

@@ -160,7 +160,7 @@ def test_a_verified_root_that_has_ended_vouches_for_nobody() -> None:
 def test_a_groups_own_ca_that_is_on_record_nowhere_is_told_apart() -> None:
     with pytest.raises(CaNotOnRecordError) as refusal:
         found(a_claim(DEVICE), [Signer("g:1", MIDDLE.certificate)], [])
-    assert refusal.value.explain_fix().endswith("`birthmark dps ca add g-1 --of-group g:1 --verified`")
+    assert refusal.value.explain_fix().endswith("`birthmark dps ca create g-1 --of-group g:1 --verified`")
 
 
 def test_a_ca_made_again_under_the_same_name_is_told_apart() -> None:

@@ -75,7 +75,7 @@ def test_a_way_that_leads_nowhere_is_refused_with_the_command_without_it(
 ) -> None:
     with pytest.raises(ProgramUnsupportedError) as refused:
         choose(a_program(kind), machine, ["program", "an argument"], how)
-    assert "`birthmark element exec -- program 'an argument'`" in refused.value.explain_fix()
+    assert "`birthmark chip exec -- program 'an argument'`" in refused.value.explain_fix()
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -88,11 +88,11 @@ def test_a_python_that_ignores_its_environment_is_refused_unless_by_the_proxy() 
     isolated = a_program(Kind.PYTHON, flag="-I")
     with pytest.raises(ProgramUnsupportedError) as refused:
         choose(isolated, OLD, ["python", "-I", "app.py"])
-    assert "`birthmark element exec -- python app.py`" in refused.value.explain_fix()
+    assert "`birthmark chip exec -- python app.py`" in refused.value.explain_fix()
     assert choose(isolated, OLD, ["python", "-I", "app.py"], Way.PROXY).way is Way.PROXY
     with pytest.raises(ProgramUnsupportedError) as refused:  # its own first line says so
         choose(isolated, OLD, ["app.py", "one"])
-    assert "`birthmark element exec -- python3 /usr/bin/program one`" in refused.value.explain_fix()
+    assert "`birthmark chip exec -- python3 /usr/bin/program one`" in refused.value.explain_fix()
 
 
 def test_mosquittos_options_are_turned_to_the_proxy_and_name_no_key() -> None:

@@ -273,7 +273,7 @@ def test_a_group_is_made_of_a_ca_on_record_or_of_a_certificate(target: AzureTarg
     service.error = refusal(404)
     with pytest.raises(ReferenceMissingError) as refused:
         group("third", ca_names=["gone"], dry_run=False)
-    assert "birthmark dps ca add gone" in refused.value.explain_fix()
+    assert "birthmark dps ca create gone" in refused.value.explain_fix()
 
 
 def test_a_record_of_another_hub_is_not_as_wished_even_after_a_survey(target: AzureTarget) -> None:

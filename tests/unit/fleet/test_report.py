@@ -115,8 +115,8 @@ def test_a_run_that_came_to_its_end_with_refusals_is_whole(tmp_path: Path) -> No
 
 def test_a_suffix_that_says_nothing_is_refused() -> None:
     with pytest.raises(ReportFormError) as refused:
-        check_form(Path("run.xls"), "birthmark enroll manifest shipment.json")
-    assert "`birthmark enroll manifest shipment.json --report run.xls.csv`" in refused.value.explain_fix()
+        check_form(Path("run.xls"), "birthmark device enroll-list shipment.json")
+    assert "`birthmark device enroll-list shipment.json --report run.xls.csv`" in refused.value.explain_fix()
 
 
 def test_a_link_that_stands_where_a_report_grows_is_not_written_through(tmp_path: Path) -> None:

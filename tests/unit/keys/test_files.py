@@ -204,7 +204,7 @@ def test_a_reference_key_is_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(ReferenceKeyError) as refusal:
         FileKey.load(path)
     assert "0xF0000110" in refusal.value.explain_cause()
-    assert "element exec" in refusal.value.explain_fix()
+    assert "chip exec" in refusal.value.explain_fix()
 
 
 # ---- labels and PINs

@@ -1,6 +1,6 @@
 """Every setting of the configuration: name, default, what it takes, what it means.
 
-The page docs/reference/agent-config.md and `birthmark agent config list --doc` are this table; a test reads files with
+The page docs/reference/agent-config.md and `birthmark agent config ls --doc` are this table; a test reads files with
 every key and holds it against what the reader asks for. `NAME` stands for any name.
 """
 

@@ -23,7 +23,7 @@ class ClientIdInvalidError(InvalidRequestError):
     cause = "The client id {thing} cannot be used: {detail}."
     fix = (
         "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name: "
-        "`birthmark aws things`"
+        "`birthmark aws thing ls`"
     )
     detail: str
     thing: str

@@ -22,7 +22,7 @@ class AccessKeyMissingError(NotFoundError):
 
     code = "awsiot.access_key_missing"
     message = "There is no access key {access_key_id}"
-    fix = "`birthmark aws key list` shows them."
+    fix = "`birthmark aws key ls` shows them."
     access_key_id: str
 
 

@@ -52,7 +52,7 @@ class CertificateUnknownError(UnauthenticatedError):
     cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
         "Put the device on record, as a thing that may do what an example policy allows: "
-        '`birthmark enroll device --to aws --cert "$X509_CERT_FILE"`. '
+        '`birthmark device enroll --to aws --cert "$X509_CERT_FILE"`. '
         "A client of IoT Hub comes here when it has no user name: it is HOST/DEVICE/?api-version=2021-04-12."
     )
     certificate_id: str

@@ -81,7 +81,7 @@ class TooManyPoliciesError(PolicyError):
     cause = "The certificate {certificate_id} has 10 policies already."
     fix = (
         "Detach one, or put the statements into fewer policies; those it has, in its things' and its own name: "
-        "`birthmark aws certificates`"
+        "`birthmark aws certificate ls`"
     )
     certificate_id: str
 

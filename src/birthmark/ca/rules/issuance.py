@@ -43,7 +43,7 @@ class NameHeldError(ForbiddenError):
     code = "ca.name_held"
     cause = "{actor} asked for '{asked}' with a new key, and '{holder}' holds that name until its certificate ends."
     fix = (
-        "If the device lost its key, let the name go: `birthmark est release {holder}`. "
+        "If the device lost its key, let the name go: `birthmark pki release {holder}`. "
         "A credential of its own spares that: `birthmark env --format aziot --registration-id {holder}`."
     )
     actor: str
@@ -104,7 +104,7 @@ class NameLostError(ForbiddenError):
 
     code = "ca.name_lost"
     cause = "'{asked}' was taken back at {lost_at}, as its device is lost: nobody gets a certificate for that name."
-    fix = "If a device is to have the name again, let it go: `birthmark est release {asked}`."
+    fix = "If a device is to have the name again, let it go: `birthmark pki release {asked}`."
     asked: str
     device_id: str
     lost_at: object
@@ -165,7 +165,7 @@ def _credential_of(name: str) -> str:
         parse_registration_id(name)
     except RegistrationIdInvalidError:
         takes = is_user_name(name) and not name.startswith("-")
-        return f"birthmark est user add {word} --device {word}" if takes else ""
+        return f"birthmark pki user create {word} --device {word}" if takes else ""
     return f"birthmark env --format aziot --registration-id {word}"
 
 

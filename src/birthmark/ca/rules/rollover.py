@@ -14,7 +14,7 @@ from enum import StrEnum
 from birthmark.errors import ConflictError, NotFoundError, PolicyError
 from birthmark.pki.certificates import Thumbprint
 
-STATUS = "`birthmark ca rollover status` shows who is missing."
+STATUS = "`birthmark pki rollover status` shows who is missing."
 
 
 class Phase(StrEnum):
@@ -64,7 +64,7 @@ class RolloverRunningError(ConflictError):
 
     code = "ca.rollover_running"
     cause = "An exchange of the root was started at {started_at}; its state is: {phase}."
-    fix = "`birthmark ca rollover status` shows it; `birthmark ca rollover next` and `back` take its next step."
+    fix = "`birthmark pki rollover status` shows it; `birthmark pki rollover next` and `back` take its next step."
     phase: str
     started_at: str
 
@@ -74,7 +74,7 @@ class NoRolloverError(NotFoundError):
 
     code = "ca.no_rollover"
     cause = "No exchange of the root was started, or it is over."
-    fix = "`birthmark ca rollover plan` tells what one would take, `birthmark ca rollover start` begins it."
+    fix = "`birthmark pki rollover plan` tells what one would take, `birthmark pki rollover start` begins it."
 
 
 class AnchorsMissingError(PolicyError):
@@ -88,7 +88,7 @@ class AnchorsMissingError(PolicyError):
     )
     fix = (
         f"Wait: a device fetches it when it renews. {STATUS} If you know why they are missing: "
-        "`birthmark ca rollover next --share {within_reach}`"
+        "`birthmark pki rollover next --share {within_reach}`"
     )
     devices: int
     fetched: int
@@ -104,7 +104,7 @@ class GroupsMissingError(PolicyError):
     code = "ca.rollover_groups_missing"
     message = "Enrollment groups do not know the new CA"
     cause = "The enrollment groups {groups} know the old CA alone: devices could not register with what the new signs."
-    fix = "Let them know both: `birthmark ca rollover groups`"
+    fix = "Let them know both: `birthmark pki rollover groups`"
     groups: str
 
 
@@ -116,7 +116,7 @@ class OldStillUsedError(PolicyError):
     cause = "The certificates of {count} devices are below the old root, the last until {until}; it is needed for them."
     fix = (
         f"Wait until they have renewed. {STATUS} What shall not be waited for is taken back: "
-        "`birthmark est revoke --device {device}`"
+        "`birthmark pki revoke --device {device}`"
     )
     count: int
     device: str

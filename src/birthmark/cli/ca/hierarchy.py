@@ -115,7 +115,7 @@ async def show(
         return
     found: Sequence[Issued] = ()
     if wanted is not None or server_of(authority.directory) is None:
-        async with opened(authority, at_server("est", "certificates", *([wanted] if wanted else ()))) as ca:
+        async with opened(authority, at_server("pki", "ls", *([wanted] if wanted else ()))) as ca:
             found = await ca.latest() if wanted is None else await ca.search(wanted)
     if wanted is not None and not found:
         raise CertificateUnknownError(wanted=wanted)
@@ -133,7 +133,7 @@ async def show(
 
 
 async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
-    async with opened(authority, at_server("est", "certificates", "--all")) as ca:
+    async with opened(authority, at_server("pki", "ls", "--all")) as ca:
         wanted = Wanted(which.expiring, which.expired, which.revoked, which.of_profile)
         if which.of_issuer is not None:
             wanted = replace(wanted, issuer=issuer_of(ca, which.of_issuer))

@@ -72,7 +72,7 @@ class IssueOptions:
 async def sign(
     authority: AuthorityOptions,
     wish: IssueOptions,
-    csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark element csr` makes it.")],
+    csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark chip csr` makes it.")],
     out: Out = None,
 ) -> None:
     """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""

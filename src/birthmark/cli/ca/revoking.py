@@ -42,7 +42,7 @@ async def revoke(
         emit(authority.as_json, issued_row(one))
     if not authority.as_json and reason is not RevocationReason.SUPERSEDED:
         why = "" if reason is RevocationReason.UNSPECIFIED else f" --reason {reason.value}"
-        told = f"birthmark est revoke --key-of {_file_of(found)}{why}"
+        told = f"birthmark pki revoke --key-of {_file_of(found)}{why}"
         typer.echo(f"A Birthmark server is told by: `{told}`", err=True)
 
 
@@ -52,7 +52,7 @@ async def crl(
     out: Out = None,
 ) -> None:
     """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
-    async with opened(authority, at_server("est", "crl", "--of", purpose, *(("--out", str(out)) if out else ()))) as ca:
+    async with opened(authority, at_server("pki", "crl", "--of", purpose, *(("--out", str(out)) if out else ()))) as ca:
         issuer = ca.hierarchy.issuer(purpose, now=ca.clock.now(), entropy=ca.entropy)
         made = x509.load_der_x509_crl(await ca.crl(issuer))
     text = made.public_bytes(serialization.Encoding.PEM).decode()
@@ -64,7 +64,7 @@ async def crl(
 def _at_server(wanted: str, reason: RevocationReason) -> Instead:
     is_one = len(wanted.replace(":", "")) == _THUMBPRINT_DIGITS
     why = () if reason is RevocationReason.UNSPECIFIED else ("--reason", reason.value)
-    return at_server("est", "revoke", *((wanted,) if is_one else ("--device", wanted)), *why)
+    return at_server("pki", "revoke", *((wanted,) if is_one else ("--device", wanted)), *why)
 
 
 def _file_of(found: list[Issued]) -> str:

@@ -1,4 +1,4 @@
-"""`birthmark ca rollover`: exchange the root of a running server, step by step."""
+"""`birthmark pki rollover`: exchange the root of a running server, step by step."""
 
 from typing import Annotated, Any
 
@@ -10,16 +10,16 @@ from birthmark.cli.operator import ServerOutputOptions, at
 
 _AT = at("ca", "rollover")
 _NOW = {
-    "one root": "Nothing is going on. `birthmark ca rollover start` makes a new root and trusts both.",
+    "one root": "Nothing is going on. `birthmark pki rollover start` makes a new root and trusts both.",
     "both trusted, the old signs": (
-        "Devices fetch the new root when they renew. `birthmark ca rollover next` lets the new root sign, as soon as "
+        "Devices fetch the new root when they renew. `birthmark pki rollover next` lets the new root sign, as soon as "
         "all devices and enrollment groups know it; `back` ends the exchange."
     ),
     "both trusted, the new signs": (
-        "Devices get certificates below the new root when they renew. `birthmark ca rollover next` ends the trust in "
+        "Devices get certificates below the new root when they renew. `birthmark pki rollover next` ends the trust in "
         "the old root, as soon as nothing below it is alive; `back` lets the old root sign again."
     ),
-    "the new alone": "The exchange is over. `birthmark ca rollover back` trusts the old root again.",
+    "the new alone": "The exchange is over. `birthmark pki rollover back` trusts the old root again.",
 }
 _STEPS = (
     ("start", "a new root is made; both are handed out and trusted, the old one signs"),
@@ -37,8 +37,8 @@ def plan(server: ServerOutputOptions) -> None:
     _tell(row, server)
     typer.echo()
     for name, what in _STEPS:
-        typer.echo(f"birthmark ca rollover {name}: {what}")
-    typer.echo("birthmark ca rollover back: undoes the last step, unless a certificate would lose its root by that")
+        typer.echo(f"birthmark pki rollover {name}: {what}")
+    typer.echo("birthmark pki rollover back: undoes the last step, unless a certificate would lose its root by that")
 
 
 def status(server: ServerOutputOptions) -> None:

@@ -6,7 +6,7 @@ Uses nothing but azure-iot-device, and the environment names its users know:
     PASS_PHRASE (or X509_PASS_PHRASE), if the key file is encrypted
 
 With a key in a secure element, X509_KEY_FILE is its reference key and the program runs as
-`birthmark element exec -- python azure_device.py`.
+`birthmark chip exec -- python azure_device.py`.
 """
 
 import asyncio

@@ -77,7 +77,7 @@ def _middleware(seen: BusSeen) -> Iterator[Finding]:
             "doctor.middleware_missing",
             seen=f"{seen.port}; no {NXP_LIBRARY}.so in /usr/lib, /usr/local/lib or /usr/lib/plug-and-trust",
             cause="The variable is for NXP's middleware, whose PKCS#11 library is not here and not named.",
-            command='eval "$(birthmark element simulate chip)"',
+            command='eval "$(birthmark chip simulate chip)"',
             advice="Build it with PKCS#11 on and name it with BIRTHMARK_PKCS11_MODULE. Or take a software chip",
         )
 

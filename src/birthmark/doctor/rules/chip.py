@@ -9,7 +9,7 @@ from birthmark.doctor.model import Finding, Severity, Topic
 from birthmark.keys.labels import is_same_label, object_id_of
 
 _EXPOSED = 0o077
-_SIMULATE = 'eval "$(birthmark element simulate chip)"'
+_SIMULATE = 'eval "$(birthmark chip simulate chip)"'
 NXP_LIBRARY = "libsss_pkcs11"
 _MICROCHIP = "cryptoauthlib"
 _ADDRESS = (
@@ -180,7 +180,7 @@ def _no_token(seen: ChipSeen) -> Finding:
         power = _of_silence(seen) or "Connect the chip and see that it has power. "
         return fault(where, command=_SIMULATE, advice=f"{power}Or a software chip")
     if asked is None:
-        return fault(where, command="birthmark element list", advice="See what there is, and name one")
+        return fault(where, command="birthmark chip ls", advice="See what there is, and name one")
     return fault(where, command=_naming(seen), advice="Name one of those")
 
 
@@ -266,7 +266,7 @@ def _last_try(seen: ChipSeen) -> Finding:
         Severity.FAULT,
         f"{seen.module}: token '{seen.opened or seen.tokens[0].label}' has one try left, so none was made",
         cause="One more wrong PIN locks the token.",
-        advice="Make sure of the PIN. `birthmark element list` tries it; a right one sets the count back",
+        advice="Make sure of the PIN. `birthmark chip ls` tries it; a right one sets the count back",
         for_a_person="only its owner knows the PIN",
     )
 
@@ -281,7 +281,7 @@ def _no_key(seen: ChipSeen) -> Finding:
         Severity.FAULT,
         f"{wanted}; token '{seen.opened}' has {', '.join(labels) or 'no private key'}",
         cause=f"The token has no private key {'' if wanted is None else wanted.value}.",
-        command=wanted.to(labels[0]) if wanted is not None and labels else "birthmark element list",
+        command=wanted.to(labels[0]) if wanted is not None and labels else "birthmark chip ls",
         advice="Name the one that is there" if has_one else "See what there is",
     )
 

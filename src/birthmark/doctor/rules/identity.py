@@ -127,7 +127,7 @@ def _reference(seen: IdentitySeen, said: Setting, file: FileSeen, chips: tuple[C
 
 def _of_this_chip(seen: IdentitySeen, said: Setting, key: KeySeen, chip: ChipSeen) -> Finding:
     if key.public and seen.reference_public and key.public != seen.reference_public:
-        write = shlex.join(["birthmark", "element", "refkey", f"0x{seen.object_id or 0:08X}", "--out", said.value])
+        write = shlex.join(["birthmark", "chip", "refkey", f"0x{seen.object_id or 0:08X}", "--out", said.value])
         return _fault(
             "doctor.reference_key_of_another_chip",
             seen=f"{said}: its public half is not that of '{key.label}' in token '{chip.opened}'",
@@ -140,7 +140,7 @@ def _of_this_chip(seen: IdentitySeen, said: Setting, key: KeySeen, chip: ChipSee
         seen=f"{said}: names '{key.label}', which is in token '{chip.opened}'",
         cause="The file is no key: programs load it, and the handshake fails at the server.",
         command=_FORGET,
-        advice="Use --element, and `birthmark element exec -- PROGRAM` for a program that takes key files. Here",
+        advice="Use --element, and `birthmark chip exec -- PROGRAM` for a program that takes key files. Here",
     )
 
 

@@ -105,8 +105,8 @@ class NotEnrolledError(AttestationError):
         "issued its certificate (issuer: {issuer})."
     )
     fix = (
-        'Put it on record, with its certificate: `birthmark enroll device --cert "$X509_CERT_FILE"{options}`, or its '
-        "CA: `birthmark enroll group NAME --cert CA-FILE{options}`."
+        'Put it on record, with its certificate: `birthmark device enroll --cert "$X509_CERT_FILE"{options}`, or its '
+        "CA: `birthmark device enroll-group NAME --cert CA-FILE{options}`."
     )
     issuer: str
     options: str = ""
@@ -126,7 +126,7 @@ class IntermediateNotSentError(AttestationError):
     )
     fix = (
         "If it belongs to the group {group}: append the intermediate certificates to the device's certificate file, "
-        'after the leaf. Else enroll the device itself: `birthmark enroll device --cert "$X509_CERT_FILE"{options}`.'
+        'after the leaf. Else enroll the device itself: `birthmark device enroll --cert "$X509_CERT_FILE"{options}`.'
     )
     group: str = "?"
     issuer: str
@@ -143,7 +143,7 @@ class CertificateMismatchError(AttestationError):
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE"{options} --update`.'
+        '`birthmark device enroll --cert "$X509_CERT_FILE"{options} --update`.'
     )
     expected: str
     options: str = ""
@@ -171,7 +171,9 @@ class CaNotOnRecordError(AttestationError):
 
     code = "dps.ca_not_on_record"
     cause = "The CA '{subject}' of enrollment group {group} is not on record, and none above it is."
-    fix = "If that CA is yours, put it on record: `birthmark dps ca add {name} --of-group {group} --verified{options}`"
+    fix = (
+        "If that CA is yours, put it on record: `birthmark dps ca create {name} --of-group {group} --verified{options}`"
+    )
     group: str
     name: str
     options: str = ""
@@ -188,7 +190,7 @@ class DevicesOwnCaError(AttestationError):
     )
     fix = (
         "If you know the device, enroll it by its certificate: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE"{options}`'
+        '`birthmark device enroll --cert "$X509_CERT_FILE"{options}`'
     )
     group: str
     options: str = ""
@@ -204,7 +206,7 @@ class EnrollmentDisabledError(ForbiddenError):
     cause = "The enrollment {enrollment} is disabled."
     fix = (
         "A disabled enrollment provisions nobody. To enable it again: "
-        "`birthmark enroll enable {enrollment}{options} --dps {instance}`"
+        "`birthmark device enable {enrollment}{options} --dps {instance}`"
     )
     enrollment: str
     instance: str = "birthmark"

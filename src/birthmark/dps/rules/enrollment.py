@@ -39,7 +39,7 @@ class EnrollmentInvalidError(InvalidRequestError):
     code = "dps.enrollment_invalid"
     message = "The enrollment is not valid: {detail}"
     cause = "The enrollment {enrollment} cannot be used: {detail}."
-    fix = 'This makes one that can be used: `birthmark enroll device --cert "$X509_CERT_FILE"`'
+    fix = 'This makes one that can be used: `birthmark device enroll --cert "$X509_CERT_FILE"`'
     detail: str
     enrollment: str
 
@@ -51,7 +51,7 @@ class AttestationNotServedError(EnrollmentInvalidError):
     cause = "The enrollment {enrollment} asks for {detail} attestation."
     fix = (
         "Use x509, symmetricKey or, for one device, tpm; this uses x509: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE"`'
+        '`birthmark device enroll --cert "$X509_CERT_FILE"`'
     )
 
 

@@ -19,7 +19,7 @@ class NoHubError(ConflictError):
 
     code = "dps.no_hub"
     cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use."
-    fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps show` lists those linked."
+    fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps ls` lists those linked."
     enrollment: str
     instance: str = "?"
 
@@ -31,7 +31,7 @@ class AllocationNotServedError(InvalidRequestError):
     cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
     fix = (
         "Use hashed or static, custom and geoLatency are not served; this uses hashed: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE"`'
+        '`birthmark device enroll --cert "$X509_CERT_FILE"`'
     )
     enrollment: str
     policy: object

@@ -28,7 +28,7 @@ class TpmNotEnrolledError(NotEnrolledError):
     code = "dps.tpm_not_enrolled"
     cause = "No individual enrollment is named {registration_id} in scope {scope}; the device came with a TPM."
     fix = (
-        "If that TPM is yours: `birthmark enroll device {registration_id} --endorsement-key {endorsement_key}{options}`"
+        "If that TPM is yours: `birthmark device enroll {registration_id} --endorsement-key {endorsement_key}{options}`"
     )
     endorsement_key: str
     issuer: str = "-"
@@ -43,7 +43,7 @@ class TpmMismatchError(AttestationError):
         "or it is another device."
     )
     fix = (
-        "If the device was repaired, put what it has now on record: `birthmark enroll device {registration_id} "
+        "If the device was repaired, put what it has now on record: `birthmark device enroll {registration_id} "
         "--endorsement-key {endorsement_key} --storage-root-key {storage_root_key}{options} --update`"
     )
     endorsement_key: str

@@ -22,7 +22,7 @@ class UnknownAuthorityError(NotFoundError):
     code = "dps.unknown_ca"
     message = "There is no CA certificate {name}"
     cause = "There is no CA certificate named {name} on record."
-    fix = "`birthmark dps ca list` shows those on record; `birthmark dps ca add NAME FILE` adds one."
+    fix = "`birthmark dps ca ls` shows those on record; `birthmark dps ca create NAME FILE` adds one."
     name: str
 
 
@@ -32,7 +32,7 @@ class AuthorityExistsError(ConflictError):
     code = "dps.ca_exists"
     message = "{name} is taken"
     cause = "Another CA certificate is on record as {name}."
-    fix = "Choose another name, or remove the old one: `birthmark dps ca remove {name}`."
+    fix = "Choose another name, or remove the old one: `birthmark dps ca rm {name} --yes`."
     name: str
 
 
@@ -43,7 +43,7 @@ class AuthorityNotACAError(InvalidRequestError):
     cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
     fix = (
         "Put the certificate of the CA on record, not a device's. To enroll the one device: "
-        '`birthmark enroll device --cert "$X509_CERT_FILE"`'
+        '`birthmark device enroll --cert "$X509_CERT_FILE"`'
     )
     subject: str
 

@@ -28,7 +28,7 @@ class EnrollmentNotFoundError(NotFoundError):
     code = "dps.enrollment_not_found"
     message = "Enrollment {enrollment} not found"
     cause = "There is no {kind} enrollment {enrollment} in scope {scope}."
-    fix = "`birthmark enroll list` shows what is on record."
+    fix = "`birthmark device ls` shows what is on record."
     enrollment: str
     kind: str
     scope: str
@@ -40,7 +40,7 @@ class EnrollmentExistsError(ConflictError):
     code = "dps.enrollment_exists"
     message = "{enrollment} exists already"
     cause = "The enrollment {enrollment} exists already."
-    fix = "Send it with the mode `update`, or choose another id. What is on record: `birthmark enroll list`"
+    fix = "Send it with the mode `update`, or choose another id. What is on record: `birthmark device ls`"
     enrollment: str
 
 
@@ -49,7 +49,7 @@ class EnrollmentChangedError(ConflictError):
 
     code = "dps.enrollment_changed"
     cause = "The enrollment {enrollment} was changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change; what is on record now: `birthmark enroll list`"
+    fix = "Read it again and repeat the change; what is on record now: `birthmark device ls`"
     enrollment: str
     etag: object
 

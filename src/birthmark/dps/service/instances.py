@@ -36,7 +36,7 @@ class UnknownInstanceError(NotFoundError):
     code = "dps.unknown_instance"
     message = "There is no provisioning service {name}"
     cause = "There is no provisioning service named {name} on this server."
-    fix = "Make it: `birthmark dps create {name}`. Those there are: `birthmark dps show`"
+    fix = "Make it: `birthmark dps create {name}`. Those there are: `birthmark dps ls`"
     name: str
 
 
@@ -46,7 +46,7 @@ class InstanceExistsError(ConflictError):
     code = "dps.instance_exists"
     message = "{name} exists already"
     cause = "A provisioning service named {name} exists already."
-    fix = "Choose another name; `birthmark dps show` lists them."
+    fix = "Choose another name; `birthmark dps ls` lists them."
     name: str
 
 
@@ -55,7 +55,7 @@ class FirstInstanceError(ConflictError):
 
     code = "dps.first_instance"
     cause = "{name} is the provisioning service that the server makes when it starts, and `birthmark env` names."
-    fix = "Leave it; who wants no DPS leaves it out of what server.toml serves. Those there are: `birthmark dps show`"
+    fix = "Leave it; who wants no DPS leaves it out of what server.toml serves. Those there are: `birthmark dps ls`"
     name: str
 
 

@@ -30,7 +30,7 @@ class RegistrationNotFoundError(NotFoundError):
     code = "dps.registration_not_found"
     message = "{registration_id} is not registered{detail}"
     cause = "There is no registration {registration_id} in scope {scope}{detail}."
-    fix = "Let the device register; `birthmark enroll list` shows who is unassigned."
+    fix = "Let the device register; `birthmark device ls` shows who is unassigned."
     detail: str
     registration_id: str
     scope: str

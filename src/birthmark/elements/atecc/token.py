@@ -1,7 +1,7 @@
 """An ATECC608 as a token: its slots as the objects that Microchip's own PKCS#11 library shows, under the same names.
 
     private and public key `device`      slot 0
-    private and public keys `slot2` …    slots 2, 3, 4, which `element keygen` makes anew
+    private and public keys `slot2` …    slots 2, 3, 4, which `chip keygen` makes anew
     certificate `device`, `signer`       slots 10 and 12, compressed, rebuilt here
     data `slot8`                         416 bytes
 
@@ -174,7 +174,7 @@ class Session:
         places = {f"slot{slot}": slot for slot in _SECONDARY}
         if label not in places:
             failed = TokenFailedError(detail=f"an ATECC608 makes keys in {', '.join(places)}, and not as '{label}'")
-            failed.quote(fix="See which of these slots has no key yet, and name that: `birthmark element list`")
+            failed.quote(fix="See which of these slots has no key yet, and name that: `birthmark chip ls`")
             raise failed
         self.chip.generate(places[label])
 

@@ -1,4 +1,4 @@
-"""Run a program that only takes key files with the chip's key (`birthmark element exec -- PROGRAM`).
+"""Run a program that only takes key files with the chip's key (`birthmark chip exec -- PROGRAM`).
 
 The program stays as it is. What it is (`program`) and what the machine has (`machine`) decide the way (`choose`):
 

@@ -23,7 +23,7 @@ class Authority:
     def __init__(self) -> None:
         self._entropy, self._now = SystemEntropy(), SystemClock().now()
         root_key, self._key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        name, serial = name_of("birthmark element exec"), new_serial(self._entropy)
+        name, serial = name_of("birthmark chip exec"), new_serial(self._entropy)
         root = self_signed(ROOT, name, root_key, serial=serial, now=self._now, lifetime=_LIFETIME)
         self._issuer = Issuer(root, root_key)
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -42,7 +42,7 @@ class Authority:
         names: list[GeneralName] = [_named(host), DNSName("localhost"), IPAddress(ip_address("127.0.0.1"))]
         certificate = issue(
             SERVER,
-            name_of("birthmark element exec"),
+            name_of("birthmark chip exec"),
             self._key.public_key(),
             issuer=self._issuer,
             serial=new_serial(self._entropy),

@@ -113,4 +113,4 @@ def _isolated(program: Program, command: Sequence[str]) -> ProgramUnsupportedErr
 
 
 def _typed(command: Sequence[str]) -> str:
-    return shlex.join(["birthmark", "element", "exec", "--", *command])
+    return shlex.join(["birthmark", "chip", "exec", "--", *command])

@@ -67,10 +67,10 @@ class Program:
 def look_at(command: Sequence[str], environment: Mapping[str, str]) -> Program:
     """Return what this command runs. Raise `ProgramMissingError`."""
     if not command:
-        raise ProgramMissingError(program="", command="birthmark element exec -- python3")
+        raise ProgramMissingError(program="", command="birthmark chip exec -- python3")
     found = shutil.which(command[0], path=environment.get("PATH"))
     if found is None:
-        by_python = shlex.join(["birthmark", "element", "exec", "--", "python3", *command])
+        by_python = shlex.join(["birthmark", "chip", "exec", "--", "python3", *command])
         raise ProgramMissingError(program=command[0], command=by_python)
     interpreter, options = _interpreter(found)
     if interpreter is None:

@@ -1,5 +1,5 @@
 'use strict'
-// Gives Node programs that take a key the key in a chip. `birthmark element exec` loads it by NODE_OPTIONS.
+// Gives Node programs that take a key the key in a chip. `birthmark chip exec` loads it by NODE_OPTIONS.
 //
 // Node has what it takes (`privateKeyEngine`), but its libraries hand on a PEM only. `tls.createSecureContext` then looks
 // at the key: an SE050 reference key, a `pkcs11:` URI or pkcs11-provider's URI PEM becomes the token's key through

@@ -1,6 +1,6 @@
 """Gives Python programs that only take key files the key in a chip. The interpreter loads it before the program.
 
-`birthmark element exec` puts this directory first on PYTHONPATH. `SSLContext.load_cert_chain` then looks at the key
+`birthmark chip exec` puts this directory first on PYTHONPATH. `SSLContext.load_cert_chain` then looks at the key
 file: an SE050 reference key, a `pkcs11:` URI, or pkcs11-provider's URI PEM is mapped to the key in the token through
 OpenSSL's PKCS#11 engine; every other file goes the usual way. The key itself never enters this process.
 
@@ -284,5 +284,5 @@ def _run_shadowed() -> None:
 if os.environ.get("BIRTHMARK_EXEC_MODULE"):
     with contextlib.suppress(ImportError):  # a Python without ssl has no use for us
         _install()
-if __name__ == "sitecustomize":  # the proxy of `element exec` loads it by another name
+if __name__ == "sitecustomize":  # the proxy of `chip exec` loads it by another name
     _run_shadowed()

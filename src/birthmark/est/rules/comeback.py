@@ -13,7 +13,7 @@ from birthmark.est.model import Comeback
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.chains import check_dates
 
-_FIX = "A token for once lets the device in: `birthmark est token add {device_id}`"
+_FIX = "A token for once lets the device in: `birthmark pki token create {device_id}`"
 
 
 class ComebackTooLateError(ForbiddenError):

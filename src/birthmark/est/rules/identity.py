@@ -20,7 +20,7 @@ class ClientCertificateUnknownError(UnauthenticatedError):
     cause = (
         "The client's certificate '{subject}' from '{issuer}' was neither issued here nor by an accepted bootstrap CA."
     )
-    fix = "Accept the maker's CA (`birthmark est bootstrap add CA.pem`), or configure user and password."
+    fix = "Accept the maker's CA (`birthmark pki maker create CA.pem`), or configure user and password."
     issuer: str
     subject: str
 

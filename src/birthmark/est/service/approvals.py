@@ -32,7 +32,7 @@ class ApprovalPendingError(ThrottledError):
     code = "est.approval_pending"
     message = "The request {id} waits for an operator's approval"
     cause = "'{device_id}' asked for a certificate ({profile}), and an operator decides about that."
-    fix = "`birthmark est request approve {id}` lets the device have it when it asks again; `… reject {id}` does not."
+    fix = "`birthmark pki request approve {id}` lets the device have it when it asks again; `… reject {id}` does not."
     device_id: str
     id: str
     profile: str
@@ -43,7 +43,7 @@ class ApprovalRejectedError(ForbiddenError):
 
     code = "est.approval_rejected"
     cause = "The request {id} of '{device_id}' was rejected at {decided_at}."
-    fix = "`birthmark est request approve {id}` changes that."
+    fix = "`birthmark pki request approve {id}` changes that."
     decided_at: str
     device_id: str
     id: str
@@ -54,7 +54,7 @@ class TooManyWaitingError(ThrottledError):
 
     code = "est.too_many_waiting"
     cause = "{whose} has {limit} requests that wait for an operator already."
-    fix = "Decide about some: `birthmark est request list` shows them."
+    fix = "Decide about some: `birthmark pki request ls` shows them."
     limit: int
     whose: str
 
@@ -64,7 +64,7 @@ class RequestUnknownError(NotFoundError):
 
     code = "est.request_unknown"
     cause = "No request {id} waits: it was never made, its certificate was fetched, or nobody asked again for 30 days."
-    fix = "`birthmark est request list` shows those that wait."
+    fix = "`birthmark pki request ls` shows those that wait."
     id: str
 
 

@@ -29,7 +29,7 @@ class AuthorityUnknownError(NotFoundError):
 
     code = "est.authority_unknown"
     cause = "No registration authority on record has the thumbprint {thumbprint}."
-    fix = "`birthmark est authority list` shows those on record."
+    fix = "`birthmark pki authority ls` shows those on record."
     thumbprint: str
 
 

@@ -39,7 +39,7 @@ class CredentialsMissingError(UnauthenticatedError):
     cause = "The request carries neither user and password nor a client certificate."
     fix = (
         "Set username and password under [cert_issuance.est.auth]; this makes them: "
-        "`birthmark est user add device-1 --device device-1`."
+        "`birthmark pki user create device-1 --device device-1`."
     )
 
 
@@ -62,7 +62,7 @@ class TokenEndedError(UnauthenticatedError):
 
     code = "est.token_ended"
     cause = "The token '{user}' for '{device_id}' ended at {expires_at}."
-    fix = "Make another: `birthmark est token add {device_id}`"
+    fix = "Make another: `birthmark pki token create {device_id}`"
     device_id: str
     expires_at: str
     user: str

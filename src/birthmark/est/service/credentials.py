@@ -24,7 +24,7 @@ class UserNameInvalidError(InvalidRequestError):
 
     code = "est.user_name_invalid"
     cause = "A user name has 1 to 128 printable characters and no colon."
-    fix = "Choose another name: `birthmark est user add device-1 --device device-1`."
+    fix = "Choose another name: `birthmark pki user create device-1 --device device-1`."
 
 
 class UserExistsError(ConflictError):
@@ -32,7 +32,7 @@ class UserExistsError(ConflictError):
 
     code = "est.user_exists"
     cause = "There is an EST user '{name}' already."
-    fix = "Remove it first (`birthmark est user remove {name}`) to set another password."
+    fix = "Remove it first (`birthmark pki user rm {name} --yes`) to set another password."
     name: str
 
 
@@ -41,7 +41,7 @@ class UserUnknownError(NotFoundError):
 
     code = "est.user_unknown"
     cause = "There is no EST user '{name}'."
-    fix = "`birthmark est user list` shows those on record."
+    fix = "`birthmark pki user ls` shows those on record."
     name: str
 
 
@@ -50,7 +50,7 @@ class NotABootstrapCaError(InvalidRequestError):
 
     code = "est.not_a_bootstrap_ca"
     cause = "'{subject}' is not a CA certificate."
-    fix = "Give the maker's CA certificate, not a device's: `birthmark est bootstrap add CA.pem`."
+    fix = "Give the maker's CA certificate, not a device's: `birthmark pki maker create CA.pem`."
     subject: str
 
 
@@ -59,7 +59,7 @@ class BootstrapCaUnknownError(NotFoundError):
 
     code = "est.bootstrap_ca_unknown"
     cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
-    fix = "`birthmark est bootstrap list` shows those on record."
+    fix = "`birthmark pki maker ls` shows those on record."
     thumbprint: str
 
 

@@ -84,7 +84,7 @@ class TokenUsedError(ConflictError):
 
     code = "est.token_used"
     cause = "The token '{user}' was used for another key of '{device_id}' already."
-    fix = "If that was the device itself, which has lost its key: `birthmark est token add {device_id}`"
+    fix = "If that was the device itself, which has lost its key: `birthmark pki token create {device_id}`"
     device_id: str
     user: str
 

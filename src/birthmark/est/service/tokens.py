@@ -21,7 +21,7 @@ class TokenLifetimeError(InvalidRequestError):
 
     code = "est.token_lifetime"
     cause = "A token was to live {seconds} s; it may live 1 s to 366 days."
-    fix = "Give another time: `birthmark est token add {device_id} --lifetime 24h`"
+    fix = "Give another time: `birthmark pki token create {device_id} --lifetime 24h`"
     device_id: str
     seconds: int
 

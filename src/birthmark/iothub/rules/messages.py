@@ -27,7 +27,7 @@ class PathNotServedError(InvalidRequestError):
     fix = (
         "Served are the identity registry (/devices, /devices/ID, /statistics/devices), twins and direct methods "
         "(/twins/ID), messages of devices and to them (/devices/ID/messages) and their feedback, over HTTPS; all that "
-        "a device does over MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub devices`"
+        "a device does over MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub device ls`"
     )
     method: str
     path: str

@@ -32,7 +32,7 @@ class DeviceNotOnlineError(NotFoundError):
     cause = "Device {device_id} is not connected, or did not subscribe to methods."
     fix = (
         "Connect it with a program that handles methods, or let the call wait for it: --connect-timeout 60 "
-        "(connectTimeoutInSeconds). Who is there: `birthmark hub devices`"
+        "(connectTimeoutInSeconds). Who is there: `birthmark hub device ls`"
     )
     device_id: str
 

@@ -9,7 +9,7 @@ class DeviceHeldError(ForbiddenError):
 
     code = "iothub.device_held"
     cause = "Device {device_id} of hub {hub} was put on record by {holder}; {asked} may not take it over."
-    fix = "If that is wanted, remove it first: `birthmark hub device delete {device_id} --hub {hub}`."
+    fix = "If that is wanted, remove it first: `birthmark hub device rm {device_id} --hub {hub} --yes`."
     asked: str
     device_id: str
     holder: str

@@ -26,7 +26,7 @@ class UnknownHubError(NotFoundError):
     code = "iothub.unknown_hub"
     message = "There is no hub {host}"
     cause = "There is no hub with the name or the host name {host} on this server."
-    fix = "Those there are: `birthmark hub show`. To make it: `birthmark hub create {host} --host {host}`"
+    fix = "Those there are: `birthmark hub ls`. To make it: `birthmark hub create {host} --host {host}`"
     host: str
 
 
@@ -36,7 +36,7 @@ class HubExistsError(ConflictError):
     code = "iothub.hub_exists"
     message = "Hub {hub} exists already"
     cause = "A hub named {hub}, or one with the host {host}, exists already."
-    fix = "Choose another name or host; `birthmark hub show` lists them."
+    fix = "Choose another name or host; `birthmark hub ls` lists them."
     host: str
     hub: str
 

@@ -44,8 +44,9 @@ class UnknownDeviceError(NotFoundError):
     message = "Device {device_id} is not in hub {hub}"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
-        "Those there are: `birthmark hub devices --hub {hub}`. Let the device register at DPS first, or make it here: "
-        '`birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`; without --cert it gets a key'
+        "Those there are: `birthmark hub device ls --hub {hub}`. Let the device register at DPS first, or make "
+        'it here: `birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`; without --cert it '
+        "gets a key"
     )
     device_id: str
     hub: str
@@ -57,7 +58,7 @@ class DeviceExistsError(ConflictError):
     code = "iothub.device_exists"
     message = "Device {device_id} exists already"
     cause = "Device {device_id} exists already in hub {hub}."
-    fix = "`birthmark hub devices --hub {hub}` shows it: update it with its etag (If-Match), or choose another id."
+    fix = "`birthmark hub device ls --hub {hub}` shows it: update it with its etag (If-Match), or choose another id."
     device_id: str
     hub: str
 
@@ -67,7 +68,7 @@ class EtagMismatchError(ConflictError):
 
     code = "iothub.etag_mismatch"
     cause = "Device {device_id} was changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark hub devices`"
+    fix = "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark hub device ls`"
     device_id: str
     etag: str
 

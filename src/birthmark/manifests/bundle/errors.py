@@ -13,7 +13,7 @@ class NameUnusableError(InvalidRequestError):
         "'{text}' cannot stand for the {what} in a bundle: 1 to 64 printable characters, no quotation marks, no "
         "backslash, no spaces around."
     )
-    fix = "Type it as it is printed, such as `birthmark element intake BOARD-0001`; what a scanner adds is set in it."
+    fix = "Type it as it is printed, such as `birthmark chip intake BOARD-0001`; what a scanner adds is set in it."
     text: str
     what: str
 
@@ -69,7 +69,7 @@ class NotThisChipError(PolicyError):
     cause = (
         "The certificate of '{subject}' is of another key than the chip has: it was exchanged, or copied from another."
     )
-    fix = "Put board {board} aside. What its chip holds: `birthmark element list{options}`"
+    fix = "Put board {board} aside. What its chip holds: `birthmark chip ls{options}`"
     board: str
     subject: str
     options: str = ""
@@ -121,5 +121,5 @@ class NothingTakenError(NotFoundError):
 
     code = "intake.nothing_taken"
     cause = "The station in {directory} has taken in no chip since it was begun: there is nothing to hand over."
-    fix = "Take one in first: `birthmark element intake BOARD-0001 --station {directory}`"
+    fix = "Take one in first: `birthmark chip intake BOARD-0001 --station {directory}`"
     directory: Path

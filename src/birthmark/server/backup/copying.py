@@ -30,7 +30,7 @@ class DatabaseNotEmptyError(ConflictError):
 
     code = "server.database_not_empty"
     cause = "The database to restore into is in use, or was: it has rows."
-    fix = "Restore into a file of the new data directory: `birthmark restore {file} --data {data}`."
+    fix = "Restore into a file of the new data directory: `birthmark server restore {file} --data {data}`."
     data: Path = Path("restored")
     file: Path = Path("backup.birthmark")
 

@@ -41,7 +41,7 @@ class DatabaseElsewhereError(ConflictError):
         "Name the database as the server has it, with user and password if it asks for them: "
         "`export BIRTHMARK_DATABASE={noted}`. Then again: `{again}`."
     )
-    again: str = "birthmark backup --out server.birthmark"
+    again: str = "birthmark server backup --out server.birthmark"
     data: Path
     detail: str
     noted: str = "postgresql://localhost/birthmark"

@@ -58,7 +58,7 @@ class RestoreTargetError(ConflictError):
 
     code = "server.restore_target"
     cause = "{path} is not empty: a backup is restored into a new directory, never over another server's."
-    fix = "Name another: `birthmark restore {file} --data {path}.restored`."
+    fix = "Name another: `birthmark server restore {file} --data {path}.restored`."
     file: Path
     path: Path
 

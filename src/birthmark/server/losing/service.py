@@ -29,8 +29,8 @@ class DeviceNotOnRecordError(NotFoundError):
     code = "device.not_on_record"
     cause = "Nothing here is of '{name}': no certificate, credential, enrollment, hub device or thing."
     fix = (
-        "See how it is spelled: `birthmark enroll list`. To shut the name out all the same, before a device comes by "
-        "it: `birthmark fleet revoke {name} --block --yes`."
+        "See how it is spelled: `birthmark device ls`. To shut the name out all the same, before a device comes by "
+        "it: `birthmark device revoke {name} --block --yes`."
     )
     name: str
 
@@ -72,7 +72,7 @@ class Losing:
     async def _left(self) -> list[Taken]:
         """Return what lets in whoever knows it, this device among others."""
         users = [
-            Taken("est", "user", user.name, Became.LEFT, "for every name", _typed("user", user.name))
+            Taken("pki", "user", user.name, Became.LEFT, "for every name", _typed("user", user.name))
             for user in await self.rooms.credentials.for_all()
         ]
         cas = [

@@ -10,7 +10,7 @@ from birthmark.swarm.scenario.model import Target, Wish
 AZURE = "global.azure-devices-provisioning.net"
 _HTTPS = 443
 _SCOPE = 'eval "$(birthmark env)"'
-_HUBS = "birthmark hub show"
+_HUBS = "birthmark hub ls"
 _ENDPOINT = "aws iot describe-endpoint --endpoint-type iot:Data-ATS --query endpointAddress --output text"
 
 

@@ -19,7 +19,12 @@ from plot import plot
 from rig import a_rig
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+HOME = Path(__file__).parent.parent
+PAGES = {
+    HOME / "README.md": {"P1", "P2", "P3", "P4", "P5", "P8", "P15", "P33"},
+    HOME / "docs/explanation/performance.md": None,
+}
+"""Where rows stand: in a page some, or all."""
 BUSY = 1.5
 MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
 
@@ -27,7 +32,7 @@ MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
 def row_of(measure: Measure, samples: list[Sample]) -> dict[str, object]:
     """Return what is kept of a measure's rounds."""
     ours, peer = ([getattr(sample, side) for sample in samples] for side in Sample._fields)
-    ratio = min(peer) / min(ours) if measure.more_is_better else min(ours) / min(peer)
+    ratio = min(ours) / min(peer)
     return {
         "name": measure.name,
         "title": measure.title,
@@ -40,7 +45,7 @@ def row_of(measure: Measure, samples: list[Sample]) -> dict[str, object]:
         "ratio": round(ratio, 3),
         "gate": measure.gate,
         "aim": measure.aim,
-        "is_reached": ratio >= measure.gate if measure.more_is_better else ratio <= measure.gate,
+        "is_reached": ratio <= measure.gate,
     }
 
 
@@ -81,18 +86,23 @@ def main() -> None:
         about |= {"rounds": arguments.rounds, "load_at_start": round(load, 1)}
         committed.write_text(json.dumps({**about, "rows": kept}, indent=2) + "\n")
         plot(kept, RESULTS / "results.svg")
-        show_in_readme(kept)
+        show_in_pages(kept)
 
 
-def show_in_readme(rows: list[dict]) -> None:
-    """Put the table between its marks in the README."""
-    lines = ["| | measure | peer | ours | peer's | ratio | gate |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        ratio = f"**{row['ratio']:.2f}**" if row["is_reached"] else f"{row['ratio']:.2f}"
-        sides = " | ".join(f"{row[side]:.{1 if row[side] < 100 else 0}f} {row['unit']}" for side in ("ours", "peers"))
-        lines.append(f"| {row['name']} | {row['title']} | {row['peer']} | {sides} | {ratio} | {row['gate']} |")
-    head, _, rest = README.read_text().partition(MARKS[0])
-    README.write_text("\n".join([head + MARKS[0], *lines, MARKS[1] + rest.partition(MARKS[1])[2]]))
+def show_in_pages(rows: list[dict]) -> None:
+    """Put the table between its marks."""
+    for page, names in PAGES.items():
+        lines = ["| | measure | peer | ours | peer's | ratio | gate |", "|---|---|---|---|---|---|---|"]
+        for row in rows:
+            if names is not None and row["name"] not in names:
+                continue
+            ratio = f"**{row['ratio']:.2f}**" if row["is_reached"] else f"{row['ratio']:.2f}"
+            sides = " | ".join(
+                f"{row[side]:.{1 if row[side] < 100 else 0}f} {row['unit']}" for side in ("ours", "peers")
+            )
+            lines.append(f"| {row['name']} | {row['title']} | {row['peer']} | {sides} | {ratio} | {row['gate']} |")
+        head, _, rest = page.read_text().partition(MARKS[0])
+        page.write_text("\n".join([head + MARKS[0], *lines, MARKS[1] + rest.partition(MARKS[1])[2]]))
 
 
 def order(name: str) -> int:

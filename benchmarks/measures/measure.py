@@ -20,9 +20,8 @@ class Measure(Protocol):
     peer: ClassVar[str]
     unit: ClassVar[str]
     gate: ClassVar[float]
-    """What the ratio of ours to the peer's must be at most; for P11 at least."""
+    """What the ratio of ours to the peer's must be at most."""
     aim: ClassVar[float]
-    more_is_better: ClassVar[bool] = False
 
     def __init__(self, rig: Rig) -> None:
         """Make everything ready that is not measured."""

@@ -21,6 +21,10 @@ class FakeClock:
         self._now += by
         self._monotonic += by.total_seconds()
 
+    def jump(self, by: timedelta) -> None:
+        """Set the wall clock, as an administrator or NTP does."""
+        self._now += by
+
 
 class SeededEntropy:
     def __init__(self, seed: int = 0) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,24 @@ from servers import RunningServer, a_server
 _LOAD = Path(__file__).with_name("mixed_load.py")
 _CONFIG = "[limits]\nmax_strangers_per_peer = 2000\n"
 _MOST = 10_000
+_PATIENCE_S = 240.0
+KINDS = frozenset(
+    [
+        "published",
+        "subscribed",
+        "connected",
+        "took_over",
+        "sent",
+        "patched",
+        "updated",
+        "mail",
+        "called",
+        "enrolled",
+        "registered",
+        "issued",
+    ]
+)
+"""What the load does, as its record names it."""
 SLOTS = 20
 Facts = dict[str, Any]
 
@@ -88,12 +107,24 @@ class Load:
             )
         self._hears("ready")
 
+    def went_through(self, kinds: AbstractSet[str]) -> None:
+        """Wait until something of each kind was acknowledged, on however busy a machine."""
+        missing, until = set(kinds), time.monotonic() + _PATIENCE_S
+        while missing and time.monotonic() < until:
+            time.sleep(1.5)
+            missing -= {line["kind"] for line in self._lines()}
+        assert not missing, missing
+
+    def _lines(self) -> list[Facts]:
+        whole, _, _ = self._record.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
     def end(self) -> list[Facts]:
         """Let the clients finish what they began; return the record."""
         assert self._process.stdin is not None
         print(file=self._process.stdin, flush=True)
         self._hears("done")
-        return [json.loads(line) for line in self._record.read_text().splitlines()]
+        return self._lines()
 
     def _hears(self, word: str) -> None:
         assert self._process.stdout is not None
@@ -151,7 +182,7 @@ def prove(server: RunningServer, directory: Path, kill: Kill, kills: int, dice: 
             time.sleep(dice.uniform(0.5, 4.0))
             proof.kills.append(kill(server, dice))
             assert readiness(server) == (200, ALL_THERE)
-        time.sleep(1.5)
+        load.went_through(KINDS)
         record = load.end()
     finally:
         load.close()

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from servers import RunningServer, a_server, clean_environment, free_address
-from swarm_world import SwarmRun, interrupt, swarm
+from swarm_world import SwarmRun, swarm
 
 pytestmark = pytest.mark.system
 
@@ -163,9 +163,12 @@ def test_a_target_that_does_not_do_what_is_expected_is_told(place: Path) -> None
 
 
 def test_ctrl_c_ends_a_run_in_order_with_its_report(place: Path) -> None:
-    run = swarm(place, "--devices", "20", *QUICK, "--duration", "100s", during=interrupt)
+    def all_send(event: Mapping[str, Any]) -> bool:
+        return bool(event["messages"] >= 20 and event["states"].keys() <= {"connected", "sending"})
+
+    run = swarm(place, "--devices", "20", *QUICK, "--duration", "500s", until=all_send)
     assert (run.code, run.summary["stopped"]) == (0, True)
-    assert run.summary["seconds"] < 20
+    assert run.summary["seconds"] < 250
 
 
 def test_reports_are_for_programs_tables_and_people(server: RunningServer, place: Path) -> None:

@@ -114,11 +114,11 @@ class Appends:
         self._waiting: dict[Key, list[Item]] = {}
         self._records: dict[Key, Record] = {}  # of sessions nobody has, as they were last seen
         self._is_running = False
-        self._last_id = 0
+        self.last_id = 0  # of a message that goes to several sessions
 
     def start_after(self, last_id: int) -> None:
         """Give no message an id that was used."""
-        self._last_id = last_id
+        self.last_id = last_id
 
     def add(self, space: "Space", client: str, message: Message, pending: Pending) -> None:
         """Queue a message for a client."""
@@ -301,9 +301,9 @@ class Appends:
         for write in writes:
             for message, _ in write.items:
                 if times[id(message)] > 1 and id(message) not in numbers:
-                    self._last_id = max(self._last_id + 1, now << 8)
-                    numbers[id(message)] = self._last_id
-                    changes.run(store.KEEP_MESSAGE, id=self._last_id, body=encode_messages([message]))
+                    self.last_id = max(self.last_id + 1, now << 8)
+                    numbers[id(message)] = self.last_id
+                    changes.run(store.KEEP_MESSAGE, id=self.last_id, body=encode_messages([message]))
         return numbers, [self._database.submit(changes)] if numbers else []
 
     async def _looked_again(self, attached: "Attached") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable
 from typing import Any
@@ -30,7 +31,8 @@ _LOOK_S = 60.0
 STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
 _PAGE = 500
 _LOOK_AGAIN_S = 0.05
-_UNUSED_AFTER = 60 * 1_000_000
+_UNUSED_AFTER_S = 60.0
+_UNUSED_AFTER = int(_UNUSED_AFTER_S * 1_000_000)
 
 
 class Broker:
@@ -53,7 +55,8 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: Timer | None = None
         self._due: Timer | None = None
-        self._next = self._sweep_at = 0
+        self._next = self._swept_upto = 0
+        self._sweep_at = -math.inf
         self.appends = Appends(database, self.now, self.spawn, self._timers.sleep, self._append_at)
         self.workers: Workers | None = None
         if bus is not None:
@@ -276,13 +279,17 @@ class Broker:
                     await space.forget(row["client"], record_of(row))
             if len(rows) < _PAGE:
                 break
-        if (now := self.now()) >= self._sweep_at:
-            self._sweep_at = now + _UNUSED_AFTER
-            await self._sweep(now)
+        if (since := self._clock.monotonic()) >= self._sweep_at:
+            self._sweep_at = since + _UNUSED_AFTER_S
+            await self._sweep(self.now())
 
     async def _sweep(self, now: int) -> None:
         """Drop what nobody can get any more."""
-        changes = Changes().run(store.DROP_UNUSED, before=(now - _UNUSED_AFTER) << 8)
+        changes = Changes().run(store.DROP_UNUSED, after=0, before=(now - _UNUSED_AFTER) << 8)
+        # Numbers go on from a clock that was ahead: those say no time, and are old when the last look saw them.
+        ahead, upto, self._swept_upto = (now + _UNUSED_AFTER) << 8, self._swept_upto, self.appends.last_id
+        if upto > ahead:
+            changes.run(store.DROP_UNUSED, after=ahead, before=upto + 1)
         await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now))
         for space in tuple(self._spaces.values()):
             await space.retained.recount()

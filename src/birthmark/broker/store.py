@@ -36,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy import insert as insert_into
 from sqlalchemy import text as sql
 
+from birthmark.broker.rules.inbox import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number, text
@@ -268,6 +269,7 @@ DROP_QUEUE = remove(queue, *_NAME)
 LAST_MESSAGE = statement(select(func.max(messages.c.id).label("id")))
 DROP_UNUSED = remove(
     messages,
+    messages.c.id > bindparam("after"),
     messages.c.id < bindparam("before"),
     ~select(queue.c.message).where(queue.c.message == messages.c.id).exists(),
 )
@@ -292,7 +294,11 @@ LOCK_LETTER = change(
     inbox, ("lock", "locked_until", "deliveries"), *_NAME, "seq", "deliveries", _lock_as_seen("key_lock")
 )
 DROP_LETTER = remove(inbox, *_NAME, "seq", "deliveries", _lock_as_seen("lock"))
-_UNLOCKED = or_(inbox.c.locked_until.is_(None), inbox.c.locked_until <= bindparam("now"))
+_UNLOCKED = or_(
+    inbox.c.locked_until.is_(None),
+    inbox.c.locked_until <= bindparam("now"),
+    inbox.c.locked_until > bindparam("now") + MAX_LOCK_S * 1_000_000,  # of a clock that was ahead
+)
 LETTERS_DUE = statement(
     select(inbox)
     .where(inbox.c.expires_at <= bindparam("now"), _UNLOCKED)

@@ -4,7 +4,9 @@ The revisions (migrations/NNNN_*.py) are rendered to SQL for the engine at hand 
 that fails leaves the old state. The version is kept where Alembic's own command line looks for it.
 """
 
+import asyncio
 import io
+import logging
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +19,12 @@ from alembic.script import Script, ScriptDirectory
 
 from birthmark.errors import ConflictError
 
+log = logging.getLogger(__name__)
+
 _HERE = Path(__file__).parent / "migrations"
 _VERSION = "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+_TURN_S = 0.2
+_LONGEST_S = 7 * 86400.0
 
 
 class SchemaTooNewError(ConflictError):
@@ -83,13 +89,19 @@ def upgrade_sqlite(connection: sqlite3.Connection) -> None:
 
 
 async def upgrade_postgresql(connection: Any) -> None:
-    """Upgrade over an asyncpg connection; two servers that start at once take turns."""
+    """Upgrade over an asyncpg connection; two servers that start at once take turns.
+
+    An upgrade copies for as long as it takes: the connection's own patience is for the questions before it.
+    """
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(6254721)")
+        while not await connection.fetchval("SELECT pg_try_advisory_xact_lock(6254721)"):  # noqa: ASYNC110 - another process has it
+            await asyncio.sleep(_TURN_S)
         await connection.execute(_VERSION)
         current = await connection.fetchval("SELECT version_num FROM alembic_version")
         if script := script_for("postgresql", current):
-            await connection.execute(script)
+            if current is not None:
+                log.warning("store.upgrading", extra={"revision": current})
+            await connection.execute(script, timeout=_LONGEST_S)
 
 
 def _commands(script: str) -> list[str]:

@@ -751,3 +751,23 @@ async def test_a_mistake_of_whoever_hears_of_a_commit_leaves_its_caller_answered
         FAILURES.clear()
         await world.database.commit(Changes().event(HubDeleted("none")))
         assert FAILURES["hearing of a commit"] == 1
+
+
+async def test_messages_for_several_leave_the_disk_after_the_clock_was_ahead(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        names = [await world.connect(name, expiry_s=NEVER, clean=False) for name in "ab"]
+        for client in names:
+            await world.subscribe(client, "t")
+        world.clock.jump(timedelta(days=365))
+        await world.broker.do_what_is_due()
+        await world.publish("t", b"ahead")
+        world.clock.jump(timedelta(days=-365))
+        await world.publish("t", b"after")
+        for client in names:
+            client.acknowledge()
+            await world.leave(client)
+        assert await world.broker.last_message() != 0
+        for _ in range(2):
+            world.clock.move(timedelta(minutes=2))
+            await world.broker.do_what_is_due()
+        assert await world.broker.last_message() == 0

@@ -583,6 +583,7 @@ async def test_how_far_a_hub_was_trimmed_while_it_was_deleted_is_not_the_next_hu
         hubs, telemetry = world.iothub.hubs, world.iothub.telemetry
         for body in (b"1", b"2", b"3"):
             await keep(world, world.hub, body)
+        await telemetry.trim()
         world.clock.move(timedelta(days=2))
         deleting: list[asyncio.Task[None]] = []
 
@@ -678,3 +679,20 @@ async def test_sessions_of_a_hub_are_counted_in_as_they_are_counted_out(tmp_path
         await world.broker.settled()
         await world.connected(clean=True)
         assert space.stored == 0
+
+
+async def test_telemetry_outlives_a_clock_that_is_ahead_for_some_minutes(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        telemetry, hub = world.iothub.telemetry, world.hub
+        for body in (b"1", b"2", b"3"):
+            await keep(world, hub, body)
+        for jump in (timedelta(days=365), timedelta(days=-365)):
+            await telemetry.trim()
+            world.clock.jump(jump)
+            world.clock.move(timedelta(minutes=5))
+        await telemetry.trim()
+        assert [message.body for message in (await telemetry.stream(hub).read(BEGINNING, 10)).items] == [
+            b"1",
+            b"2",
+            b"3",
+        ]

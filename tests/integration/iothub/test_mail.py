@@ -160,3 +160,12 @@ async def test_a_letter_whose_lock_was_kept_without_an_answer_comes_before_the_n
         again, after = await world.taken(), await world.taken()
         assert (again.id, again.deliveries) == ("m-first", 2)
         assert after.id == "m-second"
+
+
+async def test_a_lock_of_a_clock_that_was_ahead_holds_no_longer_than_one_may(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        world.clock.jump(timedelta(minutes=30))
+        first = await world.taken()
+        world.clock.jump(timedelta(minutes=-30))
+        assert (await world.taken()).id == first.id

@@ -18,7 +18,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.server.backup import archive
+from birthmark.server.backup import archive, copying
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError
 from birthmark.server.backup.making import NothingToBackUpError, make_backup
@@ -292,3 +292,15 @@ async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None
         await restore_backup(tmp_path / "b", tmp_path / "new", "another", SystemClock())
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / ".new.restoring").exists()
+
+
+def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "_ROWS", 3)
+    monkeypatch.setattr(copying, "_BYTES", 10)
+    page = copying._Page()
+    rows: list[list[object]] = [[1, b"12345"], [2, "67890"], [3, None], [4, None], [5, None], [6, b"x" * 100]]
+    assert [page.is_full_with(row) for row in rows[:2]] == [False, True]
+    assert page.taken() == rows[:2]
+    assert [page.is_full_with(row) for row in rows[2:5]] == [False, False, True]
+    assert page.taken() == rows[2:5]
+    assert page.is_full_with(rows[5])

@@ -330,6 +330,16 @@ def script_of_0_1_0() -> str:
     return f"{version};\n{buffer.getvalue()}\nINSERT INTO alembic_version VALUES ('0001');"
 
 
+async def test_an_upgrade_takes_as_long_as_it_takes(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = migrate.script_for
+    slow = "SELECT pg_sleep(2); {}"
+    monkeypatch.setattr(migrate, "script_for", lambda *given: (found := real(*given)) and slow.format(found))
+    monkeypatch.setattr("birthmark.store.postgresql.database._COMMAND_S", 1)
+    both = await asyncio.gather(*(open_database(postgres_url, FakeClock(), worker=f"w{n}") for n in range(2)))
+    for database in both:
+        await database.close()
+
+
 @pytest.mark.parametrize("is_used", [False, True], ids=["empty", "0.1.0"])
 async def test_two_servers_that_start_at_once_migrate_once(postgres_url: str, is_used: bool) -> None:
     if is_used:

@@ -8,6 +8,9 @@ from enum import StrEnum
 
 import msgspec
 
+MAX_LOCK_S = 300
+"""How long a message may be locked at most."""
+
 
 class InboxRules(msgspec.Struct, frozen=True):
     """What a cloud allows."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.broker.rules.inbox import Outcome
+from birthmark.broker.rules.inbox import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import headers
@@ -23,7 +23,7 @@ from birthmark.net.refusing import Handler
 from birthmark.text import whole_number
 
 _UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
-_MIN_LOCK_S, _MAX_LOCK_S = 5, 300
+_MIN_LOCK_S = 5
 Answer = Callable[[Request, Hub, DeviceId], Awaitable[Response]]
 
 
@@ -56,7 +56,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     async def receive(request: Request, hub: Hub, device_id: DeviceId) -> Response:
         asked_s = whole_number(request.headers.get("iothub-messagelocktimeout", ""))
-        lock_s = None if asked_s is None else min(max(_MIN_LOCK_S, asked_s), _MAX_LOCK_S)
+        lock_s = None if asked_s is None else min(max(_MIN_LOCK_S, asked_s), MAX_LOCK_S)
         letter = await inboxes.take(space_of(hub.name), device_id, lock_s)
         if letter is None:
             return Response(status_code=204)

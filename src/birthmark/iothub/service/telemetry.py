@@ -16,6 +16,7 @@ from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of
+from birthmark.iothub.rules.steadiness import Steadiness
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.store import Database, to_micros
 
@@ -39,6 +40,7 @@ class Telemetry:
         self._keep_bytes = keep_bytes
         self._streams: dict[str, SqlStream[Message]] = {}
         self._trimming = asyncio.Lock()
+        self._steadiness = Steadiness()
 
     def stream(self, hub: Hub) -> Stream[Message]:
         """Return the hub's stream."""
@@ -78,7 +80,9 @@ class Telemetry:
 
     async def trim(self) -> None:
         """Forget what is too old, and the oldest of what is too much."""
-        before = to_micros(self._clock.now() - self._keep)
+        now = self._clock.now()
+        is_steady = self._steadiness.seen(now.timestamp(), self._clock.monotonic())
+        before = to_micros(now - self._keep) if is_steady else 0  # nothing is too old by a clock that was just set
         for hub in self._hubs.all():
             async with self._trimming:
                 if hub in self._hubs.all():

@@ -20,7 +20,9 @@ from birthmark.store.schema import audit, server_facts
 from birthmark.store.statements import Statement
 
 SQLITE = "sqlite:///"
-_ROWS = 500
+_ROWS, _BYTES = 500, 8 * 1024 * 1024
+"""Of a page; a row of telemetry may have four million bytes by itself."""
+_PREFETCH = 16
 _LENGTH_BYTES = 8
 _REVISION = "SELECT version_num FROM alembic_version"
 
@@ -66,13 +68,12 @@ async def dump_postgresql(url: str, folder: Path) -> str:
                 listed = ", ".join(f'"{name}"' for name in columns)
                 with (folder / f"{table.name}.rows").open("xb") as file:
                     _write(file, columns)
-                    rows: list[list[Any]] = []
-                    async for record in connection.cursor(f'SELECT {listed} FROM "{table.name}"'):  # noqa: S608 - our own names
-                        rows.append(list(record))
-                        if len(rows) == _ROWS:
-                            _write(file, rows)
-                            rows = []
-                    _write(file, rows)
+                    page = _Page()
+                    asked = f'SELECT {listed} FROM "{table.name}"'  # noqa: S608 - our own names
+                    async for record in connection.cursor(asked, prefetch=_PREFETCH):
+                        if page.is_full_with(record):
+                            _write(file, page.taken())
+                    _write(file, page.taken())
             return str(await connection.fetchval(_REVISION))
     finally:
         await connection.close()
@@ -97,11 +98,13 @@ _ANY = (audit.c.seq.is_not(None),)
 
 
 async def _insert(database: Database, into: Statement, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    changes = Changes()
-    for row in rows:
-        changes.run(into, **dict(zip(columns, row, strict=True)))
-    if rows:
-        await database.commit(changes)
+    page = _Page()
+    for number, row in enumerate(rows, 1):
+        if page.is_full_with(row) or number == len(rows):
+            changes = Changes()
+            for one in page.taken():
+                changes.run(into, **dict(zip(columns, one, strict=True)))
+            await database.commit(changes)
 
 
 async def _rows_of_file(path: Path) -> AsyncIterator[tuple[list[str], list[list[Any]]]]:
@@ -116,8 +119,27 @@ async def _rows_of(path: Path, table: Table) -> AsyncIterator[tuple[list[str], l
     listed = ", ".join(f'"{name}"' for name in columns)
     with closing(sqlite3.connect(path)) as connection:
         cursor = connection.execute(f'SELECT {listed} FROM "{table.name}"')  # noqa: S608 - our own names
-        while rows := cursor.fetchmany(_ROWS):
+        while rows := cursor.fetchmany(_PREFETCH):
             yield columns, rows
+
+
+class _Page:
+    """Rows that are handled together."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[Any]] = []
+        self._size = 0
+
+    def is_full_with(self, row: Sequence[Any]) -> bool:
+        """Take a row, and say whether the page is as long as it may be."""
+        self._rows.append(list(row))
+        self._size += sum(len(value) for value in row if isinstance(value, bytes | str))
+        return len(self._rows) >= _ROWS or self._size >= _BYTES
+
+    def taken(self) -> list[list[Any]]:
+        """Return what was taken, and begin another."""
+        rows, self._rows, self._size = self._rows, [], 0
+        return rows
 
 
 def _write(file: Any, value: object) -> None:

@@ -51,6 +51,8 @@ def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(
         assert "server.data_directory_in_use" in done.stderr
         assert server.rows("dps", "ls")
         assert json.loads(server.run("env", "--format", "json").stdout) == server.endpoints
+        lines = server.run("env", "--format", "dotenv").stdout.splitlines()
+        assert dict(line.split("=", 1) for line in lines).items() <= server.environment.items()
 
 
 def test_a_second_server_on_the_same_database_is_refused_until_the_first_is_gone(

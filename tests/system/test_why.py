@@ -121,3 +121,30 @@ def test_env_after_a_crash_says_that_the_server_is_not_there(tmp_path: Path) -> 
         assert done.stdout == ""
         assert "operator.server_not_running" in done.stderr
         server.start()
+
+
+def test_a_device_that_was_refused_nothing_is_told_whole(server: RunningServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "whole-1")
+    server.run("device", "enroll", "--cert", str(device.certificate_file))
+    enrolled = [("dps birthmark", "enrollment", "enabled")]
+    assert parts(server.rows("device", "show", device.name)) == enrolled
+    assert register(server, device).returncode == 0
+    told = server.rows("why", device.name)
+    there = [*enrolled, ("dps birthmark", "registration", "assigned"), ("hub birthmark", "device", "enabled")]
+    assert parts(told) == there
+    server.run("device", "revoke", device.name, "--yes")
+    assert register(server, device).returncode != 0
+    taken = {(place, what): state for place, what, state in parts(server.rows("device", "show", device.name))}
+    assert taken["dps birthmark", "enrollment"] == taken["hub birthmark", "device"] == "disabled"
+    assert taken["ca", "name"] == "shut out"
+    assert taken["refusals", "refused"].endswith("UTC")
+
+
+def parts(rows: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    return [(row["place"], row["what"], row["state"]) for row in rows]
+
+
+def test_of_what_is_on_record_nowhere_that_is_said(server: RunningServer) -> None:
+    for command in ("why", "device show"):
+        told = server.attempt(*command.split(), "no-such-device")
+        assert (told.returncode, "device.not_on_record" in told.stderr) == (3, True)

@@ -18,6 +18,7 @@ class Format(StrEnum):
     """Forms of the answer."""
 
     SH = "sh"
+    DOTENV = "dotenv"
     JSON = "json"
     AZIOT = "aziot"
     C = "c"
@@ -26,7 +27,11 @@ class Format(StrEnum):
 def env(
     server: ServerOptions,
     form: Annotated[
-        Format, typer.Option("--format", help="sh: export lines; aziot: a filled-in config.toml; c: a header.")
+        Format,
+        typer.Option(
+            "--format",
+            help="sh: export lines; dotenv: NAME=value, for files; aziot: a filled-in config.toml; c: a header.",
+        ),
     ] = Format.SH,
     wait: Annotated[float, typer.Option(min=0, help="Wait this many seconds for the server to be ready.")] = 0,
     registration_id: Annotated[
@@ -47,7 +52,7 @@ def env(
     """
     from birthmark.console.client import not_running, read_endpoints, served
     from birthmark.console.lock import is_served
-    from birthmark.console.variables import as_shell
+    from birthmark.console.variables import as_dotenv, as_shell
     from birthmark.server.c_header import as_c_header
     from birthmark.server.endpoints import DpsPlace, as_aziot
 
@@ -65,6 +70,8 @@ def env(
     match form:
         case Format.SH:
             typer.echo(as_shell(endpoints), nl=False)
+        case Format.DOTENV:
+            typer.echo(as_dotenv(endpoints), nl=False)
         case Format.JSON:
             typer.echo(json.dumps(endpoints, indent=2))
         case Format.C:

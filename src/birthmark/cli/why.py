@@ -13,6 +13,7 @@ from birthmark.cli.common import NOT_FOUND
 from birthmark.cli.journal import noted
 from birthmark.cli.known import harmless_in, refusals_in, telling_in, tracking_ids_in
 from birthmark.cli.operator import ServerOutputOptions
+from birthmark.cli.showing import show_device
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
 from birthmark.console.client import NoAnswerInTimeError, OperatorClient, ServerNotRunningError, read_endpoints
@@ -38,7 +39,10 @@ def why(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
 ) -> None:
-    """Explain refusals: what was wrong and what to do. Without an ID, the latest ones."""
+    """Explain refusals: what was wrong and what to do. Without an ID, the latest ones.
+
+    Of a device that was refused nothing it tells what is on record, as `birthmark device show` does.
+    """
     data = server.directory
     if subject is not None and _tell_of_text(data, subject, as_json=server.as_json):
         return
@@ -54,7 +58,13 @@ def why(
     found = joined(_told(data, subject, limit + _MORE, here), here)[:limit]
     if not found:
         typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
-        raise typer.Exit(NOT_FOUND if subject else 0)
+        if subject is None:
+            return
+        try:
+            show_device(server, subject)
+        except (ServerNotRunningError, NoAnswerInTimeError):
+            raise typer.Exit(NOT_FOUND) from None
+        return
     for refusal in found:
         _show(server.as_json, refusal, _lines(refusal))
 

@@ -41,3 +41,8 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
 def as_shell(endpoints: Mapping[str, Any]) -> str:
     """Return `export` lines for `eval "$(birthmark env)"`."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables(endpoints).items())
+
+
+def as_dotenv(endpoints: Mapping[str, Any]) -> str:
+    """Return `NAME=value` lines as they are, for `docker --env-file`, `.env` files and `$GITHUB_ENV`."""
+    return "".join(f"{name}={value}\n" for name, value in variables(endpoints).items())

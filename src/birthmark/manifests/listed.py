@@ -13,6 +13,7 @@ import itertools
 import lzma
 import shlex
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ MAX_ZIP_FILES = 100_000
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
+_OF_JAPAN = ("HIRAGANA", "KATAKANA", "CJK UNIFIED")
+_LOOKED_AT = 65536
 _SEPARATORS = ",;\t"
 _MAX_NAME_CHARS, _MAX_HEADER_CHARS, _MAX_COLUMN_CHARS = 128, 300, 40
 _WORKBOOK = "xl/workbook.xml"
@@ -169,7 +172,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
 
 def _of_table(path: Path) -> Iterator[_Listed]:
     place = 0
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-16" if _begins_as_utf_16(path) else "utf-8-sig", newline="") as file:
         try:
             lines = _bounded_lines(file)
             first = next(lines, "")
@@ -186,17 +189,26 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                 if row:
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             hint = f", or write it so: `iconv -f {_written_in(path)} -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
             raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
 
 
-def _written_in(path: Path) -> str:
-    """Return what a table is written in that is not UTF-8: Excel's two other ways."""
+def _begins_as_utf_16(path: Path) -> bool:
+    """Say whether it begins with the mark of UTF-16, as Excel's "Unicode text" does."""
     with path.open("rb") as file:
-        return "UTF-16" if file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "CP1252"
+        return file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+
+
+def _written_in(path: Path) -> str:
+    """Return what a table is written in that is not UTF-8: as Excel writes it in Japan, or in the west."""
+    with path.open("rb") as file:
+        text = file.read(_LOOKED_AT).decode("cp932", errors="replace")
+    is_japanese = any(unicodedata.name(char, "").startswith(_OF_JAPAN) for char in text)
+    has_others = "\ufffd" in text[:-1] or any(unicodedata.category(char) == "Co" for char in text)
+    return "CP932" if is_japanese and not has_others else "CP1252"
 
 
 def _of_header(columns: list[str], holders: list[int]) -> str:

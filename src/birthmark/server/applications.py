@@ -16,6 +16,7 @@ from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, todevices
 from birthmark.console.client import NotServedError
+from birthmark.console.devices import device_endpoints
 from birthmark.console.hub import ServedNames
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
@@ -47,6 +48,7 @@ from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Service, Settings
+from birthmark.server.whole import Whole
 
 Parts = Callable[[], Mapping[str, bool]]
 """Whether each part of the server is there, by name."""
@@ -164,6 +166,7 @@ class Applications:
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *losing_endpoints(Losing(rooms).take_back),
+            *device_endpoints(Whole(rooms).of),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),

@@ -55,16 +55,16 @@ def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
 
 def test_list_shows_tokens_and_objects(se050: SoftwareElement) -> None:
     env = dict(se050.environment)
-    found = rows(run("list", "--json", env=env))
+    found = rows(run("ls", "--json", env=env))
     assert found[0]["kind"] == "token"
     assert found[0]["profile"] == "se050"
     keys = {row["object_id"]: row for row in found if row["kind"] == "private key"}
     assert keys["0xF0000110"]["detail"] == "RSA 2048"
     assert keys["0xF0000110"]["guarded"] is True
-    text = run("list", env=env).stdout
+    text = run("ls", env=env).stdout
     assert "NXP EdgeLock SE050" in text
     assert "never extractable" in text
-    assert "--pin-file" in run("list", env=env | {"BIRTHMARK_PIN_FILE": ""}).stderr
+    assert "--pin-file" in run("ls", env=env | {"BIRTHMARK_PIN_FILE": ""}).stderr
 
 
 def test_show_cert_and_refkey_of_an_se050(se050: SoftwareElement, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_how_tos_memory_is_shown_in_its_layout_only(chip: dict[str, str], tmp_
         assert shown["remembers"] == remembered
     (shown,) = rows(run("show", "--json", "--layout", "birthmark", env=chip))
     assert "its layout is 'howto'" in str(shown["remembers"])
-    (listed,) = [row for row in rows(run("list", "--json", env=chip)) if row["kind"] == "data"]
+    (listed,) = [row for row in rows(run("ls", "--json", env=chip)) if row["kind"] == "data"]
     assert listed["detail"] == "68 bytes, the how-to's layout: serial gateway-7, hub hub.example"
 
 

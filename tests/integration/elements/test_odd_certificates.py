@@ -17,7 +17,7 @@ from pki_builders import a_key
 pytestmark = pytest.mark.integration
 KEY = a_key()
 ODD = {what: odd_certificate(what, KEY) for what in CHANGES}
-READERS = (("list",), ("cert",), ("cert", "--chain"), ("refkey",), ("show",), ("csr", "--cn", "device-1"))
+READERS = (("ls",), ("cert",), ("cert", "--chain"), ("refkey",), ("show",), ("csr", "--cn", "device-1"))
 
 
 def is_told(element: SoftwareElement, *arguments: str) -> bool:
@@ -51,7 +51,7 @@ def test_on_its_way_into_the_chip_it_is_written_or_refused(
     file.write_bytes(ODD[what])
     assert is_told(atecc608, "write", str(file))
     assert is_told(atecc608, "write", str(file), "--label", "a-ca")
-    assert is_told(atecc608, "list")
+    assert is_told(atecc608, "ls")
 
 
 @pytest.mark.parametrize("what", ODD)

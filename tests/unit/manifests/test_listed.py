@@ -126,9 +126,26 @@ def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_pa
     assert 'call the one column of certificates "certificate"' in refused.value.explain_fix()
 
 
-@pytest.mark.parametrize("written_in", ["UTF-16", "CP1252"])
-def test_a_table_as_excel_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, written_in: str) -> None:
-    (tmp_path / "t.csv").write_text("serial,certificate,site\nS1,,K\u00f6ln\n", encoding=written_in)
+@pytest.mark.parametrize("written_in", ["utf-16", "utf-8-sig"])
+def test_a_table_with_a_mark_of_how_it_is_written_is_read(tmp_path: Path, written_in: str) -> None:
+    text = f'Serial\tSite\tcertificate\nS1\t\u5927\u962a\t"{DEVICES[0].pem()}"\n'
+    (tmp_path / "t.csv").write_text(text, encoding=written_in)
+    (entry,) = verified(tmp_path / "t.csv")
+    assert isinstance(entry, Entry)
+    assert dict(entry.columns)["site"] == "\u5927\u962a"
+
+
+@pytest.mark.parametrize(
+    ("written_in", "site"),
+    [
+        ("CP1252", "K\u00f6ln"),
+        ("CP1252", "Gr\u00f6\u00dfe \u00e9\u00e8"),
+        ("CP932", "\u5927\u962a"),
+        ("CP932", "\u30c6\u30b9\u30c8"),
+    ],
+)
+def test_a_table_as_excel_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, written_in: str, site: str) -> None:
+    (tmp_path / "t.csv").write_text(f"serial,certificate,site\nS1,,{site}\n", encoding=written_in)
     with pytest.raises(ManifestError) as refused:
         verified(tmp_path / "t.csv")
     assert f"`iconv -f {written_in} -t UTF-8 {tmp_path / 't.csv'} > utf8.csv`" in refused.value.explain_fix()

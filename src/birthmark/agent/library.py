@@ -29,6 +29,7 @@ from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
+from birthmark.background import ended
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -223,9 +224,7 @@ async def connect(
             try:
                 yield device
             finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await ended(task)
 
 
 def identity_of(agent: Agent, held: HeldIdentity) -> Identity:

@@ -21,7 +21,6 @@ from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
-_MAX_ASKED_S = 3600.0  # one answer does not put a device to sleep for a week that has nothing to live on meanwhile
 _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
 
 Tell = Callable[[str, dict[str, object]], None]
@@ -104,16 +103,10 @@ class Loop:
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
         if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
-            asked_s = problem.retry_after_s if self._has_identity() else min(problem.retry_after_s, _MAX_ASKED_S)
-            pause = pause_as_asked(asked_s, self._chance()).total_seconds()
+            # Whatever it holds, it is not connected: it has nothing to live on.
+            pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
-
-    def _has_identity(self) -> bool:
-        try:
-            return self.agent.held() is not None
-        except BirthmarkError:  # its token is away
-            return False
 
     async def _watch(self, held: Held, hub: HubClient) -> Order | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""

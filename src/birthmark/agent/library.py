@@ -18,7 +18,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from birthmark.agent.config import ManualSource, read_config
@@ -156,7 +156,10 @@ class Device:
         if managed is None:
             return NEVER_S
         is_manual = isinstance(self.agent.config.source, ManualSource)
-        due = self.agent.due_in(managed) if is_manual else self.agent.renewal_due_in(self.identity.held)
+        try:
+            due = self.agent.due_in(managed) if is_manual else self.agent.renewal_due_in(self.identity.held)
+        except BirthmarkError:  # its token is away: the attempt says so
+            due = timedelta(0)
         if is_manual and self.agent.prove is None:
             due = None
         due_s = self._renewal.due_s(self.identity.held, due)
@@ -165,7 +168,7 @@ class Device:
     async def _registered_again(self) -> None:
         self.agent.update(hub=None)
         held, before = self.identity.held, self.identity
-        await self.agent.register(held)
+        await self.agent.once_more(lambda: self.agent.register(held))
         if self.agent.state.hub != before.hub:
             await self._changed(held)
 

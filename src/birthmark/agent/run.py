@@ -76,17 +76,11 @@ class Loop:
 
         Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
         """
-        agent, hub = self.agent, None
+        agent = self.agent
         if self.orders.take_one(Order.REPROVISION):
             agent.update(hub=None, error=None)  # who gave the order waits for an error of its own
         try:
-            held: Held = await agent.ensure()
-            if self.orders.take_one(Order.RENEW):
-                agent.update(error=None)
-                await self._upkeep.renew_all()
-                held, hub = await self._renew(held, None)
-            if hub is None:
-                hub = await agent.connect(held)
+            held, hub = await agent.once_more(self._connected)
         except BirthmarkError as error:
             if isinstance(error, UnauthenticatedError | ForbiddenError):
                 agent.update(hub=None)  # the hub does not know us any more: ask DPS again
@@ -97,6 +91,15 @@ class Loop:
         keep(agent.places, agent.config, agent.clock.now())
         self.tell("connected", self._about(held))
         return held, hub
+
+    async def _connected(self) -> tuple[Held, HubClient]:
+        agent, hub = self.agent, None
+        held: Held = await agent.ensure()
+        if self.orders.take_one(Order.RENEW):
+            agent.update(error=None)
+            await self._upkeep.renew_all()
+            held, hub = await self._renew(held, None)
+        return held, await agent.connect(held) if hub is None else hub
 
     async def _failed(self, problem: BirthmarkError) -> None:
         self._failures += 1

@@ -141,7 +141,7 @@ class Upkeep:
     async def _renew(self, managed: Managed) -> None:
         pace = self._paces.setdefault(managed.id, Pace())
         try:
-            made = await self.agent.keeper.renew(managed)
+            made = await self.agent.once_more(lambda: self.agent.keeper.renew(managed))
         except BirthmarkError as error:
             pause = pace.failed(self.agent, error, managed.renewal, _DAY, self._left(managed))
             self.note(error, managed.id)

@@ -1,7 +1,8 @@
 """A process that signs in a token by two libraries at once: awscrt's handshakes beside signatures of our own.
 
 `python token_race.py DIRECTORY ROUNDS` with a software element in DIRECTORY; it prints how much of each was done.
-With a third word it ends while a connection of the SDK is still open.
+With the third word `open` it ends while a connection of the SDK is still open; with `stopped` the library is stopped
+below such a connection, as where a token has to be opened anew.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from pathlib import Path
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement
 from birthmark.keys.handles import KeyHandle
-from birthmark.keys.library import find_softhsm
+from birthmark.keys.library import find_softhsm, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import Scheme
 from birthmark.links.crt.https import CrtHttps
@@ -56,5 +57,28 @@ def signatures(key: KeyHandle, over: list[bool]) -> int:
     return made
 
 
+async def stopped(directory: Path, rounds: int) -> None:
+    chip = SoftwareElement(directory, PROFILES["se050"], find_softhsm())
+    async with a_peer() as peer:
+        trust = Trust(peer.ca.certificate.pem())
+        live: CrtMqtt | None = None
+        for _ in range(rounds):
+            with chip.open() as element:
+                key, chain = element.key("0xF0000100"), element.chain("0xF0000100")
+                identity = identity_of(key, chain, pin=Pin.from_file(chip.pin_file))
+                assert isinstance(identity, TokenIdentity)
+                if live is not None:
+                    await live.publish("still", b"there")
+                    await live.close()
+                live = CrtMqtt(identity, trust)
+                await live.connect("localhost", peer.port, Connect(GOOD))
+                key.sign(b"beside", Scheme.ECDSA_SHA256)
+                stop_library()
+                await live.publish("still", b"there")
+    sys.stdout.write(f"{rounds} connections outlived their library\n")
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), leaves_one=len(sys.argv) > 3))
+    how = sys.argv[3] if len(sys.argv) > 3 else ""
+    path, count = Path(sys.argv[1]), int(sys.argv[2])
+    asyncio.run(stopped(path, count) if how == "stopped" else main(path, count, leaves_one=bool(how)))

@@ -30,10 +30,12 @@ from birthmark.keys.errors import (
     ModuleMissingError,
     PinMissingError,
     PublicKeyMissingError,
+    TokenFailedError,
     TokenNotFoundError,
 )
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
+from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PrivateKey
 from birthmark.keys.token import Token
@@ -54,6 +56,9 @@ class AgentTokenError(UnavailableError):
     detail: str
     module: Path
 
+
+TOKEN_TROUBLE = (AgentTokenError, KeyNotFoundError, PinMissingError, TokenFailedError, TokenNotFoundError)
+"""What is heard of a token that is away or was reset, and of one that is back and that the library knows as gone."""
 
 _LABEL_BYTES = 4
 _ID_BYTES = 8
@@ -197,6 +202,12 @@ class KeyStore:
             with contextlib.closing(token), token.session():
                 seen.append(f"new keys are made in token {token.info.label}")
         return "; ".join(seen)
+
+    def start_anew(self) -> None:
+        """Let go of every token, and stop the library: only one that starts anew sees a token that came back."""
+        with LOCK:
+            self.close()
+            stop_library()
 
     def close(self) -> None:
         for held in self._open.values():

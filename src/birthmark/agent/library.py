@@ -18,7 +18,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from birthmark.agent.config import ManualSource, read_config
@@ -29,6 +29,7 @@ from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
+from birthmark.background import ended
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -155,7 +156,10 @@ class Device:
         if managed is None:
             return NEVER_S
         is_manual = isinstance(self.agent.config.source, ManualSource)
-        due = self.agent.due_in(managed) if is_manual else self.agent.renewal_due_in(self.identity.held)
+        try:
+            due = self.agent.due_in(managed) if is_manual else self.agent.renewal_due_in(self.identity.held)
+        except BirthmarkError:  # its token is away: the attempt says so
+            due = timedelta(0)
         if is_manual and self.agent.prove is None:
             due = None
         due_s = self._renewal.due_s(self.identity.held, due)
@@ -164,7 +168,7 @@ class Device:
     async def _registered_again(self) -> None:
         self.agent.update(hub=None)
         held, before = self.identity.held, self.identity
-        await self.agent.register(held)
+        await self.agent.once_more(lambda: self.agent.register(held))
         if self.agent.state.hub != before.hub:
             await self._changed(held)
 
@@ -223,9 +227,7 @@ async def connect(
             try:
                 yield device
             finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await ended(task)
 
 
 def identity_of(agent: Agent, held: HeldIdentity) -> Identity:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 _SPAN = re.compile(r"\+?([0-9]{1,6})(%|min|day)")
 _UNITS = {"min": timedelta(minutes=1), "day": timedelta(days=1)}
 _FIRST_PAUSE = timedelta(minutes=1)
+_MAX_ASKED = timedelta(hours=1)
 _JITTER = 0.1
 _MAX_DOUBLINGS = 20
 _WHOLE = 100
@@ -105,9 +106,18 @@ def retry_pause(failures: int, retry: timedelta, chance: float) -> timedelta:
     return max(timedelta(seconds=0.1), pause + retry * _JITTER * (2 * chance - 1) * (pause / retry if retry else 0))
 
 
-def pause_as_asked(asked_s: float, chance: float) -> timedelta:
-    """Return the pause that a server asked for, and up to a tenth more, so that not all whom it told come at once."""
-    return timedelta(seconds=asked_s * (1 + _JITTER * chance))
+def pause_as_asked(asked_s: float, chance: float, left: timedelta = timedelta(0)) -> timedelta:
+    """Return the pause that a server asked for, and up to a tenth more, so that not all whom it told come at once.
+
+    One answer does not put a device to sleep for a week that has nothing to live on meanwhile.
+    """
+    asked = timedelta(seconds=asked_s)
+    return (asked if left > timedelta(0) else min(asked, _MAX_ASKED)) * (1 + _JITTER * chance)
+
+
+def pause_within(pause: timedelta, left: timedelta) -> timedelta:
+    """Return a pause that ends well before a certificate does, so that there is another try while it lives."""
+    return min(pause, max(left / 2, _FIRST_PAUSE)) if left > timedelta(0) else pause
 
 
 def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> datetime:

@@ -21,7 +21,6 @@ from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
-_MAX_ASKED_S = 3600.0  # one answer does not put a device to sleep for a week that has nothing to live on meanwhile
 _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
 
 Tell = Callable[[str, dict[str, object]], None]
@@ -77,17 +76,11 @@ class Loop:
 
         Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
         """
-        agent, hub = self.agent, None
+        agent = self.agent
         if self.orders.take_one(Order.REPROVISION):
             agent.update(hub=None, error=None)  # who gave the order waits for an error of its own
         try:
-            held: Held = await agent.ensure()
-            if self.orders.take_one(Order.RENEW):
-                agent.update(error=None)
-                await self._upkeep.renew_all()
-                held, hub = await self._renew(held, None)
-            if hub is None:
-                hub = await agent.connect(held)
+            held, hub = await agent.once_more(self._connected)
         except BirthmarkError as error:
             if isinstance(error, UnauthenticatedError | ForbiddenError):
                 agent.update(hub=None)  # the hub does not know us any more: ask DPS again
@@ -99,21 +92,24 @@ class Loop:
         self.tell("connected", self._about(held))
         return held, hub
 
+    async def _connected(self) -> tuple[Held, HubClient]:
+        agent, hub = self.agent, None
+        held: Held = await agent.ensure()
+        if self.orders.take_one(Order.RENEW):
+            agent.update(error=None)
+            await self._upkeep.renew_all()
+            held, hub = await self._renew(held, None)
+        return held, await agent.connect(held) if hub is None else hub
+
     async def _failed(self, problem: BirthmarkError) -> None:
         self._failures += 1
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
         if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
-            asked_s = problem.retry_after_s if self._has_identity() else min(problem.retry_after_s, _MAX_ASKED_S)
-            pause = pause_as_asked(asked_s, self._chance()).total_seconds()
+            # Whatever it holds, it is not connected: it has nothing to live on.
+            pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
-
-    def _has_identity(self) -> bool:
-        try:
-            return self.agent.held() is not None
-        except BirthmarkError:  # its token is away
-            return False
 
     async def _watch(self, held: Held, hub: HubClient) -> Order | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""

@@ -5,12 +5,13 @@ a new certificate is registered and has connected to the hub before it takes the
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -28,6 +29,7 @@ from birthmark.agent.files import DEVICE_ID, LOCAL_CA, Places, StateNotWritableE
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuing import TRUST_BUNDLE, Answered, CertificateSource, MakeLinks, trusting_by
 from birthmark.agent.keeping import Keeper
+from birthmark.agent.keys import TOKEN_TROUBLE
 from birthmark.agent.lastgood import keep
 from birthmark.agent.managed import Managed, managed_by
 from birthmark.agent.payload import payload_of
@@ -60,6 +62,7 @@ class NotIssuedHereError(PolicyError):
 
 
 Held: TypeAlias = HeldIdentity | SharedIdentity
+_T = TypeVar("_T")
 _SEEN_EVERY = timedelta(hours=1)
 _OFFSET_S = 60.0
 
@@ -241,8 +244,22 @@ class Agent:
 
         Where a program proves it by itself (`prove`) there is no connection.
         """
-        fresh, hub, _assigned = await self._renewed(held)
+        fresh, hub, _assigned = await self.once_more(lambda: self._renewed(self._opened(held)))
         return fresh, hub
+
+    async def once_more(self, act: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something; where a token fails, open it anew and try once more, as it may be back from somewhere."""
+        try:
+            return await act()
+        except TOKEN_TROUBLE as error:
+            log.info("agent.token_opened_anew", extra={"code": error.code})
+            self.identities.keys.start_anew()
+        return await act()
+
+    def _opened(self, held: Held) -> Held:
+        """Return what is held with its key as it is open now: a token's may have been opened anew since."""
+        current = self.held() if isinstance(held, HeldIdentity) else None
+        return current if current is not None and current.mark == held.mark else held
 
     async def _renewed(
         self, held: Held, *, is_key_over: bool = False
@@ -321,7 +338,10 @@ class Agent:
         due = None if isinstance(self.config.source, ManualSource) else self.renew_at(held)
         if due is None:
             return None
-        return timedelta(0) if self.keeper.is_unfinished(DEVICE_ID) else due - self.now_for(held)
+        with contextlib.suppress(BirthmarkError):  # its token is away: who is connected stays so
+            if self.keeper.is_unfinished(DEVICE_ID):
+                return timedelta(0)
+        return due - self.now_for(held)
 
     def due_in(self, managed: Managed) -> timedelta | None:
         """Return how long until another certificate has to be renewed, or issued; None for never."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.managed import Managed
 from birthmark.agent.orders import Order, Orders
-from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_asked, retry_pause
+from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_asked, pause_within, retry_pause
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import BirthmarkError
@@ -31,14 +31,20 @@ class Pace:
     failures: int = 0
     not_before: float = 0.0  # monotonic
 
-    def failed(self, agent: Agent, problem: BirthmarkError, renewal: Renewal | None, lifetime: timedelta) -> timedelta:
-        """Count a failure and return the pause: what the server asked for, else one that grows."""
+    def failed(
+        self, agent: Agent, problem: BirthmarkError, renewal: Renewal | None, lifetime: timedelta, left: timedelta
+    ) -> timedelta:
+        """Count a failure and return the pause: what the server asked for, else one that grows.
+
+        `left` is how long the certificate lives that there is: a pause does not go on to its end.
+        """
         self.failures += 1
         chance = chance_of(agent.entropy.token(4))
         retry = max((renewal or Renewal()).retry.of(lifetime), timedelta(seconds=1))
         pause = retry_pause(self.failures, retry, chance)
         if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
-            pause = pause_as_asked(problem.retry_after_s, chance)
+            pause = pause_as_asked(problem.retry_after_s, chance, left)
+        pause = pause_within(pause, left)
         self.not_before = agent.clock.monotonic() + pause.total_seconds()
         return pause
 
@@ -78,7 +84,7 @@ class RenewalTurn:
     def failed(self, held: Held, problem: BirthmarkError) -> timedelta:
         """Count a failure and return the pause."""
         lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else _DAY
-        return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime)
+        return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime, _left(self.agent, held))
 
     def worked(self) -> None:
         self._pace.worked()
@@ -126,12 +132,18 @@ class Upkeep:
             return 0.0
         return NEVER_S if due is None else due.total_seconds()
 
+    def _left(self, managed: Managed) -> timedelta:
+        try:
+            return _left(self.agent, self.agent.keeper.slot(managed.id).current())
+        except BirthmarkError:  # its token is away
+            return timedelta(0)
+
     async def _renew(self, managed: Managed) -> None:
         pace = self._paces.setdefault(managed.id, Pace())
         try:
-            made = await self.agent.keeper.renew(managed)
+            made = await self.agent.once_more(lambda: self.agent.keeper.renew(managed))
         except BirthmarkError as error:
-            pause = pace.failed(self.agent, error, managed.renewal, _DAY)
+            pause = pace.failed(self.agent, error, managed.renewal, _DAY, self._left(managed))
             self.note(error, managed.id)
             told = {"id": managed.id, "error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
             self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
@@ -139,6 +151,11 @@ class Upkeep:
         pace.worked()
         self.agent.works(managed.id)
         self.tell("certificate renewed", _about(managed, made))
+
+
+def _left(agent: Agent, held: Held | None) -> timedelta:
+    """Return how long a certificate lives; nothing where there is none."""
+    return held.leaf.not_after - agent.now_for(held) if isinstance(held, HeldIdentity) else timedelta(0)
 
 
 def _about(managed: Managed, made: HeldIdentity) -> dict[str, object]:

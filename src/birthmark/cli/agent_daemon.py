@@ -27,6 +27,8 @@ from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
 
+log = logging.getLogger(__name__)
+
 # From the service manager, a terminal, and commands of 0.1.0.
 _SIGNALS = {
     signal.SIGTERM: Order.STOP,
@@ -36,18 +38,26 @@ _SIGNALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Teller:
-    """Prints what happens: lines for people, or JSON."""
+    """Prints what happens: lines for people, or JSON. Where nobody takes them, the agent goes on all the same."""
 
     as_json: bool
+    _is_heard: bool = True
 
     def __call__(self, event: str, facts: dict[str, object]) -> None:
         now = SystemClock().now().isoformat(timespec="seconds")
         line = f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items())
         told = json.dumps({"at": now, "event": event, **facts}) if self.as_json else printable(line)
-        sys.stdout.write(f"{told}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{told}\n")
+            sys.stdout.flush()
+        except (OSError, ValueError) as error:  # a full disk, a pipe that somebody closed
+            if self._is_heard:
+                log.error("agent.output_lost: %s", error)  # noqa: TRY400 - no traceback: nothing is wrong here
+            self._is_heard = False
+        else:
+            self._is_heard = True
 
 
 def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> NoReturn:

@@ -12,6 +12,9 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import RegistrationId
 from birthmark.pki.tpm_public import TpmPublic
 
+TAKEN_BACK = "takenBack"
+"""What an enrollment's `optionalDeviceInformation` tells of a device that was taken back: why."""
+
 IdScope = NewType("IdScope", str)
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 _GROUP_ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")

@@ -66,6 +66,8 @@ class EstUpstream:
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] | None = None
     """Is handed its CAs when they are others than before."""
     known: tuple[Certificate, ...] = ()
+    _is_kept: bool = field(default=True, init=False)
+    """What could not be kept is handed over again by the next look."""
 
     def certificates(self) -> tuple[Certificate, ...]:
         """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError`."""
@@ -77,10 +79,11 @@ class EstUpstream:
         """Ask for its CAs. Raise what the connection raises."""
         bag = await self._client(self.url).cacerts()
         found = tuple(sorted(bag, key=lambda one: (one.is_self_signed, one.subject_der)))
-        if found != self.known:
-            self.known = found
+        if found != self.known or not self._is_kept:
+            self.known, self._is_kept = found, False
             if self.keep is not None:
                 await self.keep(found)
+            self._is_kept = True
 
     async def issue(
         self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta

@@ -10,7 +10,7 @@ import msgspec
 from birthmark import shapes
 from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
-from birthmark.fleet.aws_losing import AwsLosing
+from birthmark.fleet.aws_losing import REVOKED, AwsLosing
 from birthmark.fleet.aws_records import (
     ACTIVE,
     Before,
@@ -204,8 +204,9 @@ class AwsTarget(AwsLosing):
             ids = ", ".join(arn.rpartition("/")[2] for arn in principals)
             return Stand(name, Standing.OTHERWISE, f"certificate {ids}")
         described = self._described(certificate_id) or {}
-        if described.get("status") != ACTIVE:
-            return Stand(name, Standing.DISABLED, f"its certificate is {described.get('status')}")
+        if (status := described.get("status")) != ACTIVE:
+            standing = Standing.TAKEN_BACK if status == REVOKED else Standing.DISABLED
+            return Stand(name, standing, f"its certificate is {status}")
         try:
             with self._translated(name):
                 seen = self._iot.get_thing_connectivity_data(thingName=name)

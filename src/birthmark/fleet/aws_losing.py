@@ -6,7 +6,7 @@ from birthmark.console.losing import Became, Taken
 from birthmark.fleet.aws_account import AwsAccount
 from birthmark.pki.certificates import Thumbprint
 
-_REVOKED = "REVOKED"
+REVOKED = "REVOKED"
 
 
 class AwsLosing(AwsAccount):
@@ -23,8 +23,8 @@ class AwsLosing(AwsAccount):
             return []
         others = [one for one in self._things_of(str(described["certificateArn"])) if one != name]
         note = f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
-        done = Became.WAS if described["status"] == _REVOKED else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
+        done = Became.WAS if described["status"] == REVOKED else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
         if done is Became.TAKEN_BACK:
             with self._translated(name):
-                self._iot.update_certificate(certificateId=certificate_id, newStatus=_REVOKED)
+                self._iot.update_certificate(certificateId=certificate_id, newStatus=REVOKED)
         return [Taken(f"AWS IoT {self._iot.meta.region_name}", "certificate", certificate_id, done, note)]

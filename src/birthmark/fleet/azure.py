@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.fleet.azure_hub import stand_of
+from birthmark.fleet.azure_hub import is_taken_back, stand_of
 from birthmark.fleet.azure_losing import AzureLosing
 from birthmark.fleet.azure_records import (
     IDENTITY,
@@ -129,6 +129,8 @@ class AzureTarget(AzureLosing):
         if (present := self._found(self._sdk.get_individual_enrollment, registration_id(wish))) is None:
             return Stand(wish.device_id, Standing.MISSING)
         now, state = on_record(present), present.registration_state
+        if now.is_disabled and (why := self._taken_back(present)) is not None:
+            return Stand(wish.device_id, Standing.TAKEN_BACK, why)
         other = [change for change in now.difference(wish) if change.what in IDENTITY]
         if now.is_disabled or other:
             said = ", ".join(f"{one.what} {one.present}" for one in other)
@@ -136,6 +138,13 @@ class AzureTarget(AzureLosing):
         if state is None or not state.assigned_hub:
             return Stand(wish.device_id, Standing.UNASSIGNED)
         return self._stand_at_hub(wish, state, present.last_updated_date_time_utc)
+
+    def _taken_back(self, present: Any) -> str | None:
+        """Return why a device was taken back, as its enrollment or its hub tells."""
+        if (why := self.why_taken_back(str(present.registration_id))) is not None:
+            return f"as {why}"
+        device = self._at_hub(present)
+        return str(device["statusReason"]) if device is not None and is_taken_back(device) else None
 
     def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> Stand:
         """Return where a device stands that was assigned; seen it is where that was after its record was written."""

@@ -22,6 +22,8 @@ _VERSION = "2021-04-12"
 _TIMEOUT_S = 30
 _TOKEN_LIFE = timedelta(minutes=10)
 _MAX_TOLD = 500
+TAKEN_BACK = "taken back: "
+"""How the reason begins for which a lost device is disabled."""
 _NEVER = 1  # the year of what never happened
 
 
@@ -51,11 +53,11 @@ class HubDevices:
 
     def disable(self, device: dict[str, Any]) -> None:
         """Let a device connect no more; as it was seen, or not at all."""
-        self._switch(device, "disabled")
+        self._switch(_without_mark(device), "disabled")
 
     def enable(self, device: dict[str, Any]) -> None:
         """Let a device connect again; as it was seen, or not at all."""
-        self._switch(device, "enabled")
+        self._switch(_without_mark(device), "enabled")
 
     def shut_out(self, device: dict[str, Any], why: str, keys: tuple[str, str]) -> None:
         """Let a device connect no more, and exchange the keys it has, if it has some; as it was seen, or not at all."""
@@ -95,9 +97,22 @@ class HubDevices:
         raise TargetUnreachableError(target=f"IoT Hub {self._service.host}", reason=reason)
 
 
+def is_taken_back(device: Mapping[str, Any]) -> bool:
+    """Say whether a device is disabled because it is lost."""
+    return device.get("status") == "disabled" and str(device.get("statusReason")).startswith(TAKEN_BACK)
+
+
+def _without_mark(device: dict[str, Any]) -> dict[str, Any]:
+    """Return a device that is switched for another reason than that it was lost once."""
+    is_marked = str(device.get("statusReason")).startswith(TAKEN_BACK)
+    return device | {"statusReason": None} if is_marked else device
+
+
 def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> Stand:
     """Return where a device stands by what its hub says; what was seen before `since` was another life of it."""
     seen = _moment(str(device.get("lastActivityTime") or ""))
+    if is_taken_back(device):
+        return Stand(name, Standing.TAKEN_BACK, f"{at}, {device['statusReason']}", seen)
     if device.get("status") == "disabled":
         return Stand(name, Standing.DISABLED, at, seen)
     if device.get("connectionState") == "Connected":

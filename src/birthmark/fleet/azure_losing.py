@@ -5,17 +5,18 @@ device that is on record at its hub is not made anew.
 """
 
 import base64
+import contextlib
 from typing import Any
 
 from birthmark.clock import SystemEntropy
 from birthmark.console.losing import Became, Taken
 from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure_hub import TAKEN_BACK, is_taken_back
 from birthmark.fleet.azure_kinds import OtherAttestations
 from birthmark.fleet.azure_records import kept
 from birthmark.fleet.errors import TargetRefusedError
 
 _KEY_BYTES = 64
-TAKEN_BACK = "taken back: "
 
 
 def fresh_key(size: int = _KEY_BYTES) -> str:
@@ -32,13 +33,14 @@ class AzureLosing(OtherAttestations):
         state = self._found(self._sdk.get_registration_state, name) if present is None else present.registration_state
         if present is None and state is None:
             return self._at_the_hub(name, None, reason, dry_run=dry_run)
-        rows = [self._row(f"DPS {self._host}", "enrollment", name, self._shut(name, present, dry_run=dry_run))]
+        rows = [self._row(f"DPS {self._host}", "enrollment", name, self._shut(name, present, reason, dry_run=dry_run))]
         device_id = str((state and state.device_id) or (present and present.device_id) or name)
         hub = None if state is None or not state.assigned_hub else str(state.assigned_hub)
         return [*rows, *self._at_the_hub(device_id, hub, reason, dry_run=dry_run)]
 
-    def _shut(self, name: str, present: Any, *, dry_run: bool) -> Became:
-        if present is not None and present.provisioning_status == "disabled" and not _has_keys(present):
+    def _shut(self, name: str, present: Any, reason: str, *, dry_run: bool) -> Became:
+        is_disabled = present is not None and present.provisioning_status == "disabled"
+        if is_disabled and not _has_keys(present) and self.why_taken_back(name) is not None:
             return Became.WAS
         if dry_run:
             return Became.WOULD_BE
@@ -51,6 +53,10 @@ class AzureLosing(OtherAttestations):
             with self._translated(name):
                 self._sdk.delete(present)
             self._put(self._in_the_way(name), None)
+        with contextlib.suppress(
+            TargetRefusedError
+        ):  # of a service that keeps no such note it is shut out all the same
+            self.mark(name, reason)
         return Became.TAKEN_BACK
 
     def _shut_out(self, name: str, present: Any) -> Any:
@@ -84,8 +90,7 @@ class AzureLosing(OtherAttestations):
             device = self._hub.get(device_id)
             if device is None:
                 return []
-            is_taken = device.get("status") == "disabled" and str(device.get("statusReason")).startswith(TAKEN_BACK)
-            done = Became.WAS if is_taken else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
+            done = Became.WAS if is_taken_back(device) else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
             if done is Became.TAKEN_BACK:
                 self._hub.shut_out(device, TAKEN_BACK + reason, (fresh_key(32), fresh_key(32)))
         except BirthmarkError as error:

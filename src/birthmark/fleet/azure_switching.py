@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from birthmark.dps.model import TAKEN_BACK
 from birthmark.fleet.azure_service import AzureService, Ready
 from birthmark.fleet.target import Done
+
+_NOTES = "optionalDeviceInformation"  # of which the SDK's models know nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,32 @@ class Switching(AzureService):
             return Switched(Done.UNCHANGED, *registered)
         if dry_run:
             return Switched(Done.WOULD_UPDATE, *registered)
+        told["provisioningStatus"] = wanted
+        (told.get(_NOTES) or {}).pop(TAKEN_BACK, None)  # whoever switches it has another reason
+        self._write(kind, name, told)
+        return Switched(Done.UPDATED, *registered)
+
+    def why_taken_back(self, name: str) -> str | None:
+        """Return why a device was taken back whose enrollment is disabled; None where it was not."""
+        told = self._json("get_individual_enrollment", name)
+        is_disabled = told.get("provisioningStatus") == "disabled"
+        why = (told.get(_NOTES) or {}).get(TAKEN_BACK) if is_disabled else None
+        return None if why is None else str(why)
+
+    def mark(self, name: str, why: str) -> None:
+        """Note in a device's enrollment why it was taken back."""
+        told = self._json("get_individual_enrollment", name)
+        told.pop("registrationState", None)
+        told[_NOTES] = (told.get(_NOTES) or {}) | {TAKEN_BACK: why}
+        self._write("individual_enrollment", name, told)
+
+    def _write(self, kind: str, name: str, told: dict[str, Any]) -> None:
+        """Write what was read as the service tells it."""
         if (told.get("attestation") or {}).get("type") == "symmetricKey":  # whose keys are told by this alone
             told["attestation"] = self._json(f"get_{kind}_attestation_mechanism", name)
-        told["provisioningStatus"] = wanted
         write = self._operation(f"create_or_update_{kind}")
         with self._below_the_sdk(name):
             write(name, Ready(told), told.get("etag"))
-        return Switched(Done.UPDATED, *registered)
 
     def registered(self, name: str) -> tuple[str | None, str | None]:
         """Return as which device of which hub an individual enrollment is registered. Raise `NoSuchRecordError`."""

@@ -17,6 +17,8 @@ class Standing(StrEnum):
     MISSING = "not on record"
     OTHERWISE = "on record otherwise"
     DISABLED = "disabled"
+    TAKEN_BACK = "taken back"
+    """Disabled, as the device is lost: not by a move."""
     UNASSIGNED = "unassigned"
     """On record, and never registered."""
     ASSIGNED = "never seen"

@@ -19,7 +19,7 @@ from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentT
 
 
 class NotAtSourceError(NotFoundError):
-    """It is not there to be moved."""
+    """It is not there to be moved, or was taken back there."""
 
     code = "fleet.not_at_source"
     cause = "{device} is {standing} at {source}{detail}, so that nothing proves who may move it."
@@ -32,7 +32,7 @@ class NotAtSourceError(NotFoundError):
 
 
 class TakenAtDestinationError(ConflictError):
-    """Another has its name there."""
+    """Another has its name there, or it was taken back there."""
 
     code = "fleet.taken_at_destination"
     cause = "At {destination} {device} is on record with {detail}."
@@ -189,11 +189,16 @@ class Move:
         return Progress(after.device_id, Moved.WAITING, detail)
 
     def _check(self, here: Stand, there: Stand) -> None:
-        """Raise for a device that cannot be moved."""
+        """Raise for a device that cannot be moved.
+
+        One that was taken back is lost: no move lets it in anywhere, whatever option asks for that.
+        """
         is_known_there = there.standing not in {Standing.MISSING, Standing.OTHERWISE}
-        if there.standing is Standing.OTHERWISE:
+        if there.standing in {Standing.OTHERWISE, Standing.TAKEN_BACK}:
             where = self.destination.description
-            raise TakenAtDestinationError(device=there.device_id, destination=where, detail=there.detail)
-        if here.standing is Standing.OTHERWISE or (here.standing is Standing.MISSING and not is_known_there):
+            detail = there.detail if there.standing is Standing.OTHERWISE else f"status taken back ({there.detail})"
+            raise TakenAtDestinationError(device=there.device_id, destination=where, detail=detail)
+        is_absent = here.standing is Standing.MISSING and not is_known_there
+        if is_absent or here.standing in {Standing.OTHERWISE, Standing.TAKEN_BACK}:
             told = {"standing": here.standing.value, "detail": f" ({here.detail})" if here.detail else ""}
             raise NotAtSourceError(device=here.device_id, source=self.source.description, **told)

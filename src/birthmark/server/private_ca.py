@@ -55,6 +55,8 @@ class PrivateCa:
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] = field(repr=False)
     known: tuple[Certificate, ...] = ()
     _algorithm: str | None = None
+    _is_kept: bool = field(default=True, init=False)
+    """What could not be kept is handed over again by the next look."""
 
     def certificates(self) -> tuple[Certificate, ...]:
         """Return its certificate and those above it. Raise `PrivateCaError` before they were learnt."""
@@ -69,9 +71,10 @@ class PrivateCa:
         self._algorithm = configuration["SigningAlgorithm"]
         answer = await self._call("get_certificate_authority_certificate")
         found = parse_bundle(f"{answer['Certificate']}\n{answer.get('CertificateChain') or ''}")
-        if found != self.known:
-            self.known = found
+        if found != self.known or not self._is_kept:
+            self.known, self._is_kept = found, False
             await self.keep(found)
+            self._is_kept = True
 
     async def issue(
         self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta

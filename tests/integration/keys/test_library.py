@@ -56,8 +56,13 @@ def test_handshakes_on_the_sdks_threads_and_our_own_signatures_do_not_meet(chip:
 
 
 def test_a_process_that_ends_with_an_open_connection_ends_well(chip: SoftwareElement) -> None:
-    ran = run(chip, token_race.__file__, str(chip.directory), "1", "left open")
+    ran = run(chip, token_race.__file__, str(chip.directory), "1", "open")
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_connection_outlives_the_library_that_is_stopped_below_it(chip: SoftwareElement) -> None:
+    ran = run(chip, token_race.__file__, str(chip.directory), "3", "stopped")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "3 connections outlived their library\n", "")
 
 
 def test_a_library_that_somebody_else_has_started_is_used_and_not_stopped(chip: SoftwareElement) -> None:

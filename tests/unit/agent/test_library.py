@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_world import CONFIG, LIFETIME, World, certified
+from birthmark import background
 from birthmark.agent import connect, library
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places
@@ -145,3 +146,25 @@ async def test_an_order_to_register_again_stands_until_it_is_carried_out(
             await asyncio.sleep(0.01)
     keeping.cancel()
     assert asked == 2
+
+
+async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answers(_device: Device, _upkeep: object) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise TimeoutError from None
+
+    monkeypatch.setattr(Device, "_kept", answers)
+    monkeypatch.setattr(background, "AGAIN_S", 0.01)
+    monkeypatch.setattr(library, "open_agent", lambda *_, **__: world.agent())
+    config = world.directory / "config.toml"
+    config.touch(mode=0o600)
+    config.write_text(CONFIG.replace("TRUST", str(world.directory / "trust.pem")))
+    root = world.agent().places.root
+    async with asyncio.timeout(2) as limit:
+        async with connect(config, root=root):
+            await asyncio.sleep(0)
+    assert not limit.expired()

@@ -11,7 +11,7 @@ from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import moment_in, overdue_pause, pause_as_asked, spread
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.agent.upkeep import Pace
+from birthmark.agent.upkeep import Pace, RenewalTurn
 from birthmark.est.client import EstServerBusyError
 from birthmark.links.ports import HttpAnswer
 from fakes import NOON
@@ -69,7 +69,7 @@ async def test_a_server_that_says_when_is_asked_then_with_the_same_request(tmp_p
     world.busy = HttpAnswer(status, {"retry-after": "120"}, b"later")
     with pytest.raises(EstServerBusyError) as refused:
         await agent.renew(held)
-    pause = Pace().failed(agent, refused.value, None, LIFETIME).total_seconds()
+    pause = Pace().failed(agent, refused.value, None, LIFETIME, LIFETIME).total_seconds()
     assert 120 <= pause <= 132
     world.busy = None
     again = world.agent()
@@ -116,10 +116,22 @@ async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_that_has_no_
     assert 3600 <= waits.seconds[0] <= 1.1 * 3600
 
 
-async def test_who_has_an_identity_comes_back_as_the_server_asked(tmp_path: Path) -> None:
+async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_whose_identity_has_expired(tmp_path: Path) -> None:
     world, waits = World(tmp_path), Waits()
     await certified(world.agent())
     world.clock.move(2 * LIFETIME)
     world.busy = HttpAnswer(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
     await Loop(world.agent(), waits, lambda *_: None).run()
-    assert waits.seconds[0] >= 7 * 24 * 3600
+    assert 3600 <= waits.seconds[0] <= 1.1 * 3600
+
+
+@pytest.mark.parametrize(("left", "least", "most"), [(8 * HOUR, 4 * HOUR, 4 * HOUR), (-HOUR, HOUR, 1.1 * HOUR)])
+async def test_what_a_server_asks_for_does_not_keep_a_renewal_from_another_try_before_the_end(
+    tmp_path: Path, left: timedelta, least: timedelta, most: timedelta
+) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    held = await certified(agent)
+    world.clock.move(held.leaf.not_after - left - world.clock.now())
+    busy = EstServerBusyError(status=503, retry_after_s=7 * 24 * 3600, wait_s=1, text="later", url="https://est.test")
+    assert least <= RenewalTurn(agent).failed(held, busy) <= most

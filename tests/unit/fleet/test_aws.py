@@ -24,7 +24,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.following import Standing
+from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from fakes import NOON, FakeClock
@@ -230,6 +230,15 @@ def test_what_sleeps_is_known_by_the_survey_and_a_rehearsal_says_so(aws: Stubber
 def test_what_the_sdk_does_not_ask_for_is_one_device_s_refusal(target: AwsTarget) -> None:
     with pytest.raises(TargetRefusedError):
         target.enroll(EnrollmentRequest("", CERTIFICATE), update=False, dry_run=False)
+
+
+@pytest.mark.parametrize(("status", "standing"), [("INACTIVE", Standing.DISABLED), ("REVOKED", Standing.TAKEN_BACK)])
+def test_a_certificate_that_was_revoked_is_told_from_one_that_is_asleep(
+    aws: Stubber, target: AwsTarget, status: str, standing: Standing
+) -> None:
+    principals(aws, ARN)
+    answers(aws, described(status))
+    assert target.stand(WISH) == Stand("gateway", standing, f"its certificate is {status}")
 
 
 def test_who_was_connected_before_its_certificate_was_woken_was_not_seen(aws: Stubber, target: AwsTarget) -> None:

@@ -23,6 +23,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
+from birthmark.fleet.following import Standing
 from birthmark.fleet.moving import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
@@ -490,6 +491,31 @@ def test_to_retire_a_device_changes_nothing_else_of_its_record(target: AzureTarg
     assert (record.provisioning_status, record.capabilities.iot_edge) == ("disabled", True)
     assert on_record(record).twin.tags == {"site": "Osaka"}
     assert hub.cut == ["device-1"]
+
+
+@pytest.mark.parametrize(
+    ("noted", "at_hub", "standing"),
+    [
+        ("keyCompromise", "", Standing.TAKEN_BACK),
+        (None, "taken back: keyCompromise", Standing.TAKEN_BACK),
+        (None, "somebody's", Standing.DISABLED),
+    ],
+)
+def test_a_lost_device_is_told_from_one_that_was_retired(
+    target: AzureTarget,
+    service: Service,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    noted: str | None,
+    at_hub: str,
+    standing: Standing,
+) -> None:
+    enroll(target)
+    assigned(service, "hub.test").provisioning_status = "disabled"
+    monkeypatch.setattr(target, "why_taken_back", lambda _name: noted)
+    monkeypatch.setattr(hub, "get", lambda _name: {"status": "disabled", "statusReason": at_hub})
+    assert target.stand(WISH).standing is standing
 
 
 def test_a_device_at_a_hub_that_cannot_be_asked_is_left(target: AzureTarget, service: Service, hub: Hub) -> None:

@@ -93,6 +93,29 @@ def test_another_device_s_record_proves_nothing(source: Standing, destination: S
         assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, code)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("source", "destination", "code"),
+    [
+        (Standing.TAKEN_BACK, Standing.MISSING, "fleet.not_at_source"),
+        (Standing.TAKEN_BACK, Standing.DISABLED, "fleet.not_at_source"),
+        (Standing.TAKEN_BACK, Standing.CONNECTED, "fleet.not_at_source"),
+        (Standing.CONNECTED, Standing.TAKEN_BACK, "fleet.taken_at_destination"),
+        (Standing.DISABLED, Standing.TAKEN_BACK, "fleet.taken_at_destination"),
+    ],
+)
+def test_a_lost_device_is_let_in_by_no_move_nor_option(
+    source: Standing, destination: Standing, code: str, *, dry_run: bool
+) -> None:
+    with moving(source, destination, dry_run=dry_run, update=True) as move:
+        (progress,) = move.look([(WISH, WISH)])
+        assert progress.refusal is not None
+        assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, code)
+        assert "taken back" in progress.detail
+        assert isinstance(move.destination, Place)
+        assert (move.destination.on_record, move.destination.standing) == ({}, destination)
+
+
 @pytest.mark.parametrize(
     ("destination", "said"), [(Standing.MISSING, Moved.WOULD_ENROLL), (Standing.AWAY, Moved.WOULD_RETIRE)]
 )
@@ -182,6 +205,12 @@ def test_a_hub_says_never_by_the_year_one() -> None:
     device = {"connectionState": "Disconnected", "lastActivityTime": "0001-01-01T00:00:00Z"}
     assert stand_at_hub("d", "hub", device, None) == Stand("d", Standing.ASSIGNED, "hub", None)
     assert stand_at_hub("d", "hub", device | {"status": "disabled"}, None).standing is Standing.DISABLED
+
+
+def test_a_hub_says_of_a_lost_device_why_it_is_disabled() -> None:
+    lost = {"status": "disabled", "statusReason": "taken back: keyCompromise"}
+    assert stand_at_hub("d", "hub", lost, None) == Stand("d", Standing.TAKEN_BACK, "hub, taken back: keyCompromise")
+    assert stand_at_hub("d", "hub", lost | {"status": "enabled"}, None).standing is Standing.ASSIGNED
 
 
 @pytest.mark.parametrize("goal", list(Goal))

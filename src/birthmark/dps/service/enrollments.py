@@ -10,14 +10,13 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
 from birthmark.dps.document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
-from birthmark.dps.model import Authority, Enrollment, IdScope, Instance, X509Individual
+from birthmark.dps.model import TAKEN_BACK, Authority, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
 
-TAKEN_BACK = "takenBack"
 """What an enrollment says of itself that was taken back with its device: why."""
 _PAGE, _MAX_CHANGED = 100, 4096
 

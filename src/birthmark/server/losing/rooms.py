@@ -14,8 +14,7 @@ from birthmark.auth.principals import Principal
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError
-from birthmark.dps.model import Instance
-from birthmark.dps.service.enrollments import TAKEN_BACK
+from birthmark.dps.model import TAKEN_BACK, Instance
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
 from birthmark.net.admission import Closed

@@ -183,7 +183,7 @@ def test_a_record_that_was_put_to_sleep_is_woken_by_the_command_that_is_printed_
         "aws iot list-certificates --query 'certificates[].certificateId' --output text | tr '\\t' '\\n' |"
         " while read id; do aws iot update-certificate --certificate-id $id --new-status INACTIVE; done",
     )
-    told = server.attempt("fleet", "move", *fleet.list, *way)
+    told = server.attempt("device", "move", *fleet.list, *way)
     assert (told.returncode, "status of the certificate INACTIVE" in told.stderr) == (7, True)
     fix = re.search(r"Fix: .*`birthmark (fleet move .* --update)`", told.stderr)
     assert fix is not None, told.stderr
@@ -194,30 +194,30 @@ def test_a_record_that_was_put_to_sleep_is_woken_by_the_command_that_is_printed_
 
 def test_a_device_that_was_taken_back_goes_nowhere_whatever_is_asked(server: RunningServer, fleet: Fleet) -> None:
     there, back = ["--from", "azure", "--to", "aws", "--policy", "own"], ["--from", "aws", "--to", "azure"]
-    server.run("enroll", "manifest", *fleet.list)
+    server.run("device", "enroll-list", *fleet.list)
     assert all(fleet.sends_to_azure(name) for name in NAMES)
     fleet.move(*there)
     assert all(fleet.sends_to_aws(name) for name in NAMES)
     fleet.move(*there)
-    server.run("fleet", "revoke", "pump-3", "--reason", "keyCompromise", "--yes")
-    server.run("est", "release", "pump-3")
+    server.run("device", "revoke", "pump-3", "--reason", "keyCompromise", "--yes")
+    server.run("pki", "release", "pump-3")
     assert fleet.follow() == {"pump-1": "disabled", "pump-2": "disabled", "pump-3": "taken back"}
-    told = server.attempt("fleet", "move", *fleet.list, *back, "--update")
+    told = server.attempt("device", "move", *fleet.list, *back, "--update")
     assert (told.returncode, "pump-3 is on record with status taken back (as keyCompromise)" in told.stderr) == (
         7,
         True,
     )
     assert fleet.follow() == {"pump-1": "never seen", "pump-2": "never seen", "pump-3": "taken back"}
-    server.run("enroll", "remove", "pump-3")
+    server.run("device", "rm", "pump-3")
     assert fleet.move(*back, "--update")["pump-3"] == "refused"
     assert fleet.move(*there, "--update")["pump-3"] == "refused"
 
 
 def test_a_lost_device_that_is_enabled_again_counts_as_any_other(server: RunningServer, fleet: Fleet) -> None:
-    server.run("enroll", "manifest", *fleet.list)
-    server.run("fleet", "revoke", "pump-3", "--yes")
-    server.run("est", "release", "pump-3")
-    server.run("enroll", "enable", "pump-3")
+    server.run("device", "enroll-list", *fleet.list)
+    server.run("device", "revoke", "pump-3", "--yes")
+    server.run("pki", "release", "pump-3")
+    server.run("device", "enable", "pump-3")
     assert fleet.follow()["pump-3"] == "unassigned"
-    server.run("enroll", "disable", "pump-3")
+    server.run("device", "disable", "pump-3")
     assert fleet.follow()["pump-3"] == "disabled"

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
-    [("birthmark enr", "enroll"), ("birthmark enroll dev", "device"), ("birthmark device enroll --for", "--force")],
+    [("birthmark dev", "device"), ("birthmark device enr", "enroll"), ("birthmark device enroll --for", "--force")],
 )
 def test_bash_completes_commands_sub_commands_and_options(tmp_path: Path, words: str, wanted: str) -> None:
     script = subprocess.run([BIRTHMARK, "completion", "bash"], capture_output=True, text=True, check=True)

@@ -1,10 +1,11 @@
 """`birthmark env`: everything a client needs to reach the server."""
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,13 +68,11 @@ def env(
     endpoints = read_endpoints(server.directory)
     if not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
         raise not_running(server.directory, "it has ended")
+    written = {Format.SH: as_shell, Format.DOTENV: as_dotenv, Format.JSON: _as_json}
+    if form in written:
+        typer.echo(written[form](endpoints), nl=False)
+        return
     match form:
-        case Format.SH:
-            typer.echo(as_shell(endpoints), nl=False)
-        case Format.DOTENV:
-            typer.echo(as_dotenv(endpoints), nl=False)
-        case Format.JSON:
-            typer.echo(json.dumps(endpoints, indent=2))
         case Format.C:
             roots = Path(endpoints["trust_bundle"]).read_text()
             typer.echo(as_c_header(endpoints, roots, registration_id), nl=False)
@@ -85,6 +84,10 @@ def env(
             made = server.client.post("/est/credentials", {"device_id": registration_id})
             name = str(registration_id)
             typer.echo(as_aziot(endpoints, place, name, username=made["name"], password=made["password"]), nl=False)
+
+
+def _as_json(endpoints: Mapping[str, Any]) -> str:
+    return json.dumps(endpoints, indent=2) + "\n"
 
 
 def _wait_until_ready(path: Path, seconds: float) -> None:

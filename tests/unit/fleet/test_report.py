@@ -28,7 +28,7 @@ OUTCOMES = [
 
 
 def written(path: Path, outcomes: list[Outcome] = OUTCOMES) -> str:
-    run = Run("AWS IoT & others", NOON, dry_run=False, command="birthmark enroll <x>")
+    run = Run("AWS IoT & others", NOON, dry_run=False, command="birthmark device enroll <x>")
     with Report(path, run, lambda: NOON + timedelta(seconds=2)) as report:
         for outcome in outcomes:
             report.add(outcome)
@@ -48,7 +48,7 @@ def test_a_table_has_a_row_a_device_and_no_formula(tmp_path: Path) -> None:
 
 def test_json_lines_begin_with_the_run_and_end_with_its_counts(tmp_path: Path) -> None:
     first, *rows, last = map(json.loads, written(tmp_path / "run.json").splitlines())
-    run = {"begun": NOON.isoformat(), "dry_run": False, "command": "birthmark enroll <x>"}
+    run = {"begun": NOON.isoformat(), "dry_run": False, "command": "birthmark device enroll <x>"}
     assert first == {"target": "AWS IoT & others"} | run
     assert rows == [outcome.as_row() for outcome in OUTCOMES]
     assert last["counts"] == {"created": 2, "refused": 1}
@@ -61,7 +61,7 @@ def test_a_page_shows_charts_and_each_device_with_nothing_of_theirs_as_markup(tm
     assert "b&lt;script&gt;" in page
     assert "2 of 3 devices are on record as they shall be: 2 created, 1 refused." in page
     assert f"1 &times; {DIFFERENT.code}: " in page
-    assert "<code>birthmark enroll &lt;x&gt;</code><br>3 devices, 2 a second" in page
+    assert "<code>birthmark device enroll &lt;x&gt;</code><br>3 devices, 2 a second" in page
     assert len(re.findall("<rect ", page)) == 3
     assert page.count("<tr") == 1 + len(OUTCOMES)
 

@@ -1,4 +1,4 @@
-"""`birthmark device enroll … --dps NAME --hub NAME`: which provisioning service has the record, which hub gets the device."""
+"""`birthmark device enroll … --dps NAME --hub NAME`: which service has the record, which hub gets the device."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -68,22 +68,19 @@ def env(
     endpoints = read_endpoints(server.directory)
     if not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
         raise not_running(server.directory, "it has ended")
-    written = {Format.SH: as_shell, Format.DOTENV: as_dotenv, Format.JSON: _as_json}
-    if form in written:
-        typer.echo(written[form](endpoints), nl=False)
-        return
-    match form:
-        case Format.C:
-            roots = Path(endpoints["trust_bundle"]).read_text()
-            typer.echo(as_c_header(endpoints, roots, registration_id), nl=False)
-        case Format.AZIOT:
-            served(endpoints, "est", server.directory)
-            place = DpsPlace.of(endpoints) if id_scope is None else DpsPlace(global_endpoint or AZURE_DPS, id_scope)
-            if place is None:
-                raise typer.BadParameter("this server has no DPS; name the one of the devices: --id-scope SCOPE")
-            made = server.client.post("/est/credentials", {"device_id": registration_id})
-            name = str(registration_id)
-            typer.echo(as_aziot(endpoints, place, name, username=made["name"], password=made["password"]), nl=False)
+    if form is Format.AZIOT:
+        served(endpoints, "est", server.directory)
+        place = DpsPlace.of(endpoints) if id_scope is None else DpsPlace(global_endpoint or AZURE_DPS, id_scope)
+        if place is None:
+            raise typer.BadParameter("this server has no DPS; name the one of the devices: --id-scope SCOPE")
+        made = server.client.post("/est/credentials", {"device_id": registration_id})
+        name = str(registration_id)
+        text = as_aziot(endpoints, place, name, username=made["name"], password=made["password"])
+    elif form is Format.C:
+        text = as_c_header(endpoints, Path(endpoints["trust_bundle"]).read_text(), registration_id)
+    else:
+        text = {Format.SH: as_shell, Format.DOTENV: as_dotenv, Format.JSON: _as_json}[form](endpoints)
+    typer.echo(text, nl=False)
 
 
 def _as_json(endpoints: Mapping[str, Any]) -> str:

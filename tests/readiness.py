@@ -9,6 +9,7 @@ from typing import Any
 from servers import RunningServer
 
 ALL_THERE = {"ready": True, "database": "ready", "listeners": "ready", "bus": "ready", "hold": "ready"}
+ALL_THERE |= {"certificate": "ready"}
 DATABASE_AWAY = ALL_THERE | {"ready": False, "database": "away", "hold": "away"}
 
 

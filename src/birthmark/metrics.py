@@ -151,6 +151,17 @@ FAILED = Metric(
     "Failures of work in the background, which goes on; the log tells each as `background.failed`.",
     ("work",),
 )
+CERTIFICATE_ENDS = Metric(
+    "birthmark_certificate_expiry_timestamp_seconds",
+    Kind.GAUGE,
+    "When a certificate that the server lives by ends, in seconds since 1970: its own, and its CAs'.",
+    ("of",),
+)
+CERTIFICATE_TAKEN = Metric(
+    "birthmark_server_certificate_taken",
+    Kind.GAUGE,
+    "1 where the server's certificate is the one that is configured, 0 where that one cannot be used.",
+)
 OUTBOX = Metric("birthmark_outbox_events", Kind.GAUGE, "Events that are committed and not yet handed on.")
 TELEMETRY = Metric("birthmark_telemetry_messages_total", Kind.COUNTER, "Telemetry that was committed.", ("hub",))
 STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", Kind.COUNTER, "Commits of telemetry.", ("hub",))
@@ -169,6 +180,6 @@ METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, 
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),
     *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, REVOKED),
-    *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX),
+    *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),
 )

@@ -70,7 +70,7 @@ def _network(
 ) -> Iterator[Finding]:
     """Yield what can be told of clock, proxy and names; the servers themselves are asked last, unless offline."""
     if server is not None:
-        yield from server_rules.findings(server if patient.is_offline else servers.asked(server))
+        yield from server_rules.findings(server if patient.is_offline else servers.asked(server, patient.now))
     yield from network_rules.clock(asyncio.run(network.clock(patient.now, known, is_offline=patient.is_offline)))
     hosts = network.hosts_of(server, known)
     proxy = network.proxy_of(patient.settings, hosts, is_offline=patient.is_offline)

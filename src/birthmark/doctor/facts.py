@@ -140,6 +140,11 @@ class ServerSeen:
     has_run: bool = False
     is_served: bool = False
     has_database: bool | None = None
+    certificate_until: str = ""
+    certificate_days: int | None = None
+    """How long its own certificate lives; None is not told."""
+    certificate_trouble: str = ""
+    """Why the one that is configured is not served."""
     foreign: tuple[Foreign, ...] = ()
     exposed: tuple[FileSeen, ...] = ()
     others: tuple[str, ...] = ()

@@ -7,11 +7,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark.console.client import DEFAULT_DATA, others_served, read_endpoints
+from birthmark.console.client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
 from birthmark.console.lock import is_served
 from birthmark.console.variables import variables
 from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
@@ -138,9 +139,21 @@ def _exposed(data: Path) -> Iterator[FileSeen]:
             yield found
 
 
-def asked(server: ServerSeen) -> ServerSeen:
-    """Return a server that runs with its own word on its database."""
-    return replace(server, has_database=_has_database(Path(server.data))) if server.is_served else server
+def asked(server: ServerSeen, now: datetime) -> ServerSeen:
+    """Return a server that runs with its own word on its database and its certificate."""
+    if not server.is_served:
+        return server
+    server = replace(server, has_database=_has_database(Path(server.data)))
+    with contextlib.suppress(BirthmarkError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        told = OperatorClient.of(Path(server.data)).get("/server/certificate")
+        until = datetime.fromisoformat(told["not_after"])
+        return replace(
+            server,
+            certificate_until=f"{until:%Y-%m-%d %H:%M} UTC",
+            certificate_days=(until - now).days,
+            certificate_trouble=str(told["trouble"]),
+        )
+    return server
 
 
 def _has_database(data: Path) -> bool | None:

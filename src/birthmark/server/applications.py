@@ -14,10 +14,9 @@ from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, todevices
+from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
 from birthmark.console.client import NotServedError
 from birthmark.console.devices import device_endpoints
-from birthmark.console.hub import ServedNames
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.lists import list_endpoints
@@ -143,14 +142,15 @@ class Applications:
         seed: bytes,
         audit_key: bytes,
         parts: Parts,
-        served: ServedNames,
+        served: standing.OwnEnd,
     ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
+        self.metering.certificate = served
         table = self.operator_table(seed, audit_key, served)
         mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
 
-    def operator_table(self, seed: bytes, audit_key: bytes, served: ServedNames) -> list[Endpoint]:
+    def operator_table(self, seed: bytes, audit_key: bytes, served: standing.OwnEnd) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
         return [
@@ -171,6 +171,7 @@ class Applications:
             *inventory_endpoints(rooms.authority),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
+            *standing.endpoints(served),
         ]
 
     def _health_routes(self, parts: Parts) -> list[BaseRoute]:

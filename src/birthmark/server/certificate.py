@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from OpenSSL import SSL
 
@@ -49,6 +50,15 @@ class FreshContext:
     def leaf(self) -> Certificate:
         """The certificate that new connections get."""
         return self._leaf
+
+    @property
+    def trouble(self) -> str:
+        """Why what is there now was not taken over; nothing where it is what is served."""
+        return "" if self._told is None else self._told[1]
+
+    def is_good(self, now: datetime) -> bool:
+        """Say whether what is served has begun and not ended."""
+        return self._leaf.not_before <= now <= self._leaf.not_after
 
     def covers(self, host: str) -> bool:
         """Say whether clients that call the server `host` take its certificate."""

@@ -8,6 +8,7 @@ from birthmark import metrics
 from birthmark.background import FAILURES
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.ca.events import CertificateIssued, CertificateRevoked
+from birthmark.console.standing import OwnEnd
 from birthmark.metrics import Distribution, Sample, Traffic
 from birthmark.server.rooms import Rooms
 from birthmark.store.database import Heard
@@ -27,6 +28,8 @@ class Metering:
         self._revoked = 0
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Those of the ports, which count themselves."""
+        self.certificate: OwnEnd | None = None
+        """The server's, where it has TLS ports."""
         self._lag = Distribution(metrics.SECONDS)
         rooms.database.on_events(self._hear)
 
@@ -91,6 +94,13 @@ class Metering:
             yield Sample(metrics.HANDSHAKES, exchange, count)
         for work, count in sorted(FAILURES.items()):
             yield Sample(metrics.FAILED, (work,), count)
+        hierarchy = rooms.authority.hierarchy
+        ends = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
+        if self.certificate is not None:
+            ends["server"] = self.certificate.leaf
+            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self.certificate.trouble else 1)
+        for of, certificate in sorted(ends.items()):
+            yield Sample(metrics.CERTIFICATE_ENDS, (of,), certificate.not_after.timestamp())
         for hub, stream in rooms.iothub.telemetry.streams().items():
             yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
             yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)

@@ -111,7 +111,8 @@ class Server:
         token = self._data.secret("operator.token")
 
         def parts() -> Mapping[str, bool]:
-            return {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
+            there = {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
+            return there | {"certificate": context.is_good(clock.now())}
 
         probe = doors.health(parts)
         operator = doors.operator(token, seed, signer.public_key, parts, context)

@@ -1,5 +1,6 @@
 """The server's own TLS: its certificate's life, the groups it takes, and a certificate of one's own."""
 
+import json
 import signal
 import ssl
 import subprocess
@@ -76,8 +77,8 @@ def refused_start(directory: Path, config: Path) -> str:
     return done.stdout + done.stderr
 
 
-def write_pair(directory: Path, ca: Holder, name: str) -> Holder:
-    made = a_device(ca, "own", profile=SERVER, san=(x509.DNSName(name),), now=datetime.now(UTC))
+def write_pair(directory: Path, ca: Holder, name: str, begun: datetime | None = None) -> Holder:
+    made = a_device(ca, "own", profile=SERVER, san=(x509.DNSName(name),), now=begun or datetime.now(UTC))
     (directory / "own.key").write_text(made.key_pem)
     (directory / "own.pem").write_text(made.certificate.pem() + ca.certificate.pem())
     return made
@@ -103,12 +104,40 @@ def test_a_certificate_of_ones_own_is_served_and_read_anew_and_a_bad_one_is_not(
             time.sleep(0.1)
         assert "server.certificate_not_renewed" in running.log()
         assert served(running) == second.certificate.der
+        assert found_by_doctor(running) == ["doctor.server_certificate_not_taken"]
+        assert "birthmark_server_certificate_taken 0" in metrics_of(running)
 
         third = write_pair(tmp_path, ca, "localhost")
         assert running.process is not None
         running.process.send_signal(signal.SIGHUP)
         until(running, third.certificate.der)
+        assert "birthmark_server_certificate_taken 1" in metrics_of(running)
         assert "Traceback" not in running.log()
+
+
+def test_a_certificate_of_ones_own_that_ends_soon_is_told(tmp_path: Path) -> None:
+    ca, begun = a_ca("My Own Root", now=datetime.now(UTC)), datetime.now(UTC) - SERVER.lifetime + timedelta(days=5)
+    ending = write_pair(tmp_path, ca, "localhost", begun)
+    config = f'host = "localhost"\n[server]\ncertificate = "{tmp_path}/own.pem"\nkey = "{tmp_path}/own.key"\n'
+    with a_server(tmp_path, config) as running:
+        assert found_by_doctor(running) == ["doctor.server_certificate_ends"]
+        end = int(ending.certificate.not_after.timestamp())
+        assert f'birthmark_certificate_expiry_timestamp_seconds{{of="server"}} {end}' in metrics_of(running)
+        write_pair(tmp_path, ca, "localhost")
+        deadline = time.monotonic() + 10
+        while found_by_doctor(running) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert found_by_doctor(running) == []
+
+
+def found_by_doctor(running: RunningServer) -> list[str]:
+    rows = map(json.loads, running.attempt("doctor", "--json").stdout.splitlines())
+    return [row["code"] for row in rows if row["topic"] == "server" and row["severity"] != "ok"]
+
+
+def metrics_of(running: RunningServer) -> str:
+    with urllib.request.urlopen(running.endpoints["health_url"].replace("/healthz", "/metrics"), timeout=10) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def test_a_pair_that_does_not_belong_together_keeps_the_server_from_starting(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from birthmark.doctor.facts import ServerSeen
 from birthmark.doctor.model import Finding, Severity, Topic
 
+_SOON_DAYS = 14
+
 
 def findings(seen: ServerSeen) -> Iterator[Finding]:
     """Return what is wrong with the server of a data directory."""
@@ -30,10 +32,38 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
             advice="Start the database again; the server goes on by itself as soon as it answers",
             for_a_person="another server has to be put right",
         )
+    elif seen.certificate_trouble:
+        yield _of_certificate(
+            seen,
+            "doctor.server_certificate_not_taken",
+            Severity.FAULT,
+            f"what is configured now is not served: {seen.certificate_trouble}",
+            "New connections get the one before, and the server would not start again",
+        )
+    elif seen.certificate_days is not None and seen.certificate_days < _SOON_DAYS:
+        yield _of_certificate(
+            seen,
+            "doctor.server_certificate_ends",
+            Severity.FAULT if seen.certificate_days < 0 else Severity.WARNING,
+            f"it ends {seen.certificate_until}",
+            "No device connects any more when it has ended",
+        )
     elif seen.is_served:
         yield Finding("doctor.server", Topic.SERVER, Severity.OK, f"a server runs on {seen.data}")
     elif seen.setting is not None:
         yield _not_served(seen)
+
+
+def _of_certificate(seen: ServerSeen, code: str, severity: Severity, what: str, cause: str) -> Finding:
+    return Finding(
+        code,
+        Topic.SERVER,
+        severity,
+        f"the certificate of the server on {seen.data}: {what}",
+        cause=f"{cause}.",
+        advice="Put a certificate for its names, and its key, into the two files of `[server]`: the server takes them",
+        for_a_person="a certificate has to be got from its CA",
+    )
 
 
 def _not_served(seen: ServerSeen) -> Finding:

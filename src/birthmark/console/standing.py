@@ -1,0 +1,32 @@
+"""The operator interface of the server itself: how its own certificate stands."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from birthmark.console.hub import ServedNames
+from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.pki.certificates import Certificate
+
+
+class OwnEnd(ServedNames, Protocol):
+    """The server's certificate."""
+
+    @property
+    def leaf(self) -> Certificate:
+        """What is served."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why what is configured now is not served; nothing where it is."""
+        ...
+
+
+def endpoints(own: OwnEnd) -> Sequence[Endpoint]:
+    """Return the route of what `birthmark doctor` asks."""
+
+    async def certificate(_asked: Asked) -> Any:
+        not_after = own.leaf.not_after.isoformat()
+        return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.trouble}
+
+    return [Endpoint("GET", "/server/certificate", Role.VIEWER, "The server's own certificate.", certificate)]

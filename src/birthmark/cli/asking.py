@@ -1,11 +1,14 @@
 """Before something is written: what does not fit the command, what needs a yes, what can never work."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from birthmark.cli.common import ActionNeededError, UsageError, again, without
-from birthmark.pki.certificates import Certificate
+
+if TYPE_CHECKING:
+    from birthmark.pki.certificates import Certificate
 
 
 class OptionNotApplicableError(UsageError):
@@ -30,7 +33,7 @@ class CannotWorkError(ActionNeededError):
     who: str
 
 
-def device_with(certificate: Certificate) -> str:
+def device_with(certificate: "Certificate") -> str:
     """Name the device of a certificate, as the subject of a sentence."""
     return f"A device with the certificate of '{certificate.subject_text}'"
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
@@ -18,11 +18,14 @@ from birthmark import errors
 from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
-from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_any, parse_bundle
 from birthmark.text import printable, reason_of
+
+if TYPE_CHECKING:
+    from birthmark.pki.certificates import Certificate  # which loads what no --help needs
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
+MAX_FILE_BYTES = 4 * 1024 * 1024
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 
@@ -203,14 +206,16 @@ def open_file(path: Path, missing: type[FileMissingError] = FileMissingError) ->
         raise missing(path=path, reason=reason_of(error)) from error
 
 
-def read_file(path: Path, limit: int = MAX_BUNDLE_BYTES, missing: type[FileMissingError] = FileMissingError) -> bytes:
+def read_file(path: Path, limit: int = MAX_FILE_BYTES, missing: type[FileMissingError] = FileMissingError) -> bytes:
     """Return at most `limit` bytes and one more, so that the parser sees that it is too long."""
     with open_file(path, missing) as file:
         return file.read(limit + 1)
 
 
-def read_certificate(path: Path) -> Certificate:
+def read_certificate(path: Path) -> "Certificate":
     """Return the certificate in a PEM or DER file, the first of several."""
+    from birthmark.pki.certificates import parse_any, parse_bundle
+
     with about(path):
         raw = read_file(path)
         return parse_bundle(raw)[0] if b"-----BEGIN " in raw else parse_any(raw)
@@ -239,7 +244,7 @@ def say(as_json: bool, row: Mapping[str, Any], line: str) -> None:
     typer.echo(json.dumps(row) if as_json else printable(line))
 
 
-def certificate_row(certificate: Certificate) -> dict[str, Any]:
+def certificate_row(certificate: "Certificate") -> dict[str, Any]:
     """Return the stable JSON form of a certificate."""
     return {
         "subject": certificate.subject_text,

@@ -15,7 +15,6 @@ from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
-from birthmark.doctor.examine import Patient, examine
 from birthmark.doctor.model import Finding, Severity, told
 from birthmark.doctor.settings import Kind, Setting
 from birthmark.text import printable
@@ -57,6 +56,8 @@ def doctor(
     given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
     given |= {"pin_file": pin_file, "key": key}
     said = {name: None if value is None else str(value) for name, value in given.items()}
+    from birthmark.doctor.examine import Patient, examine  # it loads what it looks at: keys, links, the agent
+
     patient = Patient(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
     found = told(examine(patient, working))
     for one in found:

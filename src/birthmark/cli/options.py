@@ -4,7 +4,6 @@ A group of options is a frozen dataclass, also of other groups: a command takes 
 fields after the command's own parameters.
 """
 
-import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -27,6 +26,8 @@ def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
         with telling_refusals(as_json=given.get("as_json", False)):
             done = body(**{parameter.name: _built(parameter, given) for parameter in parameters})
             if inspect.iscoroutine(done):
+                import asyncio  # a tenth of a second that --help need not wait for
+
                 asyncio.run(done)
 
     called.__name__, called.__doc__, called.__module__ = body.__name__, body.__doc__, body.__module__

@@ -63,7 +63,7 @@ def key(
     policy: PolicyOption = None,
     rotate: RotateOption = None,
 ) -> None:
-    """Show the keys of a provisioning service, as connection strings for SDKs and for `enroll`."""
+    """Show the keys of a provisioning service, as connection strings for SDKs and for `birthmark device`."""
     show_keys(server, "dps", name, policy, rotate)
 
 

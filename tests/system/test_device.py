@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from azure_clients import a_file_device
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
@@ -100,3 +101,12 @@ def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: Ru
     server.run("device", "enroll", "--cert", str(cert))
     assert one_row(server, "device", "register", *options, **where)["device_id"] == "file-device"
     assert one_row(server, "device", "send", "hello", *options, **where)["how"] == "registered"
+
+
+def test_over_https_the_port_is_that_of_the_server_of_this_machine(tmp_path: Path) -> None:
+    with a_server(tmp_path, "[ports]\nhttps_also = 0\n") as running:  # as a user who may not bind 443
+        device = a_file_device(tmp_path, "by-https")
+        running.run("device", "enroll", "--cert", str(device.certificate_file))
+        options = ("--cert", str(device.certificate_file), "--key", str(device.key_file), "--transport", "https")
+        told = one_row(running, "device", "register", *options, **dps_of(running))
+        assert told["device_id"] == "by-https"

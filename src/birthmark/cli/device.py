@@ -5,10 +5,12 @@ Where the hub is comes from --hub, else from what the chip remembers, else from 
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, assert_never
 
 import typer
@@ -18,10 +20,12 @@ from birthmark.cli.common import UsageError, emit, without
 from birthmark.cli.identity import IdentityOptions, OpenedIdentity
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.console.client import DEFAULT_DATA, read_endpoints
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
 from birthmark.elements.memory import Assignment, Layout
+from birthmark.errors import BirthmarkError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
@@ -109,7 +113,17 @@ class DpsOptions:
             raise HostInvalidError(host=self.host[:100]) from error
         if path != "/" or (port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT)):
             raise HostInvalidError(host=self.host[:100])
-        return DpsTarget(host, self.id_scope, name, https_port=int(port or 443))
+        return DpsTarget(host, self.id_scope, name, https_port=int(port or _https_port(host, self.id_scope)))
+
+
+def _https_port(host: str, id_scope: str) -> int:
+    """Return 443, or what the server of this machine says that has the scope: it may not be allowed to bind 443."""
+    data = Path(os.environ.get("BIRTHMARK_DATA") or DEFAULT_DATA).expanduser()
+    with contextlib.suppress(BirthmarkError, OSError, KeyError, TypeError):
+        dps = read_endpoints(data)["dps"]
+        if (dps["host"], dps["id_scope"]) == (host, id_scope):
+            return int(dps["https_port"])
+    return 443
 
 
 async def _register(who: OpenedIdentity, asked: DpsOptions) -> Assigned:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from birthmark.cli.asking import CannotWorkError
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_file, without
@@ -241,8 +241,8 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
         kept.ending = None
         count = sum(1 for _ in kept.written())
         writing.confirm(target, where.profile, count, "journaled write")
-        with _told(tally, run, target, dry_run=writing.dry_run) as tell:
-            there = partial(_tell_taken_back, tell, where)
+        with _told(tally, run, target, dry_run=writing.dry_run) as tell, _shown("Taking back", count, tally) as step:
+            there = partial(_tell_taken_back, tell, where, step)
             take_back_all(target, kept, there, dry_run=writing.dry_run, again=again(), says=say_pause)
         if not (writing.dry_run or tally.has_refusals):
             kept.ending = TAKEN_BACK
@@ -275,7 +275,23 @@ def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
         raise OtherTargetsJournalError(advice=advice, command=command, **said) from error
 
 
-def _tell_taken_back(tell: Tell, where: "TargetOptions", outcome: Outcome) -> None:
+@contextmanager
+def _shown(what: str, total: int, tally: Tally) -> Iterator[Callable[[], None]]:
+    """Show how far it is, at a terminal; whoever presses Ctrl-C is told what was done, and how it goes on."""
+    console = Console(stderr=True)
+    hidden = tally.as_json or not console.is_terminal
+    try:
+        with Progress(console=console, transient=True, disable=hidden) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda: progress.advance(task)
+    except KeyboardInterrupt:
+        done = f"Stopped; {tally.summary()} of {total}."
+        typer.echo(f"{done} The same command goes on with the rest: {again()}", err=True)
+        raise
+
+
+def _tell_taken_back(tell: Tell, where: "TargetOptions", step: Callable[[], None], outcome: Outcome) -> None:
     if outcome.refusal is not None:
         outcome.refusal.add_facts(options=where.as_options())
     tell(outcome)
+    step()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from birthmark.cli import shipment
 from birthmark.cli.common import telling_refusals
 from birthmark.cli.enroll_options import RunOptions
 from birthmark.cli.shipment import Shipment, enroll_shipment
@@ -79,3 +80,17 @@ def test_of_very_many_refusals_the_first_of_a_kind_are_told_and_the_others_named
     assert told[-1].startswith("Refused manifest.malformed as well: entries 6, 7, 8")
     assert told[-1].endswith(" and 75 more; --json tells each")
     assert refused.count == 100
+
+
+def test_who_stops_a_long_run_is_told_how_far_it_came_and_how_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["birthmark", "device", "enroll-list", "s.json", "--undo"])
+    tally = Tally(as_json=False)
+    with pytest.raises(KeyboardInterrupt), shipment._shown("Taking back", 5, tally) as step:
+        tally.counts[Done.TAKEN_BACK] += 2
+        step()
+        raise KeyboardInterrupt
+    told = capsys.readouterr().err
+    assert "2 taken back of 5" in told
+    assert "goes on with the rest: birthmark device enroll-list s.json --undo" in told

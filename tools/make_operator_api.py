@@ -15,8 +15,8 @@ from birthmark.server.applications import Applications
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface
 
-What one does in a portal, and what the commands `device`, `pki`, `dps`, `hub`, `aws`, `server audit` and `why` ask: JSON under
-`/operator/v1` on the health port, which is loopback only. Every call carries the token of the data directory, whose
+What one does in a portal, and what the commands `device`, `pki`, `dps`, `hub`, `aws`, `server audit` and `why` ask:
+JSON under `/operator/v1` on the health port, which is loopback only. Every call carries the token of the data directory, whose
 role is `admin`; each route says the least role it asks for. `/operator/v1/openapi.json` is the whole in OpenAPI 3.1.
 
 ```sh

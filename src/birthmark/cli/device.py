@@ -5,6 +5,7 @@ Where the hub is comes from --hub, else from what the chip remembers, else from 
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,12 +21,10 @@ from birthmark.cli.common import UsageError, emit, without
 from birthmark.cli.identity import IdentityOptions, OpenedIdentity
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.client import DEFAULT_DATA, read_endpoints
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
 from birthmark.elements.memory import Assignment, Layout
-from birthmark.errors import BirthmarkError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
@@ -41,6 +40,7 @@ class Transport(StrEnum):
 
 
 _MAX_PORT = 65535
+_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.console.client`, which a device does not have
 
 
 class DpsNotNamedError(UsageError):
@@ -118,9 +118,9 @@ class DpsOptions:
 
 def _https_port(host: str, id_scope: str) -> int:
     """Return 443, or what the server of this machine says that has the scope: it may not be allowed to bind 443."""
-    data = Path(os.environ.get("BIRTHMARK_DATA") or DEFAULT_DATA).expanduser()
-    with contextlib.suppress(BirthmarkError, OSError, KeyError, TypeError):
-        dps = read_endpoints(data)["dps"]
+    data = Path(os.environ.get("BIRTHMARK_DATA") or _DEFAULT_DATA).expanduser()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        dps = json.loads((data / "endpoints.json").read_bytes())["dps"]
         if (dps["host"], dps["id_scope"]) == (host, id_scope):
             return int(dps["https_port"])
     return 443

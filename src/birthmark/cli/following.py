@@ -16,11 +16,11 @@ from birthmark.cli.printable import counted
 from birthmark.cli.shipment import Shipment
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
+from birthmark.durations import FORMS
 from birthmark.fleet.following import Followed, Goal, Stand, stands_of
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.moving import Move, Pair, Progress, TakenAtDestinationError
 from birthmark.fleet.target import Done, EnrollmentRequest
-from birthmark.pki.lifetimes import FORMS
 from birthmark.text import printable
 
 _LOOK_S = 2.0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.pki.lifetimes import FORMS, lifetime_of
+from birthmark.durations import FORMS, lifetime_of
 
 COLUMNS = (
     "device",

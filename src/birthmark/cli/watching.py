@@ -1,27 +1,24 @@
 """What the commands share that go on until Ctrl-C: times to begin at, and lines as they come."""
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
 
 from birthmark.clock import Clock
+from birthmark.durations import lifetime_of
 
 BEGINNING = "beginning"
-_AGO = re.compile(r"([1-9][0-9]{0,8})(s|m|min|h|d)")
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def parse_since(text: str, clock: Clock) -> datetime:
     """Return the time in `10m` (ago), `2026-11-21T10:00:00Z` or `beginning`; without a zone it is UTC."""
     if text == BEGINNING:
         return datetime.fromtimestamp(0, UTC)
-    if found := _AGO.fullmatch(text):
-        with contextlib.suppress(OverflowError):
-            return clock.now() - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    with contextlib.suppress(ValueError, OverflowError):
+        return clock.now() - lifetime_of(text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:

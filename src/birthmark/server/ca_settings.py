@@ -11,7 +11,7 @@ import msgspec
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from birthmark.ca.passphrase import FORMS, SourceInvalidError, check_source
-from birthmark.pki.lifetimes import lifetime_of
+from birthmark.durations import lifetime_of
 from birthmark.pki.name_constraints import is_host_name
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import FOR_REQUESTS, AllowedNames, Profile

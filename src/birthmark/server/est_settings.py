@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from birthmark.durations import FORMS, lifetime_of
 from birthmark.est.model import Comeback, Door, EstSettings
 from birthmark.est.rules.csr_attributes import Wish, render_wish
 from birthmark.est.wire import OPERATIONS
-from birthmark.pki.lifetimes import FORMS, lifetime_of
 from birthmark.pki.profiles import Profile
 from birthmark.server.ca_settings import Subject
 

@@ -87,10 +87,15 @@ def test_who_stops_a_long_run_is_told_how_far_it_came_and_how_it_goes_on(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["birthmark", "device", "enroll-list", "s.json", "--undo"])
     tally = Tally(as_json=False)
-    with pytest.raises(KeyboardInterrupt), shipment._shown("Taking back", 5, tally) as step:
-        tally.counts[Done.TAKEN_BACK] += 2
-        step()
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with shipment._shown("Taking back", 5, tally) as step:
+            tally.counts[Done.TAKEN_BACK] += 2
+            step()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     told = capsys.readouterr().err
     assert "2 taken back of 5" in told
     assert "goes on with the rest: birthmark device enroll-list s.json --undo" in told

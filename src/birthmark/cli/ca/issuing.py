@@ -19,9 +19,9 @@ from birthmark.cli.asking import only
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
 from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
+from birthmark.durations import FORMS, lifetime_of
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
-from birthmark.pki.lifetimes import FORMS, lifetime_of
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, SERVER, Profile

@@ -1,5 +1,6 @@
 """How the values of a scenario are written: durations, shares, rates. Each raises `MistakeError`."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,11 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from birthmark.agent.config.reader import TEXT, MistakeError, Read
+from birthmark.durations import duration_of
 
 E = TypeVar("E", bound=StrEnum)
 
-_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|min|h|d)")
-_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
 _LONGEST_S = 36_500 * 86400.0
 _WHOLE = 100.0
@@ -19,8 +19,10 @@ _WHOLE = 100.0
 
 def span(value: object) -> float:
     """Return seconds."""
-    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
-    seconds = float(found[1]) * _UNITS[found[2]] if found else _number(value)
+    seconds = _number(value)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            seconds = duration_of(value).total_seconds()
     if seconds is None or not 0 <= seconds <= _LONGEST_S:
         raise MistakeError("must be a time", '`{name} = "10s"` (ms, s, m, h or d)')
     return seconds

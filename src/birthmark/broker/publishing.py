@@ -138,7 +138,7 @@ class Messages:
         is_alone = self._broker.is_alone
         rows = await self._database.all(store.MATCHING if is_alone else store.MATCHING_ANYWHERE, **wanted)
         rows = sorted(rows, key=_client_of)  # the members of a share stand in the same order for every worker
-        found = [(row["client"], Subscription(row["filter"], row["qos"], row["options"], row["share"])) for row in rows]
+        found = list(_subscribed(rows))
         owners = None if is_alone else {row["client"]: (row["owner"], row["expiry_s"] > 0) for row in rows}
         return self._router.looked_up(topic, found, seen, owners)
 
@@ -231,6 +231,16 @@ class Messages:
             self._broker.appends.add(self._space, attached.client, message, Pending(_nobody_waits))
         else:
             attached.deliver(message, qos, RETAIN_AS_PUBLISHED)
+
+
+def _subscribed(rows: Sequence[Row]) -> Iterator[tuple[str, Subscription]]:
+    """Yield clients with what each asked for: one value for all that asked for the same."""
+    same: dict[tuple[str, int, int, str], Subscription] = {}
+    for row in rows:
+        asked = row["filter"], row["qos"], row["options"], row["share"]
+        if (one := same.get(asked)) is None:
+            one = same[asked] = Subscription(*asked)
+        yield row["client"], one
 
 
 def _client_of(row: Row) -> str:

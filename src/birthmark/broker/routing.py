@@ -1,21 +1,21 @@
 """Who gets a message: clients that are connected, sessions that are stored, members of shared subscriptions.
 
 What is connected with a clean session stands in memory; of stored sessions only the shapes of their filters do, and
-the filters are looked up. What a topic led to is remembered until a subscription changes.
+the filters are looked up. What a topic led to is remembered until a subscription changes (`rules.known`).
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription
+from birthmark.broker.rules.known import Known
 from birthmark.broker.rules.matching import Shapes, shape_of
 
 if TYPE_CHECKING:
     from birthmark.broker.attached import Attached
 
-_MAX_REMEMBERED = 4096
 Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
 """Client id; its connection, where the session is not stored; QoS; options."""
 
@@ -42,7 +42,7 @@ Owner: TypeAlias = tuple[str | None, bool]
 class Route:
     """Where the messages of one topic go."""
 
-    __slots__ = ("is_live_only", "live", "owners", "shares", "stored")
+    __slots__ = ("is_live_only", "live", "owners", "shares", "size", "stored")
 
     def __init__(
         self,
@@ -56,10 +56,21 @@ class Route:
         self.stored = stored
         self.shares = shares
         self.is_live_only = not stored and not shares
+        self.size = len(live) + len(stored) + sum(len(share.members) for share in shares)
 
 
 NOWHERE = Route((), (), (), {})
 StoredRow: TypeAlias = tuple[str, Subscription]
+
+
+class Found(NamedTuple):
+    """What was looked up of a topic: the filters that fit it, and who has them stored."""
+
+    filters: frozenset[str]
+    rows: Sequence[StoredRow]
+
+
+_NOTHING = Found(frozenset(), ())
 
 
 class Router:
@@ -69,8 +80,9 @@ class Router:
         self.stored_shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._live: defaultdict[str, dict[tuple[str, str], tuple[Attached, Subscription]]] = defaultdict(dict)
-        self._routes: dict[str, Route] = {}
-        self._stored: dict[str, Sequence[StoredRow]] = {}
+        self._routes: Known[Route] = Known()
+        self._stored: Known[Found] = Known()
+        self._route_of = self._routes.of.get
         self._changes = 0
 
     # ---- changes
@@ -106,11 +118,11 @@ class Router:
 
     def find(self, topic: str) -> Route | None:
         """Return the route of a topic; None when stored subscriptions have to be looked up first."""
-        if (known := self._routes.get(topic)) is not None:
+        if (known := self._route_of(topic)) is not None:
             return known
         if not len(self.stored_shapes):
-            return self._made(topic, ())
-        stored = self._stored.get(topic)
+            return self._made(topic, _NOTHING)
+        stored = self._stored.of.get(topic)
         return None if stored is None else self._made(topic, stored)
 
     def candidates(self, topic: str) -> str:
@@ -130,24 +142,31 @@ class Router:
         With `owners` it is of this one message only: other workers may change what it depends on.
         """
         if seen != self._changes or owners is not None:
-            return self._make(topic, rows, owners or {})
-        if len(self._stored) >= _MAX_REMEMBERED:
-            self._stored.clear()
-        self._stored[topic] = rows
-        return self._made(topic, rows)
+            return self._make(self._fitting(topic), rows, owners or {})
+        filters = frozenset([one.topic_filter for _, one in rows])
+        return self._made(topic, self._stored.put(topic, filters, Found(filters, rows), len(rows)))
 
-    def _made(self, topic: str, stored: Sequence[StoredRow]) -> Route:
-        if len(self._routes) >= _MAX_REMEMBERED:
-            self._routes.clear()
-        route = self._routes[topic] = self._make(topic, stored)
-        return route
+    def _fitting(self, topic: str) -> tuple[str, ...]:
+        """Return the filters of sessions in memory that a topic fits."""
+        if not len(self._shapes):
+            return ()
+        return tuple([one for one in self._shapes.candidates(topic) if one in self._live])
 
-    def _make(self, topic: str, stored: Sequence[StoredRow], owners: Mapping[str, Owner] | None = None) -> Route:
+    def _made(self, topic: str, stored: Found) -> Route:
+        fitting = self._fitting(topic)
+        key = fitting, stored.filters
+        if (route := self._routes.find(key)) is None:
+            route = self._make(fitting, stored.rows)
+        return self._routes.put(topic, key, route, route.size)
+
+    def _make(
+        self, fitting: Sequence[str], stored: Sequence[StoredRow], owners: Mapping[str, Owner] | None = None
+    ) -> Route:
         live: dict[Attached, tuple[int, int]] = {}
         kept: dict[str, tuple[int, int]] = {}
         shared: defaultdict[tuple[str, str], list[Receiver]] = defaultdict(list)
-        for candidate in self._shapes.candidates(topic) if len(self._shapes) else ():
-            for attached, one in self._live.get(candidate, {}).values():
+        for candidate in fitting:
+            for attached, one in self._live[candidate].values():
                 if one.share:
                     shared[one.share, candidate].append((attached.client, attached, one.qos, one.options))
                 else:

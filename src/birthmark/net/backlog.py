@@ -1,14 +1,17 @@
-"""What connections have left to do when their slice of the loop's time is used up: a little at each turn, in turn.
+"""What peers have left to do when their slice of the loop's time is used up: a little at each turn, in turn.
 
 A peer may send faster than its packets are decided on, in a read, a record or a packet as it likes. So nobody works
 longer than `SLICE_S` at once; the rest is added here, and all who wait here have `TURN_S` together between two looks of
 the loop at its sockets. Whoever asks for little is never here and is served within a turn or two of the loop.
+
+The turns are the owners': one for each key, or address without one, however many connections it has. Those of an owner
+have its turn one after the other.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -27,7 +30,7 @@ class Backlog:
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Backlog]"] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # by owner, whose turn is next first
         self._is_called = False
 
     @classmethod
@@ -38,9 +41,22 @@ class Backlog:
             known = cls._of_loops[loop] = cls()
         return known
 
-    def add(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called behind all that wait; it works for a slice at most."""
-        self._waiting.append(go_on)
+    def __contains__(self, owner: str) -> bool:
+        """Say whether something of an owner's waits."""
+        return owner in self._waiting
+
+    def __bool__(self) -> bool:
+        """Say whether anything waits."""
+        return bool(self._waiting)
+
+    def add(self, go_on: Callable[[], None], owner: str) -> None:
+        """Have `go_on` called in its owner's turn, behind what waits of it; it works for a slice at most."""
+        self._waiting.setdefault(owner, deque()).append(go_on)
+        self._call()
+
+    def add_first(self, go_on: Callable[[], None], owner: str) -> None:
+        """Have `go_on` called in its owner's next turn, before all that wait of it: what was begun is ended first."""
+        self._waiting.setdefault(owner, deque()).appendleft(go_on)
         self._call()
 
     def _call(self) -> None:
@@ -52,7 +68,10 @@ class Backlog:
     def _turn(self) -> None:
         until = now() + TURN_S
         while self._waiting:
-            go_on = self._waiting.popleft()
+            owner, waiting = self._waiting.popitem(last=False)
+            go_on = waiting.popleft()
+            if waiting:
+                self._waiting[owner] = waiting
             try:
                 go_on()
             except Exception:  # the others are not to wait for ever

@@ -49,6 +49,7 @@ from birthmark.net.admission import (
 )
 from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.connection import PlainTransport
+from birthmark.net.share import owner_of
 from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.unread import SMALL_BYTES
 
@@ -293,6 +294,11 @@ class MqttPump(asyncio.Protocol):
     def is_over(self) -> bool:
         return self._over
 
+    @property
+    def owner(self) -> str:
+        """Whose turns it has: a stranger's are those of its address, whatever it shows."""
+        return owner_of(None if self._connection is None else self.peer.leaf, self.address)
+
     # Inside.
 
     def _process(self) -> None:
@@ -312,7 +318,7 @@ class MqttPump(asyncio.Protocol):
                     since = at
                 elif at - since > SLICE_S:
                     self._busy = True
-                    self._backlog.add(self._go_on)
+                    self._backlog.add(self._go_on, self.owner)
                     break
         except RemoteProtocolError as error:
             self._broken(error)

@@ -113,6 +113,7 @@ class Space:
         self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
+        self.arrivals = 0  # clients that came since this process began
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
@@ -229,6 +230,7 @@ class Space:
             subscriptions={},
             outgoing=outgoing,
             will=arrival.will,
+            principal=arrival.principal,
         )
         known = await self._claimed(attached, changes, goes_on=goes_on and keeps)
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
@@ -242,6 +244,7 @@ class Space:
         if keeps and arrival.principal:
             self._shares.add(client, arrival.principal)
         self.live[client] = attached
+        self.arrivals += 1
         self.tag(attached, arrival.tags)
         return attached
 

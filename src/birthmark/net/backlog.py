@@ -12,8 +12,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Generator
+from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ SLICE_S = 0.001
 TURN_S = 0.004
 
 now = time.perf_counter  # what work costs is measured by the real clock, whatever time a server is told
+
+
+T = TypeVar("T")
 
 
 class Backlog:
@@ -59,6 +62,30 @@ class Backlog:
         self._waiting.setdefault(owner, deque()).appendleft(go_on)
         self._call()
 
+    def work(self, steps: Generator[None, None, T], owner: str) -> asyncio.Future[T]:
+        """Take steps to their end in an owner's turns; the future has what they return.
+
+        What was begun first is ended first: of one owner, steps keep the order in which they came here.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def go_on() -> None:
+            until = now() + SLICE_S
+            try:
+                while not done.cancelled():
+                    next(steps)
+                    if now() > until:
+                        self.add_first(go_on, owner)
+                        return
+            except StopIteration as end:
+                done.set_result(end.value)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                done.set_exception(error)
+            steps.close()
+
+        self.add(go_on, owner)
+        return done
+
     def _call(self) -> None:
         """Have one turn called, and never a second: what is added meanwhile has its turn in it, or in the next."""
         if self._waiting and not self._is_called:
@@ -80,3 +107,20 @@ class Backlog:
                 break
         self._is_called = False
         self._call()
+
+
+class Slices:
+    """For a task that has long to work, and is one of a few: the loop looks at everybody else after each slice."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = self._left = steps
+        self._until = now() + SLICE_S
+
+    async def step(self) -> None:
+        """Let others have their turn when a slice is used up, which is looked at after so many steps."""
+        self._left -= 1
+        if not self._left:
+            self._left = self._steps
+            if now() > self._until:
+                await asyncio.sleep(0)
+                self._until = now() + SLICE_S

@@ -1,6 +1,7 @@
 """Who has more to do than a slice of time has a turn after each look of the loop at everybody else, and no second."""
 
 import asyncio
+from collections.abc import Generator
 from functools import partial
 from itertools import count
 
@@ -77,6 +78,36 @@ async def test_what_was_begun_is_ended_before_what_else_its_owner_has() -> None:
         await asyncio.sleep(0)
     assert worked == ["a", "c", "a", "a", "b", "b", "b"]
     assert not waiting
+
+
+async def test_steps_are_taken_for_a_slice_at_a_time_those_of_an_owner_in_their_order() -> None:
+    waiting, taken = Backlog.running(), []
+
+    def steps(name: str, count: int) -> Generator[None, None, str]:
+        for number in range(count):
+            taken.append(f"{name}{number}")
+            yield
+        return name
+
+    work = [waiting.work(steps("a", 8), "one"), waiting.work(steps("b", 1), "one"), waiting.work(steps("c", 2), "two")]
+    turns = 0
+    while not work[0].done():
+        before, turns = len(taken), turns + 1
+        await asyncio.sleep(0)
+        assert len(taken) - before <= 2 * (TURN_S / SLICE_S + 1)
+    assert turns > 1
+    assert await asyncio.gather(*work) == ["a", "b", "c"]
+    assert [one for one in taken if one[0] != "c"] == [f"a{number}" for number in range(8)] + ["b0"]
+    assert taken.index("c1") < taken.index("a7"), "another owner waits for no more than a turn"
+
+
+async def test_who_waits_for_steps_is_told_what_went_wrong_in_them() -> None:
+    def steps() -> Generator[None, None, None]:
+        yield
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await Backlog.running().work(steps(), "one")
 
 
 async def test_what_an_owner_has_is_known_until_its_last_turn() -> None:

@@ -159,9 +159,9 @@ class Messages:
         pending.one_done()
 
     def _owner_of(self, message: Message) -> str:
-        """Return in whose turns a message is handed on."""
+        """Return in whose turns a message is handed on: a key's, else a client's; those of nobody are the cloud's."""
         publisher = self._space.live.get(message.publisher)
-        return message.publisher if publisher is None else publisher.principal or message.publisher
+        return message.principal or (publisher.principal if publisher is not None else "") or message.publisher
 
     async def _look_up(self, topic: str, owner: str) -> Route:
         """Return where a topic leads; many rows are read by their pages, and made into a route in its owner's turns."""

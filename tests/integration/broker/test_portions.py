@@ -219,3 +219,26 @@ async def test_members_of_a_share_that_are_all_away_are_not_looked_for_with_each
         for _ in range(3):
             await world.publish("all")
         assert len(await queued(world, clients[5])) == 4, "who is connected gets it"
+
+
+async def test_a_message_to_many_has_the_turns_of_whoever_asked_for_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        await stored(world)
+        await world.connect("here", principal="its key")
+        work, owners = world.space.messages._backlog.work, list[str]()
+
+        def noted(steps: Any, owner: str) -> Any:
+            owners.append(owner)
+            return work(steps, owner)
+
+        monkeypatch.setattr(world.space.messages._backlog, "work", noted)
+        for publisher, principal, owner in (
+            ("here", "", "its key"),
+            ("gone", "a will's key", "a will's key"),
+            ("", "", ""),
+        ):
+            owners.clear()
+            await world.publish("all", publisher=publisher, principal=principal)
+            assert set(owners) == {owner}

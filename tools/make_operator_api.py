@@ -16,8 +16,9 @@ TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-
 HEAD = """# Operator interface
 
 What one does in a portal, and what the commands `device`, `pki`, `dps`, `hub`, `aws`, `server audit` and `why` ask:
-JSON under `/operator/v1` on the health port, which is loopback only. Every call carries the token of the data directory,
-whose role is `admin`; each route says the least role it asks for. `/operator/v1/openapi.json` is the whole in OpenAPI 3.1.
+JSON under `/operator/v1` on the health port, which is loopback only. Every call carries the token of the data
+directory, whose role is `admin`; each route says the least role it asks for. `/operator/v1/openapi.json` is the whole
+in OpenAPI 3.1.
 
 ```sh
 curl -sS -H "Authorization: Bearer $(cat "$BIRTHMARK_DATA/operator.token")" http://127.0.0.1:8080/operator/v1/hubs

@@ -17,7 +17,7 @@ from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
 from birthmark.awsiot.wire import shadows as shadow_wire
-from birthmark.broker import attached, space, stream, viewing
+from birthmark.broker import appends, attached, routing, space, stream, viewing
 from birthmark.ca import answers
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
@@ -124,6 +124,10 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "stored session"): (
         f"{aws_mqtt.PERSISTENT_S / 3600:g} hour after the connection ended; in MQTT 5 as the client asks, at most "
         f"{aws_connection.MAX_EXPIRY_S // 86400} days"
+    ),
+    ("AWS IoT", "receivers that a message, or a burst, goes to at once"): number(routing.PORTION),
+    ("AWS IoT", "sessions that one commit writes messages for"): (
+        f"{appends.MAX_SESSIONS}, and {appends.MAX_SESSIONS} of those that very many get"
     ),
     ("AWS IoT", "stored sessions"): number(space.MAX_SESSIONS),
     ("AWS IoT", "messages held back while a client's policies are read again"): (

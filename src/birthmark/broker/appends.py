@@ -7,7 +7,7 @@ session changed hands meanwhile and its messages have to be taken there: they go
 import asyncio
 import contextlib
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from birthmark.broker import store
 from birthmark.broker.model import Done, Message, Record, encode_messages
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.net.backlog import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 MAX_ROW_MESSAGES = 256
 MAX_ROW_BYTES = 64 * 1024
+MAX_SESSIONS = 256
+"""So many sessions' messages go into a commit at most, and as many of those that get what very many get."""
+MAX_ITEMS = 1024
+"""So many messages of each go into it, one for each session that gets it."""
+_STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
 Key = tuple["Space", str]
@@ -111,7 +117,8 @@ class Appends:
         self._sleep = sleep
         self._ask = ask
         self._sending: set[Key] = set()  # to another worker
-        self._waiting: dict[Key, list[Item]] = {}
+        self._waiting: OrderedDict[Key, list[Item]] = OrderedDict()
+        self._for_many: OrderedDict[Key, list[Item]] = OrderedDict()  # no session is in both
         self._records: dict[Key, Record] = {}  # of sessions nobody has, as they were last seen
         self._is_running = False
         self.last_id = 0  # of a message that goes to several sessions
@@ -120,19 +127,26 @@ class Appends:
         """Give no message an id that was used."""
         self.last_id = last_id
 
-    def add(self, space: "Space", client: str, message: Message, pending: Pending) -> None:
-        """Queue a message for a client."""
+    def add(
+        self, space: "Space", client: str, message: Message, pending: Pending, *, is_for_many: bool = False
+    ) -> None:
+        """Queue a message for a client; one that is for very many does not keep what is for few waiting."""
         pending.expect()
         key = (space, client)
         waiting = self._waiting.get(key)
+        if waiting is None and (waiting := self._for_many.get(key)) is not None and not is_for_many:
+            self._waiting[key] = self._for_many.pop(key)
         if waiting is None:
-            self._waiting[key] = [(message, pending)]
-        else:
+            (self._for_many if is_for_many else self._waiting)[key] = [(message, pending)]
+        elif len(waiting) <= space.rules.max_waiting:
             waiting.append((message, pending))
+        else:  # there will be no room for it, which is told of the one before
+            space.dropped += 1
+            pending.one_done()
         self._begin()
 
     def _begin(self) -> None:
-        if self._waiting and not self._is_running:
+        if (self._waiting or self._for_many) and not self._is_running:
             self._is_running = True
             self._spawn(self._run())  # begins with the next turn of the loop, with all that comes until then
 
@@ -142,14 +156,34 @@ class Appends:
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
-                batch = {key: self._waiting.pop(key) for key in tuple(self._waiting) if not self._has_to_wait(key)}
-                if batch:
+            while self._waiting or self._for_many:
+                if batch := self._next_batch():
                     await self._written_or_failed(batch)
                 else:
                     await self._sleep(_AGAIN_S)
         finally:
             self._is_running = False
+
+    def _next_batch(self) -> dict[Key, list[Item]]:
+        """Take what is written next: a portion of what is for few, and one of what is for very many.
+
+        So a commit is bounded, and others' come between two of ours.
+        """
+        batch: dict[Key, list[Item]] = {}
+        for queue in (self._waiting, self._for_many):
+            sessions, room = 0, MAX_ITEMS
+            for _ in range(len(queue)):
+                if sessions >= MAX_SESSIONS or room <= 0:
+                    break
+                key, items = queue.popitem(last=False)
+                if self._has_to_wait(key):
+                    queue[key] = items  # behind the others
+                    continue
+                if len(items) > room:
+                    queue[key], items = items[room:], items[:room]
+                batch[key] = items
+                sessions, room = sessions + 1, room - len(items)
+        return batch
 
     async def _written_or_failed(self, batch: Mapping[Key, list[Item]]) -> None:
         """Write a batch; a mistake of ours fails those it is about, as nobody else would tell their publishers."""
@@ -167,10 +201,15 @@ class Appends:
 
     async def _write(self, batch: Mapping[Key, list[Item]]) -> None:
         """Commit a batch; what is refused because its session changed goes before what came meanwhile."""
-        begun = [await self._begun(key, items) for key, items in batch.items()]
-        writes = [write for write in begun if write is not None]
+        slices, writes, commits = Slices(_STEPS), list[_Write](), list[asyncio.Future[None]]()
+        for key, items in batch.items():
+            if (write := await self._begun(key, items)) is not None:
+                writes.append(write)
+            await slices.step()
         shared, keeping = self._kept_once(writes)
-        commits = [self._database.submit(self._changes(write, shared)) for write in writes]
+        for write in writes:
+            commits.append(self._database.submit(self._changes(write, shared)))
+            await slices.step()
         if commits:
             await asyncio.wait([*commits, *keeping])
         not_kept, was_refused = keeping[0].exception() if keeping else None, bool(writes)
@@ -184,6 +223,7 @@ class Appends:
             else:
                 was_refused = False
                 self._written(write, problem)
+            await slices.step()
         if was_refused:
             await self._sleep(_AGAIN_S)
 
@@ -201,12 +241,16 @@ class Appends:
 
     def _take_again(self, key: Key, items: list[Item]) -> None:
         if items:
-            self._waiting[key] = items + self._waiting.get(key, [])
+            self._waiting[key] = items + self._taken_out(key)
 
     def _failed(self, key: Key, items: Sequence[Item], problem: BaseException) -> None:
         """Nobody can tell about these; what came after them would overtake them when they are sent again."""
         _all_done(items, problem)
-        _all_done(self._waiting.pop(key, []), problem)
+        _all_done(self._taken_out(key), problem)
+
+    def _taken_out(self, key: Key) -> list[Item]:
+        """Return what waits for a session, which waits no more."""
+        return self._waiting.pop(key, None) or self._for_many.pop(key, None) or []
 
     async def _begun(self, key: Key, items: list[Item]) -> _Write | None:
         """Return what to write for a session; send it, and return None, where another worker has the session."""

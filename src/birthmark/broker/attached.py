@@ -37,6 +37,7 @@ class Attached:
         "is_over",
         "is_stored",
         "outgoing",
+        "principal",
         "session_present",
         "since",
         "space",
@@ -60,6 +61,7 @@ class Attached:
         subscriptions: dict[str, Subscription],
         outgoing: Outgoing | None,
         will: Will | None,
+        principal: str = "",
     ) -> None:
         self.space = space
         self.client = client
@@ -74,6 +76,7 @@ class Attached:
         self.subscriptions = subscriptions
         self.outgoing = outgoing
         self.will = will
+        self.principal = principal
         self.tags: frozenset[str] = frozenset()
         self.is_over = False
         self.is_on_hold = True

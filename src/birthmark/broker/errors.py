@@ -21,11 +21,12 @@ class SessionShareUsedError(ThrottledError):
 
     code = "broker.session_share_used"
     message = "Too many stored sessions by one certificate or key"
-    cause = "The same certificate or access key has {share} stored sessions already, a fourth of what there may be."
+    cause = "The same certificate or access key has {share} stored sessions already; it may have no more."
     fix = (
         "Give each device a certificate of its own, or connect with a clean session. If one really needs so many, make "
-        "room in the server's configuration file, above its tables: `aws.max_sessions = {value}`"
+        "room in the server's configuration file, above its tables: `{setting} = {value}`"
     )
+    setting: str
     share: str
     value: str
 

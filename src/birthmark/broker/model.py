@@ -41,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expires_at: int | None = None
     publisher: str = ""
     principal: str = ""
-    """Whose share a message to be retained counts in; of others nobody asks."""
+    """Whose share a message to be retained counts in; and in whose turns it goes to many, where nobody sent it here."""
 
     @property
     def size(self) -> int:

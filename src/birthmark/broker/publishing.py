@@ -5,8 +5,10 @@ What a client published and is not safe yet is known here: its next connection w
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+import json
+from collections.abc import Awaitable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,15 +26,31 @@ from birthmark.broker.model import (
     properties_at,
 )
 from birthmark.broker.requests import DeliverTo
-from birthmark.broker.routing import NOWHERE, Receiver, Route, Router
+from birthmark.broker.routing import (
+    NOWHERE,
+    PORTION,
+    Found,
+    Owner,
+    Receiver,
+    Route,
+    Router,
+    Share,
+    StoredRow,
+    at_once,
+    portions,
+)
 from birthmark.broker.viewing import Viewer
 from birthmark.broker.waiting import until_done
 from birthmark.mqtt.parcel import Parcel
+from birthmark.net.backlog import Backlog, Slices
 from birthmark.store.database import Row
 
 if TYPE_CHECKING:
     from birthmark.broker.broker import Broker
     from birthmark.broker.space import Space
+
+
+_FEW = 64  # subscriptions that a topic fits are read at once; more are by their pages
 
 
 class Messages:
@@ -44,6 +62,8 @@ class Messages:
         self._space = space
         self._router = router
         self._viewers = 0
+        self._backlog = Backlog.running()
+        self._reading = asyncio.Lock()
         self._unsafe: dict[str, tuple[int, asyncio.Future[None] | None]] = {}
 
     def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
@@ -51,14 +71,14 @@ class Messages:
 
         What is returned has to be awaited before the publisher's next ones.
         """
-        place = 0
+        place, left = 0, PORTION
         if self._broker.is_fresh:
             find = self._router.find
             for message in messages:
                 route = find(message.topic)
-                if route is None or not route.is_live_only or message.retain:
+                if route is None or not route.is_live_only or message.retain or (left := left - route.size) < 0:
                     break
-                self._send_live(route, message)
+                self._send_live(route.live, message)
                 place += 1
             else:
                 done(None)
@@ -66,11 +86,11 @@ class Messages:
         return self._publish_stored(messages[place:], done)
 
     def _publish_stored(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
-        """Do what `publish` does from the first message on that somebody's stored session may get."""
-        pending = Pending(done, "" if self._space.is_alone else self._space.worker)
+        """Do what `publish` does from the first message on that somebody's stored session may get, or very many get."""
+        pending, left = Pending(done, "" if self._space.is_alone else self._space.worker), PORTION
         for place, message in enumerate(messages):
             route = self._router.find(message.topic) if self._broker.is_fresh else None
-            if route is None or message.retain:
+            if route is None or message.retain or (left := left - route.size) < 0:
                 self._not_safe(messages, pending)
                 return self._publish_rest(messages[place:], pending)
             self._send(route, message, pending)
@@ -122,39 +142,98 @@ class Messages:
         """What fails here is nobody's acknowledgement: the publisher hears of it by what is raised."""
         try:
             await self._broker.fresh()
+            left = PORTION
             for message in messages:
                 if message.retain:
                     await self._space.retained.keep(message, pending)
-                route = self._router.find(message.topic) or await self._look_up(message.topic)
-                self._send(route, message, pending)
+                owner = self._owner_of(message)
+                route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
+                if (left := left - route.size) < 0:
+                    await self._backlog.work(self._sending(route, message, pending), owner)
+                    left = PORTION
+                else:
+                    self._send(route, message, pending)
         except BaseException:
             pending.abandon()
             raise
         pending.one_done()
 
-    async def _look_up(self, topic: str) -> Route:
-        seen = self._router.changes
-        wanted: dict[str, Any] = {"space": self._space.name, "filters": self._router.candidates(topic)}
-        is_alone = self._broker.is_alone
+    def _owner_of(self, message: Message) -> str:
+        """Return in whose turns a message is handed on: a key's, else a client's; those of nobody are the cloud's."""
+        publisher = self._space.live.get(message.publisher)
+        return message.principal or (publisher.principal if publisher is not None else "") or message.publisher
+
+    async def _look_up(self, topic: str, owner: str) -> Route:
+        """Return where a topic leads; many rows are read by their pages, and made into a route in its owner's turns."""
+        read = _Read(self._router.changes, self._router.known(topic) if self._broker.is_alone else None)
+        if read.found is None:
+            read = await self._read(topic)
+        found = read.found or Found(frozenset(read.filters), read.rows)
+        steps = self._router.making(topic, found, read.seen, None if self._broker.is_alone else read.owners)
+        if self._router.size_of(topic, found) <= PORTION:
+            return at_once(steps)
+        return await self._backlog.work(steps, owner)
+
+    async def _read(self, topic: str) -> "_Read":
+        """Read the stored subscriptions that a topic fits."""
+        read, filters, is_alone = _Read(self._router.changes), self._router.candidates(topic), self._broker.is_alone
+        wanted: dict[str, Any] = {"space": self._space.name, "filters": json.dumps(filters), "limit": _FEW + 1}
         rows = await self._database.all(store.MATCHING if is_alone else store.MATCHING_ANYWHERE, **wanted)
-        rows = sorted(rows, key=_client_of)  # the members of a share stand in the same order for every worker
-        found = [(row["client"], Subscription(row["filter"], row["qos"], row["options"], row["share"])) for row in rows]
-        owners = None if is_alone else {row["client"]: (row["owner"], row["expiry_s"] > 0) for row in rows}
-        return self._router.looked_up(topic, found, seen, owners)
+        if len(rows) > _FEW:
+            async with self._reading:
+                return await self._read_many(topic, filters)
+        read.add(
+            sorted(rows, key=_client_of), with_owners=not is_alone
+        )  # the members of a share stand in the same order for every worker
+        return read
+
+    async def _read_many(self, topic: str, filters: Sequence[str]) -> "_Read":
+        """Read very many of them by their pages, unless somebody did meanwhile."""
+        is_alone, slices, find = self._broker.is_alone, Slices(1), self._database.all
+        statement = store.MATCHING_PAGE if is_alone else store.MATCHING_PAGE_ANYWHERE
+        read = _Read(self._router.changes, self._router.known(topic) if is_alone else None)
+        if read.found is not None:
+            return read
+        wanted: dict[str, Any] = {"space": self._space.name}
+        in_use = []
+        for one in filters:
+            if await find(statement, **wanted, filter=one, client="", share="", limit=1):
+                in_use.append(one)
+            await slices.step()
+        if is_alone and (known := self._router.found(frozenset(in_use))) is not None:
+            return _Read(read.seen, known)
+        for one in in_use:
+            after, is_more = {"client": "", "share": ""}, True
+            while is_more:
+                page = await find(statement, **wanted, filter=one, **after, limit=PORTION)
+                read.add(page, with_owners=not is_alone)
+                if is_more := len(page) == PORTION:
+                    after = {name: page[-1][name] for name in after}
+                await slices.step()
+        return read
 
     def _send(self, route: Route, message: Message, pending: Pending) -> None:
-        self._send_live(route, message)
-        publisher, qos = message.publisher, message.qos
-        for client, granted, options in route.stored:
-            if not (options & NO_LOCAL and client == publisher):
-                self._send_stored(route, (client, min(granted, qos), options), message, pending)
-        for share in route.shares:
-            self._send_to_one(route, share.in_turn(), message, pending)
+        at_once(self._sending(route, message, pending))
 
-    def _send_live(self, route: Route, message: Message) -> None:
+    def _sending(self, route: Route, message: Message, pending: Pending) -> Generator[None, None, None]:
+        """Hand a message on, to some receivers at a step."""
+        for live in portions(route.live):
+            self._send_live(live, message)
+            yield
+        publisher, qos, is_long = message.publisher, message.qos, route.size > PORTION
+        for stored in portions(route.stored):
+            for client, granted, options in stored:
+                if not (options & NO_LOCAL and client == publisher):
+                    to = client, min(granted, qos), options
+                    self._send_stored(route, to, message, pending, is_for_many=is_long)
+            yield
+        for share in route.shares:
+            yield from self._sending_to_one(route, share, message, pending)
+
+    def _send_live(self, live: "Sequence[tuple[Attached, int, int]]", message: Message) -> None:
         publisher, qos = message.publisher, message.qos
         parcel: Parcel | None = None
-        for attached, granted, options in route.live:
+        for attached, granted, options in live:
             if options or attached.is_on_hold:
                 if not (options & NO_LOCAL and attached.client == publisher):
                     attached.deliver(message, min(granted, qos), options)
@@ -174,7 +253,9 @@ class Messages:
             return None
         return Parcel(message.topic, message.payload, properties_at(message, now), retain=retain)
 
-    def _send_stored(self, route: Route, to: tuple[str, int, int], message: Message, pending: Pending) -> None:
+    def _send_stored(
+        self, route: Route, to: tuple[str, int, int], message: Message, pending: Pending, *, is_for_many: bool = False
+    ) -> None:
         client, qos, options = to
         owner, is_kept = route.owners.get(client, (self._space.worker, True))
         if qos == 0 or not self._space.rules.routes or not is_kept:
@@ -186,21 +267,31 @@ class Messages:
             return
         if message.retain and not options & RETAIN_AS_PUBLISHED:
             message = msgspec.structs.replace(message, retain=False)
-        self._broker.appends.add(self._space, client, message, pending)
+        self._broker.appends.add(self._space, client, message, pending, is_for_many=is_for_many)
 
-    def _send_to_one(self, route: Route, members: Sequence[Receiver], message: Message, pending: Pending) -> None:
+    def _sending_to_one(
+        self, route: Route, share: Share, message: Message, pending: Pending
+    ) -> Generator[None, None, None]:
         """A member that is connected gets it; else one whose session waits for it."""
-        for client, attached, granted, options in members:
-            here = attached or self._space.live.get(client)
+        arrivals, members = self._space.arrivals, share.in_turn()
+        if share.nobody_at == arrivals:
+            members = islice(members, 1)  # nobody came since all were looked at
+        first: Receiver | None = None
+        for count, member in enumerate(members, 1):
+            client, attached, granted, options = member
+            first = first or member
             elsewhere = route.owners.get(client, (None, True))[0]
-            if here is None and elsewhere is None:
-                continue
             if attached is not None:
                 attached.deliver(message, min(granted, message.qos), options)
-            else:
+                return
+            if elsewhere is not None or client in self._space.live:
                 self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
-            return
-        for client, _, granted, options in members[:1]:
+                return
+            if not count % PORTION:
+                yield
+        share.nobody_at = arrivals
+        if first is not None:
+            client, _, granted, options = first
             self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
 
     @contextlib.contextmanager
@@ -231,6 +322,29 @@ class Messages:
             self._broker.appends.add(self._space, attached.client, message, Pending(_nobody_waits))
         else:
             attached.deliver(message, qos, RETAIN_AS_PUBLISHED)
+
+
+class _Read:
+    """What was read of a topic when the router's `changes` was `seen`; or `found`, what was known."""
+
+    def __init__(self, seen: int, found: Found | None = None) -> None:
+        self.seen = seen
+        self.found = found
+        self.filters: set[str] = set()
+        self.rows: list[StoredRow] = []
+        self.owners: dict[str, Owner] = {}
+        self._same: dict[tuple[str, int, int, str], Subscription] = {}
+
+    def add(self, rows: Sequence[Row], *, with_owners: bool) -> None:
+        """Take rows: one value stands for all that ask for the same."""
+        for row in rows:
+            asked = row["filter"], row["qos"], row["options"], row["share"]
+            if (one := self._same.get(asked)) is None:
+                one = self._same[asked] = Subscription(*asked)
+                self.filters.add(one.topic_filter)
+            self.rows.append((row["client"], one))
+            if with_owners:
+                self.owners[row["client"]] = row["owner"], row["expiry_s"] > 0
 
 
 def _client_of(row: Row) -> str:

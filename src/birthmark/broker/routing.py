@@ -1,21 +1,22 @@
 """Who gets a message: clients that are connected, sessions that are stored, members of shared subscriptions.
 
 What is connected with a clean session stands in memory; of stored sessions only the shapes of their filters do, and
-the filters are looked up. What a topic led to is remembered until a subscription changes.
+the filters are looked up. What a topic led to is remembered until a subscription changes (`rules.known`).
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription
+from birthmark.broker.rules.known import Known
 from birthmark.broker.rules.matching import Shapes, shape_of
 
 if TYPE_CHECKING:
     from birthmark.broker.attached import Attached
 
-_MAX_REMEMBERED = 4096
+PORTION = 256
+"""How many receivers there may be of what is done at once; more have their turns between everybody else's."""
 Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
 """Client id; its connection, where the session is not stored; QoS; options."""
 
@@ -23,16 +24,19 @@ Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
 class Share:
     """The members of one shared subscription; each message goes to one of them."""
 
-    __slots__ = ("_turn", "members")
+    __slots__ = ("_turn", "members", "nobody_at")
 
     def __init__(self, members: Sequence[Receiver]) -> None:
         self.members = members
         self._turn = 0
+        self.nobody_at = -1
+        """How many clients had connected to the space when no member was found connected."""
 
-    def in_turn(self) -> Sequence[Receiver]:
-        """Return the members, another one first each time."""
-        self._turn = (self._turn + 1) % len(self.members)
-        return (*self.members[self._turn :], *self.members[: self._turn])
+    def in_turn(self) -> Iterator[Receiver]:
+        """Yield the members, another one first each time; most ask for no more than the first."""
+        self._turn = first = (self._turn + 1) % len(self.members)
+        for place in range(first - len(self.members), first):
+            yield self.members[place]
 
 
 Owner: TypeAlias = tuple[str | None, bool]
@@ -42,7 +46,7 @@ Owner: TypeAlias = tuple[str | None, bool]
 class Route:
     """Where the messages of one topic go."""
 
-    __slots__ = ("is_live_only", "live", "owners", "shares", "stored")
+    __slots__ = ("is_live_only", "live", "owners", "shares", "size", "stored")
 
     def __init__(
         self,
@@ -56,10 +60,22 @@ class Route:
         self.stored = stored
         self.shares = shares
         self.is_live_only = not stored and not shares
+        self.size = len(live) + len(stored) + sum(len(share.members) for share in shares)
 
 
+T = TypeVar("T")
 NOWHERE = Route((), (), (), {})
 StoredRow: TypeAlias = tuple[str, Subscription]
+
+
+class Found(NamedTuple):
+    """What was looked up of a topic: the filters that fit it, and who has them stored."""
+
+    filters: frozenset[str]
+    rows: Sequence[StoredRow]
+
+
+_NOTHING = Found(frozenset(), ())
 
 
 class Router:
@@ -69,9 +85,10 @@ class Router:
         self.stored_shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._live: defaultdict[str, dict[tuple[str, str], tuple[Attached, Subscription]]] = defaultdict(dict)
-        self._routes: dict[str, Route] = {}
-        self._stored: dict[str, Sequence[StoredRow]] = {}
-        self._changes = 0
+        self._routes: Known[Route] = Known()
+        self._stored: Known[Found] = Known()
+        self._route_of = self._routes.of.get
+        self._changes = self._live_changes = 0
 
     # ---- changes
 
@@ -82,7 +99,7 @@ class Router:
         if key not in here:
             self._shapes.add(shape_of(subscription.topic_filter))
         here[key] = (attached, subscription)
-        self._routes.clear()
+        self._live_changed()
 
     def remove(self, attached: "Attached", subscription: Subscription) -> None:
         """Take a filter out again."""
@@ -94,6 +111,10 @@ class Router:
         if not here:
             del self._live[subscription.topic_filter]
         self._shapes.discard(shape_of(subscription.topic_filter))
+        self._live_changed()
+
+    def _live_changed(self) -> None:
+        self._live_changes += 1
         self._routes.clear()
 
     def stored_changed(self) -> None:
@@ -105,17 +126,30 @@ class Router:
     # ---- look-ups
 
     def find(self, topic: str) -> Route | None:
-        """Return the route of a topic; None when stored subscriptions have to be looked up first."""
-        if (known := self._routes.get(topic)) is not None:
+        """Return the route of a topic; None when it has to be looked up first, or is too long to be made at once."""
+        if (known := self._route_of(topic)) is not None:
             return known
-        if not len(self.stored_shapes):
-            return self._made(topic, ())
-        stored = self._stored.get(topic)
-        return None if stored is None else self._made(topic, stored)
+        if (stored := self.known(topic)) is None:
+            return None
+        if self.size_of(topic, stored) > PORTION and self._routes.find((self._fitting(topic), stored.filters)) is None:
+            return None
+        return at_once(self.making(topic, stored, self._changes))
 
-    def candidates(self, topic: str) -> str:
-        """Return the filters to look up, as JSON."""
-        return json.dumps(self.stored_shapes.candidates(topic))
+    def size_of(self, topic: str, stored: Found) -> int:
+        """Return of how many receivers the route of a topic is made."""
+        return len(stored.rows) + sum([len(self._live[one]) for one in self._fitting(topic)])
+
+    def known(self, topic: str) -> Found | None:
+        """Return what was looked up of a topic; None when it was not since subscriptions changed."""
+        return self._stored.of.get(topic) if len(self.stored_shapes) else _NOTHING
+
+    def found(self, filters: frozenset[str]) -> Found | None:
+        """Return what was looked up of these filters for another topic."""
+        return self._stored.find(filters)
+
+    def candidates(self, topic: str) -> Sequence[str]:
+        """Return the filters to look up."""
+        return self.stored_shapes.candidates(topic)
 
     @property
     def changes(self) -> int:
@@ -129,47 +163,86 @@ class Router:
 
         With `owners` it is of this one message only: other workers may change what it depends on.
         """
-        if seen != self._changes or owners is not None:
-            return self._make(topic, rows, owners or {})
-        if len(self._stored) >= _MAX_REMEMBERED:
-            self._stored.clear()
-        self._stored[topic] = rows
-        return self._made(topic, rows)
+        return at_once(self.making(topic, found_in(rows), seen, owners))
 
-    def _made(self, topic: str, stored: Sequence[StoredRow]) -> Route:
-        if len(self._routes) >= _MAX_REMEMBERED:
-            self._routes.clear()
-        route = self._routes[topic] = self._make(topic, stored)
+    def _fitting(self, topic: str) -> tuple[str, ...]:
+        """Return the filters of sessions in memory that a topic fits."""
+        if not len(self._shapes):
+            return ()
+        return tuple([one for one in self._shapes.candidates(topic) if one in self._live])
+
+    def making(
+        self, topic: str, stored: Found, seen: int, owners: Mapping[str, Owner] | None = None
+    ) -> Generator[None, None, Route]:
+        """Do what `looked_up` does, some receivers at a step."""
+        fitting, is_lasting = self._fitting(topic), seen == self._changes and owners is None
+        key, live_seen = (fitting, stored.filters), self._live_changes
+        if is_lasting:
+            if len(self.stored_shapes):
+                stored = self._stored.put(topic, stored.filters, stored, len(stored.rows))
+            if (known := self._routes.find(key)) is not None:
+                return self._routes.put(topic, key, known, known.size)
+        route = yield from self._making(fitting, stored.rows, owners or {})
+        if is_lasting and (seen, live_seen) == (self._changes, self._live_changes):
+            route = self._routes.put(topic, key, route, route.size)
         return route
 
-    def _make(self, topic: str, stored: Sequence[StoredRow], owners: Mapping[str, Owner] | None = None) -> Route:
-        live: dict[Attached, tuple[int, int]] = {}
-        kept: dict[str, tuple[int, int]] = {}
+    def _making(
+        self, fitting: Sequence[str], stored: Sequence[StoredRow], owners: Mapping[str, Owner]
+    ) -> Generator[None, None, Route]:
+        live: dict[Attached, tuple[Attached, int, int]] = {}
+        kept: dict[str, tuple[str, int, int]] = {}
         shared: defaultdict[tuple[str, str], list[Receiver]] = defaultdict(list)
-        for candidate in self._shapes.candidates(topic) if len(self._shapes) else ():
-            for attached, one in self._live.get(candidate, {}).values():
+        for candidate in fitting:
+            for portion in portions(tuple(self._live.get(candidate, {}).values())):
+                for attached, one in portion:
+                    if one.share:
+                        shared[one.share, candidate].append((attached.client, attached, one.qos, one.options))
+                    else:
+                        live[attached] = (attached, *_joined(live.get(attached), one))
+                yield
+        for some in portions(stored):
+            for client, one in some:
                 if one.share:
-                    shared[one.share, candidate].append((attached.client, attached, one.qos, one.options))
+                    shared[one.share, one.topic_filter].append((client, None, one.qos, one.options))
                 else:
-                    live[attached] = _joined(live.get(attached), one)
-        for client, one in stored:
-            if one.share:
-                shared[one.share, one.topic_filter].append((client, None, one.qos, one.options))
-            else:
-                kept[client] = _joined(kept.get(client), one)
+                    kept[client] = (client, *_joined(kept.get(client), one))
+            yield
         if not live and not kept and not shared:
             return NOWHERE
-        return Route(
-            tuple([(attached, qos, options) for attached, (qos, options) in live.items()]),
-            tuple([(client, qos, options) for client, (qos, options) in kept.items()]),
-            tuple([Share(members) for members in shared.values()]),
-            owners or {},
-        )
+        shares = tuple([Share(members) for members in shared.values()])
+        return Route(tuple(live.values()), tuple(kept.values()), shares, owners)
 
 
-def _joined(known: tuple[int, int] | None, one: Subscription) -> tuple[int, int]:
+def found_in(rows: Sequence[StoredRow]) -> Found:
+    """Return rows with the filters that are in them."""
+    return Found(frozenset([one.topic_filter for _, one in rows]), rows)
+
+
+def portions(some: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield all, so many at a time as are done at once."""
+    if len(some) <= PORTION:
+        if some:
+            yield some
+        return
+    for at in range(0, len(some), PORTION):
+        yield some[at : at + PORTION]
+
+
+def at_once(steps: Generator[None, None, T]) -> T:
+    """Take all steps, and return what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+
+
+def _joined(known: tuple[object, int, int] | None, one: Subscription) -> tuple[int, int]:
     """Several filters of one client fit: it gets the message once, by the best of what they ask (section 3.3.5)."""
     if known is None:
         return one.qos, one.options
-    options = (known[1] | one.options) & RETAIN_AS_PUBLISHED | known[1] & one.options & NO_LOCAL
-    return max(known[0], one.qos), options
+    _, qos, had = known
+    options = (had | one.options) & RETAIN_AS_PUBLISHED | had & one.options & NO_LOCAL
+    return max(qos, one.qos), options

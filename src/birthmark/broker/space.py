@@ -39,6 +39,7 @@ from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.admission import Closed
+from birthmark.net.limits import Limits
 from birthmark.store import Changes
 from birthmark.store.database import Row
 
@@ -61,6 +62,7 @@ class SpaceRules(msgspec.Struct, frozen=True):
     """What a cloud allows in one space."""
 
     max_sessions: int = MAX_SESSIONS
+    max_sessions_per_key: int = Limits().max_sessions_per_key
     max_waiting: int = MAX_WAITING
     max_retained: int = MAX_RETAINED
     hash_matches_parent: bool = True
@@ -111,6 +113,7 @@ class Space:
         self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
+        self.arrivals = 0  # clients that came since this process began
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
@@ -227,6 +230,7 @@ class Space:
             subscriptions={},
             outgoing=outgoing,
             will=arrival.will,
+            principal=arrival.principal,
         )
         known = await self._claimed(attached, changes, goes_on=goes_on and keeps)
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
@@ -240,6 +244,7 @@ class Space:
         if keeps and arrival.principal:
             self._shares.add(client, arrival.principal)
         self.live[client] = attached
+        self.arrivals += 1
         self.tag(attached, arrival.tags)
         return attached
 
@@ -339,8 +344,9 @@ class Space:
         rows = await self._database.all(store.NEXT_TO_EXPIRE, space=self.name, limit=1) if is_full else []
         if is_full and not rows:
             raise TooManySessionsError(retry_after_s=60, limit=str(limit), value=str(2 * limit))
-        if principal and not self._shares.has_room(principal, limit):
-            raise SessionShareUsedError(retry_after_s=60, share=str(share_of(limit)), value=str(2 * limit))
+        most = self.rules.max_sessions_per_key
+        if principal and not self._shares.has_room(principal, limit, most):
+            raise SessionShareUsedError(retry_after_s=60, **_what_bounds(limit, most))
         if is_full:
             await self.forget(rows[0]["client"], record_of(rows[0]))
 
@@ -521,6 +527,14 @@ class Space:
     def is_settled(self, attached: Attached) -> None:
         """Its cursor is written."""
         self._broker.unsettled.discard(attached)
+
+
+def _what_bounds(whole: int, most: int) -> dict[str, str]:
+    """Return the facts of a share of the stored sessions that is used up, with the setting that makes it larger."""
+    share = share_of(whole, most)
+    if share == most:
+        return {"share": str(share), "setting": "limits.max_sessions_per_key", "value": str(2 * most)}
+    return {"share": str(share), "setting": "aws.max_sessions", "value": str(2 * whole)}
 
 
 def will_of(body: bytes | None) -> Will | None:

@@ -31,6 +31,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     update,
 )
 from sqlalchemy import insert as insert_into
@@ -238,14 +239,32 @@ def _matching(engine: str) -> object:
         select(*(subscriptions.c[name] for name in ("filter", "client", "share", "qos", "options")))
         # Without an order: SQLite would rather read all of a space in that order than look up a few filters.
         .where(subscriptions.c.space == bindparam("space"), subscriptions.c.filter.in_(sql(each)))
+        .limit(bindparam("limit"))
     )
 
 
 def _matching_anywhere(engine: str) -> object:
     """The same with who has each session: several workers know each other's only by their rows."""
-    found: Any = _matching(engine)
+    return _with_owners(_matching(engine))
+
+
+def _with_owners(found: Any) -> Any:
     joined = sessions.c.space == subscriptions.c.space, sessions.c.client == subscriptions.c.client
     return found.add_columns(sessions.c.owner, sessions.c.expiry_s).join(sessions, and_(*joined))
+
+
+_OF_FILTER = (
+    select(*(subscriptions.c[name] for name in ("filter", "client", "share", "qos", "options")))
+    .where(
+        subscriptions.c.space == bindparam("space"),
+        subscriptions.c.filter == bindparam("filter"),
+        tuple_(subscriptions.c.client, subscriptions.c.share) > tuple_(bindparam("client"), bindparam("share")),
+    )
+    .order_by(subscriptions.c.client, subscriptions.c.share)
+    .limit(bindparam("limit"))
+)
+MATCHING_PAGE = statement(_OF_FILTER)
+MATCHING_PAGE_ANYWHERE = statement(_with_owners(_OF_FILTER))
 
 
 MATCHING_ANYWHERE = Statement(_matching_anywhere)  # type: ignore[arg-type] # as below

@@ -1,16 +1,19 @@
-"""What connections have left to do when their slice of the loop's time is used up: a little at each turn, in turn.
+"""What peers have left to do when their slice of the loop's time is used up: a little at each turn, in turn.
 
 A peer may send faster than its packets are decided on, in a read, a record or a packet as it likes. So nobody works
 longer than `SLICE_S` at once; the rest is added here, and all who wait here have `TURN_S` together between two looks of
 the loop at its sockets. Whoever asks for little is never here and is served within a turn or two of the loop.
+
+The turns are the owners': one for each key, or address without one, however many connections it has. Those of an owner
+have its turn one after the other.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import ClassVar
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator
+from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
@@ -21,13 +24,16 @@ TURN_S = 0.004
 now = time.perf_counter  # what work costs is measured by the real clock, whatever time a server is told
 
 
+T = TypeVar("T")
+
+
 class Backlog:
     """Of one event loop."""
 
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Backlog]"] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # by owner, whose turn is next first
         self._is_called = False
 
     @classmethod
@@ -38,10 +44,47 @@ class Backlog:
             known = cls._of_loops[loop] = cls()
         return known
 
-    def add(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called behind all that wait; it works for a slice at most."""
-        self._waiting.append(go_on)
+    def __contains__(self, owner: str) -> bool:
+        """Say whether something of an owner's waits."""
+        return owner in self._waiting
+
+    def __bool__(self) -> bool:
+        """Say whether anything waits."""
+        return bool(self._waiting)
+
+    def add(self, go_on: Callable[[], None], owner: str) -> None:
+        """Have `go_on` called in its owner's turn, behind what waits of it; it works for a slice at most."""
+        self._waiting.setdefault(owner, deque()).append(go_on)
         self._call()
+
+    def add_first(self, go_on: Callable[[], None], owner: str) -> None:
+        """Have `go_on` called in its owner's next turn, before all that wait of it: what was begun is ended first."""
+        self._waiting.setdefault(owner, deque()).appendleft(go_on)
+        self._call()
+
+    def work(self, steps: Generator[None, None, T], owner: str) -> asyncio.Future[T]:
+        """Take steps to their end in an owner's turns; the future has what they return.
+
+        What was begun first is ended first: of one owner, steps keep the order in which they came here.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def go_on() -> None:
+            until = now() + SLICE_S
+            try:
+                while not done.cancelled():
+                    next(steps)
+                    if now() > until:
+                        self.add_first(go_on, owner)
+                        return
+            except StopIteration as end:
+                done.set_result(end.value)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                done.set_exception(error)
+            steps.close()
+
+        self.add(go_on, owner)
+        return done
 
     def _call(self) -> None:
         """Have one turn called, and never a second: what is added meanwhile has its turn in it, or in the next."""
@@ -52,7 +95,10 @@ class Backlog:
     def _turn(self) -> None:
         until = now() + TURN_S
         while self._waiting:
-            go_on = self._waiting.popleft()
+            owner, waiting = self._waiting.popitem(last=False)
+            go_on = waiting.popleft()
+            if waiting:
+                self._waiting[owner] = waiting
             try:
                 go_on()
             except Exception:  # the others are not to wait for ever
@@ -61,3 +107,20 @@ class Backlog:
                 break
         self._is_called = False
         self._call()
+
+
+class Slices:
+    """For a task that has long to work, and is one of a few: the loop looks at everybody else after each slice."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = self._left = steps
+        self._until = now() + SLICE_S
+
+    async def step(self) -> None:
+        """Let others have their turn when a slice is used up, which is looked at after so many steps."""
+        self._left -= 1
+        if not self._left:
+            self._left = self._steps
+            if now() > self._until:
+                await asyncio.sleep(0)
+                self._until = now() + SLICE_S

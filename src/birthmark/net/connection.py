@@ -22,6 +22,7 @@ from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlow
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
 from birthmark.net.records import Records
+from birthmark.net.share import owner_of
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
 from birthmark.net.unread import SMALL_BYTES
 from birthmark.pki.certificates import CertificateInvalidError
@@ -195,6 +196,9 @@ class Connection(asyncio.BufferedProtocol):
         """Take ciphertext; say whether it had no plaintext in it, and TLS may have a word of its own to send."""
         self._records.add(data)
         was_secure = self._is_secure
+        if self._host.backlog and not self._is_stranger and not self._holds and self.owner in self._host.backlog:
+            self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
+            return False
         if not was_secure and not self._shake_hands():
             return True
         return self._hand_on() or not was_secure
@@ -238,16 +242,25 @@ class Connection(asyncio.BufferedProtocol):
                 since = at
             is_late = at - since > SLICE_S or (self._is_stranger and self._barren > _RECORDS)
             if is_late and not self._shut:
-                self._has_rest = True
-                self._raw.pause_reading()
-                self._go_on_later()
+                self._later()
                 break
         return is_quiet
+
+    def _later(self) -> None:
+        """Let the rest wait for its turn, with nothing more read."""
+        self._has_rest = True
+        self._raw.pause_reading()
+        self._go_on_later()
 
     def _go_on_later(self) -> None:
         if not self._is_waiting:
             self._is_waiting = True
-            self._host.backlog.add(self._go_on)
+            self._host.backlog.add(self._go_on, self.owner)
+
+    @property
+    def owner(self) -> str:
+        """Whose turns it has: a stranger's are those of its address, whatever it shows."""
+        return owner_of(None if self._is_stranger else self.peer.leaf, self.address)
 
     def _go_on(self) -> None:
         """Hand on what was left, and read on when that was all."""

@@ -18,6 +18,7 @@ class Limits:
     max_connections: int = 20_000
     max_connections_per_peer: int = 10_000
     max_connections_per_key: int = 1_000
+    max_sessions_per_key: int = 1_000
     max_strangers: int = 4096
     max_strangers_per_peer: int = 512
     max_stranger_bytes: int = 64 * 1024 * 1024

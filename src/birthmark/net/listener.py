@@ -24,7 +24,7 @@ from birthmark.net.connection import MQTT_CONNECT, Connection
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES
-from birthmark.net.share import share_of
+from birthmark.net.share import owner_of, share_of
 from birthmark.net.tls import TlsPeer
 from birthmark.net.unread import Unread
 
@@ -104,7 +104,7 @@ class Listeners:
             limits.max_unread_bytes,
             limits.max_unread_bytes_per_peer,
             lambda connection: connection.unread_bytes,
-            _owner_of,
+            lambda connection: owner_of(connection.peer.leaf, connection.address),
             lambda connection, limit, setting: connection.reads_too_slowly(limit, setting),
         )
         self._sweep: asyncio.TimerHandle | None = None
@@ -299,12 +299,6 @@ class _Port:
         if make is None:
             raise NotAllowedHereError(protocol=name.upper())
         return make(peer)
-
-
-def _owner_of(connection: Connection) -> str:
-    """Return whose connection it is: that of a key, else of an address."""
-    leaf = connection.peer.leaf
-    return share_of(connection.address) if leaf is None else leaf.thumbprint.hex()
 
 
 def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connection:

@@ -13,6 +13,7 @@ This module alone catches `Exception`: a bug in a room is logged and costs one c
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
@@ -47,8 +48,9 @@ from birthmark.net.admission import (
     MqttRefusedError,
     reason_of,
 )
-from birthmark.net.backlog import SLICE_S, Backlog, now
+from birthmark.net.backlog import SLICE_S, TURN_S, Backlog, now
 from birthmark.net.connection import PlainTransport
+from birthmark.net.share import owner_of
 from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.unread import SMALL_BYTES
 
@@ -89,7 +91,8 @@ class _Turn:
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]"] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._waiting: list[MqttPump] = []
+        self._waiting: deque[MqttPump] = deque()
+        self._is_called = False
 
     @classmethod
     def running(cls) -> "_Turn":
@@ -101,19 +104,29 @@ class _Turn:
 
     def add(self, pump: "MqttPump") -> None:
         """Have this one flushed soon."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append(pump)
+        self._call()
+
+    def _call(self) -> None:
+        if self._waiting and not self._is_called:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for pump in waiting:
+        """Flush them in their order, for a turn's time: a message to very many is as many writes."""
+        until = now() + TURN_S
+        while self._waiting:
+            pump = self._waiting.popleft()
             try:
                 pump.flush()
             except Exception:
                 log.exception("mqtt.bug", extra={"address": pump.address})
                 with contextlib.suppress(Exception):  # the others are not to wait for its last word
                     pump.close(Closed.SERVER)
+            if self._waiting and now() > until:
+                break
+        self._is_called = False
+        self._call()
 
 
 class MqttPump(asyncio.Protocol):
@@ -293,6 +306,11 @@ class MqttPump(asyncio.Protocol):
     def is_over(self) -> bool:
         return self._over
 
+    @property
+    def owner(self) -> str:
+        """Whose turns it has: a stranger's are those of its address, whatever it shows."""
+        return owner_of(None if self._connection is None else self.peer.leaf, self.address)
+
     # Inside.
 
     def _process(self) -> None:
@@ -312,7 +330,7 @@ class MqttPump(asyncio.Protocol):
                     since = at
                 elif at - since > SLICE_S:
                     self._busy = True
-                    self._backlog.add(self._go_on)
+                    self._backlog.add(self._go_on, self.owner)
                     break
         except RemoteProtocolError as error:
             self._broken(error)

@@ -1,7 +1,9 @@
-"""Whose share a peer's address counts in, wherever a limit is by address."""
+"""Whose share a peer's address counts in, wherever a limit is by address; and whose connection one is."""
 
 import ipaddress
 from functools import lru_cache
+
+from birthmark.pki.certificates import Certificate
 
 
 @lru_cache(maxsize=16384)
@@ -16,3 +18,8 @@ def share_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
+def owner_of(leaf: Certificate | None, address: str) -> str:
+    """Return whose connection it is: that of a key, else of an address."""
+    return share_of(address) if leaf is None else leaf.thumbprint.hex()

@@ -110,7 +110,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if not self._is_waiting:
             self._is_waiting = True
             self.transport.pause_reading()
-        Backlog.running().add(self._take)
+        connection = getattr(self.transport, "connection", None)
+        Backlog.running().add(self._take, "" if connection is None else connection.owner)
 
     def handle_ping(self) -> None:
         if self._may_go_on() and self._are_pings_few():

@@ -145,7 +145,11 @@ async def open_rooms(
     await aws.load()
     await broker.load()
     rules = SpaceRules(
-        settings.aws.max_sessions, settings.aws.max_waiting, settings.aws.max_retained, hash_matches_parent=False
+        settings.aws.max_sessions,
+        settings.bounds().max_sessions_per_key,
+        settings.aws.max_waiting,
+        settings.aws.max_retained,
+        hash_matches_parent=False,
     )
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws_connections.space.messages

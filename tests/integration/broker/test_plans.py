@@ -38,5 +38,12 @@ def test_a_topic_is_looked_up_by_filters_and_not_by_reading_every_subscription(f
     assert all("subscriptions_client" not in step for step in plan)
 
 
+@pytest.mark.parametrize("one", [store.MATCHING_PAGE, store.MATCHING_PAGE_ANYWHERE])
+def test_a_page_of_those_who_have_a_filter_begins_where_the_last_one_ended(file: Path, one: Statement) -> None:
+    plan = plan_of(file, one)
+    assert plan[0].startswith("SEARCH subscriptions USING PRIMARY KEY (space=? AND filter=? AND (client,share)>(?,?))")
+    assert not any("TEMP B-TREE" in step for step in plan)
+
+
 def test_the_session_that_expires_next_is_found_without_sorting_all(file: Path) -> None:
     assert plan_of(file, store.NEXT_TO_EXPIRE) == ["SEARCH sessions USING INDEX sessions_expires_at (expires_at>?)"]

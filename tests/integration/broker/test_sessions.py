@@ -480,6 +480,16 @@ async def test_one_principal_has_a_fourth_of_the_stored_sessions_and_others_are_
         await world.connect("loud-4", principal="one")  # a clean one is no share of anything
 
 
+async def test_one_principal_has_so_many_stored_sessions_however_many_there_may_be(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_sessions=1000, max_sessions_per_key=2)) as world:
+        for number in range(2):
+            await world.connect(f"loud-{number}", expiry_s=HOUR, principal="one")
+        with pytest.raises(SessionShareUsedError) as refused:
+            await world.connect("loud-2", expiry_s=HOUR, principal="one")
+        assert "limits.max_sessions_per_key = 4" in refused.value.explain_fix()
+        await world.connect("quiet", expiry_s=HOUR, principal="another")
+
+
 async def test_retained_messages_that_expired_leave_room(database_url: str) -> None:
     async with a_world(database_url, SpaceRules(max_retained=2)) as world:
         expires_at = world.space.now() + 1_000_000

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from birthmark.awsiot.model import Thing, ThingName
 from birthmark.awsiot.rules.glob import glob_of
-from birthmark.awsiot.rules.policy import Outcome, Permissions, PolicyMalformedError, parse_policy
+from birthmark.awsiot.rules.policy import (
+    _SHARED,
+    MAX_OF_ONE,
+    MAX_SHARED,
+    Outcome,
+    Permissions,
+    PolicyMalformedError,
+    parse_policy,
+)
 from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
 from fakes import NOON
 from pki_builders import a_device
@@ -242,3 +250,38 @@ def test_a_control_character_in_a_client_id_lifts_no_denial(client_id: str) -> N
     own = deny("iot:Publish", mine)
     assert outcome([everything, own], "iot:Publish", A + f"topic/{client_id}/x", facts(client_id)) is DENIED
     assert outcome([allow("iot:Publish", mine)], "iot:Publish", A + "topic/pump-2/x", facts(client_id)) is SILENT
+
+
+def receiving(permissions: Permissions, count: int) -> list[bool]:
+    return [permissions.may_receive(f"t/{one}", f"{A}topic/t/{one}", NOON) for one in range(count)]
+
+
+def test_a_connection_remembers_few_answers_however_many_it_asks_for() -> None:
+    policy = parse_policy("p", document(allow("iot:*", A + "topic/t/${iot:ClientId}*")))
+    permissions = Permissions([policy], facts())
+    receiving(permissions, 5000)
+    for one in range(5000):
+        permissions.decide("iot:Publish", f"{A}topic/t/{one}", NOON)
+    assert len(permissions.receives) <= MAX_OF_ONE
+    assert len(permissions._known) <= MAX_OF_ONE
+
+
+def test_those_with_the_same_policies_remember_together_what_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = parse_policy("plain", document(allow("iot:Receive", A + "topic/t/*")))
+    first, second = Permissions([plain], facts()), Permissions([plain], facts())
+    assert receiving(first, 2000) == receiving(second, 2000) == [True] * 2000
+    assert max(len(first.receives), len(second.receives)) <= MAX_OF_ONE
+    monkeypatch.setattr(Permissions, "judge", None)
+    assert receiving(second, 2000) == [True] * 2000, "which is asked once"
+    assert second._shared is first._shared
+    receiving_all = first._shared
+    assert receiving_all is not None
+    assert len(receiving_all.receives) <= MAX_SHARED
+
+
+def test_what_is_remembered_together_goes_with_the_last_that_has_it() -> None:
+    other = parse_policy("other", document(allow("iot:Receive", A + "topic/t/*")))
+    permissions = Permissions([other], facts())
+    assert (other,) in _SHARED
+    del permissions
+    assert (other,) not in _SHARED

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from birthmark.broker.attached import Attached
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription, subscription_of
 from birthmark.broker.routing import Route, Router
+from birthmark.broker.rules import known as remembering
 from birthmark.broker.rules.matching import Shapes, shape_of
 from birthmark.mqtt.topics import is_valid_filter, matches
 
@@ -127,5 +128,27 @@ def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
     assert route is not None
     assert sorted(len(share.members) for share in route.shares) == [1, 1, 2]
     pair = next(share for share in route.shares if len(share.members) == 2)
-    turns = [members[0][0] for members in (pair.in_turn(), pair.in_turn(), pair.in_turn())]
+    turns = [next(pair.in_turn())[0] for _ in range(3)]
     assert turns in (["a", "b", "a"], ["b", "a", "b"])
+
+
+def test_topics_that_fit_the_same_filters_share_one_route() -> None:
+    router = Router(hash_matches_parent=True)
+    router.add(somebody("live"), Subscription("m/#", 1))
+    router.stored_shapes.add(".#")
+    rows = [(f"c{number}", Subscription("m/#", 1)) for number in range(1000)]
+    routes = {id(router.looked_up(f"m/{number}", list(rows), router.changes)) for number in range(1000)}
+    assert len(routes) == 1
+    assert (router._stored.receivers, router._routes.receivers) == (1000, 1001)
+
+
+def test_what_is_remembered_of_many_routes_is_bounded_by_their_receivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembering, "MAX_RECEIVERS", 500)
+    router = Router(hash_matches_parent=True)
+    router.stored_shapes.add("..")
+    for number in range(50):
+        rows = [(f"c{client}", Subscription(f"m/{number}", 1)) for client in range(100)]
+        router.looked_up(f"m/{number}", rows, router.changes)
+    assert (router._stored.receivers, router._routes.receivers) == (500, 500)
+    assert router.find("m/49") is not None
+    assert router.find("m/0") is None

@@ -27,6 +27,12 @@ def test_what_is_gone_or_made_by_another_makes_room() -> None:
     assert shares.has_room("loud", 20)
 
 
+def test_a_share_may_be_bounded_however_large_the_whole_is() -> None:
+    assert shares_of(*["loud"] * 4).has_room("loud", 1000, 5)
+    assert not shares_of(*["loud"] * 5).has_room("loud", 1000, 5)
+    assert not shares_of(*["loud"] * 5).has_room("loud", 20, 1000)
+
+
 def test_however_small_the_whole_everybody_may_have_four() -> None:
     assert shares_of(*["one"] * 3).has_room("one", 1)
     assert not shares_of(*["one"] * 4).has_room("one", 1)

@@ -1,6 +1,7 @@
 """Who has more to do than a slice of time has a turn after each look of the loop at everybody else, and no second."""
 
 import asyncio
+from collections.abc import Generator
 from functools import partial
 from itertools import count
 
@@ -22,9 +23,9 @@ async def test_between_two_looks_of_the_loop_all_who_have_more_work_for_one_turn
     def go_on() -> None:
         nonlocal worked
         worked += 1
-        waiting.add(go_on)
+        waiting.add(go_on, "one")
 
-    waiting.add(go_on)
+    waiting.add(go_on, "one")
     for _ in range(20):
         before = worked
         await asyncio.sleep(0)
@@ -37,13 +38,86 @@ async def test_all_who_wait_work_in_turn() -> None:
 
     def one(name: str) -> None:
         worked.append(name)
-        waiting.add(partial(one, name))
+        waiting.add(partial(one, name), name)
 
     for name in "abc":
-        waiting.add(partial(one, name))
+        waiting.add(partial(one, name), name)
     for _ in range(6):
         await asyncio.sleep(0)
     assert worked[:9] == ["a", "b", "c"] * 3
+
+
+async def test_who_has_a_thousand_connections_has_as_many_turns_as_who_has_one() -> None:
+    waiting, worked = Backlog.running(), []
+
+    def one(name: str, owner: str) -> None:
+        worked.append(name)
+        waiting.add(partial(one, name, owner), owner)
+
+    for number in range(1000):
+        waiting.add(partial(one, f"many-{number}", "many"), "many")
+    waiting.add(partial(one, "alone", "single"), "single")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert worked[1::2] == ["alone"] * (len(worked) // 2)
+    assert worked[::2] == [f"many-{number}" for number in range((len(worked) + 1) // 2)]
+
+
+async def test_what_was_begun_is_ended_before_what_else_its_owner_has() -> None:
+    waiting, worked = Backlog.running(), []
+
+    def one(name: str, left: int) -> None:
+        worked.append(name)
+        if left:
+            waiting.add_first(partial(one, name, left - 1), "one")
+
+    for name in "ab":
+        waiting.add(partial(one, name, 2), "one")
+    waiting.add(partial(one, "c", 0), "another")
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert worked == ["a", "c", "a", "a", "b", "b", "b"]
+    assert not waiting
+
+
+async def test_steps_are_taken_for_a_slice_at_a_time_those_of_an_owner_in_their_order() -> None:
+    waiting, taken = Backlog.running(), []
+
+    def steps(name: str, count: int) -> Generator[None, None, str]:
+        for number in range(count):
+            taken.append(f"{name}{number}")
+            yield
+        return name
+
+    work = [waiting.work(steps("a", 8), "one"), waiting.work(steps("b", 1), "one"), waiting.work(steps("c", 2), "two")]
+    turns = 0
+    while not work[0].done():
+        before, turns = len(taken), turns + 1
+        await asyncio.sleep(0)
+        assert len(taken) - before <= 2 * (TURN_S / SLICE_S + 1)
+    assert turns > 1
+    assert await asyncio.gather(*work) == ["a", "b", "c"]
+    assert [one for one in taken if one[0] != "c"] == [f"a{number}" for number in range(8)] + ["b0"]
+    assert taken.index("c1") < taken.index("a7"), "another owner waits for no more than a turn"
+
+
+async def test_who_waits_for_steps_is_told_what_went_wrong_in_them() -> None:
+    def steps() -> Generator[None, None, None]:
+        yield
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await Backlog.running().work(steps(), "one")
+
+
+async def test_what_an_owner_has_is_known_until_its_last_turn() -> None:
+    waiting = Backlog.running()
+    waiting.add(lambda: None, "one")
+    waiting.add(lambda: None, "one")
+    assert "one" in waiting
+    assert "another" not in waiting
+    await asyncio.sleep(0)
+    assert "one" not in waiting
 
 
 async def test_a_mistake_of_one_keeps_no_other_waiting() -> None:
@@ -52,7 +126,7 @@ async def test_a_mistake_of_one_keeps_no_other_waiting() -> None:
     def mistaken() -> None:
         raise ZeroDivisionError
 
-    waiting.add(mistaken)
-    waiting.add(lambda: worked.append("other"))
+    waiting.add(mistaken, "one")
+    waiting.add(lambda: worked.append("other"), "another")
     await asyncio.sleep(0)
     assert worked == ["other"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import socket
 import sys
@@ -9,10 +10,14 @@ import typing
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import pytest
+
+from birthmark.net.backlog import Backlog
 from birthmark.net.clear import ClearConnection
-from birthmark.net.connection import Host
+from birthmark.net.connection import Connection, Host
 from birthmark.net.limits import Limits
-from birthmark.net.listener import Listeners
+from birthmark.net.listener import Listeners, _Port
+from birthmark.net.tls import NO_PEER
 from birthmark.net.unread import SMALL_BYTES
 from fakes import FakeClock
 
@@ -189,3 +194,72 @@ async def test_what_a_peer_has_begun_and_not_finished_counts_as_what_is_kept_for
         assert listeners._unread.used >= 200_000
         connection.unfinished(10)
         assert listeners._unread.used == 0
+
+
+A_RECORD = b"\x17\x03\x03\x00\x01x"
+
+
+class Opened:
+    """TLS that hands on each record as one byte; the handshake is done."""
+
+    def __init__(self) -> None:
+        self.plain: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        self.plain += [b"x"] * (len(data) // len(A_RECORD))
+
+    def read(self) -> bytes:
+        return self.plain.pop() if self.plain else b""
+
+    def drain(self) -> bytes:
+        return b""
+
+    @property
+    def is_dry(self) -> bool:
+        return not self.plain
+
+
+class Heard(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+class Reading(ResetByPeer):
+    is_paused = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return ("192.0.2.1", 1) if name == "peername" else default
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+
+class Leaf:
+    def __init__(self, name: bytes) -> None:
+        self.thumbprint = name
+
+
+@pytest.mark.parametrize(("whose", "waits"), [(b"many", True), (b"another", False)])
+async def test_a_connection_waits_for_its_own_owners_turn_and_for_nobody_elses(whose: bytes, waits: bool) -> None:
+    host = Listeners(FakeClock(), Limits(), lambda *_: None)
+    connection, heard = Connection(_Port(host, {}), None), Heard()
+    some: typing.Any = connection
+    some._tls, some._inner, some._is_secure, some._is_stranger = Opened(), heard, True, False
+    some._peer = dataclasses.replace(NO_PEER, leaf=typing.cast("typing.Any", Leaf(whose)))
+    raw = Reading()
+    connection.connection_made(raw)
+    some._is_stranger = False
+    turns = []
+    Backlog.running().add(lambda: turns.append(heard.data), b"many".hex())
+    connection.data_received(A_RECORD)
+    assert (heard.data, raw.is_paused) == ((b"", True) if waits else (b"x", False))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (heard.data, raw.is_paused) == (b"x", False)
+    assert turns == [b"" if waits else b"x"]

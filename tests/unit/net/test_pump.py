@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
+from typing import cast
 
 import pytest
 
@@ -27,8 +29,10 @@ from birthmark.mqtt.packets import (
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.net import pump
 from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
-from birthmark.net.pump import MqttPump
+from birthmark.net.backlog import SLICE_S, TURN_S
+from birthmark.net.pump import MqttPump, _Turn
 from fakes import FakeClock
 
 P = PropertyId
@@ -43,6 +47,26 @@ GRANTED = {
     P.SHARED_SUBSCRIPTION_AVAILABLE: 1,
     P.SERVER_KEEP_ALIVE: 60,
 }
+
+
+async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks, written = count(step=SLICE_S), []
+    monkeypatch.setattr(pump, "now", lambda: next(ticks))
+
+    class Receiver:
+        address = ""
+
+        def flush(self) -> None:
+            written.append(self)
+
+    turn, receivers = _Turn.running(), [Receiver() for _ in range(100)]
+    for one in receivers:
+        turn.add(cast("MqttPump", one))
+    while len(written) < 100:
+        before = len(written)
+        await asyncio.sleep(0)
+        assert 0 < len(written) - before <= TURN_S / SLICE_S + 1
+    assert written == receivers
 
 
 class OddError(InvalidRequestError):

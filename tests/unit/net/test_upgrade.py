@@ -26,7 +26,7 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.connection = SimpleNamespace(is_stranger=False)
+        self.connection = SimpleNamespace(is_stranger=False, owner="one")
         self.holds = 0
         self.closing = False
 

@@ -149,7 +149,7 @@ class AwsConnections:
         properties, _ = handed_on(will.properties, 0)
         delay_s = get_property(will.properties, PropertyId.WILL_DELAY) or 0
         lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
-        whose = client_id, grant.principal if will.retain else ""
+        whose = client_id, grant.principal  # who is gone by then
         message = Message(will.topic, will.payload, will.qos, will.retain, properties, None, *whose)
         return Will(message, int(str(delay_s)), lasts_s if isinstance(lasts_s, int) else None)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -23,7 +24,10 @@ from birthmark.text import read_json
 MAX_DOCUMENT_CHARS = 2048
 """Without white space."""
 _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
-_MAX_REMEMBERED = 1024
+MAX_OF_ONE = 64
+"""So many answers each connection remembers of each kind; there may be very many connections."""
+MAX_SHARED = 4096
+"""So many remember all those together that have the same policies, where these ask nothing of a connection."""
 
 
 class PolicyMalformedError(InvalidRequestError):
@@ -135,6 +139,18 @@ def parse_policy(name: str, document: str) -> Policy:
     return Policy(name, tuple(_statement(name, number, each) for number, each in enumerate(statements, 1)))
 
 
+class _Shared:
+    """What those remember together that have the same policies."""
+
+    __slots__ = ("__weakref__", "receives")
+
+    def __init__(self) -> None:
+        self.receives: dict[str, bool] = {}
+
+
+_SHARED: "WeakValueDictionary[tuple[Policy, ...], _Shared]" = WeakValueDictionary()
+
+
 @dataclass(slots=True)
 class Permissions:
     """What one connection may do."""
@@ -145,10 +161,19 @@ class Permissions:
     _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
     asks_time: bool = False
     """What is allowed now may not be later, with nothing changed."""
+    receives: dict[str, bool] = field(default_factory=dict)
+    """Topics of messages that were to go out, and whether they might."""
+    _shared: "_Shared | None" = None
 
     def __post_init__(self) -> None:
-        conditions = (c for policy in self.policies for s in policy.statements for c in s.conditions)
+        statements = [statement for policy in self.policies for statement in policy.statements]
+        conditions = [condition for statement in statements for condition in statement.conditions]
         self.asks_time = any(condition.asks_time for condition in conditions)
+        if not conditions and all(is_plain(resource) for one in statements for resource in one.resources):
+            key = tuple(self.policies)
+            if (known := _SHARED.get(key)) is None:
+                known = _SHARED[key] = _Shared()
+            self._shared = known
 
     def decide(self, action: str, resource: str, now: datetime) -> Decision:
         """Return the decision about `action` (such as iot:Publish) on a resource's ARN."""
@@ -156,10 +181,26 @@ class Permissions:
             return known
         made = self.judge(action, resource, now)
         if not self.asks_time:
-            if len(self._known) >= _MAX_REMEMBERED:
+            if len(self._known) >= MAX_OF_ONE:
                 self._known.clear()
             self._known[action, resource] = made
         return made
+
+    def may_receive(self, topic: str, resource: str, now: datetime) -> bool:
+        """Say whether a message may go out, a topic's ARN being `resource`.
+
+        Who receives by more topics than one remembers shares what is remembered with all that may do the same.
+        """
+        known = self.receives
+        if len(known) >= MAX_OF_ONE and topic not in known and self._shared is not None:
+            known = self._shared.receives
+        if (may := known.get(topic)) is None:
+            may = self.judge("iot:Receive", resource, now).is_allowed
+            if not self.asks_time:
+                if len(known) >= (MAX_OF_ONE if known is self.receives else MAX_SHARED):
+                    known.clear()
+                known[topic] = may
+        return may
 
     def judge(self, action: str, resource: str, now: datetime) -> Decision:
         """Return the same without remembering it."""

@@ -87,9 +87,6 @@ class CertificateInactiveError(ForbiddenError):
     thing: str
 
 
-_MAX_TOPICS = 1024
-
-
 @dataclass(frozen=True, slots=True)
 class Grant:
     """A visitor who was let in: by which certificate, as which thing, with which permissions.
@@ -103,7 +100,7 @@ class Grant:
     permissions: Permissions | None
     policies: frozenset[str] = frozenset()
     receives: dict[str, bool] = field(default_factory=dict)
-    """Topics of messages that were to go out, and whether they might: what `Devices.may_receive` remembers."""
+    """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
 
     @property
     def asks_time(self) -> bool:
@@ -146,7 +143,8 @@ class Devices:
         documents = await self.policies.documents_of(certificate_id)
         policies = [parse_policy(policy, document) for policy, document in documents]
         permissions = Permissions(policies, facts_of(leaf, visitor, thing))
-        return Grant(certificate_id, certificate_id, name, permissions, frozenset(policy for policy, _ in documents))
+        names = frozenset(policy for policy, _ in documents)
+        return Grant(certificate_id, certificate_id, name, permissions, names, permissions.receives)
 
     def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str = "") -> None:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
@@ -183,12 +181,7 @@ class Devices:
             return known
         if grant.permissions is None:
             return True
-        may = grant.permissions.judge("iot:Receive", self.account.arn("topic", topic), self.clock.now()).is_allowed
-        if not grant.permissions.asks_time:
-            if len(grant.receives) >= _MAX_TOPICS:
-                grant.receives.clear()
-            grant.receives[topic] = may
-        return may
+        return grant.permissions.may_receive(topic, self.account.arn("topic", topic), self.clock.now())
 
     async def _thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
         """The thing of that client id, when attached; else the one thing the certificate belongs to exclusively."""

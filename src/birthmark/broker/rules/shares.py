@@ -5,9 +5,10 @@ from collections import Counter
 _PART, _LEAST = 4, 4
 
 
-def share_of(whole: int) -> int:
-    """Return how many of the whole one principal may have: a fourth, and four where there are few."""
-    return max(_LEAST, whole // _PART)
+def share_of(whole: int, most: int | None = None) -> int:
+    """Return how many of the whole one principal may have: a fourth, and four where there are few; `most` at most."""
+    share = max(_LEAST, whole // _PART)
+    return share if most is None else min(share, most)
 
 
 class Portions:
@@ -20,9 +21,9 @@ class Portions:
         self._owners: dict[str, tuple[str, int | None]] = {}
         self._counts: Counter[str] = Counter()
 
-    def has_room(self, principal: str, whole: int) -> bool:
+    def has_room(self, principal: str, whole: int, most: int | None = None) -> bool:
         """Say whether a principal may make one more of something of which there may be `whole`."""
-        return self._counts[principal] < share_of(whole)
+        return self._counts[principal] < share_of(whole, most)
 
     def add(self, name: str, principal: str, expires_at: int | None = None) -> None:
         """Note who made a thing, or made it anew, and when it goes by itself."""

@@ -33,6 +33,8 @@ from servers import RunningServer, free_address
 SERVER_CORE, CLIENT_CORE = 0, (os.cpu_count() or 1) - 1
 THREADS = 8
 _SETTLE_S = 0.1  # what a server does right after its last answer is its cost too
+_LIMITS = "[limits]\nmax_connections_per_key = 10000\nmax_sessions_per_key = 125000\n"
+"""A crowd of a benchmark shows one certificate."""
 _TRUST = "trust.pem"
 _T = TypeVar("_T")
 
@@ -68,7 +70,9 @@ class Rig:
     def a_server(self, name: str) -> RunningServer:
         """Start a server with a directory of its own; it ends with the rig."""
         address = self.address if name == "data" else free_address()
-        server = RunningServer(self.directory / name, address).start()
+        config = self.directory / "bench.toml"
+        config.write_text(_LIMITS)
+        server = RunningServer(self.directory / name, address, config).start()
         self.ends.callback(lambda: server.process and server.stop())
         with (self.directory / _TRUST).open("a") as trust:
             trust.write(Path(server.endpoints["trust_bundle"]).read_text())

@@ -171,10 +171,10 @@ def test_the_settings_are_listed_with_their_places_and_the_password_hidden(
     server: RunningServer, tmp_path: Path
 ) -> None:
     device = AgentOnDevice(server, tmp_path, "listed-1").configure()
-    rows = {row["key"]: row for row in map(json.loads, device.run("config", "list", "--json").stdout.splitlines())}
+    rows = {row["key"]: row for row in map(json.loads, device.run("config", "ls", "--json").stdout.splitlines())}
     assert rows["hostname"] == {"key": "hostname", "value": '"listed-1"', "file": str(device.config), "line": 1}
     assert rows["cert_issuance.est.auth.password"]["value"] == "(hidden)"
-    settings = device.run("config", "list", "--doc").stdout.splitlines()
+    settings = device.run("config", "ls", "--doc").stdout.splitlines()
     assert settings[:2] == ["hostname (text) [default: the system's]", "    the device's name"]
     assert any(line.startswith("cert_issuance.est.identity_auto_renew.threshold") for line in settings)
 

@@ -77,7 +77,7 @@ def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: 
 
         new = tmp_path / "restored"
         options = ["--data", str(new), "--passphrase-file", str(secret), "--replay", str(tmp_path / "audit.jsonl")]
-        done = json.loads(server.run("restore", out, *options, "--json").stdout)
+        done = json.loads(server.run("server", "restore", out, *options, "--json").stdout)
         assert (done["tokens_dropped"], done["revoked_again"]) == (1, 2)
         assert not {"endpoints.json", "server.lock"} & {one.name for one in new.iterdir()}
         assert (new / "ca" / "root.key").stat().st_mode & 0o777 == 0o600
@@ -111,7 +111,19 @@ def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_th
         told.write_text(server.run("server", "audit", "export", "--rows").stdout)
         server.stop()
         restored = tmp_path / "restored"
-        server.run(*("restore", out, "--data", str(restored), "--passphrase-file", str(secret), "--replay", str(told)))
+        server.run(
+            *(
+                "server",
+                "restore",
+                out,
+                "--data",
+                str(restored),
+                "--passphrase-file",
+                str(secret),
+                "--replay",
+                str(told),
+            )
+        )
         shutil.rmtree(server.data)
         shutil.move(restored, server.data)
         server.start()

@@ -88,7 +88,7 @@ def test_what_is_said_of_a_second_service_s_device_names_that_service_and_its_hu
     assert "--cert CA-FILE --dps factory-3`" in " ".join(said.split())
     server.run("device", "enroll", "pump-3", "--cert", str(device.certificate_file), *there)
     assert registers(server, device, scope)
-    disabled, removed = (server.run("enroll", verb, "sn-3", *there).stderr for verb in ("disable", "remove"))
+    disabled, removed = (server.run("device", verb, "sn-3", *there).stderr for verb in ("disable", "rm"))
     assert "`birthmark hub device disable pump-3 --hub hub-2`" in disabled
     assert "`birthmark hub device rm pump-3 --hub hub-2`" in removed
     missing = server.attempt("device", "rm", "sn-3", *there).stderr

@@ -27,7 +27,7 @@ def registered(server: RunningServer, device: Device) -> bool:
 
 
 def switched(server: RunningServer, verb: str, name: str, *more: str) -> tuple[str, str]:
-    (row,) = server.rows("enroll", verb, name, *more)
+    (row,) = server.rows("device", verb, name, *more)
     return row["state"], row["outcome"]
 
 

@@ -303,7 +303,7 @@ def remove(
             device_id, hub = target.registered(name)
         target.remove(name, is_group=is_group)
     say(as_json, {"removed": name}, f"Removed {name} at {target.description}.")
-    _say_still_a_device(where, "delete", device_id, hub)
+    _say_still_a_device(where, "rm", device_id, hub)
 
 
 def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, hub: str | None) -> None:

@@ -74,7 +74,7 @@ class Looking:
         revocations = self.rooms.authority.revocations
         lose = partial(revocations.lose, name, self.principal, self.reason)
         since = await revocations.lost_since(name)
-        note = f"`{shlex.join(['birthmark', 'est', 'release', name])}` lets it go"
+        note = f"`{shlex.join(['birthmark', 'pki', 'release', name])}` lets it go"
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"
         # That it is held shows that it was asked for before, whatever else is left of it.

@@ -72,7 +72,7 @@ class Losing:
     async def _left(self) -> list[Taken]:
         """Return what lets in whoever knows it, this device among others."""
         users = [
-            Taken("pki", "user", user.name, Became.LEFT, "for every name", _typed("user", user.name))
+            Taken("est", "user", user.name, Became.LEFT, "for every name", _typed("user", user.name))
             for user in await self.rooms.credentials.for_all()
         ]
         cas = [
@@ -82,7 +82,7 @@ class Losing:
                 one.certificate.thumbprint.hex(),
                 Became.LEFT,
                 "for every name",
-                _typed("bootstrap", one.certificate.thumbprint.hex()),
+                _typed("maker", one.certificate.thumbprint.hex()),
             )
             for one in await self.rooms.credentials.bootstrap_cas()
             if one.any_name
@@ -99,7 +99,7 @@ def _is_open(one: Found, taken: Mapping[tuple[str, str, str], Taken]) -> bool:
 
 
 def _typed(kind: str, name: str) -> str:
-    return f"`{shlex.join(['birthmark', 'est', kind, 'remove', name])}`"
+    return f"`{shlex.join(['birthmark', 'pki', kind, 'rm', name, '--yes'])}`"
 
 
 def _as_it_is(one: Found) -> Taken:

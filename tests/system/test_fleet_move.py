@@ -185,7 +185,7 @@ def test_a_record_that_was_put_to_sleep_is_woken_by_the_command_that_is_printed_
     )
     told = server.attempt("device", "move", *fleet.list, *way)
     assert (told.returncode, "status of the certificate INACTIVE" in told.stderr) == (7, True)
-    fix = re.search(r"Fix: .*`birthmark (fleet move .* --update)`", told.stderr)
+    fix = re.search(r"Fix: .*`birthmark (device move .* --update)`", told.stderr)
     assert fix is not None, told.stderr
     woken = server.attempt(*shlex.split(fix[1]))
     assert (woken.returncode, "enabled again" in woken.stderr) == (7, True), woken.stderr

@@ -129,9 +129,12 @@ def test_a_device_that_was_refused_nothing_is_told_whole(server: RunningServer, 
     enrolled = [("dps birthmark", "enrollment", "enabled")]
     assert parts(server.rows("device", "show", device.name)) == enrolled
     assert register(server, device).returncode == 0
-    told = server.rows("why", device.name)
     there = [*enrolled, ("dps birthmark", "registration", "assigned"), ("hub birthmark", "device", "enabled")]
-    assert parts(told) == there
+    assert parts(server.rows("device", "show", device.name)) == there
+    nothing = server.attempt("why", device.name)
+    assert (nothing.returncode, "Nothing was refused" in nothing.stderr) == (3, True)
+    assert "hub birthmark" in nothing.stdout
+    assert server.attempt("why", device.name, "--json").stdout == ""
     server.run("device", "revoke", device.name, "--yes")
     assert register(server, device).returncode != 0
     taken = {(place, what): state for place, what, state in parts(server.rows("device", "show", device.name))}

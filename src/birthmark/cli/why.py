@@ -60,11 +60,10 @@ def why(
         typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
         if subject is None:
             return
-        try:
-            show_device(server, subject)
-        except (ServerNotRunningError, NoAnswerInTimeError):
-            raise typer.Exit(NOT_FOUND) from None
-        return
+        if not server.as_json:  # where rows are refusals, and there are none
+            with contextlib.suppress(ServerNotRunningError, NoAnswerInTimeError):
+                show_device(server, subject)
+        raise typer.Exit(NOT_FOUND)
     for refusal in found:
         _show(server.as_json, refusal, _lines(refusal))
 

@@ -17,7 +17,7 @@ from birthmark.pki.names import name_of
 from birthmark.pki.profiles import VERIFICATION
 from birthmark.text import printable
 
-PROVE = "`birthmark ca verify-possession {wanted} --dir ca --out proof.pem`"
+PROVE = "`birthmark ca verify-possession {wanted}{options} --dir ca --out proof.pem`"
 
 
 class PossessionNotProvenError(ForbiddenError):
@@ -34,6 +34,7 @@ class PossessionCodeMismatchError(PossessionNotProvenError):
     fix = f"Use the newest code, each request for one replaces it: {PROVE}"
     found: str
     wanted: str
+    options: str = ""
 
 
 class PossessionSignatureError(PossessionNotProvenError):
@@ -44,6 +45,12 @@ class PossessionSignatureError(PossessionNotProvenError):
     fix = f"Sign it with that CA's key, which is in its directory: {PROVE}"
     ca: str
     wanted: str
+    options: str = ""
+
+
+def which(ca: Certificate) -> str:
+    """Return the option of `birthmark ca verify-possession` by which a CA signs that is not a root."""
+    return "" if ca.is_self_signed else " --with issuing"
 
 
 def check_possession(verification: Certificate, ca: Certificate, code: str, now: datetime) -> None:
@@ -51,9 +58,9 @@ def check_possession(verification: Certificate, ca: Certificate, code: str, now:
     found = verification.subject_cn or ""
     code = code.strip()
     if not hmac.compare_digest(found.encode(), code.encode()):
-        raise PossessionCodeMismatchError(found=printable(found), wanted=code)
+        raise PossessionCodeMismatchError(found=printable(found), wanted=code, options=which(ca))
     if not is_signed_by(verification, ca):
-        raise PossessionSignatureError(ca=ca.subject_text, wanted=code)
+        raise PossessionSignatureError(ca=ca.subject_text, wanted=code, options=which(ca))
     check_dates(verification, now)
 
 

@@ -118,6 +118,16 @@ def test_whoever_has_the_key_of_a_ca_can_prove_it() -> None:
         check_possession(proof, a_ca().certificate, "CODE42", NOON)
 
 
+def test_where_the_root_signed_for_a_ca_below_it_the_fix_signs_with_that_one() -> None:
+    below = a_ca("Issuing", parent=ROOT)
+    proof = prove_possession(
+        "CODE42", ROOT.as_issuer, a_key().public_key(), serial=7, now=NOON, lifetime=timedelta(hours=1)
+    )
+    with pytest.raises(PossessionSignatureError) as refused:
+        check_possession(proof, below.certificate, "CODE42", NOON)
+    assert "verify-possession CODE42 --with issuing --dir ca" in refused.value.explain_fix()
+
+
 def test_a_revocation_list_names_serial_and_reason_and_is_signed() -> None:
     revocations = [
         Revocation(5, NOON, RevocationReason.KEY_COMPROMISE),

@@ -11,7 +11,7 @@ from birthmark.dps.model import Authority, IdScope
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
-from birthmark.pki.possession import check_possession
+from birthmark.pki.possession import check_possession, which
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.records import certificate_of
 
@@ -54,10 +54,11 @@ class NoCodeError(ConflictError):
     code = "dps.ca_no_code"
     cause = "No verification code was asked for {name}."
     fix = (
-        'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})" --dir ca '
+        'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})"{options} --dir ca '
         "--out proof.pem`"
     )
     name: str
+    options: str = ""
 
 
 class Authorities:
@@ -126,7 +127,7 @@ class Authorities:
         async def decide() -> Authority:
             present = await self.get(scope, name)
             if not present.verification_code:
-                raise NoCodeError(name=name)
+                raise NoCodeError(name=name, options=which(present.certificate))
             now = self._clock.now()
             check_possession(verification, present.certificate, present.verification_code, now)
             made = replace(present, is_verified=True, verification_code=None, updated_at=now, etag=self._etag())

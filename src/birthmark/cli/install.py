@@ -1,6 +1,8 @@
 """`birthmark agent install|uninstall` and `birthmark server install|uninstall`."""
 
 import ipaddress
+import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -94,7 +96,11 @@ def _do(
                 step.do()
             say(as_json, {"step": step.what, "done": not dry_run}, ("would " if dry_run else "") + step.what)
     except OSError as error:
-        raise FileUnusableError(path=str(error.filename or root), reason=reason_of(error)) from error
+        refused = FileUnusableError(path=str(error.filename or root), reason=reason_of(error))
+        if isinstance(error, PermissionError) and os.geteuid():
+            this = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
+            refused.quote(fix=f"Do it as root: `sudo {shlex.join([this, *sys.argv[1:]])}`")
+        raise refused from error
     if not count:
         typer.echo("Nothing to do.", err=True)
 

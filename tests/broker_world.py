@@ -71,8 +71,6 @@ class Observer:
     lost_clients: list[str] = field(default_factory=list)
     overruns: list[str] = field(default_factory=list)
 
-    def connected(self, attached: Attached) -> None: ...
-
     def disconnected(self, attached: Attached, reason: Closed) -> None:
         self.gone.append((attached.client, reason))
 

@@ -32,10 +32,6 @@ class Connection(Protocol):
 class Observer(Protocol):
     """What a cloud hears of the clients of its space."""
 
-    def connected(self, attached: "Attached") -> None:
-        """A client is there: CONNACK is on its way."""
-        ...
-
     def disconnected(self, attached: "Attached", reason: Closed) -> None:
         """A client that was there is gone."""
         ...

@@ -25,9 +25,6 @@ class HubObserver:
         self._iothub = iothub
         self._clock = clock
 
-    def connected(self, attached: Attached) -> None:
-        del attached
-
     def disconnected(self, attached: Attached, reason: Closed) -> None:
         del attached, reason
 

@@ -94,8 +94,15 @@ class Backlog:
 
     def _turn(self) -> None:
         until = now() + TURN_S
-        while self._waiting:
-            owner, waiting = self._waiting.popitem(last=False)
+        while self._waiting and now() <= until:
+            self._slice_of(*self._waiting.popitem(last=False))
+        self._is_called = False
+        self._call()
+
+    def _slice_of(self, owner: str, waiting: "deque[Callable[[], None]] | None") -> None:
+        """Go on with what waits of an owner for a slice: who has much that is small gets as far as who has little."""
+        until = now() + SLICE_S
+        while waiting is not None:
             go_on = waiting.popleft()
             if waiting:
                 self._waiting[owner] = waiting
@@ -103,10 +110,9 @@ class Backlog:
                 go_on()
             except Exception:  # the others are not to wait for ever
                 log.exception("net.bug")
-            if now() > until:
-                break
-        self._is_called = False
-        self._call()
+            if now() >= until:
+                return
+            waiting = self._waiting.pop(owner, None)
 
 
 class Slices:

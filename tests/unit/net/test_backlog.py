@@ -14,7 +14,9 @@ from birthmark.net.backlog import SLICE_S, TURN_S, Backlog
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S)  # each look at the clock is a slice later
+    monkeypatch.setattr(backlog, "now", lambda: next(ticks))  # each look at the clock is a slice later
+    monkeypatch.setattr(backlog, "SLICE_S", 1)
+    monkeypatch.setattr(backlog, "TURN_S", 3 * TURN_S / SLICE_S)  # it is looked at three times for each slice
 
 
 async def test_between_two_looks_of_the_loop_all_who_have_more_work_for_one_turn() -> None:
@@ -61,6 +63,29 @@ async def test_who_has_a_thousand_connections_has_as_many_turns_as_who_has_one()
         await asyncio.sleep(0)
     assert worked[1::2] == ["alone"] * (len(worked) // 2)
     assert worked[::2] == [f"many-{number}" for number in range((len(worked) + 1) // 2)]
+
+
+async def test_a_turn_is_a_slice_of_time_and_not_one_thing(monkeypatch: pytest.MonkeyPatch) -> None:
+    time, served = 0.0, 0
+    for name, value in (("now", lambda: time), ("SLICE_S", SLICE_S), ("TURN_S", TURN_S)):
+        monkeypatch.setattr(backlog, name, value)
+    waiting = Backlog.running()
+
+    def flood() -> None:
+        nonlocal time
+        time += SLICE_S
+        waiting.add(flood, "flooder")
+
+    def small() -> None:
+        nonlocal time, served
+        time, served = time + SLICE_S / 16, served + 1
+
+    waiting.add(flood, "flooder")
+    for _ in range(1000):  # of as many devices behind one address
+        waiting.add(small, "address")
+    while served < 1000:
+        await asyncio.sleep(0)
+    assert time <= SLICE_S * 2.1 * 1000 / 16
 
 
 async def test_what_was_begun_is_ended_before_what_else_its_owner_has() -> None:

@@ -10,6 +10,7 @@ from typing import Self
 import pytest
 from cryptography import x509
 
+from azure_clients import a_file_device
 from birthmark.pki.certificates import Certificate
 from est_curl import EstByCurl, enroll_by_curl
 from servers import RunningServer, a_server
@@ -178,3 +179,38 @@ def test_a_backup_finds_the_database_of_the_server_or_is_refused(
     server.start()
     assert server.rows("pki", "ls", leaf.thumbprint.hex())
     server.stop()
+
+
+def test_a_device_that_was_lost_since_the_backup_is_taken_back_whole_before_the_restored_server_listens(
+    tmp_path: Path, secret: Path
+) -> None:
+    with a_server(tmp_path) as server:
+        device, out, told = a_file_device(tmp_path, "lost-1"), str(tmp_path / "b"), tmp_path / "audit.jsonl"
+        files = ("--cert", str(device.certificate_file), "--key", str(device.key_file))
+        server.run("device", "enroll", "--cert", str(device.certificate_file))
+        server.run("device", "register", *files, **server.environment)
+        server.run("server", "backup", "--out", out, "--passphrase-file", str(secret))
+        server.run("device", "revoke", device.name, "--reason", "keyCompromise", "--yes")
+        told.write_text(server.run("server", "audit", "export", "--rows").stdout)
+        server.stop()
+        restored = tmp_path / "restored"
+        line = (
+            "server",
+            "restore",
+            out,
+            "--data",
+            str(restored),
+            "--passphrase-file",
+            str(secret),
+            "--replay",
+            str(told),
+        )
+        assert json.loads(server.run(*line, "--json").stdout)["devices_taken_back_again"] == 1
+        shutil.rmtree(server.data)
+        shutil.move(restored, server.data)
+        server.start()
+
+        states = {(row["place"], row["what"]): row["state"] for row in server.rows("device", "show", device.name)}
+        assert states["dps birthmark", "enrollment"] == states["hub birthmark", "device"] == "disabled"
+        assert server.attempt("device", "register", *files, **server.environment).returncode != 0
+        assert server.attempt("device", "revoke", device.name, "--dry-run").stdout.count("would be") == 0

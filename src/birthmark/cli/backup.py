@@ -32,7 +32,7 @@ class PassphraseWantedError(UsageError):
     cause = "A backup holds every secret of the server, so it is encrypted, and nobody is at a terminal to be asked."
     fix = (
         "Name a file of mode 0600 with a passphrase, such as this makes: "
-        "`(umask 077; openssl rand -base64 32 > backup.passphrase); "
+        "`(umask 077; set -C; openssl rand -base64 32 > backup.passphrase); "
         "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
     )
 
@@ -54,7 +54,10 @@ class PassphraseOptions:
         if self.passphrase_file is not None:
             return Pin.from_file(self.passphrase_file).reveal()
         if not sys.stdin.isatty():
-            raise PassphraseWantedError
+            wanted = PassphraseWantedError()
+            if not is_new:
+                wanted.quote(fix=f"Name the file with the one it was made with: `{again()} --passphrase-file FILE`")
+            raise wanted
         return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=is_new, err=True))
 
 

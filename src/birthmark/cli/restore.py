@@ -1,13 +1,14 @@
 """`birthmark server restore`: a server from its backup, in an empty directory."""
 
 import asyncio
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from birthmark.cli.backup import Database, PassphraseOptions
-from birthmark.cli.common import emit, read_file, working
+from birthmark.cli.common import emit, read_file, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
 
@@ -37,28 +38,30 @@ def restore(
     The lost server must never run again. Revocation lists and audit rows go on beyond those it may have given out;
     tokens for one use that were unused are taken away; what was revoked later is revoked again by --replay only.
     """
-    from birthmark.server.backup.restoring import restore_backup
+    from birthmark.server.backup.copying import DatabaseNotEmptyError
+    from birthmark.server.backup.restoring import RestoreTargetError, restore_backup
 
     read_file(file, 0)  # told as any missing file is
     rows = [] if replay is None else read_file(replay, _MAX_AUDIT_BYTES).splitlines()
     secret = passphrase.read(is_new=False)
     working(f"Restoring into {data}")
-    done = asyncio.run(
-        restore_backup(
-            file,
-            data.expanduser(),
-            secret,
-            SystemClock(),
-            url=database,
-            keep_tokens=keep_tokens,
-            replay=rows,
-        )
+    restoring = restore_backup(
+        file, data.expanduser(), secret, SystemClock(), url=database, keep_tokens=keep_tokens, replay=rows
     )
+    try:
+        done = asyncio.run(restoring)
+    except RestoreTargetError as error:
+        error.add_facts(command=f"{without('--data', takes_value=True)} --data {shlex.quote(f'{data}.restored')}")
+        raise
+    except DatabaseNotEmptyError as error:
+        error.add_facts(command=without("--database", takes_value=True))
+        raise
     row = {
         "data": str(data),
         "backup_of": done.made_at,
         "tokens_dropped": len(done.tokens_dropped),
         "revoked_again": done.revoked_again,
+        "devices_taken_back_again": len(done.devices_again),
     }
     emit(as_json, row)
     if not as_json:

@@ -35,6 +35,7 @@ from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
+from birthmark.server.losing.again import take_back_again
 from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate
@@ -82,10 +83,10 @@ class Server:
             rooms.authority.upstream = upstream
             self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
-        self._closers += [rooms.settled, rooms.stop]
         rooms.est.callers.presented_by = partial(presented_by, rooms)
         rooms.subscribe(bus)
-        self._closers.append(bus.stop)
+        self._closers += [rooms.settled, rooms.stop, bus.stop]
+        await take_back_again(rooms)
         doors = Applications(rooms, settings, clock, entropy)
         context = self._context(rollovers.hierarchy)
         rollovers.changed = partial(self._follow, rollovers.hierarchy)

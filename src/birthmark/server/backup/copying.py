@@ -32,9 +32,8 @@ class DatabaseNotEmptyError(ConflictError):
 
     code = "server.database_not_empty"
     cause = "The database to restore into is in use, or was: it has rows."
-    fix = "Restore into a file of the new data directory: `birthmark server restore {file} --data {data}`."
-    data: Path = Path("restored")
-    file: Path = Path("backup.birthmark")
+    fix = "Restore into a file of the new data directory: `{command}`."
+    command: str = "birthmark server restore FILE --data DIRECTORY"
 
 
 def copy_sqlite(path: Path, to: Path) -> str:

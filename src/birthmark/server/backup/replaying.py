@@ -15,7 +15,7 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database
 
-_CERTIFICATE, _KEY, _NAME = "certificate.revoke", "key.revoke", "name.lose"
+_CERTIFICATE, _KEY, _NAME, _DEVICE = "certificate.revoke", "key.revoke", "name.lose", "device.revoke"
 
 
 async def replayed(database: Database, changes: Changes, rows: Sequence[bytes], now: int) -> int:
@@ -45,6 +45,16 @@ async def replayed(database: Database, changes: Changes, rows: Sequence[bytes], 
             ca = parse_der(bytes.fromhex(detail["ca"]))
             changes.run(store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=now)
     return count
+
+
+def devices_of(rows: Sequence[bytes]) -> dict[str, str]:
+    """Return the devices that were taken back whole, each with the reason."""
+    found: dict[str, str] = {}
+    for row in map(_row, rows):
+        if row.get("action") == _DEVICE:
+            detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
+            found[str(row["subject"])] = str(detail.get("reason", RevocationReason.UNSPECIFIED.value))
+    return found
 
 
 async def _taken_with(database: Database, thumbprint: bytes, detail: dict[str, Any], reason: str) -> bytes:

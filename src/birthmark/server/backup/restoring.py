@@ -35,8 +35,9 @@ from birthmark.est import store as est_store
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.copying import SQLITE, DatabaseNotEmptyError, load
-from birthmark.server.backup.replaying import replayed
+from birthmark.server.backup.copying import SQLITE, load
+from birthmark.server.backup.replaying import devices_of, replayed
+from birthmark.server.losing.again import note_lost
 from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
 from birthmark.store.chain import head_body, link, render_seen
 from birthmark.store.keyed import remove
@@ -58,8 +59,8 @@ class RestoreTargetError(ConflictError):
 
     code = "server.restore_target"
     cause = "{path} is not empty: a backup is restored into a new directory, never over another server's."
-    fix = "Name another: `birthmark server restore {file} --data {path}.restored`."
-    file: Path
+    fix = "Name another: `{command}`."
+    command: str = "birthmark server restore FILE --data DIRECTORY"
     path: Path
 
 
@@ -70,6 +71,8 @@ class Restored:
     made_at: str
     tokens_dropped: Sequence[str]
     revoked_again: int
+    devices_again: Sequence[str] = ()
+    """What the server takes back whole at its first start, before it listens."""
 
 
 async def restore_backup(
@@ -86,7 +89,7 @@ async def restore_backup(
 
     Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`; then nothing is in `data`.
     """
-    building = _begun(data, file)
+    building = _begun(data)
     try:
         read_archive(file, passphrase, building)
         manifest = _manifest(file, building)
@@ -102,9 +105,6 @@ async def restore_backup(
         finally:
             await database.close()
         _ended(building, files, data)
-    except DatabaseNotEmptyError as error:
-        error.add_facts(file=file, data=data)
-        raise
     except FileNotFoundError as error:
         raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
     except (ValueError, KeyError) as error:  # what is decoded, and is another's
@@ -114,10 +114,10 @@ async def restore_backup(
     return done
 
 
-def _begun(data: Path, file: Path) -> Path:
+def _begun(data: Path) -> Path:
     """Return the directory to build in, beside the one that is wanted. Raise `RestoreTargetError`."""
     if data.exists() and (not data.is_dir() or any(data.iterdir())):
-        raise RestoreTargetError(path=data, file=file)
+        raise RestoreTargetError(path=data)
     building = data.with_name(f".{data.name}.restoring")
     shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
     building.mkdir(mode=0o700, parents=True)
@@ -182,7 +182,9 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
-    again = await replayed(database, changes, replay, now)
+    again, devices = await replayed(database, changes, replay, now), devices_of(replay)
+    if devices:
+        note_lost(changes, devices)
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again}
     for chain in [row["chain"] for row in await database.all(CHAINS)] or ["main"]:
@@ -198,7 +200,7 @@ async def _amended(
         signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
         changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
     await database.commit(changes)
-    return Restored(manifest.made_at.isoformat(), tokens, again)
+    return Restored(manifest.made_at.isoformat(), tokens, again, sorted(devices))
 
 
 def _cas(files: Path) -> list[bytes]:

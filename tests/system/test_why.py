@@ -126,10 +126,10 @@ def test_env_after_a_crash_says_that_the_server_is_not_there(tmp_path: Path) -> 
 def test_a_device_that_was_refused_nothing_is_told_whole(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "whole-1")
     server.run("device", "enroll", "--cert", str(device.certificate_file))
-    enrolled = [("dps birthmark", "enrollment", "enabled")]
-    assert parts(server.rows("device", "show", device.name)) == enrolled
+    enrolled, shown = ("dps birthmark", "enrollment", "enabled"), ("ca", "certificate of another CA", "good")
+    assert parts(server.rows("device", "show", device.name)) == [enrolled, shown]
     assert register(server, device).returncode == 0
-    there = [*enrolled, ("dps birthmark", "registration", "assigned"), ("hub birthmark", "device", "enabled")]
+    there = [enrolled, ("dps birthmark", "registration", "assigned"), ("hub birthmark", "device", "enabled"), shown]
     assert parts(server.rows("device", "show", device.name)) == there
     nothing = server.attempt("why", device.name)
     assert (nothing.returncode, "Nothing was refused" in nothing.stderr) == (3, True)
@@ -140,6 +140,7 @@ def test_a_device_that_was_refused_nothing_is_told_whole(server: RunningServer, 
     taken = {(place, what): state for place, what, state in parts(server.rows("device", "show", device.name))}
     assert taken["dps birthmark", "enrollment"] == taken["hub birthmark", "device"] == "disabled"
     assert taken["ca", "name"] == "shut out"
+    assert taken["ca", "certificate of another CA"] == "revoked"
     assert taken["refusals", "refused"].endswith("UTC")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,10 +10,11 @@ from birthmark.console.devices import Part
 from birthmark.dps.model import Instance, SymmetricKey, TpmKeys, X509Individual
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
+from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.refusals import refusals_about
 from birthmark.server.losing.service import DeviceNotOnRecordError
-from birthmark.server.on_record import names_of
+from birthmark.server.on_record import names_of, presented_by
 from birthmark.server.rooms import Rooms
 
 _MAX_PRINCIPALS = 100
@@ -48,6 +50,7 @@ class Whole:
         looks += [self._at_hub(hub, one) for hub in rooms.iothub.hubs.all() for one in sorted(names)]
         looks += [self._thing(one) for one in sorted(spelled)]
         looks += [self._certificates(one) for one in folded]
+        looks.append(self._of_others(set().union(*[await presented_by(rooms, one) for one in spelled])))
         for look in looks:
             async for part in look:
                 yield part
@@ -60,11 +63,22 @@ class Whole:
             if enrolled is not None:
                 state = "enabled" if enrolled.is_enabled else "disabled"
                 yield Part(place, "enrollment", enrolled.id, state, _KINDS.get(type(enrolled.attestation), ""))
+            group = await self.rooms.enrollments.find(instance.id_scope, name, is_group=True)
+            if group is not None:
+                yield Part(place, "group", group.id, "enabled" if group.is_enabled else "disabled")
             registered = await self.rooms.registrations.find(instance, registration_id)
             if registered is not None:
                 by = "" if registered.group_id is None else f"group {registered.group_id}, "
                 detail = f"{by}device {registered.device_id} of {registered.hub}, {_time(registered.updated_at)}"
                 yield Part(place, "registration", registered.registration_id, "assigned", detail)
+
+    async def _of_others(self, thumbprints: AbstractSet[Thumbprint]) -> AsyncIterator[Part]:
+        """Tell of what it showed, or is enrolled by, that another CA has issued."""
+        authority = self.rooms.authority
+        for one in sorted(thumbprints):
+            if await authority.find(one) is None:
+                state = "good" if await authority.revocations.presented([one]) else "revoked"
+                yield Part("ca", "certificate of another CA", one.hex(), state)
 
     async def _at_hub(self, hub: Hub, name: str) -> AsyncIterator[Part]:
         with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has

@@ -146,7 +146,8 @@ class Looking:
             if await self.rooms.authority.find(one) is None:
                 is_good = bool(await revocations.presented([one]))
                 take = partial(revocations.others, [one], self.name, self.principal, self.reason)
-                yield Found("ca", "certificate of another CA", one.hex(), take if is_good else None)
+                note = "the certificate alone; its key by `birthmark pki revoke --key-of FILE`"
+                yield Found("ca", "certificate of another CA", one.hex(), take if is_good else None, note=note)
 
     async def _hub_device(self, hub: Hub, name: str) -> AsyncIterator[Found]:
         with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from cryptography import x509
@@ -111,22 +111,7 @@ def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_th
             server.run("pki", "revoke", one.thumbprint.hex(), "--reason", reason)
         told.write_text(server.run("server", "audit", "export", "--rows").stdout)
         server.stop()
-        restored = tmp_path / "restored"
-        server.run(
-            *(
-                "server",
-                "restore",
-                out,
-                "--data",
-                str(restored),
-                "--passphrase-file",
-                str(secret),
-                "--replay",
-                str(told),
-            )
-        )
-        shutil.rmtree(server.data)
-        shutil.move(restored, server.data)
+        put_in_its_place(server, out, secret, told)
         server.start()
 
         for name in ("stolen", "later"):
@@ -193,24 +178,20 @@ def test_a_device_that_was_lost_since_the_backup_is_taken_back_whole_before_the_
         server.run("device", "revoke", device.name, "--reason", "keyCompromise", "--yes")
         told.write_text(server.run("server", "audit", "export", "--rows").stdout)
         server.stop()
-        restored = tmp_path / "restored"
-        line = (
-            "server",
-            "restore",
-            out,
-            "--data",
-            str(restored),
-            "--passphrase-file",
-            str(secret),
-            "--replay",
-            str(told),
-        )
-        assert json.loads(server.run(*line, "--json").stdout)["devices_taken_back_again"] == 1
-        shutil.rmtree(server.data)
-        shutil.move(restored, server.data)
+        assert put_in_its_place(server, out, secret, told)["devices_taken_back_again"] == 1
         server.start()
 
         states = {(row["place"], row["what"]): row["state"] for row in server.rows("device", "show", device.name)}
         assert states["dps birthmark", "enrollment"] == states["hub birthmark", "device"] == "disabled"
         assert server.attempt("device", "register", *files, **server.environment).returncode != 0
         assert server.attempt("device", "revoke", device.name, "--dry-run").stdout.count("would be") == 0
+
+
+def put_in_its_place(server: RunningServer, out: str, secret: Path, told: Path) -> dict[str, Any]:
+    """Restore into another directory, which then stands where the server's was."""
+    restored = server.data.with_name("restored")
+    line = ["server", "restore", out, "--data", str(restored), "--passphrase-file", str(secret), "--replay", str(told)]
+    done: dict[str, Any] = json.loads(server.run(*line, "--json").stdout)
+    shutil.rmtree(server.data)
+    shutil.move(restored, server.data)
+    return done

@@ -48,12 +48,14 @@ async def replayed(database: Database, changes: Changes, rows: Sequence[bytes], 
 
 
 def devices_of(rows: Sequence[bytes]) -> dict[str, str]:
-    """Return the devices that were taken back whole, each with the reason."""
+    """Return the devices that were taken back whole, each with the reason; one that is none is told as unspecified."""
     found: dict[str, str] = {}
     for row in map(_row, rows):
         if row.get("action") == _DEVICE:
             detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
-            found[str(row["subject"])] = str(detail.get("reason", RevocationReason.UNSPECIFIED.value))
+            reason = str(detail.get("reason", ""))
+            known = reason in {one.value for one in RevocationReason}
+            found[str(row["subject"])] = reason if known else RevocationReason.UNSPECIFIED.value
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from sqlalchemy import bindparam, select
 
 from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.console.losing import Became
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.losing.service import Losing
 from birthmark.server.rooms import Rooms
@@ -31,11 +32,21 @@ def note_lost(changes: Changes, devices: Mapping[str, str]) -> None:
 
 
 async def take_back_again(rooms: Rooms) -> None:
-    """Take back what was noted, and forget the note."""
+    """Take back what was noted, and forget of the note what is done; the next start tries the rest once more."""
     row = await rooms.database.one(_FACT, name=_LOST)
     if row is None:
         return
+    left: dict[str, str] = {}
     for name, reason in json.loads(row["value"]).items():
-        await Losing(rooms).take_back(name, _RESTORE, RevocationReason(reason), block=True)
-        log.warning("device.taken_back_again", extra={"device": name, "reason": reason})
-    await rooms.database.commit(Changes().run(_DROP, name=_LOST))
+        done = await Losing(rooms).take_back(name, _RESTORE, RevocationReason(reason), block=True)
+        if failed := [f"{one.place} {one.what} {one.id}: {one.note}" for one in done if one.became is Became.FAILED]:
+            left[name] = reason
+            log.error("device.not_taken_back_again", extra={"device": name, "reason": "; ".join(failed)})
+        else:
+            log.warning("device.taken_back_again", extra={"device": name, "reason": reason})
+    changes = Changes()
+    if left:
+        note_lost(changes, left)
+    else:
+        changes.run(_DROP, name=_LOST)
+    await rooms.database.commit(changes)

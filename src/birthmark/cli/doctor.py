@@ -33,16 +33,19 @@ _SETTINGS = {
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="An agent's configuration (BIRTHMARK_AGENT_CONFIG).")
+        Path | None,
+        typer.Option("--config", "-c", readable=False, help="An agent's configuration (BIRTHMARK_AGENT_CONFIG)."),
     ] = None,
     root: Annotated[
         Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot, var/lib/aziot and usr/lib are.")
     ] = Path("/"),
-    data: Annotated[Path | None, typer.Option(help="The server's data directory.")] = None,
-    module: Annotated[Path | None, typer.Option(help="A chip's library (BIRTHMARK_PKCS11_MODULE).")] = None,
+    data: Annotated[Path | None, typer.Option(readable=False, help="The server's data directory.")] = None,
+    module: Annotated[
+        Path | None, typer.Option(readable=False, help="A chip's library (BIRTHMARK_PKCS11_MODULE).")
+    ] = None,
     token: Annotated[str | None, typer.Option(help="Label of its token (BIRTHMARK_TOKEN).")] = None,
     slot: Annotated[str | None, typer.Option(help="Number of the slot (BIRTHMARK_SLOT).")] = None,
-    pin_file: Annotated[Path | None, typer.Option(help="File of mode 0600 with the PIN.")] = None,
+    pin_file: Annotated[Path | None, typer.Option(readable=False, help="File of mode 0600 with the PIN.")] = None,
     key: Annotated[str | None, typer.Option(help="Label of the key in it, as your program writes it.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nobody: only what this machine can tell.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what is right too.")] = False,

@@ -11,6 +11,7 @@ from birthmark.cli.backup import Database, PassphraseOptions
 from birthmark.cli.common import emit, read_file, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
+from birthmark.owners import starting
 
 _MAX_AUDIT_BYTES = 1 << 30
 
@@ -65,4 +66,4 @@ def restore(
     }
     emit(as_json, row)
     if not as_json:
-        typer.echo(f"Start it: `birthmark serve --data {data}`. The lost server must never run again.", err=True)
+        typer.echo(f"Start it: `{starting(data.expanduser())}`. The lost server must never run again.", err=True)

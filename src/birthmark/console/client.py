@@ -16,6 +16,7 @@ from birthmark import errors
 from birthmark.console.door import DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
+from birthmark.owners import starting
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _OTHERS = 3
@@ -85,10 +86,9 @@ class DataDirectoryClosedError(errors.ForbiddenError):
 
     code = "operator.data_directory_closed"
     cause = "This user may not read the data directory {data}."
-    fix = "Run it as the directory's owner (`sudo -u {owner} birthmark …`), or name one of your own with --data."
-    for_a_person = "another user's directory"
+    fix = "Do it as the directory's owner, or name one of your own with --data."
+    for_a_person = "another user's directory; the command line says how its owner types it"
     data: Path
-    owner: str
 
 
 class NotServedError(errors.UnavailableError):
@@ -116,7 +116,7 @@ def not_running(data: Path, reason: str) -> ServerNotRunningError:
 
 def _advice(data: Path) -> str:
     """Return what to do: use the server that runs for another directory, else start this one's."""
-    start = f"`birthmark serve --data {shlex.quote(str(data))} &`. It is ready when it prints its endpoints."
+    start = f"`{starting(data)}`. It is ready when it prints its endpoints."
     others = sorted(others_served(data)) if data == Path(DEFAULT_DATA).expanduser() else []  # else it was named
     if others:
         named = ", ".join(f"`export BIRTHMARK_DATA={shlex.quote(str(one))}`" for one in others[:_OTHERS])
@@ -155,10 +155,7 @@ def _own(data: Path, name: str) -> bytes:
                 raise ForeignFileError(path=data / name, data=data)
             return file.read(_MAX_BYTES)
     except PermissionError as error:
-        owner = "OWNER"
-        with contextlib.suppress(OSError, KeyError):  # a directory above is closed too, or a user without a name
-            owner = data.owner()
-        raise DataDirectoryClosedError(data=data, owner=owner) from error
+        raise DataDirectoryClosedError(data=data) from error
     except OSError as error:
         raise not_running(data, error.strerror or "error") from error
 

@@ -148,6 +148,10 @@ class ServerSeen:
     foreign: tuple[Foreign, ...] = ()
     exposed: tuple[FileSeen, ...] = ()
     others: tuple[str, ...] = ()
+    start: str = ""
+    """The command that starts it, for this user."""
+    as_owner: str = ""
+    """The command typed by the directory's owner, where it is closed to this user."""
 
     @property
     def env(self) -> str:

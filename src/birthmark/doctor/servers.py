@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
 from birthmark.doctor.looking import seen
 from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
+from birthmark.owners import as_owner, other_owner, starting
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _HOSTS = (
@@ -54,6 +56,8 @@ def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | 
 
 
 def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -> ServerSeen:
+    if os.path.exists(data) and not os.access(data, os.R_OK | os.X_OK):  # noqa: PTH110 - False below what is closed
+        return ServerSeen(str(data), named, as_owner=as_owner(other_owner(data) or "root"))
     is_running, theirs = is_served(data), _variables(data)
     has_run = (data / "server.lock").exists()  # a server that ends takes its endpoints.json away
     return ServerSeen(
@@ -65,6 +69,7 @@ def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -
         foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
         exposed=tuple(_exposed(data)),
         others=() if is_running else tuple(_others(data, environment, has_run=has_run)),
+        start=starting(data),
     )
 
 

@@ -49,13 +49,12 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path_factory: pytest.TempPathF
 def test_a_directory_of_another_user_gives_no_rights(tmp_path: Path) -> None:
     (tmp_path / "endpoints.json").write_text(json.dumps(WHOLE))
     tmp_path.chmod(0)
-    was, owner = os.geteuid(), tmp_path.owner()
+    was = os.geteuid()
     try:
         if was == 0:
             os.seteuid(65534)
-        with pytest.raises(DataDirectoryClosedError) as refusal:
+        with pytest.raises(DataDirectoryClosedError):
             read_endpoints(tmp_path)
-        assert refusal.value.facts["owner"] in {owner, "OWNER"}
     finally:
         os.seteuid(was)
         tmp_path.chmod(0o700)

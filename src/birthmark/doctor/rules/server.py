@@ -48,6 +48,16 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
             f"it ends {seen.certificate_until}",
             "No device connects any more when it has ended",
         )
+    elif seen.as_owner:
+        yield Finding(
+            "operator.data_directory_closed",
+            Topic.SERVER,
+            Severity.FAULT,
+            f"{seen.data} is closed to this user",
+            cause=f"This user may not read the data directory {seen.data}.",
+            command=seen.as_owner,
+            advice="Do it as its owner",
+        )
     elif seen.is_served:
         yield Finding("doctor.server", Topic.SERVER, Severity.OK, f"a server runs on {seen.data}")
     elif seen.setting is not None:
@@ -68,7 +78,6 @@ def _of_certificate(seen: ServerSeen, code: str, severity: Severity, what: str, 
 
 def _not_served(seen: ServerSeen) -> Finding:
     where = "no server runs on it" if seen.has_run else "no server has run on it"
-    start = f"birthmark serve --data {shlex.quote(seen.data)} &"
     other = seen.setting.to(seen.others[0]) if seen.others and seen.setting is not None else ""
     return Finding(
         "operator.server_not_running",
@@ -76,6 +85,8 @@ def _not_served(seen: ServerSeen) -> Finding:
         Severity.FAULT,
         f"{seen.setting}: {where}",
         cause=f"No Birthmark server answers for the data directory {seen.data}.",
-        command=other or start,
-        advice=f"A server runs for another directory; to start one here, `{start}`. Use that" if other else "Start it",
+        command=other or seen.start,
+        advice=f"A server runs for another directory; to start one here, `{seen.start}`. Use that"
+        if other
+        else "Start it",
     )

@@ -1,0 +1,52 @@
+"""Whose a directory is, and what another user's command looks like: a fix has to work for whoever reads it."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+SERVICE_DATA = Path("/var/lib/birthmark")
+"""Where `birthmark server install` has the service keep its data."""
+SERVICE = "birthmark-server"
+_KEPT = "BIRTHMARK_DATA"  # what sudo would not hand on
+
+
+def other_owner(path: Path) -> str | None:
+    """Return the name of the other user to whom the directory `path`, or the one it is in, belongs.
+
+    None where it is this user's own, or a number's without a name: nobody here could act as that one.
+    """
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):  # not there, or below what is closed
+            if place.is_dir():
+                return None if place.stat().st_uid == os.geteuid() else _name(place)
+    return None
+
+
+def as_owner(owner: str, words: Sequence[str] | None = None) -> str:
+    """Return the command line by which this user, as `owner`, runs `birthmark` with `words`; default: as it was run."""
+    asked = sys.argv[1:] if words is None else words
+    program = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
+    if os.geteuid() == 0:
+        return shlex.join(["runuser", "-u", owner, "--", program, *asked])
+    kept = [f"{_KEPT}={os.environ[_KEPT]}"] if _KEPT in os.environ else []
+    return shlex.join(["sudo", "-u", owner, *(["env", *kept] if kept else []), program, *asked])
+
+
+def starting(data: Path) -> str:
+    """Return the command that starts the server of a data directory, from a shell of this user's."""
+    if data == SERVICE_DATA:
+        return f"{'' if os.geteuid() == 0 else 'sudo '}systemctl start {SERVICE}"
+    words = ["serve", "--data", str(data)]
+    owner = other_owner(data)
+    return f"{shlex.join(['birthmark', *words]) if owner is None else as_owner(owner, words)} &"
+
+
+def _name(place: Path) -> str | None:
+    try:
+        return place.owner()
+    except KeyError:
+        return None

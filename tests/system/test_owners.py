@@ -1,0 +1,98 @@
+"""A data directory of another user: each command says how its owner types it, and nothing changes hands."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import BIRTHMARK, a_server, clean_environment
+
+OWNER = "nobody"
+
+
+def _is_in_reach() -> bool:
+    asked = ["runuser", "-u", OWNER, "--", BIRTHMARK, "--version"]
+    return (
+        shutil.which("runuser") is not None and subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    )
+
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0 or not _is_in_reach(), reason="only root acts as another user"),
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    """Return a directory of another user's, in which a server ran."""
+    with tempfile.TemporaryDirectory(prefix="birthmark-owners-") as place:
+        Path(place).chmod(0o755)
+        with a_server(Path(place), is_warm=False) as server:
+            server.run("pki", "user", "create", "line-3", "--any-name")
+        for path in (server.data, *server.data.rglob("*")):
+            shutil.chown(path, OWNER)
+        yield server.data
+
+
+def typed(command: str, *, user: str | None = None) -> subprocess.CompletedProcess[str]:
+    words = ["bash", "-c", command]
+    return subprocess.run(
+        words if user is None else ["runuser", "-u", user, "--", *words],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=60,
+        check=False,
+    )
+
+
+def refused(command: str, *, user: str | None = None) -> dict[str, str]:
+    done = typed(f"{command} --json" if "--json" not in command else command, user=user)
+    assert done.returncode != 0, done.stdout
+    told: dict[str, str] = json.loads(done.stderr.splitlines()[-1])
+    return told
+
+
+def command_in(fix: str) -> str:
+    return fix.split("`")[1]
+
+
+def test_root_is_told_how_the_owner_proves_the_audit_trail_and_the_directory_stays_the_owners(data: Path) -> None:
+    done = typed(f"birthmark server audit export --data {data}")
+    assert "ca.secret_foreign" in done.stderr
+    assert "chown" not in done.stderr
+    command = command_in(next(line for line in done.stderr.splitlines() if "Fix:" in line))
+    assert typed(command).stdout.count('"digest"') >= 1
+    assert {path.owner() for path in data.rglob("*")} == {OWNER}
+
+
+def test_root_is_told_how_the_owner_starts_the_server(data: Path) -> None:
+    fix = command_in(refused(f"birthmark device ls --data {data}")["fix"])
+    assert fix == f"runuser -u {OWNER} -- {shlex.quote(BIRTHMARK)} serve --data {data} &"
+
+
+def test_a_server_that_root_starts_there_is_refused_with_the_owners_command(data: Path) -> None:
+    done = typed(f"birthmark serve --data {data}")
+    assert f"`runuser -u {OWNER} -- {BIRTHMARK} serve --data {data}`" in done.stderr
+    assert "chown" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["device ls", "server audit verify", "pki user ls", "env"])
+def test_who_may_not_look_is_told_to_ask_as_the_owner(data: Path, command: str) -> None:
+    done = typed(f"birthmark {command} --data {data}", user="daemon")
+    assert "operator.data_directory_closed" in done.stderr
+    assert f"`sudo -u {OWNER} {BIRTHMARK} {command} --data {data}`" in done.stderr
+
+
+def test_doctor_says_that_the_directory_is_closed(data: Path) -> None:
+    done = typed(f"birthmark doctor --offline --data {data}", user="daemon")
+    assert done.returncode == 6, done.stderr
+    assert "operator.data_directory_closed" in done.stdout
+    assert f"sudo -u {OWNER} {BIRTHMARK} doctor --offline --data {data}" in done.stdout

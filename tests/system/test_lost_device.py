@@ -186,9 +186,9 @@ def test_a_device_is_taken_back_at_every_place_and_nothing_brings_it_back(lost: 
     assert lost.est.renewal_status("pump-2") == 200
 
     shown = {row["name"]: row["state"] for row in server.rows("device", "ls")}
-    assert shown["pump-1"] == "disabled"
+    assert shown["pump-1"] == "revoked"
     (device,) = [row for row in server.rows("hub", "device", "ls") if row["device"] == "pump-1"]
-    assert (device["status"], device["why"]) == ("disabled", "taken back: keyCompromise")
+    assert (device["status"], device["why"]) == ("revoked", "taken back: keyCompromise")
     assert all(row["revoked"] for row in server.rows("pki", "ls", "pump-1"))
     server.run("pki", "user", "rm", "pump-1", "--yes")
     assert {row["became"] for row in lost.taken("pump-1")} == {"was taken back"}
@@ -231,7 +231,7 @@ def test_a_device_is_taken_back_by_its_name_in_any_letter_case(lost: Lost) -> No
         assert any("sending CONNECT" in line for line in aws.stdout), "it was dropped, and tries again"
     devices = [row for row in lost.server.rows("hub", "device", "ls") if row["device"].lower() == "valve-7"]
     assert len(devices) == 3
-    assert {row["status"] for row in devices} == {"disabled"}
+    assert {row["status"] for row in devices} == {"revoked"}
 
 
 def test_a_thing_is_taken_back_by_its_name_in_any_letter_case(lost: Lost, tmp_path: Path) -> None:
@@ -284,6 +284,26 @@ def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_i
             server.run("pki", "release", name)
             refused = server.attempt("device", "revoke", name, "--yes")
             assert (refused.returncode, "device.not_on_record" in refused.stderr) == (3, True)
+
+
+def test_every_list_shows_a_certificate_that_was_taken_back_alone(lost: Lost) -> None:
+    thumbprint = lost.enrolled("pump-8")
+    lost.server.run("pki", "revoke", thumbprint)
+    lost.server.run("device", "enroll", "pump-8", "--cert", f"{lost.directory}/pump-8.chain", "--force")
+    lost.server.run("hub", "device", "create", "pump-9", "--cert", f"{lost.directory}/pump-8.chain")
+    at_hub = lost.server.rows("hub", "device", "ls", "--where", "status=revoked")
+    assert "pump-9" in {row["device"] for row in at_hub}
+    on_record = lost.server.rows("device", "ls", "--where", "state=revoked")
+    assert "pump-8" in {row["name"] for row in on_record}
+    assert all(row["revoked"] for row in lost.server.rows("pki", "ls", "pump-8"))
+
+
+def test_the_devices_of_a_group_are_listed_below_it(lost: Lost) -> None:
+    lost.enrolled("pump-10")
+    rows = lost.server.rows("device", "ls", "--where", "kind=of a group", "--where", "name=pump-10")
+    assert [(row["state"], row["detail"].partition(": ")[2]) for row in rows] == [
+        ("assigned", f"{lost.hub} as pump-10")
+    ]
 
 
 def test_nothing_is_done_before_somebody_agrees(lost: Lost) -> None:

@@ -225,7 +225,12 @@ class Revocations:
 
     async def presented(self, thumbprints: Iterable[Thumbprint]) -> list[Thumbprint]:
         """Return those of other CAs that were not taken back by their thumbprint."""
-        return [one for one in thumbprints if await self._find(one) is None and not await self._is_key_revoked(one)]
+        return [one for one in thumbprints if await self._find(one) is None and not await self.is_revoked(one)]
+
+    async def is_revoked(self, thumbprint: Thumbprint) -> bool:
+        """Say whether a certificate was taken back, whoever issued it; of another CA's, by its thumbprint."""
+        known = await self._find(thumbprint)
+        return await self._is_key_revoked(thumbprint) if known is None else known.is_revoked
 
     async def taken_back(self, name: str, presented: Iterable[Thumbprint]) -> list[OtherTakenBack]:
         """Return what other CAs issued and was taken back: of those in `presented`, and all of a name, latest first.

@@ -4,32 +4,35 @@ from typing import Annotated
 
 import typer
 
-from birthmark.agent.config.effective import effective
-from birthmark.agent.config.settings import every_setting
+from birthmark.agent.config.effective import Effective, effective
+from birthmark.agent.config.settings import Setting, every_setting
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
+from birthmark.cli.picking import PickOptions
 from birthmark.text import printable
 
 
 def list_settings(
     options: AgentOptions,
+    pick: PickOptions,
     doc: Annotated[bool, typer.Option("--doc", help="Every setting there is, with default and meaning.")] = False,
 ) -> None:
     """List what the configuration sets, where it stands, and with --doc what it could set. Secrets are not shown."""
     if doc:
-        for one in every_setting():
+        for one in pick.picked(every_setting(), _known):
             default = f" [default: {one.default}]" if one.default else ""
-            known = {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
-            say(options.as_json, known, f"{one.key} ({one.takes}){default}")
+            say(options.as_json, _known(one), f"{one.key} ({one.takes}){default}")
             if not options.as_json:
                 typer.echo(f"    {printable(one.means)}")
         return
     config, _ = options.place.read()
-    for found in effective(config.texts):
-        row: dict[str, str | int | None] = {
-            "key": found.key,
-            "value": found.value,
-            "file": str(found.file),
-            "line": found.line,
-        }
-        say(options.as_json, row, f"{found.key} = {found.value}  ({found.file}:{found.line})")
+    for found in pick.picked(effective(config.texts), _found):
+        say(options.as_json, _found(found), f"{found.key} = {found.value}  ({found.file}:{found.line})")
+
+
+def _known(one: Setting) -> dict[str, str | None]:
+    return {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
+
+
+def _found(one: Effective) -> dict[str, str | int | None]:
+    return {"key": one.key, "value": one.value, "file": str(one.file), "line": one.line}

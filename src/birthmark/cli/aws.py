@@ -9,7 +9,7 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.common import say
 from birthmark.cli.json_input import object_of
-from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 
@@ -25,7 +25,7 @@ def add_key(
     server.do("aws", "keys", name=name)
 
 
-def list_keys(server: ServerOutputOptions) -> None:
+def list_keys(server: ListOptions) -> None:
     """List the access keys, without their secrets."""
     server.show("aws", "keys", columns=_KEY_COLUMNS, nothing="There is no access key.")
 
@@ -37,12 +37,12 @@ def remove_key(
     server.remove("aws", "keys", access_key_id, what=f"the access key {access_key_id}, which signs nothing then")
 
 
-def things(server: ServerOutputOptions) -> None:
+def things(server: ListOptions) -> None:
     """List the things and their certificates."""
     server.show("aws", "things", columns=_THING_COLUMNS, nothing="There is no thing.")
 
 
-def certificates(server: ServerOutputOptions) -> None:
+def certificates(server: ListOptions) -> None:
     """List the certificates, their things and policies."""
     server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")
 

@@ -8,7 +8,7 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
-from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 _CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
@@ -34,7 +34,7 @@ class CertificateNotGivenError(UsageError):
     name: str
 
 
-def show_all(server: ServerOutputOptions) -> None:
+def show_all(server: ListOptions) -> None:
     """List the provisioning services with their ID scopes and linked hubs."""
     server.show("dps", columns=_COLUMNS, nothing="There is no provisioning service.")
 
@@ -81,7 +81,7 @@ def release(
     server.do("dps", dps, "registrations", registration, "release")
 
 
-def list_cas(server: ServerOutputOptions, dps: Dps = "birthmark") -> None:
+def list_cas(server: ListOptions, dps: Dps = "birthmark") -> None:
     """List the CA certificates on record."""
     server.show("dps", dps, "cas", columns=_CA_COLUMNS, nothing="No CA certificate is on record.")
 

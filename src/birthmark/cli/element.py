@@ -4,6 +4,7 @@ Every command opens one token: by --token, --slot, or because it is the only one
 0600, a descriptor, or a prompt.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
+from birthmark.cli.picking import PickOptions
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
 from birthmark.elements.memory import Layout
@@ -54,15 +56,16 @@ class ProofUnreadableError(InvalidRequestError):
     path: Path
 
 
-def list_(chip: ChipOutputOptions) -> None:
+def list_(chip: ChipOutputOptions, pick: PickOptions) -> None:
     """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
     pin = chip.pin()
     found = list_chips(chip.library)
     wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
     if not wanted:
         chip.open_by(pin)[0].close()  # says what there is instead
-    for info in wanted:
-        _list_one(chip, info, pin if len(wanted) == 1 else None)  # a wrong PIN may lock a chip
+    alone = pin if len(wanted) == 1 else None  # a wrong PIN may lock a chip
+    for row, line in pick.picked((one for info in wanted for one in _listed(chip, info, alone)), lambda one: one[0]):
+        say(chip.as_json, row, line)
 
 
 def show(
@@ -201,11 +204,12 @@ def _pem(key: PublicKey) -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def _list_one(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> None:
+def _listed(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield a token and what is in it, each with the line that people read."""
     about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
     more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
     line = f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})"
-    say(chip.as_json, {"kind": "token", **about, **more}, line)
+    yield {"kind": "token", **about, **more}, line
     if info.needs_pin and pin is None:
         typer.echo("  give --token or --slot, and --pin-file, to see what is in it", err=True)
         return
@@ -214,7 +218,7 @@ def _list_one(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> None
             row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
             name = item.label + (f" ({item.object_id})" if item.object_id else "")
             line = f"  {item.kind:<12} {name:<28} {item.detail}" + ("  never extractable" if item.is_guarded else "")
-            say(chip.as_json, {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line)
+            yield {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line
 
 
 def _remembered(element: Element, layout: Layout | None) -> Any:

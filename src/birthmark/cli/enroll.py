@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,9 +27,12 @@ from birthmark.cli.enroll_options import (
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption
+from birthmark.cli.picking import PickOptions
 from birthmark.cli.reports import check_reports
+from birthmark.cli.standing import with_standing
 from birthmark.cli.tpm_record import TpmOptions, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
+from birthmark.console.client import OperatorClient
 from birthmark.errors import InvalidRequestError
 from birthmark.text import printable
 
@@ -229,9 +233,12 @@ def show_template() -> None:
     typer.echo(example(), nl=False)
 
 
-def list_(target: TargetOptions, as_json: JsonOption = False) -> None:
+def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False) -> None:
     """List what is on record, with its state."""
-    rows = map(asdict, target.open().records())
+    found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
+    if target.profile.is_local:
+        found = with_standing(found, OperatorClient.of(target.profile.data.expanduser()), name="name", state="state")
+    rows = pick.picked(found)
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
 
 

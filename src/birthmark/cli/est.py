@@ -12,7 +12,7 @@ import typer
 from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_certificate, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at, show
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.crl import RevocationReason
@@ -76,7 +76,7 @@ def add_user(
     emit(server.as_json, {**row, "password": password} if is_made else row)
 
 
-def list_users(server: ServerOutputOptions) -> None:
+def list_users(server: ListOptions) -> None:
     """List the users; passwords are kept as digests only."""
     server.show("est", "users", columns=_USER_COLUMNS, nothing="There is no EST user.")
 
@@ -99,7 +99,7 @@ def add_ca(
     server.do("est", "bootstrap", certificate=read_certificate(file).pem(), any_name=any_name)
 
 
-def list_cas(server: ServerOutputOptions) -> None:
+def list_cas(server: ListOptions) -> None:
     """List the CAs whose certificates introduce devices."""
     server.show("est", "bootstrap", columns=_CA_COLUMNS, nothing="No bootstrap CA is on record.")
 
@@ -116,7 +116,7 @@ def remove_ca(
 
 
 def certificates(
-    server: ServerOutputOptions,
+    server: ListOptions,
     which: InventoryOptions,
     subject: Annotated[str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number.")] = None,
 ) -> None:
@@ -128,9 +128,9 @@ def certificates(
         only(subject is None, "without ID", **which.said)
         rows = server.client.rows("/inventory", **which.query)
         if server.as_json or which.as_csv:
-            export(rows, as_csv=which.as_csv)
+            export(server.pick.picked(rows), as_csv=which.as_csv)
         else:
-            show(rows, INVENTORY_COLUMNS, as_json=False, nothing="No such certificate was issued.")
+            server.show_rows(rows, INVENTORY_COLUMNS, "No such certificate was issued.")
         return
     server.show("certificates", columns=_ISSUED_COLUMNS, nothing="No such certificate was issued.", subject=subject)
 

@@ -8,7 +8,7 @@ import typer
 
 from birthmark.cli.ca.issuing import parse_lifetime
 from birthmark.cli.common import read_certificate
-from birthmark.cli.operator import RemoveOptions, ServerOutputOptions
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions
 
 _A_DAY = timedelta(days=1)
 _AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")
@@ -44,7 +44,7 @@ def add_authority(
     server.do("est", "authorities", certificate=read_certificate(file).pem(), names=names)
 
 
-def list_authorities(server: ServerOutputOptions) -> None:
+def list_authorities(server: ListOptions) -> None:
     """List the registration authorities."""
     server.show("est", "authorities", columns=_AUTHORITY_COLUMNS, nothing="No registration authority is on record.")
 
@@ -57,7 +57,7 @@ def remove_authority(
     server.remove("est", "authorities", thumbprint, what=f"the registration authority {thumbprint}")
 
 
-def list_requests(server: ServerOutputOptions) -> None:
+def list_requests(server: ListOptions) -> None:
     """List the requests that wait, and those that were decided and not fetched yet."""
     server.show("est", "requests", columns=_REQUEST_COLUMNS, nothing="No request waits.")
 

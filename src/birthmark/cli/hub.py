@@ -12,8 +12,9 @@ from birthmark.cli.asking import only
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
-from birthmark.cli.operator import RemoveOptions, ServerOutputOptions, at, show
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
+from birthmark.cli.standing import with_standing
 from birthmark.cli.watching import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.text import printable
@@ -32,7 +33,7 @@ class Feedback(StrEnum):
     FULL = "full"
 
 
-def show_all(server: ServerOutputOptions) -> None:
+def show_all(server: ListOptions) -> None:
     """List the hubs."""
     server.show("hubs", columns=("name", "host"), nothing="There is no hub.")
 
@@ -81,15 +82,17 @@ def create_device(
 
 
 def devices(
-    server: ServerOutputOptions,
+    server: ListOptions,
     edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
     """List a hub's devices."""
     rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     columns = ("device", "state", "status", "why", "edge", "thumbprint")
-    found = [row for row in rows if row["edge"] or not edge]
-    show(found, columns, as_json=server.as_json, nothing="The hub has no such device.")
+    asked = (row for row in rows if row["edge"] or not edge)
+    server.show_rows(
+        with_standing(asked, server.client, name="device", state="status"), columns, "The hub has no such device."
+    )
 
 
 def delete_device(

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ import typer
 from birthmark.cli.asking import agree
 from birthmark.cli.common import emit, say
 from birthmark.cli.options import JsonOption
+from birthmark.cli.picking import PickOptions
 from birthmark.cli.table import table
 from birthmark.console.client import DEFAULT_DATA, OperatorClient
 from birthmark.text import printable
@@ -48,8 +49,23 @@ class ServerOutputOptions(ServerOptions):
         emit(self.as_json, self.client.post(at(*parts), body))
 
     def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
-        """Show a list."""
+        """Show rows."""
         show(self.client.rows(at(*parts), **query), columns, as_json=self.as_json, nothing=nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions(ServerOutputOptions):
+    """The same where the command lists what there is."""
+
+    pick: PickOptions = field(default_factory=PickOptions)
+
+    def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
+        """Show the rows that are wanted."""
+        self.show_rows(self.client.rows(at(*parts), **query), columns, nothing)
+
+    def show_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
+        """Show those of rows that are wanted."""
+        show(self.pick.picked(rows), columns, as_json=self.as_json, nothing=nothing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,13 @@ class InventoryQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 250
 
 
+class StandingQuestion(msgspec.Struct):
+    """Names of devices and thumbprints of certificates, whoever issued them."""
+
+    names: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+    thumbprints: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+
+
 def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
     """Return the route of `birthmark pki ls` with its questions."""
     inventory = Inventory(authority.database, authority.clock)
@@ -41,7 +48,16 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         page = await inventory.page(wanted, after=query.after, limit=query.limit)
         return Rows([inventory_view(one) for one in page.items], page.last)
 
-    return [Endpoint("GET", "/inventory", Role.VIEWER, "What was issued.", listing, query=InventoryQuery)]
+    async def standing(asked: Asked) -> Any:
+        body: StandingQuestion = asked.body
+        revocations = authority.revocations
+        thumbprints = [one for one in body.thumbprints if await revocations.is_revoked(parse_thumbprint(one))]
+        return {"names": [one for one in body.names if await revocations.is_lost(one)], "thumbprints": thumbprints}
+
+    return [
+        Endpoint("GET", "/inventory", Role.VIEWER, "What was issued.", listing, query=InventoryQuery),
+        Endpoint("POST", "/inventory/standing", Role.VIEWER, "Which are revoked?", standing, StandingQuestion),
+    ]
 
 
 def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:

@@ -267,6 +267,13 @@ class AzureTarget(AzureLosing):
         for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
             for item in page:
                 yield Record(item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item))
+                yield from self._members(item.enrollment_group_id)
+
+    def _members(self, group: str) -> Iterator[Record]:
+        """Yield the devices that registered by a group."""
+        for state in self._states_of(group):
+            detail = f"{group}: {state.assigned_hub} as {state.device_id}" if state.assigned_hub else group
+            yield Record(state.registration_id, "of a group", state.status, None, detail)
 
     def remove(self, name: str, *, is_group: bool) -> None:
         with self._translated(name):

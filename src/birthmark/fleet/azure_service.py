@@ -25,6 +25,8 @@ from birthmark.fleet.target import Done
 from birthmark.text import whole_number
 
 _CLOCK = SystemClock()
+_PAGE = 100
+_CONTINUATION = "x-ms-continuation"
 
 
 class AzureService:
@@ -101,6 +103,31 @@ class AzureService:
             except (StopIteration, KeyError):  # the SDK wants a header that the last page need not have
                 return
             yield page
+
+    def _states_of(self, group: str) -> Iterator[Any]:
+        """Yield how the devices stand that registered by a group; the SDK's own query for it cannot be sent."""
+        read, token = self._operation("query_device_registration_states"), None
+        while True:
+            headers = {"x-ms-max-item-count": str(_PAGE)} | ({} if token is None else {_CONTINUATION: token})
+            with self._below_the_sdk(group):
+                page = read(group, custom_headers=headers, raw=True)
+            yield from page.output
+            token = page.response.headers.get(_CONTINUATION)
+            if not token:
+                return
+
+    def _operation(self, name: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(self._sdk._runtime_client, name)  # noqa: SLF001 - the SDK has no public way
+        return found
+
+    @contextmanager
+    def _below_the_sdk(self, name: str) -> Iterator[None]:
+        """Tell the errors of the interface below the SDK's own as those."""
+        with self._translated(name):
+            try:
+                yield
+            except self._wire_error as error:
+                raise self._error(str(error), error) from error
 
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:

@@ -3,8 +3,7 @@
 It is read and written as the JSON that the service tells: the SDK's models know less of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,19 +71,6 @@ class Switching(AzureService):
         read = self._operation(operation)
         with self._below_the_sdk(name):
             return dict(read(name, raw=True).response.json())
-
-    def _operation(self, name: str) -> Callable[..., Any]:
-        found: Callable[..., Any] = getattr(self._sdk._runtime_client, name)  # noqa: SLF001 - the SDK has no public way
-        return found
-
-    @contextmanager
-    def _below_the_sdk(self, name: str) -> Iterator[None]:
-        """Tell the errors of the interface below the SDK's own as those."""
-        with self._translated(name):
-            try:
-                yield
-            except self._wire_error as error:
-                raise self._error(str(error), error) from error
 
 
 def _registered(state: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

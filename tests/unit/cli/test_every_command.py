@@ -106,6 +106,11 @@ def test_what_removes_asks(path: str) -> None:
     assert "--yes" in options_of(LEAVES[path])
 
 
+@pytest.mark.parametrize("path", [path for path in LEAVES if path.endswith(" ls")])
+def test_every_list_is_picked_from_alike(path: str) -> None:
+    assert {"--where", "--limit", "--json"}.issubset(options_of(LEAVES[path]))
+
+
 @pytest.mark.parametrize("path", LEAVES)
 def test_no_secret_is_taken_as_a_word_of_the_command(path: str) -> None:
     assert not {"--pin", "--password", "--secret", "--token-pin"} & set(options_of(LEAVES[path]))

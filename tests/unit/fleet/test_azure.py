@@ -49,6 +49,8 @@ class Service:
         self.groups: dict[str, Any] = {}
         self.error: Exception | None = None
         self.asked: list[str] = []
+        self.states: dict[str, list[Any]] = {}
+        self._runtime_client = SimpleNamespace(query_device_registration_states=self._states_of)
 
     def get_individual_enrollment(self, name: str) -> Any:
         return self._get(self.individuals, name)
@@ -82,6 +84,13 @@ class Service:
 
     def create_enrollment_group_query(self, _query: Any, _size: int) -> "Pages":
         return Pages([list(self.groups.values())])
+
+    def _states_of(self, group: str, custom_headers: Mapping[str, str], raw: bool) -> Any:
+        """A state a page."""
+        assert raw
+        states, place = self.states.get(group, []), int(custom_headers.get("x-ms-continuation", 0))
+        more = {"x-ms-continuation": str(place + 1)} if place + 1 < len(states) else {}
+        return SimpleNamespace(output=states[place : place + 1], response=SimpleNamespace(headers=more))
 
     def _get(self, records: Mapping[str, Any], name: str) -> Any:
         self.asked.append(name)
@@ -321,6 +330,16 @@ def test_the_records_are_listed_with_their_state(target: AzureTarget, service: S
     assert (known.state, known.detail) == ("assigned", "hub.test as pump")
     assert disabled.state == "disabled"
     assert group == Record("g", "group", "enabled", None, "CA my-ca")
+
+
+def test_the_devices_of_a_group_are_listed_behind_it_from_every_page(target: AzureTarget, service: Service) -> None:
+    target.enroll_group("g", ca_names=["my-ca"], is_edge=False, dry_run=False)
+    told = {"status": "assigned", "assigned_hub": "hub.test"}
+    service.states["g"] = [SimpleNamespace(registration_id=one, device_id=one, **told) for one in ("pump-1", "pump-2")]
+    _, *members = target.records()
+    assert members == [
+        Record(one, "of a group", "assigned", None, f"g: hub.test as {one}") for one in ("pump-1", "pump-2")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""Which rows of a list are shown: the same two options for every command that lists."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from birthmark.cli.common import UsageError, without
+from birthmark.cli.printable import text_of
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A column, and what it has to be."""
+
+    column: str
+    pattern: str
+
+
+class ColumnUnknownError(UsageError):
+    """No row of the list has such a column."""
+
+    code = "cli.column_unknown"
+    cause = "--where asks for the column {column}, which no row has; there are {columns}."
+    fix = "See a row whole, and name one of its columns: `{command}`"
+    column: str
+    columns: str
+    command: str
+
+
+def parse_wanted(text: str) -> Wanted:
+    """Return what `COLUMN=PATTERN` says; names of columns may be written as the table shows them."""
+    column, sign, pattern = text.partition("=")
+    if not sign or not column.strip():
+        raise typer.BadParameter("it is COLUMN=PATTERN, as state=disabled or name='pump-*'")
+    return Wanted(column.strip().replace(" ", "_"), pattern)
+
+
+def _itself(row: Any) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = row
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PickOptions:
+    """Which rows, and how many."""
+
+    where: Annotated[
+        list[Wanted] | None,
+        typer.Option(
+            parser=parse_wanted,
+            metavar="COLUMN=PATTERN",
+            help="Only rows where it is so, as name='pump-*'. May be given again.",
+        ),
+    ] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None
+
+    def picked(self, rows: Iterable[Row], of: Callable[[Row], Mapping[str, Any]] = _itself) -> Iterator[Row]:
+        """Yield the rows that are wanted, as they come. Raise `ColumnUnknownError` where none had the column."""
+        return islice(self._matching(rows, of), self.limit)
+
+    def _matching(self, rows: Iterable[Row], of: Callable[[Row], Mapping[str, Any]]) -> Iterator[Row]:
+        wanted = self.where or []
+        columns: dict[str, None] = {}
+        for row in rows:
+            view = of(row)
+            columns |= dict.fromkeys(view)
+            if all(one.column in view and fnmatchcase(text_of(view[one.column]), one.pattern) for one in wanted):
+                yield row
+        for one in wanted:
+            if columns and one.column not in columns:
+                command = f"{without('--where', takes_value=True)} --limit 1 --json"
+                raise ColumnUnknownError(column=one.column, columns=", ".join(columns), command=command)

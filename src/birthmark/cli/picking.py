@@ -26,7 +26,7 @@ class ColumnUnknownError(UsageError):
     """No row of the list has such a column."""
 
     code = "cli.column_unknown"
-    cause = "--where asks for the column {column}, which no row has; there are {columns}."
+    cause = "No row has the column {column}, which --where asks for; there are {columns}."
     fix = "See a row whole, and name one of its columns: `{command}`"
     column: str
     columns: str

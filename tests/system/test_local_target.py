@@ -30,3 +30,20 @@ def test_a_local_target_trusts_its_own_root_and_a_target_beside_it_the_shell_s(
     target = AzureTarget(AzureProfile(text, ca_file=Path(server.endpoints["trust_bundle"])))
     assert list(target.records()) == []
     assert {name: os.environ[name] for name in corporate} == corporate
+
+
+@pytest.mark.parametrize(
+    ("to", "whose", "again"),
+    [
+        ("azure", "Azure", "device ls --to azure --profile local"),
+        ("aws", "Amazon", "device ls --to aws --profile local"),
+    ],
+)
+def test_the_profile_cloud_never_leads_to_the_server_of_this_shell(
+    server: RunningServer, to: str, whose: str, again: str
+) -> None:
+    refused = server.attempt("device", "ls", "--to", to, "--profile", "cloud", **server.environment)
+    assert (refused.returncode, "fleet.profile_invalid" in refused.stderr) == (1, True)
+    assert f"and not {whose}'s" in refused.stderr
+    assert f"`birthmark {again}`" in refused.stderr
+    server.run(*again.split(), **server.environment)

@@ -12,7 +12,8 @@ class ConnectionStringError(InvalidRequestError):
     code = "azure.connection_string_invalid"
     message = "The connection string lacks {part}"
     cause = "The connection string has no usable {part}."
-    fix = 'Take the whole string from the portal; of a Birthmark server: `eval "$(birthmark env)"`'
+    fix = "Take the whole string from the portal. At the Birthmark server of this machine: `{command}`"
+    command: str = "birthmark device ls --profile local"
     part: str
 
 

@@ -195,27 +195,27 @@ class TargetOptions:
         try:
             yield
         except BirthmarkError as error:
-            error.add_facts(options=self.as_options())
+            error.add_facts(options=self.as_options(), command=self._at_local())
             raise
+
+    def _at_local(self, profile: str = "--profile", place: str = "--to") -> str:
+        """Return the command as it was typed, but for the local server; see `open` for the options."""
+        option, value = (place, f"{self.to.cloud}:local") if self.to.profile is not None else (profile, "local")
+        return f"{without(option, takes_value=True)} {option} {value}"
 
     def open(self, profile: str = "--profile", place: str = "--to") -> "AzureTarget | AwsTarget":
         """Return the target itself; `profile` and `place` are the options that say whose records, and where."""
         self.check()
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
-        from birthmark.fleet.errors import ProfileError
         from birthmark.fleet.profiles import aws_profile
 
         try:
             if self.is_azure:
                 return AzureTarget(self.profile.azure)
             return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
-        except ProfileError as error:
-            is_named = self.to.profile is not None
-            error.add_facts(
-                without=without(place if is_named else profile, takes_value=True),
-                options=f"{place} {self.to.cloud}:local" if is_named else f"{profile} local",
-            )
+        except BirthmarkError as error:
+            error.add_facts(command=self._at_local(profile, place))
             raise
 
 

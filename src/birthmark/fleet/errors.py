@@ -15,17 +15,13 @@ class ProfileError(errors.InvalidRequestError):
     code = "fleet.profile_invalid"
     message = "The profile cannot be used: {detail}"
     cause = "The profile {profile} cannot be used: {detail}."
-    fix = (
-        "{mend}Use the local server: `{without} {options}`. A named profile is a table in "
-        "~/.config/birthmark/profiles.toml."
-    )
+    fix = "{mend}Use the local server: `{command}`. A named profile is a table in ~/.config/birthmark/profiles.toml."
     detail: str
     mend: str = ""
     """What mends it, where that is known."""
-    options: str = "--profile local"
     profile: str
-    without: str = "birthmark device ls"
-    """The command as it was typed, but for its profile."""
+    command: str = "birthmark device ls --profile local"
+    """The command as it was typed, at the local server."""
 
 
 class SdkMissingError(errors.UnavailableError):
@@ -44,7 +40,8 @@ class TargetUnreachableError(errors.UnavailableError):
 
     code = "fleet.target_unreachable"
     cause = "{target} does not answer: {reason}."
-    fix = 'Check the network and the endpoint. For a Birthmark server, when it runs: `eval "$(birthmark env)"`'
+    fix = "Check the network and the endpoint. At the Birthmark server of this machine, when it runs: `{command}`"
+    command: str = "birthmark device ls --profile local"
     reason: object
     target: str
 
@@ -82,9 +79,10 @@ class CredentialsRefusedError(errors.UnauthenticatedError):
     code = "fleet.credentials_refused"
     cause = "{target} does not take these credentials: {reason}."
     fix = (
-        'For a Birthmark server: `eval "$(birthmark env)"`. Else check the profile\'s connection string or access'
-        " key, and the clock."
+        "At the Birthmark server of this machine: `{command}`. Else check the profile's connection string or access "
+        "key, and the clock."
     )
+    command: str = "birthmark device ls --profile local"
     reason: str
     target: str
 

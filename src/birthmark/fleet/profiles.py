@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,6 +34,9 @@ from birthmark.text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
+_AZURE_STRING, _AWS_URL = "PROVISIONING_CONNECTION_STRING", "AWS_ENDPOINT_URL_IOT"
+_NOT_OURS = "{} is that of a Birthmark server, as `birthmark env` sets it, and not {}'s"
+_UNSET = "Amazon's own are asked from a new shell, without `birthmark env`. "
 _KEYS = {
     "azure": {
         *("connection_string_file", "hub_connection_string_file", "ca_file"),
@@ -79,8 +83,9 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
         hub = (endpoints["iothub"] or {}).get("service_connection_string")
         return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"], hub)
     if name == "cloud":
-        if not (text := os.environ.get("PROVISIONING_CONNECTION_STRING")):
-            raise ProfileError(profile=name, detail="PROVISIONING_CONNECTION_STRING is not set")
+        if not (text := os.environ.get(_AZURE_STRING)):
+            raise ProfileError(profile=name, detail=f"{_AZURE_STRING} is not set")
+        _check_azures_own(text)
         return AzureProfile(text, hub_connection_string=os.environ.get("IOTHUB_CONNECTION_STRING"))
     table = _named(name, "azure")
     if table.get("service"):
@@ -89,6 +94,19 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
     return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=_hub(name, table))
+
+
+def _host_of_server() -> str | None:
+    """Return the host of the Birthmark server that this environment is about: devices and operators ask one host."""
+    return os.environ.get("PROVISIONING_HOST", "").partition(":")[0].lower() or None
+
+
+def _check_azures_own(connection_string: str) -> None:
+    """Raise `ProfileError` for the string of a Birthmark server; at Azure devices ask another host than operators."""
+    parts = dict(part.partition("=")[::2] for part in connection_string.split(";"))
+    if parts.get("HostName", "").lower() == _host_of_server():
+        mend = "Azure's own is in the portal, *Shared access policies*: set that first. "
+        raise ProfileError(profile="cloud", detail=_NOT_OURS.format(_AZURE_STRING, "Azure"), mend=mend)
 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
@@ -125,6 +143,8 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
             account=f"{aws['account_id']} of server {(endpoints['dps'] or {}).get('id_scope', data)}",
         )
     if name == "cloud":
+        if (url := os.environ.get(_AWS_URL)) and urlsplit(url).hostname == _host_of_server():
+            raise ProfileError(profile=name, detail=_NOT_OURS.format(_AWS_URL, "Amazon"), mend=_UNSET)
         return AwsProfile()
     table = _named(name, "aws")
     url, region, sdk_profile = table.get("endpoint_url"), table.get("region"), table.get("profile")

@@ -149,6 +149,7 @@ FLEET: Mapping[str, Scenario] = {
             device("fix-unreachable"),
             'export PROVISIONING_CONNECTION_STRING="HostName=127.9.8.7;${PROVISIONING_CONNECTION_STRING#*;}"',
         ),
+        is_instead=True,
     ),
     "manifest.chain_broken": Scenario(
         "birthmark manifest verify shipment/manifest.json --signer shipment/signer.pem --root other/root.pem $ROOT",

@@ -106,8 +106,7 @@ def a_journal_in_use(scene: Scene) -> None:
     assert take(scene.directory / "journal", patience=1) is not None  # held as long as this process is there
 
 
-def a_far_profile(scene: Scene) -> None:
-    device("fix-far")(scene)
+A_FAR_PROFILE = after(device("fix-far"), "unset PROVISIONING_HOST")
 
 
 def https_device(name: str) -> Callable[[Scene], None]:
@@ -122,6 +121,14 @@ def https_device(name: str) -> Callable[[Scene], None]:
 
 SERVE_ELSEWHERE = f"timeout --preserve-status 4 birthmark serve --data elsewhere --listen {free_address()}"
 WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
+BY_SDK = "python by_sdk.py"
+A_PROGRAM = """cat > by_sdk.py <<'END'
+import os
+from provisioningserviceclient import ProvisioningServiceClient, QuerySpecification
+client = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+for _ in client.create_individual_enrollment_query(QuerySpecification("SELECT * FROM enrollments")):
+    pass
+END"""
 MANIFEST = "birthmark device enroll-list shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
 TEMPLATED = f"{MANIFEST} --template template.toml"
 
@@ -156,7 +163,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         typed("birthmark ca init --name Fixes --dir ca", "chmod 0644 ca/root.key"),
     ),
     "cli.action_needed": Scenario(
-        'birthmark device enroll --cert "$X509_CERT_FILE" --profile cloud', a_far_profile, is_instead=True
+        'birthmark device enroll --cert "$X509_CERT_FILE" --profile cloud', A_FAR_PROFILE, is_instead=True
     ),
     "cli.file_exists": Scenario("birthmark manifest create --out shipment --count 2", a_shipment),
     "cli.option_not_applicable": Scenario(
@@ -280,7 +287,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         "aws iot create-thing --thing-name fix-typed --thing-type-name fix-type", typed('eval "$(birthmark env)"')
     ),
     "azure.connection_string_invalid": Scenario(
-        "birthmark device ls --profile cloud", typed("export PROVISIONING_CONNECTION_STRING=bad")
+        "birthmark device ls --profile cloud", typed("export PROVISIONING_CONNECTION_STRING=bad"), is_instead=True
     ),
     "ca.certificate_unknown": Scenario(
         "birthmark ca revoke none --dir ca", typed("birthmark ca init --name Fixes --dir ca"), is_instead=True
@@ -339,15 +346,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "est.user_unknown": Scenario("birthmark pki user rm none --yes", is_instead=True),
     "fleet.credentials_refused": Scenario(
-        "birthmark device ls --profile cloud", after(device("fix-key"), f"export {WRONG_KEY}")
+        "birthmark device ls --profile cloud",
+        after(device("fix-key"), f"export {WRONG_KEY}", "unset PROVISIONING_HOST"),
+        is_instead=True,
     ),
     "fleet.no_such_record": Scenario("birthmark device rm none", is_instead=True),
     "fleet.profile_invalid": Scenario("birthmark device ls --profile none", is_instead=True),
     "iothub.unknown_hub": Scenario("birthmark dps link fix-hub", number=1),
     "links.mqtt_refused": Scenario(REGISTER, device("fix-connack"), leads_to="dps.not_enrolled"),
-    "sas.signature_mismatch": Scenario(
-        "birthmark device ls --profile cloud", after(device("fix-sas"), f"export {WRONG_KEY}")
-    ),
+    "sas.signature_mismatch": Scenario(BY_SDK, after(device("fix-sas"), A_PROGRAM, f"export {WRONG_KEY}")),
     "server.data_directory_in_use": Scenario(
         f'birthmark serve --data "$BIRTHMARK_DATA" --listen {free_address()}', is_instead=True
     ),
@@ -371,9 +378,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "dps.instance_exists": Scenario("birthmark dps create birthmark", is_instead=True),
     "dps.service_token_refused": Scenario(
-        "birthmark device ls --profile cloud",
+        BY_SDK,
         after(
             device("fix-policy"),
+            A_PROGRAM,
             'export PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING/KeyName=/KeyName=not-}"',
         ),
     ),

@@ -94,8 +94,18 @@ def test_mistakes_made_on_this_machine_before_are_not_a_fresh_server_s(tmp_path:
         row = json.loads(journal.read_text().splitlines()[-1])
         del row["server"]  # as version 0.1.0 wrote it
         journal.write_text(journal.read_text() + json.dumps(row) + "\n")
+        server.stop()
+        server.start()
         assert "Nothing was refused." in server.run("why").stderr
         assert server.rows("why", "ca.missing")
+
+
+def test_a_mistake_made_on_this_machine_just_now_is_told_beside_the_server_s(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        server.attempt("dps", "link", "nope")
+        server.attempt("ca", "issue", "gateway", "--dir", "nowhere")
+        assert [row["code"] for row in server.rows("why")][:2] == ["ca.missing", "iothub.unknown_hub"]
+        assert {row["code"] for row in server.rows("why", "--data", str(server.data))} == {"iothub.unknown_hub"}
 
 
 def test_what_a_stranger_calls_itself_reaches_the_terminal_escaped(server: RunningServer) -> None:

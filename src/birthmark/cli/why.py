@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,15 @@ def why(
     if subject is not None and _tell_of_text(data, subject, as_json=server.as_json):
         return
     this, source = _server_of(data), ctx.get_parameter_source("data")
-    is_named = source is not None and source.name != "DEFAULT"
-    is_any = not (this.scope or is_named)
-    # A mistake made on this machine alone is nobody's refusal: it is told where it is asked for, or no server is meant.
+    said = "DEFAULT" if source is None else source.name
+    is_any = not this.scope and said == "DEFAULT"
+    # A mistake made on this machine alone is no server's. It is told where it is asked for, and if it came after the
+    # server was started that this shell is about.
+    since = "" if is_any else _started(data)
     here = [
         row
         for row in noted(subject, limit + _MORE)
-        if is_any or (this.has(row) if row["server"] is not None else subject is not None)
+        if is_any or (this.has(row) if row["server"] is not None else subject is not None or _is_told(row, since, said))
     ]
     found = joined(_told(data, subject, limit + _MORE, here), here)[:limit]
     if not found:
@@ -66,6 +69,19 @@ def why(
         raise typer.Exit(NOT_FOUND)
     for refusal in found:
         _show(server.as_json, refusal, _lines(refusal))
+
+
+def _started(data: Path) -> str:
+    """Return since when the server of a data directory has been ready; empty where none is."""
+    try:
+        at = (data / "endpoints.json").stat().st_mtime
+    except OSError:
+        return ""
+    return datetime.fromtimestamp(at, UTC).isoformat()
+
+
+def _is_told(row: Row, since: str, said: str) -> bool:
+    return said != "COMMANDLINE" and str(row["at"]) > since
 
 
 def _tell_of_text(data: Path, text: str, *, as_json: bool) -> bool:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import typer
 
 from birthmark import errors
+from birthmark.cli.hints import hint
 from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
-from birthmark.owners import as_owner, other_owner
 from birthmark.text import printable, reason_of
 
 if TYPE_CHECKING:
@@ -96,12 +96,6 @@ _BY_CODE = {
     "swarm.scenario_invalid": WRONG_USAGE,
     "swarm.target_not_named": WRONG_USAGE,
 }
-_OF_ANOTHER = {
-    "ca.secret_foreign",
-    "ca.secret_unreadable",
-    "operator.data_directory_closed",
-    "server.data_directory_foreign",
-}
 _OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -157,8 +151,8 @@ def without(option: str, *, takes_value: bool) -> str:
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
     error.add_facts(again=again(), options=chosen())
-    if (owner := _owner_wanted(error)) is not None:
-        error.quote(fix=f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`")
+    if (better := hint(error)) is not None:
+        error.quote(fix=better)
     note(error)
     others = error.facts.get("others", "").splitlines()  # what else is wrong in the same file
     if as_json:
@@ -169,12 +163,6 @@ def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
         for other in others:
             typer.echo(f"  Also: {printable(other)}", err=True)
     return exit_code_of(error)
-
-
-def _owner_wanted(error: errors.BirthmarkError) -> str | None:
-    """Return the user who can do what was refused; none for a file of another's in a directory of ours."""
-    place = error.facts.get("path") or error.facts.get("data")
-    return other_owner(Path(place)) if error.code in _OF_ANOTHER and place else None
 
 
 def in_words(error: errors.BirthmarkError) -> str:

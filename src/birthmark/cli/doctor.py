@@ -5,20 +5,27 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birthmark.cli import made_here
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
+from birthmark.cli.journal import noted
 from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
-from birthmark.doctor.model import Finding, Severity, told
+from birthmark.doctor.model import Finding, Severity, Topic, told
 from birthmark.doctor.settings import Kind, Setting
 from birthmark.text import printable
 
+if TYPE_CHECKING:
+    from birthmark.doctor.examine import Patient
+
+_LATELY = timedelta(hours=1)
 # What an option says, and the variable that says it where the option is not given.
 _SETTINGS = {
     "config": ("--config", "BIRTHMARK_AGENT_CONFIG"),
@@ -62,13 +69,27 @@ def doctor(
     from birthmark.doctor.examine import Patient, examine  # it loads what it looks at: keys, links, the agent
 
     patient = Patient(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
-    found = told(examine(patient, working))
+    found = [*told(examine(patient, working)), *_lately(patient)]
     for one in found:
         if verbose or as_json or one.severity is not Severity.OK:
             say_finding(one, as_json=as_json)
     if not as_json:
         typer.echo(_summary(found))
     raise typer.Exit(_exit_code(found))
+
+
+def _lately(patient: "Patient") -> Iterator[Finding]:
+    """Yield what was refused here last, and the chip that this shell does not name, where that may be what is asked."""
+    if patient.get("module") is None and (command := made_here.command()) is not None:
+        seen = "a software chip was made here, and no variable names a chip"
+        yield Finding("doctor.chip_not_named", Topic.TOKEN, Severity.NOTE, seen, command=command, advice="To use it")
+    for row in noted(None, 1):
+        if datetime.fromisoformat(row["at"]) > patient.now - _LATELY:
+            seen = f"refused on this machine at {row['at'][11:19]} UTC: {row['code']}: {row['message']}"
+            command = f"birthmark why {row['id']}"
+            yield Finding(
+                "doctor.refused_lately", Topic.ENVIRONMENT, Severity.NOTE, seen, command=command, advice="Why"
+            )
 
 
 def _settings(given: dict[str, str | None]) -> Iterator[tuple[str, Setting]]:
@@ -108,7 +129,11 @@ def _summary(found: list[Finding]) -> str:
 
 def _several(severity: Severity, count: int) -> str:
     """Return `1 fault`, `2 faults`; `ok` and `unknown` are no nouns."""
-    return counted(count, severity) if severity in {Severity.FAULT, Severity.WARNING} else f"{count} {severity}"
+    return (
+        counted(count, severity)
+        if severity in {Severity.FAULT, Severity.WARNING, Severity.NOTE}
+        else f"{count} {severity}"
+    )
 
 
 def _exit_code(found: list[Finding]) -> int:

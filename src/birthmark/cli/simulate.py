@@ -8,6 +8,7 @@ import typer
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import emit
+from birthmark.cli.made_here import remember
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements.atecc.chip import CHIP_FILE
@@ -42,6 +43,7 @@ def simulate(
         made = _atecc(directory, variant)
     else:
         made = _softhsm(directory, profile, variant, has_swapped_labels=swapped_labels)
+    remember(directory, profile)
     if as_json:
         emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
         return

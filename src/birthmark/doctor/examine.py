@@ -90,6 +90,7 @@ def _surroundings(patient: Patient, server: ServerSeen | None) -> Iterator[Findi
     """Yield what is wrong with the environment, and on the way to a chip."""
     if server is not None:
         yield from environment_rules.of_another_server(server)
+        yield from environment_rules.not_set_up(server)
     yield from environment_rules.trust([*_trust(patient)], server)
     openssl = wiring.look_at_openssl(patient.get("OPENSSL_CONF"), patient.root)
     if openssl is not None:

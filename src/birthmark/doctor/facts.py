@@ -148,6 +148,8 @@ class ServerSeen:
     foreign: tuple[Foreign, ...] = ()
     exposed: tuple[FileSeen, ...] = ()
     others: tuple[str, ...] = ()
+    is_known_to_shell: bool = True
+    """Any variable leads to it, or to another server."""
     start: str = ""
     """The command that starts it, for this user."""
     as_owner: str = ""

@@ -6,9 +6,10 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad it is. UNKNOWN: it could not be looked at."""
+    """How bad it is. NOTE: nothing is wrong, and it may be meant otherwise. UNKNOWN: it could not be looked at."""
 
     OK = "ok"
+    NOTE = "note"
     WARNING = "warning"
     FAULT = "fault"
     UNKNOWN = "unknown"

@@ -52,7 +52,10 @@ def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | 
         theirs = _variables(data)
         if any(environment.get(name) and environment[name] == theirs.get(name) for name in _HOSTS):
             return _server(data, None, environment)
-    return _server(default, None, environment) if (default / "server.lock").exists() else None
+    for data in (default, *running):
+        if is_served(data) or (data / "server.lock").exists():
+            return _server(data, None, environment)
+    return None
 
 
 def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -> ServerSeen:
@@ -69,6 +72,7 @@ def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -
         foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
         exposed=tuple(_exposed(data)),
         others=() if is_running else tuple(_others(data, environment, has_run=has_run)),
+        is_known_to_shell=named is not None or any(environment.get(name) for name in _HOSTS),
         start=starting(data),
     )
 

@@ -41,7 +41,7 @@ def diagnosed(scene: Scene, options: str) -> tuple[subprocess.CompletedProcess[s
     done = scene.type(f"birthmark doctor {options} --json")
     assert done.returncode in {0, 1, 6}, f"{done.stdout}{done.stderr}"
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return done, [row for row in rows if row["severity"] != "ok"]
+    return done, [row for row in rows if row["severity"] not in {"ok", "note"}]
 
 
 def mended(scene: Scene, fault: Fault, command: str) -> None:

@@ -10,7 +10,7 @@ from doctor.agent_faults import configured
 from doctor.environment_faults import ENV
 from doctor.fault import CHIP
 from fixes.agent_scenarios import CONFIG
-from fixes.scene import Scene, a_scene
+from fixes.scene import Scene, a_scene, commands_in
 
 from servers import RunningServer, a_server
 
@@ -73,3 +73,20 @@ def test_a_library_that_crashes_leaves_the_agent_unlooked_at(scene: Scene) -> No
         json.loads(line) for line in scene.type("birthmark doctor --offline --json --root root").stdout.splitlines()
     ]
     assert {"doctor.library_crashes", "doctor.agent_not_checked"} <= {row["code"] for row in rows}
+
+
+def test_a_new_terminal_is_told_of_the_server_and_the_chip_that_it_does_not_know(scene: Scene) -> None:
+    scene.must('mkdir -p "$HOME/.local/share"; ln -s "$BIRTHMARK_DATA" "$HOME/.local/share/birthmark"')
+    ours = ("BIRTHMARK_", "PROVISIONING_", "AWS_", "SOFTHSM2_")
+    for name in [one for one in scene.environment if one.startswith(ours)]:
+        scene.must(f"unset {name}")
+    refused = scene.type("birthmark chip cert")
+    told = scene.must("birthmark doctor --offline --json").splitlines()
+    notes = {row["code"]: row["command"] for row in map(json.loads, told) if row["severity"] == "note"}
+    assert notes.keys() == {"doctor.shell_not_set_up", "doctor.chip_not_named", "doctor.refused_lately"}
+    assert "keys.token_not_found" in scene.must(notes["doctor.refused_lately"])
+    (command,) = commands_in(scene.fix_of("keys.token_not_found", refused))
+    scene.must(command)
+    scene.must("birthmark chip cert")
+    scene.must(notes["doctor.shell_not_set_up"])
+    scene.must("aws iot list-things")

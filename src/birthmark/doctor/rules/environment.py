@@ -23,6 +23,20 @@ def of_another_server(server: ServerSeen) -> Iterator[Finding]:
     )
 
 
+def not_set_up(server: ServerSeen) -> Iterator[Finding]:
+    """Return that a server runs here of which this shell knows nothing, as a new terminal."""
+    if server.is_served and not server.is_known_to_shell:
+        yield Finding(
+            "doctor.shell_not_set_up",
+            Topic.ENVIRONMENT,
+            Severity.NOTE,
+            f"a server runs on {server.data}, and no variable names it",
+            cause="This shell knows nothing of the server of this machine: SDKs and cloud tools ask elsewhere.",
+            command=server.env,
+            advice="To use that server from here",
+        )
+
+
 def paths(every: Sequence[PathSeen]) -> Iterator[Finding]:
     """Return which variables name a library, a store or a directory that is not there."""
     for one in every:

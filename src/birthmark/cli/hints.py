@@ -1,0 +1,27 @@
+"""Fixes that only this machine and this user know: whose a directory is, which chip a new terminal has forgotten."""
+
+import os
+from pathlib import Path
+
+from birthmark.cli import made_here
+from birthmark.errors import BirthmarkError
+from birthmark.owners import as_owner, other_owner
+
+_OF_ANOTHER = {
+    "ca.secret_foreign",
+    "ca.secret_unreadable",
+    "operator.data_directory_closed",
+    "server.data_directory_foreign",
+}
+_NO_CHIP = {"keys.token_not_found", "keys.module_missing"}
+_LIBRARY = "BIRTHMARK_PKCS11_MODULE"
+
+
+def hint(error: BirthmarkError) -> str | None:
+    """Return a better fix than the refusal's own, where there is one."""
+    place = error.facts.get("path") or error.facts.get("data")
+    if error.code in _OF_ANOTHER and place and (owner := other_owner(Path(place))) is not None:
+        return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
+    if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
+        return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
+    return None

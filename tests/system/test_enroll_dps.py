@@ -84,7 +84,8 @@ def test_what_is_said_of_a_second_service_s_device_names_that_service_and_its_hu
     device = a_file_device(tmp_path, "sn-3")
     assert not registers(server, device, scope)
     said = server.run("why", "sn-3").stdout
-    assert '`birthmark device enroll --cert "$X509_CERT_FILE" --dps factory-3`' in " ".join(said.split())
+    thumbprint = device.holder.certificate.thumbprint.hex()
+    assert f"`birthmark device enroll --presented {thumbprint} --dps factory-3`" in " ".join(said.split())
     assert "--cert CA-FILE --dps factory-3`" in " ".join(said.split())
     server.run("device", "enroll", "pump-3", "--cert", str(device.certificate_file), *there)
     assert registers(server, device, scope)

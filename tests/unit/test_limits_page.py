@@ -39,7 +39,7 @@ from birthmark.net import backlog, budget, connection, http, listener, pieces, u
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
 from birthmark.pki import certificates, chains, ocsp
-from birthmark.refusals import ledger
+from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.server import body_limits, descriptors, quiet, signing_share
 from birthmark.swarm import report as swarm_report
@@ -170,6 +170,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
     ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
+    ("Kept for a time", "certificates presented in refusals, for `device enroll --presented`"): (
+        f"the last {presented.MOST}, {presented.MOST_OF_ONE} of an address, in memory"
+    ),
     ("Kept for a time", "telemetry"): (
         f"{telemetry.KEEP_S // 86400} day, and at most {telemetry.KEEP_BYTES // 1024**3} GiB of a hub"
     ),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ from birthmark.cli.enroll_options import (
     WriteOptions,
 )
 from birthmark.cli.manifest import ManifestOptions, count_entries
-from birthmark.cli.operator import show
+from birthmark.cli.operator import at, show
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.cli.reports import check_reports
@@ -35,6 +35,9 @@ from birthmark.clock import SystemClock
 from birthmark.console.client import OperatorClient
 from birthmark.errors import InvalidRequestError
 from birthmark.text import printable
+
+if TYPE_CHECKING:
+    from birthmark.pki.certificates import Certificate
 
 
 class CertificateNotNamedError(UsageError):
@@ -96,6 +99,9 @@ def device(
         str | None, typer.Argument(help="What the device is called at its hub; default: the certificate's common name.")
     ] = None,
     cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
+    presented: Annotated[
+        str | None, typer.Option(metavar="THUMBPRINT", help="The one that it presented when a local server refused it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put one device on record by its certificate, whose common name is the registration id at Azure.
@@ -129,9 +135,7 @@ def device(
         )
         emit(as_json, row if as_json else row | {"at": target.description})
         return
-    if cert is None:
-        raise CertificateNotNamedError
-    certificate = read_certificate(cert)
+    certificate = _certificate_of(cert, presented, device_id, where)
     target = where.open()
     doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=where.is_azure)
     doubts += where.profile.revoked_here(certificate)
@@ -150,6 +154,23 @@ def device(
         row["registration_id"] = certificate.subject_cn or name
     emit(as_json, row if as_json else row | {"at": target.description})
     hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
+
+
+def _certificate_of(cert: Path | None, presented: str | None, name: str | None, where: TargetOptions) -> "Certificate":
+    if presented is not None:
+        only(cert is None, "without --cert", presented=presented)
+        only(where.profile.is_local, "with --profile local", presented=presented)
+        from birthmark.pki.certificates import parse_any
+
+        client = OperatorClient.of(where.profile.data.expanduser())
+        return parse_any(client.get(at("refusals", "certificates", presented))["certificate"].encode())
+    if cert is not None:
+        return read_certificate(cert)
+    refused = CertificateNotNamedError()
+    if name is not None and Path(name).is_file():
+        rest = shlex.join(["birthmark", *(word for word in sys.argv[1:] if word != name)])
+        refused.quote(fix=f"Name it by --cert: `{rest} --cert {shlex.quote(name)}`")
+    raise refused
 
 
 def group(

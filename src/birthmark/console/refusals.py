@@ -1,12 +1,14 @@
 """The operator interface of refusals: what `birthmark why` asks."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from birthmark.console.routing import Asked, Endpoint, Role, Rows
+from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about
+from birthmark.refusals.presented import Presented
 from birthmark.store import Database
 
 
@@ -17,11 +19,18 @@ class RefusalsQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
 
 
-def endpoints(database: Database) -> Sequence[Endpoint]:
-    """Return the route of `birthmark why`."""
+def endpoints(database: Database, presented: Presented) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark why`, and of what was shown in a refusal."""
 
     async def refusals(asked: Asked) -> Rows:
         found = await refusals_about(database, asked.query.subject, asked.query.limit)
         return Rows([refusal.as_json() for refusal in found])
 
-    return [Endpoint("GET", "/refusals", Role.VIEWER, "The latest refusals.", refusals, query=RefusalsQuery)]
+    async def certificate(asked: Asked) -> Any:
+        return {"certificate": presented.get(parse_thumbprint(asked["thumbprint"])).pem()}
+
+    at, look = "/refusals/certificates/{thumbprint}", Role.VIEWER
+    return [
+        Endpoint("GET", "/refusals", look, "The latest refusals.", refusals, query=RefusalsQuery),
+        Endpoint("GET", at, look, "A certificate that was shown in one of the latest.", certificate),
+    ]

@@ -20,6 +20,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.OtherRegistrationError: (401, 401002),
     attestation.NoNameError: (401, 401002),
     attestation.NotEnrolledError: (401, 401002),
+    attestation.TokenNotEnrolledError: (401, 401002),
     tpm.TpmNotEnrolledError: (401, 401002),
     tpm.TpmMismatchError: (401, 401002),
     attestation.IntermediateNotSentError: (401, 401002),

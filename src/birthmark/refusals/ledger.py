@@ -20,6 +20,7 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
+from birthmark.refusals.presented import Presented
 from birthmark.refusals.pruning import Kept, surplus
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import Refusal
@@ -106,6 +107,7 @@ class Ledger:
         self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
         self.counts: Counter[str] = Counter()
+        self.presented = Presented()
         self._limits = RateLimits()
 
     def record(
@@ -126,6 +128,8 @@ class Ledger:
             known.setdefault("common_name", _cut(presented.subject_cn or "", _MAX_FACT_CHARS))
         log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
         share = share_of(address)
+        if presented is not None:
+            self.presented.add(share, presented)
         if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):
             self._waiting.add(share, _Refused(refusal_id, self._clock.now(), error, address, known))
             if self._writer is None:

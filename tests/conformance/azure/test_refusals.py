@@ -37,7 +37,7 @@ def enroll(server: RunningServer, device: Device) -> None:
 def test_a_device_that_is_not_enrolled(server: RunningServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "refused-unknown")
     explained = refused(server, device, "dps.not_enrolled")
-    assert "birthmark device enroll --cert" in explained["fix"]
+    assert f"`birthmark device enroll --presented {device.holder.certificate.thumbprint.hex()}`" in explained["fix"]
     assert explained["facts"]["thumbprint"] == device.holder.certificate.thumbprint.hex()
 
 

@@ -106,6 +106,22 @@ def a_journal_in_use(scene: Scene) -> None:
     assert take(scene.directory / "journal", patience=1) is not None  # held as long as this process is there
 
 
+def a_program_with_a_key(scene: Scene) -> None:
+    scene.must('eval "$(birthmark env)"')
+    (scene.directory / "by_key.py").write_text("""
+import os, pathlib
+from azure.iot.device import ProvisioningDeviceClient
+kept = pathlib.Path("fix-token.key")
+client = ProvisioningDeviceClient.create_from_symmetric_key(
+    provisioning_host=os.environ["PROVISIONING_HOST"],
+    registration_id="fix-token",
+    id_scope=os.environ["PROVISIONING_IDSCOPE"],
+    symmetric_key=kept.read_text().strip() if kept.exists() else "AAAA",
+)
+assert client.register().status == "assigned"
+""")
+
+
 A_FAR_PROFILE = after(device("fix-far"), "unset PROVISIONING_HOST")
 
 
@@ -175,6 +191,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise("fix-mismatch")),
     "dps.enrollment_disabled": Scenario(REGISTER, disabled),
     "dps.not_enrolled": Scenario(REGISTER, device("fix-forgotten")),
+    "dps.token_not_enrolled": Scenario("python by_key.py", a_program_with_a_key),
     "dps.registration_id_mismatch": Scenario(
         REGISTER,
         after(
@@ -393,6 +410,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "elements.selector_invalid": Scenario("birthmark chip cert id:zz", a_chip, is_instead=True),
     "enroll.ca_not_named": Scenario("birthmark device enroll-group fix-no-ca", is_instead=True),
     "enroll.certificate_not_named": Scenario("birthmark device enroll", a_chip, is_instead=True),
+    "refusals.certificate_not_kept": Scenario(f"birthmark device enroll --presented {'0' * 64}", is_instead=True),
     "iothub.hub_exists": Scenario("birthmark hub create birthmark --host other.example", is_instead=True),
     "keys.key_not_found": Scenario("birthmark chip cert none", a_chip, is_instead=True),
     "audit.head_invalid": Scenario("birthmark server audit verify --head head.json", typed("echo '{}' > head.json")),

@@ -105,8 +105,9 @@ class NotEnrolledError(AttestationError):
         "issued its certificate (issuer: {issuer})."
     )
     fix = (
-        'Put it on record, with its certificate: `birthmark device enroll --cert "$X509_CERT_FILE"{options}`, or its '
-        "CA: `birthmark device enroll-group NAME --cert CA-FILE{options}`."
+        "If it is yours, put it on record with the certificate that it showed: "
+        "`birthmark device enroll --presented {thumbprint}{options}`, or its CA: "
+        "`birthmark device enroll-group NAME --cert CA-FILE{options}`."
     )
     issuer: str
     options: str = ""
@@ -114,6 +115,21 @@ class NotEnrolledError(AttestationError):
     registration_id: str
     scope: str
     thumbprint: bytes = b""
+
+
+class TokenNotEnrolledError(NotEnrolledError):
+    """Nobody put this device on record, which came with a token."""
+
+    code = "dps.token_not_enrolled"
+    cause = (
+        "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group with shared "
+        "keys has one that signed its token."
+    )
+    fix = (
+        "If it is yours, and is to have a key of its own, which goes into a file: "
+        "`birthmark device enroll {registration_id} --symmetric-key {registration_id}.key{options}`"
+    )
+    issuer: str = ""
 
 
 class IntermediateNotSentError(AttestationError):
@@ -143,7 +159,7 @@ class CertificateMismatchError(AttestationError):
     cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
     fix = (
         "If the certificate was made again, update the enrollment: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"{options} --update`.'
+        "`birthmark device enroll --presented {thumbprint}{options} --update`."
     )
     expected: str
     options: str = ""

@@ -61,9 +61,7 @@ class Groups:
                     continue
                 else:
                     return group
-        raise problem or attestation.NotEnrolledError(
-            registration_id=claim.registration_id, scope=claim.id_scope, issuer="none, it sent a token"
-        )
+        raise problem or attestation.TokenNotEnrolledError(registration_id=claim.registration_id, scope=claim.id_scope)
 
     async def _issuers_of(self, scope: IdScope, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
         """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""

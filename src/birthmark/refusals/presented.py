@@ -1,0 +1,62 @@
+"""The certificates that were presented in the latest refusals: an operator who trusts one need not fetch its file.
+
+In memory alone, and few: the newest of each address, so that nobody pushes the others' out by many.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from birthmark.errors import NotFoundError
+from birthmark.pki.certificates import Certificate, Thumbprint
+
+MOST = 256
+MOST_OF_ONE = 16
+MAX_BYTES = 8192
+
+
+class CertificateNotKeptError(NotFoundError):
+    """The server does not remember this certificate."""
+
+    code = "refusals.certificate_not_kept"
+    cause = (
+        f"No certificate {{thumbprint}} was presented in the last {MOST} refusals, of which each address has "
+        f"{MOST_OF_ONE} at most, or not since the server was started."
+    )
+    fix = "Let the device try again; what it presented is then among these: `birthmark why`"
+    thumbprint: str
+
+
+@dataclass(slots=True)
+class Presented:
+    """Certificates by thumbprint, the latest last."""
+
+    _kept: OrderedDict[Thumbprint, tuple[str, Certificate]] = field(default_factory=OrderedDict)
+    _of: Counter[str] = field(default_factory=Counter)
+
+    def add(self, share: str, certificate: Certificate) -> None:
+        """Keep a certificate that somebody of an address's share presented."""
+        if len(certificate.der) > MAX_BYTES:
+            return
+        self._forget(certificate.thumbprint)
+        if self._of[share] >= MOST_OF_ONE:
+            self._forget_oldest_of(share)
+        elif len(self._kept) >= MOST:
+            self._forget_oldest_of(max(self._of, key=self._of.__getitem__))
+        self._kept[certificate.thumbprint] = (share, certificate)
+        self._of[share] += 1
+
+    def get(self, thumbprint: Thumbprint) -> Certificate:
+        """Return a certificate that was presented. Raise `CertificateNotKeptError`."""
+        found = self._kept.get(thumbprint)
+        if found is None:
+            raise CertificateNotKeptError(thumbprint=thumbprint.hex())
+        return found[1]
+
+    def _forget_oldest_of(self, share: str) -> None:
+        self._forget(next(one for one, (whose, _) in self._kept.items() if whose == share))
+
+    def _forget(self, thumbprint: Thumbprint) -> None:
+        if (found := self._kept.pop(thumbprint, None)) is not None:
+            self._of[found[0]] -= 1
+            if not self._of[found[0]]:
+                del self._of[found[0]]

@@ -85,9 +85,9 @@ class DpsOptions:
     registration_id: Annotated[
         str | None, typer.Option(envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name.")
     ] = None
-    transport: Annotated[Transport, typer.Option(help="mqtt (port 8883) or https (443, or the port in --host).")] = (
-        Transport.MQTT
-    )
+    transport: Annotated[
+        Transport, typer.Option(help="mqtt (8883, behind a proxy 443) or https (443, or the port in --host).")
+    ] = Transport.MQTT
     remember: Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")] = (
         False
     )

@@ -6,6 +6,9 @@ from urllib.parse import urlsplit
 
 MAX_ANSWER_BYTES = 1024 * 1024
 TIMEOUT_S = 30.0
+WEBSOCKET_PORT = 443
+"""Where hubs take MQTT over WebSocket, at this path."""
+WEBSOCKET_PATH = "/$iothub/websocket"
 _DEFAULT_PORT = 443
 _PLAIN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]/-]*")
 

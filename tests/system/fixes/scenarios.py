@@ -370,6 +370,14 @@ SCENARIOS: Mapping[str, Scenario] = {
     "fleet.no_such_record": Scenario("birthmark device rm none", is_instead=True),
     "fleet.profile_invalid": Scenario("birthmark device ls --profile none", is_instead=True),
     "iothub.unknown_hub": Scenario("birthmark dps link fix-hub", number=1),
+    "links.proxy_failed": Scenario(
+        REGISTER,
+        after(
+            device("fix-proxy"),
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
+            "export https_proxy=http://127.0.0.1:9",
+        ),
+    ),
     "links.mqtt_refused": Scenario(REGISTER, device("fix-connack"), leads_to="dps.not_enrolled"),
     "sas.signature_mismatch": Scenario(BY_SDK, after(device("fix-sas"), A_PROGRAM, f"export {WRONG_KEY}")),
     "server.data_directory_in_use": Scenario(

@@ -9,7 +9,15 @@ from typing import Any
 from awscrt import http, io
 from awscrt.exceptions import AwsCrtError
 
-from birthmark.links.crt.tls import CRT_TIMEOUT_S, awaited, check_trust, client_context, explained
+from birthmark.links.crt.tls import (
+    CRT_TIMEOUT_S,
+    awaited,
+    check_proxy,
+    check_trust,
+    client_context,
+    crt_proxy,
+    explained,
+)
 from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.links.identity import TokenIdentity, Trust
 from birthmark.links.ports import HttpAnswer
@@ -30,6 +38,7 @@ class CrtHttps:
             async with asyncio.timeout(self.timeout_s):
                 return await self._request(method, target, headers, body)
         except AwsCrtError as error:
+            await check_proxy(target.host, target.port)
             raise explained(error, target.host, target.port, self.identity) from error
         except TimeoutError as error:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
@@ -40,7 +49,11 @@ class CrtHttps:
         options = io.SocketOptions()
         options.connect_timeout_ms = int(self.timeout_s * 1000)
         bootstrap = io.ClientBootstrap.get_or_create_static_default()
-        opening = awaited(http.HttpClientConnection.new(target.host, target.port, bootstrap, options, tls))
+        opening = awaited(
+            http.HttpClientConnection.new(
+                target.host, target.port, bootstrap, options, tls, crt_proxy(target.host, target.port)
+            )
+        )
         await check_trust(opening, target.host, target.port, self.trust)
         connection = await opening
         answer = _Answer()

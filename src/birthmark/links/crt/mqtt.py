@@ -11,7 +11,15 @@ from awscrt import mqtt
 from awscrt.exceptions import AwsCrtError
 
 from birthmark.errors import BirthmarkError
-from birthmark.links.crt.tls import CRT_TIMEOUT_S, awaited, check_trust, client_context, explained
+from birthmark.links.crt.tls import (
+    CRT_TIMEOUT_S,
+    awaited,
+    check_proxy,
+    check_trust,
+    client_context,
+    crt_proxy,
+    explained,
+)
 from birthmark.links.errors import (
     CLOSED_HERE,
     LinkLostError,
@@ -21,6 +29,8 @@ from birthmark.links.errors import (
 )
 from birthmark.links.identity import TokenIdentity, Trust
 from birthmark.links.ports import Message
+from birthmark.links.proxy import ProxyFailedError
+from birthmark.links.urls import WEBSOCKET_PATH, WEBSOCKET_PORT
 from birthmark.mqtt.packets import Connect
 
 _MAX_UNTAKEN = 1000
@@ -42,11 +52,13 @@ class CrtMqtt:
         self._over: asyncio.Future[BirthmarkError] = self._loop.create_future()
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
-        self._host, self._port = host, port
+        proxy = crt_proxy(host, port)
+        is_web = port == WEBSOCKET_PORT or proxy is not None
+        self._host, self._port = host, WEBSOCKET_PORT if is_web else port
         connection = mqtt.Connection(
             mqtt.Client(tls_ctx=client_context(self._identity, self._trust)),
             host,
-            port,
+            self._port,
             connect.client_id,
             clean_session=connect.clean_start,
             on_connection_interrupted=_weakly(self._on_interrupted),
@@ -56,6 +68,9 @@ class CrtMqtt:
             protocol_operation_timeout_ms=int(self._timeout_s * 1000),
             username=connect.username,
             password=None if connect.password is None else connect.password.decode(),
+            use_websockets=is_web,
+            proxy_options=proxy,
+            websocket_handshake_transform=_at_the_hubs_path if is_web else None,
             disable_metrics=True,  # it would put its own words into the user name
         )
         connection.on_message(_weakly(self._on_message))
@@ -64,6 +79,10 @@ class CrtMqtt:
             answer = await self._answer(connection.connect(), is_first=True)
         except BirthmarkError as problem:
             error = problem
+            try:
+                await check_proxy(host, self._port)
+            except ProxyFailedError as refused:
+                error = refused
             if isinstance(problem.__cause__, AwsCrtError) and problem.__cause__.name == _REFUSED:
                 error = MqttRefusedError(
                     host=host, client_id=connect.client_id, return_code="by a code that the SDK hides"
@@ -155,6 +174,12 @@ class CrtMqtt:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+
+def _at_the_hubs_path(*, transform_args: mqtt.WebsocketHandshakeTransformArgs, **_: Any) -> None:
+    """Ask for the path that hubs serve; awscrt's own is AWS IoT's."""
+    transform_args.http_request.path = WEBSOCKET_PATH
+    transform_args.set_done()
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from awscrt import io
+from awscrt import http, io
 from awscrt.common import join_all_native_threads
 from awscrt.exceptions import AwsCrtError
 
@@ -25,13 +25,16 @@ from birthmark.links.errors import (
     TlsFailedError,
 )
 from birthmark.links.identity import TokenIdentity, Trust
+from birthmark.links.openssl.bounded import connected
 from birthmark.links.openssl.probe import PROBE_AFTER_S, distrust_of
+from birthmark.links.proxy import proxy_of
 
 # s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
 CRT_TIMEOUT_S = 45.0
 _ANY_PIN = "0000"  # for tokens that need none: the library refuses an empty one
 
 _LEAVING_S = 1.0
+_PROXY_S = 10.0
 _CODED = re.compile(r"(\d+) \((AWS_ERROR_\w+)\): (.*)", re.DOTALL)
 
 _libraries: dict[Path, tuple[int, io.Pkcs11Lib]] = {}
@@ -59,6 +62,29 @@ def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext
         if (found := _CODED.match(str(error))) is None:
             raise
         raise explained(AwsCrtError(int(found[1]), found[2], found[3]), "the token", 0, identity) from error
+
+
+def crt_proxy(host: str, port: int) -> http.HttpProxyOptions | None:
+    """Return the proxy on the way to a server, as awscrt takes it. Raise `ProxyFailedError`."""
+    proxy = proxy_of(host, port)
+    if proxy is None:
+        return None
+    kind = http.HttpProxyAuthenticationType
+    return http.HttpProxyOptions(
+        proxy.host,
+        proxy.port,
+        auth_type=kind.Nothing if proxy.user is None else kind.Basic,
+        auth_username=proxy.user,
+        auth_password=None if proxy.user is None else proxy.password,
+        connection_type=http.HttpProxyConnectionType.Tunneling,
+    )
+
+
+async def check_proxy(host: str, port: int) -> None:
+    """Raise why the proxy on the way makes no tunnel, which awscrt keeps to itself; else return."""
+    if proxy_of(host, port) is not None:
+        with contextlib.suppress(OSError):
+            (await connected(_PROXY_S, host, port)).close()
 
 
 def _library(module: Path) -> io.Pkcs11Lib:

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from birthmark.links.proxy import ProxyFailedError, proxy_of, tunnel
+
 T = TypeVar("T")
 
 
@@ -24,14 +26,41 @@ class Cut:
         self._is_over = False
 
     def connect(self, address: tuple[str, int], timeout: Any = None, source_address: Any = None) -> socket.socket:
-        """Connect as `socket.create_connection` does."""
-        line = socket.create_connection(address, timeout, source_address)
+        """Connect as `socket.create_connection` does, through a proxy where the environment names one.
+
+        Raise `OSError` or `ProxyFailedError`.
+        """
+        host, port = address
+        proxy = proxy_of(host, port)
+        if proxy is None:
+            line = socket.create_connection(address, timeout, source_address)
+            self._keep(line)
+            return line
+        try:
+            line = socket.create_connection((proxy.host, proxy.port), timeout, source_address)
+        except OSError as error:
+            raise ProxyFailedError(proxy=str(proxy), host=host, port=port, reason=error.strerror or error) from error
+        self._keep(line)
+        try:
+            tunnel(line, proxy, host, port)
+        except BaseException:
+            line.close()
+            raise
+        return line
+
+    def _keep(self, line: socket.socket) -> None:
         with self._lock:
             # A number of its own: TLS takes the socket's away, and a closed one's may be another's by then.
             self._line = socket.socket(fileno=os.dup(line.fileno()))
             if self._is_over:
                 self._end()
-        return line
+
+    def let_go(self) -> None:
+        """Leave the connection to whoever has it."""
+        with self._lock:
+            line, self._line = self._line, None
+        if line is not None:
+            line.close()
 
     def end(self) -> None:
         """Cut the connection, also one that comes later."""
@@ -45,6 +74,20 @@ class Cut:
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
             line.close()
+
+
+async def connected(seconds: float, host: str, port: int) -> socket.socket:
+    """Return a connection to a server, through a proxy where there is one. Raise `OSError` or `ProxyFailedError`."""
+    cut = Cut()
+    try:
+        async with asyncio.timeout(seconds):
+            line = await asyncio.to_thread(cut.connect, (host, port), seconds)
+    except BaseException:
+        cut.end()
+        raise
+    cut.let_go()
+    line.settimeout(0)
+    return line
 
 
 async def bounded(seconds: float, work: Callable[[Cut], T]) -> T:

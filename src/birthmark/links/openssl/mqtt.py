@@ -3,19 +3,25 @@
 import asyncio
 import contextlib
 import logging
+from typing import TYPE_CHECKING
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.links.conversation import Conversation
 from birthmark.links.errors import CLOSED_HERE, LinkLostError
 from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.openssl.bounded import connected
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import Message
-from birthmark.links.urls import TIMEOUT_S
+from birthmark.links.proxy import proxy_of
+from birthmark.links.urls import TIMEOUT_S, WEBSOCKET_PORT
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
+
+if TYPE_CHECKING:
+    from birthmark.links.openssl.websocket import WebSocketBytes
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,7 @@ class OpensslMqtt(Conversation):
         self._host, self._port = "", 0
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
+        self._frames: WebSocketBytes | None = None
         self._task: asyncio.Task[None] | None = None
         self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
         self._waiting: dict[tuple[type[Packet], int], asyncio.Future[Packet]] = {}
@@ -43,14 +50,26 @@ class OpensslMqtt(Conversation):
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
         self._host, self._port = host, port
         context = client_context(self._identity, self._trust)
+        if port == WEBSOCKET_PORT or proxy_of(host, port) is not None:
+            self._port = port = WEBSOCKET_PORT
+            from birthmark.links.openssl.websocket import WebSocketBytes  # noqa: PLC0415 - few devices need it
+
+            self._frames = WebSocketBytes(host, port)
         try:
             async with asyncio.timeout(self._timeout_s):
-                opening = asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+                line = await connected(self._timeout_s, host, port)
+                opening = asyncio.open_connection(sock=line, ssl=context, server_hostname=host)
                 self._reader, self._writer = await opening
         except OSError as error:  # TimeoutError is one too
             raise explained(error, host, port) from error
         try:
             check_dates(self._writer.get_extra_info("ssl_object"), self._trust, host, port)
+            if self._frames is not None:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._frames.open(self._reader, self._writer)
+        except OSError as error:
+            await self.close()
+            raise explained(error, host, port) from error
         except BirthmarkError:
             await self.close()
             raise
@@ -87,7 +106,7 @@ class OpensslMqtt(Conversation):
             return
         with contextlib.suppress(OSError, LocalProtocolError):
             self._engine.send(Disconnect())
-            writer.write(self._engine.data_to_send())
+            writer.write(self._framed(self._engine.data_to_send()))
         writer.close()
         with contextlib.suppress(OSError):
             async with asyncio.timeout(1):  # a dead peer must not hold us
@@ -107,7 +126,10 @@ class OpensslMqtt(Conversation):
 
     def _flush(self) -> None:
         if self._writer is not None and not self._over.done() and (data := self._engine.data_to_send()):
-            self._writer.write(data)
+            self._writer.write(self._framed(data))
+
+    def _framed(self, data: bytes) -> bytes:
+        return data if self._frames is None else self._frames.wrapped(data)
 
     async def _run(self) -> None:
         """Read until the connection is over; whatever ends it is told to everyone who waits."""
@@ -137,6 +159,10 @@ class OpensslMqtt(Conversation):
             return
         if not data:
             raise self._lost("the server closed it")
+        if self._frames is not None:
+            data, answer = self._frames.unwrapped(data)
+            if self._writer is not None:
+                self._writer.write(answer)
         self._engine.receive_data(data, self._clock.monotonic())
         while (packet := self._engine.next_event()) is not None:
             self._take(packet)

@@ -1,0 +1,105 @@
+"""The HTTP proxy that stands between: which one the environment names, and the tunnel through it.
+
+`https_proxy`, `all_proxy` and `no_proxy`, in either case, mean what they mean to curl. A tunnel is asked for by CONNECT
+(RFC 9110 section 9.3.6); TLS goes through it to the server itself, so a proxy sees names and sizes alone. Few proxies
+let any other port than 443 through, so MQTT goes over WebSocket there.
+"""
+
+import base64
+import socket
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+from birthmark.errors import UnavailableError
+
+_MAX_ANSWER_BYTES = 16 * 1024
+_DEFAULT_PORT = 80
+
+
+class ProxyFailedError(UnavailableError):
+    """The proxy does not let us through."""
+
+    code = "links.proxy_failed"
+    cause = "The proxy {proxy} makes no tunnel to {host} port {port}: {reason}."
+    fix = (
+        "Check https_proxy, and what the proxy lets through. A password belongs into it: "
+        "http://USER:PASSWORD@HOST:PORT. To go to this server without it: `export no_proxy={host}`"
+    )
+    proxy: str
+    host: str
+    port: int
+    reason: object
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy, and who asks it."""
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> Proxy | None:
+    """Return the proxy on the way to a server, None where there is none. Raise `ProxyFailedError` for another kind.
+
+    `proxies` are URLs by scheme, and under `no` the servers that are gone to without; default: the environment's.
+    """
+    if proxies is None:
+        proxies = getproxies_environment()
+    url = proxies.get("https") or proxies.get("all")
+    if not url or proxy_bypass_environment(host, proxies):
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        place = parts.hostname, parts.port
+    except ValueError:
+        place = None, None
+    if parts.scheme != "http" or not place[0]:
+        told = f"{parts.scheme}://{place[0] or '…'}"
+        raise ProxyFailedError(proxy=told, host=host, port=port, reason="only http://HOST:PORT is spoken to")
+    user = None if parts.username is None else unquote(parts.username)
+    return Proxy(place[0], place[1] or _DEFAULT_PORT, user, unquote(parts.password or ""))
+
+
+def tunnel(line: socket.socket, proxy: Proxy, host: str, port: int) -> None:
+    """Have a connected proxy make a tunnel. Raise `ProxyFailedError`."""
+    try:
+        line.sendall(request(proxy, host, port))
+        answer = b""
+        while b"\r\n\r\n" not in answer and len(answer) < _MAX_ANSWER_BYTES:
+            if not (part := line.recv(1)):  # what follows the answer is the server's
+                break
+            answer += part
+        reason = refusal_in(answer)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ProxyFailedError(proxy=str(proxy), host=host, port=port, reason=reason)
+
+
+def request(proxy: Proxy, host: str, port: int) -> bytes:
+    """Return what asks for a tunnel."""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+    if proxy.user is not None:
+        told = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {told}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def refusal_in(answer: bytes) -> str:
+    """Return why there is no tunnel; empty where there is one."""
+    if b"\r\n\r\n" not in answer:
+        return "it answers no HTTP" if answer else "it closes the connection"
+    words = answer.partition(b"\r\n")[0].decode("ascii", "replace").split(" ", 2)
+    if not words[0].startswith("HTTP/1.") or len(words) == 1:
+        return "it answers no HTTP"
+    if words[1].startswith("2"):
+        return ""
+    return f"it says {' '.join(words[1:])[:100]}"

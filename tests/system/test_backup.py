@@ -13,7 +13,7 @@ from cryptography import x509
 from azure_clients import a_file_device
 from birthmark.pki.certificates import Certificate
 from est_curl import EstByCurl, enroll_by_curl
-from servers import RunningServer, a_server
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 PASSPHRASE = "correct horse battery staple"
@@ -164,6 +164,33 @@ def test_a_backup_finds_the_database_of_the_server_or_is_refused(
     server.start()
     assert server.rows("pki", "ls", leaf.thumbprint.hex())
     server.stop()
+
+
+def test_all_of_a_server_on_postgresql_comes_back_by_commands_that_know_nothing_before(
+    tmp_path: Path, secret: Path, postgres_url: str
+) -> None:
+    """A warm interpreter has every room loaded, and its commands know more than those that are typed."""
+
+    def cold(*line: str) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path), **passphrase)
+        return subprocess.run([BIRTHMARK, *line], check=True, capture_output=True, text=True, env=environment)
+
+    passphrase, out = {"BIRTHMARK_BACKUP_PASSPHRASE_FILE": str(secret)}, str(tmp_path / "b")
+    with a_server(tmp_path, f'database = "{postgres_url}"\n', is_warm=False) as server:
+        device = a_file_device(tmp_path, "kept-1")
+        cold("device", "enroll", "--cert", str(device.certificate_file))
+        issued = enroll_by_curl(server, tmp_path, "kept-2")
+        cold("server", "backup", "--out", out)
+        server.stop()
+        restored = tmp_path / "restored"
+        cold("server", "restore", out, "--data", str(restored))
+        server.config, server.data = None, restored
+        server.start()
+        files = ("--cert", str(device.certificate_file), "--key", str(device.key_file))
+        server.run("device", "register", *files, **server.environment)
+        assert server.rows("pki", "ls", issued.thumbprint.hex())
+        assert len(server.rows("aws", "key", "ls")) == 1
+        assert server.rows("server", "audit", "verify")
 
 
 def test_a_device_that_was_lost_since_the_backup_is_taken_back_whole_before_the_restored_server_listens(

@@ -20,7 +20,7 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.server.backup import archive, copying
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
-from birthmark.server.backup.copying import DatabaseNotEmptyError
+from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.making import NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.store import open_database
@@ -304,3 +304,29 @@ def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.Monk
     assert [page.is_full_with(row) for row in rows[2:5]] == [False, False, True]
     assert page.taken() == rows[2:5]
     assert page.is_full_with(rows[5])
+
+
+async def test_tables_that_are_no_servers_are_refused_by_name(postgres_url: str, tmp_path: Path) -> None:
+    data = await a_data_directory(tmp_path, postgres_url)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE TABLE guests (name text); DROP TABLE est_users")
+    await connection.close()
+    with pytest.raises(TablesDifferError) as refused:
+        await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
+    assert "est_users is missing, guests is another's" in refused.value.explain_cause()
+    assert not (tmp_path / "b").exists()
+
+
+async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres_url: str, tmp_path: Path) -> None:
+    """Such as version 0.1.0 made of a PostgreSQL server."""
+    data = await a_data_directory(tmp_path, postgres_url)
+    await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
+    (tmp_path / "parts").mkdir()
+    read_archive(tmp_path / "b", SECRET, tmp_path / "parts")
+    (tmp_path / "parts/tables/dps_enrollments.rows").unlink()
+    names = sorted(str(one.relative_to(tmp_path / "parts")) for one in (tmp_path / "parts").rglob("*") if one.is_file())
+    names.sort(key=lambda name: name != "manifest.json")
+    write_archive(tmp_path / "cut", SECRET, [Part(name, tmp_path / "parts" / name) for name in names])
+    with pytest.raises(BackupUnreadableError) as refused:
+        await restore_backup(tmp_path / "cut", tmp_path / "new", SECRET, SystemClock())
+    assert "it lacks the tables dps_enrollments" in refused.value.explain_cause()

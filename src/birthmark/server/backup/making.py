@@ -54,6 +54,8 @@ class Manifest(msgspec.Struct, frozen=True):
     made_at: datetime
     revision: str
     version: str = __version__
+    tables: tuple[str, ...] = ()
+    """Of PostgreSQL, each a file; none in those of version 0.1.0, or where the database is a file as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,13 @@ async def make_backup(
     copies = data / f".backup-{now:%Y%m%dT%H%M%S%f}"
     copies.mkdir(mode=0o700)
     try:
+        tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
         else:
             (copies / TABLES).mkdir()
-            revision = await dump_postgresql(url, copies / TABLES)
-        manifest = Manifest(FORMAT, now, revision)
+            revision, tables = await dump_postgresql(url, copies / TABLES)
+        manifest = Manifest(FORMAT, now, revision, tables=tuple(tables))
         parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *_below(data, f"{FILES}/")]
         return _written(out, passphrase, parts, config)
     finally:

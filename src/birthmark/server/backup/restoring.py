@@ -38,6 +38,7 @@ from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import SQLITE, load
 from birthmark.server.backup.replaying import devices_of, replayed
 from birthmark.server.losing.again import note_lost
+from birthmark.server.tables import TABLES
 from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
 from birthmark.store.chain import head_body, link, render_seen
 from birthmark.store.keyed import remove
@@ -148,7 +149,7 @@ def _manifest(file: Path, building: Path) -> making.Manifest:
 def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> None:
     """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
     copied = building / making.DATABASE
-    if not copied.exists() and not (building / making.TABLES / f"{audit.name}.rows").exists():
+    if not copied.exists() and not _table(building, audit.name).exists():
         raise BackupUnreadableError(path=file, detail="it has no database")
     if copied.exists():
         try:
@@ -163,6 +164,13 @@ def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> No
             f"version {manifest.version}, and let this one upgrade the database at its start"
         )
         raise BackupUnreadableError(path=file, detail=detail)
+    elif lost := sorted(one for one in {*TABLES, *manifest.tables} if not _table(building, one).exists()):
+        detail = f"it lacks the tables {', '.join(lost)}, and nothing else has their rows"
+        raise BackupUnreadableError(path=file, detail=detail)
+
+
+def _table(building: Path, name: str) -> Path:
+    return building / making.TABLES / f"{name}.rows"
 
 
 async def _amended(

@@ -1,29 +1,17 @@
 """What a restored server has to take back once more: from audit rows, and until all of it is done."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from birthmark.console.losing import Became, Taken
-from birthmark.server.backup.replaying import devices_of
 from birthmark.server.losing.again import note_lost, take_back_again
 from birthmark.server.losing.service import Losing
 from birthmark.store import Changes, open_database
 from fakes import FakeClock
 
 pytestmark = pytest.mark.integration
-
-
-def test_rows_name_the_devices_and_a_reason_that_is_none_is_unspecified() -> None:
-    rows = [
-        {"action": "device.revoke", "subject": "pump-1", "detail": {"reason": "keyCompromise"}},
-        {"action": "device.revoke", "subject": "pump-2", "detail": '{"reason": "stolen"}'},
-        {"action": "name.lose", "subject": "pump-3", "detail": {}},
-    ]
-    found = devices_of([json.dumps(row).encode() for row in rows] + [b"no row"])
-    assert found == {"pump-1": "keyCompromise", "pump-2": "unspecified"}
 
 
 class Rooms:

@@ -124,6 +124,12 @@ SERVER: Mapping[str, Scenario] = {
             PASSPHRASE,
         ),
     ),
+    "server.replay_refused": Scenario(
+        "birthmark server restore x.birthmark --data new --replay heads.jsonl",
+        typed(*BACKED_UP, "birthmark server audit export --out heads.jsonl"),
+        is_instead=True,
+        number=1,
+    ),
     "server.restore_target": Scenario(
         "birthmark server restore x.birthmark --data full",
         typed(*BACKED_UP, "mkdir full; touch full/precious"),

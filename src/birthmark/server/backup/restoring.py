@@ -5,8 +5,8 @@ The state of a backup is older than the last words of the server that was lost. 
 - numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
 - each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
 - tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
-- what was revoked since, and names that were taken back, are again by audit rows that were exported (`replay`), before
-  the server starts.
+- what was taken away since (revoked, removed, switched off) is taken away again by audit rows that were exported
+  (`replay`), before the server starts.
 
 Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
 """
@@ -36,12 +36,14 @@ from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import SQLITE, load
-from birthmark.server.backup.replaying import devices_of, replayed
+from birthmark.server.backup.exported import End, Exported, read_export
+from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.losing.again import note_lost
 from birthmark.server.tables import TABLES
 from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
-from birthmark.store.chain import head_body, link, render_seen
+from birthmark.store.chain import GENESIS, head_body, link, render_seen
 from birthmark.store.keyed import remove
+from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 STEP = 1_000_000
@@ -74,6 +76,9 @@ class Restored:
     revoked_again: int
     devices_again: Sequence[str] = ()
     """What the server takes back whole at its first start, before it listens."""
+    came_back: Sequence[tuple[str, str]] = ()
+    """What and whose: it was changed since the backup, and audit rows do not say to what."""
+    replayed_until: str | None = None
 
 
 async def restore_backup(
@@ -84,11 +89,12 @@ async def restore_backup(
     *,
     url: str | None = None,
     keep_tokens: bool = False,
-    replay: Sequence[bytes] = (),
+    replay: Path | None = None,
 ) -> Restored:
     """Restore into `data`, and the database into `url` where it is none of that directory.
 
-    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`; then nothing is in `data`.
+    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
+    in `data`.
     """
     building = _begun(data)
     try:
@@ -180,7 +186,7 @@ async def _amended(
     clock: Clock,
     *,
     keep_tokens: bool,
-    replay: Sequence[bytes],
+    replay: Path | None,
 ) -> Restored:
     changes, now = Changes(), to_micros(clock.now())
     changes.run(_BEYOND)
@@ -190,17 +196,20 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
-    again, devices = await replayed(database, changes, replay, now), devices_of(replay)
-    if devices:
-        note_lost(changes, devices)
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
-    told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again}
-    for chain in [row["chain"] for row in await database.all(CHAINS)] or ["main"]:
-        last = await database.one(LAST_ROW, chain=chain)
-        before, digest = (0, bytes(32)) if last is None else (last["seq"], bytes(last["digest"]))
+    ends = await _ends(database)
+    exported = Exported([])
+    if replay is not None:
+        key = signer.public_key
+        exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
+    again = await replayed(database, changes, exported.rows, now)
+    if again.devices:
+        note_lost(changes, again.devices)
+    told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
+    for chain, (before, last) in ends.items():
         detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))
         row, seq = AuditRow("restore", RESTORED, "server", detail), before + STEP
-        digest = link(digest, chain, seq, now, row)
+        digest = link(last, chain, seq, now, row)
         facts: dict[str, Any] = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
         changes.run(_ADD_AUDIT, chain=chain, seq=seq, at=now, digest=digest, **facts)
         others = render_seen(())
@@ -208,7 +217,18 @@ async def _amended(
         signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
         changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
     await database.commit(changes)
-    return Restored(manifest.made_at.isoformat(), tokens, again, sorted(devices))
+    made_at = manifest.made_at.isoformat()
+    until = None if exported.until is None else exported.until.isoformat()
+    return Restored(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)
+
+
+async def _ends(database: Database) -> dict[str, End]:
+    """Return the last row of every chain."""
+    ends: dict[str, End] = {}
+    for chain in [row["chain"] for row in await database.all(CHAINS)] or [MAIN]:
+        last = await database.one(LAST_ROW, chain=chain)
+        ends[chain] = (0, GENESIS) if last is None else (last["seq"], bytes(last["digest"]))
+    return ends
 
 
 def _cas(files: Path) -> list[bytes]:

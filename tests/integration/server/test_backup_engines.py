@@ -10,6 +10,7 @@ import asyncpg
 import pyrage
 import pytest
 
+from birthmark import durable
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import verify_chains
 from birthmark.ca import directory as ca_directory
@@ -19,11 +20,12 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.server.backup import archive, copying
+from birthmark.server.backup import archive, copying, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.making import NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
+from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.store import Changes, open_database
 from ca_world import OPERATOR
 from exports import exported
@@ -331,3 +333,46 @@ async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres
     with pytest.raises(BackupUnreadableError) as refused:
         await restore_backup(tmp_path / "cut", tmp_path / "new", SECRET, SystemClock())
     assert "it lacks the tables dps_enrollments" in refused.value.explain_cause()
+
+
+async def test_it_is_restored_within_an_empty_directory_that_may_be_a_mount(tmp_path: Path) -> None:
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+    (new / "lost+found").mkdir(parents=True)
+    before = new.stat().st_ino
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    assert new.stat().st_ino == before
+    assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "birthmark.db", "ca", "lost+found"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data", "new"]
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["failed", "killed"])
+async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_away(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, *, is_killed: bool
+) -> None:
+    """It ends when the database is full and the files are half in place."""
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+
+    def full(path: Path) -> None:
+        if path == new:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(durable, "sync_directory", full)
+        if is_killed:
+            broken.setattr(restoring, "_clear", lambda _: None)
+        with pytest.raises(OSError, match="No space"):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert new.exists() is is_killed
+    if is_killed:
+        with pytest.raises(RestoreUnfinishedError):
+            DataDirectory(new, SystemClock(), SeededEntropy()).prepare()
+        (new / "precious").touch()
+        with pytest.raises(RestoreTargetError):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+        (new / "precious").unlink()
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
+    with pytest.raises(DatabaseNotEmptyError):
+        await restore_backup(tmp_path / "b", tmp_path / "other", SECRET, SystemClock(), url=postgres_url)

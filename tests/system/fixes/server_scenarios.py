@@ -48,6 +48,12 @@ def removed(scene: Scene, fix: str) -> None:
     scene.server.start()
 
 
+def restored_again(scene: Scene, fix: str) -> None:
+    """Type the fix's command with the backup that is meant."""
+    (command,) = commands_in(fix)
+    scene.must(command.replace("FILE", "x.birthmark"))
+
+
 def with_all_services(scene: Scene, fix: str) -> None:
     """Stop the server, and type the fix's command, which starts another on the same address."""
     (command,) = commands_in(fix)
@@ -134,6 +140,9 @@ SERVER: Mapping[str, Scenario] = {
         "birthmark server restore x.birthmark --data full",
         typed(*BACKED_UP, "mkdir full; touch full/precious"),
         is_instead=True,
+    ),
+    "server.restore_unfinished": Scenario(
+        serve("new"), typed(*BACKED_UP, "mkdir -p -m 700 new/.restoring"), apply=restored_again
     ),
     "operator.file_foreign": Scenario(
         "birthmark hub ls",

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import Table, delete
 
 from birthmark.errors import ConflictError
 from birthmark.server.tables import TABLES
-from birthmark.store import Changes, Database, insert, migrate
-from birthmark.store.keyed import find
+from birthmark.store import Changes, Database, insert, migrate, statement, upsert
+from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.statements import Statement
 
@@ -24,6 +24,8 @@ SQLITE = "sqlite:///"
 _ROWS, _BYTES = 500, 8 * 1024 * 1024
 """Of a page; a row of telemetry may have four million bytes by itself."""
 _PREFETCH = 16
+RESTORING = "restore.unfinished"
+"""What a database says of itself while it is filled."""
 _LENGTH_BYTES = 8
 _REVISION = "SELECT version_num FROM alembic_version"
 _THERE = (
@@ -109,14 +111,31 @@ def _is(is_ours: bool) -> str:
     return "missing" if is_ours else "another's"
 
 
-async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
-    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file.
+async def take(database: Database) -> None:
+    """Take an empty database for a restore, or one that a restore took and did not end: that is emptied.
 
     Raise `DatabaseNotEmptyError`.
     """
-    for table in (audit, server_facts):
-        if await database.all(find(table, *_ANY, limit=1)):
-            raise DatabaseNotEmptyError
+    changes = Changes()
+    if await database.one(_FACT, name=RESTORING) is not None:
+        for table in TABLES.values():
+            if table is not server_facts:  # without which nobody would know
+                await database.commit(Changes().run(statement(delete(table))))
+        changes.run(statement(delete(server_facts)))
+    else:
+        for table in (audit, server_facts):
+            if await database.all(find(table, *_ANY, limit=1)):
+                raise DatabaseNotEmptyError
+    await database.commit(changes.run(_NOTE, name=RESTORING, value=""))
+
+
+async def let_go(database: Database) -> None:
+    """Hand the database to its server: all of the restore is in place."""
+    await database.commit(Changes().run(_FORGET, name=RESTORING))
+
+
+async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
+    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file."""
     for table in TABLES.values():
         into = insert(table)
         source = _rows_of_file(folder / f"{table.name}.rows") if sqlite_file is None else _rows_of(sqlite_file, table)
@@ -125,6 +144,7 @@ async def load(database: Database, folder: Path, sqlite_file: Path | None) -> No
 
 
 _ANY = (audit.c.seq.is_not(None),)
+_FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
 
 
 async def _insert(database: Database, into: Statement, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

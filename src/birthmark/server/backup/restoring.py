@@ -11,10 +11,11 @@ The state of a backup is older than the last words of the server that was lost. 
 Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
 """
 
+import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,17 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.clock import Clock
+from birthmark.console.lock import NAME as LOCK
+from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.copying import SQLITE, load
+from birthmark.server.backup.copying import SQLITE, let_go, load, take
 from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
+from birthmark.server.data_dir import RESTORING
 from birthmark.server.losing.again import note_lost
 from birthmark.server.tables import TABLES
 from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
@@ -54,6 +58,7 @@ _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(Non
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
 _REVISION = "SELECT version_num FROM alembic_version"
+_MOVED = "moved.json"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
 
 
@@ -94,52 +99,116 @@ async def restore_backup(
     """Restore into `data`, and the database into `url` where it is none of that directory.
 
     Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
-    in `data`.
+    in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both.
     """
-    building = _begun(data)
-    try:
-        read_archive(file, passphrase, building)
-        manifest = _manifest(file, building)
-        _check_revision(file, building, manifest)
-        files, database_file = building / making.FILES, building / making.DATABASE
-        if url is None and database_file.exists():
-            database_file.rename(files / making.DATABASE)
-        database = await open_database(url or f"{SQLITE}{files / making.DATABASE}", clock, worker="restore")
+    with _target(data) as building:
         try:
-            if url is not None or not (files / making.DATABASE).exists() or (building / making.TABLES).exists():
-                await load(database, building / making.TABLES, database_file if database_file.exists() else None)
-            done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
-        finally:
-            await database.close()
-        _ended(building, files, data)
-    except FileNotFoundError as error:
-        raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
-    except (ValueError, KeyError) as error:  # what is decoded, and is another's
-        raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+            return await _restored(file, building, data, passphrase, clock, url, keep_tokens=keep_tokens, replay=replay)
+        except FileNotFoundError as error:
+            raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
+        except (ValueError, KeyError) as error:  # what is decoded, and is another's
+            raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+
+
+async def _restored(
+    file: Path,
+    building: Path,
+    data: Path,
+    passphrase: str,
+    clock: Clock,
+    url: str | None,
+    *,
+    keep_tokens: bool,
+    replay: Path | None,
+) -> Restored:
+    read_archive(file, passphrase, building)
+    manifest = _manifest(file, building)
+    _check_revision(file, building, manifest)
+    files, database_file = building / making.FILES, building / making.DATABASE
+    own = files / making.DATABASE
+    if url is None and database_file.exists():
+        database_file.rename(own)
+    is_loaded = not own.exists()
+    database = await open_database(url or f"{SQLITE}{own}", clock, worker="restore")
+    try:
+        if url is not None:
+            await take(database)
+        if is_loaded:
+            await load(database, building / making.TABLES, database_file if database_file.exists() else None)
+        done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
+        if url is not None:
+            _put_in_place(building, data)
+            await let_go(database)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        await database.close()
+    if url is None:
+        _put_in_place(building, data)
     return done
 
 
-def _begun(data: Path) -> Path:
-    """Return the directory to build in, beside the one that is wanted. Raise `RestoreTargetError`."""
-    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+@contextlib.contextmanager
+def _target(data: Path) -> Iterator[Path]:
+    """Give the directory to build in, within the empty one that is wanted, which may be a mount of its own.
+
+    It stands there until all is in place: who finds it finds a restore that did not end, and begins it again. Raise
+    `RestoreTargetError`, `DirectoryInUseError`.
+    """
+    is_new = not data.exists()
+    if not is_new:
+        _check_empty(data)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock, building = DirectoryLock(data), data / RESTORING
+    lock.acquire()
+    try:
+        _check_empty(data)
+        _clear(data)  # of a run that was killed
+        data.chmod(0o700)
+        building.mkdir(mode=0o700)
+        try:
+            yield building
+        except BaseException:
+            _clear(data)
+            raise
+        shutil.rmtree(building)
+    finally:
+        (data / LOCK).unlink(missing_ok=True)
+        lock.release()
+        if is_new:
+            with contextlib.suppress(OSError):  # it has what was restored
+                data.rmdir()
+
+
+def _check_empty(data: Path) -> None:
+    """Raise `RestoreTargetError` where there is more than what a restore began there."""
+    ours = {RESTORING, LOCK, "lost+found", *_moved(data)}
+    if not data.is_dir() or any(one.name not in ours for one in data.iterdir()):
         raise RestoreTargetError(path=data)
-    building = data.with_name(f".{data.name}.restoring")
-    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
-    building.mkdir(mode=0o700, parents=True)
-    return building
 
 
-def _ended(building: Path, files: Path, data: Path) -> None:
-    """Put what was built in its place, in one step."""
+def _moved(data: Path) -> list[str]:
+    """Return the names that a restore was about to put in place."""
+    listed = data / RESTORING / _MOVED
+    return msgspec.json.decode(listed.read_bytes(), type=list[str]) if listed.exists() else []
+
+
+def _clear(data: Path) -> None:
+    for path in [*(data / name for name in _moved(data)), data / RESTORING]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _put_in_place(building: Path, data: Path) -> None:
+    """Move what was built up into the directory, having noted what that is."""
+    files = building / making.FILES
     if (building / making.CONFIG).exists():
         (building / making.CONFIG).rename(files / making.CONFIG)
-    files.chmod(0o700)
-    if data.exists():
-        data.rmdir()
-    files.replace(data)
-    durable.sync_directory(data.parent)
+    names = sorted(one.name for one in files.iterdir())
+    durable.replace(building / _MOVED, msgspec.json.encode(names))
+    for name in names:
+        (files / name).rename(data / name)
+    durable.sync_directory(data)
 
 
 def _manifest(file: Path, building: Path) -> making.Manifest:

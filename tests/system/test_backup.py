@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from cryptography import x509
 
 from azure_clients import a_file_device
+from birthmark import flock
 from birthmark.pki.certificates import Certificate
+from birthmark.server.backup.archive import BUILDING
 from est_curl import EstByCurl, enroll_by_curl
 from servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
@@ -136,6 +139,30 @@ def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Pa
         )
         assert "server.backup_unreadable" in refused.stderr
         assert not (tmp_path / "x").exists()
+
+
+def test_a_backup_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path, secret: Path) -> None:
+    """It waits, the database being copied already, for somebody who writes a backup to the same place."""
+    with a_server(tmp_path) as server:
+        place = tmp_path / "backups"
+        place.mkdir()
+        line = [BIRTHMARK, "server", "backup", "--out", str(place / "b"), "--passphrase-file", str(secret)]
+        environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path))
+        with flock.alone(place / BUILDING):
+            process = subprocess.Popen(line, env=environment)
+            while not is_waiting(process.pid):
+                assert process.poll() is None
+            assert (server.data / ".backup" / "birthmark.db").exists()
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM
+            assert not (server.data / ".backup").exists()
+        assert not list(place.iterdir())
+        assert server.run("server", "backup", *line[3:]).returncode == 0
+
+
+def is_waiting(pid: int) -> bool:
+    """Say whether a process waits for a lock that another has."""
+    return any("->" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @pytest.mark.parametrize("is_forgotten", [False, True], ids=["file", "variable"])

@@ -1,13 +1,12 @@
 """`birthmark server restore`: a server from its backup, in an empty directory."""
 
-import asyncio
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birthmark.cli.backup import Database, PassphraseOptions
+from birthmark.cli.backup import Database, PassphraseOptions, whole_or_undone
 from birthmark.cli.common import emit, read_file, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
@@ -52,7 +51,7 @@ def restore(
         file, data.expanduser(), secret, SystemClock(), url=database, keep_tokens=keep_tokens, replay=replay
     )
     try:
-        done = asyncio.run(restoring)
+        done = whole_or_undone(restoring)
     except RestoreTargetError as error:
         error.add_facts(command=f"{without('--data', takes_value=True)} --data {shlex.quote(f'{data}.restored')}")
         raise

@@ -23,7 +23,7 @@ from birthmark.pki.csr import parse_csr
 from birthmark.server.backup import archive, copying, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
-from birthmark.server.backup.making import NothingToBackUpError, make_backup
+from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.store import Changes, open_database
@@ -307,6 +307,29 @@ def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.Monk
     assert [page.is_full_with(row) for row in rows[2:5]] == [False, False, True]
     assert page.taken() == rows[2:5]
     assert page.is_full_with(rows[5])
+
+
+async def test_what_a_killed_backup_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    for left in (".backup", ".backup-20260101T000000000000"):  # the latter of version 0.1.0
+        (data / left).mkdir()
+        (data / left / "birthmark.db").write_text("the whole database")
+    (tmp_path / archive.BUILDING).write_bytes(bytes(1 << 20))
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data"]
+    assert not [one for one in data.iterdir() if one.name.startswith((".", "backup"))]
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+async def test_a_backup_is_not_written_into_what_it_backs_up(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    (tmp_path / "link").symlink_to("data")
+    for out in (data / "b", tmp_path / "link" / "ca" / "b"):
+        with pytest.raises(BackupInsideError):
+            await make_backup(data, out, SECRET, url=url, now=NOON)
+    assert sorted(one.name for one in data.iterdir()) == ["audit.seed", "birthmark.db", "ca", "endpoints.json"]
 
 
 async def test_tables_that_are_no_servers_are_refused_by_name(postgres_url: str, tmp_path: Path) -> None:

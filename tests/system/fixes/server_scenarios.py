@@ -122,6 +122,9 @@ SERVER: Mapping[str, Scenario] = {
         typed(*BACKED_UP, "birthmark server restore x.birthmark --data old"),
         is_instead=True,
     ),
+    "server.backup_inside": Scenario(
+        'birthmark server backup --out "$BIRTHMARK_DATA/x.birthmark"', typed(PASSPHRASE), is_instead=True
+    ),
     "server.nothing_to_back_up": Scenario(
         "birthmark server backup --out x.birthmark",
         typed(

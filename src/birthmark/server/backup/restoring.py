@@ -272,8 +272,7 @@ async def _amended(
         key = signer.public_key
         exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
     again = await replayed(database, changes, exported.rows, now)
-    if again.devices:
-        note_lost(changes, again.devices)
+    note_lost(changes, again.devices, now)
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
     for chain, (before, last) in ends.items():
         detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))

@@ -107,12 +107,19 @@ def backup(
 def whole_or_undone(work: Coroutine[Any, Any, T]) -> T:
     """Run it; SIGTERM ends it as an error does, so that it clears up what it began."""
 
-    def end(*_: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        raise SystemExit
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         return asyncio.run(work)
+    except BaseException as error:
+        if told:  # whatever became of it on its way through others' code
+            raise SystemExit(128 + told[0]) from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -112,6 +112,8 @@ class RecordsLostError(UnavailableError):
 
 RESTORING = ".restoring"
 """Where a restore builds; it goes when all is in place."""
+UNFINISHED = "restore.unfinished"
+"""What a database says of itself until then."""
 
 
 class RestoreUnfinishedError(ConflictError):

@@ -26,6 +26,7 @@ from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferE
 from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
+from birthmark.server.installed import check_whole
 from birthmark.store import Changes, open_database
 from ca_world import OPERATOR
 from exports import exported
@@ -391,6 +392,10 @@ async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_
     if is_killed:
         with pytest.raises(RestoreUnfinishedError):
             DataDirectory(new, SystemClock(), SeededEntropy()).prepare()
+        database = await open_database(postgres_url, SystemClock())
+        with pytest.raises(RestoreUnfinishedError):
+            await check_whole(database, new)
+        await database.close()
         (new / "precious").touch()
         with pytest.raises(RestoreTargetError):
             await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Table, delete
 
 from birthmark.errors import ConflictError
+from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, insert, migrate, statement, upsert
 from birthmark.store.keyed import find, remove
@@ -24,8 +25,6 @@ SQLITE = "sqlite:///"
 _ROWS, _BYTES = 500, 8 * 1024 * 1024
 """Of a page; a row of telemetry may have four million bytes by itself."""
 _PREFETCH = 16
-RESTORING = "restore.unfinished"
-"""What a database says of itself while it is filled."""
 _LENGTH_BYTES = 8
 _REVISION = "SELECT version_num FROM alembic_version"
 _THERE = (
@@ -117,7 +116,7 @@ async def take(database: Database) -> None:
     Raise `DatabaseNotEmptyError`.
     """
     changes = Changes()
-    if await database.one(_FACT, name=RESTORING) is not None:
+    if await database.one(_FACT, name=UNFINISHED) is not None:
         for table in TABLES.values():
             if table is not server_facts:  # without which nobody would know
                 await database.commit(Changes().run(statement(delete(table))))
@@ -126,12 +125,12 @@ async def take(database: Database) -> None:
         for table in (audit, server_facts):
             if await database.all(find(table, *_ANY, limit=1)):
                 raise DatabaseNotEmptyError
-    await database.commit(changes.run(_NOTE, name=RESTORING, value=""))
+    await database.commit(changes.run(_NOTE, name=UNFINISHED, value=""))
 
 
 async def let_go(database: Database) -> None:
     """Hand the database to its server: all of the restore is in place."""
-    await database.commit(Changes().run(_FORGET, name=RESTORING))
+    await database.commit(Changes().run(_FORGET, name=UNFINISHED))
 
 
 async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:

@@ -15,7 +15,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,18 @@ from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.data_dir import RESTORING
 from birthmark.server.losing.again import note_lost
 from birthmark.server.tables import TABLES
-from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
+from birthmark.store import (
+    AuditRow,
+    Changes,
+    Database,
+    hold_database,
+    insert,
+    migrate,
+    open_database,
+    statement,
+    to_micros,
+    upsert,
+)
 from birthmark.store.chain import GENESIS, head_body, link, render_seen
 from birthmark.store.keyed import remove
 from birthmark.store.opening import MAIN
@@ -129,8 +140,7 @@ async def _restored(
     if url is None and database_file.exists():
         database_file.rename(own)
     is_loaded = not own.exists()
-    database = await open_database(url or f"{SQLITE}{own}", clock, worker="restore")
-    try:
+    async with _opened(url, f"{SQLITE}{own}", clock) as database:
         if url is not None:
             await take(database)
         if is_loaded:
@@ -139,11 +149,24 @@ async def _restored(
         if url is not None:
             _put_in_place(building, data)
             await let_go(database)
-    finally:
-        await database.close()
     if url is None:
         _put_in_place(building, data)
     return done
+
+
+@contextlib.asynccontextmanager
+async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
+    """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
+    hold = None if url is None else await hold_database(url)
+    try:
+        database = await open_database(url or own, clock, worker="restore")
+        try:
+            yield database
+        finally:
+            await database.close()
+    finally:
+        if hold is not None:
+            await hold.release()
 
 
 @contextlib.contextmanager

@@ -241,6 +241,34 @@ def test_a_device_that_was_lost_since_the_backup_is_taken_back_whole_before_the_
         assert server.attempt("device", "revoke", device.name, "--dry-run").stdout.count("would be") == 0
 
 
+def test_what_was_switched_off_or_removed_since_the_backup_is_so_after_the_restore(
+    tmp_path: Path, secret: Path
+) -> None:
+    with a_server(tmp_path) as server:
+        device, out, told = a_file_device(tmp_path, "off-1"), str(tmp_path / "b"), tmp_path / "audit.jsonl"
+        files = ("--cert", str(device.certificate_file), "--key", str(device.key_file))
+        server.run("device", "enroll", "--cert", str(device.certificate_file))
+        server.run("device", "register", *files, **server.environment)
+        server.run("pki", "user", "create", "installer", "--device", "off-2")
+        key = server.rows("aws", "key", "create", "nightly")[0]["access_key_id"]
+        server.run("server", "backup", "--out", out, "--passphrase-file", str(secret))
+        server.run("device", "disable", device.name)
+        server.run("hub", "device", "disable", device.name)
+        server.run("pki", "user", "rm", "installer", "--yes")
+        server.run("aws", "key", "rm", key, "--yes")
+        server.run("hub", "key", "--rotate", "primary")
+        server.run("server", "audit", "export", "--rows", "--out", str(told))
+        server.stop()
+        done = put_in_its_place(server, out, secret, told)
+        assert done["came_back"] == [{"what": "keys of hub", "name": "birthmark iothubowner primary"}]
+        server.start()
+        states = {row["what"]: row["state"] for row in server.rows("device", "show", device.name)}
+        assert states["enrollment"] == states["device"] == "disabled"
+        assert server.attempt("device", "register", *files, **server.environment).returncode != 0
+        assert "installer" not in {row["name"] for row in server.rows("pki", "user", "ls")}
+        assert key not in {row["access_key_id"] for row in server.rows("aws", "key", "ls")}
+
+
 def put_in_its_place(server: RunningServer, out: str, secret: Path, told: Path) -> dict[str, Any]:
     """Restore into another directory, which then stands where the server's was."""
     restored = server.data.with_name("restored")

@@ -61,8 +61,10 @@ def _writing(out: Path | None) -> Iterator[Callable[[str], None]]:
     if out is None:
         yield typer.echo
         return
-    is_file = out.is_file() or not out.exists()  # else a pipe, or a device
-    with durable.replacing(out.resolve()) if is_file else out.open("wb") as file:
+    is_there = out.exists()
+    is_file = out.is_file() or not is_there  # else a pipe, or a device
+    mode = out.stat().st_mode & 0o777 if is_there else 0o666
+    with durable.replacing(out.resolve(), mode) if is_file else out.open("wb") as file:
 
         def write(line: str) -> None:
             file.write(f"{line}\n".encode())

@@ -124,7 +124,7 @@ class _Replay:
                 changes.run(policy_store.DETACH, policy=subject, certificate_id=detail["certificate_id"])
             case "awsiot.thing_detach":
                 changes.run(thing_store.DETACH, thing=subject, certificate_id=detail["certificate_id"])
-            case "awsiot.policy_attach" | "awsiot.thing_attach" | "est.request.approve":
+            case "awsiot.policy_attach" | "awsiot.thing_attach" | "est.request.approve" | "dps.link":
                 return None
             case "est.request.reject":
                 changes.run(est_store.DECIDE, key_id=detail["id"], decided_at=self._now, is_approved=0)
@@ -222,7 +222,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
 }
-_MADE = frozenset({"awsiot.policy_create", "dps.create", "iothub.create"})
+_MADE = frozenset({"awsiot.ca_add", "awsiot.policy_create", "dps.create", "iothub.create"})
 """What is made since is none of the backup's, and cannot come back."""
 # What each is about: where rows of several actions are about the same, the last is the state.
 _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -239,6 +239,8 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "dps.delete": ("provisioning service", ()),
     "dps.enrollment_delete": ("enrollment", ("scope", "kind")),
     "dps.enrollment_put": ("enrollment", ("scope", "kind")),
+    "dps.link": ("link of provisioning service", ("hub",)),
+    "dps.unlink": ("link of provisioning service", ("hub",)),
     "dps.key_rotate": ("keys of provisioning service", ("policy", "which")),
     "est.request.approve": ("request", ("id",)),
     "est.request.reject": ("request", ("id",)),

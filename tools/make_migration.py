@@ -3,14 +3,13 @@
 python tools/make_migration.py
 """
 
-import importlib
 from pathlib import Path
 
 import sqlalchemy
 from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.migration import MigrationContext
 
-from birthmark.store.schema import metadata
+from birthmark.server.tables import TABLES
 
 HERE = Path(__file__).parent.parent / "src" / "birthmark"
 HEAD = '''"""The first schema."""
@@ -27,15 +26,11 @@ depends_on = None
 def upgrade() -> None:
 '''
 
-for module in sorted(HERE.glob("*/store.py")) + sorted(HERE.glob("*/store/__init__.py")):
-    importlib.import_module(
-        ".".join(["birthmark", *module.relative_to(HERE).with_suffix("").parts]).removesuffix(".__init__")
-    )
-
+METADATA = next(iter(TABLES.values())).metadata
 engine = sqlalchemy.create_engine("sqlite://")
 with engine.connect() as connection:
-    context = MigrationContext.configure(connection, opts={"target_metadata": metadata})
-    migrations = produce_migrations(context, metadata)
+    context = MigrationContext.configure(connection, opts={"target_metadata": METADATA})
+    migrations = produce_migrations(context, METADATA)
     body = render_python_code(migrations.upgrade_ops, migration_context=context)
 lines = [line for line in body.splitlines() if "###" not in line and line.strip()]
 code = "\n".join("    " + line.strip("\n") if not line.startswith("    ") else line for line in lines)

@@ -4,8 +4,11 @@ What is written goes into a file beside, is on disk before it takes its name, an
 that somebody put there is not followed: the file beside is new, and a rename replaces a link itself.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def create(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -21,6 +24,14 @@ def create(path: Path, data: bytes, mode: int = 0o600) -> None:
 def replace(path: Path, data: bytes, mode: int = 0o600, *, owner: tuple[int, int] | None = None) -> None:
     """Write a file in the place of another, which may be missing; `owner` is its user and group where not ours."""
     move(_written(path, data, mode, owner), path)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Write a file bit by bit; it takes the place of another at the end, and leaves that where an error comes first."""
+    with _begun(path, mode) as (building, file):
+        yield file
+    move(building, path)
 
 
 def put(path: Path, data: bytes, mode: int = 0o666) -> None:
@@ -59,6 +70,16 @@ def _building(path: Path) -> Path:
 def _written(
     path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None, *, is_synced: bool = True
 ) -> Path:
+    with _begun(path, mode, owner, is_synced=is_synced) as (building, file):
+        file.write(data)
+    return building
+
+
+@contextlib.contextmanager
+def _begun(
+    path: Path, mode: int, owner: tuple[int, int] | None = None, *, is_synced: bool = True
+) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Return the file beside, and remove it if its writing fails."""
     building = _building(path)
     building.unlink(missing_ok=True)  # of a run that was killed
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -66,11 +87,10 @@ def _written(
         with os.fdopen(os.open(building, flags, mode), "wb") as file:
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
-            file.write(data)
+            yield building, file
             if is_synced:
                 file.flush()
                 os.fsync(file.fileno())
     except BaseException:
         building.unlink(missing_ok=True)
         raise
-    return building

@@ -1,9 +1,11 @@
 """Locks that are the kernel's (flock): they end with the process however that ends."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _PAUSE_S = 0.05
@@ -32,6 +34,30 @@ def take(path: Path, patience: int) -> int | None:
             return descriptor
     os.close(descriptor)
     return None
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[int]:
+    """Give a descriptor of a file of ours alone, which is made or found, and removed at the end. Raise `OSError`.
+
+    Whoever has it is waited for; a link is not followed, and another user's is taken away where that may be.
+    """
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            status = os.fstat(descriptor)
+            if status.st_uid != os.geteuid():
+                path.unlink(missing_ok=True)
+            elif status.st_nlink:  # else who had it has removed it meanwhile
+                try:
+                    yield descriptor
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(descriptor)
 
 
 def holder(path: Path) -> int | None:

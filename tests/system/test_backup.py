@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from cryptography import x509
 
 from azure_clients import a_file_device
+from birthmark import flock
 from birthmark.pki.certificates import Certificate
+from birthmark.server.backup.archive import BUILDING
 from est_curl import EstByCurl, enroll_by_curl
-from servers import RunningServer, a_server
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 PASSPHRASE = "correct horse battery staple"
@@ -79,7 +82,7 @@ def test_a_server_backed_up_under_load_comes_back_whole(tmp_path: Path, secret: 
         new = tmp_path / "restored"
         options = ["--data", str(new), "--passphrase-file", str(secret), "--replay", str(tmp_path / "audit.jsonl")]
         done = json.loads(server.run("server", "restore", out, *options, "--json").stdout)
-        assert (done["tokens_dropped"], done["revoked_again"]) == (1, 2)
+        assert (done["tokens_dropped"], done["revoked_again"], done["came_back"]) == (1, 1, [])
         assert not {"endpoints.json", "server.lock"} & {one.name for one in new.iterdir()}
         assert (new / "ca" / "root.key").stat().st_mode & 0o777 == 0o600
         shutil.rmtree(server.data)
@@ -138,6 +141,30 @@ def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Pa
         assert not (tmp_path / "x").exists()
 
 
+def test_a_backup_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path, secret: Path) -> None:
+    """It waits, the database being copied already, for somebody who writes a backup to the same place."""
+    with a_server(tmp_path) as server:
+        place = tmp_path / "backups"
+        place.mkdir()
+        line = [BIRTHMARK, "server", "backup", "--out", str(place / "b"), "--passphrase-file", str(secret)]
+        environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path))
+        with flock.alone(place / BUILDING):
+            process = subprocess.Popen(line, env=environment)
+            while not is_waiting(process.pid):
+                assert process.poll() is None
+            assert (server.data / ".backup" / "birthmark.db").exists()
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM
+            assert not (server.data / ".backup").exists()
+        assert not list(place.iterdir())
+        assert server.run("server", "backup", *line[3:]).returncode == 0
+
+
+def is_waiting(pid: int) -> bool:
+    """Say whether a process waits for a lock that another has."""
+    return any("->" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines())
+
+
 @pytest.mark.parametrize("is_forgotten", [False, True], ids=["file", "variable"])
 def test_a_backup_finds_the_database_of_the_server_or_is_refused(
     tmp_path: Path, secret: Path, postgres_url: str, *, is_forgotten: bool
@@ -166,6 +193,33 @@ def test_a_backup_finds_the_database_of_the_server_or_is_refused(
     server.stop()
 
 
+def test_all_of_a_server_on_postgresql_comes_back_by_commands_that_know_nothing_before(
+    tmp_path: Path, secret: Path, postgres_url: str
+) -> None:
+    """A warm interpreter has every room loaded, and its commands know more than those that are typed."""
+
+    def cold(*line: str) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path), **passphrase)
+        return subprocess.run([BIRTHMARK, *line], check=True, capture_output=True, text=True, env=environment)
+
+    passphrase, out = {"BIRTHMARK_BACKUP_PASSPHRASE_FILE": str(secret)}, str(tmp_path / "b")
+    with a_server(tmp_path, f'database = "{postgres_url}"\n', is_warm=False) as server:
+        device = a_file_device(tmp_path, "kept-1")
+        cold("device", "enroll", "--cert", str(device.certificate_file))
+        issued = enroll_by_curl(server, tmp_path, "kept-2")
+        cold("server", "backup", "--out", out)
+        server.stop()
+        restored = tmp_path / "restored"
+        cold("server", "restore", out, "--data", str(restored))
+        server.config, server.data = None, restored
+        server.start()
+        files = ("--cert", str(device.certificate_file), "--key", str(device.key_file))
+        server.run("device", "register", *files, **server.environment)
+        assert server.rows("pki", "ls", issued.thumbprint.hex())
+        assert len(server.rows("aws", "key", "ls")) == 1
+        assert server.rows("server", "audit", "verify")
+
+
 def test_a_device_that_was_lost_since_the_backup_is_taken_back_whole_before_the_restored_server_listens(
     tmp_path: Path, secret: Path
 ) -> None:
@@ -185,6 +239,34 @@ def test_a_device_that_was_lost_since_the_backup_is_taken_back_whole_before_the_
         assert states["dps birthmark", "enrollment"] == states["hub birthmark", "device"] == "disabled"
         assert server.attempt("device", "register", *files, **server.environment).returncode != 0
         assert server.attempt("device", "revoke", device.name, "--dry-run").stdout.count("would be") == 0
+
+
+def test_what_was_switched_off_or_removed_since_the_backup_is_so_after_the_restore(
+    tmp_path: Path, secret: Path
+) -> None:
+    with a_server(tmp_path) as server:
+        device, out, told = a_file_device(tmp_path, "off-1"), str(tmp_path / "b"), tmp_path / "audit.jsonl"
+        files = ("--cert", str(device.certificate_file), "--key", str(device.key_file))
+        server.run("device", "enroll", "--cert", str(device.certificate_file))
+        server.run("device", "register", *files, **server.environment)
+        server.run("pki", "user", "create", "installer", "--device", "off-2")
+        key = server.rows("aws", "key", "create", "nightly")[0]["access_key_id"]
+        server.run("server", "backup", "--out", out, "--passphrase-file", str(secret))
+        server.run("device", "disable", device.name)
+        server.run("hub", "device", "disable", device.name)
+        server.run("pki", "user", "rm", "installer", "--yes")
+        server.run("aws", "key", "rm", key, "--yes")
+        server.run("hub", "key", "--rotate", "primary")
+        server.run("server", "audit", "export", "--rows", "--out", str(told))
+        server.stop()
+        done = put_in_its_place(server, out, secret, told)
+        assert done["came_back"] == [{"what": "keys of hub", "name": "birthmark iothubowner primary"}]
+        server.start()
+        states = {row["what"]: row["state"] for row in server.rows("device", "show", device.name)}
+        assert states["enrollment"] == states["device"] == "disabled"
+        assert server.attempt("device", "register", *files, **server.environment).returncode != 0
+        assert "installer" not in {row["name"] for row in server.rows("pki", "user", "ls")}
+        assert key not in {row["access_key_id"] for row in server.rows("aws", "key", "ls")}
 
 
 def put_in_its_place(server: RunningServer, out: str, secret: Path, told: Path) -> dict[str, Any]:

@@ -53,3 +53,21 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
         durable.replace(tmp_path / "state", b"new")
     assert (tmp_path / "state").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_what_is_written_bit_by_bit_is_in_place_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    with durable.replacing(path) as file:
+        file.write(b"one ")
+        file.write(b"two")
+        assert not path.exists()
+
+    def cut_short() -> None:
+        with durable.replacing(path) as file:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        cut_short()
+    assert path.read_bytes() == b"one two"
+    assert [one.name for one in tmp_path.iterdir()] == ["rows"]

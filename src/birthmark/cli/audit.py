@@ -1,14 +1,16 @@
 """`birthmark server audit`: is the record of who changed what whole, and a proof of it to keep elsewhere."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from birthmark import durable
 from birthmark.cli.common import emit, read_file
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions
 from birthmark.console.records import has_own_file
@@ -45,15 +47,29 @@ def export(
 
     Kept elsewhere, it shows later that nothing before it was changed.
     """
-    lines: list[str] = []
-    told = ask_chains(server, [], rows=lines.append if rows else None)
-    heads = [json.dumps(one["head"]) for one in told["chains"]]
-    text = "".join(f"{line}\n" for line in [*lines, *heads])
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    with _writing(out) as write:
+        told = ask_chains(server, [], rows=write if rows else None)
+        for one in told["chains"]:
+            write(json.dumps(one["head"]))
+    if out is not None:
         typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
+
+
+@contextlib.contextmanager
+def _writing(out: Path | None) -> Iterator[Callable[[str], None]]:
+    """Return what writes a line; a file has its place when all of it is on disk, and until then an earlier one has."""
+    if out is None:
+        yield typer.echo
+        return
+    is_there = out.exists()
+    is_file = out.is_file() or not is_there  # else a pipe, or a device
+    mode = out.stat().st_mode & 0o777 if is_there else 0o666
+    with durable.replacing(out.resolve(), mode) if is_file else out.open("wb") as file:
+
+        def write(line: str) -> None:
+            file.write(f"{line}\n".encode())
+
+        yield write
 
 
 def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:

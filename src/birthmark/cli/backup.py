@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import shlex
+import signal
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
-from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, working
+from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
 from birthmark.console.records import noted, plain
@@ -20,6 +23,7 @@ from birthmark.text import printable
 if TYPE_CHECKING:
     from birthmark.server.settings import Settings
 
+T = TypeVar("T")
 Database = Annotated[
     str | None, typer.Option(envvar="BIRTHMARK_DATABASE", help="postgresql://… where it is none of the directory's.")
 ]
@@ -76,7 +80,7 @@ def backup(
     `birthmark server restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA
     keys that is kept elsewhere opens, needs that still.
     """
-    from birthmark.server.backup.making import DatabaseElsewhereError, make_backup
+    from birthmark.server.backup.making import BackupInsideError, DatabaseElsewhereError, make_backup
 
     settings = _settings(config, data, database)
     if out.exists():
@@ -87,13 +91,37 @@ def backup(
     )
     working(f"Backing up {settings.directory}")
     try:
-        made = asyncio.run(making)
+        made = whole_or_undone(making)
     except DatabaseElsewhereError as error:
         error.add_facts(again=again())
+        raise
+    except BackupInsideError as error:
+        outside = shlex.quote(str(settings.directory.resolve().parent / out.name))
+        error.add_facts(command=f"{without('--out', takes_value=True)} --out {outside}")
         raise
     emit(as_json, {"file": str(out), "files": made.files, "bytes": made.size_bytes})
     for one in named_elsewhere(settings):
         typer.echo(f"Not in it, as the configuration names it elsewhere: {printable(str(one))}", err=True)
+
+
+def whole_or_undone(work: Coroutine[Any, Any, T]) -> T:
+    """Run it; SIGTERM ends it as an error does, so that it clears up what it began."""
+
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        raise SystemExit
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        return asyncio.run(work)
+    except BaseException as error:
+        if told:  # whatever became of it on its way through others' code
+            raise SystemExit(128 + told[0]) from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _settings(config: Path | None, data: Path, database: str | None) -> "Settings":

@@ -45,7 +45,7 @@ from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.servers import issue_server
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
-from birthmark.errors import BirthmarkError, PolicyError, UnavailableError
+from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import Issuer, SigningKey, new_serial
 from birthmark.pki.places import Places
@@ -110,6 +110,21 @@ class RecordsLostError(UnavailableError):
     path: Path
 
 
+RESTORING = ".restoring"
+"""Where a restore builds; it goes when all is in place."""
+UNFINISHED = "restore.unfinished"
+"""What a database says of itself until then."""
+
+
+class RestoreUnfinishedError(ConflictError):
+    """A restore into that directory did not end."""
+
+    code = "server.restore_unfinished"
+    cause = "A restore into {path} did not end: what is there is not a whole server."
+    fix = "Type the same restore again, which begins anew: `birthmark server restore FILE --data {path}`."
+    path: Path
+
+
 class DataDirectory:
     """Reads and creates the files above."""
 
@@ -123,8 +138,8 @@ class DataDirectory:
     def prepare(self) -> None:
         """Create the directory and make it ours alone.
 
-        Raise `DataDirectoryError`, `DataDirectoryForeignError`, `DataDirectoryExposedError`, `DirectoryInUseError`, or
-        `SecretForeignError` and `SecretExposedError` for the database file.
+        Raise `DataDirectoryError`, `DataDirectoryForeignError`, `DataDirectoryExposedError`, `RestoreUnfinishedError`,
+        `DirectoryInUseError`, or `SecretForeignError` and `SecretExposedError` for the database file.
         """
         with self._usable():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -134,6 +149,8 @@ class DataDirectory:
                 raise DataDirectoryForeignError(path=self.path, owner=status.st_uid, user=os.geteuid())
             if mode & (stat.S_IWOTH | stat.S_IWGRP):
                 raise DataDirectoryExposedError(path=self.path, mode=f"{mode & 0o777:o}")
+            if self.has(RESTORING):
+                raise RestoreUnfinishedError(path=self.path)
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()

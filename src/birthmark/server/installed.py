@@ -1,10 +1,13 @@
 """What the database knows of the installation it belongs to: the root of its CA."""
 
+from pathlib import Path
+
 from sqlalchemy import bindparam, select
 
 from birthmark.ca.directory import UNNOTED
 from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
+from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
 from birthmark.store import Changes, Database, Hold, insert, statement, upsert
 from birthmark.store.holding import HOLDER
 from birthmark.store.schema import server_facts
@@ -22,6 +25,12 @@ async def root_of(database: Database) -> str | None:
         return str(row["value"])
     # Version 0.1.0 noted no root, but its first start made a hub after the CA.
     return UNNOTED if await database.one(hub_store.ALL_HUBS) is not None else None
+
+
+async def check_whole(database: Database, directory: Path) -> None:
+    """Raise `RestoreUnfinishedError` for a database that a restore has begun to fill."""
+    if await database.one(_FACT, name=UNFINISHED) is not None:
+        raise RestoreUnfinishedError(path=directory)
 
 
 async def note_holder(database: Database, hold: Hold) -> None:

@@ -143,6 +143,7 @@ class Server:
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, self._clock, signer=signer)
         self._closers.append(database.close)
+        await installed.check_whole(database, settings.directory)
         await installed.note_holder(database, hold)
         root = await installed.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.

@@ -9,7 +9,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Changes:
 
     def audit(self, actor: str, action: str, subject: str, **detail: object) -> Self:
         """Add an audit row; `detail` must be JSON-able and hold no secret."""
-        text = _canonical(detail)
+        text = canonical(detail)
         self.audits.append(AuditRow(actor, action, subject, text))
         return self
 

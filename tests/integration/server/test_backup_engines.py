@@ -4,13 +4,15 @@ import json
 import tarfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pyrage
 import pytest
 
+from birthmark import durable
 from birthmark.audit.heads import AuditKey
-from birthmark.audit.verify import ROWS, verify_chains
+from birthmark.audit.verify import verify_chains
 from birthmark.ca import directory as ca_directory
 from birthmark.ca import store as ca_store
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
@@ -18,14 +20,16 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.server.backup import archive, copying
+from birthmark.server.backup import archive, copying, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
-from birthmark.server.backup.copying import DatabaseNotEmptyError
-from birthmark.server.backup.making import NothingToBackUpError, make_backup
+from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
+from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
-from birthmark.store import open_database
-from birthmark.store.opening import MAIN
+from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
+from birthmark.server.installed import check_whole
+from birthmark.store import Changes, open_database
 from ca_world import OPERATOR
+from exports import exported
 from fakes import NOON, SeededEntropy
 from pki_builders import a_ca, a_csr, a_device
 
@@ -116,10 +120,7 @@ async def test_a_makers_ca_that_was_taken_back_since_is_taken_back_again(tmp_pat
     database = await open_database(url, SystemClock(), signer=AuditKey("seed"))
     ca = CertificateAuthority(ca_directory.load(data / "ca"), database, SystemClock(), SeededEntropy(4))
     await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.KEY_COMPROMISE)
-    rows = [
-        json.dumps(dict(row), default=bytes.hex).encode()
-        for row in await database.all(ROWS, chain=MAIN, after=0, limit=100)
-    ]
+    rows = await exported(database, AuditKey("seed").public_key, tmp_path / "audit.jsonl")
     await database.close()
 
     await restore_backup(out, tmp_path / "new", SECRET, SystemClock(), replay=rows)
@@ -131,7 +132,9 @@ async def test_a_makers_ca_that_was_taken_back_since_is_taken_back_again(tmp_pat
 
 
 @pytest.mark.parametrize("is_old", [False, True], ids=["rows of today", "rows without the key"])
-async def test_a_key_that_was_taken_back_since_is_taken_back_again(tmp_path: Path, is_old: bool) -> None:
+async def test_a_key_that_was_taken_back_since_is_taken_back_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_old: bool
+) -> None:
     url = f"sqlite:///{tmp_path}/data/birthmark.db"
     data, clock = await a_data_directory(tmp_path, url), SystemClock()
     out = tmp_path / "b.birthmark"
@@ -139,16 +142,17 @@ async def test_a_key_that_was_taken_back_since_is_taken_back_again(tmp_path: Pat
     database = await open_database(url, clock, signer=AuditKey("seed"))
     ca = CertificateAuthority(ca_directory.load(data / "ca"), database, clock, SeededEntropy(4))
     known = {one.device_id: one.certificate for one in await ca.latest()}
+    if is_old:
+        audited: Any = Changes.audit
+
+        def without_the_key(*row: Any, **told: object) -> Any:
+            return audited(*row, **{name: value for name, value in told.items() if name != "key"})
+
+        monkeypatch.setattr(Changes, "audit", without_the_key)
     await ca.revocations.certificate(known["d-0"].thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
     await ca.revocations.certificate(known["d-1"].thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
-    rows = [
-        {**row, "detail": json.loads(row["detail"])} for row in await database.all(ROWS, chain=MAIN, after=0, limit=100)
-    ]
+    lines = await exported(database, AuditKey("seed").public_key, tmp_path / "audit.jsonl")
     await database.close()
-    for row in rows if is_old else ():
-        row["detail"].pop("key", None)
-
-    lines = [json.dumps(row, default=bytes.hex).encode() for row in rows]
     await restore_backup(out, tmp_path / "new", SECRET, clock, replay=lines)
     restored = await open_database(f"sqlite:///{tmp_path}/new/birthmark.db", clock, signer=AuditKey("seed"))
     ca = CertificateAuthority(ca_directory.load(tmp_path / "new/ca"), restored, clock, SeededEntropy(5))
@@ -304,3 +308,99 @@ def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.Monk
     assert [page.is_full_with(row) for row in rows[2:5]] == [False, False, True]
     assert page.taken() == rows[2:5]
     assert page.is_full_with(rows[5])
+
+
+async def test_what_a_killed_backup_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    for left in (".backup", ".backup-20260101T000000000000"):  # the latter of version 0.1.0
+        (data / left).mkdir()
+        (data / left / "birthmark.db").write_text("the whole database")
+    (tmp_path / archive.BUILDING).write_bytes(bytes(1 << 20))
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data"]
+    assert not [one for one in data.iterdir() if one.name.startswith((".", "backup"))]
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+async def test_a_backup_is_not_written_into_what_it_backs_up(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    (tmp_path / "link").symlink_to("data")
+    for out in (data / "b", tmp_path / "link" / "ca" / "b"):
+        with pytest.raises(BackupInsideError):
+            await make_backup(data, out, SECRET, url=url, now=NOON)
+    assert sorted(one.name for one in data.iterdir()) == ["audit.seed", "birthmark.db", "ca", "endpoints.json"]
+
+
+async def test_tables_that_are_no_servers_are_refused_by_name(postgres_url: str, tmp_path: Path) -> None:
+    data = await a_data_directory(tmp_path, postgres_url)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE TABLE guests (name text); DROP TABLE est_users")
+    await connection.close()
+    with pytest.raises(TablesDifferError) as refused:
+        await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
+    assert "est_users is missing, guests is another's" in refused.value.explain_cause()
+    assert not (tmp_path / "b").exists()
+
+
+async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres_url: str, tmp_path: Path) -> None:
+    """Such as version 0.1.0 made of a PostgreSQL server."""
+    data = await a_data_directory(tmp_path, postgres_url)
+    await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
+    (tmp_path / "parts").mkdir()
+    read_archive(tmp_path / "b", SECRET, tmp_path / "parts")
+    (tmp_path / "parts/tables/dps_enrollments.rows").unlink()
+    names = sorted(str(one.relative_to(tmp_path / "parts")) for one in (tmp_path / "parts").rglob("*") if one.is_file())
+    names.sort(key=lambda name: name != "manifest.json")
+    write_archive(tmp_path / "cut", SECRET, [Part(name, tmp_path / "parts" / name) for name in names])
+    with pytest.raises(BackupUnreadableError) as refused:
+        await restore_backup(tmp_path / "cut", tmp_path / "new", SECRET, SystemClock())
+    assert "it lacks the tables dps_enrollments" in refused.value.explain_cause()
+
+
+async def test_it_is_restored_within_an_empty_directory_that_may_be_a_mount(tmp_path: Path) -> None:
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+    (new / "lost+found").mkdir(parents=True)
+    before = new.stat().st_ino
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    assert new.stat().st_ino == before
+    assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "birthmark.db", "ca", "lost+found"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data", "new"]
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["failed", "killed"])
+async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_away(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, *, is_killed: bool
+) -> None:
+    """It ends when the database is full and the files are half in place."""
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+
+    def full(path: Path) -> None:
+        if path == new:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(durable, "sync_directory", full)
+        if is_killed:
+            broken.setattr(restoring, "_clear", lambda _: None)
+        with pytest.raises(OSError, match="No space"):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert new.exists() is is_killed
+    if is_killed:
+        with pytest.raises(RestoreUnfinishedError):
+            DataDirectory(new, SystemClock(), SeededEntropy()).prepare()
+        database = await open_database(postgres_url, SystemClock())
+        with pytest.raises(RestoreUnfinishedError):
+            await check_whole(database, new)
+        await database.close()
+        (new / "precious").touch()
+        with pytest.raises(RestoreTargetError):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+        (new / "precious").unlink()
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
+    with pytest.raises(DatabaseNotEmptyError):
+        await restore_backup(tmp_path / "b", tmp_path / "other", SECRET, SystemClock(), url=postgres_url)

@@ -1,29 +1,19 @@
 """What a restored server has to take back once more: from audit rows, and until all of it is done."""
 
-import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from birthmark.ca import store
 from birthmark.console.losing import Became, Taken
-from birthmark.server.backup.replaying import devices_of
 from birthmark.server.losing.again import note_lost, take_back_again
 from birthmark.server.losing.service import Losing
-from birthmark.store import Changes, open_database
+from birthmark.store import Changes, Database, open_database
 from fakes import FakeClock
 
 pytestmark = pytest.mark.integration
-
-
-def test_rows_name_the_devices_and_a_reason_that_is_none_is_unspecified() -> None:
-    rows = [
-        {"action": "device.revoke", "subject": "pump-1", "detail": {"reason": "keyCompromise"}},
-        {"action": "device.revoke", "subject": "pump-2", "detail": '{"reason": "stolen"}'},
-        {"action": "name.lose", "subject": "pump-3", "detail": {}},
-    ]
-    found = devices_of([json.dumps(row).encode() for row in rows] + [b"no row"])
-    assert found == {"pump-1": "keyCompromise", "pump-2": "unspecified"}
 
 
 class Rooms:
@@ -33,24 +23,64 @@ class Rooms:
         self.database = database
 
 
-async def test_what_could_not_be_taken_back_is_tried_by_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Taking:
+    """What is asked of `Losing`, and what becomes of each device's part."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, database: Database, **became: Became) -> None:
+        self.became, self.asked = became, list[tuple[str, int]]()
+        self.rooms: Any = Rooms(database)
+        taking = self
+
+        async def take_back(losing: Losing, name: str, *_: object, **__: object) -> list[Taken]:
+            taking.asked.append((name, len(losing.only)))
+            return [Taken("hub main", "device", name, taking.became[name])]
+
+        monkeypatch.setattr(Losing, "take_back", take_back)
+
+    async def note(self, *names: str) -> None:
+        changes = Changes()
+        note_lost(changes, dict.fromkeys(names, "keyCompromise"), 1)
+        await self.rooms.database.commit(changes)
+
+    async def start(self) -> list[tuple[str, int]]:
+        """Return the devices that a start takes back, and of how many parts; 0 is all."""
+        self.asked.clear()
+        await take_back_again(self.rooms)
+        return list(self.asked)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
+    yield opened
+    await opened.close()
+
+
+async def test_what_could_not_be_taken_back_is_tried_by_the_next_start_and_nothing_else(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    became, asked = {"pump-1": Became.TAKEN_BACK, "pump-2": Became.FAILED}, []
+    taking = Taking(monkeypatch, database, one=Became.TAKEN_BACK, two=Became.FAILED)
+    await taking.note("one", "two")
+    assert await taking.start() == [("one", 0), ("two", 0)]
+    taking.became["two"] = Became.TAKEN_BACK
+    assert [await taking.start(), await taking.start()] == [[("two", 1)], []]
 
-    async def take_back(_self: object, name: str, *_: object, **__: object) -> list[Taken]:
-        asked.append(name)
-        return [Taken("hub main", "device", name, became[name])]
 
-    monkeypatch.setattr(Losing, "take_back", take_back)
-    database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
-    rooms: Any = Rooms(database)
-    changes = Changes()
-    note_lost(changes, {"pump-1": "keyCompromise", "pump-2": "keyCompromise"})
-    await database.commit(changes)
-    await take_back_again(rooms)
-    became["pump-2"] = Became.TAKEN_BACK
-    for _ in range(2):
-        await take_back_again(rooms)
-    assert asked == ["pump-1", "pump-2", "pump-2"]
-    await database.close()
+async def test_a_device_that_was_let_go_meanwhile_is_left_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking = Taking(monkeypatch, database, One=Became.FAILED)
+    await taking.note("One")
+    await taking.start()
+    await database.commit(Changes().run(store.FIND_NAME, key_name="one"))
+    assert await taking.start() == []
+
+
+async def test_a_second_restore_adds_to_what_the_first_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking = Taking(monkeypatch, database, one=Became.FAILED, two=Became.FAILED)
+    await taking.note("one")
+    await taking.start()
+    await taking.note("two")
+    assert await taking.start() == [("one", 1), ("two", 0)]

@@ -48,6 +48,12 @@ def removed(scene: Scene, fix: str) -> None:
     scene.server.start()
 
 
+def restored_again(scene: Scene, fix: str) -> None:
+    """Type the fix's command with the backup that is meant."""
+    (command,) = commands_in(fix)
+    scene.must(command.replace("FILE", "x.birthmark"))
+
+
 def with_all_services(scene: Scene, fix: str) -> None:
     """Stop the server, and type the fix's command, which starts another on the same address."""
     (command,) = commands_in(fix)
@@ -116,6 +122,9 @@ SERVER: Mapping[str, Scenario] = {
         typed(*BACKED_UP, "birthmark server restore x.birthmark --data old"),
         is_instead=True,
     ),
+    "server.backup_inside": Scenario(
+        'birthmark server backup --out "$BIRTHMARK_DATA/x.birthmark"', typed(PASSPHRASE), is_instead=True
+    ),
     "server.nothing_to_back_up": Scenario(
         "birthmark server backup --out x.birthmark",
         typed(
@@ -124,10 +133,19 @@ SERVER: Mapping[str, Scenario] = {
             PASSPHRASE,
         ),
     ),
+    "server.replay_refused": Scenario(
+        "birthmark server restore x.birthmark --data new --replay heads.jsonl",
+        typed(*BACKED_UP, "birthmark server audit export --out heads.jsonl"),
+        is_instead=True,
+        number=1,
+    ),
     "server.restore_target": Scenario(
         "birthmark server restore x.birthmark --data full",
         typed(*BACKED_UP, "mkdir full; touch full/precious"),
         is_instead=True,
+    ),
+    "server.restore_unfinished": Scenario(
+        serve("new"), typed(*BACKED_UP, "mkdir -p -m 700 new/.restoring"), apply=restored_again
     ),
     "operator.file_foreign": Scenario(
         "birthmark hub ls",

@@ -1,13 +1,16 @@
 """What a database cannot keep or look for."""
 
+import asyncio
+import shlex
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 from fixes.rows_azure import a_token
 from fixes.scenario import Scenario, device
 from fixes.scene import Scene, literals_in
-from fixes.server_scenarios import for_a_while
+from fixes.server_scenarios import PASSPHRASE, for_a_while
 
 from postgres import a_postgres
 from servers import a_server, free_address
@@ -30,6 +33,28 @@ def on_postgresql(scene: Scene) -> None:
     scene.environment |= {"TOKEN": a_token(desk, "PROVISIONING"), "ID": "fix-value%00"}
 
 
+def with_a_guest(scene: Scene) -> None:
+    """A backup of a database in which somebody else has a table, too."""
+    scene.directory.joinpath("own").mkdir()
+    url = scene.closing.enter_context(a_postgres())
+    scene.server = scene.closing.enter_context(a_server(scene.directory / "own", f'database = "{url}"\n'))
+    scene.environment |= {"BIRTHMARK_DATA": str(scene.server.data), "BIRTHMARK_DATABASE": url}
+    scene.must(PASSPHRASE)
+    asyncio.run(_told(url, "CREATE TABLE guests (name text); CREATE SCHEMA other"))
+
+
+def moved_away(scene: Scene, fix: str) -> None:
+    """Give the guest the place that the fix names."""
+    sql = shlex.split(fix.split("`")[1])[-1].replace("NAME", "guests").replace("OTHER", "other")
+    asyncio.run(_told(scene.environment["BIRTHMARK_DATABASE"], sql))
+
+
+async def _told(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(sql)
+    await connection.close()
+
+
 def left_out(scene: Scene, fix: str) -> None:
     """Leave out of the name what the fix says."""
     for literal in literals_in(fix):
@@ -42,5 +67,6 @@ STORE: Mapping[str, Scenario] = {
         is_instead=True,
         apply=for_a_while,
     ),
+    "server.tables_differ": Scenario("birthmark server backup --out x.birthmark", with_a_guest, apply=moved_away),
     "store.value_refused": Scenario(GET, on_postgresql, apply=left_out),
 }

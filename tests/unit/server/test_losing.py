@@ -1,6 +1,6 @@
 """A lost device is looked at again until nothing is open: what was closed before, or failed, is tried as well."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -9,6 +9,7 @@ from birthmark.console.losing import Became, Taken
 from birthmark.errors import UnavailableError
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.losing.model import Found
+from birthmark.server.losing.rooms import Looking
 from birthmark.server.losing.service import Losing
 
 OPERATOR = Principal(PrincipalKind.OPERATOR, "operator")
@@ -69,6 +70,22 @@ async def test_what_failed_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_what_fails_at_every_look_is_said_to_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await lost(Part(is_open=True, fails=99), monkeypatch)).became is Became.FAILED
+
+
+async def test_of_a_device_whose_rest_is_left_only_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def everything(_: Looking) -> AsyncIterator[Found]:
+        for place, part in parts.items():
+            yield Found(place, "device", "pump-1", part.take_back)
+
+    async def left(_: Losing) -> Sequence[Taken]:
+        return []
+
+    parts = {place: Part(is_open=True) for place in ("hub", "let in again")}
+    monkeypatch.setattr(Looking, "everything", everything)
+    monkeypatch.setattr(Losing, "_left", left)
+    losing = Losing(Rooms(), frozenset({("hub", "device", "pump-1")}))  # type: ignore[arg-type]  # as above
+    await losing.take_back("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert [part.is_open for part in parts.values()] == [False, True]
 
 
 async def test_what_was_taken_back_before_and_stays_so_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:

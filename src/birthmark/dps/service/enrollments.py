@@ -183,7 +183,8 @@ class Enrollments:
         )
         document = msgspec.json.encode(done).decode()
         kind = _kind(done.is_group)
-        changes = Changes().audit(actor, "dps.enrollment_put", done.id, scope=scope, kind=kind, **_shown(done))
+        told: dict[str, object] = {"scope": scope, "kind": kind, "status": done.provisioning_status, **_shown(done)}
+        changes = Changes().audit(actor, "dps.enrollment_put", done.id, **told)
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
         else:

@@ -18,12 +18,15 @@ from typing import IO
 
 import pyrage
 
+from birthmark import flock
+from birthmark.durable import sync_directory
 from birthmark.errors import BirthmarkError, InvalidRequestError
 
 KEY, CONTENT = "key.age", "backup.tar.gz.age"
 _MAX_KEY_BYTES = 64 * 1024
 FIRST = "manifest.json"
 """What a backup says of itself comes before the rest."""
+BUILDING = ".birthmark-backup.new"
 _CHUNK = 1 << 20
 _MOST_UNPACKED, _MOST_TIMES = 64 << 20, 100
 
@@ -53,20 +56,33 @@ class Part:
 def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
     """Write a new file, whole or not at all. Raise `FileExistsError`, `OSError`."""
     identity = pyrage.x25519.Identity.generate()
-    building, content = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.content")
-    try:
-        with _private(content) as encrypted, _fed(lambda pipe: _pack(pipe, parts)) as plain:
-            pyrage.encrypt_io(plain, encrypted, [identity.to_public()])
-        with _private(building) as file, tarfile.open(fileobj=file, mode="w") as outer:
-            key = pyrage.passphrase.encrypt(str(identity).encode(), passphrase)
-            _add(outer, Part(KEY, key))
-            _add(outer, Part(CONTENT, content))
-            file.flush()
-            os.fsync(file.fileno())
+    key = pyrage.passphrase.encrypt(str(identity).encode(), passphrase)
+    # Of one name for a directory: what a run that was killed left is written over, whatever it was to become.
+    with flock.alone(building := out.with_name(BUILDING)) as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
+        file.truncate()
+        file.write(_head(KEY, len(key)) + key + _filling(len(key)))
+        begins = file.tell()
+        file.write(_head(CONTENT, 0))
+        with _fed(lambda pipe: _pack(pipe, parts)) as plain:
+            pyrage.encrypt_io(plain, file, [identity.to_public()])
+        size = file.tell() - begins - tarfile.BLOCKSIZE
+        file.write(_filling(size) + bytes(2 * tarfile.BLOCKSIZE))
+        file.seek(begins)
+        file.write(_head(CONTENT, size))
+        file.flush()
+        os.fsync(file.fileno())
         os.link(building, out)  # unlike a rename it never replaces
-    finally:
-        building.unlink(missing_ok=True)
-        content.unlink(missing_ok=True)
+    sync_directory(out.parent)
+
+
+def _head(name: str, size: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.mode, member.size = 0o600, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def _filling(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
 
 
 def read_archive(path: Path, passphrase: str, into: Path) -> None:
@@ -137,11 +153,6 @@ def _add(archive: tarfile.TarFile, part: Part) -> None:
     with part.source.open("rb") as file:
         member.size = os.fstat(file.fileno()).st_size
         archive.addfile(member, file)
-
-
-def _private(path: Path) -> IO[bytes]:
-    path.unlink(missing_ok=True)  # of a run that was killed
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 @contextlib.contextmanager

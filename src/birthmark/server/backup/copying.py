@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import Table, delete
 
 from birthmark.errors import ConflictError
-from birthmark.store import Changes, Database, insert, metadata
-from birthmark.store.keyed import find
+from birthmark.server.data_dir import UNFINISHED
+from birthmark.server.tables import TABLES
+from birthmark.store import Changes, Database, insert, migrate, statement, upsert
+from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.statements import Statement
 
@@ -25,6 +27,9 @@ _ROWS, _BYTES = 500, 8 * 1024 * 1024
 _PREFETCH = 16
 _LENGTH_BYTES = 8
 _REVISION = "SELECT version_num FROM alembic_version"
+_THERE = (
+    "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'alembic_version' ORDER BY 1"
+)
 
 
 class DatabaseNotEmptyError(ConflictError):
@@ -34,6 +39,18 @@ class DatabaseNotEmptyError(ConflictError):
     cause = "The database to restore into is in use, or was: it has rows."
     fix = "Restore into a file of the new data directory: `{command}`."
     command: str = "birthmark server restore FILE --data DIRECTORY"
+
+
+class TablesDifferError(ConflictError):
+    """The database has other tables than a server's."""
+
+    code = "server.tables_differ"
+    cause = "The database does not have the tables of a server of this version, and no others: {names}."
+    fix = (
+        "What is not Birthmark's belongs into a database or a schema of its own: "
+        "`psql DATABASE -c 'ALTER TABLE NAME SET SCHEMA OTHER'`. If tables are missing, restore a backup from before."
+    )
+    names: str
 
 
 def copy_sqlite(path: Path, to: Path) -> str:
@@ -50,8 +67,11 @@ def copy_sqlite(path: Path, to: Path) -> str:
         source.close()
 
 
-async def dump_postgresql(url: str, folder: Path) -> str:
-    """Write a file for each table, all of one moment; return the revision. Raise `PostgresUnavailableError`."""
+async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
+    """Write a file for each table that the database has, all of one moment; return the revision, and the tables.
+
+    Raise `PostgresUnavailableError`, `TablesDifferError`.
+    """
     import asyncpg
 
     from birthmark.store.postgresql.database import PostgresUnavailableError
@@ -62,31 +82,60 @@ async def dump_postgresql(url: str, folder: Path) -> str:
         raise PostgresUnavailableError(reason=error) from error
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            for table in metadata.sorted_tables:
-                columns = [str(column.name) for column in table.columns]
-                listed = ", ".join(f'"{name}"' for name in columns)
-                with (folder / f"{table.name}.rows").open("xb") as file:
-                    _write(file, columns)
+            revision = str(await connection.fetchval(_REVISION))
+            tables = [str(row[0]) for row in await connection.fetch(_THERE)]
+            if revision == migrate.newest():
+                _check_tables(tables)
+            for table in tables:
+                asked = await connection.prepare(f'SELECT * FROM "{table}"')  # noqa: S608 - the database's own names
+                with (folder / f"{table}.rows").open("xb") as file:
+                    _write(file, [column.name for column in asked.get_attributes()])
                     page = _Page()
-                    asked = f'SELECT {listed} FROM "{table.name}"'  # noqa: S608 - our own names
-                    async for record in connection.cursor(asked, prefetch=_PREFETCH):
+                    async for record in asked.cursor(prefetch=_PREFETCH):
                         if page.is_full_with(record):
                             _write(file, page.taken())
                     _write(file, page.taken())
-            return str(await connection.fetchval(_REVISION))
+            return revision, tables
     finally:
         await connection.close()
 
 
-async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
-    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file.
+def _check_tables(there: Sequence[str]) -> None:
+    """Raise `TablesDifferError` unless these are the tables of this version, all of them and no others."""
+    if differ := sorted(TABLES.keys() ^ set(there)):
+        raise TablesDifferError(names=", ".join(f"{one} is {_is(one in TABLES)}" for one in differ))
+
+
+def _is(is_ours: bool) -> str:
+    return "missing" if is_ours else "another's"
+
+
+async def take(database: Database) -> None:
+    """Take an empty database for a restore, or one that a restore took and did not end: that is emptied.
 
     Raise `DatabaseNotEmptyError`.
     """
-    for table in (audit, server_facts):
-        if await database.all(find(table, *_ANY, limit=1)):
-            raise DatabaseNotEmptyError
-    for table in metadata.sorted_tables:
+    changes = Changes()
+    if await database.one(_FACT, name=UNFINISHED) is not None:
+        for table in TABLES.values():
+            if table is not server_facts:  # without which nobody would know
+                await database.commit(Changes().run(statement(delete(table))))
+        changes.run(statement(delete(server_facts)))
+    else:
+        for table in (audit, server_facts):
+            if await database.all(find(table, *_ANY, limit=1)):
+                raise DatabaseNotEmptyError
+    await database.commit(changes.run(_NOTE, name=UNFINISHED, value=""))
+
+
+async def let_go(database: Database) -> None:
+    """Hand the database to its server: all of the restore is in place."""
+    await database.commit(Changes().run(_FORGET, name=UNFINISHED))
+
+
+async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
+    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file."""
+    for table in TABLES.values():
         into = insert(table)
         source = _rows_of_file(folder / f"{table.name}.rows") if sqlite_file is None else _rows_of(sqlite_file, table)
         async for columns, rows in source:
@@ -94,6 +143,7 @@ async def load(database: Database, folder: Path, sqlite_file: Path | None) -> No
 
 
 _ANY = (audit.c.seq.is_not(None),)
+_FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
 
 
 async def _insert(database: Database, into: Statement, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

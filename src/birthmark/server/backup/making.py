@@ -3,6 +3,7 @@
 In that order: what the database tells of (a CA that was made a moment ago) is then among the files too.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark import __version__
+from birthmark import __version__, flock
 from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
@@ -19,6 +20,7 @@ from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
 
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
 FORMAT = 1
+_COPIES, _LOCK = ".backup", "backup.lock"
 # Of a run, not of the server: they are made anew.
 _LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", NAME})
 
@@ -47,6 +49,17 @@ class DatabaseElsewhereError(ConflictError):
     noted: str = "postgresql://localhost/birthmark"
 
 
+class BackupInsideError(ConflictError):
+    """The backup would be in what is backed up."""
+
+    code = "server.backup_inside"
+    cause = "{path} is within {data}: every later backup would hold it, and be lost with it."
+    fix = "Name a place outside of the data directory: `{command}`."
+    command: str = "birthmark server backup --out server.birthmark"
+    data: Path
+    path: Path
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a backup says of itself."""
 
@@ -54,6 +67,8 @@ class Manifest(msgspec.Struct, frozen=True):
     made_at: datetime
     revision: str
     version: str = __version__
+    tables: tuple[str, ...] = ()
+    """Of PostgreSQL, each a file; none in those of version 0.1.0, or where the database is a file as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +82,38 @@ class Made:
 async def make_backup(
     data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
 ) -> Made:
-    """Write the backup. Raise `NothingToBackUpError`, `FileExistsError`."""
-    if not (data / "ca" / "root.pem").exists():
-        raise NothingToBackUpError(path=data)
-    copies = data / f".backup-{now:%Y%m%dT%H%M%S%f}"
-    copies.mkdir(mode=0o700)
-    try:
+    """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
+    _check_places(data, out)
+    with _copies(data / _COPIES, data / _LOCK) as copies:
+        tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
         else:
             (copies / TABLES).mkdir()
-            revision = await dump_postgresql(url, copies / TABLES)
-        manifest = Manifest(FORMAT, now, revision)
+            revision, tables = await dump_postgresql(url, copies / TABLES)
+        manifest = Manifest(FORMAT, now, revision, tables=tuple(tables))
         parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *_below(data, f"{FILES}/")]
         return _written(out, passphrase, parts, config)
-    finally:
-        shutil.rmtree(copies)
+
+
+def _check_places(data: Path, out: Path) -> None:
+    if not (data / "ca" / "root.pem").exists():
+        raise NothingToBackUpError(path=data)
+    if out.resolve().is_relative_to(data.resolve()):
+        raise BackupInsideError(path=out, data=data)
+
+
+@contextlib.contextmanager
+def _copies(path: Path, lock: Path) -> Iterator[Path]:
+    """Give a new directory of that name, for one backup after the other: what a killed one left there goes."""
+    with flock.alone(lock):
+        for left in path.parent.glob(f"{path.name}*"):  # before, each had a name of its own
+            shutil.rmtree(left)
+        path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path)
 
 
 def _copied(file: Path, to: Path, data: Path) -> str:

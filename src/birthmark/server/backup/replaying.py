@@ -1,77 +1,263 @@
-"""What was taken back since the backup, taken back again from audit rows that were exported.
+"""What was taken away since the backup, taken away again by the audit rows that were exported later.
 
-A row names the key's digest (`key`) and, where it was a CA, the certificate. Older rows name a certificate by its
-thumbprint alone: the inventory has its key, unless it was issued after the backup: then its thumbprint is all there is.
+What is removed is removed, whatever came afterwards; of what is switched on and off, the last word counts; and a name
+that was let go again is not lost. Nothing is given by this: what was switched on since stays as the backup has it.
+A row tells what was taken, and seldom what it was replaced by: `came_back` names what is as it was at the backup.
+
+A row of a revocation names the key's digest (`key`) and, where it was a CA, the certificate. Older rows name a
+certificate by its thumbprint alone: the inventory has its key, unless it was issued after the backup: then its
+thumbprint is all there is.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
+from birthmark.awsiot.model import CertificateStatus
+from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import policies as policy_store
+from birthmark.awsiot.store import registry as thing_store
+from birthmark.broker.store import drop_client
 from birthmark.ca import store
 from birthmark.ca.revocation import digest_of
+from birthmark.dps import store as dps_store
+from birthmark.est import store as est_store
+from birthmark.iothub import store as hub_store
+from birthmark.iothub.model import space_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
+from birthmark.server.backup.exported import ExportedRow
 from birthmark.store import Changes, Database
+from birthmark.store.keyed import change, remove
 
-_CERTIFICATE, _KEY, _NAME, _DEVICE = "certificate.revoke", "key.revoke", "name.lose", "device.revoke"
+_SET_STATUS = change(aws_store.certificates, ("status",), "id")
+_STOP_CA = change(aws_store.cas, ("active",), "id")
+_DROP_ENROLLMENT = remove(dps_store.enrollments)
+_DROP_DEVICE = remove(hub_store.devices)
+_SWITCH_OFF = change(hub_store.devices, ("enabled", "status_reason"), "hub", "device_id")
+
+Key = tuple[str, ...]
 
 
-async def replayed(database: Database, changes: Changes, rows: Sequence[bytes], now: int) -> int:
-    """Add to `changes` what audit rows say was revoked, and return how many did; what is revoked already stays so."""
-    count = 0
-    for row in map(_row, rows):
-        if row.get("action") not in {_CERTIFICATE, _KEY, _NAME}:
-            continue
-        count += 1
-        detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
+@dataclass(slots=True)
+class Replayed:
+    """What is taken away again."""
+
+    count: int = 0
+    devices: dict[str, str] = field(default_factory=dict)
+    """Those that were lost as a whole, each with the reason: the first start takes them back."""
+    came_back: list[tuple[str, str]] = field(default_factory=list)
+    """What and whose: it was changed since, and is as it was at the backup."""
+
+
+async def replayed(database: Database, changes: Changes, rows: Sequence[ExportedRow], now: int) -> Replayed:
+    """Add to `changes` what these rows took away; what is away already stays so."""
+    replay = _Replay(database, changes, now)
+    for row in rows:
+        await replay.follow(row)
+    return await replay.ended()
+
+
+class _Replay:
+    """Rows one after the other; what a later one may undo is decided at the end."""
+
+    def __init__(self, database: Database, changes: Changes, now: int) -> None:
+        self._database, self._changes, self._now = database, changes, now
+        self._done = Replayed()
+        self._last: dict[Key, ExportedRow] = {}
+        self._gone: set[Key] = set()
+        self._made: set[Key] = set()
+        self._lost: set[str] = set()
+
+    async def follow(self, row: ExportedRow) -> None:
+        """Take away what a row removed, and note what it switched."""
+        if row.action in _REVOKING:
+            self._done.count += 1
+            await self._revoke(row)
+        elif row.action == _LOSE:
+            self._lost.add(fold(row.subject))
+        elif row.action == _RELEASE:
+            self._lost.discard(fold(row.subject))
+            devices = self._done.devices.items()
+            self._done.devices = {name: why for name, why in devices if fold(name) != fold(row.subject)}
+        elif row.action == _DEVICE:
+            reason = str(row.detail.get("reason", ""))
+            known = reason in {one.value for one in RevocationReason}
+            self._done.devices[row.subject] = reason if known else RevocationReason.UNSPECIFIED.value
+        elif row.action in _REMOVALS:
+            self._done.count += 1
+            self._gone.add(_about(row))
+            self._changes.merge(_REMOVALS[row.action](row.subject, row.detail))
+        elif row.action in _MADE:
+            self._made.add(_place(row))
+        else:
+            self._last.pop(_about(row), None)  # in the order of the last words
+            self._last[_about(row)] = row
+
+    async def ended(self) -> Replayed:
+        """Switch off what was off at the end, and name what came back."""
+        for name in sorted(self._lost):
+            self._done.count += 1
+            self._changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
+            self._changes.run(store.LOSE_NAME, key_name=name, lost_at=self._now)
+        for key, row in self._last.items():
+            switched = await self._off(row)
+            self._done.count += switched is True
+            if switched is False:
+                self._done.came_back.append((key[0], " ".join(key[1:])))
+        return self._done
+
+    async def _off(self, row: ExportedRow) -> bool | None:
+        """Say whether it is switched off by this, or comes back, or neither: it was given."""
+        subject, detail, changes = row.subject, row.detail, self._changes
+        match row.action:
+            case "awsiot.certificate_status":
+                if (status := str(detail.get("status"))) == CertificateStatus.ACTIVE:
+                    return None
+                changes.run(_SET_STATUS, key_id=subject, status=status)
+            case "awsiot.ca_update" if detail.get("active") is False:
+                changes.run(_STOP_CA, key_id=subject, active=0)
+            case "awsiot.policy_detach":
+                changes.run(policy_store.DETACH, policy=subject, certificate_id=detail["certificate_id"])
+            case "awsiot.thing_detach":
+                changes.run(thing_store.DETACH, thing=subject, certificate_id=detail["certificate_id"])
+            case "awsiot.policy_attach" | "awsiot.thing_attach" | "est.request.approve" | "dps.link":
+                return None
+            case "est.request.reject":
+                changes.run(est_store.DECIDE, key_id=detail["id"], decided_at=self._now, is_approved=0)
+            case "iothub.device_put" | "iothub.device_take_back":
+                return await self._device_off(row)
+            case "dps.enrollment_put":
+                return await self._enrollment_off(row)
+            case _:
+                return None if _place(row) in self._made else False
+        return True
+
+    async def _device_off(self, row: ExportedRow) -> bool | None:
+        hub, name = str(row.detail["hub"]), row.subject
+        found = await self._database.one(hub_store.GET_DEVICE, hub=hub, device_id=name)
+        if found is None or _about(row) in self._gone:
+            return None
+        if row.action == "iothub.device_put" and row.detail.get("status") != "disabled":
+            return False
+        why = row.detail.get("why")
+        self._changes.run(_SWITCH_OFF, key_hub=hub, key_device_id=name, enabled=0, status_reason=why)
+        return True
+
+    async def _enrollment_off(self, row: ExportedRow) -> bool | None:
+        key: dict[str, Any] = {
+            "scope": str(row.detail["scope"]),
+            "kind": str(row.detail["kind"]),
+            "id": row.subject.lower(),
+        }
+        is_off = row.detail.get("status") == "disabled"
+        found = await self._database.one(dps_store.GET_ENROLLMENT, **key)
+        if found is None or _about(row) in self._gone:
+            return False if is_off else None  # one that kept its name out of a group
+        if not is_off:
+            return False
+        document = msgspec.structs.replace(dps_store.document_of(found), provisioning_status="disabled")
+        text = msgspec.json.encode(document).decode()
+        named: dict[str, Any] = {f"key_{name}": value for name, value in key.items()}
+        etag = document.etag
+        self._changes.run(dps_store.REPLACE_ENROLLMENT, **named, key_etag=etag, document=text, etag=etag)
+        return True
+
+    async def _revoke(self, row: ExportedRow) -> None:
+        detail, changes = row.detail, self._changes
         reason = str(detail.get("reason", RevocationReason.UNSPECIFIED.value))
-        facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason}
-        name = fold(str(row.get("subject", "")))
-        if row["action"] == _NAME:
-            changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
-            changes.run(store.LOSE_NAME, key_name=name, lost_at=now)
-            continue
-        if row["action"] == _CERTIFICATE:
+        facts: dict[str, Any] = {"revoked_at": self._now, "revocation_reason": reason}
+        if row.action == _CERTIFICATE:
             thumbprint = bytes.fromhex(detail["thumbprint"])
             changes.run(store.REVOKE, key_thumbprint=thumbprint, **facts)
-            digest = await _taken_with(database, thumbprint, detail, reason)
+            digest = await self._taken_with(thumbprint, detail, reason)
         else:
             digest = bytes.fromhex(detail["key"])
+        name = fold(row.subject)
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
         changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)
         if "ca" in detail:
             ca = parse_der(bytes.fromhex(detail["ca"]))
-            changes.run(store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=now)
-    return count
+            changes.run(store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=self._now)
+
+    async def _taken_with(self, thumbprint: bytes, detail: Mapping[str, Any], reason: str) -> bytes:
+        """Return what is taken back beside the certificate: its key, or by its thumbprint the certificate alone."""
+        if "key" in detail:
+            return bytes.fromhex(detail["key"])
+        known = await self._database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
+        if known is None or reason == RevocationReason.SUPERSEDED.value:  # which leaves the key good
+            return thumbprint
+        return bytes(known["key_digest"])
 
 
-def devices_of(rows: Sequence[bytes]) -> dict[str, str]:
-    """Return the devices that were taken back whole, each with the reason; one that is none is told as unspecified."""
-    found: dict[str, str] = {}
-    for row in map(_row, rows):
-        if row.get("action") == _DEVICE:
-            detail = row["detail"] if isinstance(row["detail"], dict) else json.loads(row["detail"])
-            reason = str(detail.get("reason", ""))
-            known = reason in {one.value for one in RevocationReason}
-            found[str(row["subject"])] = reason if known else RevocationReason.UNSPECIFIED.value
-    return found
+def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
+    scope, kind = str(detail["scope"]), str(detail["kind"])
+    changes = Changes().run(_DROP_ENROLLMENT, scope=scope, kind=kind, id=subject.lower())
+    if kind == "group":
+        return changes.run(dps_store.DROP_SIGNERS, scope=scope, group_id=subject)
+    changes.run(dps_store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=subject)
+    return changes.run(dps_store.DROP_ROOTS, scope=scope, registration_id=subject)
 
 
-async def _taken_with(database: Database, thumbprint: bytes, detail: dict[str, Any], reason: str) -> bytes:
-    """Return what is taken back beside the certificate: its key, or by its thumbprint the certificate alone."""
-    if "key" in detail:
-        return bytes.fromhex(detail["key"])
-    known = await database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
-    if known is None or reason == RevocationReason.SUPERSEDED.value:  # which leaves the key good
-        return thumbprint
-    return bytes(known["key_digest"])
+def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
+    key: dict[str, Any] = {"hub": str(detail["hub"]), "device_id": subject}
+    changes = Changes().run(_DROP_DEVICE, **key).run(hub_store.DELETE_TWIN, **key)
+    return changes.merge(drop_client(space_of(key["hub"]), subject))
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+_CERTIFICATE, _LOSE, _RELEASE, _DEVICE = "certificate.revoke", "name.lose", "name.release", "device.revoke"
+_REVOKING = frozenset({_CERTIFICATE, "key.revoke"})
+_REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
+    "awsiot.key_remove": lambda name, _: Changes().run(aws_store.DROP_KEY, id=name),
+    "awsiot.registration_code_delete": lambda name, _: Changes().run(aws_store.DROP_CODE, account=name),
+    "dps.ca_remove": lambda name, told: Changes().run(dps_store.DELETE_AUTHORITY, scope=told["scope"], name=name),
+    "dps.enrollment_delete": _drop_enrollment,
+    "est.authority.remove": lambda name, _: Changes().run(est_store.REMOVE_AUTHORITY, thumbprint=bytes.fromhex(name)),
+    "est.bootstrap.remove": lambda name, _: Changes().run(
+        est_store.REMOVE_BOOTSTRAP_CA, thumbprint=bytes.fromhex(name)
+    ),
+    "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
+    "iothub.device_delete": _drop_device,
+}
+_MADE = frozenset({"awsiot.ca_add", "awsiot.policy_create", "dps.create", "iothub.create"})
+"""What is made since is none of the backup's, and cannot come back."""
+# What each is about: where rows of several actions are about the same, the last is the state.
+_KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "awsiot.ca_update": ("AWS CA", ()),
+    "awsiot.certificate_status": ("AWS certificate", ()),
+    "awsiot.policy_attach": ("AWS policy", ("certificate_id",)),
+    "awsiot.policy_detach": ("AWS policy", ("certificate_id",)),
+    "awsiot.policy_change": ("AWS policy", ()),
+    "awsiot.thing_attach": ("AWS thing", ("certificate_id",)),
+    "awsiot.thing_detach": ("AWS thing", ("certificate_id",)),
+    "ca.rollover.back": ("CA rollover", ()),
+    "ca.rollover.next": ("CA rollover", ()),
+    "ca.rollover.start": ("CA rollover", ()),
+    "dps.delete": ("provisioning service", ()),
+    "dps.enrollment_delete": ("enrollment", ("scope", "kind")),
+    "dps.enrollment_put": ("enrollment", ("scope", "kind")),
+    "dps.link": ("link of provisioning service", ("hub",)),
+    "dps.unlink": ("link of provisioning service", ("hub",)),
+    "dps.key_rotate": ("keys of provisioning service", ("policy", "which")),
+    "est.request.approve": ("request", ("id",)),
+    "est.request.reject": ("request", ("id",)),
+    "iothub.delete": ("hub", ()),
+    "iothub.device_delete": ("hub device", ("hub",)),
+    "iothub.device_put": ("hub device", ("hub",)),
+    "iothub.device_take_back": ("hub device", ("hub",)),
+    "iothub.key_rotate": ("keys of hub", ("policy", "which")),
+}
+ACTIONS = frozenset({*_REVOKING, _LOSE, _RELEASE, _DEVICE, *_REMOVALS, *_MADE, *_KINDS})
+"""The actions that take something away, or undo that."""
+
+
+def _about(row: ExportedRow) -> Key:
+    kind, more = _KINDS.get(row.action, (row.action, ()))
+    return (kind, row.subject, *(str(row.detail.get(name)) for name in more))
+
+
+def _place(row: ExportedRow) -> Key:
+    return row.action.partition(".")[0], row.subject

@@ -5,16 +5,17 @@ The state of a backup is older than the last words of the server that was lost. 
 - numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
 - each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
 - tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
-- what was revoked since, and names that were taken back, are again by audit rows that were exported (`replay`), before
-  the server starts.
+- what was taken away since (revoked, removed, switched off) is taken away again by audit rows that were exported
+  (`replay`), before the server starts.
 
 Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
 """
 
+import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,17 +31,34 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.clock import Clock
+from birthmark.console.lock import NAME as LOCK
+from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.copying import SQLITE, load
-from birthmark.server.backup.replaying import devices_of, replayed
+from birthmark.server.backup.copying import SQLITE, let_go, load, take
+from birthmark.server.backup.exported import End, Exported, read_export
+from birthmark.server.backup.replaying import ACTIONS, replayed
+from birthmark.server.data_dir import RESTORING
 from birthmark.server.losing.again import note_lost
-from birthmark.store import AuditRow, Changes, Database, insert, migrate, open_database, statement, to_micros, upsert
-from birthmark.store.chain import head_body, link, render_seen
+from birthmark.server.tables import TABLES
+from birthmark.store import (
+    AuditRow,
+    Changes,
+    Database,
+    hold_database,
+    insert,
+    migrate,
+    open_database,
+    statement,
+    to_micros,
+    upsert,
+)
+from birthmark.store.chain import GENESIS, head_body, link, render_seen
 from birthmark.store.keyed import remove
+from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 STEP = 1_000_000
@@ -51,6 +69,7 @@ _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(Non
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
 _REVISION = "SELECT version_num FROM alembic_version"
+_MOVED = "moved.json"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
 
 
@@ -73,6 +92,9 @@ class Restored:
     revoked_again: int
     devices_again: Sequence[str] = ()
     """What the server takes back whole at its first start, before it listens."""
+    came_back: Sequence[tuple[str, str]] = ()
+    """What and whose: it was changed since the backup, and audit rows do not say to what."""
+    replayed_until: str | None = None
 
 
 async def restore_backup(
@@ -83,56 +105,133 @@ async def restore_backup(
     *,
     url: str | None = None,
     keep_tokens: bool = False,
-    replay: Sequence[bytes] = (),
+    replay: Path | None = None,
 ) -> Restored:
     """Restore into `data`, and the database into `url` where it is none of that directory.
 
-    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`; then nothing is in `data`.
+    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
+    in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both.
     """
-    building = _begun(data)
-    try:
-        read_archive(file, passphrase, building)
-        manifest = _manifest(file, building)
-        _check_revision(file, building, manifest)
-        files, database_file = building / making.FILES, building / making.DATABASE
-        if url is None and database_file.exists():
-            database_file.rename(files / making.DATABASE)
-        database = await open_database(url or f"{SQLITE}{files / making.DATABASE}", clock, worker="restore")
+    with _target(data) as building:
         try:
-            if url is not None or not (files / making.DATABASE).exists() or (building / making.TABLES).exists():
-                await load(database, building / making.TABLES, database_file if database_file.exists() else None)
-            done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
-        finally:
-            await database.close()
-        _ended(building, files, data)
-    except FileNotFoundError as error:
-        raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
-    except (ValueError, KeyError) as error:  # what is decoded, and is another's
-        raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            return await _restored(file, building, data, passphrase, clock, url, keep_tokens=keep_tokens, replay=replay)
+        except FileNotFoundError as error:
+            raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
+        except (ValueError, KeyError) as error:  # what is decoded, and is another's
+            raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+
+
+async def _restored(
+    file: Path,
+    building: Path,
+    data: Path,
+    passphrase: str,
+    clock: Clock,
+    url: str | None,
+    *,
+    keep_tokens: bool,
+    replay: Path | None,
+) -> Restored:
+    read_archive(file, passphrase, building)
+    manifest = _manifest(file, building)
+    _check_revision(file, building, manifest)
+    files, database_file = building / making.FILES, building / making.DATABASE
+    own = files / making.DATABASE
+    if url is None and database_file.exists():
+        database_file.rename(own)
+    is_loaded = not own.exists()
+    async with _opened(url, f"{SQLITE}{own}", clock) as database:
+        if url is not None:
+            await take(database)
+        if is_loaded:
+            await load(database, building / making.TABLES, database_file if database_file.exists() else None)
+        done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
+        if url is not None:
+            _put_in_place(building, data)
+            await let_go(database)
+    if url is None:
+        _put_in_place(building, data)
     return done
 
 
-def _begun(data: Path) -> Path:
-    """Return the directory to build in, beside the one that is wanted. Raise `RestoreTargetError`."""
-    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+@contextlib.asynccontextmanager
+async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
+    """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
+    hold = None if url is None else await hold_database(url)
+    try:
+        database = await open_database(url or own, clock, worker="restore")
+        try:
+            yield database
+        finally:
+            await database.close()
+    finally:
+        if hold is not None:
+            await hold.release()
+
+
+@contextlib.contextmanager
+def _target(data: Path) -> Iterator[Path]:
+    """Give the directory to build in, within the empty one that is wanted, which may be a mount of its own.
+
+    It stands there until all is in place: who finds it finds a restore that did not end, and begins it again. Raise
+    `RestoreTargetError`, `DirectoryInUseError`.
+    """
+    is_new = not data.exists()
+    if not is_new:
+        _check_empty(data)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock, building = DirectoryLock(data), data / RESTORING
+    lock.acquire()
+    try:
+        _check_empty(data)
+        _clear(data)  # of a run that was killed
+        data.chmod(0o700)
+        building.mkdir(mode=0o700)
+        try:
+            yield building
+        except BaseException:
+            _clear(data)
+            raise
+        shutil.rmtree(building)
+    finally:
+        (data / LOCK).unlink(missing_ok=True)
+        lock.release()
+        if is_new:
+            with contextlib.suppress(OSError):  # it has what was restored
+                data.rmdir()
+
+
+def _check_empty(data: Path) -> None:
+    """Raise `RestoreTargetError` where there is more than what a restore began there."""
+    ours = {RESTORING, LOCK, "lost+found", *_moved(data)}
+    if not data.is_dir() or any(one.name not in ours for one in data.iterdir()):
         raise RestoreTargetError(path=data)
-    building = data.with_name(f".{data.name}.restoring")
-    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
-    building.mkdir(mode=0o700, parents=True)
-    return building
 
 
-def _ended(building: Path, files: Path, data: Path) -> None:
-    """Put what was built in its place, in one step."""
+def _moved(data: Path) -> list[str]:
+    """Return the names that a restore was about to put in place."""
+    listed = data / RESTORING / _MOVED
+    return msgspec.json.decode(listed.read_bytes(), type=list[str]) if listed.exists() else []
+
+
+def _clear(data: Path) -> None:
+    for path in [*(data / name for name in _moved(data)), data / RESTORING]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _put_in_place(building: Path, data: Path) -> None:
+    """Move what was built up into the directory, having noted what that is."""
+    files = building / making.FILES
     if (building / making.CONFIG).exists():
         (building / making.CONFIG).rename(files / making.CONFIG)
-    files.chmod(0o700)
-    if data.exists():
-        data.rmdir()
-    files.replace(data)
-    durable.sync_directory(data.parent)
+    names = sorted(one.name for one in files.iterdir())
+    durable.replace(building / _MOVED, msgspec.json.encode(names))
+    for name in names:
+        (files / name).rename(data / name)
+    durable.sync_directory(data)
 
 
 def _manifest(file: Path, building: Path) -> making.Manifest:
@@ -148,7 +247,7 @@ def _manifest(file: Path, building: Path) -> making.Manifest:
 def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> None:
     """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
     copied = building / making.DATABASE
-    if not copied.exists() and not (building / making.TABLES / f"{audit.name}.rows").exists():
+    if not copied.exists() and not _table(building, audit.name).exists():
         raise BackupUnreadableError(path=file, detail="it has no database")
     if copied.exists():
         try:
@@ -163,6 +262,13 @@ def _check_revision(file: Path, building: Path, manifest: making.Manifest) -> No
             f"version {manifest.version}, and let this one upgrade the database at its start"
         )
         raise BackupUnreadableError(path=file, detail=detail)
+    elif lost := sorted(one for one in {*TABLES, *manifest.tables} if not _table(building, one).exists()):
+        detail = f"it lacks the tables {', '.join(lost)}, and nothing else has their rows"
+        raise BackupUnreadableError(path=file, detail=detail)
+
+
+def _table(building: Path, name: str) -> Path:
+    return building / making.TABLES / f"{name}.rows"
 
 
 async def _amended(
@@ -172,7 +278,7 @@ async def _amended(
     clock: Clock,
     *,
     keep_tokens: bool,
-    replay: Sequence[bytes],
+    replay: Path | None,
 ) -> Restored:
     changes, now = Changes(), to_micros(clock.now())
     changes.run(_BEYOND)
@@ -182,17 +288,19 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
-    again, devices = await replayed(database, changes, replay, now), devices_of(replay)
-    if devices:
-        note_lost(changes, devices)
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
-    told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again}
-    for chain in [row["chain"] for row in await database.all(CHAINS)] or ["main"]:
-        last = await database.one(LAST_ROW, chain=chain)
-        before, digest = (0, bytes(32)) if last is None else (last["seq"], bytes(last["digest"]))
+    ends = await _ends(database)
+    exported = Exported([])
+    if replay is not None:
+        key = signer.public_key
+        exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
+    again = await replayed(database, changes, exported.rows, now)
+    note_lost(changes, again.devices, now)
+    told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
+    for chain, (before, last) in ends.items():
         detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))
         row, seq = AuditRow("restore", RESTORED, "server", detail), before + STEP
-        digest = link(digest, chain, seq, now, row)
+        digest = link(last, chain, seq, now, row)
         facts: dict[str, Any] = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
         changes.run(_ADD_AUDIT, chain=chain, seq=seq, at=now, digest=digest, **facts)
         others = render_seen(())
@@ -200,7 +308,18 @@ async def _amended(
         signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
         changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
     await database.commit(changes)
-    return Restored(manifest.made_at.isoformat(), tokens, again, sorted(devices))
+    made_at = manifest.made_at.isoformat()
+    until = None if exported.until is None else exported.until.isoformat()
+    return Restored(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)
+
+
+async def _ends(database: Database) -> dict[str, End]:
+    """Return the last row of every chain."""
+    ends: dict[str, End] = {}
+    for chain in [row["chain"] for row in await database.all(CHAINS)] or [MAIN]:
+        last = await database.one(LAST_ROW, chain=chain)
+        ends[chain] = (0, GENESIS) if last is None else (last["seq"], bytes(last["digest"]))
+    return ends
 
 
 def _cas(files: Path) -> list[bytes]:

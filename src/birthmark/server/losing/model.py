@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+Key = tuple[str, str, str]
+"""Place, kind and id of one thing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -20,5 +23,5 @@ class Found:
     """It is not this device's alone: whoever knows it decides."""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         return self.place, self.what, self.id

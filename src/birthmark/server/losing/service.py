@@ -13,7 +13,7 @@ from birthmark.auth.principals import Principal
 from birthmark.console.losing import Became, Taken
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.losing.model import Found
+from birthmark.server.losing.model import Found, Key
 from birthmark.server.losing.rooms import Looking
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes
@@ -40,6 +40,8 @@ class Losing:
     """Takes lost devices back."""
 
     rooms: Rooms = field(repr=False)
+    only: frozenset[Key] = frozenset()
+    """What is to be taken of them; everything where this is empty."""
 
     async def take_back(
         self, name: str, principal: Principal, reason: RevocationReason, *, dry_run: bool = False, block: bool = False
@@ -52,7 +54,7 @@ class Losing:
             return [*map(_as_it_is, first), *await self._left()]
         changes = Changes().audit(principal.actor, "device.revoke", name, reason=reason.value)
         await self.rooms.database.commit(changes)
-        taken: dict[tuple[str, str, str], Taken] = {}
+        taken: dict[Key, Taken] = {}
         found: Sequence[Found] = first
         for _ in range(_LOOKS):
             for one in found:
@@ -64,9 +66,10 @@ class Losing:
         return [*taken.values(), *await self._left()]
 
     async def _look(self, name: str, principal: Principal, reason: RevocationReason) -> Sequence[Found]:
-        found: dict[tuple[str, str, str], Found] = {}
+        found: dict[Key, Found] = {}
         async for one in Looking(self.rooms, name, reason, principal).everything():
-            found.setdefault(one.key, one)
+            if not self.only or one.key in self.only:
+                found.setdefault(one.key, one)
         return list(found.values())
 
     async def _left(self) -> list[Taken]:
@@ -90,7 +93,7 @@ class Losing:
         return [*users, *cas]
 
 
-def _is_open(one: Found, taken: Mapping[tuple[str, str, str], Taken]) -> bool:
+def _is_open(one: Found, taken: Mapping[Key, Taken]) -> bool:
     """Say whether this is still to be done: also what had been before, and is open again, and what failed."""
     known = taken.get(one.key)
     if known is not None and known.became is Became.FAILED:

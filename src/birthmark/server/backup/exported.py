@@ -1,0 +1,138 @@
+"""Audit rows that were exported, read back for a restore: the file is whole, and it is of the server that is restored.
+
+The rows go into a database of their own, where they are verified as a server's are: each follows from the one before
+it, and the signed heads at the end of the file confirm the last of every chain.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from birthmark.audit.heads import HEADS, parse_head
+from birthmark.audit.verify import ROW, ROWS, Verified, verify_chains
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
+from birthmark.store.changes import canonical
+from birthmark.store.schema import audit, audit_heads
+
+_MAX_LINE = 1 << 20
+_PAGE = 500
+_ADD_ROW, _ADD_HEAD = insert(audit), upsert(audit_heads)
+End = tuple[int, bytes]
+"""The last row of a chain: its place and its digest."""
+
+
+class ReplayRefusedError(InvalidRequestError):
+    """That file is no whole export."""
+
+    code = "server.replay_refused"
+    cause = "{path} is no whole export of this server's audit rows: {detail}."
+    fix = (
+        "Name a file that `birthmark server audit export --rows --out FILE` wrote on the lost server. If there is "
+        "none, `{without}` restores what the backup has, and whatever was revoked since is good again."
+    )
+    detail: str
+    path: Path
+    without: str = "birthmark server restore FILE --data DIRECTORY"
+
+
+class ExportedRow(msgspec.Struct, frozen=True):
+    """A row as it was exported."""
+
+    chain: str
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The rows since the backup, in the order of their times, and up to when the file tells."""
+
+    rows: Sequence[ExportedRow]
+    until: datetime | None = None
+
+
+async def read_export(
+    path: Path, building: Path, ends: Mapping[str, End], actions: frozenset[str], *, key: bytes, clock: Clock
+) -> Exported:
+    """Return the rows of these actions that follow the `ends` of the restored chains.
+
+    `building` is where the database for it is made, and `key` signed the heads. Raise `ReplayRefusedError`.
+    """
+    database = await open_database(f"sqlite:///{building / 'replay.db'}", clock, worker="restore")
+    try:
+        await _load(database, path)
+        verified = await verify_chains(database, key=key)
+        rows = [row for one in verified for row in await _since(database, one, ends.get(one.chain, (0, b"")), actions)]
+    except _NotOfThisServerError as error:
+        raise ReplayRefusedError(path=path, detail=str(error)) from error
+    except BirthmarkError as error:
+        raise ReplayRefusedError(path=path, detail=error.explain_cause().rstrip(".")) from error
+    finally:
+        await database.close()
+    until = max(one.head.at for one in verified if one.head is not None)
+    return Exported(sorted(rows, key=lambda row: row.at), until)
+
+
+class _NotOfThisServerError(Exception):
+    """What the file says is of another server, or it is no export at all."""
+
+
+async def _load(database: Database, path: Path) -> None:
+    changes, has_rows = Changes(), False
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            if b'"signature"' in line and b'"action"' not in line:
+                changes.run(_ADD_HEAD, **HEADS.row(parse_head(line)))
+            else:
+                row = msgspec.json.decode(line, type=ExportedRow)
+                told = {"at": to_micros(row.at), "detail": canonical(row.detail), "digest": bytes.fromhex(row.digest)}
+                changes.run(_ADD_ROW, **msgspec.structs.asdict(row) | told)
+                has_rows = True
+        except (BirthmarkError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise _NotOfThisServerError(f"line {number} is neither a row nor a head, or it was cut") from error
+        if len(changes.writes) == _PAGE:
+            await database.commit(changes)
+            changes = Changes()
+    if not has_rows:
+        raise _NotOfThisServerError("it has no rows")
+    await database.commit(changes)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while line := file.readline(_MAX_LINE):
+            if line.strip():
+                yield line
+
+
+async def _since(database: Database, chain: Verified, end: End, actions: frozenset[str]) -> list[ExportedRow]:
+    """Return the rows after the backup's last one, which has to be in the export unless that ends before."""
+    seq, digest = end
+    if chain.rows < seq:
+        return []
+    if seq:
+        known = await database.one(ROW, chain=chain.chain, seq=seq)
+        if known is None or bytes(known["digest"]) != digest:
+            raise _NotOfThisServerError(f"its row {seq} of chain {chain.chain} is not the backup's")
+    found: list[ExportedRow] = []
+    while rows := await database.all(ROWS, chain=chain.chain, after=seq, limit=_PAGE):
+        seq = rows[-1]["seq"]
+        found += [_row(row) for row in rows if row["action"] in actions]
+    return found
+
+
+def _row(row: Any) -> ExportedRow:
+    told = {"at": from_micros(row["at"]), "detail": json.loads(row["detail"]), "digest": bytes(row["digest"]).hex()}
+    return ExportedRow(**dict(row) | told)

@@ -1,0 +1,20 @@
+"""Every table of the database. A room's tables are known once its store is imported, so all of them are imported here.
+
+Whoever handles the whole database asks for `TABLES`, never for the tables that happen to be known.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Table
+
+import birthmark.awsiot.store
+import birthmark.broker.store
+import birthmark.ca.rollover_store
+import birthmark.ca.store
+import birthmark.dps.store
+import birthmark.est.store
+import birthmark.iothub.store
+import birthmark.refusals.store  # noqa: F401 - imported for their tables, all of them
+from birthmark.store import metadata
+
+TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

@@ -1,0 +1,259 @@
+"""What audit rows that were exported after a backup take away from the restored server, and what they do not."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark.audit.heads import AuditKey
+from birthmark.audit.verify import CHAINS, LAST_ROW
+from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import policies as policy_store
+from birthmark.ca import store as ca_store
+from birthmark.dps import store as dps_store
+from birthmark.dps.document import parse_document
+from birthmark.est import store as est_store
+from birthmark.iothub import store as hub_store
+from birthmark.server.backup.exported import Exported, ReplayRefusedError, read_export
+from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
+from birthmark.store import Changes, Database, open_database
+from exports import exported
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+KEY = AuditKey("seed")
+TWIN: dict[str, Any] = {"version": 1, "updated_at": 0, "body": b""}
+LATER = timedelta(minutes=1)
+
+
+@dataclass
+class Loss:
+    """A server and its backup, as databases that begin the same and go on without each other."""
+
+    directory: Path
+    clock: FakeClock
+    lost: Database
+    backup: Database
+
+    async def both(self, changes: Callable[[], Changes]) -> None:
+        for database in (self.lost, self.backup):
+            await database.commit(changes())
+
+    async def since(self, action: str, subject: str, **detail: object) -> None:
+        self.clock.move(LATER)
+        await self.lost.commit(Changes().audit("operator:operator", action, subject, **detail))
+
+    async def read(self, path: Path) -> Exported:
+        ends = {}
+        for row in await self.backup.all(CHAINS):
+            last = await self.backup.one(LAST_ROW, chain=row["chain"])
+            assert last is not None
+            ends[row["chain"]] = (last["seq"], bytes(last["digest"]))
+        building = Path(tempfile.mkdtemp(dir=self.directory))
+        return await read_export(path, building, ends, ACTIONS, key=KEY.public_key, clock=self.clock)
+
+    async def export(self) -> Path:
+        return await exported(self.lost, KEY.public_key, self.directory / "audit.jsonl")
+
+    async def replayed(self) -> Replayed:
+        changes = Changes()
+        done = await replayed(self.backup, changes, (await self.read(await self.export())).rows, 1)
+        await self.backup.commit(changes)
+        return done
+
+    async def has(self, table: Any, **key: object) -> dict[str, Any] | None:
+        row = await self.backup.one(table, **key)
+        return None if row is None else dict(row)
+
+
+@pytest.fixture
+async def loss(tmp_path: Path) -> Any:
+    clock = FakeClock()
+    opened = [await open_database(f"sqlite:///{tmp_path}/{name}.db", clock, signer=KEY) for name in ("lost", "backup")]
+    yield Loss(tmp_path, clock, *opened)
+    for one in opened:
+        await one.close()
+
+
+def a_device(hub: str, name: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(
+        ("status_reason", "primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key")
+    )
+    made = {"generation_id": "1", "etag": "1", "enabled": 1, "auth_type": "sas", "iot_edge": 0, "maker": "operator"}
+    return {"hub": hub, "device_id": name, "created_at": 0, "updated_at": 0, **made, **nothing}
+
+
+def an_enrollment(name: str) -> dict[str, Any]:
+    told = {"registrationId": name, "etag": '"1"', "attestation": {"type": "symmetricKey"}}
+    document = json.dumps(told)
+    parse_document(document.encode())
+    return {"scope": "0ne1", "kind": "individual", "id": name, "document": document, "etag": '"1"'}
+
+
+async def test_a_device_that_was_let_in_again_before_the_backup_stays_in(loss: Loss) -> None:
+    await loss.both(lambda: Changes().audit("operator:operator", "device.revoke", "pump-1", reason="keyCompromise"))
+    await loss.both(lambda: Changes().audit("operator:operator", "name.lose", "pump-1", reason="keyCompromise"))
+    await loss.both(lambda: Changes().audit("operator:operator", "name.release", "pump-1", thumbprints=[]))
+    done = await loss.replayed()
+    assert (done.count, done.devices) == (0, {})
+    assert await loss.has(ca_store.NAME, name="pump-1") is None
+
+
+async def test_a_device_that_was_lost_since_is_lost_again_and_one_that_was_let_go_since_is_not(loss: Loss) -> None:
+    await loss.both(lambda: Changes().audit("server", "ca.root_noted", "root"))
+    for name in ("Pump-1", "pump-2"):
+        await loss.since("device.revoke", name, reason="keyCompromise")
+        await loss.since("name.lose", name.lower(), reason="keyCompromise")
+    await loss.since("name.release", "pump-1", thumbprints=[])
+    assert (await loss.replayed()).devices == {"pump-2": "keyCompromise"}
+    assert await loss.has(ca_store.NAME, name="pump-1") is None
+    lost = await loss.has(ca_store.NAME, name="pump-2")
+    assert lost is not None
+    assert lost["lost_at"] == 1
+
+
+async def test_a_reason_that_is_none_is_unspecified(loss: Loss) -> None:
+    await loss.since("device.revoke", "pump-1", reason="stolen")
+    assert (await loss.replayed()).devices == {"pump-1": "unspecified"}
+
+
+async def test_the_last_word_counts_of_what_is_switched_and_nothing_is_given(loss: Loss) -> None:
+    rows = {name: a_device("hub", name) for name in ("off", "on", "taken", "deleted")}
+    await loss.both(lambda: _added(hub_store.ADD_DEVICE, rows.values()))
+    for name, *statuses in (("off", "enabled", "disabled"), ("on", "disabled", "enabled")):
+        for status in statuses:
+            await loss.since("iothub.device_put", name, hub="hub", status=status)
+    await loss.since("iothub.device_take_back", "taken", hub="hub", why="taken back: keyCompromise")
+    await loss.since("iothub.device_delete", "deleted", hub="hub")
+    await loss.since("iothub.device_put", "deleted", hub="hub", status="enabled")
+    await loss.since("iothub.device_put", "new", hub="hub", status="disabled")
+    done = await loss.replayed()
+    found = {name: await loss.has(hub_store.GET_DEVICE, hub="hub", device_id=name) for name in rows}
+    assert {name: row and row["enabled"] for name, row in found.items()} == {
+        "off": 0,
+        "on": 1,
+        "taken": 0,
+        "deleted": None,
+    }
+    assert done.came_back == [("hub device", "on hub")]
+    assert done.count == 3
+
+
+async def test_an_enrollment_is_disabled_or_removed_again(loss: Loss) -> None:
+    rows = [an_enrollment(name) for name in ("off", "changed", "deleted")]
+    await loss.both(lambda: _added(dps_store.ADD_ENROLLMENT, rows))
+    told = {"scope": "0ne1", "kind": "individual"}
+    await loss.since("dps.enrollment_put", "off", **told, status="disabled")
+    await loss.since("dps.enrollment_put", "changed", **told)
+    await loss.since("dps.enrollment_put", "shut-out", **told, status="disabled")
+    await loss.since("dps.enrollment_delete", "deleted", **told)
+    done = await loss.replayed()
+    off = await loss.has(dps_store.GET_ENROLLMENT, **told, id="off")
+    assert off is not None
+    assert json.loads(off["document"])["provisioningStatus"] == "disabled"
+    assert await loss.has(dps_store.GET_ENROLLMENT, **told, id="deleted") is None
+    assert done.came_back == [("enrollment", f"{name} 0ne1 individual") for name in ("changed", "shut-out")]
+
+
+async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) -> None:
+    nothing = {"der": b"", "mode": "DEFAULT", "ca_id": None, "created_at": 0, "modified_at": 0}
+    nothing |= {"customer_version": 1, "generation_id": "1", "status": "ACTIVE"}
+    rows = [{"id": name, **nothing} for name in ("revoked", "active")]
+    await loss.both(lambda: _added(aws_store.ADD, rows))
+    keys = [{"id": "AKIA1", "secret": "s", "name": "n", "created_at": 0}]
+    await loss.both(lambda: _added(aws_store.ADD_KEY, keys))
+    held = [{"policy": name, "certificate_id": "active"} for name in ("kept", "detached")]
+    await loss.both(lambda: _added(policy_store.ATTACH, held))
+    for name, status in (("revoked", "REVOKED"), ("active", "INACTIVE"), ("active", "ACTIVE")):
+        await loss.since("awsiot.certificate_status", name, status=status)
+    await loss.since("awsiot.key_remove", "AKIA1")
+    for verb, name in (("detach", "kept"), ("attach", "kept"), ("detach", "detached")):
+        await loss.since(f"awsiot.policy_{verb}", name, certificate_id="active")
+    await loss.since("awsiot.policy_change", "kept", default_version=2)
+    done = await loss.replayed()
+    found = {row["id"]: await loss.has(aws_store.GET, id=row["id"]) for row in rows}
+    assert {name: row and row["status"] for name, row in found.items()} == {"revoked": "REVOKED", "active": "ACTIVE"}
+    assert await loss.backup.all(aws_store.ALL_KEYS) == []
+    held_now = await loss.backup.all(policy_store.POLICIES_OF, certificate_id="active", after="", limit=9)
+    assert [row["policy"] for row in held_now] == ["kept"]
+    assert done.came_back == [("AWS policy", "kept")]
+
+
+async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:
+    cas = [{"thumbprint": bytes(32), "der": b"", "any_name": 1, "added_at": 0}]
+    await loss.both(lambda: _added(est_store.ADD_BOOTSTRAP_CA, cas))
+    users = {one.name: None if one.nullable else 0 for one in est_store.users.columns} | {"name": "gone"}
+    await loss.both(lambda: _added(est_store.ADD_USER, [users]))
+    await loss.since("est.user.remove", "gone")
+    await loss.since("est.bootstrap.remove", bytes(32).hex())
+    assert (await loss.replayed()).count == 2
+    assert await loss.has(est_store.USER, name="gone") is None
+    assert await loss.backup.all(est_store.BOOTSTRAP_CAS) == []
+
+
+async def test_keys_that_were_changed_since_come_back_and_are_named(loss: Loss) -> None:
+    await loss.since("iothub.create", "new", host="x")
+    for hub in ("birthmark", "new"):
+        await loss.since("iothub.key_rotate", hub, policy="service", which="primary")
+    assert (await loss.replayed()).came_back == [("keys of hub", "birthmark service primary")]
+
+
+async def test_an_export_tells_up_to_when_it_goes_and_an_older_one_has_nothing(loss: Loss) -> None:
+    await loss.both(lambda: Changes().audit("server", "ca.root_noted", "root"))
+    await loss.since("device.revoke", "pump-1", reason="keyCompromise")
+    read = await loss.read(await loss.export())
+    assert ([row.subject for row in read.rows], read.until) == (["pump-1"], loss.clock.now())
+    early = await exported(loss.backup, KEY.public_key, loss.directory / "early.jsonl")
+    for _ in range(3):
+        await loss.backup.commit(Changes().audit("server", "ca.root_noted", "root"))
+    assert (await loss.read(early)).rows == []
+
+
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (lambda text: text[: len(text) // 2], "is neither a row nor a head, or it was cut"),
+        (lambda text: text[: text.rindex('{"chain"')], "its signed head is missing"),
+        (lambda text: text[text.rindex('{"chain"') :], "it has no rows"),
+        (lambda _: "", "it has no rows"),
+        (lambda _: 'listen = ["127.0.0.1"]\n', "line 1 is neither a row nor a head"),
+        (lambda text: text.replace("pump-1", "pump-2"), "it, or its digest, was changed"),
+        (lambda text: text.partition("\n")[2], "rows 1 to 1 are missing"),
+    ],
+    ids=["cut", "no head", "heads alone", "empty", "no export", "changed", "not from the first"],
+)
+async def test_what_is_no_whole_export_is_refused(loss: Loss, damaged: Callable[[str], str], told: str) -> None:
+    for name in ("pump-0", "pump-1"):
+        await loss.since("device.revoke", name, reason="keyCompromise")
+    path = await loss.export()
+    path.write_text(damaged(path.read_text()))
+    with pytest.raises(ReplayRefusedError) as refused:
+        await loss.read(path)
+    assert told in refused.value.explain_cause()
+
+
+async def test_an_export_of_another_server_or_of_another_past_is_refused(loss: Loss, tmp_path: Path) -> None:
+    await loss.lost.commit(Changes().audit("server", "ca.root_noted", "one"))
+    await loss.backup.commit(Changes().audit("server", "ca.root_noted", "another"))
+    with pytest.raises(ReplayRefusedError) as refused:
+        await loss.read(await loss.export())
+    assert "its row 1 of chain main is not the backup's" in refused.value.explain_cause()
+    other = await open_database(f"sqlite:///{tmp_path}/other.db", loss.clock, signer=AuditKey("other"))
+    await other.commit(Changes().audit("server", "ca.root_noted", "one"))
+    path = await exported(other, AuditKey("other").public_key, tmp_path / "other.jsonl")
+    await other.close()
+    with pytest.raises(ReplayRefusedError) as refused:
+        await loss.read(path)
+    assert "signed by another key" in refused.value.explain_cause()
+
+
+def _added(statement: Any, rows: Any) -> Changes:
+    changes = Changes()
+    for row in rows:
+        changes.run(statement, **row)
+    return changes

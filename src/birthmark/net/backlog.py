@@ -7,8 +7,9 @@ the loop at its sockets. Whoever asks for little is never here and is served wit
 The turns are the owners': one for each key, or address without one, however many connections it has. Those of an owner
 have its turn one after the other.
 
-What an owner works outside of its turns is counted together, whatever does it: a read, an end, a step of a task. Who
-has worked for a slice in this round, which ends with the next turn of the loop, goes on in its turns.
+What an owner works outside of its turns is counted together, whatever does it: a read, an end, a step of a task. When
+all together have worked for a turn in this round, which ends with the next turn of the loop, whoever has had a slice of
+it goes on in its turns.
 """
 
 import asyncio
@@ -114,8 +115,11 @@ class Backlog:
         return await self.work(steps, owner)
 
     def is_behind(self, owner: str) -> bool:
-        """Say whether an owner's next work has to wait for its turn: it used its slice, or something of it waits."""
-        return owner in self._waiting or self._used.get(owner, 0.0) > SLICE_S
+        """Say whether an owner's next work has to wait: it used its slice of a full round, or something of it waits."""
+        return owner in self._waiting or (self._spent > TURN_S and self._has_used_slice(owner))
+
+    def _has_used_slice(self, owner: str) -> bool:
+        return self._used.get(owner, 0.0) > SLICE_S
 
     @property
     def is_full(self) -> bool:
@@ -165,7 +169,7 @@ class Backlog:
                 problem = error
 
     async def turn(self, owner: str) -> None:
-        """Return in an owner's turn: at once while it has worked for less than a slice, and nothing of it waits.
+        """Return in an owner's turn: at once while it is not behind.
 
         What follows may take as long as one step does; before the next one this is asked again.
         """
@@ -174,8 +178,11 @@ class Backlog:
             has_turn = self._has_turn
             self.end(owner)
             self._since = now()
-        if self._used.get(owner, 0.0) <= SLICE_S and (has_turn or owner not in self._waiting):
-            return
+        if self._has_used_slice(owner) if has_turn else self.is_behind(owner):
+            await self._next(owner)
+            self._has_turn = True
+
+    async def _next(self, owner: str) -> None:
         ready = asyncio.get_running_loop().create_future()
 
         def go_on() -> None:
@@ -186,7 +193,6 @@ class Backlog:
 
         self.add(go_on, owner)
         await ready
-        self._has_turn = True
 
     def _call(self) -> None:
         """Have one turn called, and never a second: what is added meanwhile has its turn in it, or in the next."""

@@ -157,27 +157,24 @@ async def test_a_mistake_of_one_keeps_no_other_waiting() -> None:
     assert worked == ["other"]
 
 
-async def test_what_an_owner_works_in_a_round_is_counted_together_and_the_next_round_begins_anew() -> None:
-    waiting = Backlog.running()
-    waiting.begin()
-    waiting.end("one")
-    assert not waiting.is_behind("one"), "a slice may be used up"
-    waiting.begin()
-    waiting.end("one")
-    assert waiting.is_behind("one")
-    assert not waiting.is_behind("another")
-    await asyncio.sleep(0)
-    assert not waiting.is_behind("one")
-
-
-async def test_a_round_is_full_when_all_together_have_worked_for_a_turn() -> None:
-    waiting = Backlog.running()
-    for number in range(int(backlog.TURN_S) + 1):
-        assert not waiting.is_full
+def works(waiting: Backlog, owner: str, times: int) -> None:
+    for _ in range(times):
         waiting.begin()
-        waiting.end(f"owner-{number}")
+        waiting.end(owner)
+
+
+async def test_who_used_its_slice_of_a_full_round_waits_and_the_next_round_begins_anew() -> None:
+    waiting, whole = Backlog.running(), int(backlog.TURN_S)
+    works(waiting, "one", 2)
+    works(waiting, "single", 1)
+    works(waiting, "many", whole - 3)
+    assert not any(waiting.is_behind(owner) for owner in ("one", "single", "many")), "it costs nobody anything"
+    assert not waiting.is_full
+    works(waiting, "many", 1)
     assert waiting.is_full
-    assert not waiting.is_behind("owner-0")
+    assert [waiting.is_behind(owner) for owner in ("one", "single", "many", "new")] == [True, False, True, False]
+    await asyncio.sleep(0)
+    assert not waiting.is_behind("many")
 
 
 class Peer:

@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 MAX_ROW_MESSAGES = 256
 MAX_ROW_BYTES = 64 * 1024
-MAX_SESSIONS = 256
+MAX_SESSIONS = 64
 """So many sessions' messages go into a commit at most, and as many of those that get what very many get."""
-MAX_ITEMS = 1024
+MAX_ITEMS = 256
 """So many messages of each go into it, one for each session that gets it."""
 _STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096

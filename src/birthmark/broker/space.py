@@ -160,6 +160,11 @@ class Space:
             return Seen(attached.since, None)
         return None if (gone := self._gone.get(client)) is None else Seen(*gone)
 
+    def principal_of(self, client: str) -> str:
+        """Return whose a client's session is; its own where that is not known."""
+        attached = self.live.get(client)
+        return (attached.principal if attached is not None else self._shares.owner(client)) or client
+
     def is_arriving(self, client: str) -> bool:
         """Somebody is about to take this session."""
         return client in self._arriving

@@ -76,6 +76,7 @@ class DpsMqtt:
                 pump.peer.leaf,
                 pump.peer.chain,
                 packet.password.decode("utf-8", "replace") if packet.password else None,
+                address=pump.address,
             )
             verdict = await self._registrations.attest(claim)
             check_client_id(packet.client_id, user.registration_id)
@@ -141,8 +142,12 @@ class DpsConnection:
 
     async def _answer_each(self, packets: Sequence[Publish]) -> None:
         for packet in packets:
-            if not self.pump.is_over:
-                await self._answer(wire.parse_topic(packet.topic), packet)
+            await self.pump.turn()
+            if self.pump.is_over:
+                return
+            request = wire.parse_topic(packet.topic)
+            if not (self.pump.is_lost and isinstance(request, wire.StatusRequest)):
+                await self._answer(request, packet)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
         try:

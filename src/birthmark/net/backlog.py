@@ -6,25 +6,38 @@ the loop at its sockets. Whoever asks for little is never here and is served wit
 
 The turns are the owners': one for each key, or address without one, however many connections it has. Those of an owner
 have its turn one after the other.
+
+What an owner works outside of its turns is counted together, whatever does it: a read, an end, a step of a task. When
+all together have worked for a turn in this round, which ends with the next turn of the loop, whoever has had a slice of
+it goes on in its turns.
 """
 
 import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator
-from typing import ClassVar, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from types import coroutine
+from typing import Any, ClassVar, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
 
 SLICE_S = 0.001
 TURN_S = 0.004
+_NOT = -1.0
 
 now = time.perf_counter  # what work costs is measured by the real clock, whatever time a server is told
 
 
 T = TypeVar("T")
+
+
+class Owned(Protocol):
+    """What somebody owns."""
+
+    @property
+    def owner(self) -> str: ...
 
 
 class Backlog:
@@ -35,6 +48,12 @@ class Backlog:
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # by owner, whose turn is next first
         self._is_called = False
+        self._lent = 0.0  # to tasks that were woken in this turn and work after it
+        self._used: dict[str, float] = {}  # by owner, in this round
+        self._spent = 0.0  # of it, by all of them
+        self._since = _NOT  # when what is at work began
+        self._has_turn = False  # what is at work
+        self._is_ending = False  # the round
 
     @classmethod
     def running(cls) -> "Backlog":
@@ -86,6 +105,95 @@ class Backlog:
         self.add(go_on, owner)
         return done
 
+    async def decided(self, steps: Generator[None, None, T], owner: str) -> T:
+        """Return what steps come to, taken in an owner's turns but for the first, which takes no time."""
+        try:
+            next(steps)
+        except StopIteration as end:
+            known: T = end.value
+            return known
+        return await self.work(steps, owner)
+
+    def is_behind(self, owner: str) -> bool:
+        """Say whether an owner's next work has to wait: it used its slice of a full round, or something of it waits."""
+        return owner in self._waiting or (self._spent > TURN_S and self._has_used_slice(owner))
+
+    def _has_used_slice(self, owner: str) -> bool:
+        return self._used.get(owner, 0.0) > SLICE_S
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether all together have used a turn in this round: what takes long by itself waits for its own."""
+        return self._spent > TURN_S
+
+    def begin(self) -> None:
+        """Note that from here on an owner works, outside of its turns."""
+        self._since, self._has_turn = now(), False
+
+    def end(self, owner: str) -> None:
+        """Count what was worked since `begin`."""
+        if self._since == _NOT:
+            return
+        worked, self._since = now() - self._since, _NOT
+        self._used[owner] = self._used.get(owner, 0.0) + worked
+        self._spent += worked
+        if self._spent > SLICE_S / 2 and not self._is_ending:  # nobody used a slice before; most loops never end one
+            self._is_ending = True
+            asyncio.get_running_loop().call_soon(self._end_round)
+
+    def _end_round(self) -> None:
+        self._used.clear()
+        self._spent, self._is_ending = 0.0, False
+
+    async def counted(self, work: Awaitable[T], whose: Owned) -> T:
+        """Await something, and count each of its steps as its owner's."""
+        return await self._counted(work, whose)
+
+    @coroutine
+    def _counted(self, work: Awaitable[T], whose: Owned) -> Generator[Any, Any, T]:
+        steps = work.__await__()
+        problem: BaseException | None = None
+        while True:
+            self.begin()
+            try:
+                waited = steps.send(None) if problem is None else steps.throw(problem)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            finally:
+                self.end(whose.owner)
+            try:
+                yield waited
+                problem = None
+            except BaseException as error:  # noqa: BLE001 - thrown into it
+                problem = error
+
+    async def turn(self, owner: str) -> None:
+        """Return in an owner's turn: at once while it is not behind.
+
+        What follows may take as long as one step does; before the next one this is asked again.
+        """
+        has_turn = False
+        if self._since != _NOT:
+            has_turn = self._has_turn
+            self.end(owner)
+            self._since = now()
+        if self._has_used_slice(owner) if has_turn else self.is_behind(owner):
+            await self._next(owner)
+            self._has_turn = True
+
+    async def _next(self, owner: str) -> None:
+        ready = asyncio.get_running_loop().create_future()
+
+        def go_on() -> None:
+            if not ready.done():
+                self._lent += SLICE_S
+                self._used[owner] = 0.0
+                ready.set_result(None)
+
+        self.add(go_on, owner)
+        await ready
+
     def _call(self) -> None:
         """Have one turn called, and never a second: what is added meanwhile has its turn in it, or in the next."""
         if self._waiting and not self._is_called:
@@ -93,15 +201,16 @@ class Backlog:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
+        self._lent = 0.0
         until = now() + TURN_S
-        while self._waiting and now() <= until:
+        while self._waiting and now() + self._lent <= until:
             self._slice_of(*self._waiting.popitem(last=False))
         self._is_called = False
         self._call()
 
     def _slice_of(self, owner: str, waiting: "deque[Callable[[], None]] | None") -> None:
         """Go on with what waits of an owner for a slice: who has much that is small gets as far as who has little."""
-        until = now() + SLICE_S
+        until = now() + self._lent + SLICE_S
         while waiting is not None:
             go_on = waiting.popleft()
             if waiting:
@@ -110,7 +219,7 @@ class Backlog:
                 go_on()
             except Exception:  # the others are not to wait for ever
                 log.exception("net.bug")
-            if now() >= until:
+            if now() + self._lent >= until:
                 return
             waiting = self._waiting.pop(owner, None)
 

@@ -105,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
         "_linger_bytes",
         "_on_crowded_out",
         "_on_deadline",
+        "_owner",
         "_peer",
         "_plain",
         "_raw",
@@ -146,6 +147,7 @@ class Connection(asyncio.BufferedProtocol):
         self._holds = 0  # by whom nothing more is taken at the moment
         self._has_rest = False  # in TLS, to be handed on
         self._is_waiting = False  # in the backlog
+        self._owner: str | None = None
         self.address = ""
         self.deadline: float | None = None
         self.problem: BirthmarkError | None = None  # why this side ended it at once
@@ -176,7 +178,10 @@ class Connection(asyncio.BufferedProtocol):
             self._host.received(self, len(data))
             if self._shut:
                 return
+        backlog = self._host.backlog
+        backlog.begin()
         self._guarded(self._take, data)
+        backlog.end(self.owner)
 
     def _guarded(self, act: Callable[[bytes], bool], data: bytes) -> None:
         """Do what may find the connection ended or broken; `act` says whether TLS may have its own word to send."""
@@ -195,10 +200,15 @@ class Connection(asyncio.BufferedProtocol):
     def _take(self, data: bytes) -> bool:
         """Take ciphertext; say whether it had no plaintext in it, and TLS may have a word of its own to send."""
         self._records.add(data)
-        was_secure = self._is_secure
-        if self._host.backlog and not self._is_stranger and not self._holds and self.owner in self._host.backlog:
+        backlog = self._host.backlog
+        if not self._holds and (backlog.is_behind(self.owner) or (backlog.is_full and not self._is_secure)):
             self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
             return False
+        return self._work(data)
+
+    def _work(self, _: bytes) -> bool:
+        """Go on with what came, and say what `_take` says."""
+        was_secure = self._is_secure
         if not was_secure and not self._shake_hands():
             return True
         return self._hand_on() or not was_secure
@@ -260,7 +270,9 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def owner(self) -> str:
         """Whose turns it has: a stranger's are those of its address, whatever it shows."""
-        return owner_of(None if self._is_stranger else self.peer.leaf, self.address)
+        if self._owner is None:
+            self._owner = owner_of(None if self._is_stranger else self.peer.leaf, self.address)
+        return self._owner
 
     def _go_on(self) -> None:
         """Hand on what was left, and read on when that was all."""
@@ -268,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._shut or self._holds:
             return
         self._has_rest = False
-        self._guarded(lambda _: self._hand_on(), b"")
+        self._guarded(self._work, b"")
         self._read_on()
 
     def _read_on(self) -> None:
@@ -282,14 +294,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_gone = True
-        if self._awaits_trust and not self._shut:
+        if self._awaits_trust and not self._shut and not self._has_rest:  # which may be its word
             self._host.refused(self._not_trusted("it closed the connection on seeing the certificate"), self)
         self._shut = True
         self.deadline = None
         self._host.closed(self)
         inner, self._inner = self._inner, None
         if inner is not None:
+            backlog = self._host.backlog
+            backlog.begin()
             inner.connection_lost(self.problem or exc)
+            backlog.end(self.owner)
         self._release()
 
     def pause_writing(self) -> None:
@@ -432,7 +447,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._on_deadline is not None:
             self._on_deadline()
             return
-        if self._awaits_trust:  # some libraries fall silent instead of sending an alert
+        if self._awaits_trust and not self._has_rest:  # some libraries fall silent instead of sending an alert
             self._host.refused(self._not_trusted("it fell silent on seeing the certificate"), self)
             self.abort()
             return
@@ -462,7 +477,7 @@ class Connection(asyncio.BufferedProtocol):
     def authenticated(self) -> None:
         """The peer proved who it is: the bounds on strangers are not for it."""
         if self._is_stranger:
-            self._is_stranger = False
+            self._is_stranger, self._owner = False, None
             self._host.authenticated(self)
 
     @property

@@ -145,6 +145,7 @@ class MqttPump(asyncio.Protocol):
         "_is_paused",
         "_keeps",
         "_over",
+        "_owner",
         "_reason",
         "_reason_of",
         "_report",
@@ -178,6 +179,7 @@ class MqttPump(asyncio.Protocol):
         self._reason_of: Callable[[BirthmarkError], int] = reason_of
         self._traffic: Traffic | None = None
         self._transport: MqttTransport
+        self._owner = ""
         self.peer = peer
         self.address = ""
         self.client_id = ""
@@ -192,6 +194,7 @@ class MqttPump(asyncio.Protocol):
         """Begin on a transport that is connected."""
         self._transport = transport
         self.address = address
+        self._owner = owner_of(None, address)
         self._engine.begin(self._clock.monotonic())
         self._watch()
 
@@ -223,6 +226,9 @@ class MqttPump(asyncio.Protocol):
             self._tell(exc)
         if self._busy:
             self._is_lost = True  # after what came before it is done
+        elif self._backlog.is_behind(self.owner):  # an end is work, too, and many may come at once
+            self._is_lost = self._busy = True
+            self._backlog.add(self._go_on, self.owner)
         else:
             self._finish()
 
@@ -307,9 +313,18 @@ class MqttPump(asyncio.Protocol):
         return self._over
 
     @property
+    def is_lost(self) -> bool:
+        """Nobody hears an answer any more, though what came before the end counts."""
+        return self._is_lost
+
+    @property
     def owner(self) -> str:
         """Whose turns it has: a stranger's are those of its address, whatever it shows."""
-        return owner_of(None if self._connection is None else self.peer.leaf, self.address)
+        return self._owner
+
+    async def turn(self) -> None:
+        """Return in this client's turn: a room asks for it before each request of a burst."""
+        await self._backlog.turn(self._owner)
 
     # Inside.
 
@@ -321,7 +336,8 @@ class MqttPump(asyncio.Protocol):
                 count, waiting = self._take()
                 if waiting is not None:
                     self._busy = True
-                    self._task = asyncio.get_running_loop().create_task(self._await(waiting))
+                    work = self._backlog.counted(self._await(waiting), self)
+                    self._task = asyncio.get_running_loop().create_task(work)
                     break
                 if not count or not self._engine.has_input:
                     break
@@ -389,6 +405,7 @@ class MqttPump(asyncio.Protocol):
             connection.closed(self._reason, None)
             return
         self._connection = connection
+        self._owner = owner_of(self.peer.leaf, self.address)
         self._reason_of = admission.reason_of
         self._transport.authenticated()
         engine = self._engine
@@ -416,6 +433,7 @@ class MqttPump(asyncio.Protocol):
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
+            await self._backlog.turn(self._owner)
             await waiting
         except RemoteProtocolError as error:  # the client has no room for our answer
             self._broken(error)
@@ -427,7 +445,11 @@ class MqttPump(asyncio.Protocol):
         finally:
             self._task = None
             self._busy = False
-        self._go_on()
+        if self._engine.has_input and self._backlog.is_behind(self._owner):
+            self._busy = True
+            self._backlog.add(self._go_on, self._owner)
+        else:
+            self._go_on()
 
     def _go_on(self) -> None:
         """Act on the rest of what came, then take more."""

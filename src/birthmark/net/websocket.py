@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from birthmark.net.backlog import Backlog
 from birthmark.net.connection import Connection
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
@@ -87,12 +88,17 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
     except WebSocketDisconnect:
         return
     pump.start(transport, websocket.client.host if websocket.client else "")
+    backlog = Backlog.running()
     sender = asyncio.create_task(_send(websocket, transport))
     try:
         while not pump.is_over:
             await transport.may_read.wait()
             if not pump.is_over:
-                pump.data_received(await websocket.receive_bytes())
+                data = await websocket.receive_bytes()
+                await pump.turn()
+                backlog.begin()
+                pump.data_received(data)
+                backlog.end(pump.owner)
     except (WebSocketDisconnect, RuntimeError, KeyError):
         # RuntimeError: what was to be sent found the peer gone; KeyError: a text message, which MQTT forbids.
         pass

@@ -9,9 +9,10 @@ Not here: revocation by this installation (`ca`), which anchors count (the calle
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from birthmark.errors import BirthmarkError
 from birthmark.pki import checks
@@ -25,6 +26,7 @@ MAX_DEPTH = 8
 MAX_BAG = 32
 MAX_NEW_SIGNATURES = 24
 _MAX_STEPS = 64
+T = TypeVar("T")
 
 
 class ChainIncompleteError(ChainError):
@@ -172,10 +174,14 @@ class Signatures:
 
     cache: SignatureCache
     left: int = MAX_NEW_SIGNATURES
+    asks: bool = False
+    """Raise `_AskedError` for one that is new instead of looking at it."""
 
     def is_signed_by(self, certificate: Certificate, issuer: Certificate) -> bool:
         """Say who signed whom. Raise `TooMuchWorkError` when the claim has used up its share."""
         if not self.cache.knows(certificate, issuer):
+            if self.asks:
+                raise _AskedError(certificate, issuer)
             if self.left <= 0:
                 raise TooMuchWorkError(limit=MAX_NEW_SIGNATURES)
             self.left -= 1
@@ -183,6 +189,29 @@ class Signatures:
 
     def is_self_signed(self, certificate: Certificate) -> bool:
         return certificate.is_self_issued and self.is_signed_by(certificate, certificate)
+
+
+class _AskedError(Exception):
+    """A decision needs to know whether the first was signed by the second."""
+
+    def __init__(self, certificate: Certificate, issuer: Certificate) -> None:
+        super().__init__()
+        self.pair = certificate, issuer
+
+
+def deciding(decide: Callable[[Signatures], T], cache: SignatureCache) -> Generator[None, None, T]:
+    """Take a decision in steps of one new signature each: one takes milliseconds, and a bag asks for many.
+
+    After each it is taken again, with what is known by then; where all is known there is no step.
+    """
+    asking, looking = Signatures(cache, asks=True), Signatures(cache)
+    while True:
+        try:
+            return decide(asking)
+        except _AskedError as asked:
+            pair = asked.pair
+        yield
+        looking.is_signed_by(*pair)
 
 
 def build_chain(

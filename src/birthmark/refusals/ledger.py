@@ -115,19 +115,24 @@ class Ledger:
         error: BirthmarkError,
         *,
         address: str = "",
+        whose: str = "",
         presented: Certificate | None = None,
         tracking_id: str | None = None,
         **facts: str,
     ) -> str:
-        """File a refusal and return its tracking id. Returns at once; the row follows with the next commit."""
+        """File a refusal and return its tracking id. Returns at once; the row follows with the next commit.
+
+        Where no address is known it counts in the share of `whose` it is, a key's or a client's.
+        """
         self.counts[error.code] += 1
         refusal_id = tracking_id or new_uuid(self._entropy)
         known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
         if presented is not None:
             known.setdefault("thumbprint", presented.thumbprint.hex())
             known.setdefault("common_name", _cut(presented.subject_cn or "", _MAX_FACT_CHARS))
-        log.info("refused", extra={"code": error.code, "tracking_id": refusal_id, "address": address})
-        share = share_of(address)
+        said = {"code": error.code, "tracking_id": refusal_id, "address": address}
+        log.info("refused", extra=said | ({"whose": whose} if whose else {}))
+        share = share_of(address) or whose
         if presented is not None:
             self.presented.add(share, presented)
         if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):

@@ -14,7 +14,7 @@ ALL = (500, 50)
 
 
 class BoundedLog(logging.Filter):
-    """Lets pass what an address, an event without one, and all together have room for. `now` is a monotonic clock."""
+    """Lets pass what an address, a key or event without one, and all have room for. `now` is a monotonic clock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
@@ -26,7 +26,8 @@ class BoundedLog(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether the line is written."""
         now = self._now()
-        who = share_of(str(getattr(record, "address", ""))) or f"{record.name} {record.msg}"
+        whose = str(getattr(record, "whose", "")) or f"{record.name} {record.msg}"
+        who = share_of(str(getattr(record, "address", ""))) or whose
         if not (self._each.has_room(who, now) and self._all.has_room("", now)):
             self._dropped += 1
             return False

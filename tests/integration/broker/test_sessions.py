@@ -209,12 +209,14 @@ async def test_who_was_connected_at_a_crash_has_the_whole_time_to_come_back(data
 
 async def test_a_session_takes_a_limited_number_and_says_so(database_url: str) -> None:
     async with a_world(database_url, SpaceRules(max_waiting=3)) as world:
-        client = await world.connect("c", expiry_s=HOUR)
+        client = await world.connect("c", expiry_s=HOUR, principal="its key")
         await world.subscribe(client, "t")
+        assert world.space.principal_of("c") == "its key"
         await world.leave(client)
         for number in range(5):
             await world.publish("t", str(number).encode())
         assert world.observer.overruns == ["c", "c"]
+        assert [world.space.principal_of(name) for name in ("c", "unknown")] == ["its key", "unknown"]
         assert (await world.connect("c", expiry_s=HOUR)).payloads == [b"0", b"1", b"2"]
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.iothub.model import DeviceId, Hub, Twin
 from birthmark.iothub.rules.twins import TwinVersionError
-from hub_world import a_world
+from birthmark.mqtt.packets import Publish
+from hub_world import a_world, until
 
 pytestmark = pytest.mark.integration
 AT_ONCE = 40
@@ -40,3 +42,27 @@ async def test_of_patches_for_one_state_one_is_made(tmp_path: Path) -> None:
         ]
         told = await asyncio.gather(*asked, return_exceptions=True)
         assert sum(isinstance(one, TwinVersionError) for one in told) == AT_ONCE - 1
+
+
+async def test_what_a_device_asked_before_it_was_gone_is_not_answered_and_what_it_reported_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        twins, read = world.iothub.twins, []
+        real = twins.get
+
+        async def get(hub: Hub, device_id: DeviceId) -> Twin:
+            read.append(device_id)
+            return await real(hub, device_id)
+
+        monkeypatch.setattr(twins, "get", get)
+        for _ in range(20):
+            client.client.send(Publish("$iothub/twin/GET/?$rid=1", b""))
+        client.client.send(Publish("$iothub/twin/PATCH/properties/reported/?$rid=2", b'{"last": 1}'))
+        link.data_received(client.client.data_to_send())
+        link.connection_lost(None)
+        await until(lambda: link.is_over)
+        assert read == []
+        twin = await real(world.hub, DeviceId("device-1"))
+        assert twin.reported.values == {"last": 1}

@@ -211,3 +211,16 @@ async def test_a_row_that_the_database_does_not_take_costs_no_other(
             book.record(a_refusal(device_id=name), address="192.0.2.1")
         await book.settled()
         assert {row.facts["device_id"] for row in await refusals_about(database, None)} == {"one", "other"}
+
+
+async def test_who_has_no_address_has_its_own_share(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with a_ledger(database_url) as (book, database, _):
+        book._limits = RateLimits(burst=3, per_s=0)
+        for _ in range(10):
+            book.record(a_refusal(device_id="many"), whose="its key")
+        book.record(a_refusal(device_id="single"), whose="another key")
+        await book.settled()
+        assert len(await refusals_about(database, "many")) == 3
+        assert len(await refusals_about(database, "single")) == 1
+    assert {vars(line)["whose"] for line in caplog.records if line.msg == "refused"} == {"its key", "another key"}

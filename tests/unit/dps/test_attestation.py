@@ -114,6 +114,16 @@ def judged(device: Holder, *signers: Signer) -> BirthmarkError:
     return judge_missing_issuer(missing.value, claim, signers)
 
 
+def test_no_signature_is_looked_at_where_nothing_on_record_carries_a_name_that_was_shown() -> None:
+    signatures = Signatures(SignatureCache())
+    with pytest.raises(IntermediateNotSentError) as refused:
+        find_group(a_claim(DEVICE, MIDDLE, MIDDLE), [], [], signatures, NOON)
+    assert refused.value.facts["issuer"] == ROOT.certificate.subject_text, "names alone say how far the chain goes"
+    with pytest.raises(NotEnrolledError):
+        find_group(a_claim(DEVICE, MIDDLE, ROOT), [], [], signatures, NOON)
+    assert not signatures.cache._verdicts
+
+
 def test_a_device_that_nobody_enrolled_is_told_so_and_nothing_of_its_chain() -> None:
     assert isinstance(judged(DEVICE), NotEnrolledError)
 

@@ -22,6 +22,7 @@ from birthmark.est.rules.reenrollment import (
     ReenrollWithoutCertificateError,
     check_same_identity,
 )
+from birthmark.pki.chains import SignatureCache, Signatures
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from fakes import NOON
 from pki_builders import Holder, a_ca, a_csr, a_device
@@ -107,3 +108,10 @@ def test_the_oldest_caller_is_forgotten_when_there_are_too_many() -> None:
     limiter.take("a", 0.0)
     with pytest.raises(EstThrottledError):
         limiter.take("a", 0.0)
+
+
+def test_no_signature_is_looked_at_where_no_makers_ca_carries_a_name_that_was_shown() -> None:
+    signatures, other = Signatures(SignatureCache()), a_ca("Other")
+    with pytest.raises(ClientCertificateUnknownError):
+        identify_introduced(a_device(other).certificate, (other.certificate,), makers(), NOON, signatures)
+    assert not signatures.cache._verdicts

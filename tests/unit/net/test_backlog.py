@@ -155,3 +155,125 @@ async def test_a_mistake_of_one_keeps_no_other_waiting() -> None:
     waiting.add(lambda: worked.append("other"), "another")
     await asyncio.sleep(0)
     assert worked == ["other"]
+
+
+def works(waiting: Backlog, owner: str, times: int) -> None:
+    for _ in range(times):
+        waiting.begin()
+        waiting.end(owner)
+
+
+async def test_who_used_its_slice_of_a_full_round_waits_and_the_next_round_begins_anew() -> None:
+    waiting, whole = Backlog.running(), int(backlog.TURN_S)
+    works(waiting, "one", 2)
+    works(waiting, "single", 1)
+    works(waiting, "many", whole - 3)
+    assert not any(waiting.is_behind(owner) for owner in ("one", "single", "many")), "it costs nobody anything"
+    assert not waiting.is_full
+    works(waiting, "many", 1)
+    assert waiting.is_full
+    assert [waiting.is_behind(owner) for owner in ("one", "single", "many", "new")] == [True, False, True, False]
+    await asyncio.sleep(0)
+    assert not waiting.is_behind("many")
+
+
+class Peer:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+
+async def test_who_works_little_has_its_turn_without_a_turn_of_the_loop() -> None:
+    waiting, asked = Backlog.running(), []
+
+    async def ask() -> None:
+        await waiting.turn("one")
+        asked.append("one")
+
+    asyncio.get_running_loop().call_soon(asked.append, "loop")
+    await waiting.counted(ask(), Peer("one"))
+    assert asked == ["one"]
+
+
+async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_between_two_looks_of_the_loop() -> None:
+    waiting, answered = Backlog.running(), 0
+
+    async def ask(times: int) -> None:
+        nonlocal answered
+        for _ in range(times):
+            await waiting.turn("many")
+            answered += 1
+
+    tasks = [asyncio.create_task(waiting.counted(ask(8), Peer("many"))) for _ in range(100)]
+    looks = 0
+    while answered < 800:
+        before, looks = answered, looks + 1
+        await asyncio.sleep(0)
+        assert answered - before <= 2 * (backlog.TURN_S + 1)
+    assert looks > 800 / (2 * (backlog.TURN_S + 1)) - 1
+    await asyncio.gather(*tasks)
+
+
+async def test_a_task_waits_for_its_own_owners_others_and_for_nobody_elses() -> None:
+    waiting, worked = Backlog.running(), []
+
+    async def ask(owner: str) -> None:
+        await waiting.turn(owner)
+        worked.append(owner)
+
+    waiting.add(lambda: worked.append("before"), "many")
+    await waiting.counted(ask("single"), Peer("single"))
+    await waiting.counted(ask("many"), Peer("many"))
+    assert worked == ["single", "before", "many"]
+
+
+async def test_who_gives_up_its_turn_keeps_nobody_waiting() -> None:
+    waiting, worked = Backlog.running(), []
+    waiting.add(lambda: worked.append("before"), "one")
+    gone = waiting.turn("one")
+    gone.send(None).cancel()
+    waiting.add(lambda: worked.append("after"), "one")
+    while waiting:
+        await asyncio.sleep(0)
+    assert worked == ["before", "after"]
+    gone.close()
+
+
+async def test_what_is_counted_hears_of_its_end_and_of_what_went_wrong() -> None:
+    waiting = Backlog.running()
+
+    async def wrong() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def patient() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "never"
+
+    with pytest.raises(ZeroDivisionError):
+        await waiting.counted(wrong(), Peer("one"))
+    task = asyncio.create_task(waiting.counted(patient(), Peer("one")))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "cancelled"
+
+
+async def test_a_decision_that_needs_no_step_is_there_at_once_and_another_in_its_owners_turns() -> None:
+    waiting, order = Backlog.running(), []
+
+    def known() -> Generator[None, None, str]:
+        order.append("known")
+        return "known"
+        yield
+
+    def new() -> Generator[None, None, str]:
+        yield
+        order.append("new")
+        return "new"
+
+    waiting.add(lambda: order.append("before"), "one")
+    assert await waiting.decided(known(), "one") == "known"
+    assert await waiting.decided(new(), "one") == "new"
+    assert order == ["known", "before", "new"]

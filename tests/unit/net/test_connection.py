@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import itertools
 import socket
 import sys
 import typing
@@ -12,7 +13,8 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.net.backlog import Backlog
+from birthmark.net import backlog
+from birthmark.net.backlog import SLICE_S, TURN_S, Backlog
 from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import Connection, Host
 from birthmark.net.limits import Limits
@@ -214,6 +216,8 @@ class Opened:
     def drain(self) -> bytes:
         return b""
 
+    def close(self) -> None: ...
+
     @property
     def is_dry(self) -> bool:
         return not self.plain
@@ -229,6 +233,9 @@ class Heard(asyncio.Protocol):
 
 class Reading(ResetByPeer):
     is_paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return ("192.0.2.1", 1) if name == "peername" else default
@@ -263,3 +270,68 @@ async def test_a_connection_waits_for_its_own_owners_turn_and_for_nobody_elses(w
     await asyncio.sleep(0)
     assert (heard.data, raw.is_paused) == (b"x", False)
     assert turns == [b"" if waits else b"x"]
+
+
+def a_connection(host: Listeners) -> tuple[Connection, Heard, Reading]:
+    connection, heard, raw = Connection(_Port(host, {}), None), Heard(), Reading()
+    some: typing.Any = connection
+    some._tls, some._inner, some._is_secure = Opened(), heard, True
+    connection.connection_made(raw)
+    return connection, heard, raw
+
+
+async def test_what_many_connections_of_an_owner_bring_in_one_round_is_counted_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S * 0.6)  # a read is this much work
+    host = Listeners(FakeClock(), Limits(), lambda *_: None)
+    known = [a_connection(host) for _ in range(50)]
+    for connection, _, _ in known:
+        connection.data_received(A_RECORD)
+    at_once = sum(not raw.is_paused for _, _, raw in known)
+    assert at_once <= TURN_S / SLICE_S / 0.6 + 1
+    assert [bool(heard.data) for _, heard, _ in known] == [True] * at_once + [False] * (50 - at_once)
+    for looks in range(1, 100):
+        await asyncio.sleep(0)
+        heard_of = sum(bool(heard.data) for _, heard, _ in known)
+        assert heard_of <= at_once + 2 * looks * TURN_S / SLICE_S
+        if heard_of == len(known):
+            break
+    assert not any(raw.is_paused for _, _, raw in known)
+
+
+async def test_a_handshake_waits_for_its_turn_when_the_round_is_full_and_nobody_says_it_was_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[object] = []
+    host = Listeners(FakeClock(), Limits(), lambda error, *_: refused.append(error))
+    shaken = 0
+
+    def shake(connection: Connection) -> bool:
+        nonlocal shaken
+        shaken += 1
+        return False
+
+    monkeypatch.setattr(Connection, "_shake_hands", shake)
+    host.backlog._spent = 2 * TURN_S
+    newcomers = [a_connection(host)[0] for _ in range(3)]
+    for number, connection in enumerate(newcomers):
+        some: typing.Any = connection
+        some._is_secure, some._awaits_trust, some.address = False, True, f"192.0.2.{number}"
+        connection.data_received(A_RECORD)
+    assert shaken == 0
+    newcomers[0].connection_lost(None)
+    assert refused == [], "its word on our certificate waits here"
+    await asyncio.sleep(0)
+    assert shaken == 2
+
+
+async def test_ends_that_come_together_are_work_of_their_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * TURN_S * 2)
+    host = Listeners(FakeClock(), Limits(), lambda *_: None)
+    connection, _, _ = a_connection(host)
+    assert not host.backlog.is_behind(connection.owner)
+    connection.connection_lost(None)
+    assert host.backlog.is_behind(connection.owner)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import cast
 
@@ -29,7 +30,7 @@ from birthmark.mqtt.packets import (
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reasons import ReasonCode
-from birthmark.net import pump
+from birthmark.net import backlog, pump
 from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
 from birthmark.net.backlog import SLICE_S, TURN_S
 from birthmark.net.pump import MqttPump, _Turn
@@ -348,6 +349,39 @@ async def test_a_line_that_breaks_while_the_room_is_busy_is_lost_afterwards(five
     gate.set()
     await settled()
     assert five.ends == [(Closed.LOST, None)]
+
+
+async def test_lines_that_break_together_end_in_their_owners_turn(five: World) -> None:
+    pump = await five.connected()
+    turns = pump._backlog
+    turns.add(lambda: five.ends.append((Closed.SERVER, 0)), pump.owner)
+    pump.connection_lost(None)
+    assert (five.ends, pump.is_lost) == ([], True)
+    await settled()
+    assert five.ends == [(Closed.SERVER, 0), (Closed.LOST, None)], "what came before it is first"
+
+
+async def test_requests_that_never_wait_for_anything_are_answered_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds = [World() for _ in range(8)]
+    pumps = [await world.connected() for world in worlds]
+    ticks, answered = count(), 0
+    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S)
+
+    async def answer(pump: MqttPump, packets: Sequence[Publish]) -> None:
+        nonlocal answered
+        for _ in packets:
+            await pump.turn()
+            answered += 1
+
+    for world, one in zip(worlds, pumps, strict=True):
+        world.on_published = partial(answer, one)
+        one.data_received(b"".join(codec.encode(Publish("t", b"?"), LEVEL_5) for _ in range(50)))
+    looks = 0
+    while answered < 8 * 50:
+        before, looks = answered, looks + 1
+        await asyncio.sleep(0)
+        assert answered - before <= 2 * TURN_S / SLICE_S
+    assert looks > 50
 
 
 async def test_silence_is_told_and_closed(five: World) -> None:

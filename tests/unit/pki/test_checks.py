@@ -6,7 +6,14 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.pki.certificates import parse_der
-from birthmark.pki.chains import MAX_NEW_SIGNATURES, SignatureCache, Signatures, TooMuchWorkError, build_chain
+from birthmark.pki.chains import (
+    MAX_NEW_SIGNATURES,
+    SignatureCache,
+    Signatures,
+    TooMuchWorkError,
+    build_chain,
+    deciding,
+)
 from birthmark.pki.checks import (
     CertificateNonconformingError,
     KeyStrengthError,
@@ -152,3 +159,29 @@ def test_an_odd_but_legal_extension_is_read_over(what: str) -> None:
     certificate = with_extension(oid, value).certificate
     assert parse_der(certificate.der) == certificate
     check_client(certificate)
+
+
+def test_a_decision_looks_at_one_new_signature_at_a_step_and_at_none_that_is_known() -> None:
+    root = a_certificate(subject="Root", key=a_key(), is_ca=True)
+    middle = a_certificate(subject="Middle", key=a_key(), is_ca=True, signer=root)
+    leaf, cache = a_certificate(signer=middle).certificate, SignatureCache()
+
+    def decide(signatures: Signatures) -> int:
+        return len(build_chain(leaf, anchors(middle), anchors(root), NOON, cache=signatures))
+
+    assert [len(cache._verdicts) for _ in deciding(decide, cache)] == [0, 1, 2]
+    assert len(cache._verdicts) == 3
+    with pytest.raises(StopIteration) as end:
+        next(deciding(decide, cache))
+    assert end.value.value == 3
+
+
+def test_a_bag_of_namesakes_costs_no_more_in_steps() -> None:
+    def namesake(serial: int) -> Holder:
+        return a_certificate(subject="Same Name", key=a_key(), serial=serial, is_ca=True, names_keys=False)
+
+    leaf, cache = a_certificate(signer=namesake(1), names_keys=False).certificate, SignatureCache()
+    bag = anchors(*map(namesake, range(2, 34)))
+    with pytest.raises(TooMuchWorkError):
+        list(deciding(lambda signatures: build_chain(leaf, bag, [], NOON, cache=signatures), cache))
+    assert len(cache._verdicts) == MAX_NEW_SIGNATURES

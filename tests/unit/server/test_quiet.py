@@ -28,6 +28,14 @@ def test_the_addresses_of_one_ipv6_network_have_one_share() -> None:
     assert sum(log.filter(a_line(f"2001:db8::{n:x}")) for n in range(1000)) == 50
 
 
+def test_who_has_no_address_has_its_own_share() -> None:
+    log = BoundedLog(lambda: 0.0)
+    many, single = a_line(), a_line()
+    many.whose, single.whose = "its key", "another key"
+    assert sum(log.filter(many) for _ in range(1000)) == 50
+    assert log.filter(single)
+
+
 def test_what_was_dropped_is_counted_with_the_next_line() -> None:
     now = [0.0]
     log = BoundedLog(lambda: now[0])

@@ -7,6 +7,7 @@ from birthmark.awsiot.errors import reason_of, suback_reason_of
 from birthmark.awsiot.mqtt.acknowledging import WINDOW, Acknowledging
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
+from birthmark.awsiot.rules.reserved import is_question
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service.devices import Grant
 from birthmark.broker import Attached
@@ -221,13 +222,15 @@ class AwsConnection:
         while packets:
             if waiting is not None:
                 await waiting
+            await self.pump.turn()
             await self._refresh()
             if self.pump.is_over:
                 return
             waiting, packets = self._publish_until_asked(packets)  # decided again: rights may be gone since
             if packets and waiting is None:
                 packet, packets = packets[0], packets[1:]
-                await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once)
+                if not (self.pump.is_lost and is_question(packet.topic)):
+                    await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once)
                 self.pump.ack(packet.packet_id)
         if waiting is not None:
             await waiting

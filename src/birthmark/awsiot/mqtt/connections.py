@@ -233,14 +233,14 @@ class AwsConnections:
         if will.expiry_s is not None:
             message = msgspec.structs.replace(message, expires_at=now + will.expiry_s * 1_000_000)
         waiting = self.space.messages.publish((message,), _nobody_waits)
-        return None if waiting is None else self._kept_or_refused(waiting)
+        return None if waiting is None else self._kept_or_refused(waiting, message.principal)
 
-    async def _kept_or_refused(self, waiting: Awaitable[None]) -> None:
+    async def _kept_or_refused(self, waiting: Awaitable[None], principal: str) -> None:
         """Nobody is there to be told that a will is not retained."""
         try:
             await waiting
         except (RetainedFullError, RetainedShareUsedError) as error:
-            self._ledger.record(error, address="", presented=None)
+            self._ledger.record(error, whose=principal)
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)
@@ -250,7 +250,7 @@ class AwsConnections:
         if for_whom is not None and isinstance(for_whom.connection, AwsConnection):
             for_whom.connection.note_once(error)
         else:
-            self._ledger.record(error, address="", presented=None)
+            self._ledger.record(error, whose=self.space.principal_of(client))
 
     def _announce(self, connection: AwsConnection, what: str, **more: object) -> None:
         event = presence(

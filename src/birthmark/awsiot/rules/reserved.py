@@ -30,6 +30,12 @@ def request_of(topic: str) -> tuple[Service, Mapping[str, str | None]] | None:
     return None
 
 
+def is_question(topic: str) -> bool:
+    """Say whether a topic only asks, so that nothing happens where nobody hears the answer."""
+    found = request_of(topic)
+    return found is None or found[1]["verb"] == "get"
+
+
 def may_subscribe(topic_filter: str) -> bool:
     """Say whether a filter that begins with `$` stays within events of presence, or a thing's shadows.
 

@@ -25,6 +25,10 @@ class Portions:
         """Say whether a principal may make one more of something of which there may be `whole`."""
         return self._counts[principal] < share_of(whole, most)
 
+    def owner(self, name: str) -> str:
+        """Return who made a thing; nothing where that is not known."""
+        return self._owners.get(name, ("", None))[0]
+
     def add(self, name: str, principal: str, expires_at: int | None = None) -> None:
         """Note who made a thing, or made it anew, and when it goes by itself."""
         self.remove(name)

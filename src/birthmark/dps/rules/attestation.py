@@ -312,6 +312,9 @@ def find_group(
     leaf = check_common_name(claim)
     check_client(leaf)
     current, bag, through = leaf, claim.chain[:MAX_BAG], list[Certificate]()
+    check_dates(leaf, now)
+    if not signers and not authorities:  # no signature is looked at for nothing
+        bag, current = (), _top_by_name(bag, leaf)
     for _ in range(MAX_DEPTH):
         check_dates(current, now)
         for signer in signers:
@@ -403,6 +406,18 @@ def ca_name_for(group_id: str, tail: str = "") -> str:
     """Return under which name a group's CA may be put on record."""
     name = re.sub(r"[^a-z0-9\-._]", "-", group_id).lstrip("-._")[: _MAX_CA_NAME - len(tail)]
     return f"{name or 'group-ca'}{tail}"
+
+
+def _top_by_name(bag: Sequence[Certificate], leaf: Certificate) -> Certificate:
+    """Return up to where what was sent leads by its names alone."""
+    current, path = leaf, [leaf]
+    while len(path) <= MAX_DEPTH:
+        above = [ca for ca in bag if ca.is_ca and ca.subject == current.issuer and ca not in path]
+        if not above:
+            break
+        current = above[0]
+        path.append(current)
+    return current
 
 
 def _issuer_in(candidates: Sequence[Certificate], certificate: Certificate, cache: Signatures) -> Certificate | None:

@@ -14,7 +14,9 @@ from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
-from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures
+from birthmark.net.backlog import Backlog
+from birthmark.net.share import share_of
+from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, deciding
 from birthmark.store import Database
 from birthmark.store.database import Row
 from birthmark.store.remembered import Remembered
@@ -31,8 +33,12 @@ class Groups:
     async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
         """Return the group whose CA issued the claim's certificate. Raise why there is none."""
         signers, authorities = await self._issuers_of(scope, claim)
+
+        def find(signatures: Signatures) -> attestation.GroupHit:
+            return attestation.find_group(claim, signers, authorities, signatures, now)
+
         try:
-            hit = attestation.find_group(claim, signers, authorities, Signatures(self._signatures), now)
+            hit = await Backlog.running().decided(deciding(find, self._signatures), share_of(claim.address))
         except attestation.IntermediateNotSentError as missing:
             some = await self._remembered.all(store.SOME_SIGNERS, store.SIGNERS.of, scope=scope)
             raise attestation.judge_missing_issuer(missing, claim, some) from missing

@@ -8,7 +8,7 @@ from birthmark.ca.model import Issued
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import Authority, BootstrapCa
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import ChainIncompleteError, SignatureCache, build_chain, check_dates
+from birthmark.pki.chains import ChainIncompleteError, SignatureCache, Signatures, build_chain, check_dates
 from birthmark.pki.checks import check_client, check_purpose
 from birthmark.pki.extensions import CMC_RA
 
@@ -62,11 +62,13 @@ def identify_introduced(
     bag: Sequence[Certificate],
     bootstrap_cas: Sequence[BootstrapCa],
     now: datetime,
-    cache: SignatureCache | None = None,
+    cache: SignatureCache | Signatures | None = None,
 ) -> Principal:
     """Return the principal that a maker's certificate proves. Raise `ClientCertificateUnknownError` when it is none."""
     check_client(leaf)
-    if not bootstrap_cas:  # no signature is looked at for nothing
+    issuers = {one.issuer_der for one in (leaf, *bag)}
+    if not any(ca.certificate.subject_der in issuers or ca.certificate == leaf for ca in bootstrap_cas):
+        # No signature is looked at for nothing.
         raise ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text)
     try:
         chain = build_chain(

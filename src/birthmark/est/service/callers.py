@@ -23,9 +23,10 @@ from birthmark.est.rules.identity import (
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.service.guesses import Guesses
+from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.chains import SignatureCache
+from birthmark.pki.chains import SignatureCache, Signatures, deciding
 from birthmark.pki.extensions import CMC_RA
 from birthmark.text import printable
 
@@ -144,7 +145,12 @@ class Callers:
             return found
         else:
             makers = [store.BOOTSTRAP_RECORDS.of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
-            found = Proof(identify_introduced(leaf, bag, makers, now, self._signatures))
+
+            def introduced(signatures: Signatures) -> Principal:
+                return identify_introduced(leaf, bag, makers, now, signatures)
+
+            steps = deciding(introduced, self._signatures)
+            found = Proof(await Backlog.running().decided(steps, share_of(caller.address)))
         await self.ca.revocations.check(leaf, bag)
         return found
 

@@ -150,9 +150,11 @@ class HubConnection:
             await waiting
         asked, self._asked = self._asked, ()
         for packet, request in asked:
+            await self.pump.turn()
             if self.pump.is_over:
                 return
-            await self._answer_one(packet, request)
+            if not (self.pump.is_lost and isinstance(request, wire.TwinGet)):  # nobody hears what a twin is
+                await self._answer_one(packet, request)
 
     async def _answer_one(self, packet: Publish, request: wire.TwinGet | wire.TwinReport) -> None:
         """Answer whoever asks, subscribed or not: SDKs rely on the session of an earlier connection."""

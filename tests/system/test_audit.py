@@ -131,3 +131,16 @@ def test_a_first_start_that_found_its_port_taken_leaves_a_chain_that_is_whole(tm
     assert "net.port_taken" in failed.stderr
     with a_server(tmp_path) as server:
         assert server.rows("server", "audit", "verify")[0]["rows"] > 1
+
+
+def test_who_changed_what_is_read_with_the_latest_last(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        server.run("pki", "user", "create", "line-1", "--any-name")
+        server.run("pki", "user", "rm", "line-1", "--yes")
+        rows = server.rows("server", "audit", "ls", "line-1")
+        assert [row["action"] for row in rows] == ["est.user.add", "est.user.remove"]
+        assert {row["actor"] for row in rows} == {"operator:operator"}
+        (last,) = server.rows("server", "audit", "ls", "--limit", "1")
+        assert last == rows[-1]
+        assert server.rows("server", "audit", "ls", "--where", "action=est.user.a*") == rows[:1]
+        assert "intact" in server.run("server", "audit", "verify").stdout

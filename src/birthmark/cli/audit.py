@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +14,13 @@ import typer
 
 from birthmark import durable
 from birthmark.cli.common import emit, read_file
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, show
+from birthmark.cli.picking import PickOptions
 from birthmark.console.records import has_own_file
 
 _MAX_FILE = 1 << 20
+_LATEST = 100
+_COLUMNS = ("at", "actor", "action", "subject")
 _PATIENCE_S = 600.0
 """For millions of rows."""
 Heads = Annotated[
@@ -35,7 +40,26 @@ def verify(server: ServerOutputOptions, head: Heads = None) -> None:
         return
     for one in told["chains"]:
         signed = one["head"]
-        emit(server.as_json, {"chain": one["chain"], "rows": one["rows"]} | {k: signed[k] for k in ("digest", "key")})
+        row = {"chain": one["chain"], "is": "intact: no row was changed, left out or put in"}
+        emit(server.as_json, row | {"rows": one["rows"]} | {k: signed[k] for k in ("digest", "key")})
+
+
+def list_(
+    server: ServerOutputOptions,
+    pick: PickOptions,
+    subject: Annotated[str | None, typer.Argument(help="Only what was done to this one.")] = None,
+) -> None:
+    """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
+    kept: deque[dict[str, Any]] = deque(maxlen=pick.limit or _LATEST)
+    every = replace(pick, limit=None)
+
+    def keep(line: str) -> None:
+        row = json.loads(line)
+        if subject in (None, row["subject"]):
+            kept.extend(every.picked([row]))
+
+    ask_chains(server, [], rows=keep)
+    show(kept, _COLUMNS, as_json=server.as_json, nothing="Nothing was changed.")
 
 
 def export(

@@ -281,8 +281,9 @@ SERVER = Group(
         "backup": Leaf("backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),
         "restore": Leaf("restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"),
         "audit": Group(
-            "The record of every change: verify it, export its signed end.",
+            "The record of every change: read it, verify it, export its signed end.",
             {
+                "ls": Leaf("audit:list_", "edge-0001"),
                 "verify": Leaf("audit:verify", "--head head-2026-11.json"),
                 "export": Leaf("audit:export", "--out head-2026-11.json"),
             },

@@ -29,6 +29,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     attestation.CaNotOnRecordError: (401, 401002),
     attestation.DevicesOwnCaError: (401, 401002),
     attestation.EnrollmentDisabledError: (401, 401002),
+    attestation.DeviceTakenBackError: (401, 401002),
     enrollment.EnrollmentInvalidError: (400, 400004),
     enrollment.AttestationNotServedError: (400, 400004),
     registration.NoHubError: (400, 400208),

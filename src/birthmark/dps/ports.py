@@ -20,6 +20,10 @@ class CertificateInventory(Protocol):
         """Say whether a CA was issued to a device, which may not speak for others by it."""
         ...
 
+    async def is_lost(self, name: str) -> bool:
+        """Say whether a name was taken back with its device."""
+        ...
+
     def registered(self, certificate: Certificate, now: datetime) -> Changes:
         """Return the changes that note a certificate by which a device registered."""
         ...

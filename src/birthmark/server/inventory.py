@@ -20,5 +20,8 @@ class InventoryForDps:
     async def is_devices_own(self, ca: Certificate) -> bool:
         return await self._authority.is_devices_own(ca)
 
+    async def is_lost(self, name: str) -> bool:
+        return await self._authority.revocations.is_lost(name)
+
     def registered(self, certificate: Certificate, now: datetime) -> Changes:
         return self._authority.registered(certificate, now)

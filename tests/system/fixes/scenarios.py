@@ -190,6 +190,18 @@ SCENARIOS: Mapping[str, Scenario] = {
     "dps.ca_unverified": Scenario(REGISTER, a_ca_of_ones_own),
     "dps.certificate_mismatch": Scenario(REGISTER, enrolled_otherwise("fix-mismatch")),
     "dps.enrollment_disabled": Scenario(REGISTER, disabled),
+    "dps.device_taken_back": Scenario(
+        REGISTER,
+        after(
+            device("fix-lost"),
+            'birthmark device enroll --cert "$X509_CERT_FILE"',
+            "birthmark device revoke fix-lost --yes",
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=fix-lost -days 9 "
+            "-addext extendedKeyUsage=clientAuth -keyout again.key -out again.pem 2>/dev/null",
+            "export X509_CERT_FILE=again.pem X509_KEY_FILE=again.key",
+        ),
+        is_instead=True,
+    ),
     "dps.not_enrolled": Scenario(REGISTER, device("fix-forgotten")),
     "dps.token_not_enrolled": Scenario("python by_key.py", a_program_with_a_key),
     "dps.registration_id_mismatch": Scenario(

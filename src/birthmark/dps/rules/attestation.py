@@ -230,6 +230,18 @@ class EnrollmentDisabledError(ForbiddenError):
     registration_id: str
 
 
+class DeviceTakenBackError(EnrollmentDisabledError):
+    """The device was taken back, and its enrollment with it."""
+
+    code = "dps.device_taken_back"
+    message = "The device {registration_id} was taken back"
+    cause = "'{registration_id}' was taken back as lost, and its enrollment {enrollment} is disabled with it."
+    fix = (
+        "It stays out: what is on record of it, `birthmark device show {registration_id}`. If another device is to "
+        "have the name, with a key of its own, let it go: `birthmark pki release {registration_id}`"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class GroupHit:
     """The group a chain led to."""

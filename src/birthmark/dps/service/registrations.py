@@ -108,7 +108,16 @@ class Registrations:
         began = self._clock.monotonic()  # what is written while it looks makes the verdict an old one
         instance = self._instances.by_scope(claim.id_scope)
         with _naming(instance):
-            return await self._attest_at(instance, claim, began)
+            try:
+                return await self._attest_at(instance, claim, began)
+            except attestation.EnrollmentDisabledError as disabled:
+                if self._inventory is not None and await self._inventory.is_lost(claim.registration_id):
+                    raise attestation.DeviceTakenBackError(
+                        enrollment=disabled.enrollment,
+                        options=disabled.options,
+                        registration_id=disabled.registration_id,
+                    ) from disabled
+                raise
 
     async def _attest_at(self, instance: Instance, claim: Claim, began: float) -> Attested:
         registration_id = parse_registration_id(claim.registration_id)

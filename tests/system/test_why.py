@@ -1,6 +1,7 @@
 """`birthmark why`: one refusal is one story, of this server, told in words that can do no harm."""
 
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -66,6 +67,16 @@ def test_a_client_that_does_not_trust_the_server_is_told_the_command_at_once(
     newest = server.rows("why", "--limit", "1")[0]
     assert newest["code"] == "tls.server_not_trusted"
     assert newest["client"]["code"] == "links.server_untrusted"
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not here")
+def test_a_client_whose_clock_is_years_ahead_is_told_by_its_clock(server: RunningServer) -> None:
+    trust = ["--cacert", str(server.endpoints["trust_bundle"])]
+    command = ["faketime", "+30 years", "curl", "-sS", *trust, f"https://{server.address}:8443/"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+    newest = server.rows("why", "--limit", "1")[0]
+    assert newest["code"] == "tls.client_clock_wrong"
+    assert "Set the client's clock" in newest["fix"]
 
 
 def test_rows_of_another_server_are_not_this_ones(server: RunningServer, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ _PAIRS: Mapping[str, tuple[str, ...]] = {
     "links.mqtt_refused": ("dps.", "iothub.", "awsiot.", "pki.", "sas.", "ca."),
     "links.mqtt_rejected": ("dps.", "iothub.", "awsiot.", "mqtt."),
     "links.server_name_mismatch": ("tls.server_not_trusted",),
-    "links.server_untrusted": ("tls.server_not_trusted",),
+    "links.server_untrusted": ("tls.server_not_trusted", "tls.client_clock_wrong"),
     "links.subscription_refused": ("dps.", "iothub.", "awsiot."),
     "links.tls_failed": ("tls.",),
 }

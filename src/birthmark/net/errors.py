@@ -50,10 +50,20 @@ class ServerNotTrustedError(UnauthenticatedError):
     cause = "The client refused this server's certificate ({reason})."
     fix = (
         'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
-        "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate."
+        "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate, and its clock "
+        "within the certificate's dates."
     )
     reason: str
     sni: str
+
+
+class ClientClockWrongError(ServerNotTrustedError):
+    """The client takes this server's certificate for expired."""
+
+    code = "tls.client_clock_wrong"
+    cause = "The client says that this server's certificate has expired ({reason}): if it has not, its clock is ahead."
+    fix = "Set the client's clock. Whether the server's certificate has ended is told by `birthmark doctor`."
+    for_a_person = "a device's clock is set where the device is"
 
 
 class ChainTooLargeError(InvalidRequestError):
@@ -206,7 +216,7 @@ class NotAllowedHereError(InvalidRequestError):
     protocol: str
 
 
-_ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate", "certificate expired")
+_ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate")
 _BAD_SIGNATURE = ("bad signature", "digest check failed", "wrong signature", "bad ecc", "signature", "block type")
 
 
@@ -225,6 +235,8 @@ def explain_handshake(errors: Sequence[Sequence[str]], presented: Certificate | 
         return NotTlsError(**(facts | {"reason": "plain text"}))
     if "excessive message size" in low:
         return ChainTooLargeError(limit=MAX_CHAIN_BYTES, **facts)
+    if "alert" in low and "certificate expired" in low:
+        return ClientClockWrongError(**facts)
     if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
         return ServerNotTrustedError(**facts)
     if presented is not None and any(text in low for text in _BAD_SIGNATURE):

@@ -53,7 +53,8 @@ def test_unfinished_bodies_of_a_stranger_stay_within_its_share(server: RunningSe
     before = rss_mib(server)
     with contextlib.ExitStack() as stack:
         for _ in range(100):
-            stack.enter_context(unfinished_body(server, path, context))
+            with contextlib.suppress(ssl.SSLError, OSError):  # turned away is within the share, too
+                stack.enter_context(unfinished_body(server, path, context))
         grown = rss_mib(server) - before
         assert is_served(server)
     assert grown < 40

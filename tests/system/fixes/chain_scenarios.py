@@ -105,9 +105,10 @@ def of_an_intermediate(ca: Holder) -> Holder:
     )
 
 
-def namesakes(_ca: Holder, _leaf: Holder) -> tuple[Holder, ...]:
-    """CAs of one name, any of which may have signed."""
-    return tuple(a_certificate(CA_KEY, subject="Between", is_ca=True, names_keys=False, now=NOW) for _ in range(30))
+def namesakes(ca: Holder, _leaf: Holder) -> tuple[Holder, ...]:
+    """CAs of one name below the one that is on record, any of which may have signed."""
+    each = {"subject": "Between", "signer": ca, "is_ca": True, "names_keys": False, "now": NOW}
+    return tuple(a_certificate(CA_KEY, **each) for _ in range(30))  # type: ignore[arg-type]  # fields by name
 
 
 def ended_ca(scene: Scene) -> None:

@@ -281,3 +281,13 @@ def test_a_server_without_any_port_is_a_mistake_of_the_configuration(tmp_path: P
     done = serve("--data", str(tmp_path / "data"), "--config", str(config), "--listen", free_address())
     assert done.returncode == 2
     assert "every port is 0" in done.stderr
+
+
+def test_its_status_is_told_and_what_is_not_ready(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        (row,) = server.rows("server", "status")
+        assert (row["ready"], row["hub"], row["est"]) == (True, server.address, server.endpoints["est"]["url"])
+        server.stop()
+        stopped = server.attempt("server", "status")
+        assert (stopped.returncode, "operator.server_not_running" in stopped.stderr) == (5, True)
+        server.start()

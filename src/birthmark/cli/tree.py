@@ -274,8 +274,9 @@ AWS = Group(
     "thing ls",
 )
 SERVER = Group(
-    "The installed server: service of this machine, backup and restore, the record of changes.",
+    "The server of this machine: status, service, backup and restore, the record of changes.",
     {
+        "status": Leaf("status:status"),
         "install": Leaf("install:install_server", "--host cloud.example"),
         "uninstall": Leaf("install:uninstall_server", "--dry-run"),
         "backup": Leaf("backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),
@@ -414,6 +415,7 @@ def meant(path: tuple[str, ...], word: str) -> list[str]:
         likeness = max(SequenceMatcher(None, word, one).ratio() for one in (words[-1], *words[-1].split("-")))
         if likeness >= _ALIKE:
             near[words] = likeness
+    near.pop(path, None)
     here = {words: likeness for words, likeness in near.items() if words[: len(path)] == path} or near
     found = sorted(here, key=lambda words: (-here[words], len(words)))[:_SHOWN]
     return [" ".join(words) for words in found or [path]]

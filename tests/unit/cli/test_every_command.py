@@ -140,6 +140,7 @@ def test_an_old_name_says_the_new_one_which_there_is(was: str) -> None:
         ("pki user", "add", "pki user create"),
         ("", "rollover", "pki rollover"),
         ("device", "delete", "device rm"),
+        ("server", "start", "serve"),
         ("chip", "", "chip"),
         ("", "xyzzy", ""),
     ],

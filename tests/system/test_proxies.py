@@ -132,6 +132,12 @@ def test_an_agent_enrolls_registers_and_sends_through_the_proxy(
     agent = AgentOnDevice(server, tmp_path / "device", "agent-behind").configure()
     with agent.start(https_proxy=proxy.url, no_proxy="") as running:
         until(running, "connected")
+        agent.run("renew")
+        until(running, "renewed")  # the hub ends the connection of the old certificate, with a close frame
+        server.run("hub", "device", "disable", "agent-behind")
+        until(running, "disconnected")
+        server.run("hub", "device", "enable", "agent-behind")
+        until(running, "connected")
         running.terminate()
         running.communicate()
     assert {place.rpartition(":")[2] for place in proxy.tunnels()} >= {"443", "8085"}

@@ -15,6 +15,7 @@ from birthmark.errors import UnavailableError
 
 _MAX_ANSWER_BYTES = 16 * 1024
 _DEFAULT_PORT = 80
+_ODD = "only http://HOST:PORT is spoken to, with USER:PASSWORD@ before it, and %2F, %40 and the like for signs in them"
 
 
 class ProxyFailedError(UnavailableError):
@@ -55,16 +56,15 @@ def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> Pro
     url = proxies.get("https") or proxies.get("all")
     if not url or proxy_bypass_environment(host, proxies):
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        place = parts.hostname, parts.port
-    except ValueError:
-        place = None, None
-    if parts.scheme != "http" or not place[0]:
-        told = f"{parts.scheme}://{place[0] or '…'}"
-        raise ProxyFailedError(proxy=told, host=host, port=port, reason="only http://HOST:PORT is spoken to")
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        name, number = parts.hostname, parts.port
+    except ValueError:  # whose text may have the password
+        raise ProxyFailedError(proxy="of the environment", host=host, port=port, reason=_ODD) from None
+    if parts.scheme != "http" or not name or (parts.username is None and "@" in url):
+        raise ProxyFailedError(proxy="of the environment", host=host, port=port, reason=_ODD)
     user = None if parts.username is None else unquote(parts.username)
-    return Proxy(place[0], place[1] or _DEFAULT_PORT, user, unquote(parts.password or ""))
+    return Proxy(name, number or _DEFAULT_PORT, user, unquote(parts.password or ""))
 
 
 def tunnel(line: socket.socket, proxy: Proxy, host: str, port: int) -> None:

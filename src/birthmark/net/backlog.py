@@ -98,6 +98,8 @@ class Backlog:
                         return
             except StopIteration as end:
                 done.set_result(end.value)
+            except asyncio.CancelledError:  # of somebody else's future, which a step asked
+                done.cancel()
             except Exception as error:  # noqa: BLE001 - told to whoever waits
                 done.set_exception(error)
             steps.close()
@@ -203,10 +205,12 @@ class Backlog:
     def _turn(self) -> None:
         self._lent = 0.0
         until = now() + TURN_S
-        while self._waiting and now() + self._lent <= until:
-            self._slice_of(*self._waiting.popitem(last=False))
-        self._is_called = False
-        self._call()
+        try:
+            while self._waiting and now() + self._lent <= until:
+                self._slice_of(*self._waiting.popitem(last=False))
+        finally:  # whatever ended it, the others are not to wait for ever
+            self._is_called = False
+            self._call()
 
     def _slice_of(self, owner: str, waiting: "deque[Callable[[], None]] | None") -> None:
         """Go on with what waits of an owner for a slice: who has much that is small gets as far as who has little."""
@@ -217,7 +221,7 @@ class Backlog:
                 self._waiting[owner] = waiting
             try:
                 go_on()
-            except Exception:  # the others are not to wait for ever
+            except (Exception, asyncio.CancelledError):  # the others are not to wait for ever
                 log.exception("net.bug")
             if now() + self._lent >= until:
                 return

@@ -28,7 +28,16 @@ def test_the_environment_names_it(proxies: dict[str, str], found: Proxy | None) 
 
 
 @pytest.mark.parametrize(
-    "url", ["https://me:hidden@proxy", "socks5://me:hidden@proxy", "http://me:hidden@proxy:port", "http://"]
+    "url",
+    [
+        "https://me:hidden@proxy",
+        "socks5://me:hidden@proxy",
+        "http://me:hidden@proxy:port",
+        "http://me:hidden@[::1:3128",
+        "http://me:hid\u2100den@proxy",
+        "http://me:12/hidden@proxy:3128",
+        "http://",
+    ],
 )
 def test_one_of_another_kind_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ProxyFailedError) as refused:

@@ -70,7 +70,7 @@ class OpensslMqtt(Conversation):
         except OSError as error:
             await self.close()
             raise explained(error, host, port) from error
-        except BirthmarkError:
+        except BaseException:
             await self.close()
             raise
         self._engine.send(connect)
@@ -166,6 +166,8 @@ class OpensslMqtt(Conversation):
         self._engine.receive_data(data, self._clock.monotonic())
         while (packet := self._engine.next_event()) is not None:
             self._take(packet)
+        if self._frames is not None and (goodbye := self._frames.goodbye):
+            raise self._lost(goodbye)
         self._flush()
 
     def _take(self, packet: Packet) -> None:

@@ -42,18 +42,25 @@ class WebSocketBytes:
             raise LinkLostError(host=self._host, reason=str(problem)) from problem
 
     def wrapped(self, data: bytes) -> bytes:
-        """Return frames with these bytes."""
-        self._protocol.send_binary(data)
+        """Return frames with these bytes; none once the server has said goodbye."""
+        if data and self._protocol.state is State.OPEN:
+            self._protocol.send_binary(data)
         return self._outgoing()
 
     def unwrapped(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what came in these frames, and what is to be answered. Raise `LinkLostError` at the end."""
+        """Return what came in these frames, and what is to be answered."""
         self._protocol.receive_data(data)
         events = self._protocol.events_received()
         found = b"".join(event.data for event in events if getattr(event, "opcode", None) in _DATA)  # type: ignore[union-attr]
-        if not found and self._protocol.state is not State.OPEN:
-            raise LinkLostError(host=self._host, reason=f"the server closed it ({self._protocol.close_exc})")
         return found, self._outgoing()
+
+    @property
+    def goodbye(self) -> str:
+        """Why the server ends it; empty while it does not."""
+        if self._protocol.state is State.OPEN:
+            return ""
+        close = self._protocol.close_rcvd
+        return "the server closed it" if close is None else f"the server closed it ({close})"
 
     def _outgoing(self) -> bytes:
         return b"".join(self._protocol.data_to_send())

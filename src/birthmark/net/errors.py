@@ -25,6 +25,9 @@ CONFIGURE = "`limits.{setting} = {value}`, a line above its tables (docs/referen
 """Twice the limit that was met; the line of the configuration file that sets it."""
 MAX_CHAIN_BYTES = 32 * 1024
 
+MAX_FIELDS = 256
+"""Of a request's headers and query together: each costs, however short it is."""
+
 
 class KeyNotProvenError(UnauthenticatedError):
     """The handshake signature is not by the presented certificate's key."""
@@ -165,16 +168,17 @@ class TooManyBytesError(ThrottledError):
 
 
 class HeadersTooLargeError(InvalidRequestError):
-    """More bytes of headers than any client needs."""
+    """More bytes or fields of headers and query than any client needs."""
 
     code = "http.headers_too_large"
-    message = "The request's headers are larger than {limit} bytes."
-    cause = "The request line and headers have more than {limit} bytes."
+    message = "The request's headers are larger than {limit} bytes, or too many."
+    cause = "The request line and headers have more than {limit} bytes, or with the query more than {most} fields."
     fix = (
         "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how. "
         f"{A_RIGHT_REQUEST}"
     )
     limit: int
+    most: int = MAX_FIELDS
 
 
 class BodyTooLargeError(InvalidRequestError):

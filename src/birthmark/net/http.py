@@ -18,8 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from birthmark.errors import BirthmarkError
+from birthmark.net.backlog import Backlog
 from birthmark.net.connection import Connection, PlainTransport
 from birthmark.net.errors import (
+    MAX_FIELDS,
     BodyTooLargeError,
     HeadersTooLargeError,
     HttpBrokenError,
@@ -105,10 +107,12 @@ class BoundedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_headers:  # what comes after the body is a trailer: uvicorn would add it to the request's headers
             super().on_header(name, value)
+            if len(self.headers) > MAX_FIELDS:
+                self._stop(431, self._headers_too_large())
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self._limits.max_header_bytes:
+        if size > self._limits.max_header_bytes or len(self.headers) + self.url.count(b"&") > MAX_FIELDS:
             self._stop(431, self._headers_too_large())
         self._body_limit = min(self._body_limit_of(self.url), self._limits.max_body_bytes)
         declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
@@ -261,10 +265,26 @@ class _Guard:
         self._peer = peer
         self.protocol = protocol
 
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application work in its peer's turns: when it begins, and again when it has the body."""
+        connection = self.protocol.connection
+        if connection is None or scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        backlog = Backlog.running()
+
+        async def receive_in_turn() -> Message:
+            message = await receive()
+            await backlog.turn(connection.owner)
+            return message
+
+        await backlog.turn(connection.owner)
+        await backlog.counted(self._app(scope, receive_in_turn, send), connection)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions = {"tls": self._peer, "connection": self.protocol.connection}
         scope["extensions"] = {**(scope.get("extensions") or {}), **extensions}
         try:
-            await self._app(scope, receive, send)
+            await self._in_turn(scope, receive, send)
         except ClientDisconnect:
             self.protocol.tell(RequestCutOffError())

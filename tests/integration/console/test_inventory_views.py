@@ -29,7 +29,7 @@ class Desk:
         """Of other CAs, by which device-1 is on record."""
 
     async def inventory(self, **query: Any) -> Rows:
-        (endpoint,) = inventory_endpoints(self.ca)
+        endpoint, *_ = inventory_endpoints(self.ca)
         answer: Rows = await endpoint.handler(Asked({}, InventoryQuery(**query), None))
         return answer
 

@@ -93,6 +93,14 @@ def test_a_megabyte_of_headers_is_refused_with_431_and_others_are_served(server:
     assert is_served(server)
 
 
+def test_more_fields_than_any_client_needs_are_refused_with_431(server: RunningServer) -> None:
+    fields, query = b"".join(b"a%d: b\r\n" % n for n in range(300)), b"&".join(b"a%d" % n for n in range(300))
+    for head in (b"GET / HTTP/1.1\r\nHost: x\r\n" + fields, b"GET /?" + query + b" HTTP/1.1\r\nHost: x\r\n"):
+        with connect(server, 8443) as sock:
+            sock.sendall(head + b"\r\n")
+            assert read_all(sock).startswith(b"HTTP/1.1 431")
+
+
 def test_headers_just_over_the_bound_get_a_readable_431(server: RunningServer) -> None:
     with connect(server, 8443) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 33_000 + b"\r\n\r\n")

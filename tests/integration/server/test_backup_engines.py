@@ -1,6 +1,7 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
 import json
+import shutil
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +28,7 @@ from birthmark.server.backup.making import BackupInsideError, NothingToBackUpErr
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.installed import check_whole
-from birthmark.store import Changes, open_database
+from birthmark.store import Changes, Database, open_database
 from ca_world import OPERATOR
 from exports import exported
 from fakes import NOON, SeededEntropy
@@ -404,3 +405,68 @@ async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_
     assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
     with pytest.raises(DatabaseNotEmptyError):
         await restore_backup(tmp_path / "b", tmp_path / "other", SECRET, SystemClock(), url=postgres_url)
+
+
+async def test_a_restore_that_was_killed_when_its_database_was_handed_over_only_has_to_be_typed_again(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is cleared, as the database would have lost its server's files; nor by a restore into another."""
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+    let_go = copying.let_go
+
+    async def killed(database: Database, number: str) -> None:
+        await let_go(database, number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(restoring, "let_go", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    with pytest.raises(RestoreUnfinishedError):
+        DataDirectory(new, SystemClock(), SeededEntropy()).prepare()
+    with pytest.raises(RestoreTargetError):
+        await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    done = await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert done.made_at == NOON.isoformat()
+    assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
+    assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "ca"]
+
+
+async def test_a_restore_whose_database_could_not_be_handed_over_begins_anew(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+
+    async def gone(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(restoring, "let_go", gone)
+        with pytest.raises(ConnectionError):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
+
+
+async def test_a_restore_that_was_killed_while_it_cleared_up_is_a_whole_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+
+    def killed(path: Path, **_: object) -> None:
+        (path / "moved.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    with pytest.raises(RestoreTargetError):
+        await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    directory = DataDirectory(new, SystemClock(), SeededEntropy())
+    directory.prepare()
+    directory.release()
+    assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "birthmark.db", "ca", "server.lock"]

@@ -232,6 +232,15 @@ async def test_what_was_made_again_under_the_same_name_comes_back_as_it_was_and_
     ]
 
 
+async def test_the_last_word_is_the_chains_not_the_clocks(loss: Loss) -> None:
+    await loss.both(lambda: _added(hub_store.ADD_DEVICE, [a_device("hub", "off")]))
+    await loss.since("iothub.device_put", "off", hub="hub", status="enabled")
+    loss.clock.move(-10 * LATER)
+    await loss.since("iothub.device_put", "off", hub="hub", status="disabled")
+    read = await loss.read(await loss.export())
+    assert (read.ends, (await loss.replayed()).count) == ({"main": 2}, 1)
+
+
 async def test_an_aws_policy_that_was_deleted_since_is_named(loss: Loss) -> None:
     await loss.both(lambda: Changes().audit("server", "ca.root_noted", "root"))
     await loss.since("awsiot.policy_delete", "pumps")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 
 from birthmark import durable
 from birthmark.audit.heads import AuditKey
@@ -63,9 +63,14 @@ from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 STEP = 1_000_000
-"""How far numbers go on beyond those of the backup: more than any server gives out between two backups."""
+"""How far numbers go on beyond those of the backup, at least: more than any server gives out between two backups.
 
-_BEYOND = statement(update(ca_store.crls).values(number=ca_store.crls.c.number + STEP, covers=-1))
+Another is added for every millisecond since: a second restore of the same backup goes on beyond what the first said.
+"""
+
+_BEYOND = statement(
+    update(ca_store.crls).values(number=ca_store.crls.c.number + bindparam("step", type_=BigInteger), covers=-1)
+)
 _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
@@ -328,10 +333,11 @@ async def _amended(
     replay: Path | None,
 ) -> Restored:
     changes, now = Changes(), to_micros(clock.now())
-    changes.run(_BEYOND)
+    step = STEP + max(0, (now - to_micros(manifest.made_at)) // 1000)
+    changes.run(_BEYOND, step=step)
     nothing: dict[str, Any] = {"made_at": 0, "next_update": 0, "der": b"", "revocations": 0, "covers": -1}
     for thumbprint in _cas(files):
-        changes.run(ca_store.BEGIN_CRL, issuer=thumbprint, number=STEP, **nothing)
+        changes.run(ca_store.BEGIN_CRL, issuer=thumbprint, number=step, **nothing)
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
@@ -346,7 +352,8 @@ async def _amended(
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
     for chain, (before, last) in ends.items():
         detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))
-        row, seq = AuditRow("restore", GAP, "server", detail), before + STEP
+        row = AuditRow("restore", GAP, "server", detail)
+        seq = max(before + step, exported.ends.get(chain, 0) + STEP)
         digest = link(last, chain, seq, now, row)
         facts: dict[str, Any] = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
         changes.run(_ADD_AUDIT, chain=chain, seq=seq, at=now, digest=digest, **facts)

@@ -1,6 +1,8 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
 import json
+import random
+import resource
 import shutil
 import tarfile
 from datetime import timedelta
@@ -482,3 +484,22 @@ async def test_a_restore_that_was_killed_while_it_cleared_up_is_a_whole_server(
     directory.prepare()
     directory.release()
     assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "birthmark.db", "ca", "server.lock"]
+
+
+def test_a_disk_that_is_full_is_told_with_the_file_that_was_written(tmp_path: Path) -> None:
+    """A limit of a file's size stands in for the disk: the system refuses the write in the same place."""
+    into, whole = tmp_path / "into", tmp_path / "whole"
+    into.mkdir()
+    parts = [Part("manifest.json", b"{}"), Part("data/big", random.Random(1).randbytes(3 << 20))]
+    write_archive(whole, SECRET, parts)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as refused:
+            write_archive(tmp_path / "b", SECRET, parts)
+        assert refused.value.filename == str(tmp_path / "b")
+        with pytest.raises(OSError, match="File too large") as refused:
+            read_archive(whole, SECRET, into)
+        assert refused.value.filename == str(into / "data/big")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

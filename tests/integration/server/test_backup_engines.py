@@ -31,6 +31,7 @@ from birthmark.server.backup.making import BackupInsideError, NothingToBackUpErr
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.installed import check_whole
+from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, open_database
 from ca_world import OPERATOR
 from exports import exported
@@ -503,3 +504,11 @@ def test_a_disk_that_is_full_is_told_with_the_file_that_was_written(tmp_path: Pa
         assert refused.value.filename == str(into / "data/big")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("url", ["postgresql://localhost:port/x", "postgresql://[::1/x", "mysql://x/y"])
+async def test_what_names_no_database_is_not_the_backups_fault(tmp_path: Path, url: str) -> None:
+    source = f"sqlite:///{tmp_path}/data/birthmark.db"
+    await make_backup(await a_data_directory(tmp_path, source), tmp_path / "b", SECRET, url=source, now=NOON)
+    with pytest.raises(ConfigInvalidError):
+        await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock(), url=url)

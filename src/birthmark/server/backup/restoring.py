@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import BigInteger, bindparam, select, update
@@ -44,6 +45,7 @@ from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.data_dir import RESTORED, RESTORING
 from birthmark.server.losing.again import note_lost
+from birthmark.server.settings import ConfigInvalidError
 from birthmark.server.tables import TABLES
 from birthmark.store import (
     AuditRow,
@@ -179,9 +181,22 @@ async def _restored(
     return done
 
 
+def _check_url(url: str) -> None:
+    """Raise `ConfigInvalidError` for what names no database; the URL, which may hold a password, is not in it."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in {"sqlite", "postgresql", "postgres"} and (parts.port or 0) >= 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ConfigInvalidError(where="--database", detail="it must be sqlite:///PATH or postgresql://HOST:PORT/NAME")
+
+
 @contextlib.asynccontextmanager
 async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
     """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
+    if url is not None:
+        _check_url(url)
     hold = None if url is None else await hold_database(url)
     try:
         database = await open_database(url or own, clock, worker="restore")

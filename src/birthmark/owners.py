@@ -36,11 +36,14 @@ def as_owner(owner: str, words: Sequence[str] | None = None) -> str:
     return shlex.join(["sudo", "-u", owner, *(["env", *kept] if kept else []), program, *asked])
 
 
-def starting(data: Path) -> str:
-    """Return the command that starts the server of a data directory, from a shell of this user's."""
+def starting(data: Path, database: str | None = None) -> str:
+    """Return the command that starts the server of a data directory, from a shell of this user's.
+
+    `database` is named where it is none of the directory's.
+    """
     if data == SERVICE_DATA:
         return f"{'' if os.geteuid() == 0 else 'sudo '}systemctl start {SERVICE}"
-    words = ["serve", "--data", str(data)]
+    words = ["serve", "--data", str(data), *(["--database", database] if database is not None else [])]
     owner = other_owner(data)
     return f"{shlex.join(['birthmark', *words]) if owner is None else as_owner(owner, words)} &"
 

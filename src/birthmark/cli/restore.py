@@ -1,8 +1,10 @@
 """`birthmark server restore`: a server from its backup, in an empty directory."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -75,4 +77,22 @@ def restore(
     if not as_json:
         for what, name in done.came_back:
             typer.echo(printable(f"came back: {what} {name}"))
-        typer.echo(f"Start it: `{starting(data.expanduser())}`. The lost server must never run again.", err=True)
+        start = how_to_start(data.expanduser(), database)
+        typer.echo(f"{start} The lost server must never run again.", err=True)
+
+
+def how_to_start(data: Path, database: str | None) -> str:
+    """Say how the restored server is started, without the password of its database."""
+    if database is None or (hidden := _without_password(database)) == database:
+        return f"Start it: `{starting(data, database)}`."
+    named = f"`export BIRTHMARK_DATABASE={shlex.quote(hidden)}`"
+    return f"Name its database, with the password: {named}. Then start it: `{starting(data)}`."
+
+
+def _without_password(url: str) -> str:
+    """Return the URL with a word for its password, as no terminal or list of processes is to show that."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    place = parts.netloc if parts.password is None else f"{user.partition(':')[0]}:PASSWORD@{host}"
+    query = re.sub(r"\bpassword=[^&]*", "password=PASSWORD", parts.query)
+    return url if (place, query) == (parts.netloc, parts.query) else parts._replace(netloc=place, query=query).geturl()

@@ -19,6 +19,7 @@ Files with secrets are 0600; the directory is 0700.
 
 import contextlib
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -114,6 +115,8 @@ RESTORING = ".restoring"
 """Where a restore builds; it goes when all is in place."""
 UNFINISHED = "restore.unfinished"
 """What a database says of itself until then."""
+RESTORED = ".restored"
+"""What is left of a restore that is whole, for the next start to remove."""
 
 
 class RestoreUnfinishedError(ConflictError):
@@ -158,6 +161,7 @@ class DataDirectory:
                 if self.has(database):
                     check_owned(self.path / database)
             self._lock.acquire()
+            shutil.rmtree(self.path / RESTORED, ignore_errors=True)
 
     def release(self) -> None:
         """Leave the directory to the next server; where this one was reached says nothing any more."""

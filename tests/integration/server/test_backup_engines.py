@@ -1,7 +1,11 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
 import json
+import random
+import resource
+import shutil
 import tarfile
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,10 +31,11 @@ from birthmark.server.backup.making import BackupInsideError, NothingToBackUpErr
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.installed import check_whole
-from birthmark.store import Changes, open_database
+from birthmark.server.settings import ConfigInvalidError
+from birthmark.store import Changes, Database, open_database
 from ca_world import OPERATOR
 from exports import exported
-from fakes import NOON, SeededEntropy
+from fakes import NOON, FakeClock, SeededEntropy
 from pki_builders import a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.integration
@@ -78,9 +83,20 @@ async def test_it_goes_back_into_either_engine(database_url: str, postgres_url: 
         await restore_backup(out, new, SECRET, SystemClock(), url=url)
         after, end, crl = await contents(new, url or f"sqlite:///{new}/birthmark.db")
         assert after == before == ["d-0 False", "d-1 False", "d-2 True"]
-        assert end == rows + STEP
+        assert end > rows + STEP
         assert crl > STEP
         assert not (new / "endpoints.json").exists()
+
+
+async def test_two_restores_of_one_backup_say_no_number_twice(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+    told, clock = [], FakeClock()
+    for name in ("one", "two"):
+        clock.move(timedelta(minutes=1))
+        await restore_backup(tmp_path / "b", tmp_path / name, SECRET, clock)
+        told.append((await contents(tmp_path / name, f"sqlite:///{tmp_path}/{name}/birthmark.db"))[1:])
+    assert all(later >= before + 60_000 for before, later in zip(*told, strict=True))
 
 
 async def test_nothing_is_restored_over_something(tmp_path: Path) -> None:
@@ -404,3 +420,95 @@ async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_
     assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
     with pytest.raises(DatabaseNotEmptyError):
         await restore_backup(tmp_path / "b", tmp_path / "other", SECRET, SystemClock(), url=postgres_url)
+
+
+async def test_a_restore_that_was_killed_when_its_database_was_handed_over_only_has_to_be_typed_again(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is cleared, as the database would have lost its server's files; nor by a restore into another."""
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+    let_go = copying.let_go
+
+    async def killed(database: Database, number: str) -> None:
+        await let_go(database, number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(restoring, "let_go", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    with pytest.raises(RestoreUnfinishedError):
+        DataDirectory(new, SystemClock(), SeededEntropy()).prepare()
+    with pytest.raises(RestoreTargetError):
+        await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    done = await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert done.made_at == NOON.isoformat()
+    assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
+    assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "ca"]
+
+
+async def test_a_restore_whose_database_could_not_be_handed_over_begins_anew(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+
+    async def gone(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(restoring, "let_go", gone)
+        with pytest.raises(ConnectionError):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
+    assert (await contents(new, postgres_url))[0] == ["d-0 False", "d-1 False", "d-2 True"]
+
+
+async def test_a_restore_that_was_killed_while_it_cleared_up_is_a_whole_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
+    await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
+
+    def killed(path: Path, **_: object) -> None:
+        (path / "moved.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    with pytest.raises(RestoreTargetError):
+        await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    directory = DataDirectory(new, SystemClock(), SeededEntropy())
+    directory.prepare()
+    directory.release()
+    assert sorted(one.name for one in new.iterdir()) == ["audit.seed", "birthmark.db", "ca", "server.lock"]
+
+
+def test_a_disk_that_is_full_is_told_with_the_file_that_was_written(tmp_path: Path) -> None:
+    """A limit of a file's size stands in for the disk: the system refuses the write in the same place."""
+    into, whole = tmp_path / "into", tmp_path / "whole"
+    into.mkdir()
+    parts = [Part("manifest.json", b"{}"), Part("data/big", random.Random(1).randbytes(3 << 20))]
+    write_archive(whole, SECRET, parts)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as refused:
+            write_archive(tmp_path / "b", SECRET, parts)
+        assert refused.value.filename == str(tmp_path / "b")
+        with pytest.raises(OSError, match="File too large") as refused:
+            read_archive(whole, SECRET, into)
+        assert refused.value.filename == str(into / "data/big")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("url", ["postgresql://localhost:port/x", "postgresql://[::1/x", "mysql://x/y"])
+async def test_what_names_no_database_is_not_the_backups_fault(tmp_path: Path, url: str) -> None:
+    source = f"sqlite:///{tmp_path}/data/birthmark.db"
+    await make_backup(await a_data_directory(tmp_path, source), tmp_path / "b", SECRET, url=source, now=NOON)
+    with pytest.raises(ConfigInvalidError):
+        await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock(), url=url)

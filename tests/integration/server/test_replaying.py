@@ -203,6 +203,50 @@ async def test_keys_that_were_changed_since_come_back_and_are_named(loss: Loss) 
     assert (await loss.replayed()).came_back == [("keys of hub", "birthmark service primary")]
 
 
+async def test_what_was_made_again_under_the_same_name_comes_back_as_it_was_and_is_named(loss: Loss) -> None:
+    """Its keys, or what it allows, are those of the backup: in force again."""
+    policy: dict[str, Any] = dict.fromkeys(policy_store.policies.columns.keys(), 0)
+    policy |= {"name": "pumps", "generation_id": "1"}
+    await loss.both(lambda: _added(hub_store.ADD_HUB, [{"name": "plant", "host": "plant.example", "policies": "{}"}]))
+    await loss.both(
+        lambda: _added(
+            dps_store.ADD_INSTANCE,
+            [{"id_scope": "0ne1", "name": "plant", "host": "dps.example", "hubs": "[]", "policies": "{}"}],
+        )
+    )
+    await loss.both(lambda: _added(policy_store.ADD, [policy]))
+    await loss.since("iothub.key_rotate", "plant", policy="service", which="primary")
+    for kind in ("iothub", "dps"):
+        await loss.since(f"{kind}.delete", "plant")
+        await loss.since(f"{kind}.create", "plant")
+    for verb, told in (("detach", {"certificate_id": "c"}), ("delete", {}), ("create", {})):
+        await loss.since(f"awsiot.policy_{verb}", "pumps", **told)
+    await loss.since("awsiot.policy_attach", "pumps", certificate_id="c")
+    for verb in ("create", "delete", "create"):
+        await loss.since(f"iothub.{verb}", "of-later")
+    assert (await loss.replayed()).came_back == [
+        ("keys of hub", "plant service primary"),
+        ("hub", "plant"),
+        ("provisioning service", "plant"),
+        ("AWS policy", "pumps"),
+    ]
+
+
+async def test_the_last_word_is_the_chains_not_the_clocks(loss: Loss) -> None:
+    await loss.both(lambda: _added(hub_store.ADD_DEVICE, [a_device("hub", "off")]))
+    await loss.since("iothub.device_put", "off", hub="hub", status="enabled")
+    loss.clock.move(-10 * LATER)
+    await loss.since("iothub.device_put", "off", hub="hub", status="disabled")
+    read = await loss.read(await loss.export())
+    assert (read.ends, (await loss.replayed()).count) == ({"main": 2}, 1)
+
+
+async def test_an_aws_policy_that_was_deleted_since_is_named(loss: Loss) -> None:
+    await loss.both(lambda: Changes().audit("server", "ca.root_noted", "root"))
+    await loss.since("awsiot.policy_delete", "pumps")
+    assert (await loss.replayed()).came_back == [("AWS policy", "pumps")]
+
+
 async def test_an_export_tells_up_to_when_it_goes_and_an_older_one_has_nothing(loss: Loss) -> None:
     await loss.both(lambda: Changes().audit("server", "ca.root_noted", "root"))
     await loss.since("device.revoke", "pump-1", reason="keyCompromise")

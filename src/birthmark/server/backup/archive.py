@@ -7,6 +7,7 @@ Nothing of the content is on disk unencrypted while it is written or read; where
 """
 
 import contextlib
+import errno
 import os
 import tarfile
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import pyrage
 
@@ -57,6 +58,15 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
     """Write a new file, whole or not at all. Raise `FileExistsError`, `OSError`."""
     identity = pyrage.x25519.Identity.generate()
     key = pyrage.passphrase.encrypt(str(identity).encode(), passphrase)
+    try:
+        _write(out, key, identity, parts)
+    except OSError as error:
+        if error.filename is None:  # such as a full disk, which is the place's trouble
+            error.filename = str(out)
+        raise
+
+
+def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[Part]) -> None:
     # Of one name for a directory: what a run that was killed left is written over, whatever it was to become.
     with flock.alone(building := out.with_name(BUILDING)) as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
         file.truncate()
@@ -64,7 +74,7 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
         begins = file.tell()
         file.write(_head(CONTENT, 0))
         with _fed(lambda pipe: _pack(pipe, parts)) as plain:
-            pyrage.encrypt_io(plain, file, [identity.to_public()])
+            _Written(file).by(lambda target: pyrage.encrypt_io(plain, target, [identity.to_public()]))
         size = file.tell() - begins - tarfile.BLOCKSIZE
         file.write(_filling(size) + bytes(2 * tarfile.BLOCKSIZE))
         file.seek(begins)
@@ -73,6 +83,36 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
         os.fsync(file.fileno())
         os.link(building, out)  # unlike a rename it never replaces
     sync_directory(out.parent)
+
+
+class _Written:
+    """A file for pyrage to write, which says of any trouble that it is another's: here it is the system's word."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._trouble = file, list[OSError]()
+
+    def by(self, work: Callable[[Any], None]) -> None:
+        """Do `work` with it. Raise `OSError`."""
+        try:
+            work(self)
+        except pyrage.EncryptError:
+            if self._trouble:
+                raise self._trouble[0] from None
+            raise
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._trouble.append(error)
+            raise
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._trouble.append(error)
+            raise
 
 
 def _head(name: str, size: int) -> bytes:
@@ -136,11 +176,16 @@ def _unpack(pipe: IO[bytes], into: Path, most_bytes: int) -> None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = 0o644 if name.suffix == ".pem" and not name.name.startswith("ocsp-") else 0o600
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb") as target:
-                while chunk := file.read(_CHUNK):
-                    target.write(chunk)
-                target.flush()
-                os.fsync(target.fileno())
+            try:
+                with os.fdopen(descriptor, "wb") as target:
+                    while chunk := file.read(_CHUNK):
+                        target.write(chunk)
+                    target.flush()
+                    os.fsync(target.fileno())
+            except OSError as error:
+                if error.errno is not None and error.filename is None:  # else the stream's, which is damaged
+                    error.filename = str(path)
+                raise
 
 
 def _add(archive: tarfile.TarFile, part: Part) -> None:
@@ -191,6 +236,11 @@ def _beside(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None
         thread.join()
         if not trouble:
             raise
+    except Exception as error:
+        thread.join()
+        if trouble and isinstance(told := trouble[0], OSError) and told.errno not in {None, errno.EPIPE}:
+            raise told from error  # pyrage says nothing of a pipe that broke as the disk was full
+        raise
     finally:
         thread.join()
     if trouble and not isinstance(trouble[0], BirthmarkError):

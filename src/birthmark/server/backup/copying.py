@@ -26,6 +26,7 @@ _ROWS, _BYTES = 500, 8 * 1024 * 1024
 """Of a page; a row of telemetry may have four million bytes by itself."""
 _PREFETCH = 16
 _LENGTH_BYTES = 8
+_ENDED = "restore.ended"
 _REVISION = "SELECT version_num FROM alembic_version"
 _THERE = (
     "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'alembic_version' ORDER BY 1"
@@ -110,8 +111,10 @@ def _is(is_ours: bool) -> str:
     return "missing" if is_ours else "another's"
 
 
-async def take(database: Database) -> None:
+async def take(database: Database, restore: str) -> None:
     """Take an empty database for a restore, or one that a restore took and did not end: that is emptied.
+
+    The database notes which restore has it.
 
     Raise `DatabaseNotEmptyError`.
     """
@@ -125,12 +128,21 @@ async def take(database: Database) -> None:
         for table in (audit, server_facts):
             if await database.all(find(table, *_ANY, limit=1)):
                 raise DatabaseNotEmptyError
-    await database.commit(changes.run(_NOTE, name=UNFINISHED, value=""))
+    await database.commit(changes.run(_NOTE, name=UNFINISHED, value=restore))
 
 
-async def let_go(database: Database) -> None:
-    """Hand the database to its server: all of the restore is in place."""
-    await database.commit(Changes().run(_FORGET, name=UNFINISHED))
+async def let_go(database: Database, restore: str) -> None:
+    """Hand the database to its server: all of the restore is in place, and it notes which that was."""
+    await database.commit(Changes().run(_FORGET, name=UNFINISHED).run(_NOTE, name=_ENDED, value=restore))
+
+
+async def is_let_go(database: Database, restore: str) -> bool | None:
+    """Say whether this restore has handed the database over, or has it still; None where it is another's."""
+    for name, is_over in ((_ENDED, True), (UNFINISHED, False)):
+        row = await database.one(_FACT, name=name)
+        if row is not None and row["value"] == restore:
+            return is_over
+    return None
 
 
 async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:

@@ -4,9 +4,10 @@ The rows go into a database of their own, where they are verified as a server's 
 it, and the signed heads at the end of the file confirm the last of every chain.
 """
 
+import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,12 @@ class ExportedRow(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The rows since the backup, in the order of their times, and up to when the file tells."""
+    """The rows since the backup, each chain's in its order and chains by time, and up to when the file tells."""
 
     rows: Sequence[ExportedRow]
     until: datetime | None = None
+    ends: Mapping[str, int] = field(default_factory=dict)
+    """The place of the last row of every chain."""
 
 
 async def read_export(
@@ -74,7 +77,7 @@ async def read_export(
     try:
         await _load(database, path)
         verified = await verify_chains(database, key=key)
-        rows = [row for one in verified for row in await _since(database, one, ends.get(one.chain, (0, b"")), actions)]
+        chains = [await _since(database, one, ends.get(one.chain, (0, b"")), actions) for one in verified]
     except _NotOfThisServerError as error:
         raise ReplayRefusedError(path=path, detail=str(error)) from error
     except BirthmarkError as error:
@@ -82,7 +85,9 @@ async def read_export(
     finally:
         await database.close()
     until = max(one.head.at for one in verified if one.head is not None)
-    return Exported(sorted(rows, key=lambda row: row.at), until)
+    # Within a chain its order counts, whatever the clock was: that may have been set back.
+    rows = list(heapq.merge(*chains, key=lambda row: row.at))
+    return Exported(rows, until, {one.chain: one.rows for one in verified})
 
 
 class _NotOfThisServerError(Exception):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from sqlalchemy import Table, bindparam, select
 
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.store import certificates as aws_store
@@ -30,8 +31,9 @@ from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.server.backup.exported import ExportedRow
-from birthmark.store import Changes, Database
+from birthmark.store import Changes, Database, statement
 from birthmark.store.keyed import change, remove
+from birthmark.store.statements import Statement
 
 _SET_STATUS = change(aws_store.certificates, ("status",), "id")
 _STOP_CA = change(aws_store.cas, ("active",), "id")
@@ -91,7 +93,7 @@ class _Replay:
             self._done.count += 1
             self._gone.add(_about(row))
             self._changes.merge(_REMOVALS[row.action](row.subject, row.detail))
-        elif row.action in _MADE:
+        elif row.action in _MADE and await self._database.one(_MADE[row.action], name=row.subject) is None:
             self._made.add(_place(row))
         else:
             self._last.pop(_about(row), None)  # in the order of the last words
@@ -193,6 +195,10 @@ class _Replay:
         return bytes(known["key_digest"])
 
 
+def _named(table: Table, column: str) -> Statement:
+    return statement(select(table.c[column]).where(table.c[column] == bindparam("name")))
+
+
 def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
     scope, kind = str(detail["scope"]), str(detail["kind"])
     changes = Changes().run(_DROP_ENROLLMENT, scope=scope, kind=kind, id=subject.lower())
@@ -222,20 +228,29 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
 }
-_MADE = frozenset({"awsiot.ca_add", "awsiot.policy_create", "dps.create", "iothub.create"})
-"""What is made since is none of the backup's, and cannot come back."""
+_MADE: Mapping[str, Statement] = {
+    "awsiot.ca_add": _named(aws_store.cas, "id"),
+    "awsiot.policy_create": _named(policy_store.policies, "name"),
+    "dps.create": _named(dps_store.instances, "name"),
+    "iothub.create": _named(hub_store.hubs, "name"),
+}
+"""What is made since is none of the backup's, and cannot come back: unless the backup has that name, of another."""
 # What each is about: where rows of several actions are about the same, the last is the state.
 _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "awsiot.ca_add": ("AWS CA", ()),
     "awsiot.ca_update": ("AWS CA", ()),
     "awsiot.certificate_status": ("AWS certificate", ()),
     "awsiot.policy_attach": ("AWS policy", ("certificate_id",)),
     "awsiot.policy_detach": ("AWS policy", ("certificate_id",)),
+    "awsiot.policy_create": ("AWS policy", ()),
+    "awsiot.policy_delete": ("AWS policy", ()),
     "awsiot.policy_change": ("AWS policy", ()),
     "awsiot.thing_attach": ("AWS thing", ("certificate_id",)),
     "awsiot.thing_detach": ("AWS thing", ("certificate_id",)),
     "ca.rollover.back": ("CA rollover", ()),
     "ca.rollover.next": ("CA rollover", ()),
     "ca.rollover.start": ("CA rollover", ()),
+    "dps.create": ("provisioning service", ()),
     "dps.delete": ("provisioning service", ()),
     "dps.enrollment_delete": ("enrollment", ("scope", "kind")),
     "dps.enrollment_put": ("enrollment", ("scope", "kind")),
@@ -244,6 +259,7 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "dps.key_rotate": ("keys of provisioning service", ("policy", "which")),
     "est.request.approve": ("request", ("id",)),
     "est.request.reject": ("request", ("id",)),
+    "iothub.create": ("hub", ()),
     "iothub.delete": ("hub", ()),
     "iothub.device_delete": ("hub device", ("hub",)),
     "iothub.device_put": ("hub device", ("hub",)),

@@ -20,17 +20,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 
 from birthmark import durable
 from birthmark.audit.heads import AuditKey
-from birthmark.audit.verify import CHAINS, LAST_ROW, RESTORED
+from birthmark.audit.verify import CHAINS, LAST_ROW
+from birthmark.audit.verify import RESTORED as GAP
 from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.kept import BELOW, read_certificate
-from birthmark.clock import Clock
+from birthmark.clock import Clock, SystemEntropy
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
@@ -38,11 +40,12 @@ from birthmark.est import store as est_store
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.copying import SQLITE, let_go, load, take
+from birthmark.server.backup.copying import SQLITE, is_let_go, let_go, load, take
 from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
-from birthmark.server.data_dir import RESTORING
+from birthmark.server.data_dir import RESTORED, RESTORING
 from birthmark.server.losing.again import note_lost
+from birthmark.server.settings import ConfigInvalidError
 from birthmark.server.tables import TABLES
 from birthmark.store import (
     AuditRow,
@@ -62,14 +65,19 @@ from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 STEP = 1_000_000
-"""How far numbers go on beyond those of the backup: more than any server gives out between two backups."""
+"""How far numbers go on beyond those of the backup, at least: more than any server gives out between two backups.
 
-_BEYOND = statement(update(ca_store.crls).values(number=ca_store.crls.c.number + STEP, covers=-1))
+Another is added for every millisecond since: a second restore of the same backup goes on beyond what the first said.
+"""
+
+_BEYOND = statement(
+    update(ca_store.crls).values(number=ca_store.crls.c.number + bindparam("step", type_=BigInteger), covers=-1)
+)
 _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
 _REVISION = "SELECT version_num FROM alembic_version"
-_MOVED = "moved.json"
+_MOVED, _ENDED = "moved.json", "ended.json"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
 
 
@@ -97,6 +105,14 @@ class Restored:
     replayed_until: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What is noted before the database is handed over: by which restore, and what that was."""
+
+    restore: str
+    done: Restored
+
+
 async def restore_backup(
     file: Path,
     data: Path,
@@ -110,15 +126,25 @@ async def restore_backup(
     """Restore into `data`, and the database into `url` where it is none of that directory.
 
     Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
-    in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both.
+    in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both; of one
+    that had come as far as that the database is its server's, only what is left is removed.
     """
-    with _target(data) as building:
-        try:
-            return await _restored(file, building, data, passphrase, clock, url, keep_tokens=keep_tokens, replay=replay)
-        except FileNotFoundError as error:
-            raise BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}") from error
-        except (ValueError, KeyError) as error:  # what is decoded, and is another's
-            raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+    with _held(data):
+        done = await _ended(data, url, clock)
+        if done is None:
+            with _cleared(data) as building:
+                try:
+                    done = await _restored(
+                        file, building, data, passphrase, clock, url, keep_tokens=keep_tokens, replay=replay
+                    )
+                except FileNotFoundError as error:
+                    detail = f"it lacks {Path(error.filename or '?').name}"
+                    raise BackupUnreadableError(path=file, detail=detail) from error
+                except (ValueError, KeyError) as error:  # what is decoded, and is another's
+                    raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+        durable.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first
+        shutil.rmtree(data / RESTORED, ignore_errors=True)
+        return done
 
 
 async def _restored(
@@ -139,24 +165,38 @@ async def _restored(
     own = files / making.DATABASE
     if url is None and database_file.exists():
         database_file.rename(own)
-    is_loaded = not own.exists()
+    is_loaded, number = not own.exists(), SystemEntropy().token(16).hex()
     async with _opened(url, f"{SQLITE}{own}", clock) as database:
         if url is not None:
-            await take(database)
+            await take(database, number)
         if is_loaded:
             await load(database, building / making.TABLES, database_file if database_file.exists() else None)
         done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
         if url is not None:
             _put_in_place(building, data)
-            await let_go(database)
+            durable.replace(building / _ENDED, msgspec.json.encode(_Ended(number, done)))
+            await let_go(database, number)
     if url is None:
         _put_in_place(building, data)
     return done
 
 
+def _check_url(url: str) -> None:
+    """Raise `ConfigInvalidError` for what names no database; the URL, which may hold a password, is not in it."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in {"sqlite", "postgresql", "postgres"} and (parts.port or 0) >= 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ConfigInvalidError(where="--database", detail="it must be sqlite:///PATH or postgresql://HOST:PORT/NAME")
+
+
 @contextlib.asynccontextmanager
 async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
     """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
+    if url is not None:
+        _check_url(url)
     hold = None if url is None else await hold_database(url)
     try:
         database = await open_database(url or own, clock, worker="restore")
@@ -169,30 +209,38 @@ async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Data
             await hold.release()
 
 
-@contextlib.contextmanager
-def _target(data: Path) -> Iterator[Path]:
-    """Give the directory to build in, within the empty one that is wanted, which may be a mount of its own.
+async def _ended(data: Path, url: str | None, clock: Clock) -> Restored | None:
+    """Return what a restore was that was killed when all was in place and the database handed over.
 
-    It stands there until all is in place: who finds it finds a restore that did not end, and begins it again. Raise
-    `RestoreTargetError`, `DirectoryInUseError`.
+    Raise `RestoreTargetError` where that cannot be known, as the database is another.
+    """
+    noted = data / RESTORING / _ENDED
+    if not noted.exists():
+        return None
+    before, is_over = msgspec.json.decode(noted.read_bytes(), type=_Ended), None
+    if url is not None:
+        async with _opened(url, url, clock) as database:
+            is_over = await is_let_go(database, before.restore)
+    if is_over is None:
+        raise RestoreTargetError(path=data)
+    return before.done if is_over else None
+
+
+@contextlib.contextmanager
+def _held(data: Path) -> Iterator[None]:
+    """Hold the directory: it is empty, or has what a restore began.
+
+    Raise `RestoreTargetError`, `DirectoryInUseError`.
     """
     is_new = not data.exists()
     if not is_new:
         _check_empty(data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock, building = DirectoryLock(data), data / RESTORING
+    lock = DirectoryLock(data)
     lock.acquire()
     try:
         _check_empty(data)
-        _clear(data)  # of a run that was killed
-        data.chmod(0o700)
-        building.mkdir(mode=0o700)
-        try:
-            yield building
-        except BaseException:
-            _clear(data)
-            raise
-        shutil.rmtree(building)
+        yield
     finally:
         (data / LOCK).unlink(missing_ok=True)
         lock.release()
@@ -201,9 +249,28 @@ def _target(data: Path) -> Iterator[Path]:
                 data.rmdir()
 
 
+@contextlib.contextmanager
+def _cleared(data: Path) -> Iterator[Path]:
+    """Give the directory to build in, within the empty one that is wanted, which may be a mount of its own.
+
+    It stands there until all is in place: who finds it finds a restore that did not end, and begins it again. An error
+    takes away what was built, but not once the database may be its server's: that would have lost its files.
+    """
+    building = data / RESTORING
+    _clear(data)  # of a run that was killed
+    data.chmod(0o700)
+    building.mkdir(mode=0o700)
+    try:
+        yield building
+    except BaseException:
+        if not (building / _ENDED).exists():
+            _clear(data)
+        raise
+
+
 def _check_empty(data: Path) -> None:
     """Raise `RestoreTargetError` where there is more than what a restore began there."""
-    ours = {RESTORING, LOCK, "lost+found", *_moved(data)}
+    ours = {RESTORING, RESTORED, LOCK, "lost+found", *_moved(data)}
     if not data.is_dir() or any(one.name not in ours for one in data.iterdir()):
         raise RestoreTargetError(path=data)
 
@@ -215,7 +282,7 @@ def _moved(data: Path) -> list[str]:
 
 
 def _clear(data: Path) -> None:
-    for path in [*(data / name for name in _moved(data)), data / RESTORING]:
+    for path in [*(data / name for name in _moved(data)), data / RESTORING, data / RESTORED]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -281,10 +348,11 @@ async def _amended(
     replay: Path | None,
 ) -> Restored:
     changes, now = Changes(), to_micros(clock.now())
-    changes.run(_BEYOND)
+    step = STEP + max(0, (now - to_micros(manifest.made_at)) // 1000)
+    changes.run(_BEYOND, step=step)
     nothing: dict[str, Any] = {"made_at": 0, "next_update": 0, "der": b"", "revocations": 0, "covers": -1}
     for thumbprint in _cas(files):
-        changes.run(ca_store.BEGIN_CRL, issuer=thumbprint, number=STEP, **nothing)
+        changes.run(ca_store.BEGIN_CRL, issuer=thumbprint, number=step, **nothing)
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
@@ -299,7 +367,8 @@ async def _amended(
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
     for chain, (before, last) in ends.items():
         detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))
-        row, seq = AuditRow("restore", RESTORED, "server", detail), before + STEP
+        row = AuditRow("restore", GAP, "server", detail)
+        seq = max(before + step, exported.ends.get(chain, 0) + STEP)
         digest = link(last, chain, seq, now, row)
         facts: dict[str, Any] = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
         changes.run(_ADD_AUDIT, chain=chain, seq=seq, at=now, digest=digest, **facts)

@@ -65,8 +65,7 @@ class ClientClockWrongError(ServerNotTrustedError):
 
     code = "tls.client_clock_wrong"
     cause = "The client says that this server's certificate has expired ({reason}): if it has not, its clock is ahead."
-    fix = "Set the client's clock. Whether the server's certificate has ended is told by `birthmark doctor`."
-    for_a_person = "a device's clock is set where the device is"
+    fix = "Set the client's clock by the time here: `date -u`. Whether the certificate has ended, `birthmark doctor` says."
 
 
 class ChainTooLargeError(InvalidRequestError):

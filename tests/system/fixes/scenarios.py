@@ -268,6 +268,11 @@ SCENARIOS: Mapping[str, Scenario] = {
         ),
     ),
     "operator.server_not_running": Scenario("birthmark hub ls", typed("unset BIRTHMARK_DATA")),
+    "tls.client_clock_wrong": Scenario(
+        'faketime "+30 years" curl -sS --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8443/"',
+        typed('eval "$(birthmark env)"'),
+        is_instead=True,
+    ),
     "tls.server_not_trusted": Scenario(
         REGISTER,
         after(

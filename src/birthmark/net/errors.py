@@ -65,7 +65,9 @@ class ClientClockWrongError(ServerNotTrustedError):
 
     code = "tls.client_clock_wrong"
     cause = "The client says that this server's certificate has expired ({reason}): if it has not, its clock is ahead."
-    fix = "Set the client's clock by the time here: `date -u`. Whether the certificate has ended, `birthmark doctor` says."
+    fix = (
+        "Set the client's clock by the time here: `date -u`. If the certificate has ended, `birthmark doctor` says so."
+    )
 
 
 class ChainTooLargeError(InvalidRequestError):

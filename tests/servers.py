@@ -44,6 +44,16 @@ def free_address() -> str:
     raise RuntimeError("no loopback address has the fixed ports free")
 
 
+def with_clock(clock: str) -> dict[str, str]:
+    """Return the environment of a process that believes this time, as faketime is told it.
+
+    Not by the program `faketime`: it keeps signals for itself, and does not start where an earlier process of the same
+    number was killed.
+    """
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return {"LD_PRELOAD": str(library), "FAKETIME": clock, "DONT_FAKE_MONOTONIC": "1"}
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """Return an environment without anything that changes trust, endpoints or tokens."""
     kept = {name: os.environ[name] for name in ("LANG", "TERM", "BIRTHMARK_SAMPLES") if name in os.environ}
@@ -100,9 +110,8 @@ class RunningServer:
             command = ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", *command]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         environment = clean_environment(BIRTHMARK_LOG=self.log_level, **self.environment_of_server)
-        if self.clock:  # not by the program faketime, which would keep our signals for itself
-            (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-            environment |= {"LD_PRELOAD": str(library), "FAKETIME": self.clock, "DONT_FAKE_MONOTONIC": "1"}
+        if self.clock:
+            environment |= with_clock(self.clock)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         log.close()
         assert self.process.stdout is not None

@@ -9,7 +9,7 @@ import pytest
 
 from agent_device import AgentOnDevice
 from birthmark.agent.files import Places
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment, with_clock
 
 pytestmark = pytest.mark.system
 WRONG = pytest.mark.parametrize("clock", ["@1970-01-02 00:00:00", "+3650d"], ids=["1970", "ten years ahead"])
@@ -25,8 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def at(clock: str, device: AgentOnDevice, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run an agent's command with the clock that faketime shows it."""
-    command = ["faketime", "-f", clock, BIRTHMARK, "agent", *arguments, "--root", str(device.root), "--json"]
-    environment = clean_environment(HOME=str(device.root), **device.environment)
+    command = [BIRTHMARK, "agent", *arguments, "--root", str(device.root), "--json"]
+    environment = clean_environment(HOME=str(device.root), **device.environment, **with_clock(clock))
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 

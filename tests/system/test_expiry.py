@@ -23,7 +23,7 @@ from birthmark.agent.files import Places
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
 from pki_builders import Holder, a_ca, a_csr, a_device, a_key, key_pem
-from servers import BIRTHMARK, RunningServer, clean_environment, free_address
+from servers import BIRTHMARK, RunningServer, clean_environment, free_address, with_clock
 
 pytestmark = pytest.mark.system
 LIFETIMES = {"day": 1, "month": 30, "years": 730}
@@ -193,8 +193,8 @@ class AgentWithClock:
             "1970": "@1970-01-02 00:00:00",
             "ten years ahead": f"+{offset_days + 3650}d",
         }[self.clock]
-        command = ["faketime", "-f", told, BIRTHMARK, "agent", "apply", "--root", str(self.device.root), "--json"]
-        environment = clean_environment(HOME=str(self.device.root), **self.device.environment)
+        command = [BIRTHMARK, "agent", "apply", "--root", str(self.device.root), "--json"]
+        environment = clean_environment(HOME=str(self.device.root), **self.device.environment, **with_clock(told))
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 

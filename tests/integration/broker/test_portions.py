@@ -80,18 +80,29 @@ async def test_queues_of_very_many_are_written_in_portions_and_others_commit_bet
         assert [await queued(world, client) for client in clients] == [[b"x"]] * MANY
 
 
-async def test_a_publisher_is_told_when_the_last_portion_is_durable_and_not_before(database_url: str) -> None:
+async def test_a_publisher_is_told_when_the_last_portion_is_durable_and_not_before(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with a_world(database_url) as world:
         clients = await stored(world)
-        told: list[int] = []
+        submit, commits, durable_when_told = world.database.submit, list[asyncio.Future[None]](), list[bool]()
+
+        def noted(changes: Changes) -> "asyncio.Future[None]":
+            commits.append(submit(changes))
+            return commits[-1]
+
+        def told(problem: BaseException | None) -> None:
+            durable_when_told.extend(commit.done() for commit in commits)
+            done(problem)
+
+        monkeypatch.setattr(world.database, "submit", noted)
         safe, done = until_done()
-        waiting = world.space.messages.publish((Message("all", b"x", 1),), done)
+        waiting = world.space.messages.publish((Message("all", b"x", 1),), told)
         assert waiting is not None, "the publisher is not read while it is handed on"
         await waiting
-        while not safe.done():
-            told.append(sum([len(await queued(world, client)) for client in clients]))
-            await asyncio.sleep(0.001)
-        assert all(count < MANY for count in told[:-1])
+        await safe
+        assert len(durable_when_told) >= MANY // PORTION
+        assert all(durable_when_told)
         assert [await queued(world, client) for client in clients] == [[b"x"]] * MANY
 
 

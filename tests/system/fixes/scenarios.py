@@ -269,7 +269,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "operator.server_not_running": Scenario("birthmark hub ls", typed("unset BIRTHMARK_DATA")),
     "tls.client_clock_wrong": Scenario(
-        'faketime "+30 years" curl -sS --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8443/"',
+        "LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=+30y"
+        ' curl -sS --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8443/"',
         typed('eval "$(birthmark env)"'),
         is_instead=True,
     ),

@@ -38,7 +38,7 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import backlog, budget, connection, http, listener, pieces, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
-from birthmark.pki import certificates, chains, ocsp
+from birthmark.pki import certificates, chains, csr, ocsp
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.server import body_limits, descriptors, quiet, signing_share
@@ -209,7 +209,8 @@ def test_every_setting_and_every_constant_here_has_its_row() -> None:
         f"a reserve of {descriptors.RESERVE} need",
         f"The health port has {descriptors.HEALTH_CONNECTIONS} connections of its own",
         f"read on for at most {connection._LINGER_S:g} s and {size(connection._LINGER_BYTES)}",
-        f"EST takes {size(est_wire.MAX_BODY_BYTES)} of request, DPS {size(dps_wire.MAX_PAYLOAD_BYTES)}",
+        f"EST takes {size(est_wire.MAX_BODY_BYTES)} of request, and in it a certificate request of {size(csr.MAX_CSR_BYTES)}",
+        f"with {size(csr.MAX_NAMES_BYTES)} of subject alternative names, DPS {size(dps_wire.MAX_PAYLOAD_BYTES)}",
         f"AWS {size(topics.MAX_PAYLOAD_BYTES)} of message",
         f"{quiet.EACH[0]} lines of one address at once, then {quiet.EACH[1]} a second",
         f"{quiet.ALL[0]} and {quiet.ALL[1]} for all together",

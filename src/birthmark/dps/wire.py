@@ -99,10 +99,10 @@ class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=
 
 
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `csr` is read only to refuse it."""
+    """The body of register. `csr` is read only to refuse it, and `payload`, for which nobody asks here, not at all."""
 
     registration_id: str | None = None
-    payload: Any = None
+    payload: msgspec.Raw = msgspec.Raw(b"null")
     tpm: TpmAttestation | None = None
     csr: str | None = None
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SLICE_S = 0.001
 TURN_S = 0.004
+_KEPT = 0.9  # of what a dear step cost, when the next one costs less
 _NOT = -1.0
 
 now = time.perf_counter  # what work costs is measured by the real clock, whatever time a server is told
@@ -49,6 +50,7 @@ class Backlog:
         self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # by owner, whose turn is next first
         self._is_called = False
         self._lent = 0.0  # to tasks that were woken in this turn and work after it
+        self._dear: dict[str, float] = {}  # what steps of those who wait cost, where that is more than a slice
         self._used: dict[str, float] = {}  # by owner, in this round
         self._spent = 0.0  # of it, by all of them
         self._since = _NOT  # when what is at work began
@@ -139,6 +141,8 @@ class Backlog:
         worked, self._since = now() - self._since, _NOT
         self._used[owner] = self._used.get(owner, 0.0) + worked
         self._spent += worked
+        if worked > SLICE_S and owner in self._waiting:
+            self._dear[owner] = max(worked, _KEPT * self._dear.get(owner, 0.0))
         if self._spent > SLICE_S / 2 and not self._is_ending:  # nobody used a slice before; most loops never end one
             self._is_ending = True
             asyncio.get_running_loop().call_soon(self._end_round)
@@ -189,7 +193,7 @@ class Backlog:
 
         def go_on() -> None:
             if not ready.done():
-                self._lent += SLICE_S
+                self._lent += max(SLICE_S, self._dear.get(owner, 0.0))
                 self._used[owner] = 0.0
                 ready.set_result(None)
 
@@ -226,6 +230,7 @@ class Backlog:
             if now() + self._lent >= until:
                 return
             waiting = self._waiting.pop(owner, None)
+        self._dear.pop(owner, None)
 
 
 class Slices:

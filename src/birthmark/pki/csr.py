@@ -17,11 +17,14 @@ from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier, 
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import MAX_NAME_BYTES, UNREADABLE
-from birthmark.pki.der import element
+from birthmark.pki.der import OCTET_STRING, element
 from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.weak_keys import has_roca_pattern
 
 MAX_CSR_BYTES = 32 * 1024
+MAX_NAMES_BYTES = 4 * 1024
+_NAMES_OID = bytes.fromhex("0603551d11")
+_CRITICAL = bytes.fromhex("0101ff")
 MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
 CHANGE_SUBJECT_NAME = ObjectIdentifier("1.3.6.1.5.5.7.7.36")
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -174,11 +177,25 @@ def _check_subject_size(der: bytes) -> None:
         raise CsrTooLargeError(part="The subject", size=size, limit=MAX_NAME_BYTES)
 
 
+def _check_names_size(der: bytes) -> None:
+    """Refuse, likewise, more names than any device has. What only looks like names is measured as if it were."""
+    at = -1
+    while (at := der.find(_NAMES_OID, at + 1)) >= 0:
+        value = at + len(_NAMES_OID)
+        if der.startswith(_CRITICAL, value):
+            value += len(_CRITICAL)
+        if der[value : value + 1] == bytes((OCTET_STRING,)) and value + 1 < len(der):
+            content, end = element(der, value)
+            if end - content > MAX_NAMES_BYTES:
+                raise CsrTooLargeError(part="The subject alternative name", size=end - content, limit=MAX_NAMES_BYTES)
+
+
 def parse_csr(der: bytes) -> CertificateRequest:
     """Return the request. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
         raise CsrTooLargeError(size=len(der))
     _check_subject_size(der)
+    _check_names_size(der)
     try:
         parsed = x509.load_der_x509_csr(der)
         with warnings.catch_warnings():  # names that are too long are refused below, with a reason

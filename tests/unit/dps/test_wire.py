@@ -42,7 +42,18 @@ def test_a_response_topic_has_one_dollar_after_the_question_mark_and_a_whole_ret
     assert topic == "$dps/registrations/res/202/?$rid=a%24b&retry-after=3"
 
 
-@pytest.mark.parametrize("body", [b'{"tpm": []}', b'{"csr": "x"}', b"[1]", b"\xff", b'{"registrationId": 5}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"tpm": []}',
+        b'{"csr": "x"}',
+        b"[1]",
+        b"\xff",
+        b'{"registrationId": 5}',
+        b'{"payload": {"a": [1}}',
+        b'{"payload": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    ],
+)
 def test_bodies_that_are_not_served_are_refused(body: bytes) -> None:
     with pytest.raises(wire.BodyInvalidError):
         wire.parse_registration(body)
@@ -51,6 +62,11 @@ def test_bodies_that_are_not_served_are_refused(body: bytes) -> None:
 def test_a_body_of_one_space_or_with_a_payload_is_read() -> None:
     assert wire.parse_registration(b" ").registration_id is None
     assert wire.parse_registration(b'{"payload": null, "registrationId": "d", "other": 1}').registration_id == "d"
+
+
+def test_a_payload_is_looked_at_and_nothing_is_made_of_it() -> None:
+    payload = wire.parse_registration(b'{"payload": {"a": [{}, {}]}}').payload
+    assert bytes(payload) == b'{"a": [{}, {}]}'
 
 
 def test_keys_of_an_enrollment_are_shown_only_where_they_are_asked_for() -> None:

@@ -213,6 +213,26 @@ async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_be
     await asyncio.gather(*tasks)
 
 
+async def test_a_task_whose_steps_are_dear_is_lent_what_they_cost() -> None:
+    waiting, answered = Backlog.running(), 0
+
+    async def ask() -> None:
+        nonlocal answered
+        await waiting.turn("dear")
+        for _ in range(int(backlog.TURN_S)):
+            backlog.now()
+        answered += 1
+
+    tasks = [asyncio.create_task(waiting.counted(ask(), Peer("dear"))) for _ in range(40)]
+    while answered < 8:  # what a step costs is not known before
+        await asyncio.sleep(0)
+    while answered < 40:
+        before = answered
+        await asyncio.sleep(0)
+        assert answered - before <= 1
+    await asyncio.gather(*tasks)
+
+
 async def test_a_task_waits_for_its_own_owners_others_and_for_nobody_elses() -> None:
     waiting, worked = Backlog.running(), []
 

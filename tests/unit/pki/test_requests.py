@@ -126,6 +126,19 @@ def test_a_subject_of_hundreds_of_parts_is_refused_before_they_are_read() -> Non
     assert refused.value.explain_cause().startswith("The subject has")
 
 
+@pytest.mark.parametrize("is_critical", [False, True])
+def test_thousands_of_names_are_refused_before_they_are_read(is_critical: bool) -> None:
+    names = x509.SubjectAlternativeName([x509.DNSName(f"{number}.example") for number in range(2000)])
+    with pytest.raises(CsrTooLargeError) as refused:
+        parse_csr(a_csr(extensions=((names, is_critical),)))
+    assert refused.value.explain_cause().startswith("The subject alternative name has")
+
+
+def test_a_hundred_names_are_accepted() -> None:
+    names = x509.SubjectAlternativeName([x509.DNSName(f"service-{number}.plant.example") for number in range(100)])
+    assert len(parse_csr(a_csr(extensions=((names, False),))).names) == 100
+
+
 def test_keys_of_the_broken_generator_are_recognized() -> None:
     product = 11 * 13 * 17 * 19 * 37 * 53 * 61 * 71 * 73 * 79 * 97 * 103 * 107 * 109 * 127 * 151 * 157
     assert has_roca_pattern((7 * product + pow(65537, 12345, product)) * (9 * product + pow(65537, 777, product)))

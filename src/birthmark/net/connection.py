@@ -201,7 +201,7 @@ class Connection(asyncio.BufferedProtocol):
         """Take ciphertext; say whether it had no plaintext in it, and TLS may have a word of its own to send."""
         self._records.add(data)
         backlog = self._host.backlog
-        if not self._holds and (backlog.is_behind(self.owner) or (backlog.is_full and not self._is_secure)):
+        if not self._holds and (backlog.is_behind(self.owner) or (not self._is_secure and backlog.is_full)):
             self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
             return False
         return self._work(data)
@@ -232,6 +232,8 @@ class Connection(asyncio.BufferedProtocol):
     def _hand_on(self) -> bool:
         """Hand on plaintext for a slice of time; say whether there was none."""
         tls, since, is_quiet = self._tls, 0.0, True
+        if tls.is_dry and not self._holds and not self._feed():
+            return True
         while not self._shut:
             if self._holds:
                 self._has_rest = True
@@ -330,7 +332,8 @@ class Connection(asyncio.BufferedProtocol):
         except TlsBrokenError:
             self.abort()
             return
-        self.may_wait(self.unread_bytes)
+        if (waits := self.unread_bytes) or self._has_unread:
+            self.may_wait(waits)
 
     def may_wait(self, size: int) -> bool:
         """Say whether so many bytes may wait to be read by the peer; close the connection when they may not."""
@@ -354,7 +357,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def unread_bytes(self) -> int:
         """How much is kept for the peer: what it has not read, and what it has begun and not finished."""
-        return self.raw.get_write_buffer_size() + self.queued_bytes + self._unfinished_bytes
+        return self._raw.get_write_buffer_size() + self.queued_bytes + self._unfinished_bytes
 
     def unfinished(self, size: int) -> None:
         """Note how much of a packet came whose rest did not."""

@@ -56,7 +56,7 @@ class TlsPipe(Protocol):
 
     @property
     def is_dry(self) -> bool:
-        """After `read` returned something: another one would find nothing."""
+        """`read` would find nothing before something is fed. False where that is not known."""
         ...
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytes:

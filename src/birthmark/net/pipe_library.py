@@ -123,6 +123,7 @@ class LibraryPipe:
         self._has_grown_in = self._has_grown_out = self.is_dry = False
 
     def feed(self, data: bytes) -> None:
+        self.is_dry = False
         _BIO_write(self._in, data, len(data))
 
     def handshake(self) -> bool:

@@ -152,6 +152,27 @@ def test_check_opens_the_token_that_the_configuration_names(
     assert told in rows["key-pairs-read"]["details"]
 
 
+def dps_check(device: AgentOnDevice) -> dict[str, str]:
+    rows = [json.loads(line) for line in device.attempt("check", "--json").stdout.splitlines()]
+    (row,) = [row for row in rows if row["id"] == "host-connect-dps-endpoint"]
+    return dict(row)
+
+
+def test_check_finds_an_id_scope_that_the_service_does_not_know(server: RunningServer, tmp_path: Path) -> None:
+    scope = server.endpoints["dps"]["id_scope"]
+    device = AgentOnDevice(server, tmp_path, "edge-scope").configure(lambda text: text.replace(scope, "0ne00NOBODY"))
+    assert device.attempt("apply").returncode != 0
+    found = dps_check(device)
+    assert found["result"] == "error"
+    assert "does not know the ID scope 0ne00NOBODY" in found["details"]
+
+    device.config.write_text(device.config.read_text().replace("0ne00NOBODY", scope))
+    found = dps_check(device)
+    assert (found["result"], "enrolled, and not registered yet" in found["details"]) == ("ok", True)
+    device.run("apply")
+    assert "not registered yet" not in dps_check(device)["details"]
+
+
 def a_chip(directory: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
     monkeypatch.setenv("SOFTHSM2_CONF", "")
     made = create_software_element(directory, PROFILES["se050"], now=SystemClock().now(), entropy=SeededEntropy(5))

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from birthmark import __version__, flock
-from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded
+from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded, SymmetricKey
 from birthmark.agent.files import EDGE_CA, LOCAL_CA
 from birthmark.agent.issuing import est_trust, subject_of
 from birthmark.agent.managed import Managed
 from birthmark.agent.renewal import Renewal, warn_at
-from birthmark.agent.service import Agent
+from birthmark.agent.service import Agent, Held
+from birthmark.agent.shared_key import open_shared
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.errors import BirthmarkError
@@ -291,7 +292,20 @@ class Checks:
         source = self.agent.config.source
         if not isinstance(source, DpsSource):
             return Answer(Result.SKIPPED, "no provisioning service is used")
-        return await _handshake(source.host, source.port, self._trust())
+        reached = await _handshake(source.host, source.port, self._trust())
+        held = self._known_to_dps()
+        if held is None or await self.agent.is_known(held, source):
+            return reached
+        return self._advised(Result.OK, f"{reached.details} (enrolled, and not registered yet)", "apply")
+
+    def _known_to_dps(self) -> Held | None:
+        """Return what the device can ask a provisioning service by; a TPM is asked for nothing that it has not yet."""
+        identity = self.agent.config.source.identity
+        return (
+            open_shared(identity, self.agent.identities.keys)
+            if isinstance(identity, SymmetricKey)
+            else self.agent.held()
+        )
 
     async def _hub_connects(self) -> Answer:
         hub = self.agent.state.hub

@@ -41,7 +41,7 @@ from birthmark.agent.timekeeping import Timekeeper
 from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.clock import Entropy
-from birthmark.dps.client import Assigned, DpsTarget, register_by_https
+from birthmark.dps.client import Assigned, DpsTarget, is_registered_by_https, register_by_https
 from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.keys.tpm import TpmSettings
@@ -202,8 +202,7 @@ class Agent:
         if isinstance(source, ManualSource):
             self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.mark)
             return None
-        name = source.registration_id or (held.leaf.subject_cn if isinstance(held, HeldIdentity) else None) or ""
-        target = DpsTarget(source.host, source.id_scope, name, https_port=source.port)
+        target = _target_of(source, held)
         https, payload = self._links(held).https(), payload_of(source)
         with trusting_by(TRUST_BUNDLE):
             if isinstance(held, SharedIdentity):
@@ -221,6 +220,14 @@ class Agent:
         )
         log.info("device.registered", extra={"hub": assigned.hub, "device_id": assigned.device_id})
         return assigned
+
+    async def is_known(self, held: Held, source: DpsSource) -> bool:
+        """Ask the provisioning service whether the device is registered. Raise why it could not register."""
+        target, authorization = _target_of(source, held), None
+        if isinstance(held, SharedIdentity):
+            authorization = held.for_dps(target.id_scope, target.registration_id, self.now_for(held))
+        with trusting_by(TRUST_BUNDLE):
+            return await is_registered_by_https(self._links(held).https(), target, authorization=authorization)
 
     async def connect(self, held: Held) -> HubClient:
         """Connect to the assigned hub; register first unless this very certificate was registered here before."""
@@ -452,6 +459,11 @@ class Agent:
     def _links(self, held: Held) -> Links:
         identity = None if isinstance(held, SharedIdentity) else held.for_links()
         return self.links_for(identity, self.cloud_trust)
+
+
+def _target_of(source: DpsSource, held: Held) -> DpsTarget:
+    name = source.registration_id or (held.leaf.subject_cn if isinstance(held, HeldIdentity) else None) or ""
+    return DpsTarget(source.host, source.id_scope, name, https_port=source.port)
 
 
 def endpoint_of(source: DpsSource) -> str:

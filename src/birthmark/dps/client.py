@@ -32,6 +32,7 @@ _DEFAULT_RETRY_S = 2  # what the vendors' SDKs wait when nothing is said
 _MAX_ASKS = 60
 _MAX_BUSY = 5
 _BUSY, _UNAUTHORIZED, _NOT_FOUND, _FAILED = 429, 401, 404, 300
+_NO_RESOURCE = 404001  # of error codes: no such scope, where a device that never registered has another
 _ANSWER_S = 30.0
 
 Pause = Callable[[float], Awaitable[None]]
@@ -194,6 +195,23 @@ async def register_by_https(
         return answer.status, wire.parse_retry_after(answer.headers.get("retry-after")), answer.body
 
     return await _until_assigned(ask, target, pause)
+
+
+async def is_registered_by_https(client: HttpsClient, target: DpsTarget, *, authorization: str | None = None) -> bool:
+    """Say whether the service knows the device as registered; nothing is changed by asking (`Device Registration
+    Status Lookup`). Raise what registering would: the scope is not known, the device is not enrolled.
+    """
+    url = target.base_url + wire.registration_path(target.id_scope, target.registration_id, is_lookup=True)
+    headers = {"Accept": "application/json", "User-Agent": AGENT, "Content-Type": "application/json; charset=utf-8"}
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    body = json.dumps({"registrationId": target.registration_id}).encode()
+    answer = await client.request("POST", url, headers=headers, body=body)
+    if answer.status == _NOT_FOUND and wire.parse_error(answer.body).error_code != _NO_RESOURCE:
+        return False
+    if answer.status >= _FAILED:
+        raise _error_of(answer.status, answer.body, target)
+    return True
 
 
 async def challenge_by_https(

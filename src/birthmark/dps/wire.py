@@ -355,11 +355,13 @@ def status_topic(rid: str, operation_id: str) -> str:
     return f"{_STATUS}?$rid={rid}&operationId={quote(operation_id, safe='')}"
 
 
-def registration_path(id_scope: str, registration_id: str, operation_id: str | None = None) -> str:
-    """Return the path that registers, or that asks how an operation stands."""
+def registration_path(
+    id_scope: str, registration_id: str, operation_id: str | None = None, *, is_lookup: bool = False
+) -> str:
+    """Return the path that registers, that asks how an operation stands, or that looks the device up."""
     scope, device = quote(id_scope, safe=""), quote(registration_id, safe="")
-    rest = "register" if operation_id is None else f"operations/{quote(operation_id, safe='')}"
-    return f"/{scope}/registrations/{device}/{rest}?api-version={API_VERSION}"
+    rest = "/register" if operation_id is None else f"/operations/{quote(operation_id, safe='')}"
+    return f"/{scope}/registrations/{device}{'' if is_lookup else rest}?api-version={API_VERSION}"
 
 
 def tpm_json(endorsement_key: bytes, storage_root_key: bytes) -> dict[str, str]:

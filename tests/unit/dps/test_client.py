@@ -19,6 +19,7 @@ from birthmark.dps.client import (
     DpsRefusedError,
     DpsRejectedError,
     DpsTarget,
+    is_registered_by_https,
     register_by_https,
     register_by_mqtt,
 )
@@ -139,6 +140,23 @@ async def test_a_refusal_is_told(answer: Answer, error: type[BirthmarkError]) ->
     with pytest.raises(error) as refusal:
         await by_https(answer)
     assert refusal.value.explain_cause().isprintable()
+
+
+@pytest.mark.parametrize(("status", "known"), [(200, True), (404, False)])
+async def test_a_lookup_says_whether_a_device_is_registered_and_changes_nothing(status: int, known: bool) -> None:
+    service = CannedHttps((status, None, STATE if known else {"errorCode": 404202}))
+    assert await is_registered_by_https(service, TARGET) is known
+    assert service.requests == [
+        ("POST", "https://dps.test:8443/0ne00AAAAAA/registrations/device-1?api-version=2021-06-01")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "error"), [(404, 404001, DpsNotFoundError), (401, 401002, DpsRefusedError)]
+)
+async def test_a_lookup_is_refused_as_a_registration_is(status: int, number: int, error: type[BirthmarkError]) -> None:
+    with pytest.raises(error):
+        await is_registered_by_https(CannedHttps((status, None, {"errorCode": number})), TARGET)
 
 
 async def test_a_refusal_over_mqtt_closes_the_connection() -> None:

@@ -213,22 +213,38 @@ class Messages:
         return read
 
     def _send(self, route: Route, message: Message, pending: Pending) -> None:
-        at_once(self._sending(route, message, pending))
+        """Hand a message on to the receivers of a route that is no longer than a portion."""
+        if route.live:
+            self._send_live(route.live, message)
+        self._send_all_stored(route, route.stored, message, pending)
+        for share in route.shares:
+            at_once(self._sending_to_one(route, share, message, pending))
 
     def _sending(self, route: Route, message: Message, pending: Pending) -> Generator[None, None, None]:
         """Hand a message on, to some receivers at a step."""
         for live in portions(route.live):
             self._send_live(live, message)
             yield
-        publisher, qos, is_long = message.publisher, message.qos, route.size > PORTION
         for stored in portions(route.stored):
-            for client, granted, options in stored:
-                if not (options & NO_LOCAL and client == publisher):
-                    to = client, min(granted, qos), options
-                    self._send_stored(route, to, message, pending, is_for_many=is_long)
+            self._send_all_stored(route, stored, message, pending, is_for_many=route.size > PORTION)
             yield
         for share in route.shares:
             yield from self._sending_to_one(route, share, message, pending)
+
+    def _send_all_stored(
+        self,
+        route: Route,
+        stored: Sequence[tuple[str, int, int]],
+        message: Message,
+        pending: Pending,
+        *,
+        is_for_many: bool = False,
+    ) -> None:
+        publisher, qos = message.publisher, message.qos
+        for client, granted, options in stored:
+            if not (options & NO_LOCAL and client == publisher):
+                to = client, min(granted, qos), options
+                self._send_stored(route, to, message, pending, is_for_many=is_for_many)
 
     def _send_live(self, live: "Sequence[tuple[Attached, int, int]]", message: Message) -> None:
         publisher, qos = message.publisher, message.qos

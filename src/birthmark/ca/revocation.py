@@ -4,7 +4,7 @@ A key that is revoked stays revoked: it is never certified again, and other cert
 `superseded` says that nothing is wrong with the key (RFC 5280 section 5.3.1), so there the key stays good.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
+from birthmark.store.database import Row
 from birthmark.store.remembered import Remembered
 
 ATTEMPTS = 5
@@ -128,7 +129,7 @@ class Revocations:
         `bag` is what came with it; this server's CAs and those on record are known without. Raise `TooMuchWorkError`
         for a bag with more look-alikes than an honest one has. Costs one look-up while no CA was taken back.
         """
-        row = await self.database.one(store.REVOCATION, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
+        row = await self.database.one(store.REVOCATION, **store.wanted(leaf), key_digest=digest_of(leaf))
         await self.check_found(leaf, None if row is None else row["revoked_at"], bag)
 
     async def check_found(self, leaf: Certificate, revoked_at: int | None, bag: Sequence[Certificate] = ()) -> None:
@@ -138,20 +139,18 @@ class Revocations:
         await self._check_above(leaf, bag)
 
     async def _check_above(self, leaf: Certificate, bag: Sequence[Certificate]) -> None:
-        rows = await self._remembered.all(store.REVOKED_CAS, dict)
-        if not rows:
+        if not await self._remembered.all(store.ANY_REVOKED_CA, dict):
             return
-        revoked = [(parse_der(row["der"]), row["revoked_at"]) for row in rows]
-        keys = {bytes(row["key_digest"]): row["revoked_at"] for row in rows}
         verdicts = Signatures(self._signatures)
         rest = {one.thumbprint: one for one in (*bag[:MAX_BAG], *self.hierarchy.certificates)}
         seen, level = {leaf.thumbprint}, [leaf]
         for _ in range(MAX_DEPTH):
-            for authority, at in revoked:
+            issuers = {below.issuer_der for below in level}
+            for authority, at in [one for issuer in issuers for one in await self._revoked_cas(issuer)]:
                 if any(_issued(authority, one, verdicts) for one in level):
                     raise _revoked(leaf, f"the CA '{authority.subject_text}'", at)
             # All of a name and key, not only the first: what a device sends beside its CA must not hide it.
-            rest |= {one.thumbprint: one for one in await self._named({below.issuer_der for below in level})}
+            rest |= {one.thumbprint: one for one in await self._named(issuers)}
             level = [
                 one
                 for one in rest.values()
@@ -159,10 +158,16 @@ class Revocations:
             ]
             seen |= {one.thumbprint for one in level}
             for one in level:
-                if (at := keys.get(digest_of(one))) is not None:
-                    raise _revoked(leaf, f"the CA '{one.subject_text}'", at)
+                for row in await self._remembered.all(store.REVOKED_CA, dict, key_digest=digest_of(one)):
+                    raise _revoked(leaf, f"the CA '{one.subject_text}'", row["revoked_at"])
             if not level:
                 return
+
+    async def _revoked_cas(self, subject: bytes) -> Sequence[tuple[Certificate, int]]:
+        """Return the CAs of a subject (DER) that were taken back, and when."""
+        wanted = store.subject_digest(subject)
+        found = await self._remembered.all(store.REVOKED_CAS_NAMED, _revoked_ca, subject_digest=wanted)
+        return [one for one in found if one[0].subject_der == subject]
 
     async def _named(self, subjects: set[bytes]) -> list[Certificate]:
         if self.on_record is None:
@@ -173,9 +178,7 @@ class Revocations:
         """Raise `IssuerRevokedError` when the CA that is about to sign, or one above it, was taken back."""
         digest = digest_of(issuer)
         try:
-            for row in await self._remembered.all(
-                store.REVOCATION, dict, thumbprint=issuer.thumbprint, key_digest=digest
-            ):
+            for row in await self._remembered.all(store.REVOCATION, dict, **store.wanted(issuer), key_digest=digest):
                 raise _revoked(issuer, "it or its key", row["revoked_at"])
             await self._check_above(issuer, ())
         except CertificateRevokedError as error:
@@ -198,7 +201,8 @@ class Revocations:
                 raise AlreadyRevokedError(wanted=thumbprint.hex())
             return [first, *(one for one in await self._of_keys([first], reason) if one != first)]
 
-        return await self._revoke(targets, principal, reason)
+        taken = await self._revoke(targets, principal, reason)
+        return await self._with_rest(taken, lambda: self._of_keys(taken[:1], reason), principal, reason)
 
     async def device(
         self, name: str, principal: Principal, reason: RevocationReason, presented: Iterable[Thumbprint] = ()
@@ -210,18 +214,34 @@ class Revocations:
         others = await self.presented(presented)
         await self.others(others, name, principal, reason)
 
-        async def targets() -> list[Issued]:
+        async def left() -> list[Issued]:
             found = await self.alive(name)
-            if not found and not others:
-                raise DeviceNotAliveError(name=name)
             more = await self._of_keys(found, reason)
             return [*found, *(one for one in more if one not in found)]
 
-        return await self._revoke(targets, principal, reason), others
+        async def targets() -> list[Issued]:
+            found = await left()
+            if not found and not others:
+                raise DeviceNotAliveError(name=name)
+            return found
+
+        taken = await self._revoke(targets, principal, reason)
+        return await self._with_rest(taken, left, principal, reason), others
 
     async def alive(self, name: str) -> list[Issued]:
         """Return every live certificate of a name, in any spelling; if there is none, the last, which may come back."""
         return await self._live(store.LIVE_OF_NAME, name=fold(name)) or await self._last(name)
+
+    async def each_alive(self, name: str) -> AsyncIterator[Issued]:
+        """Yield what `alive` returns, however much it is."""
+        page, beyond = await self._live(store.LIVE_PAGE, name=fold(name), beyond=b""), b""
+        for one in page or await self._last(name):
+            yield one
+        while page:
+            beyond = page[-1].certificate.thumbprint
+            page = await self._live(store.LIVE_PAGE, name=fold(name), beyond=beyond)
+            for one in page:
+                yield one
 
     async def presented(self, thumbprints: Iterable[Thumbprint]) -> list[Thumbprint]:
         """Return those of other CAs that were not taken back by their thumbprint."""
@@ -293,11 +313,15 @@ class Revocations:
         changes.run(store.REVOKE_KEY, key_key_digest=digest, revoked_at=now, revocation_reason=reason.value)
         is_ca = certificate.is_ca and reason is not RevocationReason.SUPERSEDED
         if is_ca:
-            changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=certificate.der, revoked_at=now)
+            changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(certificate, digest, now))
         told = {"ca": certificate.der.hex()} if is_ca else {}  # by which it can be taken back again
         changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value, **told)
         await self.database.commit(changes.event(CertificateRevoked(name, key=digest, is_ca=is_ca)))
-        return await self._revoke(lambda: self._live(store.LIVE_OF_KEY, key_digest=digest), principal, reason)
+
+        def left() -> Awaitable[list[Issued]]:
+            return self._live(store.LIVE_OF_KEY, key_digest=digest)
+
+        return await self._with_rest(await self._revoke(left, principal, reason), left, principal, reason)
 
     async def _revoke(
         self, targets: Callable[[], Awaitable[list[Issued]]], principal: Principal, reason: RevocationReason
@@ -311,6 +335,18 @@ class Revocations:
             return tuple(found)
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
+
+    async def _with_rest(
+        self,
+        taken: tuple[Issued, ...],
+        left: Callable[[], Awaitable[list[Issued]]],
+        principal: Principal,
+        reason: RevocationReason,
+    ) -> tuple[Issued, ...]:
+        """Revoke what is left, a part that is read at once after the other; return all that was revoked."""
+        while await left():
+            taken += await self._revoke(left, principal, reason)
+        return taken
 
     async def _version(self, name: str) -> int:
         row = await self.database.one(store.NAME, name=name)
@@ -334,7 +370,7 @@ class Revocations:
             if reason is not RevocationReason.SUPERSEDED:
                 changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)
             if is_ca:
-                changes.run(store.ADD_REVOKED_CA, key_digest=digest, der=one.certificate.der, revoked_at=now)
+                changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(one.certificate, digest, now))
             told = {"thumbprint": thumbprint.hex(), "reason": reason.value}
             told |= {} if reason is RevocationReason.SUPERSEDED else {"key": digest.hex()}
             told |= {"ca": one.certificate.der.hex()} if is_ca else {}  # by both it can be taken back again
@@ -371,6 +407,10 @@ def digest_of(certificate: Certificate) -> bytes:
         return key_digest(certificate.spki_der)
     except (ValueError, UnsupportedAlgorithm):
         return certificate.thumbprint
+
+
+def _revoked_ca(row: Row) -> tuple[Certificate, int]:
+    return parse_der(row["der"]), row["revoked_at"]
 
 
 def _revoked(leaf: Certificate, what: str, at_micros: int) -> CertificateRevokedError:

@@ -179,9 +179,17 @@ class CertificateAuthority:
         return None if row is None else store.INVENTORY.of(row)
 
     async def is_devices_own(self, ca: Certificate) -> bool:
-        """Say whether a CA was issued here to a device, such as an IoT Edge gateway, whose word is its own."""
-        found = await self.find(ca.thumbprint)
-        return found is not None and ca.is_ca and found.profile not in {ISSUING_CA.name, EDGE_ISSUING_CA.name}
+        """Say whether a CA was issued here to a device, such as an IoT Edge gateway, whose word is its own.
+
+        What our CAs of devices and gateways signed is that, also where nothing is on record of it, as after a restore.
+        """
+        ours = self.hierarchy.certificates
+        if not ca.is_ca or ca in ours:
+            return False
+        if any(not one.is_self_issued and is_signed_by(ca, one) for one in ours):
+            return True
+        row = await self.database.one(store.BY_EITHER_THUMBPRINT, **store.wanted(ca))
+        return row is not None and row["profile"] not in {ISSUING_CA.name, EDGE_ISSUING_CA.name}
 
     def registered(self, certificate: Certificate, now: datetime) -> Changes:
         """Return what notes that a certificate, if it is one of ours, was a device's proof where devices register."""
@@ -190,8 +198,11 @@ class CertificateAuthority:
 
     async def presented(self, leaf: Certificate) -> tuple[Issued, int | None] | None:
         """Return what was issued as `leaf`, if it was, and when its key was taken back, if it was."""
-        row = await self.database.one(store.PRESENTED, thumbprint=leaf.thumbprint, key_digest=digest_of(leaf))
-        return None if row is None else (store.INVENTORY.of(row, certificate=leaf), row["key_revoked_at"])
+        row = await self.database.one(store.PRESENTED, **store.wanted(leaf), key_digest=digest_of(leaf))
+        if row is None:
+            return None
+        issued = store.INVENTORY.of(row, certificate=leaf) if row["der"] == leaf.der else store.INVENTORY.of(row)
+        return issued, row["key_revoked_at"]
 
     async def newer(self, than: Issued, in_use: Collection[Thumbprint]) -> tuple[list[Issued], frozenset[Thumbprint]]:
         """Return what was issued to the same name after it and was used, and which certificates asked for others.
@@ -299,7 +310,7 @@ class CertificateAuthority:
             asked=asked or "",
             asked_digest=key_digest(request.spki_der),
             after=to_micros(self.clock.now()),
-            thumbprint=b"" if held is None else held.certificate.thumbprint,
+            **({"thumbprint": b"", "twin": b""} if held is None else store.wanted(held.certificate)),
             key_digest=b"" if held is None else digest_of(held.certificate),
         )
         version, taken_back_at, holder, revoked_at, lost_at = 0, None, None, None, None

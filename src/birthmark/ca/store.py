@@ -3,6 +3,7 @@
 A serial number overflows a 64-bit column and is kept in hexadecimal.
 """
 
+import hashlib
 from typing import Any
 
 from sqlalchemy import (
@@ -23,8 +24,9 @@ from sqlalchemy import (
 )
 
 from birthmark.ca.model import Issued
-from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
+from birthmark.pki.twin import twin_of
 from birthmark.store import insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import change, find
@@ -73,7 +75,15 @@ keys = Table(
 )
 Index("ca_keys_name", keys.c.name)
 
-revoked_cas = Table("ca_revoked_cas", metadata, blob("key_digest", key=True), blob("der"), number("revoked_at"))
+revoked_cas = Table(
+    "ca_revoked_cas",
+    metadata,
+    blob("key_digest", key=True),
+    blob("der"),
+    number("revoked_at"),
+    text("subject_digest", optional=True),  # none where an earlier version wrote the row
+)
+Index("ca_revoked_cas_subject", revoked_cas.c.subject_digest)
 
 crls = Table(
     "ca_crls",
@@ -91,6 +101,7 @@ crls = Table(
 INVENTORY = Records(Issued, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)
+BY_EITHER_THUMBPRINT = find(certificates, certificates.c.thumbprint.in_((bindparam("thumbprint"), bindparam("twin"))))
 BY_SERIAL = find(certificates, "serial", limit=2)
 BY_DEVICE = find(certificates, "name", order=certificates.c.not_after.desc(), limit=100)
 LATEST = statement(
@@ -128,6 +139,14 @@ HOLDERS = find(
     limit=1000,
 )
 LIVE_OF_NAME = find(certificates, "name", *_IS_LIVE, order=certificates.c.not_after.desc(), limit=1000)
+LIVE_PAGE = find(
+    certificates,
+    "name",
+    certificates.c.thumbprint > bindparam("beyond"),
+    *_IS_LIVE,
+    order=certificates.c.thumbprint,
+    limit=1000,
+)
 RELEASE_NAME = statement(
     update(certificates)
     .where(certificates.c.name == bindparam("key_name"), certificates.c.holds_name == 1)
@@ -148,10 +167,9 @@ _REVOCATION = ("revoked_at", "revocation_reason")
 REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
 LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, limit=1000)
 # A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
-_KEY_TAKEN_BACK = (
-    or_(keys.c.key_digest == bindparam("key_digest"), keys.c.key_digest == bindparam("thumbprint")),
-    keys.c.revoked_at.is_not(None),
-)
+# Each is looked for by both thumbprints that it has (`pki.twin`).
+_IT_OR_TWIN: tuple[Any, ...] = (bindparam("thumbprint"), bindparam("twin"))
+_KEY_TAKEN_BACK = (keys.c.key_digest.in_((bindparam("key_digest"), *_IT_OR_TWIN)), keys.c.revoked_at.is_not(None))
 OTHERS_TAKEN_BACK = statement(
     select(keys.c.key_digest, keys.c.revoked_at, keys.c.revocation_reason)
     .where(
@@ -165,7 +183,7 @@ OTHERS_TAKEN_BACK = statement(
     .limit(100)
 )
 """What was taken back under a name and was never in this inventory."""
-_IT_TAKEN_BACK = (certificates.c.thumbprint == bindparam("thumbprint"), certificates.c.revoked_at.is_not(None))
+_IT_TAKEN_BACK = (certificates.c.thumbprint.in_(_IT_OR_TWIN), certificates.c.revoked_at.is_not(None))
 REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)
     .where(*_IT_TAKEN_BACK)
@@ -176,7 +194,9 @@ PRESENTED = statement(
     select(
         certificates,
         select(keys.c.revoked_at).where(*_KEY_TAKEN_BACK).limit(1).scalar_subquery().label("key_revoked_at"),
-    ).where(certificates.c.thumbprint == bindparam("thumbprint"))
+    )
+    .where(certificates.c.thumbprint.in_(_IT_OR_TWIN))
+    .limit(1)
 )
 """The row of a certificate, and when its key was taken back."""
 
@@ -217,7 +237,13 @@ STANDING = statement(
 """All that a request is decided by, of one moment: the name's version, the key, who holds the name, and whether the
 certificate that was shown was taken back."""
 ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
-REVOKED_CAS = statement(select(revoked_cas).limit(1000))
+ANY_REVOKED_CA = find(revoked_cas, revoked_cas.c.revoked_at.is_not(None), of=("revoked_at",), limit=1)
+REVOKED_CA = find(revoked_cas, of=("revoked_at",))
+REVOKED_CAS_NAMED = find(
+    revoked_cas,
+    or_(revoked_cas.c.subject_digest == bindparam("subject_digest"), revoked_cas.c.subject_digest.is_(None)),
+)
+"""Those of a subject. However many they are: each costs only who shows a certificate below that name."""
 REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))
 REGISTERED = change(certificates, ("registered_at",), "thumbprint", certificates.c.registered_at.is_(None))
 _PARENTS = select(certificates.c.parent).where(
@@ -267,6 +293,22 @@ _ISSUER = (
 )
 SPOIL_CRL = statement(update(crls).where(crls.c.issuer == _ISSUER).values(revocations=crls.c.revocations + 1))
 STATUS = find(certificates, "issuer", "serial", of=("thumbprint", "revoked_at", "revocation_reason"), limit=1)
+
+
+def wanted(certificate: Certificate) -> dict[str, Thumbprint]:
+    """Return both thumbprints by which a certificate that somebody shows is looked for."""
+    return {"thumbprint": certificate.thumbprint, "twin": twin_of(certificate)}
+
+
+def subject_digest(name: bytes) -> str:
+    """Return what CAs of one subject, as DER, are found by."""
+    return hashlib.sha256(name).hexdigest()
+
+
+def revoked_ca_row(ca: Certificate, digest: bytes, at_micros: int) -> dict[str, Any]:
+    """Return the row of a CA that is taken back; `digest` is its key's."""
+    found_by = subject_digest(ca.subject_der)
+    return {"key_digest": digest, "der": ca.der, "revoked_at": at_micros, "subject_digest": found_by}
 
 
 def row_of(issued: Issued, *, issuer: Thumbprint, key_digest: bytes, is_own: bool = False) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def parse_der(der: bytes) -> Certificate:
     """Return the certificate in exactly these bytes. Raise `CertificateInvalidError`."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
-    _check_names(der)
+    _check_form(der)
     try:
         # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
         parsed = _load(der)
@@ -190,12 +190,19 @@ def parse_der(der: bytes) -> Certificate:
     return Certificate(der, thumbprint_of(der), extensions, subject, issuer, spki, parsed.serial_number, *dates)
 
 
-def _check_names(der: bytes) -> None:
-    """Refuse names that are larger than any of a device or CA, before the library makes an object of each part."""
+def _check_form(der: bytes) -> None:
+    """Refuse names that are larger than any of a device or CA, before the library makes an object of each part.
+
+    And a signature that claims unused bits: it would be the same one in another certificate's bytes.
+    """
     try:
         subject, issuer, _ = _cut(der)
+        bits, _ = element(der, element(der, _parts_of(der)[2])[1])
+        has_unused_bits = der[bits] != 0
     except IndexError:  # no certificate, as the library says with its reason
         return
+    if has_unused_bits:
+        raise CertificateInvalidError(detail="its signature is no whole number of bytes")
     if max(len(subject), len(issuer)) > MAX_NAME_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_NAME_BYTES} bytes in a name")
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from sqlalchemy import bindparam
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError
+from birthmark.ca import store
+from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError, digest_of
 from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError
 from birthmark.ca.service import NameNotHeldError
 from birthmark.pki.certificates import Certificate
@@ -18,11 +20,15 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
+from birthmark.store import Changes
+from birthmark.store.keyed import find
 from ca_world import OPERATOR, USER, an_authority, of
 from fakes import NOON, FakeClock
+from other_form import other_form
 from pki_builders import a_ca, a_csr, a_device, a_key
 
 pytestmark = pytest.mark.integration
+KEY = a_key()
 
 
 async def test_of_many_who_claim_a_name_by_password_at_once_exactly_one_gets_it(
@@ -253,3 +259,85 @@ async def test_what_a_device_of_another_ca_showed_is_taken_back_by_its_name(data
         await ca.revocations.check(other)
         with pytest.raises(DeviceNotAliveError):
             await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, shown)
+
+
+async def test_more_cas_than_one_look_reads_are_all_taken_back(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        changes = Changes()
+        for number in range(1000):
+            row = store.revoked_ca_row(a_ca("Filler", key=KEY).certificate, number.to_bytes(32), 0)
+            changes.run(store.ADD_REVOKED_CA, **row)
+        await ca.database.commit(changes)
+        maker = a_ca("Maker")
+        await ca.revocations.key(maker.certificate, OPERATOR, RevocationReason.CA_COMPROMISE)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(a_device(maker).certificate)
+        await ca.revocations.check(a_device(a_ca("Other")).certificate)
+
+
+async def test_a_ca_that_an_earlier_version_took_back_stays_so(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        maker = a_ca("Maker")
+        row = store.revoked_ca_row(maker.certificate, digest_of(maker.certificate), 0) | {"subject_digest": None}
+        await ca.database.commit(Changes().run(store.ADD_REVOKED_CA, **row))
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(a_device(maker).certificate)
+
+
+async def test_more_certificates_than_one_look_reads_are_all_revoked(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = (store.certificates.c.not_after > bindparam("after"), store.certificates.c.revoked_at.is_(None))
+    for name, column in (("LIVE_OF_NAME", "name"), ("LIVE_OF_KEY", "key_digest")):
+        monkeypatch.setattr(store, name, find(store.certificates, column, *live, limit=2))
+    beyond = store.certificates.c.thumbprint > bindparam("beyond")
+    page = find(store.certificates, "name", beyond, *live, order=store.certificates.c.thumbprint, limit=2)
+    monkeypatch.setattr(store, "LIVE_PAGE", page)
+    async with an_authority(tmp_path, database_url) as ca:
+        keys = [a_key(), *[KEY] * 3, a_key()]
+        leaves = [(await ca.issue(parse_csr(a_csr("edge", key=key)), of("edge")))[0] for key in keys]
+        assert {one.certificate async for one in ca.revocations.each_alive("edge")} == set(leaves)
+        revoked, _ = await ca.revocations.device("edge", OPERATOR, RevocationReason.UNSPECIFIED)
+        assert {one.certificate for one in revoked} == set(leaves)
+
+
+@pytest.mark.parametrize("reason", [RevocationReason.SUPERSEDED, RevocationReason.KEY_COMPROMISE])
+async def test_a_revoked_certificate_is_known_in_the_other_form_of_its_signature(
+    database_url: str, tmp_path: Path, reason: RevocationReason
+) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        issuer = ca.hierarchy.issuing
+        leaf, *_ = await ca.issue(parse_csr(a_csr("edge")), of("edge"))
+        await ca.revocations.certificate(leaf.thumbprint, OPERATOR, reason)
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(other_form(leaf, issuer.private_key))
+        issued, _ = await ca.presented(other_form(leaf, issuer.private_key)) or (None, None)
+        assert issued is not None
+        assert issued.is_revoked
+
+
+async def test_a_foreign_certificate_that_was_taken_back_is_known_in_its_other_form(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        maker = a_ca("Maker")
+        foreign = a_device(maker, "pump-1").certificate
+        await ca.revocations.device("pump-1", OPERATOR, RevocationReason.KEY_COMPROMISE, [foreign.thumbprint])
+        with pytest.raises(CertificateRevokedError):
+            await ca.revocations.check(other_form(foreign, maker.private_key))
+
+
+async def test_a_devices_own_ca_is_known_whatever_its_thumbprint_and_what_is_on_record(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        asking = a_csr("gateway", extensions=((x509.BasicConstraints(ca=True, path_length=0), True),))
+        own, signer, *_ = await ca.issue(parse_csr(asking), of("gateway"), EDGE_CA)
+        issuer = next(one for one in ca.hierarchy.issuers.values() if one.certificate == signer)
+        unrecorded = issue(
+            EDGE_CA, name_of("x"), KEY.public_key(), issuer=issuer, serial=new_serial(ca.entropy), now=NOON
+        )
+        for one in (own, other_form(own, issuer.private_key), unrecorded):
+            assert await ca.is_devices_own(one)
+        for one in (*ca.hierarchy.certificates, a_ca("Maker").certificate):
+            assert not await ca.is_devices_own(one)

@@ -183,7 +183,7 @@ class _Replay:
         changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)
         if "ca" in detail:
             ca = parse_der(bytes.fromhex(detail["ca"]))
-            changes.run(store.ADD_REVOKED_CA, key_digest=digest_of(ca), der=ca.der, revoked_at=self._now)
+            changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(ca, digest_of(ca), self._now))
 
     async def _taken_with(self, thumbprint: bytes, detail: Mapping[str, Any], reason: str) -> bytes:
         """Return what is taken back beside the certificate: its key, or by its thumbprint the certificate alone."""

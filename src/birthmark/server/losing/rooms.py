@@ -106,10 +106,10 @@ class Looking:
             )
 
     async def _issued(self, name: str) -> AsyncIterator[Found]:
-        alive = await self.rooms.authority.revocations.alive(name)
+        alive = {one.certificate.thumbprint: one async for one in self.rooms.authority.revocations.each_alive(name)}
         registrars = {one.certificate.thumbprint for one in await self.rooms.registrars.all()}
-        for one in await self.rooms.authority.of_name(name):
-            thumbprint = one.certificate.thumbprint
+        latest = {one.certificate.thumbprint: one for one in await self.rooms.authority.of_name(name)}
+        for thumbprint, one in (latest | alive).items():
             self.certificates.add(thumbprint)
             if thumbprint in registrars:
                 remove = partial(self.rooms.registrars.remove, thumbprint, actor=self._actor)
@@ -117,7 +117,7 @@ class Looking:
                 yield Found("est", "registration authority", thumbprint.hex(), remove, note=note)
             if one.is_revoked:
                 yield Found("ca", "certificate", thumbprint.hex())
-            elif one in alive:
+            elif thumbprint in alive:
                 note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M}"
                 yield Found("ca", "certificate", thumbprint.hex(), partial(self._revoke, one), note=note)
             if one.parent is not None and one.parent not in registrars:

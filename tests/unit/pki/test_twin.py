@@ -1,0 +1,44 @@
+"""One signature in its two forms, and certificates whose bytes differ without that anybody signed anew."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, is_signed_by, parse_der
+from birthmark.pki.der import element
+from birthmark.pki.twin import twin_of
+from other_form import other_form
+from pki_builders import Holder, a_ca, a_device, an_rsa_key
+
+KEYS = {
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+}
+
+
+def signed_by(ca: Holder) -> Certificate:
+    return a_device(ca).certificate
+
+
+@pytest.mark.parametrize("curve", KEYS)
+def test_the_other_form_is_as_good_and_is_known_by_its_thumbprint(curve: str) -> None:
+    ca = a_ca(key=KEYS[curve]())
+    for _ in range(8):  # the numbers of a signature are of several lengths
+        certificate = signed_by(ca)
+        other = other_form(certificate, ca.private_key)
+        assert is_signed_by(other, ca.certificate)
+        assert other.thumbprint != certificate.thumbprint
+        assert (twin_of(certificate), twin_of(other)) == (other.thumbprint, certificate.thumbprint)
+
+
+def test_a_signature_by_rsa_has_one_form() -> None:
+    certificate = signed_by(a_ca(key=an_rsa_key()))
+    assert twin_of(certificate) == certificate.thumbprint
+
+
+def test_a_signature_that_claims_unused_bits_is_no_certificate() -> None:
+    der = signed_by(a_ca()).der
+    start, _ = element(der, 0)
+    bits, _ = element(der, element(der, element(der, start)[1])[1])
+    with pytest.raises(CertificateInvalidError):
+        parse_der(der[:bits] + b"\1" + der[bits + 1 :])

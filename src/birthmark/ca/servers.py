@@ -1,7 +1,7 @@
 """Certificates of this installation's own TLS servers."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -37,6 +37,21 @@ def issue_server(
         places=places,
         san=[_general_name(host) for host in dict.fromkeys(hosts)],
     )
+
+
+def excluding(hosts: Iterable[str]) -> tuple[x509.GeneralName, ...]:
+    """Return the constraints that keep a CA from naming these hosts; nobody else can stand at a loopback address."""
+    found: list[x509.GeneralName] = []
+    for host in dict.fromkeys(hosts):
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            if host != "localhost":
+                found.append(x509.DNSName(host))
+        else:
+            if not (address.is_loopback or address.is_unspecified):
+                found.append(x509.IPAddress(ipaddress.ip_network(address)))
+    return tuple(found)
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -78,6 +78,8 @@ class CertificateAuthority:
     """Where relying parties reach this server's word of revocation, if they do."""
     told_beyond: timedelta = timedelta(days=7)
     """Certificates that live longer say these places, where their profile does not say otherwise."""
+    own_names: tuple[x509.GeneralName, ...] = ()
+    """Of this server: what the CA of a device, such as a gateway, signs may have none of them."""
     _noted: set[Thumbprint] = field(default_factory=set, init=False, repr=False)
     upstream: Upstream | None = None
     """A CA elsewhere that signs instead of our own, but for servers."""
@@ -160,6 +162,7 @@ class CertificateAuthority:
                 lifetime=None if profile.is_endless and lives == profile.lifetime else lives,
                 san=names,
                 places=self.places_for(profile, lives),
+                excluded=self.own_names,
             )
             # A token takes its time, and others are served meanwhile; by a key in memory a thread costs more.
             certificate = await asyncio.to_thread(signed) if place_of(issuer.private_key) is not None else signed()

@@ -77,8 +77,12 @@ def issue(
     lifetime: timedelta | None = None,
     san: Sequence[x509.GeneralName] = (),
     places: Places | None = None,
+    excluded: tuple[x509.GeneralName, ...] = (),
 ) -> Certificate:
-    """Return a certificate signed by `issuer`, from a little before `now`, no longer than the issuer, if it ends."""
+    """Return a certificate signed by `issuer`, from a little before `now`, no longer than the issuer, if it ends.
+
+    What a CA signs may have none of the `excluded` names.
+    """
     above = issuer.certificate
     if now > above.not_after:
         raise IssuerExpiredError(issuer=above.subject_text, not_after=above.not_after.isoformat())
@@ -91,7 +95,7 @@ def issue(
     # The builder refuses what no certificate can say: dates in the wrong order, or before its calendar begins.
     if isinstance(key, ec.EllipticCurvePrivateKey) and not has_names and _FIRST_DAY <= not_before <= not_after:
         algorithm = hash_for(key)
-        return _mold(above, named, profile, places, is_strong=isinstance(algorithm, hashes.SHA384)).cast(
+        return _mold(above, named, profile, places, excluded, is_strong=isinstance(algorithm, hashes.SHA384)).cast(
             subject.public_bytes(),
             public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
             serial=serial,
@@ -99,7 +103,7 @@ def issue(
             not_after=not_after,
             sign=lambda signed: key.sign(signed, ec.ECDSA(algorithm)),
         )
-    builder = _below(above, named, profile, places, subject=subject, public_key=public_key, san=san)
+    builder = _below(above, named, profile, places, excluded, subject=subject, public_key=public_key, san=san)
     return _sign(builder.serial_number(serial).not_valid_before(not_before).not_valid_after(not_after), key)
 
 
@@ -108,6 +112,7 @@ def _below(
     named: x509.AuthorityKeyIdentifier,
     profile: Profile,
     places: Places | None,
+    excluded: tuple[x509.GeneralName, ...],
     *,
     subject: x509.Name,
     public_key: CertificatePublicKeyTypes,
@@ -116,6 +121,9 @@ def _below(
     builder = x509.CertificateBuilder(above.subject, subject, public_key).add_extension(named, critical=False)
     for extension in places.extensions(above) if places is not None else ():
         builder = builder.add_extension(extension, critical=False)
+    if excluded and profile.is_ca:
+        # Critical by RFC 5280 section 4.2.1.10, but small clients refuse what they do not know; those who know it obey.
+        builder = builder.add_extension(x509.NameConstraints(None, excluded), critical=False)
     return _with_profile(builder, profile, public_key, san)
 
 
@@ -125,12 +133,13 @@ def _mold(
     named: x509.AuthorityKeyIdentifier,
     profile: Profile,
     places: Places | None,
+    excluded: tuple[x509.GeneralName, ...],
     *,
     is_strong: bool,
 ) -> Mold:
     """Return what certificates of a profile share that `above` issues, from a model that its key never signed."""
     key = ec.generate_private_key(ec.SECP384R1() if is_strong else ec.SECP256R1())
-    model = _below(above, named, profile, places, subject=_NOBODY, public_key=key.public_key())
+    model = _below(above, named, profile, places, excluded, subject=_NOBODY, public_key=key.public_key())
     return mold_of(_sign(model.serial_number(1).not_valid_before(_FIRST_DAY).not_valid_after(NO_END), key))
 
 

@@ -78,6 +78,7 @@ class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revocation_beyond: str = "7d"
     profiles: dict[str, ProfileTable] = {}
     private_ca: PrivateCaTable | None = None
+    edge_on_this_host: bool = False
 
     @property
     def places(self) -> Places | None:

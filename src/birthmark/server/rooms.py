@@ -17,6 +17,7 @@ from birthmark.bus import Bus
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.rollover import Rollovers
+from birthmark.ca.servers import excluding
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
@@ -113,6 +114,7 @@ async def open_rooms(
         settings.profiles,
         settings.ca.places,
         settings.ca.told_beyond,
+        () if settings.ca.edge_on_this_host else excluding(settings.hosts),
     )
     instances = Instances(database, clock, entropy)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}

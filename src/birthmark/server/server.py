@@ -199,8 +199,8 @@ class Server:
         """Return the TLS context: of the certificate that is configured, else of one that our root signs."""
         settings = self.settings
         if settings.server.certificate is None or settings.server.key is None:
-            names = [settings.host_name, *settings.listen, *settings.names]
-            self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names, settings.ca.places))
+            names, places = settings.hosts, settings.ca.places
+            self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names, places))
             return self._fresh
         certificate, key_file = Path(settings.server.certificate), Path(settings.server.key)
         own = OwnCertificate(certificate.expanduser(), key_file.expanduser(), self._clock, settings.host_name)

@@ -118,6 +118,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return "localhost"
         return socket.gethostname() if first in {"0.0.0.0", "::"} else first  # noqa: S104 - compared, not bound
 
+    @property
+    def hosts(self) -> list[str]:
+        """Every name and address by which clients reach this server."""
+        return [self.host_name, *self.listen, *self.names]
+
     def serves(self, *services: Service) -> bool:
         """Say whether one of these is served."""
         return not self.only or any(one in self.only for one in services)

@@ -7,15 +7,22 @@ import base64
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from cryptography import x509
 
+from birthmark.ca.servers import excluding
+from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate, parse_pem
+from birthmark.pki.issue import issue
+from birthmark.pki.names import name_of
 from est_curl import enroll_by_curl
+from fakes import NOON
 from ocsp_requests import a_request
+from pki_builders import Holder, a_ca, a_device, a_key
 from servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
@@ -165,3 +172,31 @@ def test_what_is_no_request_is_malformed_and_explained(world: World) -> None:
     answer = world.curl("-H", "Content-Type: application/ocsp-request", "--data-binary", "junk", f"{world.url}/ocsp")
     assert answer == bytes.fromhex("30030a0101")
     assert world.server.why("pki.ocsp_malformed")
+
+
+@pytest.mark.parametrize("host", ["est.example.org", "192.0.2.7", "gateway.example.org"])
+def test_the_ca_of_a_gateway_names_no_server_but_its_own_kind(tmp_path: Path, host: str) -> None:
+    root = a_ca()
+    signer = a_ca("Edge", parent=root, profile=profiles.EDGE_ISSUING_CA)
+    own = excluding(["est.example.org", "192.0.2.7", "localhost", "127.0.0.1", "0.0.0.0"])
+    key = a_key()
+    gateway = issue(
+        profiles.EDGE_CA,
+        name_of("gateway CA"),
+        key.public_key(),
+        issuer=signer.as_issuer,
+        serial=1,
+        now=NOON,
+        excluded=own,
+    )
+    is_address = host[0].isdigit()
+    name = x509.IPAddress(ip_address(host)) if is_address else x509.DNSName(host)
+    leaf = a_device(Holder(gateway, key), host, profile=profiles.SERVER, san=(name,)).certificate
+    (tmp_path / "root.pem").write_text(root.certificate.pem())
+    (tmp_path / "bag.pem").write_text(signer.certificate.pem() + gateway.pem())
+    (tmp_path / "leaf.pem").write_text(leaf.pem())
+    command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-attime", str(int(NOON.timestamp()))]
+    command += ["-CAfile", str(tmp_path / "root.pem"), "-untrusted", str(tmp_path / "bag.pem")]
+    command += ["-verify_ip" if is_address else "-verify_hostname", host, str(tmp_path / "leaf.pem")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (host == "gateway.example.org"), done.stdout + done.stderr

@@ -229,6 +229,16 @@ async def test_only_the_names_own_credential_becomes_an_edge_ca(tmp_path: Path) 
             await ca.issue(asking("edge-2"), USER, EDGE_CA)
 
 
+async def test_the_ca_of_a_gateway_may_not_name_this_server_and_a_device_has_no_constraint(tmp_path: Path) -> None:
+    async with an_authority(tmp_path) as ca:
+        ca.own_names = (x509.DNSName("est.example.org"), x509.IPAddress(ip_network("192.0.2.7/32")))
+        edge, *_ = await ca.issue(asking("edge-1"), of("edge-1"), EDGE_CA)
+        device, *_ = await ca.issue(asking("pump-1"), of("pump-1"))
+        found = edge.parsed.extensions.get_extension_for_class(x509.NameConstraints).value
+        assert tuple(found.excluded_subtrees or ()) == ca.own_names
+        assert not [one for one in device.parsed.extensions if isinstance(one.value, x509.NameConstraints)]
+
+
 async def test_a_profile_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     async with an_authority(tmp_path) as ca:
         assert ca.profile("ldevid") == LDEVID

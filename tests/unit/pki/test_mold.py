@@ -27,6 +27,7 @@ KEYS: dict[str, SigningKey] = {
     "RSA": rsa.generate_private_key(65537, 2048),
 }
 PLACES = Places("http://pki.example")
+EXCLUDED = (x509.DNSName("est.example.org"),)
 FIRST_DAY = datetime(1950, 1, 1, tzinfo=UTC)
 
 
@@ -36,7 +37,7 @@ def built(
     """The part that the issuer signs, by the library's builder, with the number and dates of `like`."""
     above = issuer.certificate
     named = issuing.authority_key_id(issuer)
-    builder = issuing._below(above, named, profile, places, subject=subject, public_key=key.public_key())
+    builder = issuing._below(above, named, profile, places, EXCLUDED, subject=subject, public_key=key.public_key())
     builder = builder.serial_number(like.serial).not_valid_before(like.not_before).not_valid_after(like.not_after)
     return builder.sign(issuer.private_key, issuing.hash_for(issuer.private_key)).tbs_certificate_bytes
 
@@ -47,7 +48,8 @@ def built(
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_every_profile_is_cast_as_it_is_built(profile: Profile, ca: str, kind: str, places: Places | None) -> None:
     issuer, key, subject = CAS[ca].as_issuer, KEYS[kind], name_of("device-1", "Örg")
-    made = issue(profile, subject, key.public_key(), issuer=issuer, serial=2**125 + 1, now=NOON, places=places)
+    public, serial = key.public_key(), 2**125 + 1
+    made = issue(profile, subject, public, issuer=issuer, serial=serial, now=NOON, places=places, excluded=EXCLUDED)
     assert made.parsed.tbs_certificate_bytes == built(profile, subject, key, issuer=issuer, places=places, like=made)
     made.parsed.verify_directly_issued_by(issuer.certificate.parsed)
 

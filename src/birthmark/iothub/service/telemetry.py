@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 KEEP_S = 24 * 3600
 KEEP_BYTES = 4 * 1024 * 1024 * 1024
 TRIM_EVERY_S = 60.0
+_LOOK_EVERY_S = 1.0  # at how much there is: a disk takes gigabytes in a minute
+_MORE = 16  # part of what is kept that may come between two trims
 
 
 class Telemetry:
@@ -89,10 +91,20 @@ class Telemetry:
                     await self.stream(hub).trim(before, self._keep_bytes)
 
     async def keep_trimmed(self) -> None:
-        """Trim every minute; a database that is away is tried again then."""
+        """Trim every minute, and when much came since; a database that is away is tried again then."""
         while True:
             try:
                 await self.trim()
             except BirthmarkError as error:
                 log.warning("telemetry.not_trimmed", extra={"reason": error.explain_cause()})
-            await asyncio.sleep(TRIM_EVERY_S)
+                await asyncio.sleep(TRIM_EVERY_S)
+                continue
+            for _ in range(int(TRIM_EVERY_S / _LOOK_EVERY_S)):
+                await asyncio.sleep(_LOOK_EVERY_S)
+                if self._is_too_much():
+                    break
+
+    def _is_too_much(self) -> bool:
+        """Say whether more is there than is kept, as far as this process wrote it."""
+        most = self._keep_bytes + self._keep_bytes // _MORE
+        return any(stream.kept_bytes > most for stream in self._streams.values())

@@ -1,0 +1,33 @@
+"""What is kept of telemetry, while much comes at once."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from birthmark.iothub.model import Message
+from birthmark.iothub.service import telemetry
+from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.store import to_micros
+from hub_world import World, a_world, until
+
+pytestmark = pytest.mark.integration
+KEEP = 64 * 1024
+
+
+async def send(kept: Telemetry, world: World, count: int) -> None:
+    body = b"x" * 4096
+    for _ in range(count):
+        message = Message("device-1", to_micros(world.clock.now()), body, {}, {})
+        await kept.written(world.hub, 1, [message], len(body))
+
+
+async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_LOOK_EVERY_S", 0.01)
+    async with a_world(tmp_path) as world:
+        kept = Telemetry(world.iothub.hubs, world.database, world.clock, keep_bytes=KEEP)
+        trimming = asyncio.create_task(kept.keep_trimmed())
+        for _ in range(3):
+            await send(kept, world, 40)
+            await until(lambda: all(one.kept_bytes <= KEEP for one in kept.streams().values()))
+        trimming.cancel()

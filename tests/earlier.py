@@ -1,0 +1,69 @@
+"""What an earlier release left, opened by this one."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from birthmark.est import wire
+from birthmark.pki.certificates import parse_pem
+from servers import RunningServer, clean_environment
+
+_WITH_PATHS = ("agent/etc", "agent/var", "run.journal", "data/database.json")
+_LONG_S = 10**9
+
+
+def unpacked(version: str, directory: Path) -> Path:
+    """Unpack the archive of a release, whose paths are `directory` from then on."""
+    archive = Path(__file__).parent / "upgrade" / f"{version}.tar.gz"
+    subprocess.run(["tar", "-xzf", str(archive), "-C", str(directory), "--no-same-owner"], check=True)
+    (directory / "data").chmod(0o700)
+    for place in _WITH_PATHS:
+        for path in [directory / place, *(directory / place).rglob("*")]:
+            if path.is_file():
+                path.write_bytes(path.read_bytes().replace(b"@HERE@", str(directory).encode()))
+    return directory
+
+
+def started(directory: Path, data: str = "data") -> RunningServer:
+    """Start a server on a data directory of then, at the address of then."""
+    address = json.loads((directory / "facts.json").read_text())["address"]
+    config = directory / "birthmark.toml"  # the archive is older than the day that messages are kept
+    config.write_text(f"[telemetry]\nkeep_s = {_LONG_S}\n")
+    return RunningServer(directory / data, address, config).start()
+
+
+def send(server: RunningServer, directory: Path, name: str) -> None:
+    """Have a device of then register again, and send."""
+    files = ["--cert", str(directory / f"{name}.cert.pem"), "--key", str(directory / f"{name}.key.pem")]
+    server.run("device", "send", "after the upgrade", *files, **server.environment)
+
+
+def post(server: RunningServer, directory: Path, operation: str, csr: bytes, *more: str) -> int:
+    body = directory / "csr.b64"
+    body.write_bytes(wire.render_csr(csr))
+    command = ["curl", "-sS", "--cacert", str(server.data / "trust.pem"), "-H", "Content-Type: application/pkcs10"]
+    command += ["-o", "/dev/null", "-w", "%{http_code}", "--data-binary", f"@{body}", *more]
+    done = subprocess.run(
+        [*command, f"{server.endpoints['est']['url']}/{operation}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+    )
+    return int(done.stdout)
+
+
+def renewed(server: RunningServer, directory: Path, name: str) -> int:
+    """Renew a certificate of then over EST, with its own key; return the status."""
+    pem = "-----BEGIN PKCS7-----\n" + (directory / f"{name}.p7").read_text().strip() + "\n-----END PKCS7-----\n"
+    command = ["openssl", "pkcs7", "-print_certs"]
+    leaf = subprocess.run(command, input=pem, capture_output=True, text=True, check=True).stdout
+    (directory / f"{name}.cert.pem").write_text(parse_pem(leaf[leaf.index("-----BEGIN") :]).pem())
+    shown = ["--cert", str(directory / f"{name}.cert.pem"), "--key", str(directory / f"{name}.key.pem")]
+    return post(server, directory, "simplereenroll", request_of(directory, name, f"/O=Old/CN={name}"), *shown)
+
+
+def request_of(directory: Path, name: str, subject: str) -> bytes:
+    """Return a request (DER) by a key of then."""
+    command = ["openssl", "req", "-new", "-key", str(directory / f"{name}.key.pem"), "-subj", subject]
+    return subprocess.run([*command, "-outform", "DER"], capture_output=True, check=True).stdout

@@ -1,10 +1,13 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
+import asyncio
 import json
+import os
 import random
 import resource
 import shutil
 import tarfile
+import threading
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +27,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.server.backup import archive, copying, restoring
+from birthmark.server.backup import archive, copying, making, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
@@ -332,10 +335,34 @@ async def test_what_a_killed_backup_left_is_cleared_by_the_next(tmp_path: Path) 
     for left in (".backup", ".backup-20260101T000000000000"):  # the latter of version 0.1.0
         (data / left).mkdir()
         (data / left / "birthmark.db").write_text("the whole database")
-    (tmp_path / archive.BUILDING).write_bytes(bytes(1 << 20))
+    for left in (archive.BUILDING, f"{archive.BUILDING}1"):
+        (tmp_path / left).write_bytes(bytes(1 << 20))
     await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data"]
     assert not [one for one in data.iterdir() if one.name.startswith((".", "backup"))]
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -> None:
+    """One of another server to the same place, and one of the same server, are in the middle."""
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
+    parts = [Part(archive.FIRST, b"{}"), Part("other", tmp_path / "fifo")]
+    other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
+    with making._copies(data) as copies:
+        other.start()
+        while not (tmp_path / archive.BUILDING).exists():
+            await asyncio.sleep(0.01)
+        await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+        assert copies.exists()
+        (tmp_path / "fifo").write_bytes(b"")
+        other.join()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data", "fifo", "other"]
+    assert not list(data.glob(".*"))
+    (tmp_path / "of-other").mkdir()
+    read_archive(tmp_path / "other", SECRET, tmp_path / "of-other")
+    assert (tmp_path / "of-other" / "other").exists()
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
 
 

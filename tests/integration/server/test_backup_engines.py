@@ -36,9 +36,11 @@ from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.installed import check_whole
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, open_database
+from birthmark.store.postgresql import PostgresUnavailableError, session
 from ca_world import OPERATOR
 from exports import exported
 from fakes import NOON, FakeClock, SeededEntropy
+from pg_proxy import counting
 from pki_builders import a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.integration
@@ -385,6 +387,20 @@ async def test_tables_that_are_no_servers_are_refused_by_name(postgres_url: str,
         await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
     assert "est_users is missing, guests is another's" in refused.value.explain_cause()
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("answers", [0, 20, 40, 100])
+async def test_a_backup_ends_where_the_database_goes_silent(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    data = await a_data_directory(tmp_path, postgres_url)
+    monkeypatch.setattr(session, "OPTIONS", {**session.OPTIONS, "command_timeout": 0.5, "timeout": 0.5})
+    async with counting(postgres_url) as way:
+        way.is_silent_after = answers
+        with pytest.raises(PostgresUnavailableError):
+            await make_backup(data, tmp_path / "b", SECRET, url=way.url, now=NOON)
+        assert way.answers.total() > answers
+    assert not list(data.glob(".backup*"))
 
 
 async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres_url: str, tmp_path: Path) -> None:

@@ -319,6 +319,19 @@ async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None
     assert not (tmp_path / ".new.restoring").exists()
 
 
+async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row(postgres_url: str) -> None:
+    """A DELETE takes as long as there are rows, and leaves their pages to be cleaned."""
+    database = await open_database(postgres_url, SystemClock())
+    await copying.take(database, "one")
+    await database.commit(Changes().audit("ann", "thing.look", "a"))
+    await copying.take(database, "another")
+    await database.close()
+    connection = await asyncpg.connect(postgres_url)
+    assert await connection.fetchval("SELECT pg_relation_size('audit')") == 0
+    assert await connection.fetchval("SELECT value FROM server_facts") == "another"
+    await connection.close()
+
+
 def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "_ROWS", 3)
     monkeypatch.setattr(copying, "_BYTES", 10)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, delete
+from sqlalchemy import Table
 
 from birthmark.errors import ConflictError
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
-from birthmark.store import Changes, Database, insert, migrate, statement, upsert
+from birthmark.store import Changes, Database, empty, insert, migrate, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.statements import Statement
@@ -145,8 +145,8 @@ async def take(database: Database, restore: str) -> None:
     if await database.one(_FACT, name=UNFINISHED) is not None:
         for table in TABLES.values():
             if table is not server_facts:  # without which nobody would know
-                await database.commit(Changes().run(statement(delete(table))))
-        changes.run(statement(delete(server_facts)))
+                await database.commit(Changes().run(empty(table)))
+        changes.run(empty(server_facts))
     else:
         for table in (audit, server_facts):
             if await database.all(find(table, *_ANY, limit=1)):

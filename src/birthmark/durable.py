@@ -121,8 +121,8 @@ def _begun(
 def _opened(beside: Path, mode: int) -> tuple[Path, int]:
     """Return a new file, locked, under the first name that nobody writes now."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    for number in itertools.count():
-        building = beside.with_name(f"{beside.name}{number or ''}")
+    names = (beside.with_name(f"{beside.name}{number or ''}") for number in itertools.count())
+    for building in names:
         if not _is_free(building):
             continue
         try:
@@ -130,6 +130,8 @@ def _opened(beside: Path, mode: int) -> tuple[Path, int]:
         except FileExistsError:  # made by another meanwhile
             continue
         if _is_ours(descriptor) and flock.is_named(descriptor, building):
+            for left in itertools.takewhile(os.path.lexists, names):  # of one that began while others wrote
+                _is_free(left)
             return building, descriptor
         os.close(descriptor)  # another takes it for a killed one's, and removes it
     raise AssertionError("numbers do not end")
@@ -137,6 +139,8 @@ def _opened(beside: Path, mode: int) -> tuple[Path, int]:
 
 def _is_free(building: Path) -> bool:
     """Remove what a killed run left under this name; say whether nobody has it then."""
+    if not os.path.lexists(building):  # or cannot be: whoever makes it hears why
+        return True
     try:
         descriptor = os.open(building, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -36,7 +36,11 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_beside_is_in_nobodys_way(tmp_path: Path) -> None:
-    (tmp_path / ".state.new").write_text("half")
+    for left in (".state.new", ".state.new1", ".state.new2"):
+        (tmp_path / left).write_text("half")
+    durable.replace(tmp_path / "state", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    (tmp_path / ".state.new1").write_text("half")
     durable.replace(tmp_path / "state", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     (tmp_path / ".state.new").write_text("half")
@@ -55,6 +59,14 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
         durable.replace(tmp_path / "state", b"new")
     assert (tmp_path / "state").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("name", ["missing/key", "file/key", "k" * 255], ids=["no directory", "a file", "too long"])
+def test_where_nothing_can_be_is_told_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    for write in (durable.create, durable.replace, durable.put):
+        with pytest.raises(OSError, match=r"No such|Not a directory|too long"):
+            write(tmp_path / name, b"")
 
 
 def test_what_is_written_bit_by_bit_is_in_place_at_the_end_or_not_at_all(tmp_path: Path) -> None:

@@ -381,6 +381,24 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
 
 
+def test_what_another_backup_makes_and_removes_meanwhile_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("ca", ".backup-other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").touch()
+    real = os.scandir
+
+    def meanwhile(path: Any) -> Any:
+        if ".backup-other" in str(path):
+            shutil.rmtree(tmp_path / ".backup-other")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", meanwhile)
+    assert [part.name for part in making._below(tmp_path, "data/")] == ["data/ca/file"]
+    assert (tmp_path / ".backup-other").exists()
+
+
 async def test_a_backup_is_not_written_into_what_it_backs_up(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/data/birthmark.db"
     data = await a_data_directory(tmp_path, url)

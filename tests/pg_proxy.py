@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that counts what goes over it, and can be cut."""
+"""A way to PostgreSQL that counts what goes over it, and can be cut or go silent."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,13 @@ _HEADER = 5
 
 @dataclass
 class Counted:
-    """`answers` counts the server's messages by type; each ReadyForQuery ends one round trip."""
+    """`answers` counts the server's messages by type; each ReadyForQuery ends one round trip.
+
+    After `is_silent_after` of them nothing comes any more, and no line ends.
+    """
 
     url: str
+    is_silent_after: int | None = None
     answers: Counter[bytes] = field(default_factory=Counter)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -45,6 +49,8 @@ async def counting(url: str) -> AsyncIterator[Counted]:
                     header = await far_reader.readexactly(_HEADER)
                     body = await far_reader.readexactly(int.from_bytes(header[1:]) - 4)
                     counted.answers[header[:1]] += 1
+                    if counted.is_silent_after is not None and counted.answers.total() > counted.is_silent_after:
+                        await asyncio.Event().wait()
                     writer.write(header + body)
         finally:
             out.cancel()

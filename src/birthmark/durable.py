@@ -2,41 +2,60 @@
 
 What is written goes into a file beside, is on disk before it takes its name, and the name is on disk on return. A link
 that somebody put there is not followed: the file beside is new, and a rename replaces a link itself.
+
+The file beside is its writer's alone: locked until it has its place, so that two who write the same have one each, and
+what is not locked is of a run that was killed. Where the file system has no locks, only one may write at a time.
 """
 
 import contextlib
+import errno
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+
+from birthmark import flock
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What link(2) says where the file system has no second names (FAT, many shares)."""
 
 
 def create(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Create a file. Raise `FileExistsError`."""
-    building = _written(path, data, mode)
-    try:
-        os.link(building, path)  # unlike a rename it never replaces
-    finally:
-        building.unlink()
+    with creating(path, mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def creating(path: Path, mode: int = 0o600, *, beside: Path | None = None) -> Iterator[IO[bytes]]:
+    """Write a new file bit by bit; `beside` is where it is until its end, if another name is wanted.
+
+    Raise `FileExistsError`.
+    """
+    with _begun(beside or _building(path), mode, lambda building: _named(building, path)) as file:
+        yield file
     sync_directory(path.parent)
 
 
 def replace(path: Path, data: bytes, mode: int = 0o600, *, owner: tuple[int, int] | None = None) -> None:
     """Write a file in the place of another, which may be missing; `owner` is its user and group where not ours."""
-    move(_written(path, data, mode, owner), path)
+    with replacing(path, mode, owner=owner) as file:
+        file.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o666, *, owner: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
     """Write a file bit by bit; it takes the place of another at the end, and leaves that where an error comes first."""
-    with _begun(path, mode) as (building, file):
+    with _begun(_building(path), mode, lambda building: building.replace(path), owner) as file:
         yield file
-    move(building, path)
+    sync_directory(path.parent)
 
 
 def put(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file in the place of another in one step, and do not wait for the disk: what is easily made again."""
-    _written(path, data, mode, is_synced=False).replace(path)
+    with _begun(_building(path), mode, lambda building: building.replace(path), is_synced=False) as file:
+        file.write(data)
 
 
 def move(source: Path, target: Path) -> None:
@@ -48,10 +67,16 @@ def move(source: Path, target: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, if it is there, and what a write that was cut short left beside it."""
     there = [one for one in (path, _building(path)) if os.path.lexists(one)]
-    for one in there:
-        one.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    _is_free(_building(path))
     if there:
         sync_directory(path.parent)
+
+
+def clear(beside: Path) -> None:
+    """Remove what killed runs left under this name and its numbered ones, and nothing that is written now."""
+    for one in beside.parent.glob(f"{beside.name}*"):
+        _is_free(one)
 
 
 def sync_directory(path: Path) -> None:
@@ -67,30 +92,94 @@ def _building(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _written(
-    path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None, *, is_synced: bool = True
-) -> Path:
-    with _begun(path, mode, owner, is_synced=is_synced) as (building, file):
-        file.write(data)
-    return building
-
-
 @contextlib.contextmanager
 def _begun(
-    path: Path, mode: int, owner: tuple[int, int] | None = None, *, is_synced: bool = True
-) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Return the file beside, and remove it if its writing fails."""
-    building = _building(path)
-    building.unlink(missing_ok=True)  # of a run that was killed
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(building, flags, mode), "wb") as file:
+    beside: Path,
+    mode: int,
+    put_in_place: Callable[[Path], object],
+    owner: tuple[int, int] | None = None,
+    *,
+    is_synced: bool = True,
+) -> Iterator[IO[bytes]]:
+    """Give the file beside, and put it in place at the end; it is removed if its writing fails."""
+    building, descriptor = _opened(beside, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        try:
             if owner is not None:
-                os.fchown(file.fileno(), *owner)
-            yield building, file
+                os.fchown(descriptor, *owner)
+            yield file
+            file.flush()
             if is_synced:
-                file.flush()
-                os.fsync(file.fileno())
-    except BaseException:
-        building.unlink(missing_ok=True)
-        raise
+                os.fsync(descriptor)
+            put_in_place(building)  # while it is locked: else who comes would take it for a killed one's
+        except BaseException:
+            if flock.is_named(descriptor, building):
+                building.unlink(missing_ok=True)
+            raise
+
+
+def _opened(beside: Path, mode: int) -> tuple[Path, int]:
+    """Return a new file, locked, under the first name that nobody writes now."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    names = (beside.with_name(f"{beside.name}{number or ''}") for number in itertools.count())
+    for building in names:
+        if not _is_free(building):
+            continue
+        try:
+            descriptor = os.open(building, flags, mode)
+        except FileExistsError:  # made by another meanwhile
+            continue
+        if _is_ours(descriptor) and flock.is_named(descriptor, building):
+            for left in itertools.takewhile(os.path.lexists, names):  # of one that began while others wrote
+                _is_free(left)
+            return building, descriptor
+        os.close(descriptor)  # another takes it for a killed one's, and removes it
+    raise AssertionError("numbers do not end")
+
+
+def _is_free(building: Path) -> bool:
+    """Remove what a killed run left under this name; say whether nobody has it then."""
+    if not os.path.lexists(building):  # or cannot be: whoever makes it hears why
+        return True
+    try:
+        descriptor = os.open(building, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            return False  # another user's, who may write it now
+        building.unlink(missing_ok=True)  # a link, which no run of ours has made
+        return True
+    try:
+        if not _is_ours(descriptor):
+            return False
+        if flock.is_named(descriptor, building):  # else it has its place meanwhile
+            building.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock it; say whether nobody else has."""
+    try:
+        return flock.try_lock(descriptor)
+    except OSError:  # there are no locks here
+        return True
+
+
+def _named(building: Path, path: Path) -> None:
+    """Give what was built its name, which must be free. Raise `FileExistsError`."""
+    try:
+        os.link(building, path)  # unlike a rename it never replaces
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        try:
+            building.replace(path)  # of the empty file, which has kept the name for it
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
+        building.unlink()

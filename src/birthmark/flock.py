@@ -1,11 +1,9 @@
 """Locks that are the kernel's (flock): they end with the process however that ends."""
 
-import contextlib
 import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 _PAUSE_S = 0.05
@@ -14,50 +12,46 @@ _PAUSE_S = 0.05
 def take(path: Path, patience: int) -> int | None:
     """Return a descriptor that holds the lock until it is closed, or None when another has it. Raise `OSError`.
 
-    Whoever asks `is_taken` holds it for an instant: `patience` is how often to try.
+    Whoever asks `is_taken` holds it for an instant: `patience` is how often to try. Who had it may have removed the
+    file: the lock is that of the file which has the name.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.ENOSPC):
-            raise
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the lock is the kernel's: nothing is written for it
     for _ in range(patience):
+        descriptor = _opened(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE_S)
-        except OSError:
-            os.close(descriptor)
-            raise
-        else:
-            return descriptor
-    os.close(descriptor)
+            if try_lock(descriptor) and is_named(descriptor, path):
+                taken, descriptor = descriptor, -1
+                return taken
+        finally:
+            if descriptor != -1:
+                os.close(descriptor)
+        time.sleep(_PAUSE_S)
     return None
 
 
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[int]:
-    """Give a descriptor of a file of ours alone, which is made or found, and removed at the end. Raise `OSError`.
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; say whether nobody else has it. Raise `OSError`."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
-    Whoever has it is waited for; a link is not followed, and another user's is taken away where that may be.
-    """
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            status = os.fstat(descriptor)
-            if status.st_uid != os.geteuid():
-                path.unlink(missing_ok=True)
-            elif status.st_nlink:  # else who had it has removed it meanwhile
-                try:
-                    yield descriptor
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-        finally:
-            os.close(descriptor)
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Say whether this is still the file of that name: who had it before may have removed or renamed it."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.ENOSPC):
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the lock is the kernel's: nothing is written for it
 
 
 def holder(path: Path) -> int | None:

@@ -1,7 +1,7 @@
 """The files of a hierarchy, one after the other: what is made later counts from the moment its certificate is there."""
 
-import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from birthmark import durable
+from birthmark import durable, flock
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     key_pem,
@@ -40,6 +40,20 @@ BELOW: Mapping[Purpose, tuple[str, Profile]] = {
 }
 """What the root signs: how each is called, and its profile."""
 ROOT_LIST = "root.crl"
+_PATIENCE, _PAUSE_S = 200, 0.05  # ten seconds: a server that waits does nothing else
+
+
+class CaBusyError(UnavailableError):
+    """Another process is at work in the directory of this CA."""
+
+    code = "ca.busy"
+    cause = "The process {pid} has {path} to itself while it makes or moves keys there, and did not end in 10 s."
+    fix = (
+        "If it was stopped, let it go on: `kill -CONT {pid}`. If it is stuck, as at a token, end it: `kill {pid}`; "
+        "what it began is taken up again. Then type this again."
+    )
+    path: Path
+    pid: int | str
 
 
 class PurposeMissingError(UnavailableError):
@@ -107,25 +121,35 @@ class Kept:
         return path.read_bytes() if path.exists() else None
 
     def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
-        """Return what is kept in one file, so that certificate and key are always of each other."""
+        """Return what is kept in one file, so that certificate and key are always of each other.
+
+        Nobody is waited for: of two that make one at once each has a good one, and the later is kept.
+        """
         path = self._directory / f"{name}.pem"
         passphrase = self._passphrase.reveal()
-        with alone_in(self._directory):
-            with suppress(SecretUnreadableError):
-                kept = read_pair(path, passphrase)
-                if is_good(kept):
-                    return kept
-            made = make()
-            durable.replace(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
-            return made
+        with suppress(SecretUnreadableError):
+            kept = read_pair(path, passphrase)
+            if is_good(kept):
+                return kept
+        made = make()
+        durable.replace(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
+        return made
 
 
 @contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
-    """Keep other processes from making the same meanwhile; the kernel lets go when this one ends."""
+    """Keep other processes from making the same meanwhile; the kernel lets go when this one ends.
+
+    Raise `CaBusyError`.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for _ in range(_PATIENCE):
+            if flock.try_lock(descriptor):
+                break
+            time.sleep(_PAUSE_S)
+        else:
+            raise CaBusyError(path=directory, pid=flock.holder(directory) or "?")
         yield
     finally:
         os.close(descriptor)

@@ -92,6 +92,8 @@ def backup(
     working(f"Backing up {settings.directory}")
     try:
         made = whole_or_undone(making)
+    except FileExistsError as error:  # made by another meanwhile
+        raise FileExistsAlreadyError(path=out) from error
     except DatabaseElsewhereError as error:
         error.add_facts(again=again())
         raise

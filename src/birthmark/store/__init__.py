@@ -18,7 +18,7 @@ from birthmark.store.events import Event
 from birthmark.store.holding import Hold, hold_database
 from birthmark.store.opening import open_database
 from birthmark.store.schema import metadata
-from birthmark.store.statements import Statement, insert, statement, upsert
+from birthmark.store.statements import Statement, empty, insert, statement, upsert
 from birthmark.store.values import from_micros, to_micros
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Hold",
     "Statement",
     "decided_again",
+    "empty",
     "from_micros",
     "hold_database",
     "insert",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Executable, Integer, LargeBinary, String, Table, bindparam
+from sqlalchemy import Executable, Integer, LargeBinary, String, Table, bindparam, delete, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql_asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -69,6 +69,14 @@ def _kind(column: TypeEngine[Any]) -> Kind | None:
 def statement(clause: Executable) -> Statement:
     """Return `clause` as a statement; it must be the same for both engines."""
     return Statement(lambda _engine: clause)
+
+
+def empty(table: Table) -> Statement:
+    """Return what takes every row away, in a time that does not grow with them.
+
+    SQLite does so with a DELETE of all; PostgreSQL's would look at each row.
+    """
+    return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
 
 
 def _insert(engine: Engine, table: Table) -> Any:

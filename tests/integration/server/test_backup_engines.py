@@ -1,10 +1,13 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
+import asyncio
 import json
+import os
 import random
 import resource
 import shutil
 import tarfile
+import threading
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +27,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.server.backup import archive, copying, restoring
+from birthmark.server.backup import archive, copying, making, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
@@ -33,9 +36,11 @@ from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.installed import check_whole
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, open_database
+from birthmark.store.postgresql import PostgresUnavailableError, session
 from ca_world import OPERATOR
 from exports import exported
 from fakes import NOON, FakeClock, SeededEntropy
+from pg_proxy import counting
 from pki_builders import a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.integration
@@ -314,6 +319,19 @@ async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None
     assert not (tmp_path / ".new.restoring").exists()
 
 
+async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row(postgres_url: str) -> None:
+    """A DELETE takes as long as there are rows, and leaves their pages to be cleaned."""
+    database = await open_database(postgres_url, SystemClock())
+    await copying.take(database, "one")
+    await database.commit(Changes().audit("ann", "thing.look", "a"))
+    await copying.take(database, "another")
+    await database.close()
+    connection = await asyncpg.connect(postgres_url)
+    assert await connection.fetchval("SELECT pg_relation_size('audit')") == 0
+    assert await connection.fetchval("SELECT value FROM server_facts") == "another"
+    await connection.close()
+
+
 def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "_ROWS", 3)
     monkeypatch.setattr(copying, "_BYTES", 10)
@@ -332,11 +350,53 @@ async def test_what_a_killed_backup_left_is_cleared_by_the_next(tmp_path: Path) 
     for left in (".backup", ".backup-20260101T000000000000"):  # the latter of version 0.1.0
         (data / left).mkdir()
         (data / left / "birthmark.db").write_text("the whole database")
-    (tmp_path / archive.BUILDING).write_bytes(bytes(1 << 20))
+    for left in (archive.BUILDING, f"{archive.BUILDING}1"):
+        (tmp_path / left).write_bytes(bytes(1 << 20))
     await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data"]
     assert not [one for one in data.iterdir() if one.name.startswith((".", "backup"))]
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -> None:
+    """One of another server to the same place, and one of the same server, are in the middle."""
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
+    parts = [Part(archive.FIRST, b"{}"), Part("other", tmp_path / "fifo")]
+    other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
+    with making._copies(data) as copies:
+        other.start()
+        while not (tmp_path / archive.BUILDING).exists():
+            await asyncio.sleep(0.01)
+        await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+        assert copies.exists()
+        (tmp_path / "fifo").write_bytes(b"")
+        other.join()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data", "fifo", "other"]
+    assert not list(data.glob(".*"))
+    (tmp_path / "of-other").mkdir()
+    read_archive(tmp_path / "other", SECRET, tmp_path / "of-other")
+    assert (tmp_path / "of-other" / "other").exists()
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+def test_what_another_backup_makes_and_removes_meanwhile_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("ca", ".backup-other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").touch()
+    real = os.scandir
+
+    def meanwhile(path: Any) -> Any:
+        if ".backup-other" in str(path):
+            shutil.rmtree(tmp_path / ".backup-other")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", meanwhile)
+    assert [part.name for part in making._below(tmp_path, "data/")] == ["data/ca/file"]
+    assert (tmp_path / ".backup-other").exists()
 
 
 async def test_a_backup_is_not_written_into_what_it_backs_up(tmp_path: Path) -> None:
@@ -358,6 +418,19 @@ async def test_tables_that_are_no_servers_are_refused_by_name(postgres_url: str,
         await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
     assert "est_users is missing, guests is another's" in refused.value.explain_cause()
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("answers", [0, 20, 40, 100])
+async def test_a_backup_ends_where_the_database_goes_silent(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    data = await a_data_directory(tmp_path, postgres_url)
+    monkeypatch.setattr(session, "OPTIONS", {**session.OPTIONS, "command_timeout": 2, "timeout": 2})
+    async with counting(postgres_url) as way:
+        way.is_silent_after = answers
+        with pytest.raises(PostgresUnavailableError):
+            await make_backup(data, tmp_path / "b", SECRET, url=way.url, now=NOON)
+    assert not list(data.glob(".backup*"))
 
 
 async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres_url: str, tmp_path: Path) -> None:

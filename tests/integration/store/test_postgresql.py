@@ -23,6 +23,7 @@ from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableEr
 from birthmark.store import Changes, Database, Statement, migrate, open_database, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import patience, steps, writer
+from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.statements import Compiled
 from fakes import FakeClock
 from pg_proxy import Counted, counting
@@ -334,7 +335,7 @@ async def test_an_upgrade_takes_as_long_as_it_takes(postgres_url: str, monkeypat
     real = migrate.script_for
     slow = "SELECT pg_sleep(2); {}"
     monkeypatch.setattr(migrate, "script_for", lambda *given: (found := real(*given)) and slow.format(found))
-    monkeypatch.setattr("birthmark.store.postgresql.database._COMMAND_S", 1)
+    monkeypatch.setattr("birthmark.store.postgresql.database.OPTIONS", {**OPTIONS, "command_timeout": 1})
     both = await asyncio.gather(*(open_database(postgres_url, FakeClock(), worker=f"w{n}") for n in range(2)))
     for database in both:
         await database.close()

@@ -57,6 +57,14 @@ CA: Mapping[str, Scenario] = {
             "birthmark ca request --purpose servers --dir ca --out servers.csr",
         ),
     ),
+    "ca.busy": Scenario(
+        "birthmark ca crl --dir ca",
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
+            "(flock --no-fork ca sh -c 'kill -STOP $$' > held 2>&1 < /dev/null &)",
+            "until [ -e held ] && ! flock -n ca true; do sleep 0.1; done",
+        ),
+    ),
     "ca.of_a_server": Scenario('birthmark ca crl --dir "$BIRTHMARK_DATA/ca"', is_instead=True),
     "ca.waiting": Scenario(
         "birthmark ca issue web --dir ca",

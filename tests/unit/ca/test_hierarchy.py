@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -5,11 +6,15 @@ from typing import Any
 import pytest
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca import kept
 from birthmark.ca.directory import CaExistsError, CaMissingError
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.kept import CaBusyError
 from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError
 from birthmark.pki.chains import build_chain
+from birthmark.pki.profiles import Purpose
 from fakes import NOON, SeededEntropy
+from pki_builders import a_ca
 
 
 def made(directory: Path, **options: Any) -> Hierarchy:
@@ -80,3 +85,24 @@ def test_a_key_with_another_passphrase_or_certificate_is_refused(tmp_path: Path)
     ca.joinpath("passphrase").write_text("another\n")
     with pytest.raises(SecretUnreadableError):
         ca_directory.load(ca)
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hierarchy]:
+    """A CA in whose directory another process is at work, and does not end."""
+    ca = made(tmp_path / "ca")
+    monkeypatch.setattr(kept, "_PATIENCE", 2)
+    with kept.alone_in(tmp_path / "ca"):
+        yield ca
+
+
+def test_who_is_in_the_way_of_another_ca_is_named_and_not_waited_for_without_end(held: Hierarchy) -> None:
+    with pytest.raises(CaBusyError) as refused:
+        held.issuer(Purpose.EST, now=NOON, entropy=SeededEntropy(1))
+    assert "kill" in refused.value.explain_fix()
+
+
+def test_a_responder_is_made_while_another_process_is_at_work_in_the_directory(held: Hierarchy) -> None:
+    made = held.keeper.pair("ocsp-test", lambda _: True, lambda: a_ca("OCSP").as_issuer)
+    again = held.keeper.pair("ocsp-test", lambda _: True, lambda: a_ca("Another").as_issuer)
+    assert again.certificate == made.certificate

@@ -19,8 +19,7 @@ from typing import IO, Any
 
 import pyrage
 
-from birthmark import flock
-from birthmark.durable import sync_directory
+from birthmark import durable
 from birthmark.errors import BirthmarkError, InvalidRequestError
 
 KEY, CONTENT = "key.age", "backup.tar.gz.age"
@@ -67,9 +66,9 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
 
 
 def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[Part]) -> None:
-    # Of one name for a directory: what a run that was killed left is written over, whatever it was to become.
-    with flock.alone(building := out.with_name(BUILDING)) as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
-        file.truncate()
+    # Of one name for a directory: the next clears what a run that was killed left, whatever it was to become.
+    durable.clear(out.with_name(BUILDING))
+    with durable.creating(out, beside=out.with_name(BUILDING)) as file:
         file.write(_head(KEY, len(key)) + key + _filling(len(key)))
         begins = file.tell()
         file.write(_head(CONTENT, 0))
@@ -79,10 +78,6 @@ def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Seque
         file.write(_filling(size) + bytes(2 * tarfile.BLOCKSIZE))
         file.seek(begins)
         file.write(_head(CONTENT, size))
-        file.flush()
-        os.fsync(file.fileno())
-        os.link(building, out)  # unlike a rename it never replaces
-    sync_directory(out.parent)
 
 
 class _Written:

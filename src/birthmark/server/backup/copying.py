@@ -4,6 +4,7 @@ SQLite is copied as a file, by its online backup. Of PostgreSQL every table is r
 their columns, which are text, numbers and bytes, in pieces that each fit into memory.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, delete
+from sqlalchemy import Table
 
 from birthmark.errors import ConflictError
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
-from birthmark.store import Changes, Database, insert, migrate, statement, upsert
+from birthmark.store import Changes, Database, empty, insert, migrate, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.statements import Statement
@@ -26,6 +27,7 @@ _ROWS, _BYTES = 500, 8 * 1024 * 1024
 """Of a page; a row of telemetry may have four million bytes by itself."""
 _PREFETCH = 16
 _LENGTH_BYTES = 8
+_CLOSE_S = 5.0
 _ENDED = "restore.ended"
 _REVISION = "SELECT version_num FROM alembic_version"
 _THERE = (
@@ -75,30 +77,51 @@ async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
     """
     import asyncpg
 
-    from birthmark.store.postgresql.database import PostgresUnavailableError
+    from birthmark.store.postgresql import translated
+    from birthmark.store.postgresql.patience import TROUBLE
+    from birthmark.store.postgresql.session import OPTIONS
 
+    with translated():
+        connection = await asyncpg.connect(url, **OPTIONS)
     try:
-        connection = await asyncpg.connect(url)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise PostgresUnavailableError(reason=error) from error
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            revision = str(await connection.fetchval(_REVISION))
-            tables = [str(row[0]) for row in await connection.fetch(_THERE)]
-            if revision == migrate.newest():
-                _check_tables(tables)
-            for table in tables:
-                asked = await connection.prepare(f'SELECT * FROM "{table}"')  # noqa: S608 - the database's own names
-                with (folder / f"{table}.rows").open("xb") as file:
-                    _write(file, [column.name for column in asked.get_attributes()])
-                    page = _Page()
-                    async for record in asked.cursor(prefetch=_PREFETCH):
-                        if page.is_full_with(record):
-                            _write(file, page.taken())
-                    _write(file, page.taken())
-            return revision, tables
+        dumped = await _dumped(connection, folder)
+        with contextlib.suppress(*TROUBLE):
+            await connection.close(timeout=_CLOSE_S)
+        return dumped
     finally:
-        await connection.close()
+        connection.terminate()  # who is silent is not asked to take leave; it would be waited for
+
+
+async def _dumped(connection: Any, folder: Path) -> tuple[str, list[str]]:
+    from birthmark.store.postgresql import translated
+
+    with translated():
+        await connection.transaction(isolation="repeatable_read", readonly=True).start()
+        revision = str(await connection.fetchval(_REVISION))
+        tables = [str(row[0]) for row in await connection.fetch(_THERE)]
+    if revision == migrate.newest():
+        _check_tables(tables)
+    for table in tables:
+        with translated():
+            asked = await connection.prepare(f'SELECT * FROM "{table}"')  # noqa: S608 - the database's own names
+            cursor = await asked.cursor()
+        with (folder / f"{table}.rows").open("xb") as file:
+            _write(file, [column.name for column in asked.get_attributes()])
+            page = _Page()
+            while records := await _next(cursor):
+                for record in records:
+                    if page.is_full_with(record):
+                        _write(file, page.taken())
+            _write(file, page.taken())
+    return revision, tables
+
+
+async def _next(cursor: Any) -> Sequence[Any]:
+    from birthmark.store.postgresql import translated
+
+    with translated():  # and not the trouble of the disk
+        rows: Sequence[Any] = await cursor.fetch(_PREFETCH)
+        return rows
 
 
 def _check_tables(there: Sequence[str]) -> None:
@@ -122,8 +145,8 @@ async def take(database: Database, restore: str) -> None:
     if await database.one(_FACT, name=UNFINISHED) is not None:
         for table in TABLES.values():
             if table is not server_facts:  # without which nobody would know
-                await database.commit(Changes().run(statement(delete(table))))
-        changes.run(statement(delete(server_facts)))
+                await database.commit(Changes().run(empty(table)))
+        changes.run(empty(server_facts))
     else:
         for table in (audit, server_facts):
             if await database.all(find(table, *_ANY, limit=1)):

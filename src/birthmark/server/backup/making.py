@@ -4,7 +4,9 @@ In that order: what the database tells of (a CA that was made a moment ago) is t
 """
 
 import contextlib
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +22,7 @@ from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
 
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
 FORMAT = 1
-_COPIES, _LOCK = ".backup", "backup.lock"
+_COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
 _LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", NAME})
 
@@ -84,7 +86,7 @@ async def make_backup(
 ) -> Made:
     """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
     _check_places(data, out)
-    with _copies(data / _COPIES, data / _LOCK) as copies:
+    with _copies(data) as copies:
         tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
@@ -104,16 +106,36 @@ def _check_places(data: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _copies(path: Path, lock: Path) -> Iterator[Path]:
-    """Give a new directory of that name, for one backup after the other: what a killed one left there goes."""
-    with flock.alone(lock):
-        for left in path.parent.glob(f"{path.name}*"):  # before, each had a name of its own
-            shutil.rmtree(left)
-        path.mkdir(mode=0o700)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path)
+def _copies(data: Path) -> Iterator[Path]:
+    """Give a new directory, locked while its backup is made; what a killed one left goes: nobody has locked it."""
+    for left in data.glob(f"{_COPIES}*"):
+        with _locked(left) as is_ours:
+            if is_ours:
+                shutil.rmtree(left)
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=f"{_COPIES}-", dir=data))
+        with _locked(made) as is_ours:
+            if not is_ours:  # another took it for a killed one's, and removes it
+                continue
+            try:
+                yield made
+            finally:
+                shutil.rmtree(made)
+            return
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Lock a directory; say whether nobody else has it, and it is still there."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # it is gone meanwhile, or another user's
+        yield False
+        return
+    try:
+        yield flock.try_lock(descriptor) and flock.is_named(descriptor, directory)
+    finally:
+        os.close(descriptor)
 
 
 def _copied(file: Path, to: Path, data: Path) -> str:
@@ -130,9 +152,13 @@ def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None)
 
 
 def _below(folder: Path, prefix: str) -> Iterator[Part]:
-    for path in sorted(folder.rglob("*")):
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not one.startswith(".")]  # such as copies that another run removes
+        found += (Path(parent, name) for name in names)
+    for path in sorted(found):
         name = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in name.parts)
+        is_hidden = name.name.startswith(".")
         is_of_a_run = prefix and (name.name in _LEFT_OUT or name.suffix == ".lock")
         if path.is_file() and not path.is_symlink() and not is_hidden and not is_of_a_run:
             yield Part(f"{prefix}{name}", path)

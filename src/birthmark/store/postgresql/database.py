@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
-from birthmark.store.postgresql.session import Session
+from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
@@ -43,8 +43,6 @@ _LET_GO = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-_COMMAND_S = 60  # a server that hangs must not hang us
-_CONNECT_S = 5
 _LOOK_S = 2.0
 _CLOSE_S, _PAUSE_S = 5.0, 0.5
 _ATTEMPTS = 3
@@ -94,16 +92,11 @@ class PostgresDatabase:
     async def open(cls, url: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
         """Connect and migrate to this version's schema."""
         settings = {"synchronous_commit": "on", "application_name": "birthmark"}
-        options: Mapping[str, Any] = {
-            "command_timeout": _COMMAND_S,
-            "timeout": _CONNECT_S,
-            "connection_class": Session,
-        }
         writing = {**settings, **_LET_GO}
-        writer = Writer(partial(asyncpg.connect, url, **options, server_settings=writing), worker)
+        writer = Writer(partial(asyncpg.connect, url, **OPTIONS, server_settings=writing), worker)
         with translated():
             pool = await asyncpg.create_pool(
-                url, min_size=0, max_size=8, reset=_leave_as_it_is, **options, server_settings=settings
+                url, min_size=0, max_size=8, reset=_leave_as_it_is, **OPTIONS, server_settings=settings
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)

@@ -5,6 +5,7 @@ as long as it does by itself.
 """
 
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -29,3 +30,11 @@ class Session(asyncpg.Connection):  # type: ignore[misc] # it has no types
             for name, value in _OPTIONS.items():
                 if (option := getattr(socket, name, None)) is not None:  # not every system has each
                     line.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+OPTIONS: Mapping[str, Any] = {
+    "command_timeout": 60,  # s: a server that hangs must not hang us
+    "timeout": 5,  # s, until a session begins
+    "connection_class": Session,
+}
+"""How whoever asks PostgreSQL connects."""

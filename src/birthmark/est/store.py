@@ -1,11 +1,11 @@
 """EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from sqlalchemy import Column, Index, Integer, Table, bindparam, func, or_, select, update
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, bindparam, func, null, or_, select, update
 
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import find, page, remove
 from birthmark.store.records import Records
 
 MAX_BOOTSTRAP_CAS = 64
@@ -61,9 +61,21 @@ Index("est_requests_name", waiting.c.name)
 Index("est_requests_asked_at", waiting.c.asked_at)
 ADD_WAITING = insert(waiting, ignore_existing=True)
 WAITING = find(waiting)
-WAITING_PAGE = page(waiting, "id")
-WAITING_OF_NAME = find(waiting, "name", of=("id",), limit=MAX_WAITING_PER_NAME)
-COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting))
-DECIDE = change(waiting, ("decided_at", "is_approved"), "id")
-TAKE_APPROVED = remove(waiting, "id", waiting.c.is_approved == 1)
-PURGE_WAITING = remove(waiting, waiting.c.asked_at < bindparam("before"))
+_IS_OPEN = waiting.c.fetched_at.is_(None)
+WAITING_PAGE = page(waiting, "id", _IS_OPEN)
+WAITING_OF_NAME = find(waiting, "name", of=("id", "fetched_at"), order=waiting.c.asked_at, limit=MAX_WAITING_PER_NAME)
+COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting).where(_IS_OPEN))
+DECIDE = statement(
+    update(waiting)
+    .where(waiting.c.id == bindparam("key_id"))
+    .values(decided_at=bindparam("decided_at"), is_approved=bindparam("is_approved"), fetched_at=null())
+)
+FETCH_APPROVED = statement(
+    update(waiting)
+    .where(waiting.c.id == bindparam("key_id"), waiting.c.is_approved == 1)
+    .values(fetched_at=func.coalesce(waiting.c.fetched_at, bindparam("at", type_=BigInteger)))
+)
+DROP_FETCHED = remove(waiting, "id", waiting.c.fetched_at.is_not(None))
+PURGE_WAITING = remove(
+    waiting, or_(waiting.c.asked_at < bindparam("before"), waiting.c.fetched_at < bindparam("fetched_before"))
+)

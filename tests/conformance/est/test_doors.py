@@ -117,6 +117,64 @@ async def test_an_approval_is_for_the_key_that_was_looked_at(server: EstServer) 
     assert (await server.post("simpleenroll", a_csr("device-1"))).status == 202
 
 
+async def approve(server: EstServer) -> str:
+    """Approve the one request that waits, and return its id."""
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    return waiting.id
+
+
+@APPROVED
+async def test_an_approved_request_whose_answer_was_lost_is_answered_again_for_its_key_alone(server: EstServer) -> None:
+    key = a_key()
+    await server.post("simpleenroll", a_csr("device-1", key=key))
+    await approve(server)
+    statuses = [(await server.post("simpleenroll", a_csr("device-1", key=key))).status for _ in range(3)]
+    assert statuses == [200, 200, 200]
+    assert (await server.post("simpleenroll", a_csr("device-1"))).status == 202
+
+
+@APPROVED
+async def test_a_day_after_it_was_fetched_an_approved_request_waits_again(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    await approve(server)
+    server.clock.move(2 * DAY)  # until it is fetched it has its time
+    assert (await server.post("simpleenroll", csr)).status == 200
+    server.clock.move(DAY - timedelta(minutes=1))
+    assert (await server.post("simpleenroll", csr)).status == 200
+    server.clock.move(timedelta(minutes=2))
+    assert (await server.post("simpleenroll", csr)).status == 202
+    await approve(server)
+    assert (await server.post("simpleenroll", csr)).status == 200
+
+
+@APPROVED
+async def test_a_request_that_is_rejected_after_it_was_fetched_is_answered_no_more(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    wanted = await approve(server)
+    assert (await server.post("simpleenroll", csr)).status == 200
+    assert [one.id for one in await server.service.approvals.of_name("device-1")] == [
+        wanted
+    ]  # `device revoke` finds it
+    await server.service.approvals.decide(wanted, is_approved=False, actor="operator:test")
+    assert (await server.post("simpleenroll", csr)).status == 403
+
+
+@APPROVED
+async def test_what_was_fetched_takes_no_place_of_what_waits(server: EstServer) -> None:
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
+    own = {"Authorization": wire.render_basic("own", "secret")}
+    for _ in range(9):
+        csr = a_csr("device-1")
+        assert (await server.post("simpleenroll", csr, headers=own)).status == 202
+        await approve(server)
+        assert (await server.post("simpleenroll", csr, headers=own)).status == 200
+    assert len(await server.service.approvals.of_name("device-1")) == 8
+
+
 @APPROVED
 async def test_a_rejected_request_is_forbidden(server: EstServer) -> None:
     csr = a_csr("device-1")
@@ -248,11 +306,11 @@ async def test_rfc7030_4_4_1_1_a_key_that_shall_be_encrypted_is_refused_and_not_
 
 @est(EstSettings(Door(approval=True, key_generation=True)))
 async def test_a_key_is_made_here_once_an_operator_approved(server: EstServer) -> None:
-    csr = a_csr("device-1")
-    assert [(await server.post("serverkeygen", csr)).status for _ in range(2)] == [202, 202]
-    (waiting,) = await server.service.approvals.page("", 10)
-    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
-    assert [(await server.post("serverkeygen", csr)).status for _ in range(2)] == [200, 202]
+    token, csr = {"Authorization": await a_token(server)}, a_csr("device-1")
+    assert [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)] == [202, 202]
+    await approve(server)
+    answers = [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)]
+    assert answers == [200, 200], "who asked and lost the first answer gets another"
 
 
 @est(EstSettings(Door(key_generation=True)))

@@ -1,6 +1,7 @@
 """Requests that an operator decides (RFC 7030 section 4.2.3: 202 and Retry-After until then).
 
-A request is known by who asks, for which name, key and profile: a client may make its CSR anew each time it asks.
+A request is known by who asks, for which name, key and profile: a client may make its CSR anew each time it asks. One
+that was approved is answered again for a day after the first answer, which may have been lost.
 """
 
 import hashlib
@@ -22,7 +23,9 @@ from birthmark.text import printable
 
 MAX_WAITING = 10_000
 RETRY_S = 60
-_KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)
+AGAIN = timedelta(days=1)
+"""How long the same request is answered again after its first answer."""
 _ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
 
 
@@ -82,41 +85,45 @@ class Approvals:
         """
         name, key = principal.device_id or request.subject_cn or "", _key(request, principal, profile)
         pending = ApprovalPendingError(id=key, device_id=name, profile=profile.name, retry_after_s=RETRY_S)
-        row = await self.database.one(store.WAITING, id=key)
-        if row is None:
-            now = self.clock.now()
+        row, now = await self.database.one(store.WAITING, id=key), self.clock.now()
+        known = None if row is None else store.WAITING_RECORDS.of(row)
+        if known is None or (known.fetched_at is not None and known.fetched_at + AGAIN < now):
             await self._put(WaitingRequest(key, fold(name), principal.actor, profile.name, address, request.der, now))
         else:
-            known = store.WAITING_RECORDS.of(row)
-            if known.is_approved:  # once: of two that ask at the same moment one is told to wait
-                return Changes().run(store.TAKE_APPROVED, expect=1, otherwise=pending, id=key)
+            if known.is_approved:
+                return Changes().run(store.FETCH_APPROVED, expect=1, otherwise=pending, key_id=key, at=to_micros(now))
             if known.decided_at is not None:
                 raise ApprovalRejectedError(id=key, device_id=name, decided_at=known.decided_at.isoformat())
         raise pending
 
     async def _put(self, asked: WaitingRequest) -> None:
-        await self.database.commit(Changes().run(store.PURGE_WAITING, before=to_micros(asked.asked_at - _KEPT)))
+        before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
+        await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
         of_name = await self.database.all(store.WAITING_OF_NAME, name=asked.name)
+        changes = Changes()
         if len(of_name) >= store.MAX_WAITING_PER_NAME:
-            raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
+            oldest = next((row["id"] for row in of_name if row["fetched_at"] is not None), None)
+            if oldest is None:
+                raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
+            changes.run(store.DROP_FETCHED, id=oldest)
         count = await self.database.one(store.COUNT_WAITING)
         if count is not None and count["count"] >= MAX_WAITING:
             raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S)
-        await self.database.commit(Changes().run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
+        await self.database.commit(changes.run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
 
     async def page(self, after: str, limit: int) -> list[WaitingRequest]:
-        """Return the requests whose id follows `after`."""
+        """Return the requests that were not fetched yet, whose id follows `after`."""
         rows = await self.database.all(store.WAITING_PAGE, after=after, limit=limit)
         return [store.WAITING_RECORDS.of(row) for row in rows]
 
     async def of_name(self, name: str) -> list[WaitingRequest]:
-        """Return what waits for a device, or was decided and not fetched."""
+        """Return what waits for a device, or was decided and may be answered still."""
         ids = [row["id"] for row in await self.database.all(store.WAITING_OF_NAME, name=fold(name))]
         rows = [await self.database.one(store.WAITING, id=one) for one in ids]
         return [store.WAITING_RECORDS.of(row) for row in rows if row is not None]
 
     async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
-        """Approve or reject, until its certificate is fetched. Raise `RequestUnknownError`."""
+        """Approve or reject, also what is answered again since it was fetched. Raise `RequestUnknownError`."""
         facts: Mapping[str, Any] = {"decided_at": to_micros(self.clock.now()), "is_approved": int(is_approved)}
         unknown = RequestUnknownError(id=printable(wanted))
         changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=wanted, **facts)
@@ -127,7 +134,7 @@ class Approvals:
         verb = "approve" if is_approved else "reject"
         changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
         await self.database.commit(changes)
-        return replace(known, is_approved=is_approved)
+        return replace(known, is_approved=is_approved, fetched_at=None)
 
 
 def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import birthmark
+from birthmark import clock
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
@@ -221,6 +222,7 @@ def test_every_setting_and_every_constant_here_has_its_row() -> None:
         f"AWS {size(topics.MAX_PAYLOAD_BYTES)} of message",
         f"{quiet.EACH[0]} lines of one address at once, then {quiet.EACH[1]} a second",
         f"{quiet.ALL[0]} and {quiet.ALL[1]} for all together",
+        f"undisturbed for {clock.STEADY_S / 60:g} minutes",
     ],
 )
 def test_a_sentence_of_the_page_is_what_the_code_has(sentence: str) -> None:

@@ -63,6 +63,16 @@ async def test_a_token_gets_its_device_one_certificate(server: EstServer) -> Non
     assert (await enroll(server, a_csr("device-1"), basic=token)).status == 403
 
 
+async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_token(server: EstServer) -> None:
+    tokens = Tokens(server.ca.database, server.clock, SeededEntropy())
+    user, password = await tokens.add("device-1", DAY, actor="operator:test")
+    server.clock.jump(40 * DAY)
+    await tokens.add("device-2", DAY, actor="operator:test")
+    server.clock.jump(-40 * DAY)
+    token = wire.render_basic(user.name, password)
+    assert (await enroll(server, a_csr("device-1"), basic=token)).status == 200
+
+
 async def test_a_token_gives_the_same_key_another_when_the_first_answer_was_lost(server: EstServer) -> None:
     token, key = await a_token(server), a_key()
     assert [(await enroll(server, a_csr("device-1", key=key), basic=token)).status for _ in range(2)] == [200, 200]
@@ -173,6 +183,17 @@ async def test_what_was_fetched_takes_no_place_of_what_waits(server: EstServer) 
         await approve(server)
         assert (await server.post("simpleenroll", csr, headers=own)).status == 200
     assert len(await server.service.approvals.of_name("device-1")) == 8
+
+
+@APPROVED
+async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_approval(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    await approve(server)
+    server.clock.jump(40 * DAY)
+    assert (await server.post("simpleenroll", a_csr("device-2"))).status == 202
+    server.clock.jump(-40 * DAY)
+    assert (await server.post("simpleenroll", csr)).status == 200
 
 
 @APPROVED

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from birthmark.auth.principals import Principal
-from birthmark.clock import Clock
+from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.est import store
 from birthmark.est.model import WaitingRequest
@@ -77,6 +77,10 @@ class Approvals:
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
+    _steadiness: Steadiness = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_steadiness", Steadiness(self.clock))
 
     async def check(self, request: CertificateRequest, principal: Principal, profile: Profile, address: str) -> Changes:
         """Return what belongs into the commit of an approved request.
@@ -97,11 +101,12 @@ class Approvals:
         raise pending
 
     async def _put(self, asked: WaitingRequest) -> None:
-        before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
-        await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
+        if self._steadiness.is_steady():
+            before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
+            await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
         of_name = await self.database.all(store.WAITING_OF_NAME, name=asked.name)
-        changes = Changes()
-        if len(of_name) >= store.MAX_WAITING_PER_NAME:
+        changes = Changes().run(store.DROP_FETCHED, id=asked.id)
+        if asked.id not in {row["id"] for row in of_name} and len(of_name) >= store.MAX_WAITING_PER_NAME:
             oldest = next((row["id"] for row in of_name if row["fetched_at"] is not None), None)
             if oldest is None:
                 raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)

@@ -8,22 +8,16 @@ from birthmark.store.columns import blob, number
 from birthmark.store.keyed import find, page, remove
 from birthmark.store.records import Records
 
-MAX_BOOTSTRAP_CAS = 64
-MAX_AUTHORITIES = 256
 MAX_WAITING_PER_NAME = 8
 
 USER_RECORDS = Records(User)
 users = USER_RECORDS.table("est_users", "name", more=[blob("nonce", optional=True)])
 ADD_USER = insert(users)
 USER = find(users)
-USERS = statement(select(users).order_by(users.c.name).limit(1000))
-USERS_OF_DEVICE = statement(
-    select(users).where(func.lower(users.c.device_id) == bindparam("folded")).order_by(users.c.name).limit(1000)
-)
+USERS_PAGE = page(users, "name")
+USERS_OF_DEVICE_PAGE = page(users, "name", func.lower(users.c.device_id) == bindparam("folded"))
 """Of every spelling; those whose letters beyond ASCII the database folds otherwise are left out by who asks."""
-USERS_FOR_ALL = statement(
-    select(users).where(users.c.device_id.is_(None)).order_by(users.c.name).limit(bindparam("limit"))
-)
+USERS_FOR_ALL_PAGE = page(users, "name", users.c.device_id.is_(None))
 REMOVE_USER = remove(users)
 USE_TOKEN = statement(
     update(users)
@@ -45,14 +39,14 @@ bootstrap_cas = Table(
     number("added_at"),
 )
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
-BOOTSTRAP_CAS = statement(select(bootstrap_cas).order_by(bootstrap_cas.c.added_at).limit(MAX_BOOTSTRAP_CAS))
+BOOTSTRAP_CAS_PAGE = page(bootstrap_cas, "thumbprint")
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
 
 AUTHORITY_RECORDS = Records(Authority, certificate="der")
 authorities = AUTHORITY_RECORDS.table("est_authorities", more=[blob("thumbprint", key=True)])
 ADD_AUTHORITY = upsert(authorities)
 AUTHORITY = find(authorities)
-AUTHORITIES = statement(select(authorities).order_by(authorities.c.added_at).limit(MAX_AUTHORITIES))
+AUTHORITIES_PAGE = page(authorities, "thumbprint")
 REMOVE_AUTHORITY = remove(authorities)
 
 WAITING_RECORDS = Records(WaitingRequest)

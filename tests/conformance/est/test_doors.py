@@ -23,6 +23,7 @@ from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
+from birthmark.store import paging
 from birthmark.store.opening import MAIN
 from est_server import OPERATOR, EstServer, an_est_server, shown
 from fakes import SeededEntropy
@@ -98,7 +99,7 @@ async def test_two_that_use_a_token_at_once_get_one_certificate(server: EstServe
 async def test_a_token_that_was_removed_is_worth_nothing(server: EstServer) -> None:
     token = await a_token(server)
     credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
-    for user in await credentials.users():
+    for user in await credentials.users("", 10):
         if user.is_one_time:
             await credentials.remove_user(user.name, actor="operator:test")
     assert (await enroll(server, a_csr("device-1"), basic=token)).status == 401
@@ -269,6 +270,16 @@ async def test_an_expired_certificate_comes_back_by_the_rule_of_the_door_too(ser
 async def test_one_name_makes_a_handful_of_requests_wait_and_no_more(server: EstServer) -> None:
     statuses = [(await server.post("simpleenroll", a_csr("device-1"))).status for _ in range(9)]
     assert statuses == [202] * 8 + [429]
+
+
+async def test_each_of_very_many_authorities_is_listed(server: EstServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "EACH", 2)
+    known = RegistrationAuthorities(server.ca.database, server.clock)
+    certificates = [an_authority() for _ in range(5)]
+    for one in certificates:
+        await known.add(one, "*", actor="operator:test")
+        server.clock.move(timedelta(seconds=1))
+    assert [one.certificate for one in await known.all()] == certificates
 
 
 def an_authority(*usages: ObjectIdentifier) -> Certificate:

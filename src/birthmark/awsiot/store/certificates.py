@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
-from birthmark.store import Statement, insert, metadata, statement, upsert
+from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
@@ -46,7 +46,7 @@ DELETE_CA = remove(cas, "id", cas.c.active == 0)
 
 registration_codes = Table("aws_registration_codes", metadata, text("account", key=True), text("code"))
 CODE = find(registration_codes)
-PUT_CODE = upsert(registration_codes)
+ADD_CODE = insert(registration_codes, ignore_existing=True)
 DROP_CODE = remove(registration_codes)
 
 KEYS = Records(AccessKey)

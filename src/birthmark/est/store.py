@@ -57,7 +57,7 @@ ADD_WAITING = insert(waiting, ignore_existing=True)
 WAITING = find(waiting)
 _IS_OPEN = waiting.c.fetched_at.is_(None)
 WAITING_PAGE = page(waiting, "id", _IS_OPEN)
-WAITING_OF_NAME = find(waiting, "name", of=("id", "fetched_at"), order=waiting.c.asked_at, limit=MAX_WAITING_PER_NAME)
+WAITING_OF_NAME_PAGE = page(waiting, "id", "name")
 COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting).where(_IS_OPEN))
 DECIDE = statement(
     update(waiting)

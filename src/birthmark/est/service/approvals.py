@@ -19,6 +19,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import fold
 from birthmark.pki.profiles import Profile
 from birthmark.store import Changes, Database, to_micros
+from birthmark.store.paging import every
 from birthmark.text import printable
 
 MAX_WAITING = 10_000
@@ -104,10 +105,10 @@ class Approvals:
         if self._steadiness.is_steady():
             before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
             await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
-        of_name = await self.database.all(store.WAITING_OF_NAME, name=asked.name)
+        of_name = await self.of_name(asked.name)
         changes = Changes().run(store.DROP_FETCHED, id=asked.id)
-        if asked.id not in {row["id"] for row in of_name} and len(of_name) >= store.MAX_WAITING_PER_NAME:
-            oldest = next((row["id"] for row in of_name if row["fetched_at"] is not None), None)
+        if asked.id not in {one.id for one in of_name} and len(of_name) >= store.MAX_WAITING_PER_NAME:
+            oldest = next((one.id for one in of_name if one.fetched_at is not None), None)
             if oldest is None:
                 raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
             changes.run(store.DROP_FETCHED, id=oldest)
@@ -123,9 +124,8 @@ class Approvals:
 
     async def of_name(self, name: str) -> list[WaitingRequest]:
         """Return what waits for a device, or was decided and may be answered still."""
-        ids = [row["id"] for row in await self.database.all(store.WAITING_OF_NAME, name=fold(name))]
-        rows = [await self.database.one(store.WAITING, id=one) for one in ids]
-        return [store.WAITING_RECORDS.of(row) for row in rows if row is not None]
+        rows = await every(self.database, store.WAITING_OF_NAME_PAGE, "id", name=fold(name))
+        return sorted(map(store.WAITING_RECORDS.of, rows), key=lambda one: one.asked_at)
 
     async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
         """Approve or reject, also what is answered again since it was fetched. Raise `RequestUnknownError`."""

@@ -67,7 +67,10 @@ class RequestUnknownError(NotFoundError):
     """There is no such request."""
 
     code = "est.request_unknown"
-    cause = "No request {id} waits: it was never made, its certificate was fetched, or nobody asked again for 30 days."
+    cause = (
+        "No request {id} waits: it was never made, its certificate was fetched more than a day ago, or nobody asked "
+        "again for 30 days."
+    )
     fix = "`birthmark pki request ls` shows those that wait."
     id: str
 

@@ -1,5 +1,9 @@
-"""Clock and Entropy: the only ways to ask for time and chance. Tests hand in fakes (tests/fakes.py)."""
+"""Clock and Entropy: the only ways to ask for time and chance. Tests hand in fakes (tests/fakes.py).
 
+And whether a clock may be believed.
+"""
+
+import math
 import secrets
 import time
 import uuid
@@ -35,6 +39,41 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+STEADY_S = 600.0
+"""How long a clock has to go on as it is until it is believed."""
+_TOLERANCE_S = 60.0
+_MICROS = 1_000_000
+
+
+class Steadiness:
+    """Whether the wall clock may be believed where something is deleted by it.
+
+    A machine without a battery starts with a clock that is off by years, and an administrator may set one wrongly: both
+    are put right some minutes later. The clock is looked at whenever somebody asks, and now.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = math.inf
+        self._from = 0.0
+        self.is_steady()
+
+    def is_steady(self) -> bool:
+        """Say whether the clock goes on undisturbed for `STEADY_S` already."""
+        monotonic = self._clock.monotonic()
+        offset = self._clock.now().timestamp() - monotonic
+        if abs(offset - self._offset) > _TOLERANCE_S:
+            self._offset, self._from = offset, monotonic
+        return monotonic - self._from >= STEADY_S
+
+    def since(self) -> int:
+        """Return from when on what began may be over by now, in microseconds since 1970: 0 by a steady clock.
+
+        What began since the clock goes on undisturbed has lasted as long as the clock says.
+        """
+        return 0 if self.is_steady() else int((self._from + self._offset - _TOLERANCE_S) * _MICROS)
 
 
 class SystemEntropy:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import birthmark
+from birthmark import clock
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
@@ -23,7 +24,9 @@ from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import tpm
 from birthmark.dps.service import registrations
+from birthmark.est import store as est_store
 from birthmark.est import wire as est_wire
+from birthmark.est.service import approvals
 from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.mqtt import connection as hub_connection
 from birthmark.iothub.mqtt import connections as hub_connections
@@ -173,6 +176,10 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Kept for a time", "certificates presented in refusals, for `device enroll --presented`"): (
         f"the last {presented.MOST}, {presented.MOST_OF_ONE} of an address, in memory"
     ),
+    ("Kept for a time", "requests to EST that wait for an operator, or were approved and not fetched"): (
+        f"{approvals.KEPT.days} days, {est_store.MAX_WAITING_PER_NAME} of a name, {approvals.MAX_WAITING} that wait"
+    ),
+    ("Kept for a time", "approved requests that were fetched"): f"{approvals.AGAIN.days} day, for the same key",
     ("Kept for a time", "telemetry"): (
         f"{telemetry.KEEP_S // 86400} day, and at most {telemetry.KEEP_BYTES // 1024**3} GiB of a hub"
     ),
@@ -215,6 +222,7 @@ def test_every_setting_and_every_constant_here_has_its_row() -> None:
         f"AWS {size(topics.MAX_PAYLOAD_BYTES)} of message",
         f"{quiet.EACH[0]} lines of one address at once, then {quiet.EACH[1]} a second",
         f"{quiet.ALL[0]} and {quiet.ALL[1]} for all together",
+        f"undisturbed for {clock.STEADY_S / 60:g} minutes",
     ],
 )
 def test_a_sentence_of_the_page_is_what_the_code_has(sentence: str) -> None:

@@ -42,7 +42,14 @@ from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned, DpsTarget, is_registered_by_https, register_by_https
-from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
+from birthmark.errors import (
+    BirthmarkError,
+    ForbiddenError,
+    PolicyError,
+    ThrottledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.keys.tpm import TpmSettings
 from birthmark.links.identity import Identity, Trust
@@ -160,8 +167,18 @@ class Agent:
         return assigned
 
     async def prepare(self) -> None:
-        """Get a certificate where one is needed, and register; whoever calls connects by itself."""
-        await self.register(await self.ensure())
+        """Get a certificate where one is needed, and register; whoever calls connects by itself.
+
+        The hub may have changed since, and nobody here would hear it refuse the device: so it registers each time, and
+        goes on as it was registered before where the service is away.
+        """
+        held = await self.ensure()
+        try:
+            await self.register(held)
+        except (ThrottledError, UnavailableError) as error:
+            if not self.is_registered(held):
+                raise
+            log.warning("agent.not_registered_again", extra={"code": error.code})
         await self._accept()
 
     async def _accept(self) -> None:

@@ -107,12 +107,15 @@ class Appends:
         self,
         database: Database,
         now: Callable[[], int],
+        since: Callable[[], int],
         spawn: Callable[[Awaitable[None]], object],
+        *,
         sleep: Callable[[float], Awaitable[None]],
         ask: Callable[[str, str, str, bytes], Awaitable[bool]],
     ) -> None:
         self._database = database
         self._now = now
+        self._since = since
         self._spawn = spawn
         self._sleep = sleep
         self._ask = ask
@@ -293,7 +296,7 @@ class Appends:
         else:
             attached = None
             record = self._records.get(key) or await space.record(client)
-            if record is None or record.is_expired(self._now()):
+            if record is None or record.is_expired(self._now(), self._since()):
                 _all_done(items, None)
                 return None
             if record.owner not in {None, space.worker} and not space.is_alone:

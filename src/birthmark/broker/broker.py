@@ -20,7 +20,7 @@ from birthmark.broker.space import Condition, Space, SpaceRules, record_of
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
-from birthmark.clock import Clock
+from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, to_micros
 
@@ -48,6 +48,7 @@ class Broker:
         self._timers = timers or LoopTimers()
         self.unsettled: set[Attached] = set()
         self._clock = clock
+        self._steadiness = Steadiness(clock)
         self._loop = asyncio.get_running_loop()
         self._spaces: dict[str, Space] = {}
         self._shapes: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -57,7 +58,9 @@ class Broker:
         self._due: Timer | None = None
         self._next = self._swept_upto = 0
         self._sweep_at = -math.inf
-        self.appends = Appends(database, self.now, self.spawn, self._timers.sleep, self._append_at)
+        self.appends = Appends(
+            database, self.now, self.since, self.spawn, sleep=self._timers.sleep, ask=self._append_at
+        )
         self.workers: Workers | None = None
         if bus is not None:
             self.workers = Workers(database, worker, self._timers, gone=self._lost, free=self._free)
@@ -69,6 +72,10 @@ class Broker:
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
         return to_micros(self._clock.now())
+
+    def since(self) -> int:
+        """Return from when on what began may be over by now: a clock that was just set ends nothing from before."""
+        return self._steadiness.since()
 
     async def load(self) -> None:
         """Learn what is stored, before the spaces are made; free the sessions of a worker that was killed."""
@@ -260,7 +267,9 @@ class Broker:
         times: list[int] = []
         try:
             await self.do_what_is_due()
-            rows = [await self.database.one(find) for find in (store.FIRST_EXPIRY, store.FIRST_WILL)]
+            # What is due and may not end yet is looked at again with everything else.
+            finds = (store.FIRST_WILL,) if self.since() else (store.FIRST_EXPIRY, store.FIRST_WILL)
+            rows = [await self.database.one(find) for find in finds]
             times = [row["at"] for row in rows if row is not None and row["at"] is not None]
         finally:  # whatever went wrong: what is due then is looked at again
             self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
@@ -273,7 +282,7 @@ class Broker:
                     await space.send_due_will(row)
             if len(rows) < _PAGE:
                 break
-        while rows := await self.database.all(store.EXPIRED, now=self.now(), limit=_PAGE):
+        while rows := await self.database.all(store.EXPIRED, now=self.now(), since=self.since(), limit=_PAGE):
             for row in rows:
                 if (space := self._spaces.get(row["space"])) is not None:
                     await space.forget(row["client"], record_of(row))
@@ -290,7 +299,7 @@ class Broker:
         ahead, upto, self._swept_upto = (now + _UNUSED_AFTER) << 8, self._swept_upto, self.appends.last_id
         if upto > ahead:
             changes.run(store.DROP_UNUSED, after=ahead, before=upto + 1)
-        await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now))
+        await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now, since=self.since()))
         for space in tuple(self._spaces.values()):
             await space.retained.recount()
         await self._recount_sessions()

@@ -24,11 +24,19 @@ Ended = Callable[[str, str, Letter, Outcome], Changes]
 
 
 class Inboxes:
-    """All inboxes of one database."""
+    """All inboxes of one database. `since` says from when on a letter may be over by now (`Steadiness.since`)."""
 
-    def __init__(self, database: Database, now: Callable[[], int], entropy: Entropy, rules: InboxRules) -> None:
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], int],
+        since: Callable[[], int],
+        entropy: Entropy,
+        rules: InboxRules,
+    ) -> None:
         self._database = database
         self._now = now
+        self._since = since
         self._entropy = entropy
         self._rules = rules
         self._looked_at = ("", "")
@@ -67,11 +75,13 @@ class Inboxes:
         """
         if (space, client) in self._unsure:
             await self.give_back(space, client, ())
-        while (
-            row := await self._database.one(store.FREE_LETTER, space=space, client=client, now=(now := self._now()))
-        ) is not None:
+        place: dict[str, Any] = {"space": space, "client": client, "after": -1}
+        while (row := await self._database.one(store.FREE_LETTER, **place, now=(now := self._now()))) is not None:
             letter = letter_of(row)
             if (outcome := end_of(letter, self._rules, now)) is not None:
+                if outcome is Outcome.EXPIRED and letter.enqueued_at < self._since():
+                    place["after"] = letter.seq  # it may be over, or may not: it stays, and nobody gets it now
+                    continue
                 await self._end(space, client, letter, outcome)
                 continue
             taken = msgspec.structs.replace(
@@ -172,7 +182,7 @@ class Inboxes:
 
     async def bury(self) -> int | None:
         """End the letters whose time is over; return when the next one's is."""
-        while rows := await self._database.all(store.LETTERS_DUE, now=self._now(), limit=_PAGE):
+        while rows := await self._database.all(store.LETTERS_DUE, now=self._now(), since=self._since(), limit=_PAGE):
             for row in rows:
                 letter = letter_of(row)
                 if (outcome := end_of(letter, self._rules, self._now())) is not None:

@@ -141,13 +141,15 @@ class Record(msgspec.Struct, frozen=True):
     will: bytes | None
     will_at: int | None
 
-    def goes_on(self, now: int) -> bool:
+    def goes_on(self, now: int, since: int) -> bool:
         """Say whether a client that comes back finds it: one that ends with its connection does not outlive it."""
-        return self.expiry_s > 0 and not self.is_expired(now)
+        return self.expiry_s > 0 and not self.is_expired(now, since)
 
-    def is_expired(self, now: int) -> bool:
-        """Say whether its time is over, whether or not anybody has swept it up."""
-        return self.expires_at is not None and self.expires_at <= now
+    def is_expired(self, now: int, since: int) -> bool:
+        """Say whether its time is over, whether or not anybody has swept it up; not if it began before `since`."""
+        if self.expires_at is None or self.expires_at > now:
+            return False
+        return self.expires_at - self.expiry_s * MICROS >= since
 
 
 def handed_on(properties: Properties, now: int) -> tuple[Properties, int | None]:

@@ -202,7 +202,7 @@ class Space:
     async def _connect(self, arrival: Arrival, old: Attached | None) -> Attached:
         client, now = arrival.client, self.now()
         record = await self.record(client)
-        goes_on = record is not None and not arrival.clean_start and record.goes_on(now)
+        goes_on = record is not None and not arrival.clean_start and record.goes_on(now, self._broker.since())
         # Clean start alone says whether a session goes on; one that ends with this connection has its rows till then.
         keeps, is_alone = arrival.expiry_s > 0 or goes_on, self._broker.is_alone
         if record is not None and record.owner not in {None, self.worker} and not is_alone:

@@ -188,7 +188,11 @@ DELETE = remove(sessions, _UNTOUCHED)
 COUNT_SESSIONS = statement(select(sessions.c.space, func.count().label("total")).group_by(sessions.c.space))
 EXPIRED = statement(
     select(sessions)
-    .where(_EXPIRING, sessions.c.expires_at <= bindparam("now"))
+    .where(
+        _EXPIRING,
+        sessions.c.expires_at <= bindparam("now"),
+        sessions.c.expires_at - sessions.c.expiry_s * 1_000_000 >= bindparam("since"),
+    )
     .order_by(sessions.c.expires_at)
     .limit(bindparam("limit"))
 )
@@ -320,7 +324,7 @@ _UNLOCKED = or_(
 )
 LETTERS_DUE = statement(
     select(inbox)
-    .where(inbox.c.expires_at <= bindparam("now"), _UNLOCKED)
+    .where(inbox.c.expires_at <= bindparam("now"), inbox.c.enqueued_at >= bindparam("since"), _UNLOCKED)
     .order_by(inbox.c.expires_at)
     .limit(bindparam("limit"))
 )
@@ -329,7 +333,9 @@ FIRST_LETTER_DUE = statement(
 )
 
 _OF_INBOX = (inbox.c.space == bindparam("space"), inbox.c.client == bindparam("client"))
-FREE_LETTER = statement(select(inbox).where(*_OF_INBOX, _UNLOCKED).order_by(inbox.c.seq).limit(1))
+FREE_LETTER = statement(
+    select(inbox).where(*_OF_INBOX, inbox.c.seq > bindparam("after"), _UNLOCKED).order_by(inbox.c.seq).limit(1)
+)
 HELD_LETTER = statement(select(inbox).where(*_OF_INBOX, inbox.c.lock == bindparam("lock")))
 COUNT_LETTERS_OF = statement(select(func.count().label("count"), func.max(inbox.c.seq).label("last")).where(*_OF_INBOX))
 FIRST_LOCK_END = statement(
@@ -369,7 +375,7 @@ FORGET = remove(retained)
 RETAINED = find(retained)
 RETAINED_PAGE = page(retained, "topic", "space")
 COUNT_RETAINED = statement(select(retained.c.space, func.count().label("total")).group_by(retained.c.space))
-DROP_EXPIRED_RETAINED = remove(retained, retained.c.expires_at <= bindparam("now"))
+DROP_EXPIRED_RETAINED = remove(retained, retained.c.expires_at <= bindparam("now"), retained.c.at >= bindparam("since"))
 
 
 # ---- streams

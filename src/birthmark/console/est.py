@@ -58,8 +58,10 @@ class NewBootstrapCa(msgspec.Struct):
 def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
 
-    async def list_users(_asked: Asked) -> Rows:
-        return Rows([_user_view(user) for user in await credentials.users()])
+    async def list_users(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        found = await credentials.users(query.after, query.limit)
+        return Rows([_user_view(user) for user in found], found[-1].name if len(found) == query.limit else None)
 
     async def add_user(asked: Asked) -> Any:
         body: NewUser = asked.body
@@ -87,7 +89,7 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
 
     add, view = Role.OPERATOR, Role.VIEWER
     return [
-        Endpoint("GET", "/est/users", view, "The EST users.", list_users),
+        Endpoint("GET", "/est/users", view, "The EST users.", list_users, query=PageQuery),
         Endpoint("POST", "/est/users", add, "Make an EST user.", add_user, NewUser, status=201),
         Endpoint("DELETE", "/est/users/{name}", add, "Remove an EST user.", remove_user, status=204),
         Endpoint("POST", "/est/credentials", add, "The credential of a device.", ensure_credential, NewCredential),

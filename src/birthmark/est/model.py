@@ -71,7 +71,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRequest:
-    """A request that an operator is to decide, or decided and nobody fetched the answer yet."""
+    """A request that an operator is to decide, or decided; once fetched it is kept, as an answer gets lost."""
 
     id: str
     name: str
@@ -82,6 +82,8 @@ class WaitingRequest:
     asked_at: datetime
     decided_at: datetime | None = None
     is_approved: bool | None = None
+    fetched_at: datetime | None = None
+    """When the certificate was first handed out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,23 @@
 """EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from sqlalchemy import Column, Index, Integer, Table, bindparam, func, or_, select, update
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, bindparam, func, null, or_, select, update
 
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import find, page, remove
 from birthmark.store.records import Records
 
-MAX_BOOTSTRAP_CAS = 64
-MAX_AUTHORITIES = 256
 MAX_WAITING_PER_NAME = 8
 
 USER_RECORDS = Records(User)
 users = USER_RECORDS.table("est_users", "name", more=[blob("nonce", optional=True)])
 ADD_USER = insert(users)
 USER = find(users)
-USERS = statement(select(users).order_by(users.c.name).limit(1000))
-USERS_OF_DEVICE = statement(
-    select(users).where(func.lower(users.c.device_id) == bindparam("folded")).order_by(users.c.name).limit(1000)
-)
+USERS_PAGE = page(users, "name")
+USERS_OF_DEVICE_PAGE = page(users, "name", func.lower(users.c.device_id) == bindparam("folded"))
 """Of every spelling; those whose letters beyond ASCII the database folds otherwise are left out by who asks."""
-USERS_FOR_ALL = statement(
-    select(users).where(users.c.device_id.is_(None)).order_by(users.c.name).limit(bindparam("limit"))
-)
+USERS_FOR_ALL_PAGE = page(users, "name", users.c.device_id.is_(None))
 REMOVE_USER = remove(users)
 USE_TOKEN = statement(
     update(users)
@@ -45,14 +39,14 @@ bootstrap_cas = Table(
     number("added_at"),
 )
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
-BOOTSTRAP_CAS = statement(select(bootstrap_cas).order_by(bootstrap_cas.c.added_at).limit(MAX_BOOTSTRAP_CAS))
+BOOTSTRAP_CAS_PAGE = page(bootstrap_cas, "thumbprint")
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
 
 AUTHORITY_RECORDS = Records(Authority, certificate="der")
 authorities = AUTHORITY_RECORDS.table("est_authorities", more=[blob("thumbprint", key=True)])
 ADD_AUTHORITY = upsert(authorities)
 AUTHORITY = find(authorities)
-AUTHORITIES = statement(select(authorities).order_by(authorities.c.added_at).limit(MAX_AUTHORITIES))
+AUTHORITIES_PAGE = page(authorities, "thumbprint")
 REMOVE_AUTHORITY = remove(authorities)
 
 WAITING_RECORDS = Records(WaitingRequest)
@@ -61,9 +55,21 @@ Index("est_requests_name", waiting.c.name)
 Index("est_requests_asked_at", waiting.c.asked_at)
 ADD_WAITING = insert(waiting, ignore_existing=True)
 WAITING = find(waiting)
-WAITING_PAGE = page(waiting, "id")
-WAITING_OF_NAME = find(waiting, "name", of=("id",), limit=MAX_WAITING_PER_NAME)
-COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting))
-DECIDE = change(waiting, ("decided_at", "is_approved"), "id")
-TAKE_APPROVED = remove(waiting, "id", waiting.c.is_approved == 1)
-PURGE_WAITING = remove(waiting, waiting.c.asked_at < bindparam("before"))
+_IS_OPEN = waiting.c.fetched_at.is_(None)
+WAITING_PAGE = page(waiting, "id", _IS_OPEN)
+WAITING_OF_NAME_PAGE = page(waiting, "id", "name")
+COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting).where(_IS_OPEN))
+DECIDE = statement(
+    update(waiting)
+    .where(waiting.c.id == bindparam("key_id"))
+    .values(decided_at=bindparam("decided_at"), is_approved=bindparam("is_approved"), fetched_at=null())
+)
+FETCH_APPROVED = statement(
+    update(waiting)
+    .where(waiting.c.id == bindparam("key_id"), waiting.c.is_approved == 1)
+    .values(fetched_at=func.coalesce(waiting.c.fetched_at, bindparam("at", type_=BigInteger)))
+)
+DROP_FETCHED = remove(waiting, "id", waiting.c.fetched_at.is_not(None))
+PURGE_WAITING = remove(
+    waiting, or_(waiting.c.asked_at < bindparam("before"), waiting.c.fetched_at < bindparam("fetched_before"))
+)

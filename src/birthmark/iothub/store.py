@@ -57,7 +57,7 @@ ADD_HUB = insert(hubs)
 CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 REMOVE_HUB = remove(hubs)
 DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins))
-ALL_HUBS = statement(select(hubs).order_by(hubs.c.name).limit(1000))
+HUBS_PAGE = page(hubs, "name")
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
 _STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker")
@@ -66,9 +66,7 @@ _AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
 GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
-SPELLINGS = statement(
-    select(devices.c.device_id).where(func.lower(devices.c.device_id) == bindparam("lower")).distinct().limit(1000)
-)
+SPELLINGS_PAGE = page(devices, "device_id", func.lower(devices.c.device_id) == bindparam("lower"), of=("device_id",))
 """Of a name, at all hubs; looks at every row."""
 COUNT_DEVICES = statement(
     select(func.count().label("total"), func.coalesce(func.sum(devices.c.enabled), 0).label("enabled")).where(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from birthmark import background
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
@@ -101,6 +101,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
         self._database = database
         self._clock = clock
+        self._steadiness = Steadiness(clock)
         self._entropy = entropy
         self._waiting = _Waiting()
         self._writer: asyncio.Task[None] | None = None
@@ -158,7 +159,7 @@ class Ledger:
                 self._recorded += len(some)
                 is_due = (self._recorded - 1) // _PRUNE_EVERY > rounds
                 if is_due and (self._pruner is None or self._pruner.done()):
-                    before = to_micros(self._clock.now() - KEEP)
+                    before = to_micros(self._clock.now() - KEEP) if self._steadiness.is_steady() else 0
                     self._pruner = asyncio.create_task(background.told("refusals.prune", self._prune(before)))
         finally:
             self._writer = None

@@ -24,7 +24,7 @@ async def root_of(database: Database) -> str | None:
     if row is not None:
         return str(row["value"])
     # Version 0.1.0 noted no root, but its first start made a hub after the CA.
-    return UNNOTED if await database.one(hub_store.ALL_HUBS) is not None else None
+    return UNNOTED if await database.one(hub_store.HUBS_PAGE, after="", limit=1) is not None else None
 
 
 async def check_whole(database: Database, directory: Path) -> None:

@@ -186,8 +186,8 @@ class Server:
 
     async def _est_password(self, rooms: Rooms) -> str | None:
         """Return the password of the EST user that version 0.1.0 made at its first start, while that user is there."""
-        known = {user.name for user in await rooms.credentials.users()}
-        is_there = self.settings.est.user in known and self._data.has("est.password")
+        user = await rooms.credentials.user(self.settings.est.user)
+        is_there = user is not None and self._data.has("est.password")
         return self._data.secret("est.password") if is_there else None
 
     def reload(self) -> None:

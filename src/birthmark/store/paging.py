@@ -4,12 +4,16 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
+from birthmark.store.database import Reader, Row
+from birthmark.store.statements import Statement
 from birthmark.text import whole_number
 
 T = TypeVar("T")
+EACH = 500
+"""Rows that one look-up reads of a list that is wanted whole."""
 DEFAULT_SIZE, MAX_SIZE = 25, 250
 
 
@@ -60,3 +64,14 @@ def parse_marker(text: str | None) -> str:
 def page_of(items: Sequence[T], size: int, keys: Sequence[str]) -> Page[T]:
     """Return the page of `size` from a read of one more; `keys` belong to `items`."""
     return Page(items[:size], keys[size - 1] if len(items) > size else None)
+
+
+async def every(reader: Reader, page: Statement, key: str, *, after: Any = "", **params: Any) -> list[Row]:
+    """Return all rows, read by a statement of one page (`keyed.page`): for lists that somebody decides by."""
+    found: list[Row] = []
+    while rows := await reader.all(page, after=after, limit=EACH, **params):
+        found += rows
+        if len(rows) < EACH:
+            break
+        after = rows[-1][key]
+    return found

@@ -23,6 +23,7 @@ from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
+from birthmark.store import paging
 from birthmark.store.opening import MAIN
 from est_server import OPERATOR, EstServer, an_est_server, shown
 from fakes import SeededEntropy
@@ -63,6 +64,16 @@ async def test_a_token_gets_its_device_one_certificate(server: EstServer) -> Non
     assert (await enroll(server, a_csr("device-1"), basic=token)).status == 403
 
 
+async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_token(server: EstServer) -> None:
+    tokens = Tokens(server.ca.database, server.clock, SeededEntropy())
+    user, password = await tokens.add("device-1", DAY, actor="operator:test")
+    server.clock.jump(40 * DAY)
+    await tokens.add("device-2", DAY, actor="operator:test")
+    server.clock.jump(-40 * DAY)
+    token = wire.render_basic(user.name, password)
+    assert (await enroll(server, a_csr("device-1"), basic=token)).status == 200
+
+
 async def test_a_token_gives_the_same_key_another_when_the_first_answer_was_lost(server: EstServer) -> None:
     token, key = await a_token(server), a_key()
     assert [(await enroll(server, a_csr("device-1", key=key), basic=token)).status for _ in range(2)] == [200, 200]
@@ -88,7 +99,7 @@ async def test_two_that_use_a_token_at_once_get_one_certificate(server: EstServe
 async def test_a_token_that_was_removed_is_worth_nothing(server: EstServer) -> None:
     token = await a_token(server)
     credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
-    for user in await credentials.users():
+    for user in await credentials.users("", 10):
         if user.is_one_time:
             await credentials.remove_user(user.name, actor="operator:test")
     assert (await enroll(server, a_csr("device-1"), basic=token)).status == 401
@@ -115,6 +126,75 @@ async def test_an_approval_is_for_the_key_that_was_looked_at(server: EstServer) 
     (waiting,) = await server.service.approvals.page("", 10)
     await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
     assert (await server.post("simpleenroll", a_csr("device-1"))).status == 202
+
+
+async def approve(server: EstServer) -> str:
+    """Approve the one request that waits, and return its id."""
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
+    return waiting.id
+
+
+@APPROVED
+async def test_an_approved_request_whose_answer_was_lost_is_answered_again_for_its_key_alone(server: EstServer) -> None:
+    key = a_key()
+    await server.post("simpleenroll", a_csr("device-1", key=key))
+    await approve(server)
+    statuses = [(await server.post("simpleenroll", a_csr("device-1", key=key))).status for _ in range(3)]
+    assert statuses == [200, 200, 200]
+    assert (await server.post("simpleenroll", a_csr("device-1"))).status == 202
+
+
+@APPROVED
+async def test_a_day_after_it_was_fetched_an_approved_request_waits_again(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    await approve(server)
+    server.clock.move(2 * DAY)  # until it is fetched it has its time
+    assert (await server.post("simpleenroll", csr)).status == 200
+    server.clock.move(DAY - timedelta(minutes=1))
+    assert (await server.post("simpleenroll", csr)).status == 200
+    server.clock.move(timedelta(minutes=2))
+    assert (await server.post("simpleenroll", csr)).status == 202
+    await approve(server)
+    assert (await server.post("simpleenroll", csr)).status == 200
+
+
+@APPROVED
+async def test_a_request_that_is_rejected_after_it_was_fetched_is_answered_no_more(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    wanted = await approve(server)
+    assert (await server.post("simpleenroll", csr)).status == 200
+    assert [one.id for one in await server.service.approvals.of_name("device-1")] == [
+        wanted
+    ]  # `device revoke` finds it
+    await server.service.approvals.decide(wanted, is_approved=False, actor="operator:test")
+    assert (await server.post("simpleenroll", csr)).status == 403
+
+
+@APPROVED
+async def test_what_was_fetched_takes_no_place_of_what_waits(server: EstServer) -> None:
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
+    own = {"Authorization": wire.render_basic("own", "secret")}
+    for _ in range(9):
+        csr = a_csr("device-1")
+        assert (await server.post("simpleenroll", csr, headers=own)).status == 202
+        await approve(server)
+        assert (await server.post("simpleenroll", csr, headers=own)).status == 200
+    assert len(await server.service.approvals.of_name("device-1")) == 8
+
+
+@APPROVED
+async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_approval(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    await approve(server)
+    server.clock.jump(40 * DAY)
+    assert (await server.post("simpleenroll", a_csr("device-2"))).status == 202
+    server.clock.jump(-40 * DAY)
+    assert (await server.post("simpleenroll", csr)).status == 200
 
 
 @APPROVED
@@ -192,6 +272,16 @@ async def test_one_name_makes_a_handful_of_requests_wait_and_no_more(server: Est
     assert statuses == [202] * 8 + [429]
 
 
+async def test_each_of_very_many_authorities_is_listed(server: EstServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "EACH", 2)
+    known = RegistrationAuthorities(server.ca.database, server.clock)
+    certificates = [an_authority() for _ in range(5)]
+    for one in certificates:
+        await known.add(one, "*", actor="operator:test")
+        server.clock.move(timedelta(seconds=1))
+    assert [one.certificate for one in await known.all()] == certificates
+
+
 def an_authority(*usages: ObjectIdentifier) -> Certificate:
     purposes = usages or (ExtendedKeyUsageOID.CLIENT_AUTH, CMC_RA)
     return a_device(a_ca("Elsewhere"), "ra-1", profile=replace(DEVICE, extended_key_usage=purposes)).certificate
@@ -248,11 +338,11 @@ async def test_rfc7030_4_4_1_1_a_key_that_shall_be_encrypted_is_refused_and_not_
 
 @est(EstSettings(Door(approval=True, key_generation=True)))
 async def test_a_key_is_made_here_once_an_operator_approved(server: EstServer) -> None:
-    csr = a_csr("device-1")
-    assert [(await server.post("serverkeygen", csr)).status for _ in range(2)] == [202, 202]
-    (waiting,) = await server.service.approvals.page("", 10)
-    await server.service.approvals.decide(waiting.id, is_approved=True, actor="operator:test")
-    assert [(await server.post("serverkeygen", csr)).status for _ in range(2)] == [200, 202]
+    token, csr = {"Authorization": await a_token(server)}, a_csr("device-1")
+    assert [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)] == [202, 202]
+    await approve(server)
+    answers = [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)]
+    assert answers == [200, 200], "who asked and lost the first answer gets another"
 
 
 @est(EstSettings(Door(key_generation=True)))

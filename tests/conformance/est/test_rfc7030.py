@@ -20,6 +20,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import CHANGE_SUBJECT_NAME
 from birthmark.refusals import refusals_about
+from birthmark.store import paging
 from est_server import BASIC, OPERATOR, PKCS10, EstServer, an_est_server, shown
 from fakes import NOON, SeededEntropy
 from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
@@ -261,6 +262,21 @@ async def test_rfc7030_3_3_2_a_makers_certificate_introduces_its_device(server: 
 async def test_rfc7030_3_3_2_a_makers_certificate_may_take_any_name_where_that_is_allowed(server: EstServer) -> None:
     idevid = await bootstrapped(server, any_name=True)
     assert (await server.issued(a_csr("gateway"), headers={}, peer=shown(idevid))).subject_cn == "gateway"
+
+
+async def test_each_of_very_many_makers_is_listed_and_introduces_its_devices(
+    server: EstServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "EACH", 2)
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    makers = [a_ca(f"Maker {number}") for number in range(5)]
+    for maker in makers:
+        await credentials.accept_ca(maker.certificate, any_name=False, actor="operator")
+        server.clock.move(timedelta(seconds=1))
+    assert [one.certificate for one in await credentials.bootstrap_cas()] == [one.certificate for one in makers]
+    for number, maker in enumerate(makers):
+        idevid = a_device(maker, f"chip-{number}").certificate
+        await server.issued(a_csr(f"chip-{number}"), headers={}, peer=shown(idevid))
 
 
 async def test_rfc7030_3_3_2_a_strangers_certificate_is_not_enough(server: EstServer) -> None:

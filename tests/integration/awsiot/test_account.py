@@ -12,6 +12,7 @@ from birthmark.awsiot.model import CertificateMode, CertificateStatus, Principal
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service.access_keys import AccessKeyMissingError
+from birthmark.awsiot.service.attachments import ExclusiveThingError
 from birthmark.awsiot.service.certificates import CertificateInUseError
 from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
@@ -114,6 +115,23 @@ async def test_the_fix_allows_a_name_that_a_policy_reads_as_itself(
             aws.devices.check(grant, "iot:Subscribe", "topicfilter", name)
         assert ("aws iot create-policy" in denied.value.command) is is_spelled_out
         assert known.id in denied.value.command
+
+
+async def test_attaching_again_is_harmless_however_many_things_a_certificate_has(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
+        known = await aws.certificates.register(a_device().certificate.pem(), CertificateStatus.ACTIVE, **ME)
+        for name in ("a", "b", "c", "d"):
+            await aws.things.create(ThingName(name), {}, None, None, **ME)
+            for _ in range(2):
+                await aws.attachments.attach(name, known.id, PrincipalType.NON_EXCLUSIVE, **ME)
+        with pytest.raises(ExclusiveThingError, match="attached as NON_EXCLUSIVE"):
+            await aws.attachments.attach("d", known.id, PrincipalType.EXCLUSIVE, **ME)
+
+
+async def test_who_asks_for_the_registration_code_at_once_is_told_the_one_that_counts(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
+        codes = await asyncio.gather(*(aws.authorities.registration_code() for _ in range(6)))
+        assert set(codes) == {await aws.authorities.registration_code()}
 
 
 async def test_cas_and_their_certificates(database_url: str) -> None:

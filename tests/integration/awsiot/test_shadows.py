@@ -156,6 +156,19 @@ async def test_names_that_come_and_go_are_bounded_until_they_are_forgotten(
         await world.aws.shadows.update(THING, "one-more", request)
 
 
+async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_version(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        request = parse_request(b'{"state": {"reported": {"a": 1}}}')
+        for name in ("first", "second"):
+            await world.aws.shadows.update(THING, name, request)
+        await world.aws.shadows.delete(THING, "first", request)
+        world.clock.jump(timedelta(seconds=REMEMBERED_S + 1))
+        await world.aws.shadows.delete(THING, "second", request)
+        world.clock.jump(-timedelta(seconds=REMEMBERED_S + 1))
+        await world.aws.shadows.update(THING, "first", request)
+        assert (await world.aws.shadows.get(THING, "first")).version == 2
+
+
 async def test_updates_at_once_are_all_made_one_after_the_other(database_url: str) -> None:
     async with a_world(database_url) as world:
         await asyncio.gather(*(world.update(reported={f"k{number}": 1}) for number in range(30)))

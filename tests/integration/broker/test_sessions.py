@@ -783,3 +783,51 @@ async def test_messages_for_several_leave_the_disk_after_the_clock_was_ahead(dat
             world.clock.move(timedelta(minutes=2))
             await world.broker.do_what_is_due()
         assert await world.broker.last_message() == 0
+
+
+AHEAD = timedelta(hours=3)
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_ends_no_session_and_loses_no_message(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        await world.publish("t", b"before")
+        world.clock.jump(AHEAD)
+        await world.broker.do_what_is_due()
+        await world.publish("t", b"meanwhile")
+        world.clock.jump(-AHEAD)
+        again = await world.connect("c", expiry_s=HOUR)
+        assert again.attached.session_present
+        assert again.payloads == [b"before", b"meanwhile"]
+
+
+async def test_who_comes_back_while_the_clock_is_ahead_finds_the_session(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        world.clock.jump(AHEAD)
+        assert (await world.connect("c", expiry_s=HOUR)).attached.session_present
+
+
+async def test_a_session_that_ran_out_by_a_clock_that_goes_on_so_ends(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.leave(await world.connect("c", expiry_s=HOUR))
+        world.clock.jump(AHEAD)
+        await world.broker.do_what_is_due()
+        world.clock.move(timedelta(minutes=10))
+        await world.broker.do_what_is_due()
+        assert await world.space.record("c") is None
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_drops_nothing_that_is_retained(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        expires_at = world.space.now() + HOUR * 1_000_000
+        await world.publish("t", b"kept", retain=True, expires_at=expires_at)
+        world.clock.jump(AHEAD)
+        world.clock.move(timedelta(minutes=2))  # the next sweep
+        await world.broker.do_what_is_due()
+        world.clock.jump(-AHEAD)
+        assert await world.space.retained.of("t") is not None

@@ -13,7 +13,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.store import open_database
+from birthmark.store import open_database, paging
 from fakes import NOON, FakeClock, SeededEntropy
 from pki_builders import a_ca, a_csr
 
@@ -88,6 +88,21 @@ async def test_what_came_after_a_certificate_and_was_used_is_found(database_url:
     await database.close()
 
 
+async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "EACH", 2)
+    clock = FakeClock()
+    database = await open_database(database_url, clock)
+    known = credentials.Credentials(database, clock, SeededEntropy())
+    for number in range(5):
+        await known.add_user(f"u{number}", "p", device_id="Pump-1", actor="ann")
+    assert [one.name for one in await known.of_device("pump-1")] == [f"u{number}" for number in range(5)]
+    assert [one.name for one in await known.users("u1", 2)] == ["u2", "u3"]
+    for number in range(5):
+        await known.add_user(f"all{number}", "p", device_id=None, actor="ann")
+    assert [one.name for one in await known.for_all()] == [f"all{number}" for number in range(5)]
+    await database.close()
+
+
 async def test_users_and_bootstrap_cas_come_and_go(database_url: str) -> None:
     clock, entropy, maker = FakeClock(), SeededEntropy(), a_ca().certificate
     database = await open_database(database_url, clock)
@@ -95,7 +110,7 @@ async def test_users_and_bootstrap_cas_come_and_go(database_url: str) -> None:
     user = await known.add_user("u", "p", device_id=None, actor="ann")
     with pytest.raises(credentials.UserExistsError):
         await known.add_user("u", "p", device_id="d", actor="ann")
-    assert await known.users() == [user]
+    assert await known.users("", 10) == [user]
     await known.remove_user("u", actor="ann")
     with pytest.raises(credentials.UserUnknownError):
         await known.remove_user("u", actor="ann")

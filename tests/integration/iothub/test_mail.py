@@ -169,3 +169,26 @@ async def test_a_lock_of_a_clock_that_was_ahead_holds_no_longer_than_one_may(dat
         first = await world.taken()
         world.clock.jump(timedelta(minutes=-30))
         assert (await world.taken()).id == first.id
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_ends_no_letter(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send("soon")
+        await world.send("late", expiry="2026-06-02T12:00:00Z")
+        world.clock.jump(timedelta(hours=3))
+        await world.inboxes.bury()
+        assert (await world.taken()).id == "m-late", "what may be over is nobody's now"
+        assert await world.inboxes.take(SPACE, DEVICE) is None
+        world.clock.jump(-timedelta(hours=3))
+        assert (await world.taken()).id == "m-soon"
+        assert await world.told() == []
+
+
+async def test_a_letter_that_is_over_by_a_clock_that_goes_on_so_is_ended(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send("soon")
+        world.clock.jump(timedelta(hours=3))
+        await world.inboxes.bury()
+        world.clock.move(timedelta(minutes=10))
+        await world.inboxes.bury()
+        assert await world.told() == [("m-soon", "Expired")]

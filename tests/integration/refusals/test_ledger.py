@@ -75,6 +75,19 @@ async def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: p
         assert len(await refusals_about(database, None)) == 1
 
 
+async def test_no_row_is_old_by_a_clock_that_is_ahead_for_a_moment(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_PRUNE_EVERY", 2)
+
+    async with a_ledger(database_url) as (book, database, clock):
+        for day in (0, 0, 8):
+            clock.jump(timedelta(days=day))
+            book.record(a_refusal(device_id=f"device-{day}"), address="192.0.2.1")
+            await book.settled()
+        assert len(await refusals_about(database, None)) == 3
+
+
 async def test_one_address_cannot_push_the_others_out(database_url: str) -> None:
     async with a_ledger(database_url) as (book, database, clock):
         book._limits = RateLimits(burst=3, per_s=1)

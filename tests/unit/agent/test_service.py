@@ -158,6 +158,23 @@ async def test_a_renewal_that_ends_at_the_last_step_leaves_no_connection(
         assert world.at_hub == old.leaf.thumbprint.hex()
 
 
+async def test_a_program_starts_while_dps_is_away_where_it_was_registered_before(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
+        await agent.prepare()
+        world.failing = {"dps"}
+        again = world.agent()
+        await again.prepare()
+        assert again.state.hub == "hub.test"
+        assert again.held() is not None
+
+
+async def test_a_program_that_never_registered_does_not_start_while_dps_is_away(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as (world, agent):
+        world.failing = {"dps"}
+        with pytest.raises(UnavailableError):
+            await agent.prepare()
+
+
 async def test_an_interruption_between_key_and_certificate_is_finished_at_the_next_start(tmp_path: Path) -> None:
     async with a_world(tmp_path) as (world, agent):
         await agent.apply()

@@ -12,6 +12,7 @@ from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
 from birthmark.store import Changes
 from birthmark.store.loading import Loading
+from birthmark.store.paging import every
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
@@ -45,7 +46,8 @@ class AccessKeys(AccountService):
         await self._loading.stop()
 
     async def _read(self) -> None:
-        rows = await self.database.all(store.ALL_KEYS)
+        rows = await every(self.database, store.KEYS_PAGE, "id")
+        rows.sort(key=lambda row: row["created_at"])
         self._by_id = {row["id"]: store.KEYS.of(row) for row in rows}
 
     async def add(self, name: str, *, actor: str) -> AccessKey:

@@ -46,9 +46,10 @@ class Attachments:
         await self._things.get(thing)
         if await self._database.one(certificate_store.GET, id=certificate_id) is None:
             raise UnknownCertificateError(certificate_id=certificate_id)
-        present = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after="", limit=2)
-        others = [row for row in present if row["thing"] != thing]
-        same = next((row for row in present if row["thing"] == thing), None)
+        same = await self._database.one(store.ATTACHMENT, thing=thing, certificate_id=certificate_id)
+        # Of others one is enough: of several none is attached exclusively.
+        some = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after="", limit=2)
+        others = [row for row in some if row["thing"] != thing]
         detail = None
         if same is not None and same["kind"] != kind.value:
             detail = f"it is attached as {same['kind']}"

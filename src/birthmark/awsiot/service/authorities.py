@@ -74,12 +74,10 @@ class CertificateAuthorities(AccountService):
 
     async def registration_code(self) -> str:
         """Return the account's code, made when it is first asked for."""
-        row = await self.database.one(store.CODE, account=self.account_id)
-        if row is not None:
-            return str(row["code"])
-        code = self.entropy.token(32).hex()
-        await self.database.commit(Changes().run(store.PUT_CODE, account=self.account_id, code=code))
-        return code
+        while (row := await self.database.one(store.CODE, account=self.account_id)) is None:
+            code = self.entropy.token(32).hex()  # which counts where nobody was faster
+            await self.database.commit(Changes().run(store.ADD_CODE, account=self.account_id, code=code))
+        return str(row["code"])
 
     async def delete_registration_code(self, *, actor: str) -> None:
         """Forget the code; the next one is another. Raise `NoRegistrationCodeError`."""

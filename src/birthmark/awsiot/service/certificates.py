@@ -36,7 +36,7 @@ from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
 from birthmark.store import Changes, decided_again, to_micros
-from birthmark.store.paging import Page, page_of
+from birthmark.store.paging import Page, every, page_of
 
 _SUBJECT = name_of("AWS IoT Certificate")
 _UNTIL = datetime.fromisoformat("2049-12-31T23:59:59+00:00")
@@ -163,7 +163,8 @@ class Certificates(AccountService):
         return next((ca.id for ca in await self._cas_of(certificate)), None)
 
     async def _cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
-        rows = await self.database.all(store.CAS_BY_SUBJECT, subject=certificate.issuer_der)
+        rows = await every(self.database, store.CAS_BY_SUBJECT_PAGE, "id", subject=certificate.issuer_der)
+        rows.sort(key=lambda row: row["created_at"])
         return [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:

@@ -17,7 +17,7 @@ from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.model import Message
 from birthmark.broker.turns import Turns
 from birthmark.broker.waiting import until_done
-from birthmark.clock import Clock
+from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again, to_micros
 from birthmark.store.paging import Page, page_of
@@ -38,6 +38,7 @@ class Shadows:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._steadiness = Steadiness(clock)
         self._turns: Turns[tuple[ThingName, str]] = Turns()
         self.updates = 0  # and deletions, so far
         self.audience: Audience
@@ -134,7 +135,7 @@ class Shadows:
                 changes.run(store.CHANGE, expect=1, **values, **seen)
             else:
                 changes.run(store.ADD, expect=1, thing=thing, name=name, **values)
-            if made.is_deleted:
+            if made.is_deleted and self._steadiness.is_steady():
                 changes.run(store.FORGET, before=made.at - rules.REMEMBERED_S * _MICROS)
             if actor is not None:
                 changes.audit(actor, action, thing, name=name)

@@ -12,7 +12,7 @@ from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.names import fold
 from birthmark.store import Changes, decided_again
-from birthmark.store.paging import Page, page_of
+from birthmark.store.paging import Page, every, page_of
 
 
 class UnknownThingError(NotFoundError):
@@ -91,7 +91,7 @@ class Things(AccountService):
 
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written here, where letter case counts."""
-        rows = await self.database.all(store.SPELLINGS, lower=name.lower())
+        rows = await every(self.database, store.SPELLINGS_PAGE, "name", lower=name.lower())
         return {row["name"] for row in rows if fold(row["name"]) == fold(name)}
 
     async def create(

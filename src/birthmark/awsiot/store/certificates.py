@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
-from birthmark.store import Statement, insert, metadata, statement, upsert
+from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
@@ -39,20 +39,20 @@ Index("aws_cas_subject", cas.c.subject)
 _CA_STATE = ("active", "auto_registration", "registration", "modified_at", "customer_version")
 ADD_CA = insert(cas, ignore_existing=True)
 GET_CA = find(cas)
-CAS_BY_SUBJECT = find(cas, "subject", order=cas.c.created_at, limit=20)
+CAS_BY_SUBJECT_PAGE = page(cas, "id", "subject")
 LIST_CAS, LIST_CAS_DOWN = page(cas, "id"), page(cas, "id", descending=True)
 UPDATE_CA = change(cas, _CA_STATE, "id", "customer_version")
 DELETE_CA = remove(cas, "id", cas.c.active == 0)
 
 registration_codes = Table("aws_registration_codes", metadata, text("account", key=True), text("code"))
 CODE = find(registration_codes)
-PUT_CODE = upsert(registration_codes)
+ADD_CODE = insert(registration_codes, ignore_existing=True)
 DROP_CODE = remove(registration_codes)
 
 KEYS = Records(AccessKey)
 access_keys = KEYS.table("aws_access_keys", "id")
 ADD_KEY = insert(access_keys)
-ALL_KEYS = statement(select(access_keys).order_by(access_keys.c.created_at, access_keys.c.id).limit(10_000))
+KEYS_PAGE = page(access_keys, "id")
 DROP_KEY = remove(access_keys)
 
 

@@ -16,7 +16,7 @@ things = THINGS.table("aws_things", "name")
 ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
-SPELLINGS = statement(select(things.c.name).where(func.lower(things.c.name) == bindparam("lower")).limit(1000))
+SPELLINGS_PAGE = page(things, "name", func.lower(things.c.name) == bindparam("lower"), of=("name",))
 """Of a name; looks at every row."""
 
 

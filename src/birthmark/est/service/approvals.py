@@ -1,6 +1,7 @@
 """Requests that an operator decides (RFC 7030 section 4.2.3: 202 and Retry-After until then).
 
-A request is known by who asks, for which name, key and profile: a client may make its CSR anew each time it asks.
+A request is known by who asks, for which name, key and profile: a client may make its CSR anew each time it asks. One
+that was approved is answered again for a day after the first answer, which may have been lost.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from birthmark.auth.principals import Principal
-from birthmark.clock import Clock
+from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.est import store
 from birthmark.est.model import WaitingRequest
@@ -18,11 +19,14 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import fold
 from birthmark.pki.profiles import Profile
 from birthmark.store import Changes, Database, to_micros
+from birthmark.store.paging import every
 from birthmark.text import printable
 
 MAX_WAITING = 10_000
 RETRY_S = 60
-_KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)
+AGAIN = timedelta(days=1)
+"""How long the same request is answered again after its first answer."""
 _ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
 
 
@@ -63,7 +67,10 @@ class RequestUnknownError(NotFoundError):
     """There is no such request."""
 
     code = "est.request_unknown"
-    cause = "No request {id} waits: it was never made, its certificate was fetched, or nobody asked again for 30 days."
+    cause = (
+        "No request {id} waits: it was never made, its certificate was fetched more than a day ago, or nobody asked "
+        "again for 30 days."
+    )
     fix = "`birthmark pki request ls` shows those that wait."
     id: str
 
@@ -74,6 +81,10 @@ class Approvals:
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
+    _steadiness: Steadiness = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_steadiness", Steadiness(self.clock))
 
     async def check(self, request: CertificateRequest, principal: Principal, profile: Profile, address: str) -> Changes:
         """Return what belongs into the commit of an approved request.
@@ -82,41 +93,45 @@ class Approvals:
         """
         name, key = principal.device_id or request.subject_cn or "", _key(request, principal, profile)
         pending = ApprovalPendingError(id=key, device_id=name, profile=profile.name, retry_after_s=RETRY_S)
-        row = await self.database.one(store.WAITING, id=key)
-        if row is None:
-            now = self.clock.now()
+        row, now = await self.database.one(store.WAITING, id=key), self.clock.now()
+        known = None if row is None else store.WAITING_RECORDS.of(row)
+        if known is None or (known.fetched_at is not None and known.fetched_at + AGAIN < now):
             await self._put(WaitingRequest(key, fold(name), principal.actor, profile.name, address, request.der, now))
         else:
-            known = store.WAITING_RECORDS.of(row)
-            if known.is_approved:  # once: of two that ask at the same moment one is told to wait
-                return Changes().run(store.TAKE_APPROVED, expect=1, otherwise=pending, id=key)
+            if known.is_approved:
+                return Changes().run(store.FETCH_APPROVED, expect=1, otherwise=pending, key_id=key, at=to_micros(now))
             if known.decided_at is not None:
                 raise ApprovalRejectedError(id=key, device_id=name, decided_at=known.decided_at.isoformat())
         raise pending
 
     async def _put(self, asked: WaitingRequest) -> None:
-        await self.database.commit(Changes().run(store.PURGE_WAITING, before=to_micros(asked.asked_at - _KEPT)))
-        of_name = await self.database.all(store.WAITING_OF_NAME, name=asked.name)
-        if len(of_name) >= store.MAX_WAITING_PER_NAME:
-            raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
+        if self._steadiness.is_steady():
+            before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
+            await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
+        of_name = await self.of_name(asked.name)
+        changes = Changes().run(store.DROP_FETCHED, id=asked.id)
+        if asked.id not in {one.id for one in of_name} and len(of_name) >= store.MAX_WAITING_PER_NAME:
+            oldest = next((one.id for one in of_name if one.fetched_at is not None), None)
+            if oldest is None:
+                raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
+            changes.run(store.DROP_FETCHED, id=oldest)
         count = await self.database.one(store.COUNT_WAITING)
         if count is not None and count["count"] >= MAX_WAITING:
             raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S)
-        await self.database.commit(Changes().run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
+        await self.database.commit(changes.run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
 
     async def page(self, after: str, limit: int) -> list[WaitingRequest]:
-        """Return the requests whose id follows `after`."""
+        """Return the requests that were not fetched yet, whose id follows `after`."""
         rows = await self.database.all(store.WAITING_PAGE, after=after, limit=limit)
         return [store.WAITING_RECORDS.of(row) for row in rows]
 
     async def of_name(self, name: str) -> list[WaitingRequest]:
-        """Return what waits for a device, or was decided and not fetched."""
-        ids = [row["id"] for row in await self.database.all(store.WAITING_OF_NAME, name=fold(name))]
-        rows = [await self.database.one(store.WAITING, id=one) for one in ids]
-        return [store.WAITING_RECORDS.of(row) for row in rows if row is not None]
+        """Return what waits for a device, or was decided and may be answered still."""
+        rows = await every(self.database, store.WAITING_OF_NAME_PAGE, "id", name=fold(name))
+        return sorted(map(store.WAITING_RECORDS.of, rows), key=lambda one: one.asked_at)
 
     async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
-        """Approve or reject, until its certificate is fetched. Raise `RequestUnknownError`."""
+        """Approve or reject, also what is answered again since it was fetched. Raise `RequestUnknownError`."""
         facts: Mapping[str, Any] = {"decided_at": to_micros(self.clock.now()), "is_approved": int(is_approved)}
         unknown = RequestUnknownError(id=printable(wanted))
         changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=wanted, **facts)
@@ -127,7 +142,7 @@ class Approvals:
         verb = "approve" if is_approved else "reject"
         changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
         await self.database.commit(changes)
-        return replace(known, is_approved=is_approved)
+        return replace(known, is_approved=is_approved, fetched_at=None)
 
 
 def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:

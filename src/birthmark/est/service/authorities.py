@@ -9,6 +9,7 @@ from birthmark.est.model import Authority
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.extensions import CMC_RA
 from birthmark.store import Changes, Database
+from birthmark.store.paging import every
 
 
 class NotAnAuthorityError(InvalidRequestError):
@@ -55,7 +56,8 @@ class RegistrationAuthorities:
 
     async def all(self) -> list[Authority]:
         """Return every one on the list, the first added first."""
-        return [store.AUTHORITY_RECORDS.of(row) for row in await self.database.all(store.AUTHORITIES)]
+        rows = await every(self.database, store.AUTHORITIES_PAGE, "thumbprint", after=b"")
+        return sorted((store.AUTHORITY_RECORDS.of(row) for row in rows), key=lambda one: one.added_at)
 
     async def remove(self, thumbprint: Thumbprint, *, actor: str) -> None:
         """Raise `AuthorityUnknownError`."""

@@ -22,6 +22,7 @@ from birthmark.est.rules.identity import (
     identify_issued,
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
+from birthmark.est.service.credentials import accepted_cas
 from birthmark.est.service.guesses import Guesses
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
@@ -144,7 +145,7 @@ class Callers:
             await self.ca.revocations.check_found(leaf, key_revoked_at, bag)
             return found
         else:
-            makers = [store.BOOTSTRAP_RECORDS.of(row) for row in await database.all(store.BOOTSTRAP_CAS)]
+            makers = await accepted_cas(database)
 
             def introduced(signatures: Signatures) -> Principal:
                 return identify_introduced(leaf, bag, makers, now, signatures)

@@ -14,6 +14,7 @@ from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database, to_micros
+from birthmark.store.paging import every
 
 _NONCE_BYTES = 16
 _PASSWORD_BYTES = 24
@@ -106,19 +107,25 @@ class Credentials:
                 await self.add_user(name, password, device_id=device_id, actor=actor, nonce=nonce)
         raise UserExistsError(name=name)
 
-    async def users(self) -> list[User]:
-        """Return every user, by name."""
-        return [store.USER_RECORDS.of(row) for row in await self.database.all(store.USERS)]
+    async def user(self, name: str) -> User | None:
+        """Return a user."""
+        row = await self.database.one(store.USER, name=name)
+        return None if row is None else store.USER_RECORDS.of(row)
+
+    async def users(self, after: str, limit: int) -> list[User]:
+        """Return users whose name follows `after`, by name."""
+        rows = await self.database.all(store.USERS_PAGE, after=after, limit=limit)
+        return [store.USER_RECORDS.of(row) for row in rows]
 
     async def of_device(self, name: str) -> list[User]:
         """Return the users that are bound to a device, in any spelling: its passwords and its tokens."""
-        rows = await self.database.all(store.USERS_OF_DEVICE, folded=name.lower())
+        rows = await every(self.database, store.USERS_OF_DEVICE_PAGE, "name", folded=name.lower())
         found = [store.USER_RECORDS.of(row) for row in rows]
         return [one for one in found if fold(one.device_id or "") == fold(name)]
 
-    async def for_all(self, limit: int = 10) -> list[User]:
-        """Return users that are bound to no device."""
-        return [store.USER_RECORDS.of(row) for row in await self.database.all(store.USERS_FOR_ALL, limit=limit)]
+    async def for_all(self) -> list[User]:
+        """Return the users that are bound to no device."""
+        return [store.USER_RECORDS.of(row) for row in await every(self.database, store.USERS_FOR_ALL_PAGE, "name")]
 
     async def remove_user(self, name: str, *, actor: str) -> None:
         """Raise `UserUnknownError`."""
@@ -141,7 +148,7 @@ class Credentials:
 
     async def bootstrap_cas(self) -> list[BootstrapCa]:
         """Return every CA whose certificates introduce devices, the first accepted first."""
-        return [store.BOOTSTRAP_RECORDS.of(row) for row in await self.database.all(store.BOOTSTRAP_CAS)]
+        return await accepted_cas(self.database)
 
     async def remove_ca(self, thumbprint: Thumbprint, *, actor: str) -> None:
         """Raise `BootstrapCaUnknownError`."""
@@ -149,6 +156,12 @@ class Credentials:
         unknown = BootstrapCaUnknownError(thumbprint=name)
         changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, thumbprint=thumbprint)
         await self.database.commit(changes.audit(actor, "est.bootstrap.remove", name))
+
+
+async def accepted_cas(database: Database) -> list[BootstrapCa]:
+    """Return every CA whose certificates introduce devices, the first accepted first."""
+    rows = await every(database, store.BOOTSTRAP_CAS_PAGE, "thumbprint", after=b"")
+    return [store.BOOTSTRAP_RECORDS.of(row) for row in sorted(rows, key=lambda row: row["added_at"])]
 
 
 def _password_of(seed: bytes, name: str, nonce: bytes) -> str:

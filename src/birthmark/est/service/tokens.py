@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from birthmark.auth.passwords import hash_made
-from birthmark.clock import Clock, Entropy
+from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import InvalidRequestError
 from birthmark.est import store
 from birthmark.est.model import User
@@ -33,6 +33,10 @@ class Tokens:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
+    _steadiness: Steadiness = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_steadiness", Steadiness(self.clock))
 
     async def add(self, device_id: str, lifetime: timedelta, *, actor: str) -> tuple[User, str]:
         """Return a new token and its password. Raise `TokenLifetimeError`, `RegistrationIdInvalidError`."""
@@ -42,7 +46,9 @@ class Tokens:
         now, password = self.clock.now(), self.entropy.token(_PASSWORD_BYTES).hex()
         name = f"token-{self.entropy.token(_NAME_BYTES).hex()}"
         user = User(name, hash_made(password), device_id, now, now + lifetime, is_one_time=True)
-        changes = Changes().run(store.PURGE_TOKENS, before=to_micros(now - _KEPT))
+        changes = Changes()
+        if self._steadiness.is_steady():
+            changes.run(store.PURGE_TOKENS, before=to_micros(now - _KEPT))
         changes.run(store.ADD_USER, nonce=None, **store.USER_RECORDS.row(user))
         changes.audit(actor, "est.token.add", name, device_id=device_id, expires_at=(now + lifetime).isoformat())
         await self.database.commit(changes)

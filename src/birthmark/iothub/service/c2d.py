@@ -10,7 +10,7 @@ import msgspec
 from birthmark.broker.inbox import Inboxes, putting
 from birthmark.broker.rules.inbox import Letter, Outcome
 from birthmark.broker.turns import Turns
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Mail, space_of
 from birthmark.iothub.rules import c2d as rules
@@ -37,8 +37,9 @@ class CloudToDevice:
         self._last = 0  # place of a letter to the service: microseconds since 1970, shifted by eight bits
         self.turns: Turns[tuple[str, str]] = Turns()
         """Of the connections of one device, with its inbox: by space and device."""
-        self.inboxes = Inboxes(database, self.now, entropy, rules.RULES)
-        self.feedback = Inboxes(database, self.now, entropy, rules.FEEDBACK_RULES)
+        since = Steadiness(clock).since
+        self.inboxes = Inboxes(database, self.now, since, entropy, rules.RULES)
+        self.feedback = Inboxes(database, self.now, since, entropy, rules.FEEDBACK_RULES)
         self.inboxes.ended = self._ended
 
     async def send(

@@ -14,6 +14,7 @@ from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Hub, space_of
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
+from birthmark.store.paging import every
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
@@ -72,7 +73,7 @@ class Hubs:
         await self._loading.stop()
 
     async def _read(self) -> None:
-        found = [store.HUBS.of(row) for row in await self._database.all(store.ALL_HUBS)]
+        found = [store.HUBS.of(row) for row in await every(self._database, store.HUBS_PAGE, "name")]
         self._by_host = {hub.host.lower(): hub for hub in found}
 
     async def create(self, name: str, host: str, *, actor: str) -> Hub:

@@ -31,6 +31,7 @@ from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store.paging import every
 from birthmark.store.values import to_micros
 
 _PAGE = 100
@@ -116,7 +117,7 @@ class Registry:
 
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written at the hubs, which tell letter case apart."""
-        rows = await self._database.all(store.SPELLINGS, lower=name.lower())
+        rows = await every(self._database, store.SPELLINGS_PAGE, "device_id", lower=name.lower())
         return {row["device_id"] for row in rows if fold(row["device_id"]) == fold(name)}
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:

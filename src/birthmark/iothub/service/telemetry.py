@@ -13,10 +13,9 @@ from datetime import timedelta
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
 from birthmark.broker.waiting import until_done
-from birthmark.clock import Clock
+from birthmark.clock import Clock, Steadiness
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of
-from birthmark.iothub.rules.steadiness import Steadiness
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.store import Database, to_micros
 
@@ -42,7 +41,7 @@ class Telemetry:
         self._keep_bytes = keep_bytes
         self._streams: dict[str, SqlStream[Message]] = {}
         self._trimming = asyncio.Lock()
-        self._steadiness = Steadiness()
+        self._steadiness = Steadiness(clock)
 
     def stream(self, hub: Hub) -> Stream[Message]:
         """Return the hub's stream."""
@@ -82,9 +81,9 @@ class Telemetry:
 
     async def trim(self) -> None:
         """Forget what is too old, and the oldest of what is too much."""
-        now = self._clock.now()
-        is_steady = self._steadiness.seen(now.timestamp(), self._clock.monotonic())
-        before = to_micros(now - self._keep) if is_steady else 0  # nothing is too old by a clock that was just set
+        is_steady = self._steadiness.is_steady()
+        # Nothing is too old by a clock that was just set.
+        before = to_micros(self._clock.now() - self._keep) if is_steady else 0
         for hub in self._hubs.all():
             async with self._trimming:
                 if hub in self._hubs.all():

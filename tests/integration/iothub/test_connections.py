@@ -70,6 +70,27 @@ async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_m
         assert len(await stream.latest(10_000)) == sent
 
 
+async def test_each_message_has_the_properties_of_its_own_topic(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await world.connected()
+        head, plain = wire.telemetry_topic("device-1"), {"mqtt-retain": "true"}
+        topics = [
+            ("a=1", False),
+            ("a=1", False),
+            ("", False),
+            ("b=2", True),
+            ("b=2", False),
+            ("a=1", True),
+            ("a=1", False),
+        ]
+        for number, (bag, retain) in enumerate(topics, 1):
+            link.data_received(codec.encode(Publish(head + bag, b"x", 1, retain, packet_id=number), LEVEL_3_1_1))
+            await until(lambda so_many=number: len(client.got(PubAck)) == so_many)  # type: ignore[misc]
+        found = [one.properties for one in await world.iothub.telemetry.stream(world.hub).latest(10)]
+        a, b = {"a": "1"}, {"b": "2"}
+        assert found == [a, a | plain, b, b | plain, {}, a, a], "newest first"
+
+
 async def by_token(world: World, lasts: timedelta) -> tuple[MqttPump, Wire]:
     """Return a connection that a token opened."""
     device = await world.iothub.registry.device(world.hub, "device-1")

@@ -15,6 +15,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.mqtt.packets import Publish
+from birthmark.mqtt.topics import CACHED
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.store import to_micros
@@ -27,7 +28,18 @@ TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 class TelemetryWindow:
     """What one device sent and is not yet durable."""
 
-    __slots__ = ("_clock", "_device_id", "_key", "_pump", "_room", "_stream", "_unwritten", "_unwritten_bytes")
+    __slots__ = (
+        "_clock",
+        "_device_id",
+        "_key",
+        "_like",
+        "_pump",
+        "_room",
+        "_stream",
+        "_topic",
+        "_unwritten",
+        "_unwritten_bytes",
+    )
 
     def __init__(self, pump: MqttPump, device_id: DeviceId, stream: Stream[Message], clock: Clock) -> None:
         self._pump = pump
@@ -37,6 +49,8 @@ class TelemetryWindow:
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
         self._room: asyncio.Event | None = None
+        self._like: Message | None = None  # with nothing in it, of the topic that came last
+        self._topic = ""
 
     def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
         """Queue the telemetry of a burst; what is returned waits until there is room for the rest."""
@@ -54,19 +68,21 @@ class TelemetryWindow:
         messages: list[Message] = []
         ids: list[int] = []
         at = to_micros(self._clock.now())
-        size, topic = 0, ""
-        like: Message | None = None
+        size, topic, like = 0, self._topic, self._like
         try:
             for packet in packets:
                 payload = packet.payload
                 if len(payload) > MAX_MESSAGE_BYTES:
                     raise MessageTooLargeError(device_id=self._device_id, size=len(payload))
-                # Of messages that came together most are to one topic: what is like the one before is looked at once.
+                # Most messages of a device are to one topic: what is like the one before is looked at once.
                 if like is None or packet.topic is not topic or packet.qos > 1 or packet.retain:
                     if (found := topic_of(packet)) is None:
                         like = None
                         continue
                     like, topic = self._message_like(found, at, is_retained=packet.retain), packet.topic
+                    self._like, self._topic = (
+                        (like, topic) if len(topic) <= CACHED and not packet.retain else (None, "")
+                    )
                 messages.append(Message(like.device_id, at, payload, like.system, like.properties))
                 size += len(payload) + len(topic)
                 if packet.packet_id is not None:

@@ -3,6 +3,8 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
+from birthmark.clock import to_micros
+
 NOON = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -13,6 +15,9 @@ class FakeClock:
 
     def now(self) -> datetime:
         return self._now
+
+    def micros(self) -> int:
+        return to_micros(self._now)
 
     def monotonic(self) -> float:
         return self._monotonic

@@ -7,8 +7,15 @@ import math
 import secrets
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+
+def to_micros(moment: datetime) -> int:
+    """Return whole microseconds since 1970 UTC."""
+    return (moment - EPOCH) // MICROSECOND
 
 
 class Clock(Protocol):
@@ -16,6 +23,10 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the wall time, aware, in UTC."""
+        ...
+
+    def micros(self) -> int:
+        """Return the wall time in whole microseconds since 1970, as the database keeps it."""
         ...
 
     def monotonic(self) -> float:
@@ -36,6 +47,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def micros(self) -> int:
+        return time.time_ns() // 1000
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -10,7 +10,7 @@ Pure but for the clock it is given. Not here: who is asked (timely), where the f
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from birthmark.clock import Clock
+from birthmark.clock import Clock, to_micros
 
 TOLERANCE = timedelta(minutes=5)
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +43,9 @@ class Timekeeper:
             self._look_for_a_jump()
         self._keep_above_floor()
         return self.machine.now() + self.offset
+
+    def micros(self) -> int:
+        return to_micros(self.now())
 
     def monotonic(self) -> float:
         return self.machine.monotonic()

@@ -22,7 +22,7 @@ from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.store import Changes, Database, to_micros
+from birthmark.store import Changes, Database
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Broker:
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
-        return to_micros(self._clock.now())
+        return self._clock.micros()
 
     def since(self) -> int:
         """Return from when on what began may be over by now: a clock that was just set ends nothing from before."""

@@ -35,7 +35,7 @@ from birthmark.broker.rules.partitions import (
 from birthmark.broker.trimming import Newest, Trimming
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.store import Changes, Database, may_be_kept, to_micros
+from birthmark.store import Changes, Database, may_be_kept
 from birthmark.store.database import Row
 
 MAX_BURST = MAX_MESSAGES // 2
@@ -190,7 +190,7 @@ class SqlStream(Generic[T]):
             self._sent[key] += size_of_burst
         keys = [burst[0] for burst in batch]
         is_named = self._names.note(keys)
-        seq, at, upto = end[0] + 1, max(end[1], to_micros(self._clock.now())), end[2]
+        seq, at, upto = end[0] + 1, max(end[1], self._clock.micros()), end[2]
         row: dict[str, Any] = {"stream": self.name, "seq": seq, "at": at}
         place = 0
         for partition, messages in enumerate(parts):

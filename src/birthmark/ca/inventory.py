@@ -15,7 +15,7 @@ from birthmark.ca.model import Issued
 from birthmark.ca.store import INVENTORY, certificates
 from birthmark.clock import Clock
 from birthmark.pki.certificates import Thumbprint
-from birthmark.store import Database, Statement, statement, to_micros
+from birthmark.store import Database, Statement, statement
 from birthmark.store.paging import Page, PageInvalidError
 
 _DIGITS = 18
@@ -44,7 +44,7 @@ class Inventory:
 
     async def page(self, wanted: Wanted, *, after: str | None = None, limit: int = 250) -> Page[Issued]:
         """Return those that end first, or that follow `after`. Raise `PageInvalidError`."""
-        now = to_micros(self.clock.now())
+        now = self.clock.micros()
         asked: dict[str, Any] = {"limit": limit + 1, "upto": _ENDLESS}
         asked["after_end"], asked["after"] = _parsed(after) if after else (-1, b"")
         if wanted.expiring is not None:

@@ -22,7 +22,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
+from birthmark.store import Changes, Database, Statement, decided_again, from_micros
 from birthmark.store.database import Row
 from birthmark.store.remembered import Remembered
 
@@ -280,14 +280,14 @@ class Revocations:
         """Take a name back: nobody gets a certificate for it any more, until an operator lets it go."""
         known = fold(name)
         changes = Changes().run(store.ADD_NAME, name=known, version=0, lost_at=None)
-        changes.run(store.LOSE_NAME, key_name=known, lost_at=to_micros(self.clock.now()))
+        changes.run(store.LOSE_NAME, key_name=known, lost_at=self.clock.micros())
         await self.database.commit(changes.audit(principal.actor, "name.lose", known, reason=reason.value))
 
     async def others(
         self, thumbprints: Sequence[Thumbprint], name: str, principal: Principal, reason: RevocationReason
     ) -> None:
         """Revoke certificates of other CAs of which only the thumbprint is known."""
-        facts: dict[str, Any] = {"revoked_at": to_micros(self.clock.now()), "revocation_reason": reason.value}
+        facts: dict[str, Any] = {"revoked_at": self.clock.micros(), "revocation_reason": reason.value}
         changes = Changes()
         for one in thumbprints:
             changes.run(store.ADD_KEY, key_digest=one, name=fold(name), revoked_at=None, revocation_reason=None)
@@ -308,7 +308,7 @@ class Revocations:
         digest, name = digest_of(certificate), fold(certificate.subject_cn or "")
 
         # The key first: from then on nobody gets a certificate for it.
-        now = to_micros(self.clock.now())
+        now = self.clock.micros()
         changes = Changes().run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
         changes.run(store.REVOKE_KEY, key_key_digest=digest, revoked_at=now, revocation_reason=reason.value)
         is_ca = certificate.is_ca and reason is not RevocationReason.SUPERSEDED
@@ -355,7 +355,7 @@ class Revocations:
     def _changes(
         self, found: Sequence[Issued], principal: Principal, reason: RevocationReason, names: Mapping[str, int]
     ) -> Changes:
-        changes, now = Changes(), to_micros(self.clock.now())
+        changes, now = Changes(), self.clock.micros()
         for name, version in names.items():
             moved = NameMovedError(name=name)
             changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
@@ -388,7 +388,7 @@ class Revocations:
         return list(more.values())
 
     async def _live(self, statement: Statement, **key: object) -> list[Issued]:
-        rows = await self.database.all(statement, after=to_micros(self.clock.now()), **key)
+        rows = await self.database.all(statement, after=self.clock.micros(), **key)
         return [store.INVENTORY.of(row) for row in rows]
 
     async def _last(self, name: str) -> list[Issued]:

@@ -144,7 +144,7 @@ class Rollovers:
         current = self._current
         if current is None or current.phase is Phase.FINISHED or (folded := fold(name)) in self._noted:
             return
-        at = to_micros(self.clock.now())
+        at = self.clock.micros()
         await self.database.commit(Changes().run(store.ADD_FETCHED, new=current.new, name=folded, at=at))
         self._noted[folded] = None
         if len(self._noted) > _MAX_REMEMBERED:
@@ -219,7 +219,7 @@ class Rollovers:
         self.changed()
 
     async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:
-        after = to_micros(self.clock.now())
+        after = self.clock.micros()
         mark = b"" if new is None else new.anchor.thumbprint
         left = store.issuers_of(old.certificates)
         ahead = store.issuers_of(() if new is None else new.certificates)

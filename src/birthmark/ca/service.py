@@ -263,7 +263,7 @@ class CertificateAuthority:
         One that was taken back with its device may be asked for again. Return the thumbprints, in hex, of those that
         held it. Raise `NameNotHeldError`.
         """
-        rows = await self.database.all(store.HOLDERS, name=fold(name), after=to_micros(self.clock.now()))
+        rows = await self.database.all(store.HOLDERS, name=fold(name), after=self.clock.micros())
         held = [row["thumbprint"].hex() for row in rows]
         if not held and not await self.revocations.is_lost(name):
             raise NameNotHeldError(name=name)
@@ -277,7 +277,7 @@ class CertificateAuthority:
 
     async def is_certified(self, spki_der: bytes) -> bool:
         """Say whether a key has a certificate that is alive."""
-        now, digest = to_micros(self.clock.now()), key_digest(spki_der)
+        now, digest = self.clock.micros(), key_digest(spki_der)
         return bool(await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now))
 
     async def note_issuers(self) -> None:
@@ -312,7 +312,7 @@ class CertificateAuthority:
             name=fold(asked or ""),
             asked=asked or "",
             asked_digest=key_digest(request.spki_der),
-            after=to_micros(self.clock.now()),
+            after=self.clock.micros(),
             **({"thumbprint": b"", "twin": b""} if held is None else store.wanted(held.certificate)),
             key_digest=b"" if held is None else digest_of(held.certificate),
         )

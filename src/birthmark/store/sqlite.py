@@ -20,7 +20,6 @@ from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Va
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
-from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +196,7 @@ class SqliteDatabase:
     def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
         if (monotonic := self._clock.monotonic()) >= self._others.look_again_at:
             self._others.note(self._writer.execute(_HEADS).fetchall(), monotonic)
-        now, others = to_micros(self._clock.now()), self._others.text
+        now, others = self._clock.micros(), self._others.text
         signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         self._writer.execute(_HEAD, (self.worker, self._seq, now, self._digest, signer.public_key, signature, others))
 
@@ -210,7 +209,7 @@ class SqliteDatabase:
                 raise write.otherwise or ChangedMeanwhileError()
         if not changes.events and not changes.audits:
             return
-        now = to_micros(self._clock.now())
+        now = self._clock.micros()
         changes.first_event = self._events + 1
         for event in changes.events:
             self._events += 1

@@ -1,16 +1,12 @@
 """Times as the database keeps them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from birthmark.clock import EPOCH, MICROSECOND, to_micros
 
-
-def to_micros(moment: datetime) -> int:
-    """Return whole microseconds since 1970 UTC."""
-    return (moment - _EPOCH) // _MICROSECOND
+__all__ = ["from_micros", "to_micros"]
 
 
 def from_micros(micros: int) -> datetime:
     """Return the aware UTC datetime that `to_micros` came from."""
-    return _EPOCH + micros * _MICROSECOND
+    return EPOCH + micros * MICROSECOND

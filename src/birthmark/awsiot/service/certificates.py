@@ -35,7 +35,7 @@ from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
-from birthmark.store import Changes, decided_again, to_micros
+from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, every, page_of
 
 _SUBJECT = name_of("AWS IoT Certificate")
@@ -192,7 +192,7 @@ class Certificates(AccountService):
             key_id=known.id,
             key_customer_version=known.customer_version,
             status=status.value,
-            modified_at=to_micros(self.clock.now()),
+            modified_at=self.clock.micros(),
             customer_version=known.customer_version + 1,
         )
         changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)

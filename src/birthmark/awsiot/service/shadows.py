@@ -19,7 +19,7 @@ from birthmark.broker.turns import Turns
 from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.store import Changes, Database, decided_again, to_micros
+from birthmark.store import Changes, Database, decided_again
 from birthmark.store.paging import Page, page_of
 
 _ATTEMPTS = 8
@@ -46,7 +46,7 @@ class Shadows:
 
     def now(self) -> int:
         """Return the time in microseconds."""
-        return to_micros(self._clock.now())
+        return self._clock.micros()
 
     async def get(self, thing: ThingName, name: str) -> Shadow:
         """Return a shadow. Raise `ShadowMissingError`."""

@@ -88,7 +88,7 @@ class ThingTypes(AccountService):
     async def deprecate(self, name: str, *, undo: bool, actor: str) -> None:
         """Deprecate a type, or take that back."""
         await self.get(name)
-        at = None if undo else to_micros(self.clock.now())
+        at = None if undo else self.clock.micros()
         changes = Changes().run(store.DEPRECATE_TYPE, key_name=name, deprecated_at=at)
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_deprecate", name, undo=undo))
 

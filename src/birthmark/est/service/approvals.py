@@ -132,7 +132,7 @@ class Approvals:
 
     async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
         """Approve or reject, also what is answered again since it was fetched. Raise `RequestUnknownError`."""
-        facts: Mapping[str, Any] = {"decided_at": to_micros(self.clock.now()), "is_approved": int(is_approved)}
+        facts: Mapping[str, Any] = {"decided_at": self.clock.micros(), "is_approved": int(is_approved)}
         unknown = RequestUnknownError(id=printable(wanted))
         changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=wanted, **facts)
         row = await self.database.one(store.WAITING, id=wanted)

@@ -13,7 +13,7 @@ from birthmark.est import store
 from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
-from birthmark.store import Changes, Database, to_micros
+from birthmark.store import Changes, Database
 from birthmark.store.paging import every
 
 _NONCE_BYTES = 16
@@ -138,9 +138,7 @@ class Credentials:
             raise NotABootstrapCaError(subject=certificate.subject_text)
         accepted, thumbprint = BootstrapCa(certificate, any_name), certificate.thumbprint
         row = store.BOOTSTRAP_RECORDS.row(accepted)
-        changes = Changes().run(
-            store.ADD_BOOTSTRAP_CA, thumbprint=thumbprint, added_at=to_micros(self.clock.now()), **row
-        )
+        changes = Changes().run(store.ADD_BOOTSTRAP_CA, thumbprint=thumbprint, added_at=self.clock.micros(), **row)
         subject = certificate.subject_text
         changes.audit(actor, "est.bootstrap.add", subject, thumbprint=thumbprint.hex(), any_name=any_name)
         await self.database.commit(changes)

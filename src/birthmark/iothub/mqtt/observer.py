@@ -12,7 +12,6 @@ from birthmark.iothub.rules.wills import telemetry_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.net.admission import Closed
-from birthmark.store import to_micros
 
 _AGAIN_S = 1.0
 
@@ -32,7 +31,7 @@ class HubObserver:
         del client, epoch
 
     def will(self, client: str, will: Will) -> Awaitable[None] | None:
-        return self._tell(client, will, to_micros(self._clock.now()))
+        return self._tell(client, will, self._clock.micros())
 
     def overrun(self, client: str, limit: int) -> None:
         del client, limit

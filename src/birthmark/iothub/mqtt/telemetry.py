@@ -18,7 +18,6 @@ from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
-from birthmark.store import to_micros
 
 WINDOW = 100
 WINDOW_BYTES = 1024 * 1024
@@ -67,7 +66,7 @@ class TelemetryWindow:
         """Queue what is telemetry; what came before a packet that ends the connection is kept."""
         messages: list[Message] = []
         ids: list[int] = []
-        at = to_micros(self._clock.now())
+        at = self._clock.micros()
         size, topic, like = 0, self._topic, self._like
         try:
             for packet in packets:

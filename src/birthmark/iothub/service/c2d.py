@@ -17,7 +17,7 @@ from birthmark.iothub.rules import c2d as rules
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service.registry import Registry, still_there
 from birthmark.iothub.wire import registry_time
-from birthmark.store import Changes, Database, from_micros, to_micros
+from birthmark.store import Changes, Database, from_micros
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Mail).decode
@@ -92,4 +92,4 @@ class CloudToDevice:
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
-        return to_micros(self._clock.now())
+        return self._clock.micros()

@@ -12,7 +12,7 @@ from birthmark.iothub.model import DeviceId, Hub, Twin
 from birthmark.iothub.rules import twins as rules
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry
-from birthmark.store import Changes, Database, decided_again, to_micros
+from birthmark.store import Changes, Database, decided_again
 
 _ATTEMPTS = 8
 
@@ -34,7 +34,7 @@ class Twins:
 
     async def report(self, hub: Hub, device_id: str, patch: object, version: int | None) -> Twin:
         """Merge what a device reports. Raise `TwinInvalidError`, or `TwinVersionError` where it means another."""
-        now = to_micros(self._clock.now())
+        now = self._clock.micros()
         made = await self._change(hub, device_id, Changes, lambda twin: rules.report(twin, patch, now, version=version))
         self.updates["device"] += 1
         return made
@@ -44,7 +44,7 @@ class Twins:
     ) -> tuple[Twin, Twin]:
         """Change tags and desired properties; return the twin before and after. `etag` is the one it is meant for."""
         await self._registry.device(hub, device_id)
-        now = to_micros(self._clock.now())
+        now = self._clock.micros()
         before: list[Twin] = []
 
         def decide(twin: Twin) -> Twin:

@@ -347,7 +347,7 @@ async def _amended(
     keep_tokens: bool,
     replay: Path | None,
 ) -> Restored:
-    changes, now = Changes(), to_micros(clock.now())
+    changes, now = Changes(), clock.micros()
     step = STEP + max(0, (now - to_micros(manifest.made_at)) // 1000)
     changes.run(_BEYOND, step=step)
     nothing: dict[str, Any] = {"made_at": 0, "next_update": 0, "der": b"", "revocations": 0, "covers": -1}

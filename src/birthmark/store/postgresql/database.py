@@ -24,7 +24,6 @@ from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.statements import Statement, insert, statement, upsert
-from birthmark.store.values import to_micros
 
 log = logging.getLogger(__name__)
 
@@ -284,7 +283,7 @@ class PostgresDatabase:
         """Add the events and audit rows of a change."""
         if not changes.events and not changes.audits:
             return
-        now = to_micros(self._clock.now())
+        now = self._clock.micros()
         changes.first_event = self._events + 1
         for event in changes.events:
             self._events += 1
@@ -306,7 +305,7 @@ class PostgresDatabase:
         """Sign the chain's end, where it is another than `first`."""
         if self._seq == first or self._signer is None:
             return
-        now, others = to_micros(self._clock.now()), self._others.text
+        now, others = self._clock.micros(), self._others.text
         signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})

@@ -176,8 +176,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Kept for a time", "certificates presented in refusals, for `device enroll --presented`"): (
         f"the last {presented.MOST}, {presented.MOST_OF_ONE} of an address, in memory"
     ),
-    ("Kept for a time", "requests to EST that wait for an operator, or were approved and not fetched"): (
-        f"{approvals.KEPT.days} days, {est_store.MAX_WAITING_PER_NAME} of a name, {approvals.MAX_WAITING} that wait"
+    ("Kept for a time", "requests to EST that wait for an operator, or were decided and not fetched"): (
+        f"{approvals.KEPT.days} days, {est_store.MAX_WAITING_PER_NAME} of a name by one who asks; "
+        f"{approvals.MAX_WAITING_OF_ONE} undecided of one who asks, {approvals.MAX_WAITING} of all"
     ),
     ("Kept for a time", "approved requests that were fetched"): f"{approvals.AGAIN.days} day, for the same key",
     ("Kept for a time", "telemetry"): (

@@ -373,7 +373,7 @@ COUNT_LETTERS = statement(select(func.count().label("total")).select_from(inbox)
 RETAIN = upsert(retained)
 FORGET = remove(retained)
 RETAINED = find(retained)
-RETAINED_PAGE = page(retained, "topic", "space")
+RETAINED_PAGE = page(retained, "topic", "space", of=("topic", "at", "expires_at", "qos", "size"))
 COUNT_RETAINED = statement(select(retained.c.space, func.count().label("total")).group_by(retained.c.space))
 DROP_EXPIRED_RETAINED = remove(retained, retained.c.expires_at <= bindparam("now"), retained.c.at >= bindparam("since"))
 

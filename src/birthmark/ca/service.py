@@ -230,7 +230,14 @@ class CertificateAuthority:
         """Return when something of the same name was revoked after this was issued, but for what was only replaced."""
         certificate = issued.certificate
         began = certificate.not_before + min(BACKDATING, (certificate.not_after - certificate.not_before) / 11)
-        row = await self.database.one(store.TAKEN_BACK_SINCE, name=fold(issued.device_id), since=to_micros(began))
+        return await self._revoked_since(issued.device_id, began)
+
+    async def is_revoked_since(self, name: str, moment: datetime) -> bool:
+        """Say whether something of a name was revoked since, but for what was only replaced."""
+        return await self._revoked_since(name, moment) is not None
+
+    async def _revoked_since(self, name: str, moment: datetime) -> datetime | None:
+        row = await self.database.one(store.TAKEN_BACK_SINCE, name=fold(name), since=to_micros(moment))
         return None if row is None else from_micros(row["revoked_at"])
 
     async def search(self, wanted: str) -> list[Issued]:

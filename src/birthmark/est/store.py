@@ -1,6 +1,6 @@
 """EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, bindparam, func, null, or_, select, update
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, bindparam, case, func, null, or_, select, update
 
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
@@ -58,7 +58,13 @@ WAITING = find(waiting)
 _IS_OPEN = waiting.c.fetched_at.is_(None)
 WAITING_PAGE = page(waiting, "id", _IS_OPEN)
 WAITING_OF_NAME_PAGE = page(waiting, "id", "name")
-COUNT_WAITING = statement(select(func.count().label("count")).select_from(waiting).where(_IS_OPEN))
+_IS_ASKER = case((waiting.c.actor == bindparam("actor"), 1), else_=0)
+COUNT_WAITING = statement(
+    select(func.count().label("count"), func.coalesce(func.sum(_IS_ASKER), 0).label("of_actor"))
+    .select_from(waiting)
+    .where(waiting.c.decided_at.is_(None))
+)
+"""How many nobody decided about: in all, and of one who asks."""
 DECIDE = statement(
     update(waiting)
     .where(waiting.c.id == bindparam("key_id"))
@@ -69,7 +75,7 @@ FETCH_APPROVED = statement(
     .where(waiting.c.id == bindparam("key_id"), waiting.c.is_approved == 1)
     .values(fetched_at=func.coalesce(waiting.c.fetched_at, bindparam("at", type_=BigInteger)))
 )
-DROP_FETCHED = remove(waiting, "id", waiting.c.fetched_at.is_not(None))
+DROP_DECIDED = remove(waiting, "id", waiting.c.decided_at.is_not(None))
 PURGE_WAITING = remove(
     waiting, or_(waiting.c.asked_at < bindparam("before"), waiting.c.fetched_at < bindparam("fetched_before"))
 )

@@ -19,7 +19,7 @@ from birthmark.audit.verify import ROWS
 from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
 from birthmark.est.model import Comeback, Door, EstSettings
-from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
+from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens, approvals
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
@@ -270,6 +270,50 @@ async def test_an_expired_certificate_comes_back_by_the_rule_of_the_door_too(ser
 async def test_one_name_makes_a_handful_of_requests_wait_and_no_more(server: EstServer) -> None:
     statuses = [(await server.post("simpleenroll", a_csr("device-1"))).status for _ in range(9)]
     assert statuses == [202] * 8 + [429]
+
+
+@APPROVED
+async def test_what_an_operator_decided_takes_no_place_of_what_comes(server: EstServer) -> None:
+    for _ in range(8):
+        await server.post("simpleenroll", a_csr("device-1"))
+    for one in await server.service.approvals.page("", 10):
+        await server.service.approvals.decide(one.id, is_approved=False, actor="operator:test")
+    statuses = [(await server.post("simpleenroll", a_csr("device-1"))).status for _ in range(9)]
+    assert statuses == [202] * 8 + [429]
+
+
+@APPROVED
+async def test_who_may_ask_for_any_name_takes_no_place_of_the_names_own_device(server: EstServer) -> None:
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
+    for _ in range(9):
+        await server.post("simpleenroll", a_csr("device-1"))
+    own = {"Authorization": wire.render_basic("own", "secret")}
+    assert (await server.post("simpleenroll", a_csr("device-1"), headers=own)).status == 202
+
+
+@APPROVED
+async def test_who_asks_for_many_names_leaves_room_for_others(
+    server: EstServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MAX_WAITING_OF_ONE", 3)
+    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
+    statuses = [(await server.post("simpleenroll", a_csr(f"other-{n}"))).status for n in range(4)]
+    assert statuses == [202, 202, 202, 429]
+    own = {"Authorization": wire.render_basic("own", "secret")}
+    assert (await server.post("simpleenroll", a_csr("device-1"), headers=own)).status == 202
+
+
+@est(EstSettings(Door(approval=True, key_generation=True)))
+async def test_an_operator_is_asked_anew_when_what_was_approved_is_revoked(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("serverkeygen", csr)
+    await approve(server)
+    assert (await server.post("serverkeygen", csr)).status == 200
+    server.clock.move(timedelta(seconds=1))
+    await server.ca.revocations.device("device-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert (await server.post("serverkeygen", csr)).status == 202
 
 
 async def test_each_of_very_many_authorities_is_listed(server: EstServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,15 @@ async def test_rfc7030_3_3_2_a_makers_certificate_may_take_any_name_where_that_i
     assert (await server.issued(a_csr("gateway"), headers={}, peer=shown(idevid))).subject_cn == "gateway"
 
 
+async def test_a_makers_chip_has_one_share_whatever_names_it_asks_for(server: EstServer) -> None:
+    chip = shown(await bootstrapped(server, any_name=True))
+    asked = [
+        await server.post("simpleenroll", a_csr(f"gateway-{n}", key=a_key()), headers={}, peer=chip) for n in range(25)
+    ]
+    assert sorted({answer.status for answer in asked}) == [200, 429]
+    assert (await server.issued(a_csr("another"))).subject_cn == "another"
+
+
 async def test_each_of_very_many_makers_is_listed_and_introduces_its_devices(
     server: EstServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,10 +5,10 @@ that was approved is answered again for a day after the first answer, which may 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 from birthmark.auth.principals import Principal
 from birthmark.clock import Clock, Steadiness
@@ -23,10 +23,13 @@ from birthmark.store.paging import every
 from birthmark.text import printable
 
 MAX_WAITING = 10_000
+MAX_WAITING_OF_ONE = 1000
+"""For one who may ask for any name."""
 RETRY_S = 60
 KEPT = timedelta(days=30)
 AGAIN = timedelta(days=1)
 """How long the same request is answered again after its first answer."""
+RevokedSince: TypeAlias = Callable[[str, datetime], Awaitable[bool]]
 _ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
 
 
@@ -59,6 +62,7 @@ class TooManyWaitingError(ThrottledError):
     code = "est.too_many_waiting"
     cause = "{whose} has {limit} requests that wait for an operator already."
     fix = "Decide about some: `birthmark pki request ls` shows them."
+    device_id: str
     limit: int
     whose: str
 
@@ -81,6 +85,8 @@ class Approvals:
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
+    revoked_since: RevokedSince | None = field(default=None, repr=False)
+    """Says whether something of a name was revoked since a moment: then an operator is asked anew."""
     _steadiness: Steadiness = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +101,7 @@ class Approvals:
         pending = ApprovalPendingError(id=key, device_id=name, profile=profile.name, retry_after_s=RETRY_S)
         row, now = await self.database.one(store.WAITING, id=key), self.clock.now()
         known = None if row is None else store.WAITING_RECORDS.of(row)
-        if known is None or (known.fetched_at is not None and known.fetched_at + AGAIN < now):
+        if known is None or await self._is_over(known):
             await self._put(WaitingRequest(key, fold(name), principal.actor, profile.name, address, request.der, now))
         else:
             if known.is_approved:
@@ -104,20 +110,34 @@ class Approvals:
                 raise ApprovalRejectedError(id=key, device_id=name, decided_at=known.decided_at.isoformat())
         raise pending
 
+    async def _is_over(self, known: WaitingRequest) -> bool:
+        """Say whether what was fetched is answered no more: it was long ago, or something of the name was revoked."""
+        if known.fetched_at is None:
+            return False
+        if known.fetched_at + AGAIN < self.clock.now() and self._steadiness.is_steady():
+            return True
+        return self.revoked_since is not None and await self.revoked_since(known.name, known.fetched_at)
+
     async def _put(self, asked: WaitingRequest) -> None:
+        told = {"device_id": asked.name}
         if self._steadiness.is_steady():
             before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
             await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
-        of_name = await self.of_name(asked.name)
-        changes = Changes().run(store.DROP_FETCHED, id=asked.id)
-        if asked.id not in {one.id for one in of_name} and len(of_name) >= store.MAX_WAITING_PER_NAME:
-            oldest = next((one.id for one in of_name if one.fetched_at is not None), None)
-            if oldest is None:
-                raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(of_name), retry_after_s=RETRY_S)
-            changes.run(store.DROP_FETCHED, id=oldest)
-        count = await self.database.one(store.COUNT_WAITING)
-        if count is not None and count["count"] >= MAX_WAITING:
-            raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S)
+        own = [one for one in await self.of_name(asked.name) if one.actor == asked.actor]
+        changes = Changes().run(store.DROP_DECIDED, id=asked.id)
+        if asked.id not in {one.id for one in own} and len(own) >= store.MAX_WAITING_PER_NAME:
+            decided = [one for one in own if one.decided_at is not None]
+            if not decided:
+                raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(own), retry_after_s=RETRY_S, **told)
+            oldest = min(decided, key=_worth)
+            changes.run(store.DROP_DECIDED, id=oldest.id)
+        waiting = await self.database.one(store.COUNT_WAITING, actor=asked.actor)
+        count, of_actor = (0, 0) if waiting is None else (waiting["count"], waiting["of_actor"])
+        if of_actor >= MAX_WAITING_OF_ONE:
+            whose = f"{asked.actor}, which asks for many names,"
+            raise TooManyWaitingError(whose=whose, limit=MAX_WAITING_OF_ONE, retry_after_s=RETRY_S, **told)
+        if count >= MAX_WAITING:
+            raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S, **told)
         await self.database.commit(changes.run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
 
     async def page(self, after: str, limit: int) -> list[WaitingRequest]:
@@ -143,6 +163,11 @@ class Approvals:
         changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
         await self.database.commit(changes)
         return replace(known, is_approved=is_approved, fetched_at=None)
+
+
+def _worth(decided: WaitingRequest) -> tuple[bool, bool, datetime]:
+    """Return by what a decided request goes first: fetched, then rejected, then approved; of each the oldest."""
+    return decided.fetched_at is None, bool(decided.is_approved), decided.asked_at
 
 
 def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:

@@ -129,10 +129,15 @@ def _opened(beside: Path, mode: int) -> tuple[Path, int]:
             descriptor = os.open(building, flags, mode)
         except FileExistsError:  # made by another meanwhile
             continue
-        if _is_ours(descriptor) and flock.is_named(descriptor, building):
-            for left in itertools.takewhile(os.path.lexists, names):  # of one that began while others wrote
-                _is_free(left)
-            return building, descriptor
+        try:
+            if _is_ours(descriptor) and flock.is_named(descriptor, building):
+                for left in itertools.takewhile(os.path.lexists, names):  # of one that began while others wrote
+                    _is_free(left)
+                return building, descriptor
+        except BaseException:  # such as the word to end
+            building.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
         os.close(descriptor)  # another takes it for a killed one's, and removes it
     raise AssertionError("numbers do not end")
 

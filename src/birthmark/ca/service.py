@@ -320,7 +320,7 @@ class CertificateAuthority:
             asked=asked or "",
             asked_digest=key_digest(request.spki_der),
             after=self.clock.micros(),
-            **({"thumbprint": b"", "twin": b""} if held is None else store.wanted(held.certificate)),
+            **(dict.fromkeys(("thumbprint", *store.TWINS), b"") if held is None else store.wanted(held.certificate)),
             key_digest=b"" if held is None else digest_of(held.certificate),
         )
         version, taken_back_at, holder, revoked_at, lost_at = 0, None, None, None, None

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
-from birthmark.pki.twin import twin_of
+from birthmark.pki.twin import MOST, twins_of
 from birthmark.store import insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import change, find
@@ -101,7 +101,10 @@ crls = Table(
 INVENTORY = Records(Issued, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)
-BY_EITHER_THUMBPRINT = find(certificates, certificates.c.thumbprint.in_((bindparam("thumbprint"), bindparam("twin"))))
+TWINS = tuple(f"twin_{number}" for number in range(MOST))
+BY_EITHER_THUMBPRINT = find(
+    certificates, certificates.c.thumbprint.in_([bindparam(name) for name in ("thumbprint", *TWINS)])
+)
 BY_SERIAL = find(certificates, "serial", limit=2)
 BY_DEVICE = find(certificates, "name", order=certificates.c.not_after.desc(), limit=100)
 LATEST = statement(
@@ -167,8 +170,8 @@ _REVOCATION = ("revoked_at", "revocation_reason")
 REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
 LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, limit=1000)
 # A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
-# Each is looked for by both thumbprints that it has (`pki.twin`).
-_IT_OR_TWIN: tuple[Any, ...] = (bindparam("thumbprint"), bindparam("twin"))
+# Each is looked for by every thumbprint that it may have (`pki.twin`).
+_IT_OR_TWIN: tuple[Any, ...] = tuple(bindparam(name) for name in ("thumbprint", *TWINS))
 _KEY_TAKEN_BACK = (keys.c.key_digest.in_((bindparam("key_digest"), *_IT_OR_TWIN)), keys.c.revoked_at.is_not(None))
 OTHERS_TAKEN_BACK = statement(
     select(keys.c.key_digest, keys.c.revoked_at, keys.c.revocation_reason)
@@ -296,8 +299,8 @@ STATUS = find(certificates, "issuer", "serial", of=("thumbprint", "revoked_at", 
 
 
 def wanted(certificate: Certificate) -> dict[str, Thumbprint]:
-    """Return both thumbprints by which a certificate that somebody shows is looked for."""
-    return {"thumbprint": certificate.thumbprint, "twin": twin_of(certificate)}
+    """Return the thumbprints by which a certificate that somebody shows is looked for."""
+    return {"thumbprint": certificate.thumbprint, **dict(zip(TWINS, twins_of(certificate), strict=True))}
 
 
 def subject_digest(name: bytes) -> str:

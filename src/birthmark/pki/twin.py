@@ -4,36 +4,62 @@ Anybody can write a certificate so, without any key, and it has another thumbpri
 to be refused or to be told from others, is looked for by both.
 """
 
-from birthmark.pki.certificates import ECDSA, Certificate, Thumbprint, thumbprint_of
+from birthmark.pki.certificates import Certificate, Thumbprint, thumbprint_of
 from birthmark.pki.der import BIT_STRING, SEQUENCE, element, positive, wrap
 
-# The orders of P-256, P-384 and P-521 (SEC 2 section 2); the numbers of a signature tell which it is but for 2^-128.
+MOST = 3
+_ECDSA_WITH = bytes.fromhex("2a8648ce3d04")  # where the object identifiers of RFC 3279, 5480 and 5758 begin
+# The orders n of the curves that CAs sign by, those of one size together: a signature does not say which it is by.
 _ORDERS = (
-    0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
-    int("ff" * 24 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16),
-    int("01" + "ff" * 32 + "fa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409", 16),
+    (
+        0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,  # P-256
+        0xA9FB57DBA1EEA9BC3E660A909D838D718C397AA3B561A6F7901E0E82974856A7,  # brainpoolP256r1
+        0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,  # secp256k1
+    ),
+    (
+        int("ff" * 24 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16),  # P-384
+        int("8cb91e82a3386d280f5d6f7e50e641df152f7109ed5456b31f166e6cac0425a7cf3ab6af6b7fc3103b883202e9046565", 16),
+    ),
+    (
+        int("01" + "ff" * 32 + "fa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409", 16),  # P-521
+        int(
+            "aadd9db8dbe9c48b3fd4e6ae33c9fc07cb308db3b3c9d20ed6639cca70330870"
+            "553e5c414ca92619418661197fac10471db1d381085ddaddb58796829ca90069",
+            16,
+        ),
+    ),
 )
 
 
-def twin_of(certificate: Certificate) -> Thumbprint:
-    """Return the thumbprint of the other form; the certificate's own where there is none."""
+def twins_of(certificate: Certificate) -> tuple[Thumbprint, ...]:
+    """Return the thumbprints that its other form may have, `MOST` of them; its own where there is none."""
+    found = _twins(certificate)
+    return (*found, *[certificate.thumbprint] * (MOST - len(found)))
+
+
+def _twins(certificate: Certificate) -> tuple[Thumbprint, ...]:
     der = certificate.der
     try:
         begin, _ = element(der, 0)
         signed_end = element(der, begin)[1]
-        algorithm_end = element(der, signed_end)[1]
+        algorithm, algorithm_end = element(der, signed_end)
         bits, _ = element(der, algorithm_end)
-        if der[signed_end:algorithm_end] not in ECDSA or der[bits]:
-            return certificate.thumbprint
+        identifier, _ = element(der, algorithm)
+        if not der.startswith(_ECDSA_WITH, identifier) or der[bits]:
+            return ()
         numbers, _ = element(der, bits + 1)
         r, s = _integer(der, numbers), _integer(der, element(der, numbers)[1])
-    except IndexError:  # another algorithm, or no signature at all: the library looks at that
-        return certificate.thumbprint
-    order = next((one for one in _ORDERS if max(r, s) < one), None)
-    if order is None:
-        return certificate.thumbprint
-    signature = wrap(SEQUENCE, positive(r), positive(order - s))
-    return thumbprint_of(wrap(SEQUENCE, der[begin:algorithm_end], wrap(BIT_STRING, b"\0", signature)))
+    except IndexError:  # no such signature: the library looks at that
+        return ()
+    signed = der[begin:algorithm_end]
+    # A number is shorter than its curve by a quarter once in 2^64 signatures or more: that one has no twin here.
+    orders = next((some for some in _ORDERS if max(r, s) < max(some)), ())
+    return tuple(thumbprint_of(_written(signed, r, order - s)) for order in orders if max(r, s) < order)
+
+
+def _written(signed: bytes, r: int, s: int) -> bytes:
+    signature = wrap(SEQUENCE, positive(r), positive(s))
+    return wrap(SEQUENCE, signed, wrap(BIT_STRING, b"\0", signature))
 
 
 def _integer(der: bytes, at: int) -> int:

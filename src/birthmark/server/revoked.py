@@ -12,7 +12,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.twin import twin_of
+from birthmark.pki.twin import twins_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class EndRevoked:
         for connection in connections:
             leaf = connection.pump.peer.leaf
             if leaf is not None and (
-                revoked.thumbprint in {leaf.thumbprint, twin_of(leaf)}
+                revoked.thumbprint in {leaf.thumbprint, *twins_of(leaf)}
                 or (revoked.key and digest_of(leaf) == revoked.key)
             ):
                 connection.pump.close(Closed.ADMINISTRATIVE)

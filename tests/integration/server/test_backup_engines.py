@@ -21,7 +21,10 @@ from birthmark import durable
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import verify_chains
 from birthmark.ca import directory as ca_directory
+from birthmark.ca import rekey
 from birthmark.ca import store as ca_store
+from birthmark.ca.keyfile import read_key
+from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
@@ -356,6 +359,28 @@ async def test_what_a_killed_backup_left_is_cleared_by_the_next(tmp_path: Path) 
     assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data"]
     assert not [one for one in data.iterdir() if one.name.startswith((".", "backup"))]
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+async def test_a_backup_ends_a_move_of_keys_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    ca, renamed = data / "ca", Path.replace
+
+    def killed_behind_the_first(path: Path, target: Path) -> Path:
+        done = renamed(path, target)
+        if path.name.endswith(".next"):
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Path, "replace", killed_behind_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            rekey.move(ca, Passphrase(ca), Passphrase(ca), SeededEntropy(4))
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+    passphrase = (tmp_path / "new" / "ca" / "passphrase").read_bytes().strip()
+    for name in ("root.key", "issuing.key"):
+        read_key(tmp_path / "new" / "ca" / name, passphrase)  # opens
 
 
 async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__, flock
+from birthmark.ca.kept import alone_in
+from birthmark.ca.rekey import finish
 from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
 
+_CAS = ".cas"  # of the copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
 FORMAT = 1
 _COPIES = ".backup"
@@ -94,7 +97,9 @@ async def make_backup(
             (copies / TABLES).mkdir()
             revision, tables = await dump_postgresql(url, copies / TABLES)
         manifest = Manifest(FORMAT, now, revision, tables=tuple(tables))
-        parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *_below(data, f"{FILES}/")]
+        cas = _copy_cas(data, copies / _CAS)
+        files = [*_below(copies / _CAS, f"{FILES}/"), *_below(data, f"{FILES}/", but=cas)]
+        parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *files]
         return _written(out, passphrase, parts, config)
 
 
@@ -138,6 +143,19 @@ def _locked(directory: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
+    """Copy each CA as it is between two changes, and end one that was cut off: a key and what opens it go together.
+
+    Return the CAs. Raise `CaBusyError`.
+    """
+    cas = frozenset(root.parent for root in data.glob("*/root.pem"))
+    for ca in cas:
+        with alone_in(ca):
+            finish(ca)
+            shutil.copytree(ca, to / ca.name, symlinks=True)
+    return cas
+
+
 def _copied(file: Path, to: Path, data: Path) -> str:
     if not file.exists():
         raise DatabaseElsewhereError(data=data, detail=f"There is no {file}")
@@ -151,10 +169,12 @@ def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None)
     return Made(len(parts), out.stat().st_size)
 
 
-def _below(folder: Path, prefix: str) -> Iterator[Part]:
+def _below(folder: Path, prefix: str, *, but: frozenset[Path] = frozenset()) -> Iterator[Part]:
+    """Yield the files below a folder, but for those of some folders in it."""
     found: list[Path] = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = [one for one in folders if not one.startswith(".")]  # such as copies that another run removes
+        kept = [one for one in folders if not one.startswith(".")]  # unlike copies that another run removes
+        folders[:] = [one for one in kept if Path(parent, one) not in but]
         found += (Path(parent, name) for name in names)
     for path in sorted(found):
         name = path.relative_to(folder)

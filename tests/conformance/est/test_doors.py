@@ -316,6 +316,30 @@ async def test_an_operator_is_asked_anew_when_what_was_approved_is_revoked(serve
     assert (await server.post("serverkeygen", csr)).status == 202
 
 
+@APPROVED
+async def test_an_approval_that_was_not_fetched_ends_with_a_revocation_too(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    await approve(server)
+    assert (await server.post("simpleenroll", csr)).status == 200
+    another = a_csr("device-1")
+    await server.post("simpleenroll", another)
+    await approve(server)
+    server.clock.move(timedelta(seconds=1))
+    await server.ca.revocations.device("device-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+    assert (await server.post("simpleenroll", another)).status == 202
+
+
+@APPROVED
+async def test_what_was_approved_keeps_its_place_until_it_is_fetched(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    await server.post("simpleenroll", csr)
+    await approve(server)
+    statuses = [(await server.post("simpleenroll", a_csr("device-1"))).status for _ in range(8)]
+    assert statuses == [202] * 7 + [429]
+    assert (await server.post("simpleenroll", csr)).status == 200
+
+
 async def test_each_of_very_many_authorities_is_listed(server: EstServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "EACH", 2)
     known = RegistrationAuthorities(server.ca.database, server.clock)

@@ -111,12 +111,17 @@ class Approvals:
         raise pending
 
     async def _is_over(self, known: WaitingRequest) -> bool:
-        """Say whether what was fetched is answered no more: it was long ago, or something of the name was revoked."""
-        if known.fetched_at is None:
+        """Say whether an approval counts no more: fetched long ago, or something of the name was revoked since."""
+        if not known.is_approved or known.decided_at is None:
             return False
-        if known.fetched_at + AGAIN < self.clock.now() and self._steadiness.is_steady():
+        if (
+            known.fetched_at is not None
+            and known.fetched_at + AGAIN < self.clock.now()
+            and self._steadiness.is_steady()
+        ):
             return True
-        return self.revoked_since is not None and await self.revoked_since(known.name, known.fetched_at)
+        since = known.fetched_at or known.decided_at
+        return self.revoked_since is not None and await self.revoked_since(known.name, since)
 
     async def _put(self, asked: WaitingRequest) -> None:
         told = {"device_id": asked.name}
@@ -126,10 +131,10 @@ class Approvals:
         own = [one for one in await self.of_name(asked.name) if one.actor == asked.actor]
         changes = Changes().run(store.DROP_DECIDED, id=asked.id)
         if asked.id not in {one.id for one in own} and len(own) >= store.MAX_WAITING_PER_NAME:
-            decided = [one for one in own if one.decided_at is not None]
-            if not decided:
+            decided = [one for one in own if one.decided_at is not None and (one.fetched_at or not one.is_approved)]
+            if not decided:  # what was approved waits for who asked
                 raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(own), retry_after_s=RETRY_S, **told)
-            oldest = min(decided, key=_worth)
+            oldest = min(decided, key=lambda one: (one.fetched_at is None, one.asked_at))  # rejections stay longest
             changes.run(store.DROP_DECIDED, id=oldest.id)
         waiting = await self.database.one(store.COUNT_WAITING, actor=asked.actor)
         count, of_actor = (0, 0) if waiting is None else (waiting["count"], waiting["of_actor"])
@@ -163,11 +168,6 @@ class Approvals:
         changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
         await self.database.commit(changes)
         return replace(known, is_approved=is_approved, fetched_at=None)
-
-
-def _worth(decided: WaitingRequest) -> tuple[bool, bool, datetime]:
-    """Return by what a decided request goes first: fetched, then rejected, then approved; of each the oldest."""
-    return decided.fetched_at is None, bool(decided.is_approved), decided.asked_at
 
 
 def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:

@@ -183,7 +183,8 @@ class EstService:
         if principal.kind is PrincipalKind.BOOTSTRAP:
             self.requests.take(principal.actor, now)  # a chip that may ask for any name has no share with each
         also = await self._decided(known_by or request, proof, caller, door)
-        self.pace.take(name, now, self._ends_in_s(proof, caller))
+        turn = name if principal.device_id is not None else principal.actor  # one at a time, whatever names it asks for
+        self.pace.take(turn, now, self._ends_in_s(proof, caller))
         return (await self.ca.issue(request, principal, door.profile, also=also, held=proof.issued))[0]
 
     def renewal_window(self, issued: Certificate) -> tuple[datetime, datetime]:

@@ -11,3 +11,5 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("est_requests", sa.Column("fetched_at", sa.BigInteger(), nullable=True))
+    op.create_index("est_requests_decided_at", "est_requests", ["decided_at", "actor"])
+    op.create_index("est_requests_fetched_at", "est_requests", ["fetched_at"])

@@ -23,6 +23,7 @@ from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
+from birthmark.net.pending import Pending
 from birthmark.net.pipe import RECORD_BYTES
 from birthmark.net.share import owner_of, share_of
 from birthmark.net.tls import TlsPeer
@@ -88,7 +89,7 @@ class Listeners:
         self._on_refused = on_refused
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
-        self._pending: dict[Connection, None] = {}  # without a finished handshake, the oldest first
+        self._pending = Pending[Connection]()
         self._per_peer: Counter[str] = Counter()
         self._keys: dict[Connection, bytes] = {}  # of those that proved who they are by a certificate
         self._per_key: Counter[bytes] = Counter()
@@ -174,8 +175,8 @@ class Listeners:
     def admit(self, connection: Connection) -> None:
         """Count a connection in, or refuse it."""
         self._connections.add(connection)
-        self._pending[connection] = None
         share = share_of(connection.address)
+        self._pending.add(connection, share)
         self._per_peer[share] += 1
         for count, setting, scope in (
             (len(self._connections), "max_connections", "This server"),
@@ -184,17 +185,14 @@ class Listeners:
             if count > (limit := getattr(self.limits, setting)):
                 self._turn_away(connection, scope, limit, setting)
                 return
-        if len(self._pending) > self.limits.max_pending_handshakes:
-            # Who is served finishes in milliseconds: the oldest is the one that only keeps the others out.
-            oldest = next(iter(self._pending))
-            limit = self.limits.max_pending_handshakes
-            self._turn_away(oldest, "The queue of handshakes", limit, "max_pending_handshakes")
-        if connection in self._pending:
-            self._strangers.take(connection, share, 1, self.monotonic())
+        self._strangers.take(connection, share, 1, self.monotonic())  # its own share first: who has none pushes nobody
+        if len(self._pending) > (limit := self.limits.max_pending_handshakes):
+            goes = self._pending.crowding()
+            self._turn_away(goes, "The queue of handshakes", limit, "max_pending_handshakes")
 
     def established(self, connection: Connection) -> None:
         """A handshake is finished."""
-        self._pending.pop(connection, None)
+        self._pending.remove(connection)
         if connection.is_tls:
             self.handshakes[connection.exchange] += 1
 
@@ -230,7 +228,7 @@ class Listeners:
         """Count a connection out."""
         self._connections.discard(connection)
         self._unread.release(connection)
-        self._pending.pop(connection, None)
+        self._pending.remove(connection)
         self._let_in(connection)
         if (key := self._keys.pop(connection, None)) is not None:
             self._per_key[key] -= 1
@@ -244,7 +242,7 @@ class Listeners:
             self._drained.set()
 
     def _turn_away(self, connection: Connection, scope: str, limit: int, setting: str) -> None:
-        self._pending.pop(connection, None)
+        self._pending.remove(connection)
         self._let_in(connection)
         facts: dict[str, Any] = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
         error = TooManyConnectionsError(retry_after_s=5, **facts)

@@ -49,6 +49,21 @@ async def test_handshakes_that_are_never_finished_do_not_keep_others_out(refused
     assert [error.code for error in refused] == ["net.too_many_connections"]
 
 
+async def test_a_slow_handshake_outlives_those_of_who_begins_many(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_pending_handshakes=4)
+    slow = admitted(listeners, "192.0.2.9")
+    many = [admitted(listeners, f"192.0.2.{number % 2}") for number in range(40)]
+    assert not slow.is_aborted
+    assert [caller.is_aborted for caller in many].count(False) == 3
+
+
+async def test_who_is_beyond_its_own_share_pushes_nobody_out(refused: list[BirthmarkError]) -> None:
+    listeners = await some_listeners(refused, max_pending_handshakes=3, max_strangers_per_peer=1)
+    others = [admitted(listeners, f"192.0.2.{number}") for number in range(3)]
+    assert admitted(listeners, "192.0.2.0").is_aborted
+    assert not any(caller.is_aborted for caller in others)
+
+
 async def test_a_finished_handshake_is_not_in_the_queue(refused: list[BirthmarkError]) -> None:
     listeners = await some_listeners(refused, max_pending_handshakes=2)
     for _ in range(5):

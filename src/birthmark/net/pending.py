@@ -35,4 +35,5 @@ class Pending(Generic[Holder]):
 
     def crowding(self) -> Holder:
         """Return the oldest of the address that has most: who has one, and a slow line, keeps it."""
-        return next(iter(max(self._of.values(), key=len)))
+        most = max(self._of, key=lambda address: len(self._of[address]))
+        return next(iter(self._of[most]))

@@ -77,7 +77,8 @@ FETCH_APPROVED = statement(
     .where(waiting.c.id == bindparam("key_id"), waiting.c.is_approved == 1)
     .values(fetched_at=func.coalesce(waiting.c.fetched_at, bindparam("at", type_=BigInteger)))
 )
-DROP_DECIDED = remove(waiting, "id", waiting.c.decided_at.is_not(None))
+DROP_DECIDED = remove(waiting, "id", "decided_at")
+"""As it was decided when it was read: what an operator decided anew since stays."""
 PURGE_WAITING = remove(
     waiting, or_(waiting.c.asked_at < bindparam("before"), waiting.c.fetched_at < bindparam("fetched_before"))
 )

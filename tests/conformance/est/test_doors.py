@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, ObjectIdentifier
 
 from asgi import Answer
+from between import before_the_next_commit
 from birthmark.audit.verify import ROWS
 from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
@@ -338,6 +339,24 @@ async def test_what_was_approved_keeps_its_place_until_it_is_fetched(server: Est
     statuses = [(await server.post("simpleenroll", a_csr("device-1"))).status for _ in range(8)]
     assert statuses == [202] * 7 + [429]
     assert (await server.post("simpleenroll", csr)).status == 200
+
+
+@APPROVED
+async def test_an_approval_given_while_room_is_made_is_not_what_goes(server: EstServer) -> None:
+    wanted, queue = a_csr("device-1"), server.service.approvals
+    await server.post("simpleenroll", wanted)
+    (first,) = await queue.page("", 10)
+    for _ in range(7):
+        await server.post("simpleenroll", a_csr("device-1"))
+    await queue.decide(first.id, is_approved=False, actor="operator:test")
+    server.clock.move(timedelta(seconds=1))
+
+    async def approve_after_all() -> None:
+        await queue.decide(first.id, is_approved=True, actor="operator:test")
+
+    before_the_next_commit(server.ca.database, approve_after_all)
+    await server.post("simpleenroll", a_csr("device-1"))
+    assert (await server.post("simpleenroll", wanted)).status == 200
 
 
 async def test_each_of_very_many_authorities_is_listed(server: EstServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,9 @@ class Approvals:
         row, now = await self.database.one(store.WAITING, id=key), self.clock.now()
         known = None if row is None else store.WAITING_RECORDS.of(row)
         if known is None or await self._is_over(known):
-            await self._put(WaitingRequest(key, fold(name), principal.actor, profile.name, address, request.der, now))
+            await self._put(
+                known, WaitingRequest(key, fold(name), principal.actor, profile.name, address, request.der, now)
+            )
         else:
             if known.is_approved:
                 return Changes().run(store.FETCH_APPROVED, expect=1, otherwise=pending, key_id=key, at=to_micros(now))
@@ -123,19 +125,20 @@ class Approvals:
         since = known.fetched_at or known.decided_at
         return self.revoked_since is not None and await self.revoked_since(known.name, since)
 
-    async def _put(self, asked: WaitingRequest) -> None:
+    async def _put(self, over: WaitingRequest | None, asked: WaitingRequest) -> None:
+        """Have a request wait, in the place of what it was before; make room for it where that is needed."""
         told = {"device_id": asked.name}
         if self._steadiness.is_steady():
             before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
             await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
         own = [one for one in await self.of_name(asked.name) if one.actor == asked.actor]
-        changes = Changes().run(store.DROP_DECIDED, id=asked.id)
+        changes = Changes() if over is None else _dropping(over)
         if asked.id not in {one.id for one in own} and len(own) >= store.MAX_WAITING_PER_NAME:
             decided = [one for one in own if one.decided_at is not None and (one.fetched_at or not one.is_approved)]
             if not decided:  # what was approved waits for who asked
                 raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(own), retry_after_s=RETRY_S, **told)
             oldest = min(decided, key=lambda one: (one.fetched_at is None, one.asked_at))  # rejections stay longest
-            changes.run(store.DROP_DECIDED, id=oldest.id)
+            changes.merge(_dropping(oldest))
         waiting = await self.database.one(store.COUNT_WAITING, actor=asked.actor)
         count, of_actor = (0, 0) if waiting is None else (waiting["count"], waiting["of_actor"])
         if of_actor >= MAX_WAITING_OF_ONE:
@@ -168,6 +171,11 @@ class Approvals:
         changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
         await self.database.commit(changes)
         return replace(known, is_approved=is_approved, fetched_at=None)
+
+
+def _dropping(decided: WaitingRequest) -> Changes:
+    at = None if decided.decided_at is None else to_micros(decided.decided_at)
+    return Changes().run(store.DROP_DECIDED, id=decided.id, decided_at=at)
 
 
 def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:

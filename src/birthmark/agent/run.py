@@ -16,6 +16,7 @@ from birthmark.agent.renewal import chance_of, pause_as_asked
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import RenewalTurn, Upkeep
+from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
@@ -105,7 +106,7 @@ class Loop:
         self._failures += 1
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
-        if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
+        if isinstance(problem, EstServerBusyError | DpsBusyError) and problem.retry_after_s is not None:
             # Whatever it holds, it is not connected: it has nothing to live on.
             pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})

@@ -14,6 +14,7 @@ from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_asked, pause_within, retry_pause
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
+from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
 
@@ -42,7 +43,7 @@ class Pace:
         chance = chance_of(agent.entropy.token(4))
         retry = max((renewal or Renewal()).retry.of(lifetime), timedelta(seconds=1))
         pause = retry_pause(self.failures, retry, chance)
-        if isinstance(problem, EstServerBusyError) and problem.retry_after_s is not None:
+        if isinstance(problem, EstServerBusyError | DpsBusyError) and problem.retry_after_s is not None:
             pause = pause_as_asked(problem.retry_after_s, chance, left)
         pause = pause_within(pause, left)
         self.not_before = agent.clock.monotonic() + pause.total_seconds()

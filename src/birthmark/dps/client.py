@@ -29,6 +29,7 @@ from birthmark.text import printable
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
 _DEFAULT_RETRY_S = 2  # what the vendors' SDKs wait when nothing is said
+_MAX_RETRY_S = 60  # that is waited for here; whoever asked has more to do than to wait longer
 _MAX_ASKS = 60
 _MAX_BUSY = 5
 _BUSY, _UNAUTHORIZED, _NOT_FOUND, _FAILED = 429, 401, 404, 300
@@ -102,6 +103,8 @@ class DpsBusyError(UnavailableError):
     host: str
     number: str
     text: str
+    retry_after_s: int | None = None
+    """When to come back, where that is too long to be waited for on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,10 @@ Ask = Callable[[str | None], Awaitable[tuple[int, int | None, bytes]]]
 
 
 async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> Assigned:
-    """Register, then ask how it stands; `ask(None)` registers. Each answer says how long to wait."""
+    """Register, then ask how it stands; `ask(None)` registers. Each answer says how long to wait.
+
+    Raise `DpsBusyError` where that is longer than `_MAX_RETRY_S`: who comes back then registers anew.
+    """
     operation_id: str | None = None
     busy = 0
     for _ in range(_MAX_ASKS):
@@ -250,7 +256,11 @@ async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> Assigned
             if (assigned := _assigned(answer, target)) is not None:
                 return assigned
             operation_id = answer.operation_id or operation_id
-        await pause(_DEFAULT_RETRY_S if retry_after_s is None else retry_after_s)
+        pause_s = _DEFAULT_RETRY_S if retry_after_s is None else retry_after_s
+        if pause_s > _MAX_RETRY_S:
+            text = f"not before {pause_s} s are over"
+            raise DpsBusyError(host=target.host, text=text, number=str(status), retry_after_s=pause_s)
+        await pause(pause_s)
     raise DpsBusyError(host=target.host, text="still assigning", number="-")
 
 

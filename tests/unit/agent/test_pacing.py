@@ -12,6 +12,8 @@ from birthmark.agent.renewal import moment_in, overdue_pause, pause_as_asked, sp
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.agent.upkeep import Pace, RenewalTurn
+from birthmark.dps.client import DpsBusyError
+from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
 from birthmark.links.ports import HttpAnswer
 from fakes import NOON
@@ -125,13 +127,17 @@ async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_whose_identi
     assert 3600 <= waits.seconds[0] <= 1.1 * 3600
 
 
+BUSY_EST = EstServerBusyError(status=503, retry_after_s=7 * 24 * 3600, wait_s=1, text="later", url="https://est.test")
+BUSY_DPS = DpsBusyError(host="dps.test", text="later", number="429", retry_after_s=7 * 24 * 3600)
+
+
+@pytest.mark.parametrize("busy", [BUSY_EST, BUSY_DPS])
 @pytest.mark.parametrize(("left", "least", "most"), [(8 * HOUR, 4 * HOUR, 4 * HOUR), (-HOUR, HOUR, 1.1 * HOUR)])
 async def test_what_a_server_asks_for_does_not_keep_a_renewal_from_another_try_before_the_end(
-    tmp_path: Path, left: timedelta, least: timedelta, most: timedelta
+    tmp_path: Path, left: timedelta, least: timedelta, most: timedelta, busy: BirthmarkError
 ) -> None:
     world = World(tmp_path)
     agent = world.agent()
     held = await certified(agent)
     world.clock.move(held.leaf.not_after - left - world.clock.now())
-    busy = EstServerBusyError(status=503, retry_after_s=7 * 24 * 3600, wait_s=1, text="later", url="https://est.test")
     assert least <= RenewalTurn(agent).failed(held, busy) <= most

@@ -123,6 +123,13 @@ async def test_a_throttled_device_asks_again() -> None:
     assert (done, waits) == (DONE, [7, 2, 1])
 
 
+@pytest.mark.parametrize("answer", [(429, 3600, REFUSED), (202, 3600, ASSIGNING)])
+async def test_who_is_told_to_come_back_in_an_hour_waits_where_it_hears_orders(answer: Answer) -> None:
+    with pytest.raises(DpsBusyError) as busy:
+        await by_https(answer)
+    assert busy.value.retry_after_s == 3600
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

@@ -6,7 +6,7 @@ and limits.
 | endpoint | served |
 |---|---|
 | HTTPS, signed (SigV4 `iot`) | things, their types and groups, certificates with and without CA, CA certificates, \
-policies with versions, attachments, DescribeEndpoint |
+policies with versions, attachments, DescribeEndpoint, ListTagsForResource (there are none) |
 | `POST /topics/{topic}` | publish, signed (`iotdata`, `iotdevicegateway`) or with a client certificate |
 | MQTT 3.1.1 and 5 on 8883, or 443 with ALPN `x-amzn-mqtt-ca` | a registered, active certificate; its policies decide |
 | WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1 and 5; an access key may do everything |

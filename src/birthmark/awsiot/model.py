@@ -26,8 +26,7 @@ _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
-_ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:([0-9]{12}):cert/(.{1,300})", re.DOTALL)
-
+_ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:([0-9]{12}):([a-z]+)/(.{1,300})", re.DOTALL)
 _GROUP_ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:[0-9]{12}:thinggroup/.{1,300}", re.DOTALL)
 
 
@@ -63,11 +62,12 @@ class ArnInvalidError(InvalidRequestError):
     """The text is no ARN of the kind that is needed."""
 
     code = "awsiot.arn_invalid"
-    message = "Invalid cert ARN"
-    cause = "{arn} is not the ARN of a cert in account {account}."
-    fix = "Give the ARN as the register call returned it: `aws iot list-certificates` shows those of certificates."
+    message = "Invalid {kind} ARN"
+    cause = "{arn} is not the ARN of a {kind} in account {account}."
+    fix = "Give the ARN as the call that made it returned it: `aws iot list-certificates` shows those of certificates."
     account: str
     arn: str
+    kind: str
 
 
 class CertificateStatus(StrEnum):
@@ -143,17 +143,21 @@ class Account:
         """Return `arn:aws:iot:REGION:ACCOUNT:KIND/NAME`."""
         return f"arn:aws:iot:{self.region}:{self.account_id}:{kind}/{name}"
 
-    def parse_certificate_arn(self, arn: str) -> CertificateId:
-        """Return the id in the ARN of a certificate in this account. Raise `ArnInvalidError`.
+    def parse_arn(self, arn: str, *kinds: str) -> tuple[str, str]:
+        """Return which of the kinds an ARN in this account is, and its name. Raise `ArnInvalidError`.
 
         Any region is taken: clients sign for any, and ARNs are kept in scripts.
         """
+        found = _ARN.fullmatch(arn)
+        if found is None or found[1] != self.account_id or found[2] not in kinds:
+            raise ArnInvalidError(arn=arn[:300], account=self.account_id, kind=" or ".join(kinds))
+        return found[2], found[3]
+
+    def parse_certificate_arn(self, arn: str) -> CertificateId:
+        """Return the id in the ARN of a certificate in this account. Raise `ArnInvalidError`."""
         if _GROUP_ARN.fullmatch(arn) is not None:
             raise GroupPolicyNotServedError(arn=arn[:300])
-        found = _ARN.fullmatch(arn)
-        if found is None or found[1] != self.account_id:
-            raise ArnInvalidError(arn=arn[:300], account=self.account_id)
-        return parse_certificate_id(found[2])
+        return parse_certificate_id(self.parse_arn(arn, "cert")[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,3 +341,24 @@ def test_a_groups_attributes_are_a_things_replaced_or_merged(iot: Any) -> None:
             thingGroupName="line-8",
             thingGroupProperties=described,
         )
+
+
+def test_what_may_have_tags_has_none(iot: Any) -> None:
+    ca = a_ca("Untagged", now=now()).certificate.pem()
+    made = [
+        iot.create_thing_group(thingGroupName="untagged")["thingGroupArn"],
+        iot.create_thing_type(thingTypeName="untagged")["thingTypeArn"],
+        iot.create_policy(policyName="un+tag=g,e.d@-", policyDocument=POLICY)["policyArn"],
+        iot.register_ca_certificate(caCertificate=ca, certificateMode="SNI_ONLY")["certificateArn"],
+    ]
+    for arn in (*made, made[0].replace("us-east-1", "eu-west-1")):
+        [page] = iot.get_paginator("list_tags_for_resource").paginate(resourceArn=arn)
+        assert page["tags"] == []
+        refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=arn, nextToken="bm90IG91cnM")
+    for missing in ("thinggroup/nobody", "thingtype/nobody", "policy/nobody", f"cacert/{'0' * 64}"):
+        refused("ResourceNotFoundException", iot.list_tags_for_resource, resourceArn=ARN + missing)
+    iot.create_thing(thingName="untagged")
+    for wrong in ("thing/untagged", "thinggroup/", "cacert/untagged", "rule/untagged"):
+        refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=ARN + wrong)
+    strange = made[0].replace("000000000000", "1" * 12)
+    refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=strange)

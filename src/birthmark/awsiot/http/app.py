@@ -20,6 +20,7 @@ from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations,
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
+from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
@@ -36,7 +37,14 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.tls import TlsPeer
 
-GROUPS = (ThingOperations, ThingGroupOperations, CertificateOperations, AuthorityOperations, PolicyOperations)
+GROUPS = (
+    ThingOperations,
+    ThingGroupOperations,
+    CertificateOperations,
+    AuthorityOperations,
+    PolicyOperations,
+    TagOperations,
+)
 _DATA = "iot-data"
 # What a request is signed for, and whose operations are meant.
 SERVICES: Mapping[str, str] = {

@@ -60,7 +60,7 @@ class BirthmarkError(Exception):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What is known of the case, as text; what is not known is left out."""
+        """What is known of the case, as text; what is not known, or empty, is left out."""
         return {name: text for name, text in self._filled().items() if text}
 
     def add_facts(self, **facts: object) -> None:

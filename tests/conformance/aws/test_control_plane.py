@@ -285,7 +285,8 @@ def test_things_stand_under_groups(iot: Any) -> None:
     for number in range(3):
         iot.create_thing(thingName=f"grouped-{number}")
         iot.add_thing_to_thing_group(thingGroupName="line-3", thingName=f"grouped-{number}")
-    iot.add_thing_to_thing_group(thingGroupArn=made["thingGroupArn"], thingArn=ARN + "thing/grouped-0")
+    elsewhere = made["thingGroupArn"].replace(iot.meta.region_name, "eu-west-3")  # ARNs of any region are taken
+    iot.add_thing_to_thing_group(thingGroupArn=elsewhere, thingArn=ARN + "thing/grouped-0")
     pages = iot.get_paginator("list_things_in_thing_group").paginate(thingGroupName="line-3", maxResults=2)
     assert [page["things"] for page in pages] == [["grouped-0", "grouped-1"], ["grouped-2"]]
     (group,) = iot.list_thing_groups_for_thing(thingName="grouped-0")["thingGroups"]

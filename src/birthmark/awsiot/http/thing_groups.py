@@ -71,10 +71,10 @@ class ThingGroupOperations:
         name, arn = call.get(f"{member}Name"), call.get(f"{member}Arn")
         if arn is None and name is not None:
             return name
-        begin = self._account.arn(kind, "")
-        if arn is None or not arn.startswith(begin) or name not in {None, arn.removeprefix(begin)}:
+        found = None if arn is None else self._account.parse_arn(arn, kind)[1]
+        if found is None or name not in {None, found}:
             raise BodyInvalidError(detail=f"give {member}Name, or the {member}Arn of one of this account")
-        return arn.removeprefix(begin)
+        return found
 
 
 def _properties(call: Call) -> wire.ThingGroupProperties:

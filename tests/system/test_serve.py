@@ -253,6 +253,20 @@ def test_the_services_follow_the_host_until_somebody_uses_them_and_then_it_is_sa
     server.start()
     assert hosts_of(server) == {used}
     assert f"Start the server with `--host {used}`" in server.log()
+    assert "keeps-its-host" in server.run("device", "ls", "--json").stdout
+    server.stop()
+
+
+def test_the_name_that_devices_are_told_stays_and_the_next_start_says_so(tmp_path: Path) -> None:
+    server = RunningServer(
+        tmp_path / "data", free_address(), environment_of_server={"BIRTHMARK_HOST": "localhost"}
+    ).start()
+    server.run("hub", "device", "create", "knows-localhost")
+    server.stop()
+    server.environment_of_server = {}
+    server.start()
+    assert hosts_of(server) == {"localhost"}
+    assert f"devices are told the host localhost, and not {server.address}" in server.log()
     server.stop()
 
 

@@ -16,6 +16,10 @@ NOT_IN_CERTIFICATE = (
     "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "
     'Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
 )
+NAME_STAYS = (
+    "devices are told the host {told}, and not {host}: it was the server's name when the first of them was put on "
+    "record. They come here where that name leads here. For a trial: `birthmark serve --data tried`"
+)
 
 
 def serve(
@@ -63,6 +67,9 @@ def serve(
     def ready(endpoints: dict[str, Any], elsewhere: Sequence[str]) -> None:
         for name in elsewhere:
             typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(name))}", err=True)
+        for name in sorted(told(endpoints) - {settings.host_name, *settings.names, *elsewhere}):
+            facts = {"told": printable(name), "host": printable(settings.host_name)}
+            typer.echo(f"Warning: {NAME_STAYS.format(**facts)}", err=True)
         if as_json:
             typer.echo(json.dumps(endpoints))
         else:
@@ -88,6 +95,11 @@ def serve(
     except PortTakenError as error:
         error.add_facts(without=without("--listen", takes_value=True))
         raise
+
+
+def told(endpoints: Mapping[str, Any]) -> set[str]:
+    """Return the hosts that devices are told by what the first start made."""
+    return {part["host"] for part in (endpoints["dps"], endpoints["iothub"]) if part is not None}
 
 
 def places(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:

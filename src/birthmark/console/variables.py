@@ -31,6 +31,7 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
             "AWS_CA_BUNDLE": bundle,
         }
     return found | {
+        "BIRTHMARK_DATA": str(Path(endpoints["trust_bundle"]).parent),  # for our own commands
         "CURL_CA_BUNDLE": bundle,
         "SSL_CERT_FILE": bundle,
         "REQUESTS_CA_BUNDLE": bundle,

@@ -116,7 +116,7 @@ async def open_rooms(
         settings.ca.told_beyond,
         () if settings.ca.edge_on_this_host else excluding(settings.hosts),
     )
-    instances = Instances(database, clock, entropy)
+    instances = Instances(database, clock, entropy, settings.host_name)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check, **kept)
     hubs = HubsForDps(iothub.registry)

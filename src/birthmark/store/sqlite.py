@@ -30,6 +30,8 @@ _HEAD = (
     "ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, at = excluded.at, digest = excluded.digest, "
     "key = excluded.key, signature = excluded.signature, others = excluded.others"
 )
+_REVISION = "SELECT version_num FROM alembic_version"
+_SAME_REVISION = "UPDATE alembic_version SET version_num = version_num"
 _HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _UNKEEPABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
 _UNREADABLE = (*_UNKEEPABLE, sqlite3.Error)
@@ -62,6 +64,7 @@ class SqliteDatabase:
         self._others = audit_chain.Others(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._discard = 0
+        self._is_failing = False  # the last commit
         row = self._writer.execute(
             "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (worker,)
         ).fetchone()
@@ -128,7 +131,9 @@ class SqliteDatabase:
 
     async def is_reachable(self) -> bool:
         try:
-            self._reader.execute("SELECT version_num FROM alembic_version").fetchone()
+            self._reader.execute(_REVISION).fetchone()
+            if self._is_failing:  # nobody may come to a server that is not ready, so that this has to find out
+                await self._thread.do(self._write_nothing)
         except sqlite3.Error:
             return False
         return True
@@ -154,20 +159,31 @@ class SqliteDatabase:
         """Commit the batch as one; where a change of it is refused, play it again with each change on its own."""
         before = self._ends()
         try:
-            try:
-                return self._commit(batch, self._apply)
-            except _REFUSED as error:
-                self._roll_back(before)
-                if len(batch) == 1:
-                    return [_meaning_of(error)]
-                return self._commit(batch, self._apply_on_its_own)
+            outcomes = self._committed(batch, before)
         except BaseException as error:
             self._roll_back(before)
             if not isinstance(error, sqlite3.Error):
                 raise
+            self._is_failing = True
             log.exception("store.commit_failed")
             failed = DatabaseUnavailableError(where=self._path, reason=error)
             return [failed] * len(batch)
+        self._is_failing = False
+        return outcomes
+
+    def _committed(self, batch: Batch, before: tuple[int, bytes, int]) -> Outcomes:
+        try:
+            return self._commit(batch, self._apply)
+        except _REFUSED as error:
+            self._roll_back(before)
+            if len(batch) == 1:
+                return [_meaning_of(error)]
+            return self._commit(batch, self._apply_on_its_own)
+
+    def _write_nothing(self) -> None:
+        """Find out whether the disk takes a write again."""
+        self._writer.execute(_SAME_REVISION)
+        self._is_failing = False
 
     def _commit(self, batch: Batch, apply: Callable[[Changes], BirthmarkError | None]) -> Outcomes:
         if len(batch) == 1 and not self._discard and batch[0][0].is_one_statement:

@@ -28,8 +28,8 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
             Topic.SERVER,
             Severity.FAULT,
             f"a server runs on {seen.data}, and says that its database is away",
-            cause="The server's database does not answer: nobody registers, and the state of no device is known.",
-            advice="Start the database again; the server goes on by itself as soon as it answers",
+            cause="The server's database takes no reads or no writes: nobody registers, and no telemetry is taken.",
+            advice="Start the database again, or make room on its disk (`df -h`); the server goes on by itself then",
             for_a_person="another server has to be put right",
         )
     elif seen.certificate_trouble:

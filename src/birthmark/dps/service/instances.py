@@ -69,9 +69,13 @@ class ServiceTokenError(UnauthenticatedError):
 
 
 class Instances:
-    """All provisioning services of this server. Few, so they are kept in memory."""
+    """All provisioning services of this server. Few, so they are kept in memory.
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+    `host` is the server's own name, which may be another than theirs once devices know those.
+    """
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, host: str = "") -> None:
+        self._host = host
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -187,7 +191,8 @@ class Instances:
     def authorize(self, authorization: str | None, resource: str) -> Instance:
         """Return the instance whose key signed a service call. Raise `UnauthenticatedError`.
 
-        The token must be for `resource` at the instance's own host; what the caller calls it in Host says nothing.
+        The token must be for `resource` at the instance's own host or this server's; what the caller calls it in Host
+        says nothing.
         """
         if not authorization:
             raise ServiceTokenError(presented="no token")
@@ -202,7 +207,7 @@ class Instances:
             except UnauthenticatedError as error:
                 problem = error
                 continue
-            check_resource(token, [f"{instance.host}{resource}"])
+            check_resource(token, [f"{host}{resource}" for host in (instance.host, self._host) if host])
             return instance
         raise problem
 

@@ -20,6 +20,7 @@ from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, empty, insert, migrate, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
+from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.store.statements import Statement
 
 SQLITE = "sqlite:///"
@@ -57,17 +58,22 @@ class TablesDifferError(ConflictError):
 
 
 def copy_sqlite(path: Path, to: Path) -> str:
-    """Copy the database file to a new one, as it is at one moment; return its revision."""
+    """Copy the database file to a new one, as it is at one moment; return its revision.
+
+    Raise `DatabaseUnavailableError`, as where the disk has no room for a second one.
+    """
     to.touch(mode=0o600)
-    source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    target = sqlite3.connect(to)
     try:
-        source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")
-        return str(target.execute(_REVISION).fetchone()[0])
-    finally:
-        target.close()
-        source.close()
+        with (
+            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(to)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")
+            return str(target.execute(_REVISION).fetchone()[0])
+    except sqlite3.Error as error:
+        where = f"{path}, or the copy of it that a backup is made from,"
+        raise DatabaseUnavailableError(where=where, reason=error) from error
 
 
 async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:

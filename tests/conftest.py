@@ -1,6 +1,8 @@
 """Fixtures shared by all tests. Real services are started on loopback and stopped at the end of the run."""
 
+import os
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,9 @@ from postgres import a_postgres, free_port
 
 __all__ = ["free_port"]
 
+
+_STATE = tempfile.TemporaryDirectory(prefix="birthmark-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name  # what commands note for the user of this machine is no test's
 
 # Other tests run beside them: how long an example takes says nothing.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

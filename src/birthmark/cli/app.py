@@ -59,7 +59,7 @@ class CommandUnknownError(UsageError):
 
     code = "cli.command_unknown"
     message = "There is no command `{words}`"
-    cause = "The nearest: {nearest}."
+    cause = "{nearest}"
     fix = "`{command} --help`"
     words: str
     nearest: str
@@ -106,8 +106,9 @@ class Branch(TyperGroup):
         if word.startswith("-") or word in self.node.commands or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
-        words = " ".join(("birthmark", *self.path, word))
-        raise CommandUnknownError(words=printable(words), nearest=", ".join(near), command=near[0])
+        words, here = " ".join(("birthmark", *self.path, word)), " ".join(("birthmark", *self.path))
+        nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
+        raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
 
 
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name

@@ -49,6 +49,12 @@ HARMLESS: Sequence[Harmless] = (
         "It looks whether an object is there, and the object is not there yet. What follows counts.",
     ),
     Harmless(
+        "tpm2-pkcs11",
+        "ERROR: User specified and TPM specified attr mismatch: 0x10a",
+        r"user specified and tpm specified attr mismatch",
+        "It says so of every key that it makes; the key is made.",
+    ),
+    Harmless(
         "azure-iot-device",
         "Exception caught in background thread. Unable to handle.",
         r"exception caught in background thread",

@@ -381,6 +381,19 @@ _SYNONYMS = {
     **dict.fromkeys(("enrollment", "put"), "enroll"),
     "start": "serve",
 }
+_MEANT = {
+    **dict.fromkeys(("device add", "device create", "device new"), "device enroll"),
+    **dict.fromkeys(("device lost", "device stolen", "device block", "device ban"), "device revoke"),
+    **dict.fromkeys(("device unrevoke", "device unblock"), "pki release"),
+    **dict.fromkeys(("hub listen", "hub watch", "hub telemetry"), "hub monitor"),
+    **dict.fromkeys(("server restart", "server stop", "server logs", "server health"), "server status"),
+    **dict.fromkeys(("ca renew", "pki renew", "server renew"), "pki rollover"),
+    **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
+    **dict.fromkeys(("cert", "certificate", "certificates", "est"), "pki"),
+    "agent start": "agent run",
+    "chip crs": "chip csr",
+}
+"""What is guessed and is called otherwise here -> what it is called."""
 _ALIKE = 0.75
 _SHOWN = 3
 
@@ -409,6 +422,8 @@ def example_of(path: str, example: str) -> str:
 
 def meant(path: tuple[str, ...], word: str) -> list[str]:
     """Return the commands that somebody may have meant by a word that is none after `path`, the nearest first."""
+    if (known := _MEANT.get(" ".join((*path, word)))) is not None:
+        return [known]
     word = _SYNONYMS.get(word, word)
     near: dict[tuple[str, ...], float] = {}
     for words in _paths(TREE):

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from birthmark.cli.app import app
-from birthmark.cli.tree import RENAMED, TREE, leaves, meant, renamed
+from birthmark.cli.tree import _MEANT, RENAMED, TREE, leaves, meant, renamed
 
 ROOT = typer.main.get_command(app)
 
@@ -143,7 +143,20 @@ def test_an_old_name_says_the_new_one_which_there_is(was: str) -> None:
         ("server", "start", "serve"),
         ("chip", "", "chip"),
         ("", "xyzzy", ""),
+        ("device", "add", "device enroll"),
+        ("device", "stolen", "device revoke"),
+        ("agent", "start", "agent run"),
+        ("hub", "listen", "hub monitor"),
+        ("", "cert", "pki"),
     ],
 )
 def test_a_slip_is_answered_by_the_command_that_was_meant(path: str, word: str, nearest: str) -> None:
     assert meant(tuple(path.split()), word)[0] == nearest
+
+
+@pytest.mark.parametrize("slip", _MEANT)
+def test_a_guess_is_no_command_and_leads_to_one(slip: str) -> None:
+    assert f"birthmark {slip}" not in EVERY
+    *path, word = slip.split()
+    (led,) = meant(tuple(path), word)
+    assert f"birthmark {led}" in EVERY

@@ -80,7 +80,10 @@ class MakerUnknownError(PolicyError):
 
     code = "intake.maker_unknown"
     cause = "The certificate of '{subject}' does not lead to a root that was given: {detail}."
-    fix = "If you trust the maker, give its root certificate with `--root FILE`."
+    fix = (
+        "If you trust the maker, give its root certificate with `--root FILE`. A CA between, which the chip does not "
+        "hold, may be given by another `--root FILE`, or behind the chip's own certificate by `--cert FILE`."
+    )
     detail: str
     subject: str
 

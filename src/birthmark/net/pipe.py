@@ -5,10 +5,7 @@ promised; `pipe_public` goes through pyOpenSSL's objects, and is taken where the
 tested with. Both keep the same contract suite. Numbers: docs/adr/0013.
 """
 
-import logging
-from importlib import import_module
-from importlib.metadata import version
-from typing import Protocol, cast
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -16,15 +13,11 @@ from OpenSSL import SSL
 
 from birthmark.pki.checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
 
-log = logging.getLogger(__name__)
-
 RECORD_BYTES = 16384
 # What clients of our clouds offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
 ALPN_PROTOCOLS = (b"x-amzn-mqtt-ca", b"mqtt", b"x-amzn-http-ca", b"http/1.1")
 BINDING_LABEL = b"EXPORTER-Channel-Binding"
 BINDING_BYTES = 32
-# Major versions that `pipe_library` was tested with.
-_TESTED = {"cryptography": "50", "pyopenssl": "26"}
 
 
 class TlsBrokenError(Exception):
@@ -122,12 +115,3 @@ class TlsWay(Protocol):
     def accept(self, context: SSL.Context) -> TlsPipe:
         """Return the server's side of a connection that begins."""
         ...
-
-
-def choose_way() -> TlsWay:
-    """Return the fast way where it is known to work, else the public one."""
-    found = {name: version(name) for name in _TESTED}
-    if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
-        return cast("TlsWay", import_module("birthmark.net.pipe_library"))
-    log.info("tls.public_way", extra={"found": found, "tested": _TESTED})
-    return cast("TlsWay", import_module("birthmark.net.pipe_public"))

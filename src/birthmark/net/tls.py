@@ -12,6 +12,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -19,12 +22,11 @@ from OpenSSL import SSL
 from OpenSSL._util import lib
 
 from birthmark.net.errors import MAX_CHAIN_BYTES, ChainTooLargeError
-from birthmark.net.pipe import TlsPipe, choose_way
+from birthmark.net.pipe import TlsPipe, TlsWay
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
 log = logging.getLogger(__name__)
 
-WAY = choose_way()
 _RELEASE_BUFFERS = 0x10
 _PARTIAL_WRITE: int = lib.SSL_MODE_ENABLE_PARTIAL_WRITE
 _TLS12_CIPHERS = (
@@ -37,10 +39,25 @@ _TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_PO
 # it only knows (one tuple, in the words of OpenSSL). The second list is for a library without ML-KEM (before 3.5).
 _GROUPS = (b"X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 
+# Major versions that `pipe_library` was tested with.
+_TESTED = {"cryptography": "50", "pyopenssl": "26"}
+
 _CACHED = 8192
 _MAX_CACHED_BYTES = 4096
 # Devices come back with the same certificate; reading it again would cost more than the rest of the look-up.
 _parse_again = lru_cache(maxsize=_CACHED)(parse_der)
+
+
+def choose_way() -> TlsWay:
+    """Return the fast way where it is known to work, else the public one."""
+    found = {name: version(name) for name in _TESTED}
+    if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
+        return cast("TlsWay", import_module("birthmark.net.pipe_library"))
+    log.info("tls.public_way", extra={"found": found, "tested": _TESTED})
+    return cast("TlsWay", import_module("birthmark.net.pipe_public"))
+
+
+WAY = choose_way()
 
 
 @dataclass(slots=True)

@@ -362,13 +362,13 @@ async def test_a_client_that_asks_for_small_fragments_gets_everything(way: TlsWa
 
 
 def test_the_fast_way_is_taken_where_it_was_tested() -> None:
-    assert pipe.choose_way() is pipe_library
+    assert tls.choose_way() is pipe_library
 
 
 def test_another_version_takes_the_public_way_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pipe, "version", lambda name: {"cryptography": "51.0.0", "pyopenssl": "26.9.0"}[name])
+    monkeypatch.setattr(tls, "version", lambda name: {"cryptography": "51.0.0", "pyopenssl": "26.9.0"}[name])
     caplog.set_level(logging.INFO)
-    assert pipe.choose_way() is pipe_public
+    assert tls.choose_way() is pipe_public
     assert [record.message for record in caplog.records] == ["tls.public_way"]

@@ -136,7 +136,7 @@ async def test_a_connection_by_certificate_outlives_every_token(tmp_path: Path) 
 
 async def test_what_went_is_not_remembered_until_its_token_ends(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        tokens, link = Tokens(), (await by_token(world, timedelta(days=1000)))[0]
+        tokens, link = Tokens[Any](), (await by_token(world, timedelta(days=1000)))[0]
         connection = world.connections.everyone()[0]
         token = parse_sas(make_sas("r", b"k", 2**33))
         tokens.add(token, connection)

@@ -2,20 +2,24 @@
 
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from birthmark.broker import Attached
 from birthmark.broker.model import Subscription
+from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import DeviceId, Hub
 from birthmark.iothub.mqtt.devicebound import DeviceBound
+from birthmark.iothub.mqtt.methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.twins import TwinInvalidError
+from birthmark.iothub.service import IotHub
+from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
@@ -23,13 +27,23 @@ from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.text import read_json
 
-if TYPE_CHECKING:
-    from birthmark.iothub.mqtt.connections import HubConnections
-
 MAX_SUBSCRIPTIONS = 50
 _FAILURE = 0x80
 _SERVED = ("$iothub/twin/", "$iothub/methods/")
 _Asked = tuple[Publish, wire.TwinGet | wire.TwinReport]
+
+
+class Among(Protocol):
+    """What a connection needs of all of them."""
+
+    iothub: IotHub
+    clock: Clock
+    methods: MethodCalls
+    traffic: Traffic
+
+    def look_at(self, hub: str, device_id: str) -> None:
+        """Let a device that is connected here look into its inbox."""
+        ...
 
 
 class HubConnection:
@@ -47,7 +61,7 @@ class HubConnection:
         "pump",
     )
 
-    def __init__(self, connections: "HubConnections", pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
+    def __init__(self, connections: Among, pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._devicebound: DeviceBound | None = None

@@ -49,7 +49,7 @@ class HubConnections:
         self.iothub = iothub
         self.clock = clock
         self.methods = MethodCalls()
-        self._tokens = Tokens()
+        self._tokens = Tokens[HubConnection]()
         self.traffic = Traffic()
 
     def space(self, hub: str) -> Space:

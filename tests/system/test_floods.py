@@ -4,7 +4,12 @@ How long a witness waits is measured in work: how much of the flood the server t
 `scripts/soak floods` measures it in milliseconds, on a machine that does nothing else.
 """
 
+import socket
+import struct
+import time
+from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +50,32 @@ def test_the_flood_is_one(world: FloodWorld) -> None:
         before = flood.sent()
         while flood.sent() < before + 2 * MAX_FLOODED_BYTES:
             pass
+
+
+def waiting_at(address: str, port: int) -> int:
+    """Return how many the kernel holds before a listening socket (proc_net_tcp(5))."""
+    place = f"{struct.unpack('<I', socket.inet_aton(address))[0]:08X}:{port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    (queues,) = [line[4] for line in lines if line[1] == place and line[3] == "0A"]
+    return int(queues.partition(":")[2], 16)
+
+
+def test_beside_a_flood_the_kernels_queue_of_newcomers_does_not_grow(world: FloodWorld) -> None:
+    """It knows no shares: whoever fills it by connecting keeps everybody out, by however few connections."""
+    address, lengths, began, made = world.server.address, [0], time.monotonic(), 0
+    held: deque[socket.socket] = deque()
+    with a_flood(world.flooder("denied messages"), "denied messages", many_in_one=True):
+        while (passed := time.monotonic() - began) < 6:
+            for _ in range(int(1000 * passed) - made):
+                held.append(sock := socket.socket())
+                sock.setblocking(False)
+                sock.connect_ex((address, 8883))
+                made += 1
+            while len(held) > 400:
+                held.popleft().close()
+            if passed > len(lengths):
+                lengths.append(waiting_at(address, 8883))
+            time.sleep(0.002)
+    for sock in held:
+        sock.close()
+    assert max(lengths) < 400, lengths

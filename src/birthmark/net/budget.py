@@ -51,6 +51,12 @@ class Budget(Generic[Holder]):
         while holder in self._held and self.used > self.total:
             self._make_room(next(iter(self._held)), holder, now, self.total, "")
 
+    def is_used_up(self, address: str, now: float) -> bool:
+        """Say whether whoever comes by an address would have to go: it has its share, and none of it long enough."""
+        if self._sums.get(address, 0) < self.per_address:
+            return False
+        return now - self._held[next(iter(self._of[address]))].since < self.grace_s
+
     def release(self, holder: Holder) -> None:
         """Nothing is kept for `holder` any more."""
         share = self._held.pop(holder, None)

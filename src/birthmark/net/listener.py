@@ -17,16 +17,18 @@ from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.net.backlog import Backlog
+from birthmark.net.backlog import SLICE_S, Backlog
+from birthmark.net.backlog import now as work_time
 from birthmark.net.budget import GRACE_S, Budget
 from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
+from birthmark.net.door import QUEUE, Door
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
 from birthmark.net.pending import Pending
 from birthmark.net.pipe import RECORD_BYTES
 from birthmark.net.share import owner_of, share_of
-from birthmark.net.tls import TlsPeer
+from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.unread import Unread
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,8 @@ class Listeners:
         self.backlog = Backlog.running()
         self._clock = clock
         self._on_refused = on_refused
-        self._servers: list[asyncio.Server] = []
+        self.doors: list[Door] = []
+        self._servers: list[asyncio.Server] = []  # on Unix sockets
         self._connections: set[Connection] = set()
         self._pending = Pending[Connection]()
         self._per_peer: Counter[str] = Counter()
@@ -124,20 +127,18 @@ class Listeners:
         no TLS.
         Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
         """
-        loop = asyncio.get_running_loop()
-        opened: list[asyncio.Server] = []
+        bound: list[socket.socket] = []
         for address in addresses:
-            make = partial(_accept, _Port(self, services), context)
             try:
-                server = await loop.create_server(make, address, port, backlog=4096, reuse_address=True)
+                bound += await _bound(address, port)
             except OSError as error:
-                for done in opened:
-                    done.close()
+                for one in bound:
+                    one.close()
                 raise bind_error(error, address, port) from error
-            for door in server.sockets:  # and whom it lets in: what they do not read waits here, where it is counted
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            opened.append(server)
-        self._servers += opened
+        make = partial(_accept, _Port(self, services), context)
+        for one in bound:  # and whom it lets in: what they do not read waits here, where it is counted
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+            self.doors.append(Door(one, make, self._is_sent_away))
         self._begin_to_sweep()
 
     async def listen_at(self, door: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
@@ -152,6 +153,8 @@ class Listeners:
 
     def refuse_newcomers(self) -> None:
         """Listen no more; who is here goes on."""
+        for door in self.doors:
+            door.close()
         for server in self._servers:
             server.close()
 
@@ -182,13 +185,20 @@ class Listeners:
             (len(self._connections), "max_connections", "This server"),
             (self._per_peer[share], "max_connections_per_peer", share),
         ):
-            if count > (limit := getattr(self.limits, setting)):
-                self._turn_away(connection, scope, limit, setting)
+            if count > getattr(self.limits, setting):
+                self._turn_away(connection, self._too_many(scope, setting))
                 return
         self._strangers.take(connection, share, 1, self.monotonic())  # its own share first: who has none pushes nobody
-        if len(self._pending) > (limit := self.limits.max_pending_handshakes):
-            goes = self._pending.crowding()
-            self._turn_away(goes, "The queue of handshakes", limit, "max_pending_handshakes")
+        if len(self._pending) > self.limits.max_pending_handshakes:
+            too_many = self._too_many("The queue of handshakes", "max_pending_handshakes")
+            self._turn_away(self._pending.crowding(), too_many)
+
+    def _is_sent_away(self, address: str) -> bool:
+        """Say whether a newcomer's address has used up its share: that is not worth a connection to find out."""
+        if not self._strangers.is_used_up(share := share_of(address), self.monotonic()):
+            return False
+        self._on_refused(self._too_many_strangers(share), address, NO_PEER)
+        return True
 
     def established(self, connection: Connection) -> None:
         """A handshake is finished."""
@@ -203,9 +213,9 @@ class Listeners:
             return
         key = self._keys[connection] = leaf.thumbprint
         self._per_key[key] += 1
-        if self._per_key[key] > (limit := self.limits.max_connections_per_key):
+        if self._per_key[key] > self.limits.max_connections_per_key:
             scope = f"Whoever shows the certificate {key.hex()}"
-            self._turn_away(connection, scope, limit, "max_connections_per_key")
+            self._turn_away(connection, self._too_many(scope, "max_connections_per_key"))
 
     def _let_in(self, connection: Connection) -> None:
         """It is no stranger any more, or gone."""
@@ -241,18 +251,23 @@ class Listeners:
         if not self._connections:
             self._drained.set()
 
-    def _turn_away(self, connection: Connection, scope: str, limit: int, setting: str) -> None:
+    def _turn_away(self, connection: Connection, error: BirthmarkError) -> None:
         self._pending.remove(connection)
         self._let_in(connection)
-        facts: dict[str, Any] = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
-        error = TooManyConnectionsError(retry_after_s=5, **facts)
         self._on_refused(error, connection.address, connection.peer)
         connection.abort()
 
-    def _stranger_too_many(self, connection: Connection, limit: int, address: str) -> None:
+    def _too_many(self, scope: str, setting: str) -> BirthmarkError:
+        limit = getattr(self.limits, setting)
+        return TooManyConnectionsError(scope=scope, limit=limit, setting=setting, value=2 * limit, retry_after_s=5)
+
+    def _too_many_strangers(self, address: str) -> BirthmarkError:
         scope = f"Address {address}" if address else "This server"
         setting = "max_strangers_per_peer" if address else "max_strangers"
-        self._turn_away(connection, f"{scope}, counting who is not authenticated yet,", limit, setting)
+        return self._too_many(f"{scope}, counting who is not authenticated yet,", setting)
+
+    def _stranger_too_many(self, connection: Connection, _limit: int, address: str) -> None:
+        self._turn_away(connection, self._too_many_strangers(address))
 
     def _bytes_too_many(self, connection: Connection, limit: int, address: str) -> None:
         scope = f"Address {address}" if address else "This server"
@@ -265,14 +280,24 @@ class Listeners:
 
     def _sweep_deadlines(self) -> None:
         now = self._clock.monotonic()
-        late = [c for c in self._connections if c.deadline is not None and c.deadline <= now]
-        for connection in late:
+        self._pass_by([c for c in self._connections if c.deadline is not None and c.deadline <= now])
+
+    def _pass_by(self, late: list[Connection]) -> None:
+        """Let deadlines pass for a slice of time, and the rest in the loop's next turn."""
+        until, loop = work_time() + SLICE_S, asyncio.get_running_loop()
+        while late and work_time() < until:
+            connection = late.pop()
+            if connection.deadline is None or connection.deadline > self._clock.monotonic():
+                continue  # it was moved meanwhile
             try:
                 connection.deadline_passed()
             except Exception:  # the others' deadlines are not to pass unseen
                 log.exception("net.bug")
                 connection.abort()
-        self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_deadlines)
+        if late:
+            self._sweep = loop.call_later(0, self._pass_by, late)
+        else:
+            self._sweep = loop.call_later(_SWEEP_S, self._sweep_deadlines)
 
 
 class _Port:
@@ -301,6 +326,20 @@ class _Port:
 
 def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connection:
     return ClearConnection(port) if context is None else Connection(port, context())
+
+
+async def _bound(address: str, port: int) -> list[socket.socket]:
+    """Return listening sockets for all that an address means, or raise `OSError` with nothing left bound."""
+    found = await asyncio.get_running_loop().getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    bound: list[socket.socket] = []
+    try:
+        for family, place in dict.fromkeys((family, place) for family, *_, place in found):
+            bound.append(socket.create_server(place, family=family, backlog=QUEUE))
+    except OSError:
+        for one in bound:
+            one.close()
+        raise
+    return bound
 
 
 def bind_error(error: OSError, address: str, port: int) -> BirthmarkError:

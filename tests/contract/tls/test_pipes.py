@@ -314,7 +314,7 @@ async def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion,
             return Echo(peer)
 
         await listeners.listen(["127.0.0.1"], 0, lambda: made, {"http": make})
-        port = listeners._servers[0].sockets[0].getsockname()[1]
+        port = listeners.doors[0].port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         writer.write(data)
         heard = await reader.read(-1)
@@ -344,7 +344,7 @@ async def test_a_client_that_asks_for_small_fragments_gets_everything(way: TlsWa
     made = server_context([SERVER.certificate.parsed], SERVER.private_key)
     listeners = Listeners(SystemClock(), Limits(), lambda _error, _address, _peer: None)
     await listeners.listen(["127.0.0.1"], 0, lambda: made, {"http": lambda _peer: Teller()})
-    port = listeners._servers[0].sockets[0].getsockname()[1]
+    port = listeners.doors[0].port
     options = ["-quiet", "-ign_eof", "-maxfraglen", "512", {V12: "-tls1_2", V13: "-tls1_3"}[version]]
     client = await asyncio.create_subprocess_exec(
         "openssl",

@@ -54,8 +54,7 @@ def test_closing_what_the_peer_has_reset_ends_it() -> None:
 async def test_what_is_queued_for_a_line_that_is_gone_is_not_counted_again() -> None:
     listeners = Listeners(FakeClock(), Limits(), lambda *_: None)
     await listeners.listen(["127.0.0.1"], 0, None, {})
-    (door,) = listeners._servers[0].sockets
-    _, writer = await asyncio.open_connection(*door.getsockname())
+    _, writer = await asyncio.open_connection("127.0.0.1", listeners.doors[0].port)
     async with asyncio.timeout(5):
         while not listeners._connections:
             await asyncio.sleep(0.01)
@@ -95,11 +94,10 @@ async def talking(
     """A real connection to a peer that has asked, and reads nothing by itself."""
     listeners, talker = Listeners(clock, Limits(), lambda *_: None), Talker(says)
     await listeners.listen(["127.0.0.1"], 0, None, {"http": lambda _peer: talker})
-    (door,) = listeners._servers[0].sockets
     with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(peer, door.getsockname())
+        await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", listeners.doors[0].port))
         peer.send(b"?")
         await asyncio.sleep(0.1)
         yield listeners, talker, peer

@@ -15,6 +15,8 @@ from birthmark.net.backlog import SLICE_S, now
 
 AT_ONCE = 32
 """Who is let in at one turn of the loop; there may be as many as are sent away in a slice of its time."""
+FEW_AT_ONCE = 4
+"""The same where newcomers push out who was let in before: that one has some turns in which it may ask."""
 _AGAIN_S = 0.1  # where the process may hold no more descriptors
 QUEUE = 4096
 """Who may wait before it in the kernel."""
@@ -25,11 +27,15 @@ class Door:
     """Lets in by `make` whom `refuses` does not send away; it is asked with the address."""
 
     def __init__(
-        self, listening: socket.socket, make: Callable[[], asyncio.BaseProtocol], refuses: Callable[[str], bool]
+        self,
+        listening: socket.socket,
+        make: Callable[[], asyncio.BaseProtocol],
+        refuses: Callable[[str], bool],
+        at_once: int = AT_ONCE,
     ) -> None:
         listening.settimeout(0)
         self._socket = listening
-        self._make, self._refuses = make, refuses
+        self._make, self._refuses, self._at_once = make, refuses, at_once
         self._loop = asyncio.get_running_loop()
         self._coming: set[asyncio.Task[None]] = set()
         self._later: asyncio.TimerHandle | None = None
@@ -53,7 +59,7 @@ class Door:
         self._loop.add_reader(self._socket.fileno(), self._let_in)
 
     def _let_in(self) -> None:
-        until, left = now() + SLICE_S, AT_ONCE
+        until, left = now() + SLICE_S, self._at_once
         while left and now() < until:
             try:
                 accepted, address = self._socket.accept()

@@ -22,7 +22,7 @@ from birthmark.net.backlog import now as work_time
 from birthmark.net.budget import GRACE_S, Budget
 from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import MQTT_CONNECT, Connection
-from birthmark.net.door import QUEUE, Door
+from birthmark.net.door import AT_ONCE, FEW_AT_ONCE, QUEUE, Door
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
 from birthmark.net.pending import Pending
@@ -88,6 +88,7 @@ class Listeners:
         self.room = memoryview(bytearray(RECORD_BYTES))
         self.backlog = Backlog.running()
         self._clock = clock
+        self._at_once = AT_ONCE if grace_s else FEW_AT_ONCE
         self._on_refused = on_refused
         self.doors: list[Door] = []
         self._servers: list[asyncio.Server] = []  # on Unix sockets
@@ -138,7 +139,7 @@ class Listeners:
         make = partial(_accept, _Port(self, services), context)
         for one in bound:  # and whom it lets in: what they do not read waits here, where it is counted
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            self.doors.append(Door(one, make, self._is_sent_away))
+            self.doors.append(Door(one, make, self._is_sent_away, self._at_once))
         self._begin_to_sweep()
 
     async def listen_at(self, door: socket.socket, services: Mapping[str, MakeProtocol]) -> None:

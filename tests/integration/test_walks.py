@@ -6,13 +6,13 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import pytest
-from fixes.desk import a_connect, a_publish
+from fixes.desk import a_connect, a_publish, a_subscribe
 
 import birthmark
 from azure_clients import a_file_device
@@ -58,7 +58,14 @@ def missing_of(walk: list[str], found: list[str]) -> list[str]:
     return [call for call in walk if not any(one == call for one in rest)]
 
 
-async def test_both_walks_are_those_of_a_running_server(tmp_path: Path) -> None:
+def topic_of(publish: bytes) -> tuple[str, bytes]:
+    """Return topic and packet id of a short PUBLISH."""
+    begin = 4 if publish[1] < 128 else 5
+    end = begin + int.from_bytes(publish[begin - 2 : begin], "big")
+    return publish[begin:end].decode(), publish[end : end + 2]
+
+
+async def test_the_walks_are_those_of_a_running_server(tmp_path: Path) -> None:
     address, data, name = free_address(), tmp_path / "data", "walker"
     server = Server(read_settings(None, {}, data=str(data), listen=[address]), SystemClock(), SystemEntropy())
     ends = await server.start()
@@ -69,6 +76,23 @@ async def test_both_walks_are_those_of_a_running_server(tmp_path: Path) -> None:
         await asyncio.to_thread(subprocess.run, enroll, env=environment, check=True, capture_output=True, timeout=60)
         context = ssl.create_default_context(cafile=ends["trust_bundle"])
         context.load_cert_chain(device.certificate_file, device.key_file)
+
+        async def told(command: str, *words: str, answer: Callable[[str, bytes], bytes]) -> list[str]:
+            """Have an operator tell the device, which answers; return the calls."""
+            reader, writer = await asyncio.open_connection(address, 8883, ssl=context)
+            wanted = a_subscribe(f"devices/{name}/messages/devicebound/#", "$iothub/methods/POST/#")
+            for packet in (a_connect(name, f"{ends['iothub']['host']}/{name}/?api-version=2021-04-12"), wanted):
+                writer.write(packet)
+                assert await reader.read(4096)
+            typed = [BIRTHMARK, "hub", command, name, *words]
+            with calls() as found:
+                done = asyncio.create_task(asyncio.to_thread(subprocess.run, typed, env=environment, check=True))
+                writer.write(answer(*topic_of(await reader.read(4096))))
+                await done
+                while not any(one.endswith((".settle", ".answered")) for one in found):
+                    await asyncio.sleep(0.01)
+            writer.close()
+            return found
 
         async def say(username: str, *packets: bytes) -> list[str]:
             reader, writer = await asyncio.open_connection(address, 8883, ssl=context)
@@ -88,6 +112,15 @@ async def test_both_walks_are_those_of_a_running_server(tmp_path: Path) -> None:
         event = a_publish(f"devices/{name}/messages/events/site=a")
         found = await say(f"{ends['iothub']['host']}/{name}/?api-version=2021-04-12", event)
         assert missing_of(walk("A message, step by step"), found) == []
+
+        found = await told("c2d", "hello", answer=lambda _topic, packet_id: b"\x40\x02" + packet_id)
+        assert missing_of(walk("A message to a device, step by step"), found) == []
+        response = "$iothub/methods/res/200/?$rid="
+        found = await told(
+            "method", "go", answer=lambda topic, _: a_publish(response + topic.rpartition("=")[2], b"{}", qos=0)
+        )
+        assert missing_of(walk("A method call, step by step"), found) == []
+        assert len(walk("A message to a device, step by step")) > 5 < len(walk("A method call, step by step"))
         assert len(walk("A message, step by step")) > 5 < len(walk("A registration, step by step"))
     finally:
         await server.stop()

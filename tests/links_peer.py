@@ -126,7 +126,7 @@ async def a_peer() -> AsyncIterator[Peer]:
         "mqtt": lambda tls: MqttPump(accept, lambda *_: None, clock, tls),
     }
     await listeners.listen(["127.0.0.1"], 0, lambda: context, services)
-    peer.port = listeners._servers[0].sockets[0].getsockname()[1]
+    peer.port = listeners.doors[0].port
     try:
         yield peer
     finally:

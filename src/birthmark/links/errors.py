@@ -20,7 +20,7 @@ class LinkUnreachableError(UnavailableError):
     cause = "{host} port {port} cannot be reached: {reason}."
     fix = (
         'Check host and port, the network and the firewall. For a Birthmark server: `eval "$(birthmark env)"` sets the '
-        "host that it answers at."
+        "host that devices are told; `birthmark server status` on its machine says where it answers."
     )
     host: str
     port: int

@@ -156,3 +156,21 @@ def test_a_hub_that_is_not_linked_is_told_before_something_is_written(
     assert done.returncode == 1
     assert f"`birthmark dps link {hub} --dps birthmark`" in done.stderr
     assert "nowhere" not in names(server)
+
+
+def test_each_device_of_a_table_goes_to_the_hub_that_its_row_names(server: RunningServer, tmp_path: Path) -> None:
+    hubs = {"row-a": "birthmark", "row-b": "hub-2", "row-c": "hub-3"}  # the last is not linked
+    ca = a_ca("Maker of rows")
+    (tmp_path / "maker.pem").write_text(ca.certificate.pem())
+    devices = {name: a_file_device(tmp_path, name, ca=ca) for name in hubs}
+    rows = [f'"{device.certificate_file.read_text()}",{hubs[name]}' for name, device in devices.items()]
+    (tmp_path / "list.csv").write_text("\n".join(["certificate,hub", *rows]) + "\n")
+    (tmp_path / "hubs.toml").write_text('[azure]\nhub = "{csv.hub}"\n')
+    line = ["device", "enroll-list", str(tmp_path / "list.csv"), "--root", str(tmp_path / "maker.pem")]
+    line += ["--template", str(tmp_path / "hubs.toml")]
+    done = server.attempt(*line, "--json")
+    assert (done.returncode, "enroll.hub_not_linked" in done.stdout) == (7, True), done.stdout + done.stderr
+    scopes = {row["name"]: row["id_scope"] for row in server.rows("dps", "ls")}
+    for name in ("row-a", "row-b"):
+        assert registers(server, devices[name], scopes["birthmark"])
+    assert [hub_of(server, name) for name in ("row-a", "row-b")] == [server.address, "hub2.example"]

@@ -243,7 +243,7 @@ def manifest(
     total = count_entries(shipped.file)
     if total == 0:
         raise NothingInManifestError(path=shipped.file)
-    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=how.force, hub=how.hub)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=how.force)
     targets.enroll(opened, shipment, update=how.update)
 
 

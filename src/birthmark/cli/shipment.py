@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -68,8 +68,8 @@ class Shipment:
     quiet: bool
     needs_common_name: bool = True
     force: bool = False
-    hub: str | None = None
-    """Which one devices are assigned to, at Azure."""
+    hub_host: Callable[[str | None], str | None] = lambda _name: None
+    """The host of the hub that a device is assigned to, at Azure."""
 
     def wishes(self, tell: Tell) -> Iterator[EnrollmentRequest]:
         """Yield what is to be enrolled; what is not is told at once."""
@@ -100,7 +100,8 @@ class Shipment:
         if entry.doubts:
             who = f"A device with the certificate of {entry.device_id}"
             raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
-        wish = replace(self.template.wish(entry, number, certificate), hub=self.hub)
+        wish = self.template.wish(entry, number, certificate)
+        wish = replace(wish, hub=self.hub_host(wish.hub))
         check_name(wish.device_id, is_azure=self.needs_common_name)
         check_values(wish, is_azure=self.needs_common_name)
         if self.template.device_id is not None:
@@ -114,7 +115,9 @@ def template_of(path: Path | None, how: "DeviceOptions") -> Template:
     """Return what each device gets: what the file says, and what options say in its place."""
     text = "" if path is None else read_file(path).decode("utf-8-sig", "replace")
     template = parse_template(text, path or Path("template.toml"))
-    azure = msgspec.structs.replace(template.azure, edge=how.edge or template.azure.edge)
+    azure = msgspec.structs.replace(
+        template.azure, edge=how.edge or template.azure.edge, hub=how.hub or template.azure.hub
+    )
     aws = msgspec.structs.replace(template.aws, policy=how.policy or template.aws.policy)
     return msgspec.structs.replace(template, azure=azure, aws=aws)
 
@@ -141,8 +144,11 @@ class EachTarget:
 
         def one(where: "TargetOptions", tally: Tally) -> None:
             target, run = targets[wheres.index(where)], self._run_of(where)
-            hub = where.profile.hub_host(shipment.hub) if where.is_azure else None
-            judged = replace(shipment, needs_common_name=where.is_azure, hub=hub)
+            judged = replace(shipment, needs_common_name=where.is_azure)
+            if where.is_azure:
+                judged = replace(judged, hub_host=cache(where.profile.hub_host))
+                if (hub := shipment.template.azure.hub) is not None and "{" not in hub:
+                    judged.hub_host(hub)  # the same for all, so that it is refused before the first
             enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
             if isinstance(target, AzureTarget) and (said := target.allowance(tally.counts[Done.WOULD_CREATE])):
                 typer.echo(said, err=True)

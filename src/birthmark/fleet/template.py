@@ -39,6 +39,7 @@ device_id = "gateway-{{unique_id}}"     # left out: the certificate's common nam
 
 [azure]
 edge = true                           # an IoT Edge device
+# hub = "{{csv.hub}}"                   # the linked one that it is assigned to; left out: any
 
 [azure.tags]                          # what its twin begins with
 site = "Osaka"
@@ -121,6 +122,7 @@ _NAMED_BY: Mapping[bool, tuple[Callable[[str], str], str, str]] = {
 
 class _Azure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge: bool = False
+    hub: str | None = None
     tags: dict[str, Any] = {}
     desired: dict[str, Any] = {}
 
@@ -152,6 +154,7 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             entry.device_id if self.device_id is None else filled("device_id", self.device_id),
             certificate,
             is_edge=self.azure.edge,
+            hub=filled("azure.hub", self.azure.hub),
             tags=filled("azure.tags", self.azure.tags),
             desired=filled("azure.desired", self.azure.desired),
             policy=filled("aws.policy", self.aws.policy),
@@ -217,6 +220,8 @@ def _problems(template: Template) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what no cloud takes, with its key: what a rehearsal would not be told."""
     if template.device_id == "":
         yield ("device_id",), "a device has a name; leave it out, or name something"
+    if template.azure.hub == "":
+        yield ("azure", "hub"), "it has a name, or is left out"
     for name in ("policy", "thing_type"):
         if getattr(template.aws, name) == "":
             yield ("aws", name), "it has a name, or is left out"

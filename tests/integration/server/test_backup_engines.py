@@ -1,6 +1,7 @@
 """A backup of either engine goes back into either; what is no whole backup is refused and leaves nothing."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from birthmark.pki.csr import parse_csr
 from birthmark.server.backup import archive, copying, making, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
+from birthmark.server.backup.linked import read_linked
 from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
@@ -432,6 +434,78 @@ async def test_a_backup_is_not_written_into_what_it_backs_up(tmp_path: Path) -> 
         with pytest.raises(BackupInsideError):
             await make_backup(data, out, SECRET, url=url, now=NOON)
     assert sorted(one.name for one in data.iterdir()) == ["audit.seed", "birthmark.db", "ca", "endpoints.json"]
+
+
+async def test_files_that_are_links_are_in_it(tmp_path: Path) -> None:
+    """As where keys are on a mount of their own, or a cluster mounts secrets."""
+    url, mount = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "mount"
+    data = await a_data_directory(tmp_path, url)
+    (mount / "..data").mkdir(parents=True)
+    for name in ("audit.seed", "ca/root.key"):
+        kept = mount / "..data" / Path(name).name
+        (data / name).rename(kept)
+        (data / name).symlink_to(kept)
+    (mount / "chips").mkdir()
+    (mount / "chips/one").write_text("1")
+    (mount / "chips/above").symlink_to(mount)
+    (data / "chips").symlink_to(mount / "chips")
+    (data / "back").symlink_to(data)
+    (data / "null").symlink_to("/dev/null")
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+    kept_files = {str(one.relative_to(tmp_path / "new")) for one in (tmp_path / "new").rglob("*") if one.is_file()}
+    assert {"audit.seed", "ca/root.key", "ca/root.pem", "chips/one"} <= kept_files
+    assert not kept_files & {"null", "back/audit.seed"}
+    assert (tmp_path / "new/ca/root.key").read_bytes() == (mount / "..data/root.key").read_bytes()
+
+
+async def test_a_ca_that_is_a_link_as_a_whole_is_in_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    (data / "ca").rename(tmp_path / "mount")
+    (data / "ca").symlink_to(tmp_path / "mount")
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+    assert (tmp_path / "new/ca/root.key").read_bytes() == (tmp_path / "mount/root.key").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["est.seed", "ca/servers.key"])
+async def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    (data / name).unlink(missing_ok=True)
+    (data / name).symlink_to("gone")
+    with pytest.raises(OSError, match="a link that cannot be followed") as refused:
+        await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    assert refused.value.filename == str(data / name)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what the owner cannot")
+def test_for_root_a_link_leads_only_to_what_the_owner_of_the_directory_can_read(tmp_path: Path) -> None:
+    link, read = tmp_path / "link", set()
+    for name, mode, owner in (("secret", 0o600, 0), ("open-below-a-closed-folder", 0o644, 0), ("own", 0o600, 7)):
+        (tmp_path / name).touch(mode)
+        os.chown(tmp_path / name, owner, owner)
+    tmp_path.chmod(0o700)
+    for name in ("secret", "open-below-a-closed-folder", "/etc/passwd", "own"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        with contextlib.suppress(PermissionError):
+            read_linked(link, 7)
+            read.add(name)
+    assert read == {"/etc/passwd", "own"}
+
+
+async def test_an_archive_that_lacks_a_file_is_not_said_to_have_another_passphrase(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, url)
+    (data / "audit.seed").unlink()
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    with pytest.raises(BackupUnreadableError) as refused:
+        await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+    assert "it lacks audit.seed" in refused.value.explain_cause()
+    assert "passphrase" not in refused.value.explain_fix().lower()
 
 
 async def test_tables_that_are_no_servers_are_refused_by_name(postgres_url: str, tmp_path: Path) -> None:

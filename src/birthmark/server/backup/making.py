@@ -21,6 +21,7 @@ from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
+from birthmark.server.backup.linked import files_below, read_linked
 
 _CAS = ".cas"  # of the copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
@@ -152,7 +153,10 @@ def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
     for ca in cas:
         with alone_in(ca):
             finish(ca)
-            shutil.copytree(ca, to / ca.name, symlinks=True)
+            for part in _below(ca, "", owner=data.stat().st_uid):
+                copy = to / ca.name / part.name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(part.source if isinstance(part.source, bytes) else part.source.read_bytes())
     return cas
 
 
@@ -169,16 +173,16 @@ def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None)
     return Made(len(parts), out.stat().st_size)
 
 
-def _below(folder: Path, prefix: str, *, but: frozenset[Path] = frozenset()) -> Iterator[Part]:
-    """Yield the files below a folder, but for those of some folders in it."""
-    found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        kept = [one for one in folders if not one.startswith(".")]  # unlike copies that another run removes
-        folders[:] = [one for one in kept if Path(parent, one) not in but]
-        found += (Path(parent, name) for name in names)
-    for path in sorted(found):
-        name = path.relative_to(folder)
-        is_hidden = name.name.startswith(".")
-        is_of_a_run = prefix and (name.name in _LEFT_OUT or name.suffix == ".lock")
-        if path.is_file() and not path.is_symlink() and not is_hidden and not is_of_a_run:
-            yield Part(f"{prefix}{name}", path)
+def _below(
+    folder: Path, prefix: str, *, but: frozenset[Path] = frozenset(), owner: int | None = None
+) -> Iterator[Part]:
+    """Yield the files below a folder, but for those of some folders in it; `owner` is whose links are followed."""
+
+    def is_wanted(path: Path) -> bool:
+        is_of_a_run = prefix and (path.name in _LEFT_OUT or path.suffix == ".lock")
+        # What is hidden are copies that another run removes, and parts of what is being written.
+        return not (path.name.startswith(".") or is_of_a_run or path in but)
+
+    whose = folder.stat().st_uid if owner is None else owner
+    for path, is_linked in sorted(files_below(folder, is_wanted, is_linked=folder.is_symlink())):
+        yield Part(f"{prefix}{path.relative_to(folder)}", read_linked(path, whose) if is_linked else path)

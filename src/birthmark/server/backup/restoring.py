@@ -138,8 +138,9 @@ async def restore_backup(
                         file, building, data, passphrase, clock, url, keep_tokens=keep_tokens, replay=replay
                     )
                 except FileNotFoundError as error:
-                    detail = f"it lacks {Path(error.filename or '?').name}"
-                    raise BackupUnreadableError(path=file, detail=detail) from error
+                    refused = BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}")
+                    refused.quote(fix="Make it anew of the server: `birthmark server backup --out server.birthmark`.")
+                    raise refused from error
                 except (ValueError, KeyError) as error:  # what is decoded, and is another's
                     raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
         durable.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first

@@ -1,0 +1,72 @@
+"""The files of a directory, also those that are links, such as secrets on a mount of their own."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from birthmark.text import reason_of
+
+
+def files_below(
+    folder: Path, is_wanted: Callable[[Path], bool], *, is_linked: bool = False, above: tuple[Path, ...] = ()
+) -> Iterator[tuple[Path, bool]]:
+    """Yield the files and whether a link leads to them. Links to folders are followed, but not back to one above.
+
+    Raise `OSError` for a link that leads nowhere: a copy without that file would be none.
+    """
+    if (real := folder.resolve()) in above:
+        return
+    try:
+        found = sorted(folder.iterdir())
+    except FileNotFoundError:  # removed meanwhile
+        return
+    for path in filter(is_wanted, found):
+        mode = _mode_of(path)
+        by_link = is_linked or path.is_symlink()
+        if stat.S_ISDIR(mode):
+            yield from files_below(path, is_wanted, is_linked=by_link, above=(*above, real))
+        elif stat.S_ISREG(mode):
+            yield path, by_link
+
+
+def _mode_of(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if path.is_symlink():
+            reason = f"it is a link that cannot be followed: {reason_of(error)}"
+            raise OSError(error.errno, reason, str(path)) from error
+        if isinstance(error, FileNotFoundError):  # removed meanwhile
+            return 0
+        raise
+
+
+def read_linked(path: Path, owner: int) -> bytes:
+    """Return a file that a link of `owner` leads to. Raise `OSError`.
+
+    What is read for root by a link is no more than its owner can read: else whoever may write a data directory has
+    root copy any file of the machine into a backup.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())  # of what is read, not of what the link meant a moment ago
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is a link to what is no file", str(path))
+        if os.geteuid() == 0 and not _may_read(path, status, owner):
+            raise PermissionError(errno.EACCES, "it is a link to a file that is not the directory's owner's", str(path))
+        return file.read()
+
+
+def _may_read(path: Path, status: os.stat_result, owner: int) -> bool:
+    """Say whether a file is the owner's, or root's and open to everybody."""
+    if owner in {0, status.st_uid}:
+        return True
+    real = path.resolve()
+    ways = [parent.stat() for parent in real.parents]
+    return (
+        status.st_uid == 0
+        and bool(status.st_mode & stat.S_IROTH)
+        and all(way.st_mode & stat.S_IXOTH for way in ways)
+        and os.path.samestat(real.stat(), status)
+    )

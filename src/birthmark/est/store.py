@@ -1,6 +1,6 @@
 """EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, bindparam, case, func, null, or_, select, update
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, and_, bindparam, case, func, null, or_, select, update
 
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
@@ -57,14 +57,14 @@ Index("est_requests_decided_at", waiting.c.decided_at, waiting.c.actor)
 Index("est_requests_fetched_at", waiting.c.fetched_at)
 ADD_WAITING = insert(waiting, ignore_existing=True)
 WAITING = find(waiting)
-_IS_OPEN = waiting.c.fetched_at.is_(None)
+_IS_OPEN, _IS_UNDECIDED = waiting.c.fetched_at.is_(None), waiting.c.decided_at.is_(None)
 WAITING_PAGE = page(waiting, "id", _IS_OPEN)
 WAITING_OF_NAME_PAGE = page(waiting, "id", "name")
 _IS_ASKER = case((waiting.c.actor == bindparam("actor"), 1), else_=0)
 COUNT_WAITING = statement(
     select(func.count().label("count"), func.coalesce(func.sum(_IS_ASKER), 0).label("of_actor"))
     .select_from(waiting)
-    .where(waiting.c.decided_at.is_(None))
+    .where(_IS_UNDECIDED)
 )
 """How many nobody decided about: in all, and of one who asks."""
 DECIDE = statement(
@@ -79,6 +79,16 @@ FETCH_APPROVED = statement(
 )
 DROP_DECIDED = remove(waiting, "id", "decided_at")
 """As it was decided when it was read: what an operator decided anew since stays."""
+ASKED_AGAIN = statement(
+    update(waiting)
+    .where(waiting.c.id == bindparam("key_id"), _IS_UNDECIDED)
+    .values(asked_at=bindparam("at", type_=BigInteger))
+)
 PURGE_WAITING = remove(
-    waiting, or_(waiting.c.asked_at < bindparam("before"), waiting.c.fetched_at < bindparam("fetched_before"))
+    waiting,
+    or_(
+        and_(_IS_UNDECIDED, waiting.c.asked_at < bindparam("before")),
+        waiting.c.decided_at < bindparam("before"),  # whenever it was asked: who waits long for a decision may have it
+        waiting.c.fetched_at < bindparam("fetched_before"),
+    ),
 )

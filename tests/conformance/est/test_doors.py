@@ -188,6 +188,54 @@ async def test_what_was_fetched_takes_no_place_of_what_waits(server: EstServer) 
 
 
 @APPROVED
+@pytest.mark.parametrize("days_between", [1, 31], ids=["asked each day", "asked once"])
+async def test_an_approval_waits_30_days_from_when_it_was_given(server: EstServer, days_between: int) -> None:
+    csr = a_csr("device-1")
+    for _ in range(31 // days_between):
+        assert (await server.post("simpleenroll", csr)).status == 202
+        server.clock.move(days_between * DAY)
+    await approve(server)
+    server.clock.move(29 * DAY)
+    await server.post("simpleenroll", a_csr("device-2"))  # makes room of what is over
+    assert (await server.post("simpleenroll", csr)).status == 200
+
+
+@APPROVED
+@pytest.mark.parametrize("is_approved", [True, False])
+async def test_a_decision_that_nobody_heard_is_forgotten_after_30_days(server: EstServer, *, is_approved: bool) -> None:
+    await server.post("simpleenroll", a_csr("device-1"))
+    (waiting,) = await server.service.approvals.page("", 10)
+    await server.service.approvals.decide(waiting.id, is_approved=is_approved, actor="operator:test")
+    server.clock.move(31 * DAY)
+    await server.post("simpleenroll", a_csr("device-2"))
+    assert await server.service.approvals.of_name("device-1") == []
+
+
+@APPROVED
+async def test_a_request_that_nobody_decides_stays_as_long_as_it_is_asked(server: EstServer) -> None:
+    csr = a_csr("device-1")
+    for _ in range(40):
+        await server.post("simpleenroll", csr)
+        server.clock.move(DAY)
+    await server.post("simpleenroll", a_csr("device-2"))
+    assert len(await server.service.approvals.of_name("device-1")) == 1
+    server.clock.move(31 * DAY)
+    await server.post("simpleenroll", a_csr("device-3"))
+    assert await server.service.approvals.of_name("device-1") == []
+
+
+@APPROVED
+async def test_a_request_that_is_asked_again_is_written_once_a_day(server: EstServer) -> None:
+    csr, asked = a_csr("device-1"), set()
+    for _ in range(49):
+        await server.post("simpleenroll", csr)
+        (waiting,) = await server.service.approvals.of_name("device-1")
+        asked.add(waiting.asked_at)
+        server.clock.move(timedelta(hours=1))
+    assert len(asked) == 3
+
+
+@APPROVED
 async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_approval(server: EstServer) -> None:
     csr = a_csr("device-1")
     await server.post("simpleenroll", csr)

@@ -27,6 +27,9 @@ MAX_WAITING_OF_ONE = 1000
 """For one who may ask for any name."""
 RETRY_S = 60
 KEPT = timedelta(days=30)
+"""From the last time that it was asked, or from the decision."""
+RENEWED = timedelta(days=1)
+"""How old what is on record of the last time may be: each request is no write."""
 AGAIN = timedelta(days=1)
 """How long the same request is answered again after its first answer."""
 RevokedSince: TypeAlias = Callable[[str, datetime], Awaitable[bool]]
@@ -72,8 +75,8 @@ class RequestUnknownError(NotFoundError):
 
     code = "est.request_unknown"
     cause = (
-        "No request {id} waits: it was never made, its certificate was fetched more than a day ago, or nobody asked "
-        "again for 30 days."
+        "No request {id} waits: it was never made, its certificate was fetched more than a day ago, or for 30 days "
+        "nobody asked for it, or fetched what was decided."
     )
     fix = "`birthmark pki request ls` shows those that wait."
     id: str
@@ -110,6 +113,8 @@ class Approvals:
                 return Changes().run(store.FETCH_APPROVED, expect=1, otherwise=pending, key_id=key, at=to_micros(now))
             if known.decided_at is not None:
                 raise ApprovalRejectedError(id=key, device_id=name, decided_at=known.decided_at.isoformat())
+            if now - known.asked_at >= RENEWED and self._steadiness.is_steady():
+                await self.database.commit(Changes().run(store.ASKED_AGAIN, key_id=key, at=to_micros(now)))
         raise pending
 
     async def _is_over(self, known: WaitingRequest) -> bool:

@@ -10,7 +10,7 @@ server that has answered already, or lets somebody approve first, then finds it 
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -22,9 +22,10 @@ from birthmark.agent.issuing import Answered, CertificateSource, Proof, request_
 from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed import Kind, Managed, est_identity_of
 from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
-from birthmark.agent.slots import HeldIdentity, Slot
+from birthmark.agent.slots import HeldIdentity, Slot, fits
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
-from birthmark.est.client import EstServerBusyError
+from birthmark.est.client import EstServerBusyError, EstServerForbiddenError
+from birthmark.est.wire import REJECTED
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import parse_csr
 
@@ -51,6 +52,8 @@ class Keeper:
     planned: Callable[[Managed, Certificate], datetime | None]
     """When a certificate shall be renewed because its issuer said so."""
     confirm_time: ConfirmTime
+    register: Callable[[HeldIdentity], Awaitable[object]]
+    """Registers the device by a certificate, which proves it to the provisioning service."""
 
     def slot(self, certificate_id: str) -> Slot:
         return self.identities.slot(certificate_id)
@@ -85,17 +88,21 @@ class Keeper:
     async def fresh(self, managed: Managed, current: HeldIdentity | None, *, is_key_over: bool = False) -> HeldIdentity:
         """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one.
 
-        `is_key_over` asks for another key also where the configuration keeps it, for it may have been taken back.
+        `is_key_over` asks for another key also where the configuration keeps it, and for none that was issued before:
+        they may have been taken back.
         """
         slot = self.slot(managed.id)
-        pending = slot.pending()
-        if pending is not None and self._is_named(managed, pending) and self.now_for(pending) < self._due(pending):
+        pending = None if is_key_over else self.unproven(managed)
+        if pending is not None and (current is None or self.is_expired(current)):
+            pending = await self._usable(managed, pending)
+        if pending is not None:
             return pending
         key, request = self._next_request(managed, slot, current, is_key_over=is_key_over)
         try:
             answered = await self.source.issue(managed, key, request, current, self.proofs)
         except BirthmarkError as error:
-            if not isinstance(error, UnavailableError):  # asking again the same way cannot help
+            # Asking again the same way cannot help; but an operator who rejected a request can still approve that one.
+            if not isinstance(error, UnavailableError) and not _is_rejected(error):
                 with contextlib.suppress(BirthmarkError):
                     slot.drop_pending()
             raise
@@ -103,6 +110,13 @@ class Keeper:
         log.info("certificate.issued", extra={"id": managed.id, "thumbprint": answered.chain[0].thumbprint.hex()})
         self.on_issued(managed, answered)
         return HeldIdentity(answered.chain, key)
+
+    def unproven(self, managed: Managed) -> HeldIdentity | None:
+        """Return what was issued before, could not be proven yet, and is not to be renewed itself."""
+        pending = self.slot(managed.id).pending()
+        if pending is None or not self._is_named(managed, pending) or self.now_for(pending) >= self._due(pending):
+            return None
+        return pending
 
     async def proofs(self, managed: Managed, est: EstIssuance, current: HeldIdentity | None) -> AsyncIterator[Proof]:
         """Say who asks an EST server for a certificate, the best proof first."""
@@ -181,7 +195,9 @@ class Keeper:
         """Return key and request: those that were sent before and had no answer, else new ones."""
         waiting = slot.waiting()
         if waiting is not None and parse_csr(waiting[1]).subject == subject_of(managed.issued):
-            return waiting
+            is_of_old_key = is_key_over and current is not None and fits(current.leaf, waiting[0])
+            if not is_of_old_key:
+                return waiting
         slot.drop_pending()
         key = self._key(managed, current, is_over=is_key_over)
         request = request_for(managed, key)
@@ -215,6 +231,28 @@ class Keeper:
         self.on_issued(managed, answered)
         return HeldIdentity(answered.chain, fresh.key)
 
+    async def _usable(self, managed: Managed, pending: HeldIdentity) -> HeldIdentity | None:
+        """Return what was not proven yet, now that nothing else is left; None where it is refused, and so dropped.
+
+        Who does not answer refuses nothing: then it is put to use as it is.
+        """
+        try:
+            if managed.kind is Kind.EST:
+                return await self._believed(managed, pending)
+            if managed.kind is Kind.DEVICE:
+                await self.register(pending)
+        except (UnauthenticatedError, ForbiddenError) as error:
+            log.warning("certificate.not_proven", extra={"id": managed.id, "code": error.code})
+            self.slot(managed.id).drop_pending()
+            return None
+        except BirthmarkError as error:
+            log.info("certificate.unproven", extra={"id": managed.id, "code": error.code})
+        return pending
+
     def _put_to_use(self, slot: Slot, fresh: HeldIdentity) -> HeldIdentity:
         slot.commit()
         return slot.current() or fresh
+
+
+def _is_rejected(error: BirthmarkError) -> bool:
+    return isinstance(error, EstServerForbiddenError) and error.text.startswith(REJECTED)

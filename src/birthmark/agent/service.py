@@ -70,6 +70,7 @@ class NotIssuedHereError(PolicyError):
 
 Held: TypeAlias = HeldIdentity | SharedIdentity
 _T = TypeVar("_T")
+_Renewed: TypeAlias = tuple[HeldIdentity, HubClient | None, Assigned | None]
 _SEEN_EVERY = timedelta(hours=1)
 _OFFSET_S = 60.0
 
@@ -119,6 +120,7 @@ class Agent:
             self._on_issued,
             self._planned,
             self.time_servers.confirm,
+            self.register,
         )
 
     # ---- the steps
@@ -155,16 +157,26 @@ class Agent:
     async def _replaced(self, held: Held, refusal: BirthmarkError) -> Assigned | None:
         """Get other certificates by the configured credentials, with other keys. Raise `refusal` if that is no help."""
         try:
-            _fresh, hub, assigned = await self._renewed(held, is_key_over=True)
+            made = await self._issued_before(held) or await self._renewed(held, is_key_over=True)
         except BirthmarkError as error:
             log.warning("certificate.not_replaced", extra={"code": error.code})
             raise refusal from error
+        _fresh, hub, assigned = made
         if hub is not None:
             await hub.close()
         self.update(is_connected=False)
         for managed in self.others:  # who was taken back was so with all of it
             await self.keeper.renew(managed, is_key_over=True)
         return assigned
+
+    async def _issued_before(self, held: Held) -> _Renewed | None:
+        """Use what was issued before and not proven, where DPS takes it: a password for once was spent for its key."""
+        if self.keeper.unproven(self.managed[DEVICE_ID]) is None:
+            return None
+        try:
+            return await self._renewed(held)
+        except (UnauthenticatedError, ForbiddenError):
+            return None
 
     async def prepare(self) -> None:
         """Get a certificate where one is needed, and register; whoever calls connects by itself.
@@ -285,9 +297,7 @@ class Agent:
         current = self.held() if isinstance(held, HeldIdentity) else None
         return current if current is not None and current.mark == held.mark else held
 
-    async def _renewed(
-        self, held: Held, *, is_key_over: bool = False
-    ) -> tuple[HeldIdentity, HubClient | None, Assigned | None]:
+    async def _renewed(self, held: Held, *, is_key_over: bool = False) -> _Renewed:
         identity = self.config.source.identity
         if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
             what = identity.certificate if isinstance(identity, Preloaded) else f"by {held.mark}"

@@ -26,6 +26,8 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.extensions import ASN1_TROUBLE
 
+REJECTED = "An operator rejected this request"
+"""How an answer begins by which an agent knows that: it asks again as it did, and makes no other request."""
 BASE_PATH = "/.well-known/est"
 OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs")
 PKCS10 = "application/pkcs10"

@@ -1,5 +1,6 @@
 """A bootstrap certificate gets an EST identity, which asks for everything else; what is not believed makes room."""
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 from agent_world import BOOTSTRAP, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
-from birthmark.errors import UnauthenticatedError, UnavailableError
+from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
+from birthmark.est import wire
+from birthmark.est.service.approvals import ApprovalRejectedError
+from birthmark.links.ports import HttpAnswer
 from birthmark.pki.certificates import Certificate
 
 
@@ -155,3 +159,47 @@ async def test_a_request_that_was_answered_is_not_asked_again_after_a_crash(tmp_
     world.failing = set()
     await agent.renew(held)
     assert not agent.keeper.is_unfinished(DEVICE_ID)
+
+
+@pytest.mark.parametrize("is_believed", [True, False])
+async def test_at_the_end_of_the_old_est_identity_an_unproven_one_is_put_to_use_where_it_is_believed(
+    tmp_path: Path, *, is_believed: bool
+) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    world.clock.move(0.7 * LIFETIME)
+    world.failing_for.add("est-id-temp")
+    with pytest.raises(UnavailableError):
+        await agent.keeper.renew(agent.managed[EST_ID])
+    pending = agent.identities.slot(EST_ID).pending()
+    assert pending is not None
+    world.clock.move(0.4 * LIFETIME)
+    world.failing_for.clear()
+    world.taken_back = set() if is_believed else {pending.mark}
+    used = await agent.keeper.ensure(agent.managed[EST_ID])
+    assert (used.leaf.spki_der == pending.leaf.spki_der) == is_believed
+
+
+async def test_a_request_that_an_operator_rejected_is_asked_again_as_it_was(tmp_path: Path) -> None:
+    """So that one device is one row in the operator's queue, and its approval finds it."""
+    world, agent = a_device(tmp_path)
+    rejected = HttpAnswer(403, {}, f"{wire.REJECTED}\nReference: 1".encode())
+    for answer in (HttpAnswer(202, {}, b"waits"), rejected, rejected, None):
+        world.busy = answer
+        with contextlib.suppress(BirthmarkError):
+            await world.agent(BOOTSTRAP).keeper.ensure(agent.managed[EST_ID])
+    assert len({wire.parse_csr(one).spki_der for one in world.requests}) == 1
+
+
+async def test_a_request_that_is_refused_otherwise_comes_by_another_key(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    world.busy = HttpAnswer(403, {}, b"This key was taken back")
+    for _ in range(2):
+        with pytest.raises(ForbiddenError):
+            await world.agent(BOOTSTRAP).keeper.ensure(agent.managed[EST_ID])
+    assert len({wire.parse_csr(one).spki_der for one in world.requests}) == 2
+
+
+def test_what_the_agent_takes_for_a_rejection_is_what_the_server_says() -> None:
+    said = str(ApprovalRejectedError(id="1", device_id="device-1", decided_at="now"))
+    assert said.startswith(wire.REJECTED)

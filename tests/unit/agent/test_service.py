@@ -65,6 +65,55 @@ async def test_applied_again_a_certificate_that_was_taken_back_gives_way_to_anot
         assert new.leaf.spki_der != old.leaf.spki_der
 
 
+async def an_unproven_one(world: World, agent: Agent) -> tuple[HeldIdentity, HeldIdentity]:
+    """Return what is in use, and what was issued and could not be proven."""
+    await agent.apply()
+    old = await certified(agent)
+    world.failing = {"hub"}
+    with pytest.raises(UnavailableError):
+        await agent.renew(old)
+    world.failing = set()
+    pending = agent.identities.slot(DEVICE_ID).pending()
+    assert pending is not None
+    return old, pending
+
+
+async def test_applied_again_what_was_taken_back_unproven_gives_way_too(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    old, pending = await an_unproven_one(world, world.agent())
+    world.taken_back = {old.mark, pending.mark}
+    again = world.agent()
+    await again.apply()
+    new = await certified(again)
+    assert new.leaf.spki_der not in {old.leaf.spki_der, pending.leaf.spki_der}
+
+
+async def test_applied_again_what_was_issued_before_is_used_where_dps_takes_it(tmp_path: Path) -> None:
+    """A password for once was spent for its key."""
+    world = World(tmp_path)
+    old, pending = await an_unproven_one(world, world.agent())
+    world.taken_back, world.refuses_passwords = {old.mark}, True
+    again = world.agent()
+    await again.apply()
+    assert (await certified(again)).leaf == pending.leaf
+
+
+@pytest.mark.parametrize(("is_taken_back", "is_away"), [(True, False), (False, False), (True, True)])
+async def test_at_the_end_of_the_old_one_an_unproven_one_is_put_to_use_unless_dps_refuses_it(
+    tmp_path: Path, *, is_taken_back: bool, is_away: bool
+) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    world.clock.move(0.7 * LIFETIME)
+    _, pending = await an_unproven_one(world, agent)
+    world.clock.move(0.4 * LIFETIME)
+    world.taken_back = {pending.mark} if is_taken_back else set()
+    world.failing = {"dps"} if is_away else set()
+    used = await certified(world.agent())
+    assert (used.leaf == pending.leaf) == (is_away or not is_taken_back)
+
+
 async def test_who_is_refused_for_another_reason_keeps_its_certificate(tmp_path: Path) -> None:
     world = World(tmp_path)
     agent = world.agent()

@@ -72,9 +72,9 @@ def links_in(bundle: Sequence[Certificate]) -> Links | None:
 
 def install_links(directory: Path, links: Links) -> None:
     """Keep them beside the new root's CAs in `directory`. Raise `LinksRefusedError`; then nothing has changed."""
-    if (wrong := _wrong(directory, links)) is not None:
-        raise LinksRefusedError(path=directory, detail=wrong)
     with alone_in(directory):
+        if (wrong := _wrong(directory, links)) is not None:
+            raise LinksRefusedError(path=directory, detail=wrong)
         for name, one in ((NEW_WITH_OLD, links.new_with_old), (OLD_WITH_NEW, links.old_with_new)):
             durable.replace(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
 

@@ -6,7 +6,8 @@ PEM: the certificate, the root's, and the root's revocation list. Each side look
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +38,7 @@ from birthmark.ca.keyfile import (
 )
 from birthmark.ca.links import install_links, links_in
 from birthmark.ca.passphrase import BESIDE, Passphrase
+from birthmark.ca.rekey import finish
 from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
@@ -112,25 +114,24 @@ def ask(
     """
     if organization is not None:
         _begin(directory, entropy, passphrase)
-    if (directory / f"{purpose}.pem").exists():
-        raise CaExistsError(path=directory)
-    root = "" if organization is not None or not _has_root(directory) else _root_of(directory).thumbprint.hex()
-    secret = _secret(directory, passphrase)
-    title, tag = BELOW[purpose][0], entropy.token(3).hex().upper()
-    place = token or _place(directory, secret)
-    key = ec.generate_private_key(ec.SECP256R1()) if place is None else place.make(f"{purpose}-{tag}")
-    name = organization or _organization(directory)
-    says = {"is": _VERSION, "purpose": purpose, "root": root, "until": (now + VALID).isoformat(timespec="seconds")}
-    request = (
-        x509.CertificateSigningRequestBuilder(name_below(name, f"{title} {tag}"))
-        .add_attribute(AttributeOID.UNSTRUCTURED_NAME, json.dumps(says).encode())
-        .sign(key, hashes.SHA256())
-    )
-    text = request.public_bytes(Encoding.PEM)
-    with alone_in(directory):
+    with _alone(directory, passphrase) as secret:
+        if (directory / f"{purpose}.pem").exists():
+            raise CaExistsError(path=directory)
+        root = "" if organization is not None or not _has_root(directory) else _root_of(directory).thumbprint.hex()
+        title, tag = BELOW[purpose][0], entropy.token(3).hex().upper()
+        place = token or _place(directory, secret)
+        key = ec.generate_private_key(ec.SECP256R1()) if place is None else place.make(f"{purpose}-{tag}")
+        name = organization or _organization(directory)
+        says = {"is": _VERSION, "purpose": purpose, "root": root, "until": (now + VALID).isoformat(timespec="seconds")}
+        request = (
+            x509.CertificateSigningRequestBuilder(name_below(name, f"{title} {tag}"))
+            .add_attribute(AttributeOID.UNSTRUCTURED_NAME, json.dumps(says).encode())
+            .sign(key, hashes.SHA256())
+        )
+        text = request.public_bytes(Encoding.PEM)
         durable.replace(directory / f"{purpose}.asked", text)
         durable.replace(directory / f"{purpose}.pending", key_pem(key, secret))
-    return text.decode()
+        return text.decode()
 
 
 def read_request(data: bytes, root: Certificate, now: datetime) -> CaRequest:
@@ -168,21 +169,36 @@ def install(
     `root` is its thumbprint, known to a person. Raise `AnswerRefusedError` or `LinksRefusedError`; then nothing has
     changed.
     """
-    waiting = _waiting(directory, _secret(directory, passphrase))
-    last = next(iter(waiting), "issuing")
+    last = next((one for one in BELOW if (directory / f"{one}.pending").exists()), "issuing")
     try:
         listed = x509.load_pem_x509_crl(data) if _LIST in data else None
         if listed is not None and b"-----BEGIN CERTIFICATE-----" not in data:
-            return _install_list(directory, listed, last)
+            with alone_in(directory):
+                return _install_list(directory, listed, last)
         bundle = parse_bundle(data)
     except (InvalidRequestError, ValueError) as error:
         raise AnswerRefusedError(detail="it is not an answer of `birthmark ca root sign`", purpose=last) from error
     if (links := links_in(bundle)) is not None:
         install_links(directory, links)
         return Purpose.ROOT
+    with _alone(directory, passphrase) as secret:
+        return _install_ca(directory, bundle, listed, _waiting(directory, secret), now=now, root=root)
+
+
+def _install_ca(
+    directory: Path,
+    bundle: Sequence[Certificate],
+    listed: x509.CertificateRevocationList | None,
+    waiting: Mapping[Purpose, SigningKey],
+    *,
+    now: datetime,
+    root: str | None,
+) -> Purpose:
+    """Put a CA that the root has signed to its key, which waits here."""
     certificate, *above = bundle
     purpose = next((one for one, key in waiting.items() if key.public_key() == certificate.public_key()), None)
     if purpose is None:
+        last = next(iter(waiting), "issuing")
         raise AnswerRefusedError(detail="no request that waits here is what it answers", purpose=last)
     anchor = above[-1] if above else certificate
     _check(certificate, anchor, purpose, now)
@@ -193,15 +209,14 @@ def install(
         raise AnswerRefusedError(detail="it comes from another root than the one here", purpose=purpose)
     if listed is not None and not listed.is_signature_valid(anchor.public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
         raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
-    with alone_in(directory):
-        if listed is not None and (wanted is None or _is_newer(directory, listed)):
-            durable.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
-        # Whatever is killed here can be done again: what waits goes last.
-        durable.replace(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
-        durable.replace(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
-        durable.replace(directory / "root.pem", anchor.pem().encode(), mode=0o644)
-        (directory / f"{purpose}.asked").unlink(missing_ok=True)
-        (directory / f"{purpose}.pending").unlink()
+    if listed is not None and (wanted is None or _is_newer(directory, listed)):
+        durable.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+    # Whatever is killed here can be done again: what waits goes last.
+    durable.replace(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
+    durable.replace(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+    durable.replace(directory / "root.pem", anchor.pem().encode(), mode=0o644)
+    (directory / f"{purpose}.asked").unlink(missing_ok=True)
+    (directory / f"{purpose}.pending").unlink()
     return purpose
 
 
@@ -270,8 +285,15 @@ def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> 
         durable.create(directory / BESIDE, new_passphrase(entropy) + b"\n")
 
 
-def _secret(directory: Path, passphrase: Passphrase | None) -> bytes:
-    return (passphrase or Passphrase(directory)).reveal()
+@contextmanager
+def _alone(directory: Path, passphrase: Passphrase | None) -> Iterator[bytes]:
+    """Have the directory alone: what is read in it still is so when something is written. Give what opens its keys."""
+    given = passphrase or Passphrase(directory)
+    if not given.is_beside or not directory.is_dir():
+        given.reveal()  # before: a person may have to type it, and nobody waits for the directory so long
+    with alone_in(directory):
+        finish(directory)
+        yield given.reveal()
 
 
 def _has_root(directory: Path) -> bool:

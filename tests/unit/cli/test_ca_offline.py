@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from cryptography.x509.oid import AttributeOID
 from typer.testing import CliRunner, Result
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca import offline, rekey
+from birthmark.ca.kept import alone_in
 from birthmark.ca.offline import AnswerRefusedError, RequestRefusedError, ask, install, read_request
+from birthmark.ca.passphrase import Passphrase
 from birthmark.cli.app import app
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_pem
@@ -160,6 +165,55 @@ def test_an_answer_to_an_earlier_request_is_refused(places: Path) -> None:
     answer = signed(places).read_bytes()
     ask(places / "ca", Purpose.EDGE, now=now(), entropy=SystemEntropy())
     assert "no request that waits here" in answered(places, answer)
+
+
+@contextmanager
+def before_us(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Iterator[None]:
+    """Let another into the directory just before the next who wants it for itself."""
+    came = []
+
+    def alone_here(directory: Path) -> AbstractContextManager[None]:
+        monkeypatch.setattr(offline, "alone_in", alone_in)
+        came.append(act())
+        return alone_in(directory)
+
+    monkeypatch.setattr(offline, "alone_in", alone_here)
+    yield
+    assert came
+
+
+def test_an_answer_is_refused_whose_request_another_replaced_a_moment_before(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = signed(places).read_bytes()
+    another = places / "another.csr"
+    with (
+        before_us(monkeypatch, lambda: done("request", "--purpose", "edge", "--dir", places / "ca", "--out", another)),
+        pytest.raises(AnswerRefusedError, match="no request that waits here"),
+    ):
+        install(places / "ca", answer, now())
+    done("root", "sign", another, "--dir", places / "root-ca", "--out", places / "another.answer")
+    done("install", places / "another.answer", "--dir", places / "ca")
+    assert Purpose.EDGE in ca_directory.load(places / "ca").issuers
+
+
+def test_the_key_of_a_request_is_opened_by_a_passphrase_that_was_changed_a_moment_before(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = places / "ca"
+    with before_us(monkeypatch, lambda: rekey.move(ca, Passphrase(ca), Passphrase(ca), SystemEntropy())):
+        answer = signed(places)
+    done("install", answer, "--dir", ca)
+    assert Purpose.EDGE in ca_directory.load(ca).issuers
+
+
+def test_nothing_is_asked_for_a_ca_that_came_a_moment_before(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = signed(places)
+    with before_us(monkeypatch, lambda: done("install", answer, "--dir", places / "ca")):
+        assert (
+            "ca.exists" in run("request", "--purpose", "edge", "--dir", places / "ca", "--out", places / "two").stderr
+        )
+    assert not (places / "ca" / "edge.pending").exists()
 
 
 def test_an_answer_of_another_root_is_refused(places: Path) -> None:

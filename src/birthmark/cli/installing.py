@@ -1,11 +1,13 @@
 """Putting a service onto a machine or into an image, and taking back exactly what was put there.
 
-What was made is written down in `var/lib/birthmark-install/NAME.json`. Installing again changes only what differs;
-uninstalling removes only what was made, and leaves files that somebody changed since, data and configuration.
+What is made is written down in `var/lib/birthmark-install/NAME.json`, before it is made: who is killed then leaves
+nothing that nobody knows of. Installing again changes only what differs; uninstalling removes only what was made, and
+leaves files that somebody changed since, data and configuration.
 """
 
 import contextlib
 import hashlib
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from birthmark import durable
 from birthmark.cli.common import FileUnusableError
 from birthmark.cli.units import Service
 from birthmark.text import reason_of
@@ -24,6 +27,8 @@ class Made(msgspec.Struct, frozen=True):
     """What an installation made: files with their digests, a link, directories, the user."""
 
     files: dict[str, str] = {}
+    before: dict[str, str] = {}
+    """What a file of ours was before it was written anew, as it is still where that was cut short."""
     links: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
     user: str | None = None
@@ -100,14 +105,15 @@ class Installer:
 
     def _is_ours(self, name: str, text: str | None) -> bool:
         """Say whether a file is missing, or as this wrote it."""
-        return text is None or self._made.files.get(name) == _digest(text)
+        return text is None or _is_one(self._made, name, text)
 
     def _files_back(self, made: Made) -> Iterator[Step]:
         for name in made.links:
-            yield Step(f"remove /{name}", partial(_remove, self.root / name))
-        for name, digest in made.files.items():
+            if (self.root / name).is_symlink():
+                yield Step(f"remove /{name}", partial(_remove, self.root / name))
+        for name in made.files:
             found = _text(self.root / name)
-            if found is not None and _digest(found) == digest:
+            if found is not None and _is_one(made, name, found):
                 yield Step(f"remove /{name}", partial(_remove, self.root / name))
             elif found is not None:
                 yield Step(f"leave /{name}, which was changed since", _nothing)
@@ -118,33 +124,54 @@ class Installer:
             yield from self._tool("groupdel", user, option="--prefix")
 
     def _recorded(self) -> Made:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
+        try:
             return msgspec.json.decode(self.record.read_bytes(), type=Made)
-        return Made()
+        except FileNotFoundError:
+            return Made()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            lost = FileUnusableError(path=str(self.record), reason="it does not say what was installed")
+            there = shlex.join(str(self.root / name) for name in (*self.service.files, self.service.wants))
+            stop = f"systemctl stop {self.service.name}.service; " if self.is_here else ""
+            lost.quote(
+                fix=f"Take it back by hand: `{stop}rm -f {shlex.quote(str(self.record))} {there}`; then install anew."
+            )
+            raise lost from error
 
     def _remember(self, **changes: object) -> None:
+        """Write down what is about to be made."""
         self._made = msgspec.structs.replace(self._made, **changes)
-        self._directories(self.record.parent)
-        self.record.write_bytes(msgspec.json.encode(self._made))
+        self._make(self._missing(self.record.parent))
+        durable.replace(self.record, msgspec.json.encode(self._made), mode=0o644)
 
     def _directories(self, directory: Path) -> None:
         """Make directories, and remember which were not there."""
+        if missing := self._missing(directory):
+            self._remember()
+            self._make(missing)
+
+    def _missing(self, directory: Path) -> list[Path]:
+        """Return which are not there, the uppermost first, and note them as made."""
         missing: list[Path] = []
         while not directory.exists():
-            missing.append(directory)
+            missing.insert(0, directory)
             directory = directory.parent
-        for one in reversed(missing):
-            one.mkdir(mode=0o755)
-        names = tuple(str(one.relative_to(self.root)) for one in reversed(missing))
-        self._made = msgspec.structs.replace(self._made, directories=(*self._made.directories, *names))
+        names = [str(one.relative_to(self.root)) for one in missing]
+        known = dict.fromkeys((*self._made.directories, *names))
+        self._made = msgspec.structs.replace(self._made, directories=tuple(known))
+        return missing
+
+    def _make(self, missing: list[Path]) -> None:
+        for one in missing:
+            one.mkdir(mode=0o755, exist_ok=True)  # that of the record was made meanwhile
 
     def _writer(self, name: str, text: str) -> Callable[[], None]:
         def write() -> None:
-            path = self.root / name
+            path, before = self.root / name, _text(self.root / name)
             self._directories(path.parent)
-            path.write_text(text)
-            path.chmod(0o644)
-            self._remember(files=self._made.files | {name: _digest(text)})
+            earlier = {} if before is None else {name: _digest(before)}
+            self._remember(files=self._made.files | {name: _digest(text)}, before=self._made.before | earlier)
+            durable.replace(path, text.encode(), mode=0o644)
 
         return write
 
@@ -157,16 +184,18 @@ class Installer:
         self._remember()
 
     def _make_user(self) -> None:
+        self._remember(user=self.service.user)
         for step in self._tool("systemd-sysusers", self._place("sysusers.d")):
             step.do()
-        if self._has_user():
-            self._remember(user=self.service.user)
+        if not self._has_user():
+            self._remember(user=None)
 
     def _enable(self) -> None:
         link = self.root / self.service.wants
         self._directories(link.parent)
-        link.symlink_to(f"/etc/systemd/system/{self.service.name}.service")
         self._remember(links=(*(one for one in self._made.links if one != self.service.wants), self.service.wants))
+        link.symlink_to(f"/etc/systemd/system/{self.service.name}.service")
+        durable.sync_directory(link.parent)
 
     def _forget(self) -> None:
         _remove(self.record)
@@ -186,6 +215,11 @@ class Installer:
     def _systemctl(self, *arguments: str) -> Iterator[Step]:
         if Path("/run/systemd/system").is_dir():  # systemd is what runs this machine
             yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
+
+
+def _is_one(made: Made, name: str, text: str) -> bool:
+    """Say whether a file is as this wrote it, now or before."""
+    return _digest(text) in {made.files.get(name), made.before.get(name)}
 
 
 def _nothing() -> None:

@@ -1,15 +1,18 @@
-"""Installing as who may not."""
+"""Installing as who may not, and being killed meanwhile."""
 
+import contextlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from birthmark import durable
 from birthmark.cli import install
 from birthmark.cli.common import FileUnusableError
 from birthmark.cli.installing import Installer, Step
-from birthmark.cli.units import agent_service
+from birthmark.cli.units import Service, agent_service
 
 
 def test_who_is_not_root_is_told_to_do_it_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +28,97 @@ def test_who_is_not_root_is_told_to_do_it_as_root(tmp_path: Path, monkeypatch: p
     with pytest.raises(FileUnusableError) as refused:
         install._do(agent_service("birthmark", ()), tmp_path, plan, dry_run=False, as_json=True)
     assert refused.value.explain_fix() == "Do it as root: `sudo /opt/birthmark/bin/birthmark agent install`"
+
+
+class KilledError(BaseException):
+    """The end of the process, wherever it is."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "var/lib").mkdir(parents=True)
+    return tmp_path
+
+
+def every_step(plan: Iterator[Step]) -> None:
+    for step in plan:
+        step.do()
+
+
+def names_in(root: Path) -> set[str]:
+    return {str(one.relative_to(root)) for one in root.rglob("*")}
+
+
+def a_service(program: str = "/usr/bin/birthmark") -> Service:
+    return agent_service(program, ())
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, count: int, *, is_done: bool) -> list[str]:
+    """End the process at the `count`th change of the disk, before it or just after; return what was changed."""
+    changed: list[str] = []
+
+    def killing(place: object, name: str) -> None:
+        real = getattr(place, name)
+
+        def act(*arguments: object, **options: object) -> object:
+            changed.append(f"{name} {arguments[0]}")
+            if len(changed) == count and not is_done:
+                raise KilledError
+            done = real(*arguments, **options)
+            if len(changed) == count:
+                raise KilledError
+            return done
+
+        monkeypatch.setattr(place, name, act)
+
+    killing(durable, "replace")
+    killing(Path, "mkdir")
+    killing(Path, "symlink_to")
+    return changed
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+@pytest.mark.parametrize("is_installed_before", [True, False])
+def test_what_a_killed_installation_made_is_taken_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, is_done: bool, is_installed_before: bool
+) -> None:
+    before = names_in(root)
+    for count in itertools.count(1):
+        if is_installed_before:
+            every_step(Installer(a_service("/opt/earlier"), root).install())
+        with monkeypatch.context() as patched:
+            changed = kill_at(patched, count, is_done=is_done)
+            with contextlib.suppress(KilledError):
+                every_step(Installer(a_service(), root).install())
+        every_step(Installer(a_service(), root).install())
+        assert list(Installer(a_service(), root).install()) == []
+        every_step(Installer(a_service(), root).uninstall())
+        assert names_in(root) == before, changed
+        if len(changed) < count:
+            break
+    assert {"replace", "mkdir", "symlink_to"} == {one.split()[0] for one in changed} or is_installed_before
+
+
+def test_a_file_that_somebody_changed_is_left(root: Path) -> None:
+    every_step(Installer(a_service(), root).install())
+    unit = root / "etc/systemd/system/birthmark-agent.service"
+    unit.write_text("mine")
+    every_step(Installer(a_service(), root).install())
+    every_step(Installer(a_service(), root).uninstall())
+    assert unit.read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"files": 7}'])
+@pytest.mark.parametrize("plan", [Installer.install, Installer.uninstall])
+def test_a_record_that_cannot_be_read_is_refused_by_name(
+    root: Path, content: bytes, plan: Callable[[Installer], Iterator[Step]]
+) -> None:
+    every_step(Installer(a_service(), root).install())
+    installer = Installer(a_service(), root)
+    installer.record.write_bytes(content)
+    before = names_in(root)
+    with pytest.raises(FileUnusableError) as refused:
+        every_step(plan(installer))
+    assert str(installer.record) in refused.value.explain_cause()
+    assert "birthmark-agent.service" in refused.value.explain_fix()
+    assert names_in(root) == before

@@ -10,7 +10,10 @@ from birthmark.pki.der import BIT_STRING, SEQUENCE, element, positive, wrap
 MOST = 3
 _ECDSA_WITH = bytes.fromhex("2a8648ce3d04")  # where the object identifiers of RFC 3279, 5480 and 5758 begin
 # The orders n of the curves that CAs sign by, those of one size together: a signature does not say which it is by.
+# By size, the smallest first: the first that a signature fits into is its own.
 _ORDERS = (
+    (0xFFFFFFFFFFFFFFFFFFFFFFFF99DEF836146BC9B1B4D22831,),  # P-192
+    (0xFFFFFFFFFFFFFFFFFFFFFFFFFFFF16A2E0B8F03E13DD29455C5C2A3D,),  # P-224
     (
         0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,  # P-256
         0xA9FB57DBA1EEA9BC3E660A909D838D718C397AA3B561A6F7901E0E82974856A7,  # brainpoolP256r1
@@ -52,7 +55,7 @@ def _twins(certificate: Certificate) -> tuple[Thumbprint, ...]:
     except IndexError:  # no such signature: the library looks at that
         return ()
     signed = der[begin:algorithm_end]
-    # A number is shorter than its curve by a quarter once in 2^64 signatures or more: that one has no twin here.
+    # Both numbers are 32 bits shorter than those of their curve once in 2^64 signatures: that one has no twin here.
     orders = next((some for some in _ORDERS if max(r, s) < max(some)), ())
     return tuple(thumbprint_of(_written(signed, r, order - s)) for order in orders if max(r, s) < order)
 

@@ -1,6 +1,9 @@
 """One signature in its two forms, and certificates whose bytes differ without that anybody signed anew."""
 
+import contextlib
+
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, is_signed_by, parse_der
@@ -9,24 +12,31 @@ from birthmark.pki.twin import twins_of
 from other_form import other_form
 from pki_builders import Holder, a_ca, a_device, an_rsa_key
 
-KEYS = {
-    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
-    "brainpoolP256r1": lambda: ec.generate_private_key(ec.BrainpoolP256R1()),
-    "brainpoolP384r1": lambda: ec.generate_private_key(ec.BrainpoolP384R1()),
-    "brainpoolP512r1": lambda: ec.generate_private_key(ec.BrainpoolP512R1()),
-    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
-}
+
+def every_curve() -> dict[str, type[ec.EllipticCurve]]:
+    """Return the curves that the library can make keys of: by each of them a maker's CA can sign."""
+    found = {}
+    for one in ec.EllipticCurve.__subclasses__():
+        with contextlib.suppress(UnsupportedAlgorithm):
+            found[ec.generate_private_key(one()).curve.name] = one
+    return found
+
+
+CURVES = every_curve()
+
+
+def test_the_curves_of_the_standards_are_among_those_that_are_tried() -> None:
+    assert {"secp192r1", "secp224r1", "secp256r1", "secp384r1", "secp521r1", "secp256k1"} <= set(CURVES)
+    assert {"brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1"} <= set(CURVES)
 
 
 def signed_by(ca: Holder) -> Certificate:
     return a_device(ca).certificate
 
 
-@pytest.mark.parametrize("curve", KEYS)
+@pytest.mark.parametrize("curve", CURVES)
 def test_the_other_form_is_as_good_and_is_known_by_its_thumbprint(curve: str) -> None:
-    ca = a_ca(key=KEYS[curve]())
+    ca = a_ca(key=ec.generate_private_key(CURVES[curve]()))
     for _ in range(8):  # the numbers of a signature are of several lengths
         certificate = signed_by(ca)
         other = other_form(certificate, ca.private_key)

@@ -1,5 +1,6 @@
 """`birthmark pki token`, `authority` and `request`: single permissions, who asks for others, what waits for a yes."""
 
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,9 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.ca.issuing import parse_lifetime
-from birthmark.cli.common import read_certificate
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions
+from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.text import printable
 
 _A_DAY = timedelta(days=1)
 _AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")
@@ -68,5 +70,9 @@ def approve(server: ServerOutputOptions, wanted: _RequestId) -> None:
 
 
 def reject(server: ServerOutputOptions, wanted: _RequestId) -> None:
-    """Refuse the request; `approve` changes that."""
-    server.do("est", "requests", wanted, "reject")
+    """Refuse the request; `approve` changes that. A certificate that was fetched before lives on, and is told."""
+    rejected = server.client.post(at("est", "requests", wanted, "reject"), {})
+    emit(server.as_json, rejected)
+    if rejected["fetched_at"] is not None:
+        back = f"`birthmark pki revoke --device {shlex.quote(printable(rejected['device']))}`"
+        typer.echo(f"Its certificate was fetched at {rejected['fetched_at']} and lives on: {back} ends it.", err=True)

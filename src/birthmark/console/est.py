@@ -128,7 +128,9 @@ def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approva
         return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=OPERATOR.actor))
 
     async def reject(asked: Asked) -> Any:
-        return _request_view(await approvals.decide(asked["id"], is_approved=False, actor=OPERATOR.actor))
+        rejected = await approvals.decide(asked["id"], is_approved=False, actor=OPERATOR.actor)
+        fetched = None if rejected.fetched_at is None else rejected.fetched_at.isoformat()
+        return {**_request_view(rejected), "fetched_at": fetched}
 
     add, view = Role.OPERATOR, Role.VIEWER
     at = "/est/requests/{id}"

@@ -170,7 +170,8 @@ async def test_a_request_that_is_rejected_after_it_was_fetched_is_answered_no_mo
     assert [one.id for one in await server.service.approvals.of_name("device-1")] == [
         wanted
     ]  # `device revoke` finds it
-    await server.service.approvals.decide(wanted, is_approved=False, actor="operator:test")
+    rejected = await server.service.approvals.decide(wanted, is_approved=False, actor="operator:test")
+    assert rejected.fetched_at == server.clock.now()  # so that who rejects hears of the certificate that lives
     assert (await server.post("simpleenroll", csr)).status == 403
 
 

@@ -164,7 +164,10 @@ class Approvals:
         return sorted(map(store.WAITING_RECORDS.of, rows), key=lambda one: one.asked_at)
 
     async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
-        """Approve or reject, also what is answered again since it was fetched. Raise `RequestUnknownError`."""
+        """Approve or reject, also what is answered again since it was fetched, and say when it was.
+
+        Raise `RequestUnknownError`.
+        """
         facts: Mapping[str, Any] = {"decided_at": self.clock.micros(), "is_approved": int(is_approved)}
         unknown = RequestUnknownError(id=printable(wanted))
         changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=wanted, **facts)
@@ -175,7 +178,7 @@ class Approvals:
         verb = "approve" if is_approved else "reject"
         changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
         await self.database.commit(changes)
-        return replace(known, is_approved=is_approved, fetched_at=None)
+        return replace(known, is_approved=is_approved)
 
 
 def _dropping(decided: WaitingRequest) -> Changes:

@@ -168,6 +168,8 @@ def test_a_device_is_taken_back_at_every_place_and_nothing_brings_it_back(lost: 
         assert any("sending CONNECT" in line for line in aws.stdout), "it was dropped, and tries again"
         assert neighbor.poll() is None
     assert {row["id"] for row in before} == {row["id"] for row in rows}
+    order = [row["what"] for row in rows]
+    assert order.index("enrollment") < order.index("device") < order.index("certificate"), "there may be very many"
     assert parts(rows, "taken back") == {
         *(("est", "name"), ("est", "user"), ("est", "token"), ("dps birthmark", "enrollment"), ("ca", "certificate")),
         *(("hub birthmark", "device"), ("hub birthmark", "connection"), ("aws", "certificate"), ("aws", "connection")),

@@ -4,6 +4,7 @@ A key that is revoked stays revoked: it is never certified again, and other cert
 `superseded` says that nothing is wrong with the key (RFC 5280 section 5.3.1), so there the key stays good.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,11 +23,15 @@ from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, Statement, decided_again, from_micros
+from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
 from birthmark.store.remembered import Remembered
 
 ATTEMPTS = 5
+PAGE = 100
+"""Certificates that are read in one turn."""
+_LAST = b"\xff" * 32
+"""No thumbprint follows it."""
 
 
 class CertificateUnknownError(NotFoundError):
@@ -234,12 +239,15 @@ class Revocations:
 
     async def each_alive(self, name: str) -> AsyncIterator[Issued]:
         """Yield what `alive` returns, however much it is."""
-        page, beyond = await self._live(store.LIVE_PAGE, name=fold(name), beyond=b""), b""
+        asked: dict[str, Any] = {"name": fold(name), "beyond_end": self.clock.micros(), "beyond": _LAST, "limit": PAGE}
+        page = await self._live(store.LIVE_PAGE, **asked)
         for one in page or await self._last(name):
             yield one
         while page:
-            beyond = page[-1].certificate.thumbprint
-            page = await self._live(store.LIVE_PAGE, name=fold(name), beyond=beyond)
+            await asyncio.sleep(0)  # others have their turn
+            last = page[-1].certificate
+            asked |= {"beyond_end": to_micros(last.not_after), "beyond": last.thumbprint}
+            page = await self._live(store.LIVE_PAGE, **asked)
             for one in page:
                 yield one
 

@@ -32,6 +32,8 @@ from birthmark.pki.places import Places
 from birthmark.pki.profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 
+_NAMED = 10
+
 
 class ProfileUnknownError(NotFoundError):
     """There is no such profile."""
@@ -257,8 +259,13 @@ class CertificateAuthority:
         return [store.INVENTORY.of(row) for row in await self.database.all(store.BY_DEVICE, name=fold(name))]
 
     async def names_below(self, parent: Thumbprint) -> list[str]:
-        """Return some of the names, folded, that a certificate asked for."""
-        return [row["name"] for row in await self.database.all(store.NAMES_BELOW, parent=parent)]
+        """Return the first names, folded, that a certificate asked for."""
+        found = [""]
+        while len(found) <= _NAMED and (
+            row := await self.database.one(store.NEXT_NAME_BELOW, parent=parent, beyond=found[-1])
+        ):
+            found.append(row["name"])
+        return found[1:]
 
     async def latest(self, limit: int = 100) -> list[Issued]:
         """Return the inventory, those that live longest first."""

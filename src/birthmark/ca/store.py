@@ -19,6 +19,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
     union_all,
     update,
 )
@@ -51,12 +52,45 @@ certificates = Table(
     blob("parent", optional=True),
     number("registered_at", optional=True),
 )
-Index("ca_certificates_serial", certificates.c.issuer, certificates.c.serial, unique=True)
-Index("ca_certificates_device", certificates.c.device_id)
+Index("ca_certificates_serial", certificates.c.serial, certificates.c.issuer, unique=True)
 Index("ca_certificates_name", certificates.c.name, certificates.c.not_after)
-Index("ca_certificates_key", certificates.c.key_digest)
+Index("ca_certificates_key", certificates.c.key_digest, certificates.c.revoked_at, certificates.c.not_after)
 _ENDS = (certificates.c.not_after, certificates.c.thumbprint)
 _TAKEN_BACK = certificates.c.revoked_at.is_not(None)
+_GOOD = certificates.c.revoked_at.is_(None)
+# A name, or what asked for others, may have very many: what is alive of it, in use or taken back is found without them.
+Index(
+    "ca_certificates_live",
+    certificates.c.name,
+    *_ENDS,
+    certificates.c.profile,
+    sqlite_where=_GOOD,
+    postgresql_where=_GOOD,
+)
+Index(
+    "ca_certificates_taken_back",
+    certificates.c.name,
+    certificates.c.revoked_at,
+    certificates.c.revocation_reason,
+    sqlite_where=_TAKEN_BACK,
+    postgresql_where=_TAKEN_BACK,
+)
+Index(
+    "ca_certificates_parent",
+    certificates.c.parent,
+    certificates.c.name,
+    certificates.c.revoked_at,
+    certificates.c.not_after,
+)
+_REGISTERED = certificates.c.registered_at.is_not(None)
+Index(
+    "ca_certificates_registered",
+    certificates.c.parent,
+    certificates.c.name,
+    certificates.c.not_after,
+    sqlite_where=_REGISTERED,
+    postgresql_where=_REGISTERED,
+)
 Index("ca_certificates_end", *_ENDS)
 Index("ca_certificates_profile_end", certificates.c.profile, *_ENDS)
 Index("ca_certificates_issuer_end", certificates.c.issuer, *_ENDS)
@@ -142,14 +176,14 @@ HOLDERS = find(
     limit=1000,
 )
 LIVE_OF_NAME = find(certificates, "name", *_IS_LIVE, order=certificates.c.not_after.desc(), limit=1000)
-LIVE_PAGE = find(
-    certificates,
-    "name",
-    certificates.c.thumbprint > bindparam("beyond"),
-    *_IS_LIVE,
-    order=certificates.c.thumbprint,
-    limit=1000,
+_BEYOND = tuple_(bindparam("beyond_end", type_=BigInteger), bindparam("beyond", type_=LargeBinary))
+LIVE_PAGE = statement(
+    select(certificates)
+    .where(certificates.c.name == bindparam("name"), certificates.c.revoked_at.is_(None), tuple_(*_ENDS) > _BEYOND)
+    .order_by(*_ENDS)
+    .limit(bindparam("limit"))
 )
+"""What is alive of a name, in the order in which it ends: beyond a moment, or beyond the page before."""
 RELEASE_NAME = statement(
     update(certificates)
     .where(certificates.c.name == bindparam("key_name"), certificates.c.holds_name == 1)
@@ -263,9 +297,13 @@ USED_BELOW = find(
     limit=100,
 )
 """What one certificate asked for and was seen in use: it registered, or asked for others itself."""
-NAMES_BELOW = statement(
-    select(certificates.c.name).where(certificates.c.parent == bindparam("parent")).distinct().limit(10)
+NEXT_NAME_BELOW = statement(
+    select(certificates.c.name)
+    .where(certificates.c.parent == bindparam("parent"), certificates.c.name > bindparam("beyond"))
+    .order_by(certificates.c.name)
+    .limit(1)
 )
+"""One by one, as one certificate may have asked for very many of a name."""
 TAKEN_BACK_SINCE = statement(
     select(certificates.c.revoked_at)
     .where(

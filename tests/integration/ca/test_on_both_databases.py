@@ -14,8 +14,9 @@ from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database, paging
+from ca_world import an_authority
 from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_csr
+from pki_builders import a_ca, a_csr, a_key
 
 pytestmark = pytest.mark.integration
 OPERATOR = Principal(PrincipalKind.OPERATOR, "test")
@@ -86,6 +87,18 @@ async def test_what_came_after_a_certificate_and_was_used_is_found(database_url:
     await ca.revocations.certificate(chain[1].thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
     assert await ca.taken_back_since(first) == clock.now()
     await database.close()
+
+
+async def test_the_first_ten_names_below_a_certificate_are_told_in_their_order(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        maker = a_ca("Maker").certificate.thumbprint
+        for name in [*(f"d-{number:02}" for number in range(11)), "d-00"]:
+            bearer = Principal(PrincipalKind.BOOTSTRAP, "maker", name, thumbprint=maker)
+            await ca.issue(parse_csr(a_csr(name, key=a_key())), bearer)
+        assert await ca.names_below(maker) == [f"d-{number:02}" for number in range(10)]
+        assert await ca.names_below(ca.hierarchy.root.certificate.thumbprint) == []
 
 
 async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,5 +19,5 @@ async def test_a_certificate_is_compared_with_those_of_its_name_and_no_others(tm
     sql = one.compiled("sqlite").sql
     with sqlite3.connect(path) as database:
         plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?"))]
-    assert "SEARCH ca_certificates_1 USING INDEX ca_certificates_name (name=? AND not_after>?)" in plan
+    assert "SEARCH ca_certificates_1 USING INDEX ca_certificates_live (name=? AND not_after>?)" in plan
     assert any("(issuer=? AND not_after>?)" in step for step in plan)

@@ -1,9 +1,11 @@
 """What each room knows of a device, and what takes it back there.
 
 The doors come first, so that nothing new is got while the rest is taken: the name, passwords and tokens, what waits for
-approval, enrollments. Then certificates and keys, hub devices, things' certificates, and last what is still connected.
+approval, enrollments. Then hub devices, which ends what is connected there, as there are few; certificates and keys, of
+which there may be very many; things' certificates, and last what is still connected.
 """
 
+import asyncio
 import contextlib
 import shlex
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -53,9 +55,9 @@ class Looking:
         instances, hubs = self.rooms.instances.all(), self.rooms.iothub.hubs.all()
         looks = [self._est(name) for name in folded]
         looks += [self._enrollment(instance, name) for instance in instances for name in folded]
+        looks += [self._hub_device(hub, name) for hub in hubs for name in sorted(names)]
         looks += [self._issued(name) for name in folded]
         looks += [self._of_others(presented)]
-        looks += [self._hub_device(hub, name) for hub in hubs for name in sorted(names)]
         looks += [self._things(), self._connections(names)]
         for look in looks:
             async for one in look:
@@ -109,7 +111,9 @@ class Looking:
         alive = {one.certificate.thumbprint: one async for one in self.rooms.authority.revocations.each_alive(name)}
         registrars = {one.certificate.thumbprint for one in await self.rooms.registrars.all()}
         latest = {one.certificate.thumbprint: one for one in await self.rooms.authority.of_name(name)}
-        for thumbprint, one in (latest | alive).items():
+        issued = latest | alive
+        parents: set[Thumbprint] = set()
+        for thumbprint, one in issued.items():
             self.certificates.add(thumbprint)
             if thumbprint in registrars:
                 remove = partial(self.rooms.registrars.remove, thumbprint, actor=self._actor)
@@ -121,13 +125,19 @@ class Looking:
                 note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M}"
                 yield Found("ca", "certificate", thumbprint.hex(), partial(self._revoke, one), note=note)
             if one.parent is not None and one.parent not in registrars:
-                async for above in self._asked_by(one.parent, name):
-                    yield above
+                parents.add(one.parent)
+        for parent in sorted(parents - issued.keys()):
+            await asyncio.sleep(0)  # others have their turn: there may be one for each certificate
+            if await self.rooms.authority.find(parent) is not None:
+                self.certificates.add(parent)
+                continue
+            async for above in self._asked_by(parent, name):
+                yield above
 
     async def _asked_by(self, parent: Thumbprint, name: str) -> AsyncIterator[Found]:
-        """Yield the identity that asked for a certificate, such as the maker's: unless it is of several devices."""
+        """Yield what asked for certificates, of another CA, such as the maker's: unless it is of several devices."""
         others = [other for other in await self.rooms.authority.names_below(parent) if other != name]
-        if others and await self.rooms.authority.find(parent) is None:
+        if others:
             note = f"it asked for {', '.join(others)}, too"
             yield Found("ca", "certificate of another CA", parent.hex(), note=note, is_left=True)
             return

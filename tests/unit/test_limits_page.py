@@ -26,7 +26,8 @@ from birthmark.dps.rules import tpm
 from birthmark.dps.service import registrations
 from birthmark.est import store as est_store
 from birthmark.est import wire as est_wire
-from birthmark.est.service import approvals
+from birthmark.est.service import EstService, approvals
+from birthmark.est.service.callers import Callers
 from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.mqtt import connection as hub_connection
 from birthmark.iothub.mqtt import connections as hub_connections
@@ -66,6 +67,12 @@ def size(count: Any) -> str:
 
 def number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def share_of(service: type[Any], name: str) -> str:
+    """Return a limiter's share as the page writes it."""
+    limiter = service.__dataclass_fields__[name].default_factory()
+    return f"{limiter.burst} in a row, then one in {limiter.every_s:g} s"
 
 
 MQTT, SHARES, TRANSPORT = MqttLimits(), RateLimits(), "Transport"
@@ -172,6 +179,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
     ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
+    ("EST", "requests for one name by one who asks"): share_of(EstService, "requests"),
+    ("EST", "uses of a name's expired certificates, where they count (`est.comeback`)"): share_of(Callers, "comebacks"),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
     ("Kept for a time", "certificates presented in refusals, for `device enroll --presented`"): (
         f"the last {presented.MOST}, {presented.MOST_OF_ONE} of an address, in memory"

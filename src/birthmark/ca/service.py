@@ -210,23 +210,28 @@ class CertificateAuthority:
         return issued, row["key_revoked_at"]
 
     async def newer(self, than: Issued, in_use: Collection[Thumbprint]) -> tuple[list[Issued], frozenset[Thumbprint]]:
-        """Return what was issued to the same name after it and was used, and which certificates asked for others.
+        """Return what was issued to the same name after it and was used, and which of all these asked for others.
 
-        `in_use` are certificates by which the device is on record elsewhere. What is revoked does not count.
+        That is what it asked for, and what was asked for with it and registered; `in_use` are certificates by which
+        the device is on record elsewhere. What is revoked does not count.
         """
         name, own = fold(than.device_id), than.certificate
         rows = [row for one in in_use for row in await self.database.all(store.BY_THUMBPRINT, thumbprint=one)]
         for parent in (own.thumbprint, than.parent):
             if parent is not None:
-                rows += await self.database.all(store.USED_BELOW, name=name, parent=parent)
-        found = [store.INVENTORY.of(row) for row in rows if row["name"] == name]
+                rows += await self.database.all(store.REGISTERED_BELOW, name=name, parent=parent)
+        asked = await self.database.all(store.ASKED_BELOW, name=name, parent=own.thumbprint)
+        parents = {Thumbprint(row["thumbprint"]) for row in asked}
+        if await self.database.one(store.HAS_ASKED, name=name, parent=own.thumbprint) is not None:
+            parents.add(own.thumbprint)
+        by_thumbprint = {row["thumbprint"]: row for row in (*rows, *asked) if row["name"] == name}
+        found = [store.INVENTORY.of(row) for row in by_thumbprint.values()]
         newer = [
             one
             for one in found
             if one.certificate.not_before >= own.not_before and one.certificate != own and not one.is_revoked
         ]
-        parents = await self.database.all(store.PARENTS, name=name)
-        return newer, frozenset(Thumbprint(row["parent"]) for row in parents)
+        return newer, frozenset(parents)
 
     async def taken_back_since(self, issued: Issued) -> datetime | None:
         """Return when something of the same name was revoked after this was issued, but for what was only replaced."""

@@ -15,6 +15,8 @@ from sqlalchemy import (
     Table,
     bindparam,
     cast,
+    exists,
+    func,
     literal_column,
     null,
     or_,
@@ -283,20 +285,45 @@ REVOKED_CAS_NAMED = find(
 """Those of a subject. However many they are: each costs only who shows a certificate below that name."""
 REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))
 REGISTERED = change(certificates, ("registered_at",), "thumbprint", certificates.c.registered_at.is_(None))
-_PARENTS = select(certificates.c.parent).where(
-    certificates.c.name == bindparam("name"), certificates.c.parent.is_not(None), certificates.c.revoked_at.is_(None)
-)
-PARENTS = statement(_PARENTS.distinct())
-USED_BELOW = find(
-    certificates,
-    "name",
-    "parent",
+_BELOW = (
+    certificates.c.name == bindparam("name"),
+    certificates.c.parent == bindparam("parent"),
     certificates.c.revoked_at.is_(None),
-    or_(certificates.c.registered_at.is_not(None), certificates.c.thumbprint.in_(_PARENTS)),
-    order=certificates.c.not_after.desc(),
-    limit=100,
 )
-"""What one certificate asked for and was seen in use: it registered, or asked for others itself."""
+REGISTERED_BELOW = statement(
+    select(certificates)
+    .where(
+        *_BELOW[:2],
+        func.coalesce(certificates.c.revoked_at, 0) == 0,  # not by its index, which has those that did not register
+        certificates.c.registered_at.is_not(None),
+    )
+    .order_by(certificates.c.not_after.desc())
+    .limit(100)
+)
+"""What one certificate asked for and registered."""
+HAS_ASKED = statement(select(certificates.c.parent).where(*_BELOW).limit(1))
+"""Whether a certificate asked for others of its name."""
+_child, _grandchild = certificates.alias(), certificates.alias()
+_LAST_BELOW = (
+    select(certificates.c.thumbprint)
+    .where(*_BELOW)
+    .order_by(certificates.c.not_after.desc())
+    .limit(1000)  # to hide one behind a thousand, a thief has to ask by the old key while it is good: that opens more
+    .subquery()
+)
+ASKED_BELOW = statement(
+    select(_child)
+    .join(_LAST_BELOW, _LAST_BELOW.c.thumbprint == _child.c.thumbprint)
+    .where(
+        exists().where(
+            _grandchild.c.parent == _LAST_BELOW.c.thumbprint,
+            _grandchild.c.name == bindparam("name"),
+            _grandchild.c.revoked_at.is_(None),
+        )
+    )
+    .limit(100)
+)
+"""What one certificate asked for and asked for others itself."""
 NEXT_NAME_BELOW = statement(
     select(certificates.c.name)
     .where(certificates.c.parent == bindparam("parent"), certificates.c.name > bindparam("beyond"))

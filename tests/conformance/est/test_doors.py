@@ -21,7 +21,7 @@ from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
 from birthmark.est.model import Comeback, Door, EstSettings
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens, approvals
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.store import paging
@@ -607,6 +607,28 @@ async def test_a_device_that_is_off_can_be_revoked(server: EstServer) -> None:
     assert (await enroll(server, a_csr("device-1"), first)).status == 403
     with pytest.raises(DeviceNotAliveError):
         await server.ca.revocations.device("device-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+
+
+async def test_an_expired_certificate_that_nothing_lets_come_back_is_refused_without_a_look(server: EstServer) -> None:
+    first, looked = await server.issued(a_csr("device-1")), list[str]()
+
+    async def look(name: str) -> set[Thumbprint]:
+        looked.append(name)
+        return set()
+
+    server.service.callers.presented_by = look
+    server.clock.move(2 * DAY)
+    assert (await enroll(server, a_csr("device-1"), first)).status == 401
+    assert not looked
+
+
+@BACK
+async def test_an_expired_certificate_has_its_share_of_looks_also_where_it_is_refused(server: EstServer) -> None:
+    first = await server.issued(a_csr("device-1"))
+    server.clock.move(2 * DAY)
+    share = server.service.callers.comebacks.burst
+    answers = [await enroll(server, a_csr("device-2"), first) for _ in range(share + 1)]
+    assert [answer.status for answer in answers] == [403] * share + [429]
 
 
 @BACK

@@ -60,3 +60,13 @@ def test_a_request_is_decided_past_all_that_ended_or_was_taken_back_of_its_name(
 def test_what_was_taken_back_of_a_name_since_is_found_past_all_that_is_good(file: Path) -> None:
     (plan,) = plan_of(file, store.TAKEN_BACK_SINCE)
     assert plan.endswith("USING COVERING INDEX ca_certificates_taken_back (name=? AND revoked_at>?)")
+
+
+def test_what_registered_or_asked_itself_is_found_past_all_else_that_one_certificate_asked_for(file: Path) -> None:
+    (plan,) = plan_of(file, store.REGISTERED_BELOW)
+    assert plan.endswith("INDEX ca_certificates_registered (parent=? AND name=?)")
+    (plan,) = plan_of(file, store.HAS_ASKED)
+    assert plan.endswith("INDEX ca_certificates_parent (parent=? AND name=? AND revoked_at=?)")
+    steps = plan_of(file, store.ASKED_BELOW)
+    assert sum("INDEX ca_certificates_parent (parent=? AND name=? AND revoked_at=?)" in step for step in steps) == 2
+    assert not any("SCAN ca_" in step or "TEMP B-TREE" in step for step in steps)

@@ -85,6 +85,8 @@ class Callers:
     """Wrong passwords per user and address, of IPv6 per /64: one that guesses uses up nobody else's."""
     noise: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
     """Wrong passwords per address: who made least of it is looked at first."""
+    comebacks: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
+    """Looks at what took the place of an expired certificate, per name."""
     guesses: Guesses = field(init=False, repr=False)
     presented_by: PresentedBy = _nowhere
     """Returns by which certificates a device of that name is on record in the clouds of this server."""
@@ -161,9 +163,13 @@ class Callers:
             return check_comeback(issued, rules, now)
         if (at := await self.ca.taken_back_since(issued)) is not None:  # with a certificate after this one, all are
             raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=at)
+        rule = check_comeback(issued, rules, now)
+        # What is asked now is dear: whoever shows it has no more turns than who renews, also where it is refused.
+        self.comebacks.take(f"the expired certificate of '{issued.device_id}'", self.ca.clock.monotonic())
         in_use = await self.presented_by(issued.device_id)
         newer, parents = await self.ca.newer(issued, in_use)
-        return check_comeback(issued, rules, now, newer=newer, parents=parents, in_use=in_use)
+        check_comeback(issued, rules, now, newer=newer, parents=parents, in_use=in_use)
+        return rule
 
     async def _by_password(self, caller: Caller, authorization: str) -> Proof:
         name, password = wire.parse_basic(authorization)

@@ -204,6 +204,9 @@ class GatedDatabase:
         )
         return rows
 
+    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        return await self.all(statement, **params)
+
     def on_events(self, hear: Hear) -> None: ...
 
 

@@ -95,10 +95,10 @@ class Rollovers:
         """Return the exchange, and what is measured now; without one, of the devices there are."""
         current = self._current
         if current is None:
-            return None, await self._measured(self.hierarchy.generations[0], None, ())
+            return None, await self._measured(None, self.hierarchy.generations[0], None, ())
         old, new = (self.roots.generation(root) for root in (current.old, current.new))
         groups = await self.groups_without(old, new)
-        return current, await self._measured(old, new, groups)
+        return current, await self._measured(current, old, new, groups)
 
     async def start(self, actor: str) -> Rollover:
         """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`."""
@@ -218,16 +218,18 @@ class Rollovers:
         become()
         self.changed()
 
-    async def _measured(self, old: Generation, new: Generation | None, groups: Sequence[str]) -> Progress:
+    async def _measured(
+        self, current: Rollover | None, old: Generation, new: Generation | None, groups: Sequence[str]
+    ) -> Progress:
         after = self.clock.micros()
         mark = b"" if new is None else new.anchor.thumbprint
         left = store.issuers_of(old.certificates)
         ahead = store.issuers_of(() if new is None else new.certificates)
         below_old = await self._one(store.LATEST_BELOW, after=after, **left)
-        if self._current is not None and self._current.phase is Phase.NEW_SIGNS:  # those that still have to renew
-            found = await self.database.all(store.NAMES_BELOW, after=after, **left)
+        if current is not None and current.phase is Phase.NEW_SIGNS:  # those that still have to renew
+            found = await self.database.aside(store.NAMES_BELOW, after=after, **left)
         else:
-            found = await self.database.all(store.MISSING, after=after, new=mark)
+            found = await self.database.aside(store.MISSING, after=after, new=mark)
         return Progress(
             devices=(await self._one(store.DEVICES, after=after))["count"],
             fetched=(await self._one(store.FETCHED, after=after, new=mark))["count"],
@@ -239,8 +241,7 @@ class Rollovers:
         )
 
     async def _one(self, wanted: Statement, **key: Any) -> Row:
-        row = await self.database.one(wanted, **key)
-        assert row is not None  # noqa: S101 (a count is always there)
+        (row,) = await self.database.aside(wanted, **key)  # a count is always there
         return row
 
 

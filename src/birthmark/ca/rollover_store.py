@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, and_, bindparam, exists, func, not_, or_, select
+from sqlalchemy import Table, and_, bindparam, exists, func, not_, select
 
 from birthmark.ca.rules.rollover import Rollover
 from birthmark.ca.store import certificates
@@ -35,7 +35,7 @@ FORGET = remove(fetched, "new")
 
 # A device is a name that has a certificate which is alive; our own CAs and servers have none.
 _LIVE = and_(
-    certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None), certificates.c.name != ""
+    certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None), certificates.c.name > ""
 )
 _HAS_FETCHED = exists().where(fetched.c.new == bindparam("new"), fetched.c.name == certificates.c.name)
 _DEVICES = func.count(certificates.c.name.distinct()).label("count")
@@ -44,17 +44,26 @@ FETCHED = statement(select(_DEVICES).where(_LIVE, _HAS_FETCHED))
 MISSING = statement(select(certificates.c.name).distinct().where(_LIVE, not_(_HAS_FETCHED)).limit(MAX_NAMED))
 
 # The latest certificate of a device, of each profile: what it replaced lives on, and its key is gone.
-_next = certificates.alias()
+_next, _child = certificates.alias(), certificates.alias()
 _LATEST_BELOW = and_(
     certificates.c.issuer.in_([bindparam(f"issuer_{n}") for n in range(MAX_ISSUERS)]),
     _LIVE,
+    # Two questions, each by an index of its own: a name may have very many that are alive.
     not_(
         exists().where(
             _next.c.name == certificates.c.name,
-            _next.c.profile + "" == certificates.c.profile,  # not by its index: a name has few, a profile has all
-            or_(_next.c.parent == certificates.c.thumbprint, _next.c.not_after > certificates.c.not_after),
-            _next.c.not_after > bindparam("after"),
+            _next.c.not_after > certificates.c.not_after,
             _next.c.revoked_at.is_(None),
+            _next.c.profile + "" == certificates.c.profile,  # not by its index: a profile has all
+        )
+    ),
+    not_(
+        exists().where(
+            _child.c.parent == certificates.c.thumbprint,
+            _child.c.name == certificates.c.name,
+            _child.c.revoked_at.is_(None),
+            _child.c.not_after > bindparam("after"),
+            _child.c.profile + "" == certificates.c.profile,
         )
     ),
 )

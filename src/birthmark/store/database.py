@@ -92,6 +92,10 @@ class Database(Reader, Protocol):
         """Return the first row, or None."""
         ...
 
+    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        """Return every row, of a statement that reads very many to find them: others are served meanwhile."""
+        ...
+
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         """Return this worker's outbox rows (seq, kind, body) with a greater number, in the order of their commits."""
         ...

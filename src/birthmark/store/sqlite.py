@@ -1,9 +1,11 @@
 """SQLite: one writer thread with group commit (WAL, synchronous=FULL), short reads on a connection of their own.
 
-Reads run in the loop: they are indexed look-ups of tens of microseconds, cheaper than a hop to a thread.
+Reads run in the loop: they are indexed look-ups of tens of microseconds, cheaper than a hop to a thread. What measures
+a whole table is read aside, in a thread.
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -63,6 +65,7 @@ class SqliteDatabase:
         self._thread = Worker("sqlite-writer")
         self._others = audit_chain.Others(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
+        self._aside = asyncio.Lock()
         self._discard = 0
         self._is_failing = False  # the last commit
         row = self._writer.execute(
@@ -110,6 +113,14 @@ class SqliteDatabase:
         compiled = statement.compiled("sqlite")
         try:
             return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchall()
+        except _UNREADABLE as error:
+            raise self._refusal(error) from error
+
+    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        compiled = statement.compiled("sqlite")
+        try:
+            async with self._aside:  # one at a time: the threads are for others, too
+                return await asyncio.to_thread(_read, self._path, compiled.sql, compiled.arguments(params))
         except _UNREADABLE as error:
             raise self._refusal(error) from error
 
@@ -258,6 +269,12 @@ def _meaning_of(error: Exception) -> BirthmarkError:
     if isinstance(error, _UNKEEPABLE):
         return ValueRefusedError(reason=type(error).__name__)
     return ChangedMeanwhileError(what="A record, or one that it needs,")
+
+
+def _read(path: Path, sql: str, arguments: tuple[Any, ...]) -> Sequence[Row]:
+    with contextlib.closing(_connect(path)) as connection:
+        connection.execute("PRAGMA query_only=ON")
+        return connection.execute(sql, arguments).fetchall()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -58,6 +58,22 @@ async def test_of_two_operators_the_second_does_not_take_the_step_after_the_firs
         assert (await rollovers.step_forward(1.0, "second")).phase is Phase.FINISHED, "who names no state asks for any"
 
 
+async def test_an_exchange_is_measured_aside(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with an_exchange(database_url, tmp_path) as rollovers:
+        await rollovers.start("operator")
+
+        async def at_once(*_: object, **__: object) -> None:
+            pytest.fail("the inventory is read while everybody waits")
+
+        for read in ("one", "all"):
+            if not database_url.startswith("postgresql"):  # which reads in a process of its own
+                monkeypatch.setattr(rollovers.database, read, at_once)
+        _, progress = await rollovers.status()
+        assert progress.devices == 0
+
+
 async def test_a_step_whose_files_are_lost_is_not_on_record(database_url: str, tmp_path: Path) -> None:
     async with an_exchange(database_url, tmp_path) as rollovers:
         started = await rollovers.start("operator")

@@ -9,6 +9,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.store import Changes, Event, statement
 from birthmark.store.chain import GENESIS, link
 from birthmark.store.changes import AuditRow
+from birthmark.store.database import ValueRefusedError
 from birthmark.store.events import decode_event
 from birthmark.store.schema import audit
 from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database
@@ -24,6 +25,22 @@ async def test_a_committed_write_is_read_back(database_url: str) -> None:
         row = await database.one(GET, id="a")
         assert row is not None
         assert (row["id"], row["n"]) == ("a", 1)
+
+
+async def test_what_is_committed_is_read_aside_too(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        await database.commit(Changes().run(ADD, id="a", n=1))
+        assert [tuple(row) for row in await database.aside(GET, id="a")] == [("a", 1)]
+        with pytest.raises(ValueRefusedError):
+            await database.aside(GET, id="\ud800")
+
+
+async def test_what_is_read_aside_keeps_nobody_waiting(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        aside = asyncio.create_task(database.aside(ALL))
+        await asyncio.sleep(0)
+        assert not aside.done()
+        await aside
 
 
 async def test_a_committed_write_survives_closing_and_opening_again(database_url: str) -> None:

@@ -120,6 +120,9 @@ class PostgresDatabase:
         rows: Sequence[Row] = await self._read("fetch", compiled.sql, *compiled.arguments(params))
         return rows
 
+    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        return await self.all(statement, **params)  # PostgreSQL reads in a process of its own
+
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         rows: Sequence[Row] = await self._read("fetch", _EVENTS, self.worker, last, limit)
         return rows

@@ -26,6 +26,7 @@ from birthmark.dps.rules import tpm
 from birthmark.dps.service import registrations
 from birthmark.est import store as est_store
 from birthmark.est import wire as est_wire
+from birthmark.est.model import EstSettings
 from birthmark.est.service import EstService, approvals
 from birthmark.est.service.callers import Callers
 from birthmark.iothub import wire as hub_wire
@@ -180,6 +181,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
     ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
     ("EST", "requests for one name by one who asks"): share_of(EstService, "requests"),
+    ("EST", "certificates of one name that are alive"): number(EstSettings().max_live),
     ("EST", "uses of a name's expired certificates, where they count (`est.comeback`)"): share_of(Callers, "comebacks"),
     ("Kept for a time", "refusals"): f"{ledger.KEEP.days} days",
     ("Kept for a time", "certificates presented in refusals, for `device enroll --presented`"): (

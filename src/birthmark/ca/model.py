@@ -55,6 +55,8 @@ class Standing:
     """Of the name; the commit asks that it is still this one."""
     lost_at: datetime | None = None
     """When the name was taken back with its device."""
+    alive: int = 0
+    """How many certificates of the name are alive, counted as far as is asked."""
 
 
 def key_digest(spki_der: bytes) -> bytes:

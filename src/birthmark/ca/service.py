@@ -17,7 +17,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, digest_of
-from birthmark.ca.rules.issuance import decide, name_asked_for
+from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
 from birthmark.ca.rules.names import check_taken_over, granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
 from birthmark.ca.token_keys import place_of
@@ -122,12 +122,14 @@ class CertificateAuthority:
         lifetime: timedelta | None = None,
         also: Callable[[Certificate], Changes] = lambda _issued: Changes(),
         held: Issued | None = None,
+        most_alive: int | None = None,
     ) -> tuple[Certificate, ...]:
         """Return the new certificate and the CAs above it, root last, once all of it is on record.
 
         `san` is what an operator says; what the request asks for is for the profile to take. What `also` returns is
-        part of the same commit. `held` is the certificate that was shown, where it was looked up already. Raise
-        `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
+        part of the same commit. `held` is the certificate that was shown, where it was looked up already. A name has
+        `most_alive` certificates at most, if that is given. Raise `PolicyError`, `ForbiddenError` or `ConflictError`
+        from `rules`.
         """
 
         made: list[Certificate] = []  # by a CA elsewhere, which is asked once
@@ -135,8 +137,10 @@ class CertificateAuthority:
             held = await self.find(principal.thumbprint)
 
         async def attempt() -> tuple[Certificate, ...]:
-            standing, taken_back_at = await self._standing(request, name_asked_for(request, principal, profile), held)
+            asked = name_asked_for(request, principal, profile)
+            standing, taken_back_at = await self._standing(request, asked, held, most_alive or 0)
             device_id = decide(request, principal, profile, standing)
+            check_alive(device_id, standing.alive, most_alive)
             if held is not None:  # taken back since the caller was identified?
                 await self.revocations.check_found(held.certificate, taken_back_at)
             lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
@@ -320,7 +324,7 @@ class CertificateAuthority:
                 await self.database.commit(changes)
 
     async def _standing(
-        self, request: CertificateRequest, asked: str | None, held: Issued | None
+        self, request: CertificateRequest, asked: str | None, held: Issued | None, most: int
     ) -> tuple[Standing, int | None]:
         """Return what is on record about the key of a request and the name it asks for, and when `held` was taken back.
 
@@ -332,15 +336,18 @@ class CertificateAuthority:
             asked=asked or "",
             asked_digest=key_digest(request.spki_der),
             after=self.clock.micros(),
+            most=most,
             **(dict.fromkeys(("thumbprint", *store.TWINS), b"") if held is None else store.wanted(held.certificate)),
             key_digest=b"" if held is None else digest_of(held.certificate),
         )
-        version, taken_back_at, holder, revoked_at, lost_at = 0, None, None, None, None
+        version, alive, taken_back_at, holder, revoked_at, lost_at = 0, 0, None, None, None, None
         live = []
         for row in rows:
             match row["about"]:
                 case "name":
                     version = row["number"]
+                case "alive":
+                    alive = row["number"]
                 case "lost":
                     lost_at = from_micros(row["number"])
                 case "key":
@@ -350,7 +357,7 @@ class CertificateAuthority:
                 case _:
                     taken_back_at = row["number"]
         key_revoked_at = None if revoked_at is None else from_micros(revoked_at)
-        return Standing(holder, key_revoked_at, live, version, lost_at), taken_back_at
+        return Standing(holder, key_revoked_at, live, version, lost_at, alive), taken_back_at
 
     def _subject(
         self, request: CertificateRequest, device_id: str, principal: Principal, profile: Profile, held: Issued | None

@@ -263,8 +263,19 @@ _LIVE = (
     .limit(1000)
     .subquery()
 )
+_ALIVE = (
+    select(func.count())
+    .select_from(
+        select(certificates.c.name)
+        .where(certificates.c.name == bindparam("name"), *_IS_LIVE)
+        .limit(bindparam("most"))
+        .subquery()
+    )
+    .scalar_subquery()
+)
 STANDING = statement(
     union_all(
+        _about("alive", None, _ALIVE),
         _about("name", None, names.c.version).where(names.c.name == bindparam("name")),
         _about("lost", None, names.c.lost_at).where(names.c.name == bindparam("name"), names.c.lost_at.is_not(None)),
         _about("key", keys.c.name, keys.c.revoked_at).where(keys.c.key_digest == bindparam("asked_digest")),

@@ -64,6 +64,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     issuance.KeyTakenError: 403,
     issuance.NameHeldError: 403,
     issuance.KeyRevokedError: 403,
+    issuance.TooManyAliveError: 403,
     revocation.CertificateRevokedError: 403,
     revocation.NameMovedError: 503,
 }

@@ -111,6 +111,8 @@ class EstSettings:
     """How many certificates are issued in a second, before who asks is given a turn."""
     renewal_window: tuple[float, float] = (0.6, 0.8)
     """When a certificate is to be renewed, as parts of its life: devices choose a moment in it, each its own."""
+    max_live: int = 1000
+    """How many certificates of one name may be alive at a time."""
 
 
 class Peer(Protocol):

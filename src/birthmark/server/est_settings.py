@@ -67,6 +67,7 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     csr_attributes: CsrAttributes | None = None
     renewals_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 400.0
     renewal_window: tuple[_Percent, _Percent] = (60, 80)
+    max_live: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
     labels: dict[str, Label] = {}
     comeback: dict[str, ComebackTable] = {}
     upstream: UpstreamTable | None = None
@@ -111,7 +112,7 @@ def est_settings(est: Est, profiles: Mapping[str, Profile]) -> EstSettings:
     labels = {name: _door(label, profiles) for name, label in est.labels.items()}
     comeback = {name: _comeback(rule) for name, rule in est.comeback.items()}
     earliest, latest = (percent / 100 for percent in est.renewal_window)
-    return EstSettings(_door(est, profiles), labels, comeback, est.renewals_per_s, (earliest, latest))
+    return EstSettings(_door(est, profiles), labels, comeback, est.renewals_per_s, (earliest, latest), est.max_live)
 
 
 def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> Door:

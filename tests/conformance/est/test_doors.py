@@ -656,6 +656,18 @@ async def test_a_device_does_not_come_back_by_the_label_of_a_laxer_profile(serve
     assert answer.status == 401
 
 
+@est(EstSettings(max_live=2))
+async def test_a_name_has_so_many_certificates_at_a_time_and_no_more(server: EstServer) -> None:
+    holder = await server.issued(a_csr("device-1"))
+    server.clock.move(DAY / 2)
+    answers = [await enroll(server, a_csr("device-1"), holder) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 403]
+    assert (await server.post("simpleenroll", a_csr("device-2"))).status == 200
+    (renewed,) = wire.parse_certs_only(answers[0].body)
+    server.clock.move(DAY * 0.6)
+    assert (await enroll(server, a_csr("device-1"), renewed)).status == 200, "the first has ended"
+
+
 async def test_an_answer_says_when_to_renew(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr("device-1"))
     window = wire.parse_window(answer.headers["renewal-window"])

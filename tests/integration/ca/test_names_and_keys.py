@@ -11,7 +11,7 @@ from sqlalchemy import bindparam
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import revocation, store
 from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError, digest_of
-from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError
+from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError, TooManyAliveError
 from birthmark.ca.service import NameNotHeldError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import TooMuchWorkError
@@ -50,6 +50,18 @@ async def test_of_two_names_that_ask_with_one_key_at_once_exactly_one_gets_it(
         outcomes = await asyncio.gather(*(ca.issue(r, USER) for r in requests), return_exceptions=True)
         assert [type(o) for o in outcomes if isinstance(o, BaseException)] == [KeyTakenError]
         assert len(await ca.latest()) == 1
+
+
+async def test_of_many_who_ask_at_once_for_one_name_no_more_get_a_certificate_than_may_be_alive(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        asked = [ca.issue(parse_csr(a_csr("edge", key=KEY)), of("edge"), most_alive=2) for _ in range(4)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in outcomes if isinstance(one, Exception)] == [TooManyAliveError] * 2
+        (first, *_) = await ca.of_name("edge")
+        await ca.revocations.certificate(first.certificate.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
+        assert await ca.issue(parse_csr(a_csr("edge", key=KEY)), of("edge"), most_alive=2)
 
 
 async def test_a_name_in_other_letters_is_the_same_name(database_url: str, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ EST_DOORS: Mapping[str, Scenario] = {
         apply=into("EST_PATH"),
     ),
     "est.method_wrong": Scenario(CALL, after(asking, 'export METHOD="-X PUT"'), apply=into("METHOD")),
+    "ca.too_many_alive": Scenario(POST, after(asking, OWN, POST), apply=configured(), config="est.max_live = 1\n"),
     "est.key_generation_off": Scenario(
         KEYGEN, after(asking, with_password("fix-keygen", "--any-name")), apply=configured(), config=OWN_SERVER
     ),

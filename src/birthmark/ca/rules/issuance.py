@@ -110,6 +110,27 @@ class NameLostError(ForbiddenError):
     lost_at: object
 
 
+class TooManyAliveError(ForbiddenError):
+    """The name has too many certificates."""
+
+    code = "ca.too_many_alive"
+    cause = "'{device_id}' has {most} certificates that are alive, and asked for another."
+    fix = (
+        "See whether that device keeps what it gets; when some have ended it gets others. If it needs so many: "
+        "`est.max_live = {more}`, a line above the tables of the server's configuration; `max_live = {more}` in the "
+        "table where it has one for `[est]`."
+    )
+    device_id: str
+    more: int
+    most: int
+
+
+def check_alive(device_id: str, alive: int, most: int | None) -> None:
+    """Raise `TooManyAliveError` for one more than `most`: what a name has is read when its device is taken back."""
+    if most is not None and alive >= most:
+        raise TooManyAliveError(device_id=device_id, most=most, more=2 * most)
+
+
 def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
     asked = name_asked_for(request, principal, profile)

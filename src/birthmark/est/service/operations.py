@@ -185,7 +185,9 @@ class EstService:
         also = await self._decided(known_by or request, proof, caller, door)
         turn = name if principal.device_id is not None else principal.actor  # one at a time, whatever names it asks for
         self.pace.take(turn, now, self._ends_in_s(proof, caller))
-        return (await self.ca.issue(request, principal, door.profile, also=also, held=proof.issued))[0]
+        most = self.settings.max_live
+        issued = await self.ca.issue(request, principal, door.profile, also=also, held=proof.issued, most_alive=most)
+        return issued[0]
 
     def renewal_window(self, issued: Certificate) -> tuple[datetime, datetime]:
         """Return when a certificate is to be renewed: its device chooses a moment between the two."""

@@ -109,7 +109,7 @@ keys = Table(
     number("revoked_at", optional=True),
     text("revocation_reason", optional=True),
 )
-Index("ca_keys_name", keys.c.name)
+Index("ca_keys_name", keys.c.name, keys.c.revoked_at)
 
 revoked_cas = Table(
     "ca_revoked_cas",

@@ -70,3 +70,7 @@ def test_what_registered_or_asked_itself_is_found_past_all_else_that_one_certifi
     steps = plan_of(file, store.ASKED_BELOW)
     assert sum("INDEX ca_certificates_parent (parent=? AND name=? AND revoked_at=?)" in step for step in steps) == 2
     assert not any("SCAN ca_" in step or "TEMP B-TREE" in step for step in steps)
+
+
+def test_what_was_taken_back_of_others_is_found_past_all_good_keys_of_a_name(file: Path) -> None:
+    assert plan_of(file, store.OTHERS_TAKEN_BACK)[0].endswith("ca_keys_name (name=? AND revoked_at>?)")

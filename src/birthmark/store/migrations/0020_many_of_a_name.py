@@ -13,6 +13,8 @@ def upgrade() -> None:
     table = "ca_certificates"
     for stale in ("serial", "device", "key"):
         op.drop_index(f"ca_certificates_{stale}", table)
+    op.drop_index("ca_keys_name", "ca_keys")
+    op.create_index("ca_keys_name", "ca_keys", ["name", "revoked_at"])
     op.create_index("ca_certificates_serial", table, ["serial", "issuer"], unique=True)
     op.create_index("ca_certificates_key", table, ["key_digest", "revoked_at", "not_after"])
     op.create_index("ca_certificates_parent", table, ["parent", "name", "revoked_at", "not_after"])

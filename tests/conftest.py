@@ -1,8 +1,6 @@
 """Fixtures shared by all tests. Real services are started on loopback and stopped at the end of the run."""
 
-import os
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +14,6 @@ from postgres import a_postgres, free_port
 
 __all__ = ["free_port"]
 
-
-_STATE = tempfile.TemporaryDirectory(prefix="birthmark-state-")
-os.environ["XDG_STATE_HOME"] = _STATE.name  # what commands note for the user of this machine is no test's
 
 # Other tests run beside them: how long an example takes says nothing.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -97,3 +92,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'birthmark.db'}"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what commands note for the user of this machine out of that user's files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield

@@ -10,13 +10,15 @@ from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.errors import BirthmarkError
 from birthmark.net.admission import Closed
+from birthmark.net.backlog import Slices
 from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 200
+_STEPS = 4
+"""Connections that a CA is looked for at, between two looks at the clock."""
 
 
 class Connection(Protocol):
@@ -37,42 +39,66 @@ class Connections(Protocol):
 
 
 class EndRevoked:
-    """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more."""
+    """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more.
+
+    All that is revoked in one turn of the loop is looked for at once: each connection is asked once, however much it is.
+    """
 
     def __init__(
         self, check: Callable[[Certificate, Sequence[Certificate]], Awaitable[None]], rooms: Sequence[Connections]
     ) -> None:
         self._check = check
         self._rooms = rooms
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._gone: list[CertificateRevoked] = []
+        self._looking: asyncio.Task[None] | None = None
+        self._looks_again = False
 
     def __call__(self, revoked: CertificateRevoked) -> None:
         """End what the certificate, the key or the CA opened."""
         for room in self._rooms:
             room.revoked()
-        connections = [connection for room in self._rooms for connection in room.everyone()]
         if revoked.is_ca:  # who hangs on it is for the chain to say
-            task = asyncio.get_running_loop().create_task(told("ending what was revoked", self._look_at(connections)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._looks_again = True
+            if self._looking is None:
+                self._looking = asyncio.create_task(told("ending what was revoked", self._look()))
             return
-        for connection in connections:
-            leaf = connection.pump.peer.leaf
-            if leaf is not None and (
-                revoked.thumbprint in {leaf.thumbprint, *twins_of(leaf)}
-                or (revoked.key and digest_of(leaf) == revoked.key)
-            ):
+        if not self._gone:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._gone.append(revoked)
+
+    @property
+    def _everyone(self) -> list[Connection]:
+        return [connection for room in self._rooms for connection in room.everyone()]
+
+    def _end(self) -> None:
+        gone, self._gone = self._gone, []
+        keys = {one.key for one in gone if one.key}
+        alone = {one.thumbprint for one in gone if not one.key and one.thumbprint}  # which may have another form
+        for connection in self._everyone:
+            if (leaf := connection.pump.peer.leaf) is None:
+                continue
+            is_gone = digest_of(leaf) in keys or leaf.thumbprint in alone
+            if is_gone or (alone and not alone.isdisjoint(twins_of(leaf))):
                 connection.pump.close(Closed.ADMINISTRATIVE)
 
-    async def _look_at(self, connections: Sequence[Connection]) -> None:
-        for number, connection in enumerate(connections):
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # others get their turn
-            peer = connection.pump.peer
-            if peer.leaf is None or connection.pump.is_over:
-                continue
-            try:
-                await self._check(peer.leaf, peer.chain)
-            except BirthmarkError as error:
-                log.info("connection.ended", extra={"code": error.code, "address": connection.pump.address})
-                connection.pump.close(Closed.ADMINISTRATIVE)
+    async def _look(self) -> None:
+        """Look at each connection, and again where more was revoked meanwhile."""
+        slices = Slices(_STEPS)
+        try:
+            while self._looks_again:
+                self._looks_again = False
+                for connection in self._everyone:
+                    await slices.step()
+                    await self._look_at(connection)
+        finally:
+            self._looking = None
+
+    async def _look_at(self, connection: Connection) -> None:
+        peer = connection.pump.peer
+        if peer.leaf is None or connection.pump.is_over:
+            return
+        try:
+            await self._check(peer.leaf, peer.chain)
+        except BirthmarkError as error:
+            log.info("connection.ended", extra={"code": error.code, "address": connection.pump.address})
+            connection.pump.close(Closed.ADMINISTRATIVE)

@@ -11,6 +11,7 @@ from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
 from birthmark.server.revoked import EndRevoked
+from other_form import other_form
 from pki_builders import a_ca, a_device
 
 
@@ -41,6 +42,16 @@ class Room:
         self.asked_again += 1
 
 
+class Counted(Room):
+    """Counts how often all of them are asked for."""
+
+    times = 0
+
+    def everyone(self) -> Sequence[Connection]:
+        self.times += 1
+        return super().everyone()
+
+
 CA = a_ca()
 FIRST, SECOND = a_device(CA, "first").certificate, a_device(CA, "second").certificate
 
@@ -50,14 +61,19 @@ async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
         raise CertificateRevokedError(device_id="first", revoked_at="now", thumbprint="00", what="the certificate")
 
 
+async def over(end: EndRevoked) -> None:
+    await asyncio.sleep(0)
+    while end._looking is not None:
+        await asyncio.sleep(0)
+
+
 async def ended_by(**body: Any) -> list[bool]:
     """Which of the connections of FIRST, SECOND and one without a certificate have ended."""
 
     room = Room([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
     end = EndRevoked(first_is_bad, [room])
     end(CertificateRevoked("first", **body))
-    while end._tasks:
-        await asyncio.sleep(0)
+    await over(end)
     assert room.asked_again == 1
     return [connection.pump.is_over for connection in room.connections]
 
@@ -76,3 +92,41 @@ async def test_by_a_ca_above() -> None:
 
 async def test_an_event_without_names_ends_nobody() -> None:
     assert (await ended_by()) == [False, False, False]
+
+
+async def test_what_is_revoked_together_asks_each_connection_once() -> None:
+    room = Counted([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND)])
+    end = EndRevoked(first_is_bad, [room])
+    for number in range(50):
+        end(CertificateRevoked("another", thumbprint=bytes([number]) * 32, key=bytes([number]) * 32))
+        end(CertificateRevoked("another", is_ca=True))
+    end(CertificateRevoked("second", thumbprint=SECOND.thumbprint, key=digest_of(SECOND)))
+    await over(end)
+    assert room.times == 2
+    assert [connection.pump.is_over for connection in room.connections] == [True, True]
+
+
+async def test_a_ca_that_is_revoked_while_another_is_looked_for_is_looked_for_too() -> None:
+    bad: list[Certificate] = []
+
+    async def check(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
+        if not bad:
+            bad.append(FIRST)
+            end(CertificateRevoked("later", is_ca=True))
+        elif leaf in bad:
+            raise CertificateRevokedError(device_id="first", revoked_at="now", thumbprint="00", what="the certificate")
+
+    room = Room([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND)])
+    end = EndRevoked(check, [room])
+    end(CertificateRevoked("first", is_ca=True))
+    await over(end)
+    assert [connection.pump.is_over for connection in room.connections] == [True, False]
+
+
+async def test_the_other_form_of_a_certificate_ends_too_where_its_key_stays_good() -> None:
+    other = other_form(FIRST, CA.private_key)
+    room = Room([Connection(Pump(FakePeer(other)))])
+    end = EndRevoked(first_is_bad, [room])
+    end(CertificateRevoked("first", thumbprint=FIRST.thumbprint))
+    await over(end)
+    assert room.connections[0].pump.is_over

@@ -41,7 +41,7 @@ class Connections(Protocol):
 class EndRevoked:
     """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more.
 
-    All that is revoked in one turn of the loop is looked for at once: each connection is asked once, however much it is.
+    All that is revoked in one turn of the loop is looked for at once: each connection is asked once for all of it.
     """
 
     def __init__(

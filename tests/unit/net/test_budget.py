@@ -1,5 +1,8 @@
 """Who must go when strangers have used up their room."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from birthmark.net.budget import GRACE_S, Budget
 
 
@@ -49,3 +52,41 @@ def test_what_is_released_can_be_taken_again_and_nothing_stays() -> None:
         budget.release(f"{number}")
     assert (gone, budget.used) == ([], 0)
     assert not budget._of
+
+
+def filled(total: int) -> tuple[Budget[str], list[str]]:
+    """Return one that two addresses have filled just now, with much and with more."""
+    budget, gone = a_budget(total=total, per_address=100)
+    for number in range(8):
+        budget.take(f"more {number}", "192.0.2.1", 10, 0.0)
+    budget.take("much", "192.0.2.2", 15, 0.0)
+    return budget, gone
+
+
+def test_who_holds_most_makes_room_at_once_for_one_that_holds_little() -> None:
+    budget, gone = filled(95)
+    budget.take("little", "192.0.2.3", 5, 0.1)
+    assert gone == ["more 0"]
+    assert "little" in budget._held
+
+
+def test_among_those_that_hold_most_a_rush_pushes_nobody_out() -> None:
+    budget, gone = filled(95)
+    budget.take("more still", "192.0.2.1", 5, 0.1)
+    assert gone == ["more still"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(1, 40), st.sampled_from("abc")), max_size=80))
+def test_what_it_counts_is_what_is_held(steps: list[tuple[bool, int, int, str]]) -> None:
+    budget, _gone = a_budget(total=100, per_address=60)
+    for now, (is_new, holder, size, address) in enumerate(steps):
+        known = budget._held.get(str(holder))
+        if is_new:
+            budget.take(str(holder), known.address if known else address, size, float(now))
+        else:
+            budget.release(str(holder))
+        assert budget.used == sum(share.size for share in budget._held.values()) <= 100
+        sums = {one: held for one, held in budget._sums.items() if held}
+        assert {one: bits for bits, ones in budget._by_size.items() for one in ones} == {
+            one: held.bit_length() for one, held in sums.items()
+        }

@@ -82,7 +82,7 @@ class MakerUnknownError(PolicyError):
     cause = "The certificate of '{subject}' does not lead to a root that was given: {detail}."
     fix = (
         "If you trust the maker, give its root certificate with `--root FILE`. A CA between, which the chip does not "
-        "hold, may be given by another `--root FILE`, or behind the chip's own certificate by `--cert FILE`."
+        "hold, goes by one more --root, or stands behind the chip's own certificate in a file that --cert names."
     )
     detail: str
     subject: str

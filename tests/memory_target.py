@@ -59,6 +59,7 @@ class MemoryTarget:
     def records(self) -> Iterator[Record]:
         raise NotImplementedError
 
-    def remove(self, name: str, *, is_group: bool) -> None:
+    def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
         del is_group
         del self.on_record[name]
+        return []

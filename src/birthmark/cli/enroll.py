@@ -329,8 +329,10 @@ def remove(
         device_id, hub = None, None
         if isinstance(target, AzureTarget) and not is_group:
             device_id, hub = target.registered(name)
-        target.remove(name, is_group=is_group)
+        notes = target.remove(name, is_group=is_group)
     say(as_json, {"removed": name}, f"Removed {name} at {target.description}.")
+    for note in notes:
+        typer.echo(printable(note), err=True)
     _say_still_a_device(where, "rm", device_id, hub)
 
 

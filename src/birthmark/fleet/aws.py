@@ -50,6 +50,10 @@ _MAKE_POLICY = (
     '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
     '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
 )
+_WITHOUT = (
+    "It had no certificate. Where an earlier removal was cut off, one may be left, inactive and without policies: "
+    "`aws iot list-certificates`"
+)
 
 
 class AwsTarget(AwsLosing):
@@ -283,20 +287,25 @@ class AwsTarget(AwsLosing):
                     principals = self._principals(thing["thingName"]) or []
                     yield _record_of(thing["thingName"], [arn.rpartition("/")[2] for arn in principals], asleep)
 
-    def remove(self, name: str, *, is_group: bool) -> None:
+    def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
+        """Take a thing off, with its certificates.
+
+        A certificate is attached until nothing lets it in any more: who is cut off before finds it again by its thing.
+        """
         del is_group
         principals = self._principals(name)
         if principals is None:
             raise NoSuchRecordError(target=self.description, device=name)
         with self._translated(name):
             for arn in principals:
-                self._iot.detach_thing_principal(thingName=name, principal=arn)
                 certificate_id = arn.rpartition("/")[2]
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
                 for policy in self._iot.list_attached_policies(target=arn)["policies"]:
                     self._iot.detach_policy(policyName=policy["policyName"], target=arn)
+                self._iot.detach_thing_principal(thingName=name, principal=arn)  # without which nothing is deleted
                 self._iot.delete_certificate(certificateId=certificate_id)
             self._iot.delete_thing(thingName=name)
+        return [] if principals else [_WITHOUT]
 
     def _check_references(self, wish: EnrollmentRequest) -> None:
         """Raise `ReferenceMissingError` before anything is made for a device whose policy, type or group is missing."""

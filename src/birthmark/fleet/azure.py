@@ -275,12 +275,13 @@ class AzureTarget(AzureLosing):
             detail = f"{group}: {state.assigned_hub} as {state.device_id}" if state.assigned_hub else group
             yield Record(state.registration_id, "of a group", state.status, None, detail)
 
-    def remove(self, name: str, *, is_group: bool) -> None:
+    def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
         with self._translated(name):
             if is_group:
                 self._sdk.delete_enrollment_group_by_param(name)
             else:
                 self._sdk.delete_individual_enrollment_by_param(name)
+        return []
 
 
 class _Way(msgspec.Struct, frozen=True):

@@ -146,6 +146,6 @@ class EnrollmentTarget(Protocol):
         """Yield everything on record."""
         ...
 
-    def remove(self, name: str, *, is_group: bool) -> None:
-        """Take a record off. Raise `NoSuchRecordError`."""
+    def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
+        """Take a record off, and return what is to be said of what stays. Raise `NoSuchRecordError`."""
         ...

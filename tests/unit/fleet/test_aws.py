@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore import xform_name
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
@@ -414,14 +415,41 @@ def test_a_thing_is_removed_with_its_certificates(aws: Stubber, target: AwsTarge
     principals(aws, ARN)
     answers(
         aws,
-        ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
         ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}),
         ("detach_policy", {}, {"policyName": "p", "target": ARN}),
+        ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN}),
         ("delete_certificate", {}, {"certificateId": ID}),
         ("delete_thing", {}, {"thingName": "gateway"}),
     )
-    target.remove("gateway", is_group=False)
+    assert target.remove("gateway", is_group=False) == []
+
+
+@pytest.mark.parametrize("lets_in", ["update_certificate", "list_attached_policies", "detach_policy"])
+def test_a_removal_that_is_cut_leaves_a_certificate_where_the_next_finds_it(
+    target: AwsTarget, monkeypatch: pytest.MonkeyPatch, lets_in: str
+) -> None:
+    asked: list[str] = []
+
+    def answer(_of: object, operation: str, _asked: dict[str, Any]) -> dict[str, Any]:
+        asked.append(xform_name(operation))
+        if asked[-1] == lets_in:
+            raise KeyboardInterrupt
+        return {"principals": [ARN], "policies": [{"policyName": "p"}], "things": ["gateway"]}
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", answer)
+    with pytest.raises(KeyboardInterrupt):
+        target.remove("gateway", is_group=False)
+    assert "detach_thing_principal" not in asked
+
+
+def test_of_a_removed_thing_without_certificate_it_is_said_where_one_may_be_left(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    principals(aws)
+    answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
+    (said,) = target.remove("gateway", is_group=False)
+    assert "inactive and without policies: `aws iot list-certificates`" in said
 
 
 def test_a_thing_that_is_not_there_cannot_be_removed(aws: Stubber, target: AwsTarget) -> None:

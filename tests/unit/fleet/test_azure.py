@@ -358,7 +358,7 @@ def test_a_groups_attestation_is_told(target: AzureTarget, service: Service, att
 def test_a_record_is_removed_or_is_not_there(target: AzureTarget, service: Service) -> None:
     enroll(target)
     target.enroll_group("g", ca_names=["my-ca"], is_edge=False, dry_run=False)
-    remove: list[Callable[[], None]] = [
+    remove: list[Callable[[], object]] = [
         lambda: target.remove("device-1", is_group=False),
         lambda: target.remove("g", is_group=True),
     ]

@@ -37,7 +37,7 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
 
 _INDEX = (
     "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "
@@ -218,17 +218,19 @@ class AwsTarget(AwsLosing):
             return Stand(name, Standing.ASSIGNED, f"{error.facts['reason']}; {_INDEX}")
         return stand_of(name, seen, described.get("lastModifiedDate"))
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
-        """Let a device connect no more: its certificate becomes inactive, and nothing else changes."""
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+        """Let a device connect no more: its certificate becomes inactive, unless others would go with it."""
         certificate_id = wish.certificate.thumbprint.hex()
         if (described := self._described(certificate_id)) is None:
-            return Done.GONE
+            return Retired(Done.GONE)
         if described["status"] != ACTIVE:
-            return Done.UNCHANGED
+            return Retired(Done.UNCHANGED)
+        if others := self._shared(str(described["certificateArn"]), wish.device_id):
+            return Retired(Done.LEFT, f"its certificate is {others}")
         if not dry_run:
             with self._translated(wish.device_id):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        return Done.WOULD_RETIRE if dry_run else Done.RETIRED
+        return Retired(Done.WOULD_RETIRE if dry_run else Done.RETIRED)
 
     def reinstate(self, wish: EnrollmentRequest) -> None:
         """Do nothing more: with its record the certificate became active again, which is all that `retire` ended."""
@@ -288,7 +290,7 @@ class AwsTarget(AwsLosing):
                     yield _record_of(thing["thingName"], [arn.rpartition("/")[2] for arn in principals], asleep)
 
     def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
-        """Take a thing off, with its certificates.
+        """Take a thing off, with the certificates that are its own.
 
         A certificate is attached until nothing lets it in any more: who is cut off before finds it again by its thing.
         """
@@ -296,16 +298,21 @@ class AwsTarget(AwsLosing):
         principals = self._principals(name)
         if principals is None:
             raise NoSuchRecordError(target=self.description, device=name)
+        notes = [] if principals else [_WITHOUT]
         with self._translated(name):
             for arn in principals:
                 certificate_id = arn.rpartition("/")[2]
+                if others := self._shared(arn, name):
+                    self._iot.detach_thing_principal(thingName=name, principal=arn)
+                    notes.append(f"The certificate {certificate_id} stays as it is, for it is {others}.")
+                    continue
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
                 for policy in self._iot.list_attached_policies(target=arn)["policies"]:
                     self._iot.detach_policy(policyName=policy["policyName"], target=arn)
                 self._iot.detach_thing_principal(thingName=name, principal=arn)  # without which nothing is deleted
                 self._iot.delete_certificate(certificateId=certificate_id)
             self._iot.delete_thing(thingName=name)
-        return [] if principals else [_WITHOUT]
+        return notes
 
     def _check_references(self, wish: EnrollmentRequest) -> None:
         """Raise `ReferenceMissingError` before anything is made for a device whose policy, type or group is missing."""

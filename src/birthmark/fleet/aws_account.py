@@ -136,6 +136,11 @@ class AwsAccount:
         with self._translated():
             return list(self._iot.list_principal_things(principal=arn)["things"])
 
+    def _shared(self, arn: str, name: str) -> str:
+        """Say which things have a certificate beside this one, nothing where none has."""
+        others = [one for one in self._things_of(arn) if one != name]
+        return f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
+
     def _is_listed(self, certificate_id: str) -> bool:
         """Say whether a certificate is among the latest: to look there refuses nothing."""
         pages = self._iot.get_paginator("list_certificates").paginate(

@@ -21,8 +21,7 @@ class AwsLosing(AwsAccount):
     def _lose(self, name: str, certificate_id: str, *, dry_run: bool) -> list[Taken]:
         if (described := self._described(certificate_id)) is None:
             return []
-        others = [one for one in self._things_of(str(described["certificateArn"])) if one != name]
-        note = f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
+        note = self._shared(str(described["certificateArn"]), name)
         done = Became.WAS if described["status"] == REVOKED else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
         if done is Became.TAKEN_BACK:
             with self._translated(name):

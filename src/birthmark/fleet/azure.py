@@ -26,7 +26,7 @@ from birthmark.fleet.azure_service import Ready
 from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, way_of
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.moving import NotAtSourceError
-from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
@@ -155,28 +155,28 @@ class AzureTarget(AzureLosing):
             return Stand(wish.device_id, Standing.ASSIGNED, f"{at}, which has no such device")
         return stand_of(wish.device_id, at, device, since)
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
         """Let a device register no more, nor connect to the hub that it was assigned to; nothing else changes."""
         present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
         if present is None:
-            return Done.GONE
+            return Retired(Done.GONE)
         now, state = on_record(present), present.registration_state
         if wish.certificate.thumbprint.hex() not in now.thumbprints:
             raise NotAtSourceError(device=wish.device_id, source=self.description, standing=Standing.OTHERWISE.value)
         assigned = str(state.device_id) if state is not None and state.assigned_hub else None
         if assigned is not None and not self._is_at_hand(state):
-            return Done.LEFT
+            return Retired(Done.LEFT)
         known = None if assigned is None or self._hub is None else self._hub.get(assigned)
         is_cut = known is None or known.get("status") == "disabled"
         if now.is_disabled and is_cut:
-            return Done.UNCHANGED
+            return Retired(Done.UNCHANGED)
         if dry_run:
-            return Done.WOULD_RETIRE
+            return Retired(Done.WOULD_RETIRE)
         if not now.is_disabled:
             self._put(self._disabled(present, wish), present)
         if known is not None and not is_cut and self._hub is not None:
             self._hub.disable(known)
-        return Done.RETIRED
+        return Retired(Done.RETIRED)
 
     def _disabled(self, present: Any, wish: EnrollmentRequest) -> Any:
         before = kept(present)

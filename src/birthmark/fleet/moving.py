@@ -15,7 +15,7 @@ from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Noting, Outcome
 from birthmark.fleet.pace import Paced, Says, silent
-from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note
+from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, Retired
 
 
 class NotAtSourceError(NotFoundError):
@@ -66,7 +66,7 @@ class Moved(StrEnum):
 class Source(Followed, Protocol):
     """Where devices come from."""
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
         """Let a device connect no more, and keep its record."""
         ...
 
@@ -159,13 +159,13 @@ class Move:
                 return Progress(after.device_id, Moved.MOVED)
 
     def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: Stand) -> Progress:
-        done = self.source.retire(before, dry_run=True)
+        done, why_left = self.source.retire(before, dry_run=True)
         if done is not Done.LEFT and not self.dry_run:
             self.journal.settle(after.device_id)  # before: who is killed in between takes nothing back there
             if done is Done.WOULD_RETIRE:
-                done = self.source.retire(before, dry_run=False)
+                done, why_left = self.source.retire(before, dry_run=False)
         if done is Done.LEFT:
-            return Progress(after.device_id, Moved.WAITING, f"seen, and {done.value}: {here.detail}")
+            return Progress(after.device_id, Moved.WAITING, f"seen, and {done.value}: {why_left or here.detail}")
         if done is Done.WOULD_RETIRE:
             return Progress(after.device_id, Moved.WOULD_RETIRE)
         return Progress(after.device_id, Moved.MOVED, "retired now" if done is Done.RETIRED else "")

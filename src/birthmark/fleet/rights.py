@@ -51,12 +51,12 @@ AWS: Mapping[Work, Sequence[str]] = {
     ),
     Work.LIST: ("ListCertificates", "ListThings", "ListThingPrincipals"),
     Work.REMOVE: (
-        *("ListThingPrincipals", "DetachThingPrincipal", "UpdateCertificate", "ListAttachedPolicies"),
-        *("DetachPolicy", "DeleteCertificate", "DeleteThing"),
+        *("ListThingPrincipals", "ListPrincipalThings", "UpdateCertificate", "ListAttachedPolicies"),
+        *("DetachThingPrincipal", "DetachPolicy", "DeleteCertificate", "DeleteThing"),
     ),
     Work.FOLLOW: _SEEN,
     Work.REVOKE: ("ListThingPrincipals", "DescribeCertificate", "ListPrincipalThings", "UpdateCertificate"),
-    Work.MOVE: tuple(dict.fromkeys((*_LOOK, *_WRITE, *_AFTER_A_FAILURE, *_SEEN))),
+    Work.MOVE: tuple(dict.fromkeys((*_LOOK, *_WRITE, *_AFTER_A_FAILURE, *_SEEN, "ListPrincipalThings"))),
 }
 
 _READ, _WRITE_RECORDS = "Enrollment Read", "Enrollment Write"

@@ -76,7 +76,7 @@ class Done(StrEnum):
     RETIRED = "retired"
     WOULD_RETIRE = "would be retired"
     LEFT = "not retired"
-    """Somebody who cannot be asked would let it in still."""
+    """Somebody who cannot be asked would let it in still, or others would be shut out with it."""
 
 
 class Enrolled(NamedTuple):
@@ -84,6 +84,13 @@ class Enrolled(NamedTuple):
 
     done: Done
     difference: tuple[Change, ...] = ()
+
+
+class Retired(NamedTuple):
+    """What became of a device that was to connect no more, and why it was left, where this alone knows."""
+
+    done: Done
+    why_left: str = ""
 
 
 @dataclass(frozen=True, slots=True)

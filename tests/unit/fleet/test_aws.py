@@ -415,6 +415,7 @@ def test_a_thing_is_removed_with_its_certificates(aws: Stubber, target: AwsTarge
     principals(aws, ARN)
     answers(
         aws,
+        ALONE,
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
         ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}),
         ("detach_policy", {}, {"policyName": "p", "target": ARN}),
@@ -443,6 +444,33 @@ def test_a_removal_that_is_cut_leaves_a_certificate_where_the_next_finds_it(
     assert "detach_thing_principal" not in asked
 
 
+def test_a_certificate_of_other_things_is_left_to_them_and_they_are_named(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(aws, SHARED, DETACHED, ("delete_thing", {}, {"thingName": "gateway"}))
+    assert target.remove("gateway", is_group=False) == [
+        f"The certificate {ID} stays as it is, for it is of the things pump-1, pump-2, too."
+    ]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_who_shares_a_certificate_with_another_thing_is_not_retired(
+    aws: Stubber, target: AwsTarget, *, dry_run: bool
+) -> None:
+    answers(aws, DESCRIBED, SHARED)
+    retired = target.retire(WISH, dry_run=dry_run)
+    assert retired == (Done.LEFT, "its certificate is of the things pump-1, pump-2, too")
+
+
+@pytest.mark.parametrize(("dry_run", "done"), [(True, Done.WOULD_RETIRE), (False, Done.RETIRED)])
+def test_who_has_a_certificate_alone_is_retired_by_it(
+    aws: Stubber, target: AwsTarget, *, dry_run: bool, done: Done
+) -> None:
+    answers(aws, DESCRIBED, ALONE)
+    if not dry_run:
+        answers(aws, ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}))
+    assert target.retire(WISH, dry_run=dry_run).done is done
+
+
 def test_of_a_removed_thing_without_certificate_it_is_said_where_one_may_be_left(
     aws: Stubber, target: AwsTarget
 ) -> None:
@@ -462,6 +490,7 @@ WAY = {"certificate": ID, "is_new_thing": True, "is_attached": False, "is_regist
 AS_MADE: Told = ("describe_thing", {"version": 1}, {"thingName": "gateway"})
 ENDED: Told = ("delete_thing", {}, {"thingName": "gateway", "expectedVersion": 1})
 ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN})
+SHARED: Told = ("list_principal_things", {"things": ["gateway", "pump-1", "pump-2"]}, {"principal": ARN})
 DETACHED: Told = ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
 
 

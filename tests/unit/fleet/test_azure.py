@@ -505,7 +505,7 @@ def assigned(service: Service, hub: str) -> Any:
 def test_to_retire_a_device_changes_nothing_else_of_its_record(target: AzureTarget, service: Service, hub: Hub) -> None:
     enroll(target, replace(WISH, is_edge=True, tags={"site": "Osaka"}))
     assigned(service, "hub.test")
-    assert target.retire(WISH, dry_run=False) is Done.RETIRED
+    assert target.retire(WISH, dry_run=False).done is Done.RETIRED
     record = service.individuals["device-1"]
     assert (record.provisioning_status, record.capabilities.iot_edge) == ("disabled", True)
     assert on_record(record).twin.tags == {"site": "Osaka"}
@@ -541,9 +541,9 @@ def test_a_device_at_a_hub_that_cannot_be_asked_is_left(target: AzureTarget, ser
     """A device of the same name at the hub that is at hand is another one."""
     enroll(target)
     assigned(service, "elsewhere.test")
-    assert target.retire(WISH, dry_run=False) is Done.LEFT
+    assert target.retire(WISH, dry_run=False).done is Done.LEFT
     target._hub = None
-    assert target.retire(WISH, dry_run=False) is Done.LEFT
+    assert target.retire(WISH, dry_run=False).done is Done.LEFT
     assert (hub.cut, service.individuals["device-1"].provisioning_status) == ([], "enabled")
 
 

@@ -14,7 +14,7 @@ from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.following import Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.moving import Move, Moved, Step, next_step
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, unnoted
 from fakes import NOON
 from memory_target import MemoryTarget
 from pki_builders import a_device
@@ -29,6 +29,7 @@ class Place(MemoryTarget):
         super().__init__()
         self.standing = standing
         self.is_at_hand = True
+        self.why_left = ""
         self.problem: BirthmarkError | None = None
 
     def stand(self, wish: EnrollmentRequest) -> Stand:
@@ -37,15 +38,15 @@ class Place(MemoryTarget):
         is_new = self.standing is Standing.MISSING and wish.device_id in self.on_record
         return Stand(wish.device_id, Standing.UNASSIGNED if is_new else self.standing)
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
         if not self.is_at_hand:
-            return Done.LEFT
+            return Retired(Done.LEFT, self.why_left)
         if dry_run:
-            return Done.WOULD_RETIRE
+            return Retired(Done.WOULD_RETIRE)
         if self.standing is Standing.DISABLED:
-            return Done.UNCHANGED
+            return Retired(Done.UNCHANGED)
         self.standing = Standing.DISABLED
-        return Done.RETIRED
+        return Retired(Done.RETIRED)
 
     def reinstate(self, wish: EnrollmentRequest) -> None:
         assert wish.device_id in self.on_record
@@ -133,11 +134,11 @@ def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there
     destination.standing = Standing.CONNECTED
     killed, retire = KeyboardInterrupt(), source.retire
 
-    def retire_and_die(wish: EnrollmentRequest, *, dry_run: bool) -> Done:
-        done = retire(wish, dry_run=dry_run)
-        if done is Done.RETIRED:
+    def retire_and_die(wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+        retired = retire(wish, dry_run=dry_run)
+        if retired.done is Done.RETIRED:
             raise killed
-        return done
+        return retired
 
     source.retire = retire_and_die  # type: ignore[method-assign]  # a kill right after it
     with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "moving.journal", "there") as journal:
@@ -163,6 +164,14 @@ def test_who_cannot_be_retired_is_not_said_to_be_moved() -> None:
         move.source.is_at_hand = False
         (progress,) = move.look([(WISH, WISH)])
         assert (progress.moved, progress.detail) == (Moved.WAITING, "seen, and not retired: ")
+
+
+def test_of_who_cannot_be_retired_it_is_said_why() -> None:
+    with moving(Standing.ASSIGNED, Standing.CONNECTED) as move:
+        assert isinstance(move.source, Place)
+        move.source.is_at_hand, move.source.why_left = False, "others have it"
+        (progress,) = move.look([(WISH, WISH)])
+        assert (progress.moved, progress.detail) == (Moved.WAITING, "seen, and not retired: others have it")
 
 
 def test_a_retirement_that_was_cut_off_is_gone_on_with() -> None:

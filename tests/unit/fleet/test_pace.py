@@ -16,7 +16,7 @@ from birthmark.fleet.following import Stand, Standing, stands_of
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.moving import Move, Moved
 from birthmark.fleet.pace import Pace, Paced
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, WayBack, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, WayBack, unnoted
 from memory_target import MemoryTarget
 from pki_builders import a_device
 
@@ -202,7 +202,7 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
         def reinstate(self, wish: EnrollmentRequest) -> None:
             raise NotImplementedError
 
-        def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Done:
+        def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
             raise NotImplementedError
 
     class Here(Elsewhere):

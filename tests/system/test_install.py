@@ -95,6 +95,44 @@ def test_what_somebody_changed_or_put_there_stays(image: Path, which: str) -> No
     assert state.exists()
 
 
+def id_of(image: Path, user: str) -> int:
+    (line,) = [one for one in (image / "etc/passwd").read_text().splitlines() if one.startswith(f"{user}:")]
+    return int(line.split(":")[2])
+
+
+@ABOUT
+def test_what_stays_is_the_next_system_user_s_never(image: Path, which: str) -> None:
+    user = "birthmark-agent" if which == "agent" else "birthmark"
+    before = tree(image)
+    do(image, which, "install")
+    key = image / ("var/lib/aziot/keyd/keys/device.pem" if which == "agent" else "var/lib/birthmark/key.pem")
+    key.write_text("secret")
+    os.chown(key, id_of(image, user), id_of(image, user))
+    (said,) = [step for step in do(image, which, "uninstall") if step.startswith(f"leave the system user {user}")]
+    (image / "grafana.conf").write_text("u grafana -\n")
+    subprocess.run(["systemd-sysusers", "--root", str(image), str(image / "grafana.conf")], check=True, timeout=60)
+    assert id_of(image, "grafana") != key.stat().st_uid == id_of(image, user)
+    for line in subprocess.run(
+        ["/bin/sh", "-ec", said.split("`")[1]],
+        env=clean_environment() | {"PATH": f"{Path(BIRTHMARK).parent}:/usr/sbin:/usr/bin:/sbin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.splitlines():
+        assert not line.startswith("leave")
+    assert {one for one in tree(image) if one.startswith("var")} == {one for one in before if one.startswith("var")}
+    assert f"{user}:" not in (image / "etc/passwd").read_text() + (image / "etc/group").read_text()
+
+
+def test_a_user_that_somebody_else_made_since_is_left(image: Path) -> None:
+    do(image, "server", "install")
+    users = image / "etc/passwd"
+    users.write_text(users.read_text().replace("Birthmark server:/var/lib/birthmark", "Ann Birthmark:/home/ann"))
+    assert "leave the system user birthmark, which is not as it was made" in do(image, "server", "uninstall")
+    assert "Ann Birthmark" in users.read_text()
+
+
 @ABOUT
 def test_a_unit_that_somebody_changed_is_kept_by_the_next_installation(image: Path, which: str) -> None:
     do(image, which, "install")

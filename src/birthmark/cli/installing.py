@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import shlex
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -92,9 +93,13 @@ class Installer:
         if self.is_here and made.files:
             yield from self._systemctl("stop", f"{self.service.name}.service")
         yield from self._files_back(made)
-        if made.user is not None and self._has_user():
+        stays = self._left() if made.user is not None else ()
+        if stays:
+            ends = shlex.join(["rm", "-rf", *map(str, stays)]) + f" && {self._again()}"
+            yield Step(f"leave the system user {made.user}, for it owns what stays: `{ends}`", self._keep_user)
+        elif made.user is not None and self._has_user():
             yield from self._user_back(made.user)
-        if self.record.exists():
+        if not stays and self.record.exists():
             yield Step("forget the installation", self._forget)
         for name in reversed(made.directories):
             yield Step(f"remove /{name}, if it is empty", partial(_rmdir, self.root / name))
@@ -118,7 +123,47 @@ class Installer:
             elif found is not None:
                 yield Step(f"leave /{name}, which was changed since", _nothing)
 
+    def _left(self) -> list[Path]:
+        """Return what stays of the user, the uppermost alone: its number would be the next system user's."""
+        if not self._is_our_user():
+            return []
+        owner, group = (int(one) for one in self._entry()[2:4])
+        places = [self.root / name for name in self.service.directories]
+        uppermost = [one for one in places if not set(one.parents) & set(places)]
+        return [left for one in uppermost for left in self._left_in(one, owner, group)]
+
+    def _left_in(self, path: Path, owner: int, group: int) -> Iterator[Path]:
+        if self._goes(path):
+            return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = path.lstat()
+            if owner == found.st_uid or group == found.st_gid:
+                yield path
+            elif stat.S_ISDIR(found.st_mode):
+                for one in sorted(path.iterdir()):
+                    yield from self._left_in(one, owner, group)
+
+    def _goes(self, path: Path) -> bool:
+        """Say whether a directory is of the installation's own, and holds nothing but such."""
+        if str(path.relative_to(self.root)) not in self._made.directories:
+            return False
+        try:
+            return all(self._goes(one) for one in path.iterdir())
+        except OSError:
+            return False
+
+    def _again(self) -> str:
+        root = [] if self.is_here else ["--root", str(self.root)]
+        return shlex.join(["birthmark", self.service.name.removeprefix("birthmark-"), "uninstall", *root])
+
+    def _keep_user(self) -> None:
+        """Forget the installation but for its user and directories, so that the next time takes them back."""
+        self._remember(files={}, before={}, links=())
+
     def _user_back(self, user: str) -> Iterator[Step]:
+        if not self._is_our_user():
+            yield Step(f"leave the system user {user}, which is not as it was made", _nothing)
+            return
         yield from self._tool("userdel", user, option="--prefix")
         if f"\n{user}:" in (_text(self.root / "etc/group") or ""):
             yield from self._tool("groupdel", user, option="--prefix")
@@ -176,8 +221,17 @@ class Installer:
         return write
 
     def _has_user(self) -> bool:
-        users = _text(self.root / "etc/passwd") or ""
-        return any(line.startswith(f"{self.service.user}:") for line in users.splitlines())
+        return bool(self._entry())
+
+    def _entry(self) -> list[str]:
+        """Return what the machine has on record of the user, nothing without one."""
+        entries = (line.split(":") for line in (_text(self.root / "etc/passwd") or "").splitlines())
+        return next((one for one in entries if one[0] == self.service.user), [])
+
+    def _is_our_user(self) -> bool:
+        """Say whether the user of that name is as sysusers makes it, and not somebody else's since."""
+        _, _, _, what, home, shell = shlex.split(self.service.sysusers.splitlines()[0])
+        return self._entry()[4:] == [what, home, shell]
 
     def _make_directory(self, name: str) -> None:
         self._directories(self.root / name)

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from birthmark import durable
 from birthmark.cli import install
 from birthmark.cli.common import FileUnusableError
-from birthmark.cli.installing import Installer, Step
+from birthmark.cli.installing import Installer, Made, Step
 from birthmark.cli.units import Service, agent_service
 
 
@@ -122,3 +123,39 @@ def test_a_record_that_cannot_be_read_is_refused_by_name(
     assert str(installer.record) in refused.value.explain_cause()
     assert "birthmark-agent.service" in refused.value.explain_fix()
     assert names_in(root) == before
+
+
+def a_user(root: Path, uid: int, gid: int) -> None:
+    """Put the agent's user on the machine, as the installation makes it."""
+    (root / "etc").mkdir(exist_ok=True)
+    name, what = "birthmark-agent", "Birthmark agent"
+    (root / "etc/passwd").write_text(f"{name}:x:{uid}:{gid}:{what}:/var/lib/aziot:/usr/sbin/nologin\n")
+    installer = Installer(a_service(), root)
+    made = msgspec.json.decode(installer.record.read_bytes(), type=Made)
+    installer.record.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, user=name)))
+
+
+def steps_about_the_user(root: Path) -> list[str]:
+    said = [step.what for step in Installer(a_service(), root).uninstall()]
+    return [one for one in said if "birthmark-agent" in one and ("userdel" in one or "system user" in one)]
+
+
+def test_a_user_goes_where_only_its_empty_directories_are_left(root: Path) -> None:
+    every_step(Installer(a_service(), root).install())
+    a_user(root, os.getuid(), os.getgid())
+    (said,) = steps_about_the_user(root)
+    assert "userdel" in said
+
+
+@pytest.mark.parametrize("left", ["its file", "its group's", "in its directory"])
+def test_a_user_stays_while_something_is_left_of_it_and_the_command_that_ends_both_is_said(
+    root: Path, left: str
+) -> None:
+    every_step(Installer(a_service(), root).install())
+    a_user(root, 61234 if left == "its group's" else os.getuid(), os.getgid() if left == "its group's" else 61234)
+    place = root / "var/lib/aziot/certd" if left == "in its directory" else root / "etc/aziot"
+    (place / "config.toml").write_text("")
+    (said,) = steps_about_the_user(root)
+    assert said.startswith("leave the system user birthmark-agent, for it owns what stays: `rm -rf ")
+    assert said.endswith(f" && birthmark agent uninstall --root {root}`")
+    assert f"`rm -rf {root / ('var/lib/aziot' if left == 'in its directory' else 'etc/aziot')} && " in said

@@ -9,6 +9,7 @@ import msgspec
 from birthmark.broker import store
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome, end_of, is_locked
+from birthmark.broker.turns import Turns
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again
@@ -39,6 +40,7 @@ class Inboxes:
         self._since = since
         self._entropy = entropy
         self._rules = rules
+        self._turns: Turns[tuple[str, str]] = Turns()
         self._looked_at = ("", "")
         self._unsure: dict[tuple[str, str], list[str]] = {}  # locks that nobody may know of: an answer was lost
         self.ended: Ended = lambda _space, _client, _letter, _outcome: Changes()
@@ -56,7 +58,8 @@ class Inboxes:
             await self._database.commit(changes if also is None else changes.merge(also))
             return placed
 
-        return await decided_again(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+        async with self._turns.alone_with((space, client)):  # else many read one last place, and one wins each time
+            return await decided_again(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
     async def count(self, space: str, client: str) -> int:
         """Return how many letters wait, taken or not."""

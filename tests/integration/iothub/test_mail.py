@@ -1,5 +1,6 @@
 """Messages to devices on both databases: locks, deliveries, ends and what is told of them."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -57,6 +58,14 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
         yield World(iothub, hub, clock, database)
     finally:
         await database.close()
+
+
+async def test_many_who_write_to_one_device_at_once_are_all_taken(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send("first")
+        sent = await asyncio.gather(*(world.send(str(number)) for number in range(30)))
+        assert [letter.id for letter in sent] == [f"m-{number}" for number in range(30)]
+        assert await world.inboxes.count(SPACE, DEVICE) == 31
 
 
 async def test_letters_are_taken_in_their_order_and_settled_by_their_lock(database_url: str) -> None:

@@ -230,7 +230,10 @@ def take_over(_number: int) -> None:
     old.give_way()
     new = Subscriber()
     if not new.connected.wait(PATIENCE_S):
-        note("trouble", what="take over", why="no CONNACK")
+        note("trouble", what="take over", why="no CONNACK")  # so that nothing was taken over
+        current = new
+        old.end()
+        return
     current = new
     note("took_over", ended=old.end())
 

@@ -46,6 +46,8 @@ class Client:
         if parcel.retain:
             self.retained.append(parcel.payload)
 
+    async def left(self) -> None: ...
+
     def end(self, reason: Closed) -> None:
         self.ended = reason
 

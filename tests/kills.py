@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from postgres import PostgresServer, a_postgres_server
-from readiness import ALL_THERE, DATABASE_AWAY, readiness, until_ready
+from postgres import PostgresServer, a_postgres, a_postgres_server
+from readiness import ALL_THERE, DATABASE_AWAY, readiness, until_ready, until_workers_are_ready
 from servers import RunningServer, a_server
+from workers_of import below, hit, started_anew
 
 _LOAD = Path(__file__).with_name("mixed_load.py")
 _CONFIG = "[limits]\nmax_strangers_per_peer = 2000\n"
@@ -181,7 +184,7 @@ def prove(server: RunningServer, directory: Path, kill: Kill, kills: int, dice: 
         for _ in range(kills):
             time.sleep(dice.uniform(0.5, 4.0))
             proof.kills.append(kill(server, dice))
-            assert readiness(server) == (200, ALL_THERE)
+            assert readiness(server)[0] == HTTPStatus.OK
         load.went_through(KINDS)
         record = load.end()
     finally:
@@ -213,8 +216,9 @@ def look_for_all(server: RunningServer, record: list[Facts], proof: Proof) -> No
     proof.owed("enrolled", [line["name"] for line in by_kind["enrolled"]], names)
     proof.owed("registered", [line["name"] for line in by_kind["registered"]], there)
     proof.owed("issued", [line["thumbprint"] for line in by_kind["issued"]], thumbprints(server))
-    (chain,) = server.rows("server", "audit", "verify")
-    proof.owed("audit rows", list(range(chain["rows"])), set(range(chain["head"]["seq"])))
+    (told,) = server.rows("server", "audit", "verify")
+    for chain in told["chains"]:
+        proof.owed(f"audit rows of {chain['chain']}", list(range(chain["rows"])), set(range(chain["head"]["seq"])))
 
 
 def look_at_sessions(by_kind: dict[str, list[Facts]], proof: Proof) -> None:
@@ -297,7 +301,30 @@ def a_server_on_postgres(directory: Path) -> Iterator[tuple[RunningServer, Kill]
             yield server, killing_postgres(postgres)
 
 
-ENGINES = {"sqlite": a_killable_server, "postgresql": a_server_on_postgres}
+def kill_a_part(server: RunningServer, dice: random.Random) -> str:
+    """Kill a worker or the bus, stop a worker for long, or start all of them anew; then wait for all."""
+    parts = below(server)
+    name = dice.choice([*sorted(parts), "all"])
+    if name == "all":
+        started_anew(server)
+        return "all started anew"
+    stops = name != "nats" and dice.random() < 1 / 3
+    hit(parts[name], signal.SIGSTOP if stops else signal.SIGKILL, dice.uniform(0.5, 4.0) if stops else 0.0)
+    time.sleep(0.5)
+    until_workers_are_ready(server)
+    return f"{name} {'stopped' if stops else 'killed'}"
+
+
+@contextlib.contextmanager
+def a_server_of_workers(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
+    """A server of two workers on PostgreSQL, of which one part after the other is hit."""
+    with a_postgres() as url:
+        config = f'database = "{url}"\nworkers = 2\n{_CONFIG}'
+        with a_server(directory, config, is_warm=False) as server:
+            yield server, kill_a_part
+
+
+ENGINES = {"sqlite": a_killable_server, "postgresql": a_server_on_postgres, "workers": a_server_of_workers}
 
 
 def run(engine: str, directory: Path, kills: int, seed: int) -> Proof:

@@ -32,6 +32,9 @@ class MemoryTarget:
             for wish, is_new in zip(wishes, created, strict=True)
             if is_new
         }
+        for wish, is_new in zip(wishes, created, strict=True):
+            if not is_new:
+                note(wish.device_id, {})
         return created
 
     def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:

@@ -11,6 +11,7 @@ import hmac
 import itertools
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -73,8 +74,20 @@ def again_and_again(what: str, pause_s: float, act: Callable[[int], None]) -> th
 # ---- AWS: a stored session that is taken over all the time, and those who publish to it
 
 
+class Paho(paho.Client):  # type: ignore[misc] # it has no types
+    """One whose thread outlives a server that is killed while it writes; theirs ends there, and tells nobody."""
+
+    def loop_forever(self, *args: Any, **kwargs: Any) -> Any:
+        while True:
+            try:
+                return super().loop_forever(*args, **kwargs)
+            except ssl.SSLEOFError:
+                self.on_disconnect(self, None, 1)
+                self.connect_async(self._host, self._port, self._keepalive)
+
+
 def a_paho(client_id: str, *, clean: bool) -> Any:
-    client = paho.Client(client_id=client_id, clean_session=clean)
+    client = Paho(client_id=client_id, clean_session=clean)
     client.tls_set(ca, str(directory / "aws.pem"), str(directory / "aws.key"))
     client.reconnect_delay_set(0.2, 1)
     client.max_inflight_messages_set(WINDOW)
@@ -320,7 +333,8 @@ class Mailbox:
         token = f"SharedAccessSignature sr={quote_plus(resource)}&sig={quote_plus(signed)}&se={ends}"
         self.is_old = False
         self.connected = threading.Event()
-        self.client = paho.Client(client_id=self.name, clean_session=False)
+        self.client = Paho(client_id=self.name, clean_session=False)
+        self.client.on_disconnect = lambda *_: None
         self.client.tls_set(ca)
         self.client.username_pw_set(f"{host}/{self.name}/?api-version=2021-04-12", token)
         self.client.reconnect_delay_set(0.2, 1)

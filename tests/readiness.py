@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 from servers import RunningServer
@@ -28,3 +29,11 @@ def until_ready(server: RunningServer, wanted: tuple[int, Any] = (200, ALL_THERE
     while (found := readiness(server)) != wanted:
         assert time.monotonic() < deadline, found
         time.sleep(0.1)
+
+
+def until_workers_are_ready(server: RunningServer) -> None:
+    """Return when every worker is ready."""
+    deadline = time.monotonic() + 60
+    while (found := readiness(server))[0] != HTTPStatus.OK:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import scaled
 import warm
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
@@ -102,6 +103,7 @@ class RunningServer:
 
     def start(self) -> "RunningServer":
         """Start it and return when it says that it is ready."""
+        self.is_warm &= scaled.WORKERS == 1
         program = str(warm.programs() / "birthmark") if self.is_warm else BIRTHMARK
         command = [program, "serve", "--data", str(self.data), "--listen", self.address, "--json"]
         if self.config is not None:
@@ -112,6 +114,9 @@ class RunningServer:
         environment = clean_environment(BIRTHMARK_LOG=self.log_level, **self.environment_of_server)
         if self.clock:
             environment |= with_clock(self.clock)
+        if scaled.WORKERS > 1:
+            environment.setdefault("BIRTHMARK_DATABASE", scaled.database_of(self.data))
+            command += ["--workers", str(scaled.WORKERS)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         log.close()
         assert self.process.stdout is not None

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +36,12 @@ def handshakes(server: RunningServer) -> dict[str, int]:
     url = server.endpoints["health_url"].replace("/healthz", "/metrics")
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
-    found = re.findall(r'birthmark_tls_handshakes_total\{group="(\w+)",version="TLSv1\.3"\} (\d+)', text)
-    return {group: int(count) for group, count in found}
+    labels = r'(?:worker="\w+",)?group="(\w+)",version="TLSv1\.3"'
+    found = re.findall(r"birthmark_tls_handshakes_total\{" + labels + r"\} (\d+)", text)
+    counts = Counter[str]()
+    for group, count in found:
+        counts[group] += int(count)
+    return counts
 
 
 @pytest.mark.parametrize("port", [8443, 8085])

@@ -53,6 +53,8 @@ class Connection:
         self.unacknowledged.append(packet_id)
         return True
 
+    async def left(self) -> None: ...
+
     def end(self, reason: Closed) -> None:
         self.is_over = True
 

@@ -20,7 +20,7 @@ from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
-from birthmark.store.database import Hear, Heard, Row
+from birthmark.store.database import Hear, Heard, Row, Sharing
 from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
@@ -189,6 +189,10 @@ class GatedDatabase:
     def worker(self) -> str:
         return self._worker
 
+    @property
+    def sharing(self) -> Sharing:
+        return self._inner.sharing
+
     def submit(self, changes: Changes) -> "asyncio.Future[None]":
         return self._world.ask_for(self._worker, "commit", lambda: self._inner.commit(changes))
 
@@ -231,6 +235,10 @@ class VirtualBus:
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
         self._kinds[kind_of(kind)] = kind
         self._handlers[kind].append(handler)
+
+    def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None: ...
+
+    async def catch_up(self) -> None: ...
 
     def start(self) -> None:
         """Begin to hand on what is committed."""

@@ -161,7 +161,7 @@ def test_an_individual_enrollment_is_warned_of_by_apply_and_check(server: Runnin
     assert "individual enrollment" in device.run("check", "--offline").stdout
     environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(tmp_path))
     command = command.replace("birthmark ", f"{Path(sys.executable).parent}/birthmark ")
-    typed = command.partition("; ")[2]  # its CA is on record here already
+    typed = command.partition(" && ")[2]  # its CA is on record here already
     subprocess.run(["sh", "-ec", typed], env=environment, check=True, timeout=60)
     assert device.row("renew")["renewals"] == 1
     assert "individual enrollment" not in device.run("check", "--offline").stdout

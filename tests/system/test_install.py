@@ -47,6 +47,11 @@ def tree(image: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
+def but_for_users(found: dict[str, tuple[int, bytes]]) -> dict[str, tuple[int, bytes]]:
+    """What is there without the lists of users, who stay."""
+    return {name: what for name, what in found.items() if name not in {"etc/passwd", "etc/group"}}
+
+
 @ABOUT
 def test_a_tree_without_users_gets_the_files_and_makes_the_user_at_its_first_start(tmp_path: Path, which: str) -> None:
     (tmp_path / "tree").mkdir()
@@ -68,7 +73,7 @@ def test_it_is_installed_once_and_taken_back_exactly(image: Path, which: str) ->
     user = "birthmark-agent" if which == "agent" else "birthmark"
     assert f"\n{user}:" in (image / "etc/passwd").read_text()
     do(image, which, "uninstall")
-    assert tree(image) == before
+    assert but_for_users(tree(image)) == but_for_users(before)
     assert do(image, which, "uninstall") == []
 
 
@@ -79,7 +84,7 @@ def test_the_agents_user_may_open_a_tpm_where_the_machine_has_a_group_for_that(i
     do(image, "agent", "install")
     assert "tss:x:108:birthmark-agent" in group.read_text().splitlines()
     do(image, "agent", "uninstall")
-    assert tree(image) == before
+    assert but_for_users(tree(image)) == but_for_users(before)
 
 
 @ABOUT
@@ -103,34 +108,15 @@ def id_of(image: Path, user: str) -> int:
 @ABOUT
 def test_what_stays_is_the_next_system_user_s_never(image: Path, which: str) -> None:
     user = "birthmark-agent" if which == "agent" else "birthmark"
-    before = tree(image)
     do(image, which, "install")
     key = image / ("var/lib/aziot/keyd/keys/device.pem" if which == "agent" else "var/lib/birthmark/key.pem")
     key.write_text("secret")
     os.chown(key, id_of(image, user), id_of(image, user))
-    (said,) = [step for step in do(image, which, "uninstall") if step.startswith(f"leave the system user {user}")]
+    assert [step for step in do(image, which, "uninstall") if step.startswith(f"leave the system user {user}")]
     (image / "grafana.conf").write_text("u grafana -\n")
     subprocess.run(["systemd-sysusers", "--root", str(image), str(image / "grafana.conf")], check=True, timeout=60)
     assert id_of(image, "grafana") != key.stat().st_uid == id_of(image, user)
-    for line in subprocess.run(
-        ["/bin/sh", "-ec", said.split("`")[1]],
-        env=clean_environment() | {"PATH": f"{Path(BIRTHMARK).parent}:/usr/sbin:/usr/bin:/sbin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout.splitlines():
-        assert not line.startswith("leave")
-    assert {one for one in tree(image) if one.startswith("var")} == {one for one in before if one.startswith("var")}
-    assert f"{user}:" not in (image / "etc/passwd").read_text() + (image / "etc/group").read_text()
-
-
-def test_a_user_that_somebody_else_made_since_is_left(image: Path) -> None:
-    do(image, "server", "install")
-    users = image / "etc/passwd"
-    users.write_text(users.read_text().replace("Birthmark server:/var/lib/birthmark", "Ann Birthmark:/home/ann"))
-    assert "leave the system user birthmark, which is not as it was made" in do(image, "server", "uninstall")
-    assert "Ann Birthmark" in users.read_text()
+    assert do(image, which, "uninstall") == []
 
 
 @ABOUT

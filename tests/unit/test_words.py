@@ -37,6 +37,25 @@ def test_a_retired_word_is_not_used(pattern: str) -> None:
     assert found == [], RETIRED[pattern]
 
 
+def test_no_command_that_is_said_goes_on_to_remove_where_a_step_before_it_failed() -> None:
+    removal = r";\s*(sudo )?(birthmark [^`;&]*\b(rm|revoke|retire|rotate)\b|rm |userdel )"
+    joined = {path: re.sub(r"[\"']\s*\n\s*f?[\"']", "", text) for path, text in SOURCES.items()}
+    found = {
+        str(path.relative_to(TOP)): match.group()
+        for path, text in joined.items()
+        if (match := re.search(removal, text))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("user", ["birthmark", "birthmark-agent"])
+def test_a_user_is_removed_once_nothing_is_its_groups_either_which_goes_with_it(user: str) -> None:
+    page = (TOP / "docs" / "howto" / "install.md").read_text()
+    assert f"`userdel {user}`" in page
+    assert f"`find / \\( -user {user} -o -group {user} \\)`" in page
+    assert f"-user {user}`" not in page
+
+
 @pytest.mark.parametrize(
     "word",
     ["enroll", "register", "issue", "thumbprint", "connection", "session", "link", "presented", "printable", "view"],

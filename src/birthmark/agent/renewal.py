@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 _SPAN = re.compile(r"\+?([0-9]{1,6})(%|min|day)")
 _UNITS = {"min": timedelta(minutes=1), "day": timedelta(days=1)}
 _FIRST_PAUSE = timedelta(minutes=1)
-_MAX_ASKED = timedelta(hours=1)
+_MAX_ASKED, _LONGEST_ASKED = timedelta(hours=1), timedelta(days=7)
 _JITTER = 0.1
 _MAX_DOUBLINGS = 20
 _WHOLE = 100
@@ -109,10 +109,10 @@ def retry_pause(failures: int, retry: timedelta, chance: float) -> timedelta:
 def pause_as_asked(asked_s: float, chance: float, left: timedelta = timedelta(0)) -> timedelta:
     """Return the pause that a server asked for, and up to a tenth more, so that not all whom it told come at once.
 
-    One answer does not put a device to sleep for a week that has nothing to live on meanwhile.
+    One answer does not put a device to sleep for more than a week, or an hour where it has nothing to live on.
     """
     asked = timedelta(seconds=asked_s)
-    return (asked if left > timedelta(0) else min(asked, _MAX_ASKED)) * (1 + _JITTER * chance)
+    return min(asked, _LONGEST_ASKED if left > timedelta(0) else _MAX_ASKED) * (1 + _JITTER * chance)
 
 
 def pause_within(pause: timedelta, left: timedelta) -> timedelta:

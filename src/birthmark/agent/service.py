@@ -394,8 +394,8 @@ class Agent:
         return (
             f"{name} was registered by an individual enrollment, which knows this certificate alone and will refuse "
             "the renewed one. Put the CA on record in its place: "
-            f'`birthmark dps ca create {ca} "$BIRTHMARK_DATA/ca/root.pem" --verified; '
-            f"birthmark device enroll-group est-group --ca-name {ca}; birthmark device rm {name}`"
+            f'`birthmark dps ca create {ca} "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/ca/root.pem" --verified '
+            f"&& birthmark device enroll-group est-group --ca-name {ca} && birthmark device rm {name}`"
         )
 
     def held(self) -> HeldIdentity | None:

@@ -37,6 +37,16 @@ class GrantsChanged(Event, frozen=True, tag="awsiot.grants_changed"):
         return self.certificate_id
 
 
+class AccessKeyAdded(Event, frozen=True, tag="awsiot.access_key_added"):
+    """An access key may sign from now on."""
+
+    access_key_id: str
+
+    @property
+    def entity(self) -> str:
+        return self.access_key_id
+
+
 class AccessKeyRemoved(Event, frozen=True, tag="awsiot.access_key_removed"):
     """An access key signs nothing any more."""
 

@@ -21,6 +21,7 @@ from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.backlog import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
+from birthmark.store.numbers import Numbers
 
 if TYPE_CHECKING:
     from birthmark.broker.attached import Attached
@@ -37,6 +38,7 @@ MAX_ITEMS = 256
 _STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
+_MOST_HELD_S = 1.0
 Key = tuple["Space", str]
 
 
@@ -123,12 +125,9 @@ class Appends:
         self._waiting: OrderedDict[Key, list[Item]] = OrderedDict()
         self._for_many: OrderedDict[Key, list[Item]] = OrderedDict()  # no session is in both
         self._records: dict[Key, Record] = {}  # of sessions nobody has, as they were last seen
+        self._held_back: dict[Key, asyncio.Future[None]] = {}
         self._is_running = False
-        self.last_id = 0  # of a message that goes to several sessions
-
-    def start_after(self, last_id: int) -> None:
-        """Give no message an id that was used."""
-        self.last_id = last_id
+        self.numbers = Numbers(database.sharing)  # of messages that go to several sessions
 
     def add(
         self, space: "Space", client: str, message: Message, pending: Pending, *, is_for_many: bool = False
@@ -181,7 +180,9 @@ class Appends:
                 key, items = queue.popitem(last=False)
                 if self._has_to_wait(key):
                     queue[key] = items  # behind the others
+                    self._held_back.setdefault(key, asyncio.get_running_loop().create_future())
                     continue
+                self._let_through(key)
                 if len(items) > room:
                     queue[key], items = items[room:], items[:room]
                 batch[key] = items
@@ -196,6 +197,18 @@ class Appends:
             note("queues of stored sessions", error)
             for items in batch.values():
                 _all_done([item for item in items if not item[1].is_over], error)
+
+    async def until_let_through(self, space: "Space", client: str) -> None:
+        """Return when what waited for who was about to take a session had its turn, or after a while.
+
+        Whoever comes by one name again and again would keep a session's publishers waiting for ever.
+        """
+        if (held := self._held_back.get((space, client))) is not None:
+            await asyncio.wait({held}, timeout=_MOST_HELD_S)
+
+    def _let_through(self, key: Key) -> None:
+        if (held := self._held_back.pop(key, None)) is not None and not held.done():
+            held.set_result(None)
 
     def _has_to_wait(self, key: Key) -> bool:
         """Somebody is about to take the session, or what came before is on its way to another worker."""
@@ -253,6 +266,7 @@ class Appends:
 
     def _taken_out(self, key: Key) -> list[Item]:
         """Return what waits for a session, which waits no more."""
+        self._let_through(key)
         return self._waiting.pop(key, None) or self._for_many.pop(key, None) or []
 
     async def _begun(self, key: Key, items: list[Item]) -> _Write | None:
@@ -348,9 +362,9 @@ class Appends:
         for write in writes:
             for message, _ in write.items:
                 if times[id(message)] > 1 and id(message) not in numbers:
-                    self.last_id = max(self.last_id + 1, now << 8)
-                    numbers[id(message)] = self.last_id
-                    changes.run(store.KEEP_MESSAGE, id=self.last_id, body=encode_messages([message]))
+                    number = self.numbers.next(now)
+                    numbers[id(message)] = number
+                    changes.run(store.KEEP_MESSAGE, id=number, body=encode_messages([message]))
         return numbers, [self._database.submit(changes)] if numbers else []
 
     async def _looked_again(self, attached: "Attached") -> None:

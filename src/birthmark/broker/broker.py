@@ -4,25 +4,27 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from birthmark.background import told
+from birthmark.background import ended, kept, told
 from birthmark.broker import store
 from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached
+from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
 from birthmark.broker.model import Record, decode_messages
 from birthmark.broker.ports import Observer
 from birthmark.broker.requests import Appended, AppendTo, DeliverTo, ShapeUsed, Yield
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.space import Condition, Space, SpaceRules, record_of
-from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers
+from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
+from birthmark.store.numbers import at
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +63,14 @@ class Broker:
         self.appends = Appends(
             database, self.now, self.since, self.spawn, sleep=self._timers.sleep, ask=self._append_at
         )
+        self.when_lost: Callable[[], object] = lambda: None
+        self._beating: asyncio.Task[None] | None = None
         self.workers: Workers | None = None
         if bus is not None:
-            self.workers = Workers(database, worker, self._timers, gone=self._lost, free=self._free)
+            self.workers = Workers(
+                database, worker, self._timers, gone=self._lost, free=self._free, catch_up=bus.catch_up
+            )
+            bus.on_missed(self._learn_shapes)
             bus.serve(AppendTo, self._append)
             bus.serve(DeliverTo, self._deliver)
             bus.serve(Yield, self._yield)
@@ -85,7 +92,7 @@ class Broker:
         for place, counting in enumerate((store.COUNT_SESSIONS, store.COUNT_RETAINED)):
             for row in await self.database.all(counting):
                 self._counts[row["space"]][place] = row["total"]
-        self.appends.start_after(await self.last_message())
+        self.appends.numbers.start_after(await self.last_message())
 
     async def last_message(self) -> int:
         """Return the greatest id of a message that waits for several sessions, 0 where there is none."""
@@ -103,11 +110,18 @@ class Broker:
         """Return the spaces there are."""
         return self._spaces.values()
 
+    async def join(self) -> None:
+        """Say that this worker lives, and go on saying it."""
+        if self.workers is not None:
+            await self.workers.join()
+            workers = self.workers
+            self._beating = kept("the beat", lambda: keep_beating(workers, self._timers))
+
     async def start(self) -> None:
         """Begin to do what is due, when every space is there."""
         if self.workers is None:
             await self.free_lost()
-        else:
+        elif not self.workers.is_joined:
             await self.workers.join()
         await self._look()
 
@@ -118,6 +132,9 @@ class Broker:
                 timer.cancel()
         self._settle()
         await self.settled(STOP_S)
+        await ended(self._beating)
+        if self.workers is not None and self._beating is not None:
+            await self.workers.leave()
 
     async def settled(self, most_s: float | None = None) -> None:
         """Return when nothing that was begun is unfinished, or so many seconds have passed."""
@@ -205,6 +222,11 @@ class Broker:
         await self._spaces[asked.space].yields(asked.client, ends=asked.ends)
         return Done()
 
+    async def _learn_shapes(self) -> None:
+        """Learn which shapes of filters there are: what was announced may have been missed."""
+        for row in await self.database.all(store.SHAPES):
+            self._shape_used(ShapeUsed(row["space"], row["shape"]))
+
     def _shape_used(self, used: ShapeUsed) -> None:
         if (space := self._spaces.get(used.space)) is not None:
             space.subscriptions.learn_shape(used.shape)
@@ -222,6 +244,7 @@ class Broker:
         for space in self._spaces.values():
             for attached in tuple(space.live.values()):
                 space.fenced(attached)
+        self.when_lost()
 
     # ---- cursors
 
@@ -294,15 +317,28 @@ class Broker:
 
     async def _sweep(self, now: int) -> None:
         """Drop what nobody can get any more."""
-        changes = Changes().run(store.DROP_UNUSED, after=0, before=(now - _UNUSED_AFTER) << 8)
+        since = self.since()
+        await drop_unused(self.database, 0, at(now - _UNUSED_AFTER))
         # Numbers go on from a clock that was ahead: those say no time, and are old when the last look saw them.
-        ahead, upto, self._swept_upto = (now + _UNUSED_AFTER) << 8, self._swept_upto, self.appends.last_id
+        ahead, upto, self._swept_upto = at(now + _UNUSED_AFTER), self._swept_upto, self.appends.numbers.last
         if upto > ahead:
-            changes.run(store.DROP_UNUSED, after=ahead, before=upto + 1)
-        await self.database.commit(changes.run(store.DROP_EXPIRED_RETAINED, now=now, since=self.since()))
+            await drop_unused(self.database, ahead, upto + 1)
+        await drop_expired_retained(self.database, now, since)
         for space in tuple(self._spaces.values()):
-            await space.retained.recount()
+            await space.retained.recount(now, since)
         await self._recount_sessions()
+        await self._recount_shapes()
+
+    async def _recount_shapes(self) -> None:
+        """Learn again which shapes of filters there are: one too many costs little, one too few loses messages."""
+        spaces = tuple(self._spaces.values())
+        for space in spaces:
+            space.subscriptions.shapes_are_read()
+        found = defaultdict[str, set[str]](set)
+        for row in await self.database.aside(store.SHAPES):
+            found[row["space"]].add(row["shape"])
+        for space in spaces:
+            space.subscriptions.has_shapes(found[space.name])
 
     async def _recount_sessions(self) -> None:
         """Count again: what is removed with its device is told to nobody here."""

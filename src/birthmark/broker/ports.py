@@ -28,6 +28,10 @@ class Connection(Protocol):
         """Close it; `Broker.disconnect` has been called, or will be."""
         ...
 
+    async def left(self) -> None:
+        """Return when nothing is held any more that its client's next connection is to find, at whichever worker."""
+        ...
+
 
 class Observer(Protocol):
     """What a cloud hears of the clients of its space."""

@@ -50,8 +50,11 @@ class Retained:
             values: dict[str, Any] = {"at": self._space.now(), "expires_at": message.expires_at}
             values |= {"qos": message.qos, "size": len(message.payload)}
             changes = Changes().run(store.RETAIN, body=encode_messages([message]), **place, **values)
-            if not is_there:
-                self._shares.add(topic, message.principal, message.expires_at)
+            if is_there:
+                self._shares.add(topic, message.principal, message.expires_at, self._space.now())
+            else:
+                self._shares.remove(topic)
+                self._shares.add(topic, message.principal, message.expires_at, self._space.now())
             self._write(changes, topic, int(not is_there), pending)
 
     def _write(self, changes: Changes, topic: str, more: int, pending: Pending) -> None:
@@ -75,13 +78,13 @@ class Retained:
         pending.expect()
         self._database.submit(changes).add_done_callback(written)
 
-    async def recount(self) -> None:
-        """Count again: what expired is dropped, and other workers keep messages too.
+    async def recount(self, now: int, since: int) -> None:
+        """Count again: what had expired at `now` is dropped, but not what is from before `since`; others keep some.
 
         What is written while this is read may be in it or not: the count is so far off until the next.
         """
         rows = await self._database.all(store.COUNT_RETAINED)
-        self._shares.forget_expired(self._space.now())
+        self._shares.forget_expired(now, since)
         self.count = self._more + sum(row["total"] for row in rows if row["space"] == self._space.name)
 
     async def of(self, topic: str) -> tuple[Message, int] | None:

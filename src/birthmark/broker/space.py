@@ -17,6 +17,7 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.attached import Attached
+from birthmark.broker.dropping import nearly_emptied
 from birthmark.broker.errors import SessionShareUsedError, TooManySessionsError
 from birthmark.broker.model import (
     MICROS,
@@ -109,6 +110,7 @@ class Space:
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         self._arriving: Turns[str] = Turns()
+        self._latest: dict[str, Arrival] = {}  # of those that are about to come as a client, the last one
         self._stored_count = 0
         self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
@@ -160,6 +162,28 @@ class Space:
             return Seen(attached.since, None)
         return None if (gone := self._gone.get(client)) is None else Seen(*gone)
 
+    async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, Seen]:
+        """Return when clients came or went last, on whichever worker; `clients` are in the order of their names."""
+        found = {client: seen for client in clients if (seen := self.seen(client)) is not None}
+        missing = [client for client in clients if client not in self.live]
+        if self._broker.is_alone or not missing:
+            return found
+        for row in await self._database.all(store.SEEN, space=self.name, first=missing[0], last=missing[-1]):
+            at, owner, known = row["seen_at"], row["owner"], found.get(row["client"])
+            if at is None or (known is not None and (known.reason is None or known.at >= at)):
+                continue
+            found[row["client"]] = Seen(at, Closed(row["gone"] or Closed.LOST) if owner is None else None)
+        return found
+
+    async def owner(self, client: str) -> str | None:
+        """Return the worker that a client is connected to."""
+        if client in self.live:
+            return self.worker
+        if self._broker.is_alone:
+            return None
+        row = await self._database.one(store.OWNER, space=self.name, client=client)
+        return None if row is None else row["owner"]
+
     def principal_of(self, client: str) -> str:
         """Return whose a client's session is; its own where that is not known."""
         attached = self.live.get(client)
@@ -182,20 +206,33 @@ class Space:
         await self._broker.fresh()
         # Whoever had it is closed first: what that one published may be on its way into this very session.
         old = self._take_over(arrival.client, clean=arrival.clean_start)
+        self._latest[arrival.client] = arrival
         try:
             await self.messages.until_safe(arrival.client)
+            await self._broker.appends.until_let_through(self, arrival.client)
             return await self._connect_alone(arrival, old)
         except BaseException:
             if old is not None and old.is_claimed:
                 self.spawn(self._release(old, None, 0))
             raise
+        finally:
+            if self._latest.get(arrival.client) is arrival:
+                del self._latest[arrival.client]
 
     async def _connect_alone(self, arrival: Arrival, old: Attached | None) -> Attached:
         """Decide on the session as it is; who is faster makes us decide again."""
         async with self._arriving.alone_with(arrival.client):
+            if self._latest.get(arrival.client, arrival) is not arrival:
+                raise ChangedMeanwhileError(what="The session")  # who came after it would end it at once
+            is_known = bool(self._shares.owner(arrival.client))
             for _ in range(_ATTEMPTS):
-                with contextlib.suppress(ChangedMeanwhileError):
+                try:
                     return await self._connect(arrival, old)
+                except BaseException as error:
+                    if not is_known:
+                        self._shares.remove(arrival.client)
+                    if not isinstance(error, ChangedMeanwhileError):
+                        raise
                 self._broker.appends.forget(self, arrival.client)
         raise ChangedMeanwhileError(what="The session")
 
@@ -209,9 +246,14 @@ class Space:
             await self._broker.vacate(self, client, record, ends=not goes_on)
             raise ChangedMeanwhileError(what="The session")
         if keeps:
-            await self._make_room(record, arrival.principal)
+            await self._make_room(client, record, arrival.principal)
         outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
-        gone = await self.subscriptions.stored(client) if record is not None and not (goes_on and keeps) else {}
+        if record is not None and not (goes_on and keeps):
+            gone = await self.subscriptions.stored(client)
+            if not await nearly_emptied(self._database, self.name, client, record.epoch):
+                raise ChangedMeanwhileError(what="The session")
+        else:
+            gone = {}
         name: dict[str, Any] = {"space": self.name, "client": client}
         changes = Changes()
         epoch, is_claimed = 0 if record is None else record.epoch, False
@@ -246,8 +288,6 @@ class Space:
         attached.subscriptions = known
         attached.session_present = goes_on and (self.rules.routes or bool(known))
         attached.has_row = is_claimed or (record is not None and keeps)
-        if keeps and arrival.principal:
-            self._shares.add(client, arrival.principal)
         self.live[client] = attached
         self.arrivals += 1
         self.tag(attached, arrival.tags)
@@ -311,7 +351,7 @@ class Space:
         will = None if arrival.will is None else encode_will(arrival.will)
         may_skip = self._broker.is_alone and not self.rules.routes and will is None
         state: dict[str, Any] = {"owner": self.worker, "expires_at": None, "expiry_s": arrival.expiry_s}
-        state |= {"will": will, "will_at": None, "cursor": 0, "sent": 0}
+        state |= {"will": will, "will_at": None, "cursor": 0, "sent": 0, "seen_at": self.now(), "gone": None}
         if record is None:
             if may_skip:
                 return 0, False  # its first subscription makes the row
@@ -338,12 +378,13 @@ class Space:
         self._latest_epoch = max(self._latest_epoch + 1, least)
         return self._latest_epoch
 
-    async def _make_room(self, record: Record | None, principal: str) -> None:
-        """Forget the session whose client is away for the longest when there are too many.
+    async def _make_room(self, client: str, record: Record | None, principal: str) -> None:
+        """Forget the session whose client is away for the longest when there are too many, and count the new one.
 
         A principal that has its share already is refused instead: nobody else's session makes room for it.
         """
         if record is not None:
+            self._count(client, principal)
             return
         limit, is_full = self.rules.max_sessions, self._stored_count >= self.rules.max_sessions
         rows = await self._database.all(store.NEXT_TO_EXPIRE, space=self.name, limit=1) if is_full else []
@@ -352,8 +393,14 @@ class Space:
         most = self.rules.max_sessions_per_key
         if principal and not self._shares.has_room(principal, limit, most):
             raise SessionShareUsedError(retry_after_s=60, **_what_bounds(limit, most))
+        self._count(client, principal)
         if is_full:
             await self.forget(rows[0]["client"], record_of(rows[0]))
+
+    def _count(self, client: str, principal: str) -> None:
+        """Count a session for whom it was made; whoever takes it over later has not made it."""
+        if principal:
+            self._shares.add(client, principal)
 
     def _take_over(self, client: str, *, clean: bool) -> Attached | None:
         """End the connection that has a session on this worker, and return it."""
@@ -372,6 +419,7 @@ class Space:
         await self.messages.until_safe(client)
         async with self._arriving.alone_with(client):
             if old is not None:
+                await old.connection.left()
                 await self._release_now(old, None, 0)
                 return
             row = await self._database.one(store.SESSION, space=self.name, client=client)
@@ -393,6 +441,8 @@ class Space:
             attached.expiry_s = expiry_s
         delay_s = min(will.delay_s, attached.expiry_s) if will is not None and attached.is_stored else 0
         self._left(attached, reason, with_will=with_will and not delay_s)
+        if not attached.has_row and attached.client not in self._arriving:
+            self._shares.remove(attached.client)  # it subscribed to nothing, and nothing of it is left
         if attached.is_claimed:
             self.spawn(self._release(attached, will if delay_s else None, delay_s))
 
@@ -435,7 +485,8 @@ class Space:
         expires_at = None if expiry_s == NEVER else now + expiry_s * MICROS
         will_at = None if will is None else now + delay_s * MICROS
         state: dict[str, Any] = {"owner": None, "expires_at": expires_at, "expiry_s": expiry_s, "will_at": will_at}
-        state |= {"will": None if will is None else encode_will(will), "cursor": 0, "sent": 0}
+        state |= {"will": None if will is None else encode_will(will), "cursor": 0, "sent": 0, "seen_at": now}
+        state["gone"] = self._gone[attached.client][1] if attached.client in self._gone else Closed.TAKEN_OVER
         changes = Changes()
         if outgoing is not None:
             state |= {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
@@ -450,6 +501,8 @@ class Space:
         """End a session as it was read, with all it holds; say False when it changed meanwhile."""
         epoch = record.epoch if record is not None else epoch
         known = await self.subscriptions.stored(client)
+        if epoch is not None and not await nearly_emptied(self._database, self.name, client, epoch):
+            return False
         name: dict[str, Any] = {"space": self.name, "client": client}
         changes = Changes().run(store.DELETE, expect=1, epoch=epoch, **name)
         changes.run(store.UNSUBSCRIBE_ALL, **name).run(store.DROP_QUEUE, **name)
@@ -477,6 +530,7 @@ class Space:
             expires_at = None if record.expiry_s == NEVER else now + record.expiry_s * MICROS
             state: dict[str, Any] = {"epoch": record.epoch + 1, "owner": None, "expires_at": expires_at}
             state |= {"will": record.will if delay_s else None, "will_at": now + delay_s * MICROS if delay_s else None}
+            state |= {"seen_at": now, "gone": Closed.LOST}
             with contextlib.suppress(ChangedMeanwhileError):
                 await self._database.commit(Changes().run(store.FREE, expect=1, **state, **fence))
                 if will is not None and not delay_s:

@@ -17,23 +17,28 @@ Every write of a session's owner says whose and of which epoch it is, so that on
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
     Index,
     Integer,
+    Select,
     Table,
     Text,
     and_,
     bindparam,
+    case,
     func,
     null,
     or_,
     select,
     true,
     tuple_,
+    union_all,
     update,
 )
+from sqlalchemy import cast as cast_to
 from sqlalchemy import insert as insert_into
 from sqlalchemy import text as sql
 
@@ -55,6 +60,8 @@ sessions = Table(
     *(number(name) for name in ("expiry_s", "tail", "cursor", "sent")),
     blob("will", optional=True),
     number("will_at", optional=True),
+    number("seen_at", optional=True),  # when a worker took it last, or let go of it
+    text("gone", optional=True),  # how its connection ended
     sqlite_with_rowid=False,
 )
 _EXPIRING = sessions.c.expires_at.is_not(None)
@@ -99,9 +106,14 @@ retained = Table(
     blob("body"),
 )
 
-workers = Table("workers", metadata, text("id", key=True), number("beat"))
+_LASTS_SO_LONG = retained.c.expires_at.is_not(None)
+Index("retained_expires_at", retained.c.expires_at, sqlite_where=_LASTS_SO_LONG, postgresql_where=_LASTS_SO_LONG)
+
+workers = Table("workers", metadata, text("id", key=True), *(number(name) for name in ("beat", "missed", "heard")))
 JOIN = insert(workers)
-BEAT = change(workers, ("beat",), "id", "beat")
+BEAT = change(workers, ("beat",), "id", "beat", "missed")
+MARK = change(workers, ("missed",), "id", "missed")
+HEARD = change(workers, ("heard",), "id")
 WORKERS = statement(select(workers).order_by(workers.c.id).limit(bindparam("limit")))
 WORKER = find(workers)
 DECLARE_DEAD = remove(workers, "id", "beat")
@@ -140,6 +152,10 @@ Index(
     postgresql_where=_NAMED,
 )
 
+stream_ends = Table(
+    "stream_ends", metadata, text("stream", key=True), *(number(name) for name in ("seq", "at", "upto"))
+)
+
 positions = Table(
     "positions",
     metadata,
@@ -166,7 +182,7 @@ MOVED = remove(queued_before)
 _NAME = ("space", "client")
 _AS_OWNER = ("space", "client", "epoch", "owner")
 _RECORD = ("epoch", "owner", "expires_at", "expiry_s", "tail", "cursor", "sent", "will", "will_at")
-_LEFT_TO_CHANCE = ("epoch", "owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at")
+_LEFT_TO_CHANCE = ("epoch", "owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at", "seen_at", "gone")
 RECORD = find(sessions, *_NAME, of=_RECORD)
 SESSION = find(sessions)
 ADD = insert(sessions)
@@ -177,7 +193,10 @@ ADVANCE_AWAY = change(sessions, ("tail",), *_NAME, "epoch", "tail", sessions.c.o
 SETTLE = change(sessions, ("cursor",), *_AS_OWNER)
 SET_TAIL = change(sessions, ("tail",), *_NAME)
 STILL_MINE = still(sessions, *_AS_OWNER)
-RELEASE = change(sessions, ("owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at"), *_AS_OWNER)
+STILL_AS_READ = still(sessions, *_NAME, "epoch")
+RELEASE = change(
+    sessions, ("owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at", "seen_at", "gone"), *_AS_OWNER
+)
 WILL_SENT = change(sessions, ("will", "will_at"), *_NAME, "epoch", "will_at")
 _UNTOUCHED = and_(
     sessions.c.space == bindparam("space"),
@@ -216,7 +235,15 @@ OWNERS = statement(select(sessions.c.owner).where(_OWNED).distinct().limit(bindp
 OWNED_BY_OTHERS = statement(
     select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
 )
-FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at"), *_AS_OWNER)
+FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at", "seen_at", "gone"), *_AS_OWNER)
+SEEN = statement(
+    select(sessions.c.client, sessions.c.owner, sessions.c.seen_at, sessions.c.gone).where(
+        sessions.c.space == bindparam("space"),
+        sessions.c.client >= bindparam("first"),
+        sessions.c.client <= bindparam("last"),
+    )
+)
+OWNER = find(sessions, of=("owner",))
 
 # ---- subscriptions
 
@@ -289,13 +316,25 @@ QUEUED_AFTER = statement(
 )
 DROP_SETTLED = remove(queue, "space", "client", queue.c["last"] <= bindparam("upto"))
 DROP_QUEUE = remove(queue, *_NAME)
+QUEUE_SIZES = statement(
+    select(queue.c["last"], func.coalesce(func.length(queue.c.body), 0).label("size"))
+    .where(queue.c.space == bindparam("space"), queue.c.client == bindparam("client"))
+    .order_by(queue.c["last"])
+    .limit(bindparam("limit"))
+)
 LAST_MESSAGE = statement(select(func.max(messages.c.id).label("id")))
-DROP_UNUSED = remove(
-    messages,
+_IS_UNUSED = (
     messages.c.id > bindparam("after"),
     messages.c.id < bindparam("before"),
     ~select(queue.c.message).where(queue.c.message == messages.c.id).exists(),
 )
+UNUSED = statement(
+    select(messages.c.id, func.length(messages.c.body).label("size"))
+    .where(*_IS_UNUSED)
+    .order_by(messages.c.id)
+    .limit(bindparam("limit"))
+)
+DROP_UNUSED = remove(messages, *_IS_UNUSED)
 
 # ---- inboxes
 
@@ -375,7 +414,12 @@ FORGET = remove(retained)
 RETAINED = find(retained)
 RETAINED_PAGE = page(retained, "topic", "space", of=("topic", "at", "expires_at", "qos", "size"))
 COUNT_RETAINED = statement(select(retained.c.space, func.count().label("total")).group_by(retained.c.space))
-DROP_EXPIRED_RETAINED = remove(retained, retained.c.expires_at <= bindparam("now"), retained.c.at >= bindparam("since"))
+EXPIRED_RETAINED = statement(
+    select(retained.c.space, retained.c.topic, retained.c.size)
+    .where(retained.c.expires_at <= bindparam("now"), retained.c.at >= bindparam("since"))
+    .limit(bindparam("limit"))
+)
+FORGET_EXPIRED = remove(retained, "space", "topic", retained.c.expires_at <= bindparam("now"))
 
 
 # ---- streams
@@ -392,6 +436,44 @@ def _add_segments(count: int) -> Statement:
     ]
     return statement(insert_into(segments).values(rows).inline())
 
+
+def _add_segments_at_the_end(count: int) -> Statement:
+    """Return one INSERT of `count` rows at the end that `MOVE_END` made in the same commit."""
+
+    def row(place: int) -> Select[Any]:
+        own = ("partition", "count", "names", "body")
+        given = {
+            name: cast_to(bindparam(f"{name}_{place}", type_=segments.c[name].type), segments.c[name].type)
+            for name in own
+        }
+        ours = {name: stream_ends.c[name] for name in ("stream", "seq", "at", "upto")}
+        columns = ours | given
+        return select(*(columns[column.name] for column in segments.columns)).where(
+            stream_ends.c.stream == bindparam("stream")
+        )
+
+    names = [column.name for column in segments.columns]
+    return statement(insert_into(segments).from_select(names, union_all(*(row(place) for place in range(count)))))
+
+
+# Where workers write to one stream: the row of its end is locked from here to the commit, so that who reads up to the
+# end has read all that was committed before it.
+ADD_AT_THE_END = {count: _add_segments_at_the_end(count) for count in range(1, PARTITIONS + 1)}
+MOVE_END = statement(
+    update(stream_ends)
+    .where(stream_ends.c.stream == bindparam("stream"))
+    .values(
+        seq=stream_ends.c.seq + 1,
+        at=case(
+            (stream_ends.c.at > bindparam("now", type_=BigInteger), stream_ends.c.at),
+            else_=bindparam("now", type_=BigInteger),
+        ),
+        upto=stream_ends.c.upto + bindparam("size", type_=BigInteger),
+    )
+)
+ADD_END = insert(stream_ends, ignore_existing=True)
+RAISE_END = change(stream_ends, ("seq", "at", "upto"), "stream", stream_ends.c.seq < bindparam("least"))
+DROP_END = remove(stream_ends)
 
 ADD_SEGMENTS = {count: _add_segments(count) for count in range(1, PARTITIONS + 1)}
 _OF_STREAM = segments.c.stream == bindparam("stream")
@@ -436,7 +518,8 @@ SET_POSITION = upsert(positions)
 
 def drop_stream(stream: str) -> Changes:
     """Return the changes that end a stream."""
-    return Changes().run(_DROP_SEGMENTS, stream=stream).run(_DROP_POSITIONS, stream=stream)
+    changes = Changes().run(_DROP_SEGMENTS, stream=stream).run(_DROP_POSITIONS, stream=stream)
+    return changes.run(DROP_END, stream=stream)
 
 
 _DROP_SEGMENTS, _DROP_POSITIONS = remove(segments, "stream"), remove(positions, "stream")

@@ -45,6 +45,7 @@ MAX_NAMED = 64 * 1024
 BEFORE = 0
 """The partition of what version 0.1.0 kept, whoever sent it."""
 _ATTEMPTS = 20
+_LOOK_S = 0.25  # for what another worker wrote
 _ROWS = 16
 _LOOKS = 32
 _HEAVY = 8
@@ -162,6 +163,8 @@ class SqlStream(Generic[T]):
     async def _look_and_write(self, batch: list[_Burst[T]], attempt: int) -> None:
         try:
             end = await self._newest()
+            if not self._database.sharing.is_alone:
+                await self._know_the_end(end)
         except BirthmarkError as error:
             self._answer(batch, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next batch may be written
@@ -169,6 +172,12 @@ class SqlStream(Generic[T]):
             self._answer(batch, error)
         else:
             self._commit(batch, end, attempt)
+
+    async def _know_the_end(self, end: Newest) -> None:
+        """Have a row that says where the stream ends; a server that was alone has left none, or one that is behind."""
+        state: dict[str, Any] = {"seq": end.seq, "at": end.at, "upto": end.upto}
+        changes = Changes().run(store.ADD_END, stream=self.name, **state)
+        await self._database.commit(changes.run(store.RAISE_END, key_stream=self.name, least=end.seq, **state))
 
     def _commit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
         try:
@@ -204,7 +213,15 @@ class SqlStream(Generic[T]):
                 place += 1
         row["upto"] = upto
         self._end = (seq, at, upto)
-        commit = self._database.submit(Changes().run(store.ADD_SEGMENTS[place], **row))
+        if self._database.sharing.is_alone:
+            changes = Changes().run(store.ADD_SEGMENTS[place], **row)
+        else:  # others write, too: where it ends is known in the commit alone
+            own = {name: value for name, value in row.items() if name not in {"seq", "at", "upto"}}
+            changes = Changes().run(
+                store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=upto - end[2]
+            )
+            changes.run(store.ADD_AT_THE_END[place], **own)
+        commit = self._database.submit(changes)
         count, size = sum(map(len, parts)), upto - end[2]
         commit.add_done_callback(partial(self._written, batch, attempt, count, size))
 
@@ -299,8 +316,15 @@ class SqlStream(Generic[T]):
         woken = self._woken  # before the look: no commit falls between the two
         if (await self._newest())[0] > seq_of(min(after)):
             return True
-        done, _ = await asyncio.wait((woken,), timeout=wait_s)
-        return bool(done)
+        if self._database.sharing.is_alone:
+            return bool((await asyncio.wait((woken,), timeout=wait_s))[0])
+        until = self._loop.time() + wait_s
+        while (left := until - self._loop.time()) > 0:  # what another worker writes wakes nobody here
+            if (await asyncio.wait((woken,), timeout=min(left, _LOOK_S)))[0]:
+                return True
+            if (await self._newest()).seq > seq_of(min(after)):
+                return True
+        return False
 
     async def position(self, group: str) -> Positions | None:
         rows = await self._database.all(store.GET_POSITIONS, stream=self.name, grp=group)

@@ -1,6 +1,7 @@
 """Subscriptions of one space: in the router while their session lives in memory, in the database where it is stored."""
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from birthmark.broker import store
@@ -24,6 +25,7 @@ class Subscriptions:
         self._database = broker.database
         self._space = space
         self._router = router
+        self._learnt: set[str] = set()
 
     def enter(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool] | None:
         """Do what `subscribe` does where nothing has to be written first; else return None, and do nothing."""
@@ -45,7 +47,15 @@ class Subscriptions:
             changes = Changes() if attached.is_claimed else self._space.condition(attached.client)
             if is_first := not attached.has_row:
                 state: dict[str, Any] = {"owner": None, "expires_at": None, "expiry_s": attached.expiry_s}
-                state |= {"tail": 0, "cursor": 0, "sent": 0, "will": None, "will_at": None}
+                state |= {
+                    "tail": 0,
+                    "cursor": 0,
+                    "sent": 0,
+                    "will": None,
+                    "will_at": None,
+                    "seen_at": None,
+                    "gone": None,
+                }
                 changes.run(store.ADD_IF_NEW, space=self._space.name, client=attached.client, epoch=1, **state)
             for one in wanted:
                 row: dict[str, Any] = {
@@ -62,7 +72,7 @@ class Subscriptions:
         for one, is_new in zip(wanted, are_new, strict=True):
             attached.subscriptions[one.name] = one
             if has_rows and is_new:
-                self._router.stored_shapes.add(shape_of(one.topic_filter))
+                self.learn_shape(shape_of(one.topic_filter))
             elif not has_rows and not attached.is_over and self._space.rules.routes:
                 self._router.add(attached, one)
         if has_rows and wanted:
@@ -87,8 +97,6 @@ class Subscriptions:
                 continue
             if not has_rows:
                 self._router.remove(attached, one)
-            elif self._broker.is_alone:
-                self._router.stored_shapes.discard(shape_of(one.topic_filter))
         if has_rows and gone:
             self._router.stored_changed()
         return [one is not None for one in found]
@@ -114,15 +122,21 @@ class Subscriptions:
 
     def forgotten(self, gone: Iterable[Subscription]) -> None:
         """Note that subscriptions of a stored session went with it."""
-        if not gone:
-            return
-        for one in gone if self._broker.is_alone else ():  # others may use a shape too
-            self._router.stored_shapes.discard(shape_of(one.topic_filter))
-        self._router.stored_changed()
+        if gone:
+            self._router.stored_changed()
 
     def learn_shape(self, shape: str) -> None:
-        """Look for filters of this shape too: another worker has one."""
+        """Look for filters of this shape too."""
+        self._learnt.add(shape)
         self._router.stored_shapes.add(shape)
+
+    def shapes_are_read(self) -> None:
+        """What is learnt from now on may not be in what is read."""
+        self._learnt.clear()
+
+    def has_shapes(self, shapes: AbstractSet[str]) -> None:
+        """Look for filters of these shapes, which were read, and of those learnt since."""
+        self._router.stored_shapes.become(shapes | self._learnt)
         self._router.stored_changed()
 
     async def stored(self, client: str) -> dict[str, Subscription]:

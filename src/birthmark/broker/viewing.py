@@ -28,6 +28,8 @@ class _NoConnection:
 
     def end(self, reason: Closed) -> None: ...
 
+    async def left(self) -> None: ...
+
 
 class Viewer(Attached):
     """One that keeps what it gets until somebody takes it; what is too much is counted, and lost.

@@ -5,12 +5,14 @@ end. What it had is free then: whoever sees a session of a worker that is not th
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from birthmark.broker import store
-from birthmark.broker.rules.leases import BEAT_S, Beats, Lease
+from birthmark.broker.rules.leases import BEAT_S, LEASE_S, Beats, Lease
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database
 
@@ -68,7 +70,11 @@ class LoopTimers:
 
 
 class Workers:
-    """See the module. `gone` is called when this worker was declared dead, `free` frees what a dead one had."""
+    """See the module.
+
+    `gone` is called when this worker was declared dead, `free` frees what a dead one had, `catch_up` reads what others
+    committed where they could not reach this worker.
+    """
 
     def __init__(
         self,
@@ -78,12 +84,18 @@ class Workers:
         *,
         gone: Callable[[], object],
         free: Callable[[str], Awaitable[None]],
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._worker = worker
         self._timers = timers
         self._gone = gone
         self._free = free
+        self._catch_up = catch_up
+        self._missed = 0
+        self.is_joined = False
+        self._alive: set[str] = set()
+        self._looked_at = -math.inf
         self._beat = 0
         self._beats = Beats()
         self._lease = Lease(timers.monotonic())
@@ -98,8 +110,9 @@ class Workers:
     async def join(self) -> None:
         """Say that this worker lives."""
         began = self._timers.monotonic()
-        await self._database.commit(Changes().run(store.JOIN, id=self._worker, beat=0))
+        await self._database.commit(Changes().run(store.JOIN, id=self._worker, beat=0, missed=0, heard=0))
         self._lease.renewed(began)
+        self.is_joined = True
 
     async def fresh(self) -> None:
         """Return when this worker knows that it lives. Raise `WorkerLostError` when it was declared dead."""
@@ -116,14 +129,17 @@ class Workers:
             return
         began, seen = self._timers.monotonic(), {"key_id": self._worker, "key_beat": self._beat}
         try:
-            changes = Changes().run(store.BEAT, expect=1, beat=self._beat + 1, **seen)  # type: ignore[arg-type] # by name
+            changes = Changes().run(store.BEAT, expect=1, beat=self._beat + 1, key_missed=self._missed, **seen)  # type: ignore[arg-type] # by name
             await self._database.commit(changes)
         except ChangedMeanwhileError:
-            if await self._is_written(self._beat + 1):  # the answer to the last one was lost
-                self._beat += 1
-            else:
+            row = await self._database.one(store.WORKER, id=self._worker)
+            if row is None or row["beat"] not in {self._beat, self._beat + 1}:
                 self._lost()
                 return
+            self._beat = row["beat"]  # the answer to the last one was lost, or:
+            if row["missed"] != self._missed:
+                await self._hear_what_was_missed(row["missed"])
+            return
         except BirthmarkError as error:
             log.warning("worker.no_beat", extra={"worker": self._worker, "code": error.code})
             return
@@ -133,6 +149,13 @@ class Workers:
         self._wake()
         await self.look()
 
+    async def _hear_what_was_missed(self, mark: int) -> None:
+        """Learn what others could not tell; only then this worker lives on."""
+        await self._catch_up()
+        self._missed = mark
+        await self._database.commit(Changes().run(store.HEARD, heard=mark, key_id=self._worker))
+        await self.beat()
+
     async def look(self) -> None:
         """Declare dead whose lease has run out, and free what dead ones had."""
         rows = await self._database.all(store.WORKERS, limit=_PAGE)
@@ -140,6 +163,7 @@ class Workers:
         for worker in self._beats.saw(beats, self._timers.monotonic()):
             await self._declare_dead(worker, beats[worker])
         alive = {self._worker, *beats}
+        self._alive, self._looked_at = alive, self._timers.monotonic()
         for row in await self._database.all(store.OWNERS, limit=_PAGE):
             if row["owner"] not in alive:
                 await self._free(row["owner"])
@@ -152,6 +176,27 @@ class Workers:
         if worker not in self._beats.saw({worker: row["beat"]}, self._timers.monotonic()):
             return False
         return await self._declare_dead(worker, row["beat"])
+
+    async def lives(self, worker: str) -> bool:
+        """Say whether a worker is not dead, as it was a moment ago."""
+        if worker in self._alive and self._timers.monotonic() - self._looked_at < LEASE_S:
+            return True
+        return not await self.is_gone(worker)
+
+    async def mark(self, worker: str) -> int | None:
+        """Have a worker read what others committed before it beats again; None when it is dead."""
+        while (row := await self._database.one(store.WORKER, id=worker)) is not None:
+            mark: int = row["missed"] + 1
+            with contextlib.suppress(ChangedMeanwhileError):  # another one marked it
+                changes = Changes().run(store.MARK, expect=1, missed=mark, key_id=worker, key_missed=row["missed"])
+                await self._database.commit(changes)
+                return mark
+        return None
+
+    async def has_read(self, worker: str, mark: int) -> bool:
+        """Say whether a worker has done so, or is dead."""
+        row = await self._database.one(store.WORKER, id=worker)
+        return row is None or row["heard"] >= mark
 
     async def others(self) -> list[str]:
         """Return the workers that nobody has declared dead, without this one."""
@@ -170,10 +215,6 @@ class Workers:
             return False
         log.warning("worker.dead", extra={"worker": worker})
         return True
-
-    async def _is_written(self, beat: int) -> bool:
-        row = await self._database.one(store.WORKER, id=self._worker)
-        return row is not None and row["beat"] == beat
 
     def _lost(self) -> None:
         self._is_over = True

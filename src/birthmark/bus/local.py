@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database, Event
-from birthmark.store.database import Heard
+from birthmark.store.database import Heard, Row
 from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.remembered import UNSURE_S
 
@@ -34,7 +34,7 @@ _MAX_TOLD = 1024
 class LocalBus:
     """A `Bus` within one process, whose commits' events come from the outbox of `database`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, worker: str = "") -> None:
         self._database = database
         self._kinds: dict[str, type[Event]] = {}
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
@@ -47,13 +47,17 @@ class LocalBus:
         self._is_draining = False
         self._later: asyncio.TimerHandle | None = None
         self._told: set[asyncio.Task[None]] = set()
-        self.worker = database.worker
+        self._missed: list[Callable[[], Awaitable[None]]] = []
+        self.worker = worker or database.worker
 
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
         self._kinds[kind_of(kind)] = kind
         self._handlers[kind].append(handler)
 
     def announce(self, event: Event) -> None:
+        self._announce_here(event)
+
+    def _announce_here(self, event: Event) -> None:
         if self._latest.admits(event):
             self._hand_on(event)
 
@@ -62,6 +66,12 @@ class LocalBus:
         handled = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(_resolve, handled)  # after its handlers, and those of what came before
         await handled
+
+    async def catch_up(self) -> None:
+        """Do nothing: there are no others."""
+
+    def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None:
+        self._missed.append(handler)  # nothing is, within one process
 
     def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         self._servers[kind] = handler
@@ -149,26 +159,32 @@ class LocalBus:
                         if self._last in self._handed_on:
                             self._handed_on.remove(self._last)
                         else:
-                            self._deliver(row["kind"], row["body"])
+                            self._deliver_here(row["kind"], row["body"])
+                    await self.elsewhere(rows)
                     self._database.discard_events(self._last)
             except BirthmarkError as error:  # an engine that is away comes back; nothing may be missed meanwhile
                 log.warning("bus.waiting", extra={"reason": error.explain_cause()})
                 await asyncio.sleep(_RETRY_S)
                 self._wanted.set()
 
-    def _deliver(self, name: str, body: str) -> None:
-        if (kind := self._kinds.get(name)) is None:
-            return  # nobody listens
+    async def elsewhere(self, rows: Sequence[Row]) -> None:
+        """Return when rows of the outbox are handled by whoever else there is: here nobody."""
+
+    def _deliver_here(self, name: str, body: str, kinds: Mapping[str, type[Event]] | None = None) -> Event | None:
+        """Hand on an event of an outbox, and return it."""
+        if (kind := (kinds or self._kinds).get(name)) is None:
+            return None  # nobody listens
         try:
             event = decode_event(body, kind)
         except msgspec.MsgspecError:  # of another version of this program
             log.exception("bus.event_unreadable", extra={"kind": name})
-            return
+            return None
         self._tell_all(event)
+        return event
 
     def _tell_all(self, event: Event) -> None:
         log.debug("event", extra={"kind": kind_of(type(event)), "entity": event.entity})
-        self.announce(event)
+        self._announce_here(event)
 
     def _hand_on(self, event: Event) -> None:
         for handler in self._handlers.get(type(event), ()):  # on its own, so that one that fails ends nothing else

@@ -55,6 +55,29 @@ class Request(msgspec.Struct, Generic[R], frozen=True, tag_field="kind"):
     """A question to one worker, answered by an `R`. Subclasses have a tag of their own."""
 
 
+class Members(Protocol):
+    """The workers of an installation, as its database knows them."""
+
+    async def others(self) -> Sequence[str]:
+        """Name the workers that nobody has declared dead, without this one."""
+        ...
+
+    async def lives(self, worker: str) -> bool:
+        """Say whether a worker is not dead."""
+        ...
+
+    async def mark(self, worker: str) -> int | None:
+        """Have a worker read what the others committed before it says again that it lives; None when it is dead.
+
+        What it remembered before counts for nothing when a lease has passed.
+        """
+        ...
+
+    async def has_read(self, worker: str, mark: int) -> bool:
+        """Say whether it has, or is dead."""
+        ...
+
+
 class Bus(Protocol):
     """Events and requests between the parts of a worker, and between workers.
 
@@ -81,6 +104,14 @@ class Bus(Protocol):
 
     async def confirm(self, event: Event) -> None:
         """Tell every worker; return when each that lives has handled it, or its lease has run out."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Hand on what others committed and could not tell this worker; then call who asked for it by `on_missed`."""
+        ...
+
+    def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None:
+        """Call `handler` when announcements may have been missed; what was committed is handed on by itself."""
         ...
 
     def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:

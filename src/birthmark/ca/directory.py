@@ -61,7 +61,8 @@ class CaWaitingError(NotFoundError):
     cause = "{path} asked a root on another machine for its CA, and the answer was not installed yet."
     fix = (
         "Install it: `birthmark ca install issuing.answer --dir {path}`. Where the root is, this makes it: "
-        "`birthmark ca root sign issuing.csr --dir root-ca --out issuing.answer`."
+        "`birthmark ca root sign issuing.csr --dir root-ca --out issuing.answer`. Where the request is lost, ask anew: "
+        "`birthmark ca request --purpose issuing --dir {path} --out issuing.csr`."
     )
     path: Path
 

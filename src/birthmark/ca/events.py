@@ -6,6 +6,7 @@ from birthmark.store import Event
 class CertificateIssued(Event, frozen=True, tag="ca.certificate_issued"):
     """A certificate was issued."""
 
+    is_remembered = False
     device_id: str
     thumbprint: bytes
     profile: str
@@ -13,6 +14,16 @@ class CertificateIssued(Event, frozen=True, tag="ca.certificate_issued"):
     @property
     def entity(self) -> str:
         return self.thumbprint.hex()
+
+
+class RolloverMoved(Event, frozen=True, tag="ca.rollover_moved"):
+    """The exchange of the root took a step, or ended."""
+
+    root: str
+
+    @property
+    def entity(self) -> str:
+        return self.root
 
 
 class CertificateRevoked(Event, frozen=True, tag="ca.certificate_revoked"):

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 
 from birthmark import durable
-from birthmark.ca.directory import CaExistsError
+from birthmark.ca.directory import CaExistsError, is_waiting
 from birthmark.ca.kept import (
     BELOW,
     ROOT_LIST,
@@ -55,6 +55,7 @@ VALID = timedelta(days=30)
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _VERSION = "birthmark-ca-1"
 _NOT_OURS = "it is not one of `birthmark ca request`"
+_FIRST_ASKED = f"{Purpose.DEVICES}.asked"
 _LIST = b"-----BEGIN X509 CRL-----"
 _MALFORMED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 """What reading a text that somebody made up may raise."""
@@ -274,14 +275,18 @@ def _waiting(directory: Path, secret: bytes) -> dict[Purpose, SigningKey]:
 def _place(directory: Path, secret: bytes) -> TokenPlace | None:
     """Return the token with the keys that the directory has; None for files."""
     there = next((one for one in BELOW if (directory / f"{one}.pem").exists()), None)
-    return None if there is None else place_of(read_issuer(directory, there, secret).private_key)
+    if there is not None:
+        return place_of(read_issuer(directory, there, secret).private_key)
+    return next((place_of(key) for key in _waiting(directory, secret).values()), None)
 
 
 def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> None:
-    if directory.exists() and any(directory.iterdir()):
+    # What was killed before it kept its key has asked nobody, and begins again.
+    begun = {BESIDE, _FIRST_ASKED}
+    if directory.exists() and any(one.name not in begun for one in directory.iterdir()):
         raise CaExistsError(path=directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if passphrase is None or passphrase.is_beside:
+    if (passphrase is None or passphrase.is_beside) and not (directory / BESIDE).exists():
         durable.create(directory / BESIDE, new_passphrase(entropy) + b"\n")
 
 
@@ -304,5 +309,12 @@ def _root_of(directory: Path) -> Certificate:
     return read_certificate(directory, Purpose.ROOT)
 
 
+def waits_for_root(directory: Path) -> bool:
+    """Say whether an installation that has no root yet asked for its first CA."""
+    return not _has_root(directory) and (directory / _FIRST_ASKED).exists() and is_waiting(directory)
+
+
 def _organization(directory: Path) -> str:
+    if waits_for_root(directory):  # what was asked first says it
+        return organization_of(x509.load_pem_x509_csr((directory / _FIRST_ASKED).read_bytes()).subject)
     return organization_of(_root_of(directory).subject)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol, assert_never
 
 from birthmark.ca import rollover_store as store
+from birthmark.ca.events import RolloverMoved
 from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.rules.rollover import (
     NoRolloverError,
@@ -77,7 +78,7 @@ class Rollovers:
     _loading: Loading = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._loading = Loading(self._follow_record)
+        self._loading = Loading(self.database, self._follow_record, RolloverMoved)
 
     async def load(self) -> None:
         """Take over the state on record."""
@@ -178,7 +179,7 @@ class Rollovers:
         if to is None and self._current is not None:
             self.roots.abandon(self._current.new)
         try:
-            await self.database.commit(changes)
+            await self.database.commit(changes.event(RolloverMoved(self.hierarchy.anchor.thumbprint.hex())))
         except BirthmarkError as problem:
             await self._loading.failed(problem)
             raise

@@ -298,10 +298,11 @@ class CertificateAuthority:
         """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
         return (await self.lists.of(issuer or self.hierarchy.issuing)).der
 
-    async def is_certified(self, spki_der: bytes) -> bool:
-        """Say whether a key has a certificate that is alive."""
+    async def live_of(self, spki_der: bytes) -> list[Issued]:
+        """Return the certificates of a key that are alive."""
         now, digest = self.clock.micros(), key_digest(spki_der)
-        return bool(await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now))
+        rows = await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now)
+        return [store.INVENTORY.of(row) for row in rows]
 
     async def note_issuers(self) -> None:
         """Put the CAs below the root on record."""

@@ -22,13 +22,25 @@ from birthmark.text import printable
 # Packages that only some commands need -> the extra that brings them.
 EXTRAS = {
     **dict.fromkeys(
-        ("OpenSSL", "alembic", "asyncpg", "httptools", "sqlalchemy", "starlette", "uvicorn", "uvloop", "websockets"),
+        (
+            "OpenSSL",
+            "alembic",
+            "asyncpg",
+            "httptools",
+            "nats",
+            "sqlalchemy",
+            "starlette",
+            "uvicorn",
+            "uvloop",
+            "websockets",
+        ),
         "server",
     ),
     **dict.fromkeys(("provisioningserviceclient", "boto3", "botocore"), "fleet"),
     **dict.fromkeys(("azure", "awsiot"), "demo"),
     "awscrt": "token",
     "tpm2_pytss": "tpm",
+    "nats_server": "workers",  # a program, by a wheel
 }
 
 

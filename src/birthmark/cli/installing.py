@@ -2,14 +2,13 @@
 
 What is made is written down in `var/lib/birthmark-install/NAME.json`, before it is made: who is killed then leaves
 nothing that nobody knows of. Installing again changes only what differs; uninstalling removes only what was made, and
-leaves files that somebody changed since, data and configuration.
+leaves files that somebody changed since, data, configuration, and the user whose they are.
 """
 
 import contextlib
 import hashlib
 import shlex
 import shutil
-import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,13 +92,10 @@ class Installer:
         if self.is_here and made.files:
             yield from self._systemctl("stop", f"{self.service.name}.service")
         yield from self._files_back(made)
-        stays = self._left() if made.user is not None else ()
-        if stays:
-            ends = shlex.join(["rm", "-rf", *map(str, stays)]) + f" && {self._again()}"
-            yield Step(f"leave the system user {made.user}, for it owns what stays: `{ends}`", self._keep_user)
-        elif made.user is not None and self._has_user():
-            yield from self._user_back(made.user)
-        if not stays and self.record.exists():
+        if made.user is not None and self._has_user():
+            why = "for its number, and what is kept under that, would be the next one's"
+            yield Step(f"leave the system user {made.user}, {why}", _nothing)
+        if self.record.exists():
             yield Step("forget the installation", self._forget)
         for name in reversed(made.directories):
             yield Step(f"remove /{name}, if it is empty", partial(_rmdir, self.root / name))
@@ -122,51 +118,6 @@ class Installer:
                 yield Step(f"remove /{name}", partial(_remove, self.root / name))
             elif found is not None:
                 yield Step(f"leave /{name}, which was changed since", _nothing)
-
-    def _left(self) -> list[Path]:
-        """Return what stays of the user, the uppermost alone: its number would be the next system user's."""
-        if not self._is_our_user():
-            return []
-        owner, group = (int(one) for one in self._entry()[2:4])
-        places = [self.root / name for name in self.service.directories]
-        uppermost = [one for one in places if not set(one.parents) & set(places)]
-        return [left for one in uppermost for left in self._left_in(one, owner, group)]
-
-    def _left_in(self, path: Path, owner: int, group: int) -> Iterator[Path]:
-        if self._goes(path):
-            return
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found = path.lstat()
-            if owner == found.st_uid or group == found.st_gid:
-                yield path
-            elif stat.S_ISDIR(found.st_mode):
-                for one in sorted(path.iterdir()):
-                    yield from self._left_in(one, owner, group)
-
-    def _goes(self, path: Path) -> bool:
-        """Say whether a directory is of the installation's own, and holds nothing but such."""
-        if str(path.relative_to(self.root)) not in self._made.directories:
-            return False
-        try:
-            return all(self._goes(one) for one in path.iterdir())
-        except OSError:
-            return False
-
-    def _again(self) -> str:
-        root = [] if self.is_here else ["--root", str(self.root)]
-        return shlex.join(["birthmark", self.service.name.removeprefix("birthmark-"), "uninstall", *root])
-
-    def _keep_user(self) -> None:
-        """Forget the installation but for its user and directories, so that the next time takes them back."""
-        self._remember(files={}, before={}, links=())
-
-    def _user_back(self, user: str) -> Iterator[Step]:
-        if not self._is_our_user():
-            yield Step(f"leave the system user {user}, which is not as it was made", _nothing)
-            return
-        yield from self._tool("userdel", user, option="--prefix")
-        if f"\n{user}:" in (_text(self.root / "etc/group") or ""):
-            yield from self._tool("groupdel", user, option="--prefix")
 
     def _recorded(self) -> Made:
         """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
@@ -221,17 +172,8 @@ class Installer:
         return write
 
     def _has_user(self) -> bool:
-        return bool(self._entry())
-
-    def _entry(self) -> list[str]:
-        """Return what the machine has on record of the user, nothing without one."""
-        entries = (line.split(":") for line in (_text(self.root / "etc/passwd") or "").splitlines())
-        return next((one for one in entries if one[0] == self.service.user), [])
-
-    def _is_our_user(self) -> bool:
-        """Say whether the user of that name is as sysusers makes it, and not somebody else's since."""
-        _, _, _, what, home, shell = shlex.split(self.service.sysusers.splitlines()[0])
-        return self._entry()[4:] == [what, home, shell]
+        users = (_text(self.root / "etc/passwd") or "").splitlines()
+        return any(line.startswith(f"{self.service.user}:") for line in users)
 
     def _make_directory(self, name: str) -> None:
         self._directories(self.root / name)
@@ -258,11 +200,11 @@ class Installer:
     def _place(self, directory: str) -> str:
         return str(self.root / f"etc/{directory}/{self.service.name}.conf")
 
-    def _tool(self, tool: str, *arguments: str, option: str = "--root") -> Iterator[Step]:
+    def _tool(self, tool: str, *arguments: str) -> Iterator[Step]:
         """Yield a call of a program that works on images too; without it the image's first start does the same."""
         if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
             return
-        roots = [] if self.is_here else [option, str(self.root)]
+        roots = [] if self.is_here else ["--root", str(self.root)]
         command = [path, *roots, *arguments]
         yield Step(" ".join(command), partial(_run, command))
 

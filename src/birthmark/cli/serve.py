@@ -41,6 +41,12 @@ def serve(
         str | None, typer.Option(metavar="SERVICES", help="Serve these alone, with commas: est, dps, iothub, aws.")
     ] = None,
     database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://… (BIRTHMARK_DATABASE).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve as one; more than one needs PostgreSQL.")
+    ] = None,
+    bus: Annotated[
+        str | None, typer.Option(help="NATS that the workers meet at, nats://HOST:4222; one is started without.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one JSON object when ready.")] = False,
 ) -> None:
     """Run the server; the first start creates everything it needs in the data directory.
@@ -48,21 +54,13 @@ def serve(
     BIRTHMARK_LOG=INFO logs events to stderr, one JSON object a line.
     """
     import json
-    import logging
 
-    from birthmark.clock import SystemClock
     from birthmark.net.listener import PortTakenError
-    from birthmark.server.quiet import BoundedLog
-    from birthmark.server.run import JsonLines, run
+    from birthmark.server.run import begin_log, run
     from birthmark.server.settings import read_settings
+    from birthmark.server.workers.parent import run_workers
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    handler.addFilter(BoundedLog(SystemClock().monotonic))
-    logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "WARNING").upper(), handlers=[handler])
-    for name in ("alembic", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at DEBUG drowns what happens here
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
+    begin_log()
 
     def ready(endpoints: dict[str, Any], elsewhere: Sequence[str]) -> None:
         for name in elsewhere:
@@ -87,11 +85,15 @@ def serve(
         only=tuple(name.strip() for name in only.split(",")) if only is not None else None,
         database=database,
         health_listen=tuple(health_listen) if health_listen else None,
+        workers=workers,
+        bus=bus,
     )
+    if bus and urlsplit(bus).username:
+        typer.echo("Warning: whoever lists processes sees the token in --bus; set BIRTHMARK_BUS instead.", err=True)
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     try:
-        run(settings, ready, config)
+        (run_workers if settings.is_shared else run)(settings, ready, config)
     except PortTakenError as error:
         error.add_facts(without=without("--listen", takes_value=True))
         raise

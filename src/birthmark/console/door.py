@@ -67,6 +67,13 @@ class DoorConnection(http.client.HTTPConnection):
             raise
         self.sock = sock
 
+    def shut(self) -> None:
+        """Close it, also while another thread waits for what comes."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+        self.close()
+
     def _check_owner(self, sock: socket.socket) -> None:
         _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user not in {self._directory.stat().st_uid, 0}:

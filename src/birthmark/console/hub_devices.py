@@ -36,9 +36,10 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         query: PageQuery = asked.query
         hub = hubs.by_name(asked["name"])
         found = await registry.devices(hub, after=query.after, limit=query.limit)
+        times = await presence.seen(hub.name, [device.device_id for device in found])
         views = [
-            device_json(d, is_connected=presence.connected_since(hub.name, d.device_id) is not None, with_keys=False)
-            for d in found
+            device_json(device, is_connected=seen.is_connected, with_keys=False)
+            for device, seen in zip(found, times, strict=True)
         ]
         return Rows(views, found[-1].device_id if len(found) == query.limit else None)
 

@@ -63,8 +63,8 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
         return await twin_view(hub, device_id, after)
 
     async def twin_view(hub: Hub, device_id: str, twin: Twin) -> Any:
-        at = to_devices.connected_since(hub.name, device_id)
-        return twin_json(twin, await registry.device(hub, device_id), is_connected=at is not None)
+        (seen,) = await to_devices.seen(hub.name, [device_id])
+        return twin_json(twin, await registry.device(hub, device_id), is_connected=seen.is_connected)
 
     async def call(asked: Asked) -> Any:
         body: Call = asked.body

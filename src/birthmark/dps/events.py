@@ -4,6 +4,14 @@ from birthmark.dps.model import IdScope
 from birthmark.store import Event
 
 
+class InstancesChanged(Event, frozen=True, tag="dps.instances_changed"):
+    """Some provisioning service was made, changed or removed."""
+
+    @property
+    def entity(self) -> str:
+        return "all"
+
+
 class EnrollmentChanged(Event, frozen=True, tag="dps.enrollment_changed"):
     """An individual enrollment was made, changed or removed."""
 

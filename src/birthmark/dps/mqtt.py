@@ -114,7 +114,7 @@ class DpsConnection:
     @property
     def device(self) -> tuple[str, str]:
         """Whose it is: scope and registration id, as they are compared."""
-        return self._claim.id_scope, self._claim.registration_id.lower()
+        return self._verdict.instance.id_scope, self._claim.registration_id.lower()
 
     def opened(self) -> None:
         self._connections.entered(self)

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import msgspec
@@ -97,7 +97,8 @@ class AwsTarget(AwsLosing):
         return [False] * len(wishes)
 
     def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
-        is_new = self._known is not None and wish.device_id not in self._known
+        # Who was not there when all were read is asked for all the same before something is written.
+        is_new = dry_run and self._known is not None and wish.device_id not in self._known
         present = None if is_new else self._present(wish)
         difference = () if present is None else present.difference(wish)
         if present is not None and not difference:
@@ -140,14 +141,16 @@ class AwsTarget(AwsLosing):
             wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
         )
 
-    def _found_there(self, wish: EnrollmentRequest, *, update: bool) -> tuple[str, str]:
-        """Return ARN and status of a certificate that is on record. Raise for one that nobody asked to wake."""
-        described = self._described(wish.certificate.thumbprint.hex())
-        if described is None:
+    def _found_there(self, wish: EnrollmentRequest) -> Mapping[str, Any]:
+        """Return what is told of a certificate that is on record."""
+        if (described := self._described(wish.certificate.thumbprint.hex())) is None:
             raise NoSuchRecordError(target=self.description, device=wish.device_id)
-        if (change := status_change(described["status"])) and not update:
+        return described
+
+    def _check_awake(self, wish: EnrollmentRequest, status: str, *, update: bool) -> None:
+        """Raise `DifferentRecordError` for a certificate that nobody asked to wake."""
+        if (change := status_change(status)) and not update:
             raise self._differs(wish, change)
-        return str(described["certificateArn"]), str(described["status"])
 
     def _write(self, wish: EnrollmentRequest, present: OnRecord | None, note: Note, *, update: bool) -> None:
         """Make what is missing, and nothing that is there: what fails later takes back what was made, and no more.
@@ -157,7 +160,9 @@ class AwsTarget(AwsLosing):
         certificate_id = wish.certificate.thumbprint.hex()
         known, status = (None, None) if present is None else (present.arn, present.status)
         if present is not None and known is None and self._is_listed(certificate_id):
-            known, status = self._found_there(wish, update=update)
+            described = self._found_there(wish)
+            known, status = str(described["certificateArn"]), str(described["status"])
+            self._check_awake(wish, status, update=update)
         had = self._policies_of(known) if known and wish.policy else frozenset()
         way = way_back(wish, present, had, status=status if known else None) | {"since": self._time().isoformat()}
         note(wish.device_id, way)
@@ -169,10 +174,15 @@ class AwsTarget(AwsLosing):
                 undo.callback(self._iot.delete_thing, thingName=wish.device_id)
             arn = known or self._register(wish)
             if arn is None:
-                arn, status = self._found_there(wish, update=update)
-                had = self._policies_of(arn) if wish.policy else frozenset()
-                way |= {"is_registered": True, "status": status, "policy": policy_to_attach(wish, had)}
-                note(wish.device_id, way)
+                described = self._found_there(wish)
+                arn = str(described["certificateArn"])
+                # The SDK repeats a registration whose answer is lost: what is there since this run began is its own.
+                if not may_be_ours(msgspec.convert(way, shapes.known(Way)), described):
+                    status = str(described["status"])
+                    had = self._policies_of(arn) if wish.policy else frozenset()
+                    way |= {"is_registered": True, "status": status, "policy": policy_to_attach(wish, had)}
+                    note(wish.device_id, way)
+                    self._check_awake(wish, status, update=update)
             elif not known:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus="INACTIVE")
@@ -180,7 +190,7 @@ class AwsTarget(AwsLosing):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus=ACTIVE)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
             if "before" in way:
-                self._write_thing(wish, msgspec.convert(way["before"], shapes.known(Before)), undo)
+                self._write_thing(wish, way, note, undo)
             if policy := way["policy"]:
                 self._iot.attach_policy(policyName=policy, target=arn)
                 undo.callback(self._iot.detach_policy, policyName=policy, target=arn)
@@ -188,9 +198,23 @@ class AwsTarget(AwsLosing):
             self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
 
-    def _write_thing(self, wish: EnrollmentRequest, before: Before, undo: ExitStack) -> None:
-        self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=before.version)
-        undo.callback(self._iot.update_thing, **before.asked(wish.device_id), expectedVersion=before.version + 1)
+    def _write_thing(self, wish: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
+        before = msgspec.convert(way["before"], shapes.known(Before))
+
+        def write_back() -> None:
+            self._iot.update_thing(**before.asked(wish.device_id), expectedVersion=before.version + 1)
+            # It is as it was, at another version: a way back would take that for somebody else's change.
+            note(wish.device_id, {name: value for name, value in way.items() if name != "before"})
+
+        try:
+            self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=before.version)
+        except self._iot.exceptions.VersionConflictException:
+            # The SDK repeats a change whose answer is lost, and the thing is at the next version then.
+            now = self._iot.describe_thing(thingName=wish.device_id)
+            left = OnRecord((), type_name=now.get("thingTypeName"), attributes=now.get("attributes", {}))
+            if now["version"] != before.version + 1 or left.changes_thing(wish):
+                raise
+        undo.callback(write_back)
 
     def _join(self, thing: str, groups: Sequence[str], undo: ExitStack | None) -> None:
         """Add a thing to groups; one that is deleted leaves them by itself, and needs no `undo`."""
@@ -302,17 +326,24 @@ class AwsTarget(AwsLosing):
         with self._translated(name):
             for arn in principals:
                 certificate_id = arn.rpartition("/")[2]
-                if others := self._shared(arn, name):
+                if self._shared(arn, name):
                     self._iot.detach_thing_principal(thingName=name, principal=arn)
-                    notes.append(f"The certificate {certificate_id} stays as it is, for it is {others}.")
-                    continue
-                self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-                for policy in self._iot.list_attached_policies(target=arn)["policies"]:
-                    self._iot.detach_policy(policyName=policy["policyName"], target=arn)
-                self._iot.detach_thing_principal(thingName=name, principal=arn)  # without which nothing is deleted
-                self._iot.delete_certificate(certificateId=certificate_id)
+                    if others := self._shared(arn, name):  # else who had it, too, was removed beside this one
+                        notes.append(f"The certificate {certificate_id} stays as it is, for it is {others}.")
+                        continue
+                with suppress(self._iot.exceptions.ResourceNotFoundException):  # as above
+                    self._end(name, arn)
             self._iot.delete_thing(thingName=name)
         return notes
+
+    def _end(self, thing: str, arn: str) -> None:
+        """Take a certificate out of use, then off its thing, without which it cannot be deleted, then away."""
+        certificate_id = arn.rpartition("/")[2]
+        self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+        for policy in self._iot.list_attached_policies(target=arn)["policies"]:
+            self._iot.detach_policy(policyName=policy["policyName"], target=arn)
+        self._iot.detach_thing_principal(thingName=thing, principal=arn)
+        self._iot.delete_certificate(certificateId=certificate_id)
 
     def _check_references(self, wish: EnrollmentRequest) -> None:
         """Raise `ReferenceMissingError` before anything is made for a device whose policy, type or group is missing."""

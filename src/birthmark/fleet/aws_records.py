@@ -209,7 +209,8 @@ def undo_of(way: Way, name: str, now: Now) -> Undo:
     others = [arn for arn in now.principals or () if not arn.endswith(way.certificate)]
     if way.is_new_thing and others:
         return Undo(problem=f"it has another certificate now, {others[0].rpartition('/')[2]}")
-    ends_certificate = may_be_ours(way, now.described) and set(now.things) <= {name}
+    is_ours = may_be_ours(way, now.described)
+    ends_certificate = is_ours and set(now.things) <= {name}
     if ends_certificate and (since := now.policies - {way.policy}):
         return Undo(problem=f"its certificate has another policy now, {min(since)}")
     is_there, left = now.principals is not None, _version_left(way)
@@ -219,7 +220,7 @@ def undo_of(way: Way, name: str, now: Now) -> Undo:
     is_awake = now.described is not None and now.described.get("status") == ACTIVE
     return Undo(
         detaches=len(others) != len(now.principals or ()) and not way.is_attached,
-        policy=way.policy if way.policy in now.policies else None,
+        policy=way.policy if way.policy in now.policies and (is_ours or way.is_registered) else None,
         ends_certificate=ends_certificate,
         groups=() if way.is_new_thing else tuple(group for group in way.groups if group in now.groups),
         status=way.status if is_awake and status_change(way.status) else None,

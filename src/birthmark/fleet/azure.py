@@ -23,7 +23,7 @@ from birthmark.fleet.azure_records import (
     twin_of,
 )
 from birthmark.fleet.azure_service import Ready
-from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, way_of
+from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, TargetRefusedError, way_of
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.moving import NotAtSourceError
 from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
@@ -81,40 +81,69 @@ class AzureTarget(AzureLosing):
                 fresh.setdefault(key, place)  # the first of a name
         if not fresh:
             return [False] * len(wishes)
-        records = [json_of(wishes[place]) for place in fresh.values()]
-        for place in fresh.values():
-            note(wishes[place].device_id, _way_back(wishes[place], None))
-        with self._translated():
-            told = self._sdk.run_bulk_operation(Ready({"mode": "create", "enrollments": records}))
-        for error in told.errors or ():
-            fresh.pop(error.registration_id.lower(), None)
-        created = set(fresh.values())
+        refused = self._create([wishes[place] for place in fresh.values()], note)
+        created = {place for key, place in fresh.items() if key not in refused}
         return [place in created for place in range(len(wishes))]
 
+    def _create(self, wishes: Sequence[EnrollmentRequest], note: Note) -> frozenset[str]:
+        """Write what nobody has, and over nothing; return the registration ids, in small letters, that were refused."""
+        for wish in wishes:
+            note(wish.device_id, _way_back(wish, None))
+        records = [json_of(wish) for wish in wishes]
+        with self._translated():
+            told = self._sdk.run_bulk_operation(Ready({"mode": "create", "enrollments": records}))
+        refused = frozenset(error.registration_id.lower() for error in told.errors or ())
+        for wish in wishes:
+            if key_of(wish) in refused:
+                note(wish.device_id, {})
+        return refused
+
     def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
-        name, known = registration_id(wish), self._known
+        known = self._known
         is_there = known is not None and key_of(wish) in known
         if known is not None and is_there and mark_of(wish) in known[key_of(wish)]:
             return Enrolled(Done.UNCHANGED)
         # Who was not there when all were read is asked for all the same before something is written.
-        asks = known is None or is_there or not dry_run
-        present = self._found(self._sdk.get_individual_enrollment, name) if asks else None
+        present = self._seen(wish) if known is None or is_there or not dry_run else None
         if present is None:
             if dry_run:
                 return Enrolled(Done.WOULD_CREATE)
-            note(wish.device_id, _way_back(wish, None))
-            return Enrolled(self._put(self._record_of(wish), None))
+            if (present := self._create_or_see(wish, note)) is None:
+                return Enrolled(Done.CREATED)
         if not (difference := on_record(present).difference(wish)):
             return Enrolled(Done.UNCHANGED)
         if not update:
             raise self._differs(wish, difference)
         if dry_run:
             return Enrolled(Done.WOULD_UPDATE, difference)
+        self._update(wish, present, note)
+        return Enrolled(Done.UPDATED, difference)
+
+    def _seen(self, wish: EnrollmentRequest) -> Any:
+        return self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+
+    def _create_or_see(self, wish: EnrollmentRequest, note: Note) -> Any:
+        """Return None where the record was created, else what another made meanwhile."""
+        if not self._create([wish], note):
+            return None
+        if (present := self._seen(wish)) is None:  # alone it is refused in the service's own words
+            note(wish.device_id, _way_back(wish, None))
+            self._put(self._record_of(wish), None)
+        return present
+
+    def _update(self, wish: EnrollmentRequest, present: Any, note: Note) -> None:
         before, way = kept(present), _way_back(wish, on_record(present))
         if _keeps_certificates(on_record(present), before, wish):
             way |= {"thumbprints": on_record(present).thumbprints}
         note(wish.device_id, way | {"before": before})
-        return Enrolled(self._put(self._as_wished(present, wish), present), difference)
+        try:
+            self._put(self._as_wished(present, wish), present)
+        except TargetRefusedError:
+            # The SDK repeats a write whose answer is lost, and then the record is no more the one that was seen.
+            now = self._seen(wish)
+            if now is None or on_record(now).difference(wish):
+                note(wish.device_id, {})
+                raise
 
     def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
         return DifferentRecordError(

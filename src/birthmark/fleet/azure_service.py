@@ -50,6 +50,8 @@ class AzureService:
         config.keep_alive = True  # else each call makes a connection of its own
         # It would sleep as long as the service says, where nothing wakes it; how long to wait, `pace` decides.
         config.retry_policy.policy.respect_retry_after_header = False
+        # What is created is refused when it is repeated, as if another had made it.
+        config.retry_policy.policy.allowed_methods = frozenset({"GET", "PUT", "DELETE"})
         self._scope = profile.scope
         hub = profile.hub_connection_string
         self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)

@@ -28,7 +28,8 @@ COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
 KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
-_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value})
+_MAY_BE_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value, Done.UNCHANGED.value, Done.REFUSED.value})
+"""After a write that was begun: one whose answer is lost and that an SDK repeats is told as refused, or as there."""
 
 
 class NoJournalError(InvalidRequestError):
@@ -134,7 +135,7 @@ class Journal:
             self._sync()
 
     def begin(self, device_id: str, way: WayBack) -> None:
-        """Keep how a device is taken back that is about to be written. Any thread may call it."""
+        """Keep how a device is taken back that is about to be written; nothing, where it was not. For any thread."""
         if self._path is not None:
             self.moved.discard(device_id)
             self._write({"begun": device_id, "way_back": way})
@@ -245,7 +246,9 @@ def _written(file: BinaryIO) -> "array[int]":
         row = _object(line)
         if isinstance(row.get("begun"), str) and isinstance(row.get("way_back"), dict):
             begun[row["begun"]] = at
-        elif str(row.get("outcome")) in _WRITTEN:
+            if not row["way_back"]:
+                del begun[row["begun"]]
+        elif str(row.get("outcome")) in _MAY_BE_WRITTEN:
             if (place := begun.pop(str(row.get("device")), None)) is not None:
                 found.append(place)
         elif "outcome" in row:

@@ -12,7 +12,7 @@ AT_ONCE = 16
 WayBack: TypeAlias = Mapping[str, Any]
 """What a target needs to take one device back, as it is before anything is written: JSON, for the journal."""
 Note: TypeAlias = Callable[[str, WayBack], None]
-"""Told of each device before it is written: its id, and the way back."""
+"""Told of each device before it is written: its id, and the way back; an empty one where nothing was written."""
 
 
 def unnoted(_device_id: str, _way: WayBack) -> None:

@@ -14,6 +14,16 @@ class DeviceChanged(Event, frozen=True, tag="iothub.device_changed"):
         return f"{self.hub}/{self.device_id}"
 
 
+class HubsChanged(Event, frozen=True, tag="iothub.hubs_changed"):
+    """A hub was made, or given another key."""
+
+    hub: str
+
+    @property
+    def entity(self) -> str:
+        return self.hub
+
+
 class HubDeleted(Event, frozen=True, tag="iothub.hub_deleted"):
     """A hub was deleted, with its devices."""
 

@@ -1,7 +1,8 @@
 """What IoT Hub's shells ask of each other."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from birthmark.bus.ports import Done, Request
 from birthmark.iothub.model import Hub, Twin
@@ -17,15 +18,21 @@ class Notify(Request[Done], frozen=True, tag="iothub.notify"):
     payload: bytes = b""
 
 
+class SeenAt(NamedTuple):
+    """When a device came, or went; None for one that was not here since the server began."""
+
+    at: datetime | None
+    is_connected: bool
+
+
+UNSEEN = SeenAt(None, is_connected=False)
+
+
 class Presence(Protocol):
     """Who is connected."""
 
-    def connected_since(self, hub: str, device_id: str) -> datetime | None:
-        """Return since when a device is connected, or None."""
-        ...
-
-    def last_seen(self, hub: str, device_id: str) -> datetime | None:
-        """Return when a device came, or when it went; None for one that was not here since the server began."""
+    async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
+        """Return when devices came or went last; `device_ids` are in the order of their names."""
         ...
 
 

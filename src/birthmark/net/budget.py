@@ -5,8 +5,9 @@ longest makes room if it has had `grace_s` for it: whoever is served needs milli
 a rush of clients would only push each other out. Where each asks once and is answered at once, no grace is better:
 nobody shuts others out by holding on.
 
-When there is no more room for all, the address that holds most makes room, whatever its own share: a few that fill it
-together keep out nobody who holds little. As much as most is what is held by half of that, or more.
+When there is no more room for all, the address that holds most makes room, whatever its own share: those that fill it
+together, few or many, keep out nobody who holds little. As much as most is what is held by half of that, or more; of
+several such each makes room in its turn.
 
 What is counted, connections or bytes, is the owner's affair. Here is only who must go.
 """
@@ -57,10 +58,13 @@ class Budget(Generic[Holder]):
             self._make_room(next(iter(self._of[address])), holder, now, self.per_address, address)
         while holder in self._held and self.used > self.total:
             most = self._most()
+            crowd = next(iter(most))
+            most[crowd] = most.pop(crowd)  # each in its turn
+            oldest = next(iter(self._of[crowd]))
             if address in most:
-                self._make_room(next(iter(self._held)), holder, now, self.total, "")
+                self._make_room(oldest, holder, now, self.total, "")
             else:
-                self._dismiss(next(iter(self._of[next(iter(most))])), self.total, "")
+                self._dismiss(oldest, self.total, "")
 
     def is_used_up(self, address: str, now: float) -> bool:
         """Say whether whoever comes by an address would have to go: it has its share, and none of it long enough."""

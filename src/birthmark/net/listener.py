@@ -9,7 +9,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ _SEND_BUFFER_BYTES = 128 * 1024  # of the kernel, which takes twice that; it wou
 _SWEEP_S = 0.5
 
 MakeProtocol = Callable[[TlsPeer], asyncio.Protocol]
+Bind = Callable[[str, int], Awaitable[list[socket.socket]]]
 OnRefused = Callable[[BirthmarkError, str, TlsPeer], None]
 
 
@@ -83,11 +84,20 @@ class AddressMissingError(UnavailableError):
 class Listeners:
     """All listening ports of a process. One sweep and one count of connections for all of them."""
 
-    def __init__(self, clock: Clock, limits: Limits, on_refused: OnRefused, *, grace_s: float = GRACE_S) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        limits: Limits,
+        on_refused: OnRefused,
+        *,
+        grace_s: float = GRACE_S,
+        bind: Bind | None = None,
+    ) -> None:
         self.limits = limits
         self.room = memoryview(bytearray(RECORD_BYTES))
         self.backlog = Backlog.running()
         self._clock = clock
+        self._bind = bind or bound_at
         self._at_once = AT_ONCE if grace_s else FEW_AT_ONCE
         self._on_refused = on_refused
         self.doors: list[Door] = []
@@ -131,7 +141,7 @@ class Listeners:
         bound: list[socket.socket] = []
         for address in addresses:
             try:
-                bound += await _bound(address, port)
+                bound += await self._bind(address, port)
             except OSError as error:
                 for one in bound:
                     one.close()
@@ -329,13 +339,16 @@ def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connectio
     return ClearConnection(port) if context is None else Connection(port, context())
 
 
-async def _bound(address: str, port: int) -> list[socket.socket]:
-    """Return listening sockets for all that an address means, or raise `OSError` with nothing left bound."""
+async def bound_at(address: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+    """Return listening sockets for all that an address means, or raise `OSError` with nothing left bound.
+
+    Where `is_shared`, others of this user may be bound to the same.
+    """
     found = await asyncio.get_running_loop().getaddrinfo(address, port, type=socket.SOCK_STREAM)
     bound: list[socket.socket] = []
     try:
         for family, place in dict.fromkeys((family, place) for family, *_, place in found):
-            bound.append(socket.create_server(place, family=family, backlog=QUEUE))
+            bound.append(socket.create_server(place, family=family, backlog=QUEUE, reuse_port=is_shared))
     except OSError:
         for one in bound:
             one.close()

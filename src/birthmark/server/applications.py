@@ -36,6 +36,7 @@ from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.direct import Direct
 from birthmark.net.errors import WebSocketPathError
+from birthmark.net.fresh import RequireFresh
 from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
@@ -108,16 +109,22 @@ class Applications:
             routes.append(WebSocketRoute("/mqtt", websocket))
         routes.append(WebSocketRoute("/{path:path}", no_websocket))
         if not serves(Service.AWS):
-            return RequireAuthority(Direct(devices, _application(routes)), self.report)
+            return self._guarded(Direct(devices, _application(routes)))
         aws_side = rooms.aws_connections
         others = Direct(devices, _application(routes))
         clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
-        return RequireAuthority(clouds, self.report)
+        return self._guarded(clouds)
+
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        """Return an application for the ports that anyone reaches."""
+        broker = self._rooms.broker
+        fresh = app if broker.is_alone else RequireFresh(app, lambda: broker.is_fresh, broker.fresh)
+        return RequireAuthority(fresh, self.report)
 
     def est(self) -> ASGIApp:
         """Return EST and what is said of revocation, for its own port."""
         devices = est_http.routes(self._rooms.est, self._rooms.ledger)
-        return RequireAuthority(Direct(devices, _application([*devices, *self._pki_routes()])), self.report)
+        return self._guarded(Direct(devices, _application([*devices, *self._pki_routes()])))
 
     def pki(self) -> ASGIApp:
         """Return what relying parties ask for, for plain HTTP: nothing of it hangs on who asks, or by which name."""
@@ -206,6 +213,7 @@ class Applications:
     async def _accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
         rooms, username = self._rooms, packet.username or ""
+        await rooms.broker.fresh()
         service, accept = Service.AWS, rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
             if dps_wire.is_dps_username(username):

@@ -131,8 +131,10 @@ class RestoreUnfinishedError(ConflictError):
 class DataDirectory:
     """Reads and creates the files above."""
 
-    def __init__(self, path: Path, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, path: Path, clock: Clock, entropy: Entropy, *, is_held: bool = False) -> None:
+        """`is_held`: the parent of this worker has the lock."""
         self.path = path
+        self._is_held = is_held
         self._clock = clock
         self._entropy = entropy
         self._lock = DirectoryLock(path)
@@ -160,7 +162,8 @@ class DataDirectory:
             for database in ("birthmark.db", "birthmark.db-wal"):
                 if self.has(database):
                     check_owned(self.path / database)
-            self._lock.acquire()
+            if not self._is_held:
+                self._lock.acquire()
             shutil.rmtree(self.path / RESTORED, ignore_errors=True)
 
     def release(self) -> None:

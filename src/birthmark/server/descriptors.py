@@ -35,6 +35,17 @@ def fit_to_descriptors(limits: Limits) -> Limits:
     return balanced(dataclasses.replace(limits, max_connections=fitting))
 
 
+def shared_by(limits: Limits, workers: int) -> Limits:
+    """Return what one of so many workers may take, so that together they take what one alone would.
+
+    What one peer may take stays: the kernel gives its connections to whichever worker.
+    """
+    if workers == 1:
+        return limits
+    whole = ("max_connections", "max_strangers", "max_stranger_bytes", "max_pending_handshakes", "max_unread_bytes")
+    return dataclasses.replace(limits, **{name: -(-getattr(limits, name) // workers) for name in whole})
+
+
 def balanced(limits: Limits) -> Limits:
     """Keep half of the connections for those who authenticate, and half of the strangers' for other addresses."""
     strangers = min(limits.max_strangers, max(1, limits.max_connections // 2))

@@ -5,14 +5,16 @@ from pathlib import Path
 from sqlalchemy import bindparam, select
 
 from birthmark.ca.directory import UNNOTED
+from birthmark.clock import Entropy
 from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
 from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
 from birthmark.store import Changes, Database, Hold, insert, statement, upsert
-from birthmark.store.holding import HOLDER
 from birthmark.store.schema import server_facts
 
 _ROOT = "ca.root"
+_ID = "server.installation"
+_NUMBER, _MOST = "server.worker.", 256
 _FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
 _ADD = insert(server_facts, ignore_existing=True)
 _SET = upsert(server_facts)
@@ -27,6 +29,24 @@ async def root_of(database: Database) -> str | None:
     return UNNOTED if await database.one(hub_store.HUBS_PAGE, after="", limit=1) is not None else None
 
 
+async def id_of(database: Database, entropy: Entropy) -> str:
+    """Return what the subjects of this installation's workers begin with, chosen by the first of them."""
+    await database.commit(Changes().run(_ADD, name=_ID, value=entropy.token(12).hex()))
+    row = await database.one(_FACT, name=_ID)
+    assert row is not None  # noqa: S101 - it was just written, or was there
+    return str(row["value"])
+
+
+async def number_of(database: Database) -> int:
+    """Return the number of the worker that commits here, its own for good: 1 to 255."""
+    for number in range(1, _MOST):
+        await database.commit(Changes().run(_ADD, name=f"{_NUMBER}{number}", value=database.worker))
+        row = await database.one(_FACT, name=f"{_NUMBER}{number}")
+        if row is not None and row["value"] == database.worker:
+            return number
+    raise OverflowError("more names of workers than numbers")  # four machines of as many workers as a machine may have
+
+
 async def check_whole(database: Database, directory: Path) -> None:
     """Raise `RestoreUnfinishedError` for a database that a restore has begun to fill."""
     if await database.one(_FACT, name=UNFINISHED) is not None:
@@ -35,7 +55,7 @@ async def check_whole(database: Database, directory: Path) -> None:
 
 async def note_holder(database: Database, hold: Hold) -> None:
     """Say in the database who has it, so that whoever lost it knows whether somebody else had it since."""
-    await database.commit(Changes().run(_SET, name=HOLDER, value=hold.token))
+    await database.commit(Changes().run(_SET, name=hold.fact, value=hold.token))
     hold.is_noted = True
 
 

@@ -45,7 +45,9 @@ class Metering:
         return [*self._clouds(), *self._rest(), *[one async for one in self._counted()]]
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # as the store calls it
-        for _, event in events if is_sure else ():
+        for number, event in events if is_sure else ():
+            if not number:
+                continue  # another worker's, which counts it
             if isinstance(event, CertificateIssued):
                 self._issued[event.profile] += 1
             elif isinstance(event, CertificateRevoked):

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 
 from starlette.responses import PlainTextResponse
 
@@ -22,6 +23,15 @@ _WITHOUT_TOKEN = {"/metrics"}
 """What a page in somebody's browser could read here without the token; that a server lives is no secret."""
 
 
+async def serve_door(
+    directory: Path, operator: ASGIApp, limits: Limits, clock: Clock, on_refused: OnRefused
+) -> Callable[[], Awaitable[None]]:
+    """Serve on the door of a directory; return what ends it. Raise `OSError` where there can be none."""
+    door, bounds = Listeners(clock, for_health(limits), on_refused), for_health(limits)
+    await door.listen_at(open_door(directory), {"http": HttpService(operator, bounds, body_limit).protocol})
+    return door.close
+
+
 async def serve_plain(
     probe: ASGIApp, operator: ASGIApp, settings: Settings, limits: Limits, clock: Clock, on_refused: OnRefused
 ) -> Callable[[], Awaitable[None]]:
@@ -34,15 +44,15 @@ async def serve_plain(
     listeners = Listeners(clock, bounds, on_refused, grace_s=0.0)
     service = HttpService(_ByAddress(probe, operator, (settings.host_name, *settings.names)), bounds, body_limit)
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
-    door = Listeners(clock, bounds, on_refused)
+    close_door: Callable[[], Awaitable[None]] | None = None
     try:
-        at_door = HttpService(operator, bounds, body_limit)
-        await door.listen_at(open_door(settings.directory), {"http": at_door.protocol})
+        close_door = await serve_door(settings.directory, operator, limits, clock, on_refused)
     except OSError as error:  # a file system without sockets: the port is there
         log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
 
     async def close() -> None:
-        await door.close()
+        if close_door is not None:
+            await close_door()
         await listeners.close()
 
     return close

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from birthmark.background import told
@@ -51,6 +52,7 @@ class EndRevoked:
         self._rooms = rooms
         self._gone: list[CertificateRevoked] = []
         self._looking: asyncio.Task[None] | None = None
+        self._looking_for_twins: set[asyncio.Task[None]] = set()
         self._looks_again = False
 
     def __call__(self, revoked: CertificateRevoked) -> None:
@@ -74,11 +76,26 @@ class EndRevoked:
         gone, self._gone = self._gone, []
         keys = {one.key for one in gone if one.key}
         alone = {one.thumbprint for one in gone if not one.key and one.thumbprint}  # which may have another form
+        others = []
         for connection in self._everyone:
             if (leaf := connection.pump.peer.leaf) is None:
                 continue
-            is_gone = digest_of(leaf) in keys or leaf.thumbprint in alone
-            if is_gone or (alone and not alone.isdisjoint(twins_of(leaf))):
+            if digest_of(leaf) in keys or leaf.thumbprint in alone:
+                connection.pump.close(Closed.ADMINISTRATIVE)
+            elif alone:
+                others.append(connection)
+        if others:
+            looking = asyncio.create_task(told("ending what was revoked", self._end_twins(others, alone)))
+            self._looking_for_twins.add(looking)
+            looking.add_done_callback(self._looking_for_twins.discard)
+
+    async def _end_twins(self, connections: Sequence[Connection], alone: AbstractSet[bytes]) -> None:
+        """End those that showed another form of what is gone, which is dear to find out."""
+        slices = Slices(_STEPS)
+        for connection in connections:
+            await slices.step()
+            leaf = connection.pump.peer.leaf
+            if leaf is not None and not alone.isdisjoint(twins_of(leaf)):
                 connection.pump.close(Closed.ADMINISTRATIVE)
 
     async def _look(self) -> None:

@@ -14,6 +14,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
 from birthmark.bus import Bus
+from birthmark.bus.nats import NatsBus
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.rollover import Rollovers
@@ -96,6 +97,18 @@ class Rooms:
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 
+async def _broker(database: Database, bus: Bus, clock: Clock) -> Broker:
+    """Return the broker; one that has others beside it is known to them before anything is remembered."""
+    if not isinstance(bus, NatsBus):
+        return Broker(database, clock, bus.worker)
+    broker = Broker(database, clock, bus.worker, bus)
+    assert broker.workers is not None  # noqa: S101 - it has a bus
+    await bus.join(broker.workers)
+    await broker.join()
+    database.sharing.is_fresh = lambda: broker.is_fresh
+    return broker
+
+
 async def open_rooms(
     settings: Settings, rollovers: Rollovers, database: Database, bus: Bus, clock: Clock, entropy: Entropy
 ) -> Rooms:
@@ -140,7 +153,7 @@ async def open_rooms(
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     aws = AwsIot(account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check)
-    broker = Broker(database, clock, f"main.{entropy.token(6).hex()}")
+    broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.hubs.load()
     await instances.load()

@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.server.quiet import BoundedLog
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 
@@ -38,7 +39,7 @@ def run(
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         try:
             endpoints = await server.start()
-            _collect_seldom()
+            collect_seldom()
             on_ready(endpoints, server.elsewhere)
             lost = server.hold.lost
             lost.add_done_callback(lambda _: ended.set())
@@ -52,7 +53,7 @@ def run(
     uvloop.run(main())
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Look for cycles once in 20,000 new objects, and not among what the start made.
 
     Reference counts free what a request leaves behind; looking through the documents and sessions that are there, 700
@@ -63,14 +64,30 @@ def _collect_seldom() -> None:
     gc.set_threshold(20_000)
 
 
+def begin_log(worker: str = "") -> None:
+    """Write events to stderr from the level of BIRTHMARK_LOG on, one JSON object a line, as many as are of use."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines(worker))
+    handler.addFilter(BoundedLog(SystemClock().monotonic))
+    logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "WARNING").upper(), handlers=[handler])
+    for name in ("alembic", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at DEBUG drowns what happens here
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
+
+
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, event and its fields."""
+    """One JSON object a line: time, level, event and its fields, and the worker where there are several."""
+
+    def __init__(self, worker: str = "") -> None:
+        super().__init__()
+        self._worker = {"worker": worker} if worker else {}
 
     _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in self._STANDARD}
-        line = {"at": self.formatTime(record), "level": record.levelname.lower(), "event": record.getMessage()} | fields
+        line = {"at": self.formatTime(record), "level": record.levelname.lower(), "event": record.getMessage()}
+        line |= self._worker | fields
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

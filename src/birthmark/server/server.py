@@ -16,6 +16,7 @@ from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.background import ended, kept
 from birthmark.bus import LocalBus
+from birthmark.bus.nats import NatsBus, connected
 from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
@@ -32,17 +33,18 @@ from birthmark.server.applications import Applications
 from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.descriptors import fit_to_descriptors
+from birthmark.server.descriptors import fit_to_descriptors, shared_by
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
 from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate
-from birthmark.server.plain_http import serve_plain
+from birthmark.server.plain_http import serve_door, serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.upstream import keep_known, upstream_of
+from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
 
 log = logging.getLogger(__name__)
@@ -53,18 +55,27 @@ _LOOK_AT_FILES_S = 2.0
 class Server:
     """Everything of one process. `start` returns when every listener is bound; `stop` ends it cleanly."""
 
-    def __init__(self, settings: Settings, clock: Clock, entropy: Entropy, config: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        entropy: Entropy,
+        config: Path | None = None,
+        place: Place | None = None,
+    ) -> None:
         self.settings = settings
+        self._place = place or Place()
         self._config = config
         self._clock = clock
         self._entropy = entropy
-        self._data = DataDirectory(settings.directory, clock, entropy)
+        self._data = DataDirectory(settings.directory, clock, entropy, is_held=not self._place.is_alone)
         self._closers: list[Callable[[], Any]] = []
         self._doors: list[Callable[[], Any]] = []
         self._fresh: FreshContext | None = None
         self._is_trust_behind = asyncio.Event()
         self.is_ready = False
         self.hold: Hold
+        self._rooms: Rooms
         self.endpoints: dict[str, Any] = {}
         self.elsewhere: list[str] = []
         """Hosts of hubs and provisioning services that the server's certificate does not have."""
@@ -74,10 +85,12 @@ class Server:
         settings, clock, entropy = self.settings, self._clock, self._entropy
         self._data.prepare()
         self._closers.append(self._data.release)
-        self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
+        if self._place.is_alone:
+            self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
         database, rollovers, signer = await self._open()
-        bus = LocalBus(database)
+        bus = await self._bus(database)
         rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
+        self._rooms = rooms
         await rollovers.load()
         if (upstream := upstream_of(settings, self._data, clock, entropy)) is not None:
             rooms.authority.upstream = upstream
@@ -91,8 +104,9 @@ class Server:
         context = self._context(rollovers.hierarchy)
         rollovers.changed = partial(self._follow, rollovers.hierarchy)
         self._closers.append(_kept("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
-        limits = fit_to_descriptors(settings.bounds())
-        listeners = Listeners(clock, limits, doors.report)
+        limits = fit_to_descriptors(shared_by(settings.bounds(), self._place.of))
+        bind = None if self._place.is_alone else self._place.bind
+        listeners = Listeners(clock, limits, doors.report, bind=bind)
         doors.metering.handshakes = listeners.handshakes
         self._doors = [listeners.close, rooms.end_connections, database.before_close, listeners.refuse_newcomers]
         https_port = await self._bind(listeners, context, doors, limits)
@@ -103,22 +117,8 @@ class Server:
         bus.start()
         self._closers.append(rooms.broker.stop)
         await rooms.broker.start()
-        self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
-        self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
-        self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
-        self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
-        self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
-        seed = self._data.secret("est.seed").encode()
-        token = self._data.secret("operator.token")
-
-        def parts() -> Mapping[str, bool]:
-            there = {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
-            return there | {"certificate": context.is_good(clock.now())}
-
-        probe = doors.health(parts)
-        operator = doors.operator(token, seed, signer.public_key, parts, context)
-        self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
-
+        self._keep(rooms, doors)
+        await self._serve_operator(doors, rooms, bus, context, signer, limits)
         self.endpoints = describe(
             settings,
             https_port=https_port,
@@ -129,19 +129,31 @@ class Server:
             aws_secret_access_key=access_key.secret,
         )
         self.elsewhere = sorted(host for host in self._hosts(rooms) if not context.covers(host))
-        self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
+        if self._place.is_alone:
+            self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
 
+    async def _bus(self, database: Database) -> LocalBus:
+        """Return what tells the parts of this server, and other workers, of each other."""
+        incarnation = f"{self._place.name}-{self._entropy.token(6).hex()}"  # who holds sessions, and is asked for them
+        if self._place.is_alone:
+            return LocalBus(database, incarnation)
+        connection = await connected(self._place.bus)
+        self._closers.append(connection.close)
+        database.sharing.number = await installed.number_of(database)
+        return NatsBus(database, connection, await installed.id_of(database, self._entropy), incarnation)
+
     async def _open(self) -> tuple[Database, Rollovers, AuditKey]:
         """Open what lasts: the records, checked for a break of the audit chain, and the CA that belongs to them."""
         settings = self.settings
-        hold = self.hold = await hold_database(settings.database_url, self._entropy.token(16).hex())
+        worker = "" if self._place.is_alone else self._place.name
+        hold = self.hold = await hold_database(settings.database_url, self._entropy.token(16).hex(), worker)
         self._closers.append(hold.release)
         is_key_new = not self._data.has("audit.seed")
         signer = AuditKey(self._data.secret("audit.seed"))
-        database = await open_database(settings.database_url, self._clock, signer=signer)
+        database = await open_database(settings.database_url, self._clock, worker=self._place.name, signer=signer)
         self._closers.append(database.close)
         await installed.check_whole(database, settings.directory)
         await installed.note_holder(database, hold)
@@ -189,6 +201,48 @@ class Server:
         user = await rooms.credentials.user(self.settings.est.user)
         is_there = user is not None and self._data.has("est.password")
         return self._data.secret("est.password") if is_there else None
+
+    def _keep(self, rooms: Rooms, doors: Applications) -> None:
+        """Begin what the rooms do now and then."""
+        self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
+        self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
+        self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
+        self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
+        self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
+
+    async def _serve_operator(
+        self,
+        doors: Applications,
+        rooms: Rooms,
+        bus: LocalBus,
+        context: FreshContext,
+        signer: AuditKey,
+        limits: Limits,
+    ) -> None:
+        """Serve health and the operator interface: alone at the health port, else for the parent at a door."""
+        settings, clock = self.settings, self._clock
+        seed = self._data.secret("est.seed").encode()
+        token = self._data.secret("operator.token")
+
+        def parts() -> Mapping[str, bool]:
+            there = {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
+            if isinstance(bus, NatsBus):
+                there["bus"] &= bus.is_connected
+                there["lease"] = rooms.broker.is_fresh
+            return there | {"certificate": context.is_good(clock.now())}
+
+        probe = doors.health(parts)
+        operator = doors.operator(token, seed, signer.public_key, parts, context)
+        if self._place.is_alone:
+            self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
+        else:
+            at = self._place.door(settings.directory)
+            at.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._closers.append(await serve_door(at, operator, limits, clock, doors.report))
+
+    def when_dead(self, end: Callable[[], object]) -> None:
+        """Call `end` when the other workers took this one for dead: they have what was its own."""
+        self._rooms.broker.when_lost = end
 
     def reload(self) -> None:
         """Read the server certificate again, now."""

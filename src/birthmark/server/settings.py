@@ -103,6 +103,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health_listen: tuple[str, ...] = ()
     health_metrics: bool = False
     server: ServerCertificate = ServerCertificate()
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """Processes that serve as one."""
+    bus: str | None = None
+    """NATS, where workers meet; without one, several workers start their own."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Say whether there are, or may be, other workers than one."""
+        return self.workers > 1 or self.bus is not None
 
     @property
     def directory(self) -> Path:
@@ -204,7 +213,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             raise ConfigInvalidError(where=where, detail="it is not UTF-8 text") from error
         except msgspec.MsgspecError as error:
             raise ConfigInvalidError(where=where, detail=str(error)) from error
-    for name in ("data", "host", "database"):
+    for name in ("data", "host", "database", "bus"):
         if value := environment.get(f"BIRTHMARK_{name.upper()}"):
             known[name] = value
     if value := environment.get("BIRTHMARK_LISTEN"):
@@ -236,6 +245,10 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
     if settings.database is not None and not settings.database.startswith(_DATABASES):
         # The URL itself may hold a password.
         found.append("the database must begin with sqlite:/// or postgresql://")
+    elif settings.is_shared and settings.database_url.startswith("sqlite:///"):
+        found.append("several workers need PostgreSQL, as SQLite has one writer: give a database, postgresql://…")
+    if settings.bus is not None and not settings.bus.startswith(("nats://", "tls://")):
+        found.append("the bus must begin with nats:// or tls://")
     if settings.ca.private_ca is not None and settings.est.upstream is not None:
         found.append("ca.private_ca and est.upstream exclude each other: one CA signs")
     lines = lines_of(text)

@@ -83,10 +83,10 @@ class Whole:
     async def _at_hub(self, hub: Hub, name: str) -> AsyncIterator[Part]:
         with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has
             device = await self.rooms.iothub.registry.device(hub, name)
-            since = self.rooms.devices.connected_since(hub.name, device.device_id)
-            seen = self.rooms.devices.last_seen(hub.name, device.device_id)
-            how = "not seen since the server's start" if seen is None else f"last seen {_time(seen)}"
-            how = how if since is None else f"connected since {_time(since)}"
+            (seen,) = await self.rooms.devices.seen(hub.name, [device.device_id])
+            how = "not seen since the server's start"
+            if seen.at is not None:
+                how = f"{'connected since' if seen.is_connected else 'last seen'} {_time(seen.at)}"
             why = f"; {device.status_reason}" if device.status_reason else ""
             state = "enabled" if device.is_enabled else "disabled"
             yield Part(f"hub {hub.name}", "device", device.device_id, state, how + why)

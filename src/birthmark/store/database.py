@@ -1,11 +1,11 @@
 """The Database port and the group commit that both engines share."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from birthmark.background import note
+from birthmark.background import note, told
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.metrics import SECONDS, SIZES, Distribution
 from birthmark.store.changes import Changes
@@ -49,8 +49,50 @@ class Commits(Protocol):
 
 
 Heard = tuple[int, Event]
-"""An event, and the number of its row in this worker's outbox."""
+"""An event, and the number of its row in this worker's outbox; 0 where another worker committed it."""
 Hear = Callable[[Sequence[Heard], bool], None]
+
+
+class Sharing:
+    """What several workers on one database owe each other; one that is alone owes nobody anything."""
+
+    def __init__(self) -> None:
+        self.hearers: list[Hear] = []
+        self.is_fresh: Callable[[], bool] = _always
+        """Whether this worker may act on what it remembers: nobody counts it as dead, or deaf."""
+        self.confirm: Callable[[Sequence[Heard]], Awaitable[None]] | None = None
+        """Returns when no other worker acts any more on what was true before these events."""
+        self.number = 0
+        """Of this worker among at most 256 on one database."""
+        self._reading: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_alone(self) -> bool:
+        """Say whether nobody else commits to this database."""
+        return self.confirm is None
+
+    def hear(self, events: Sequence[Heard], *, is_sure: bool = True) -> None:
+        """Let everyone here who listens hear of what was committed."""
+        for hear in self.hearers if events else ():
+            try:
+                hear(events, is_sure)
+            except Exception as error:  # noqa: BLE001 - whoever committed is answered all the same
+                note("hearing of a commit", error)
+
+    def read(self, reading: Coroutine[Any, Any, None]) -> None:
+        """Read anew what another worker changed; who waits for this worker to have heard waits for it, too."""
+        task = asyncio.get_running_loop().create_task(told("reading anew", reading))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def has_read(self) -> None:
+        """Return when what was heard so far has been read."""
+        if self._reading:
+            await asyncio.wait(tuple(self._reading))
+
+
+def _always() -> bool:
+    return True
 
 
 class Reader(Protocol):
@@ -72,6 +114,11 @@ class Database(Reader, Protocol):
     @property
     def commits(self) -> Commits:
         """Tell of the commits so far."""
+        ...
+
+    @property
+    def sharing(self) -> Sharing:
+        """What other workers on this database are owed."""
         ...
 
     async def commit(self, changes: Changes) -> None:
@@ -146,7 +193,8 @@ class GroupCommit:
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.hearers: list[Hear] = []
+        self.sharing = Sharing()
+        self._confirming: set[asyncio.Task[None]] = set()
         self.seconds = Distribution(SECONDS)
         self.sizes = Distribution(SIZES)
 
@@ -190,18 +238,45 @@ class GroupCommit:
                 if changes.events and _is_kept(problem) is is_sure
                 for heard in enumerate(changes.events, changes.first_event)
             ]
-            for hear in self.hearers if happened else ():
-                try:
-                    hear(happened, is_sure)
-                except Exception as error:  # noqa: BLE001 - whoever committed is answered all the same
-                    note("hearing of a commit", error)
-        for (_, future), problem in settled:
-            if future.done():
-                continue  # its caller was cancelled; the change is kept all the same
-            if problem is None:
-                future.set_result(None)
-            else:
-                future.set_exception(problem)
+            self.sharing.hear(happened, is_sure=is_sure)
+        if (confirm := self.sharing.confirm) is not None:
+            owed = [one for one in settled if _is_owed(*one)]
+            if owed:
+                settled = [one for one in settled if not _is_owed(*one)]
+                numbered = [enumerate(changes.events, changes.first_event) for (changes, _), _ in owed]
+                waiting = confirm([heard for events in numbered for heard in events if heard[1].is_remembered])
+                confirming = self._loop.create_task(_confirmed(waiting, owed))
+                self._confirming.add(confirming)
+                confirming.add_done_callback(self._confirming.discard)
+        _answer(settled)
+
+
+Settled = Sequence[tuple[tuple[Changes, "asyncio.Future[None]"], BaseException | None]]
+
+
+async def _confirmed(waiting: Awaitable[None], owed: Settled) -> None:
+    """Answer who revokes something when it is revoked everywhere; those beside them in the batch do not wait."""
+    problem: BaseException | None = None
+    try:
+        await waiting
+    except Exception as error:  # noqa: BLE001 - nobody may hang for it, nor be told that all have heard
+        note("confirming a commit", error)
+        problem = error
+    _answer([(one, problem) for one, _ in owed])
+
+
+def _is_owed(one: tuple[Changes, "asyncio.Future[None]"], problem: BaseException | None) -> bool:
+    return problem is None and any(event.is_remembered for event in one[0].events)
+
+
+def _answer(settled: Settled) -> None:
+    for (_, future), problem in settled:
+        if future.done():
+            continue  # its caller was cancelled; the change is kept all the same
+        if problem is None:
+            future.set_result(None)
+        else:
+            future.set_exception(problem)
 
 
 def _is_kept(problem: BaseException | None) -> bool | None:

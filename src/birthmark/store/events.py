@@ -5,7 +5,7 @@ one that is older than one it has handed on, so that what arrives late undoes no
 is known, and where an entity may begin anew under its old name: such an event is never dropped.
 """
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ E = TypeVar("E", bound="Event")
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Something that happened. Subclasses have a tag of their own, `room.what_happened`."""
 
+    is_remembered: ClassVar[bool] = True
+    """Some worker may remember what it was: who commits it is answered when every worker has heard of it."""
     version: int = 0
 
     @property
@@ -26,6 +28,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 def kind_of(kind: type[Event]) -> str:
     """Return the tag of a kind of events."""
     return str(kind.__struct_config__.tag)
+
+
+def kinds() -> dict[str, type[Event]]:
+    """Return every kind of events that this program knows, by its tag."""
+    found, left = {}, Event.__subclasses__()
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
+        found[kind_of(kind)] = kind
+    return found
 
 
 def encode_event(event: Event) -> str:

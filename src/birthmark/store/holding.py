@@ -1,12 +1,10 @@
-"""One server per database: a lock that ends with the process, however that ends.
+"""One server per database, or one for each name of a worker: locks that end with the process, however that ends.
 
 Two servers of one name would each go on with the audit chain and the outbox where they read their ends, and soon one
 could write nothing more. Only a server holds its database; commands that open one beside it do not.
 
-Several workers on one database need more than names of their own: a lock for each name instead of this one, so that
-none has two holders; leases in a table for what a worker owns; a bus that tells the others of what is committed before
-the caller is answered (ADR 16); and one of them that takes over the outbox of a worker whose lease has run out. Until
-then a database has one server.
+Workers share the lock of the whole database, which a server that is alone, and a restore, have for themselves; and
+each has one of its own name.
 """
 
 import asyncio
@@ -33,6 +31,8 @@ _CONNECT_S = 5.0
 _PAUSE_S = 0.05  # a server that was just stopped or killed may be about to let go
 # Of the schema, not of the database alone: a URL may name one, and each has a chain of its own.
 _LOCK = "SELECT pg_try_advisory_lock(6254721, hashtext(coalesce(current_schema(), '')))"
+_SHARE = "SELECT pg_try_advisory_lock_shared(6254721, hashtext(coalesce(current_schema(), '')))"
+_LOCK_NAME = "SELECT pg_try_advisory_lock(6254722, hashtext(coalesce(current_schema(), '') || '/' || $1))"
 _OWN = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 _SETTINGS = {
@@ -80,9 +80,11 @@ class Hold:
     it writes its `token` into the database (`noted`), so that this can be known.
     """
 
-    def __init__(self, release: Release, token: str = "") -> None:
+    def __init__(self, release: Release, token: str = "", worker: str = "") -> None:
         self._release = release
         self.token = token
+        self.fact = f"{HOLDER}.{worker}" if worker else HOLDER
+        """Where the token is noted."""
         self.is_held = True
         self.is_noted = False
         self.lost: asyncio.Future[DatabaseLostError] = asyncio.get_running_loop().create_future()
@@ -103,17 +105,17 @@ class Hold:
 
 
 HOLDER = "server.holder"
-_HELD_BY = f"SELECT value FROM server_facts WHERE name = '{HOLDER}'"  # noqa: S608 - a name of ours
+_HELD_BY = "SELECT value FROM server_facts WHERE name = $1"
 
 
-async def hold_database(url: str, token: str = "") -> Hold:
-    """Keep other servers off this database until what is returned is released.
+async def hold_database(url: str, token: str = "", worker: str = "") -> Hold:
+    """Keep other servers off this database until what is returned is released; with `worker`, others of that name.
 
     Raise `DatabaseInUseError`, or `UnavailableError` when the database cannot be reached.
     """
     if url.startswith("sqlite:///"):
         return await _hold_file(url.removeprefix("sqlite:///"))
-    return await _hold_postgresql(url, token)
+    return await _hold_postgresql(url, token, worker)
 
 
 async def _hold_file(path: str) -> Hold:
@@ -140,16 +142,16 @@ async def _hold_file(path: str) -> Hold:
     return Hold(release)
 
 
-async def _hold_postgresql(url: str, token: str) -> Hold:
+async def _hold_postgresql(url: str, token: str, worker: str) -> Hold:
     ended = asyncio.Event()
-    connection, session = await _locked(url, ended)
+    connection, session = await _locked(url, ended, worker)
     where = _place(url)
 
     async def release() -> None:
         await background.ended(keeping)
         await _close(connection)
 
-    hold = Hold(release, token)
+    hold = Hold(release, token, worker)
 
     async def look() -> None:
         nonlocal connection, session
@@ -161,8 +163,8 @@ async def _hold_postgresql(url: str, token: str) -> Hold:
         hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone
         await _close(connection)
         try:
-            connection, session = await _locked(url, ended, session)
-            hold.is_held = not hold.is_noted or await _is_ours(connection, token)
+            connection, session = await _locked(url, ended, worker, session)
+            hold.is_held = not hold.is_noted or await _is_ours(connection, hold)
             if not hold.is_held:
                 hold.lose(where)
         except DatabaseInUseError:
@@ -193,12 +195,12 @@ async def _answers(connection: Any) -> bool:
     return True
 
 
-async def _is_ours(connection: Any, token: str) -> bool:
+async def _is_ours(connection: Any, hold: Hold) -> bool:
     """Say whether nobody else noted that it has the database."""
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
 
     with translated():
-        return bool(await connection.fetchval(_HELD_BY) == token)
+        return bool(await connection.fetchval(_HELD_BY, hold.fact) == hold.token)
 
 
 def _place(url: str) -> str:
@@ -214,7 +216,7 @@ async def _close(connection: Any) -> None:
         await connection.close(timeout=_CLOSE_S)
 
 
-async def _locked(url: str, ended: asyncio.Event, before: _Session | None = None) -> tuple[Any, _Session]:
+async def _locked(url: str, ended: asyncio.Event, worker: str, before: _Session | None = None) -> tuple[Any, _Session]:
     """Return a connection that is not of the pool and has the lock, and its session; `ended` is set when it ends.
 
     The session `before`, which was this server's, is ended: PostgreSQL may not know yet that its line is cut.
@@ -231,7 +233,9 @@ async def _locked(url: str, ended: asyncio.Event, before: _Session | None = None
 
     async def take() -> bool:
         with translated():
-            return bool(await connection.fetchval(_LOCK))
+            if not worker:
+                return bool(await connection.fetchval(_LOCK))
+            return bool(await connection.fetchval(_SHARE)) and bool(await connection.fetchval(_LOCK_NAME, worker))
 
     try:
         with translated():

@@ -6,22 +6,28 @@ whether a change was kept it may still be, so that it is read again and again un
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from birthmark.background import ended, kept
 from birthmark.errors import UnavailableError
-from birthmark.store.database import may_be_kept
+from birthmark.store.database import Database, Heard, may_be_kept
+from birthmark.store.events import Event
 from birthmark.store.remembered import UNSURE_S
 
 _LOOK_EVERY_S = 1.0
 
 
 class Loading:
-    """`read` asks the database and takes the answer over. Who changes such a row hands the commit to `committed`."""
+    """`read` asks the database and takes the answer over. Who changes such a row hands the commit to `committed`.
 
-    def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
+    What another worker changes is read at the events of `kinds`.
+    """
+
+    def __init__(self, database: Database, read: Callable[[], Awaitable[None]], *kinds: type[Event]) -> None:
         self._read = read
+        self._database, self._kinds = database, kinds
+        database.on_events(self._hear)
         self._turn = asyncio.Lock()
         self._again: asyncio.Task[None] | None = None
         self._unsure_until = 0.0
@@ -55,6 +61,10 @@ class Loading:
         """End what reads in the background."""
         again, self._again = self._again, None
         await ended(again)
+
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        if is_sure and any(not number and isinstance(event, self._kinds) for number, event in events):
+            self._database.sharing.read(self.load())
 
     def _go_on(self) -> None:
         if self._again is None:

@@ -36,12 +36,13 @@ class Remembered:
     async def all(self, statement: Statement, make: Callable[[Row], _T], /, **params: Any) -> Sequence[_T]:
         """Return what `make` makes of every row; a statement is always asked with the same `make`."""
         key = (statement, tuple(params.values()))
-        if (known := self._known.get(key)) is not None:
+        is_fresh = self._database.sharing.is_fresh()
+        if is_fresh and (known := self._known.get(key)) is not None:
             return cast("Sequence[_T]", known)
         before = self._changes
         made = tuple([make(row) for row in await self._database.all(statement, **params)])
         # Else it may be what was read before a change.
-        if before == self._changes and self._loop.time() >= self._unsure_until:
+        if is_fresh and before == self._changes and self._loop.time() >= self._unsure_until:
             if len(self._known) >= self._max_entries:
                 del self._known[next(iter(self._known))]
             self._known[key] = made

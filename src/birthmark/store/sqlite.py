@@ -18,7 +18,7 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableE
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
-from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
+from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
@@ -96,6 +96,10 @@ class SqliteDatabase:
     def commits(self) -> GroupCommit:
         return self._group
 
+    @property
+    def sharing(self) -> Sharing:
+        return self._group.sharing
+
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 
@@ -135,7 +139,7 @@ class SqliteDatabase:
         self._discard = upto
 
     def on_events(self, hear: Hear) -> None:
-        self._group.hearers.append(hear)
+        self._group.sharing.hearers.append(hear)
 
     async def before_close(self) -> None:
         """Nothing: a file is never away."""

@@ -20,9 +20,10 @@ from paho.mqtt import client as paho
 from aws_device import Enrolled
 from postgres import a_postgres_server
 from readiness import ALL_THERE, DATABASE_AWAY, until_ready
+from scaled import for_one
 from servers import RunningServer, a_server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, for_one]
 Enroll = Callable[..., Enrolled]
 Away = Callable[[], AbstractContextManager[None]]
 

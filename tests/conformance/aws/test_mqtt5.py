@@ -16,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from aws_device import ARN, Enrolled, statement
+from scaled import for_one
 from servers import RunningServer, clean_environment
 
 Enroll = Callable[..., Enrolled]
@@ -140,6 +141,7 @@ def test_paho_is_given_a_client_id_and_hears_why_it_is_refused(enroll: Enroll) -
         client.loop_stop()
 
 
+@for_one
 def test_no_session_is_kept_longer_by_asking_in_disconnect(enroll: Enroll, server: RunningServer) -> None:
     thing = enroll("five-longer", statement("iot:*"))
     client = paho.Client(thing.name, protocol=paho.MQTTv5)

@@ -25,6 +25,7 @@ from aws_device import Enrolled
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Publish
+from scaled import for_one
 from servers import RunningServer
 from strangers import masked
 
@@ -179,6 +180,7 @@ def test_a_client_that_does_not_acknowledge_keeps_its_connection_and_loses_what_
         assert 80 * SIZE <= more <= MAX_BUFFER + 2 * SIZE  # what waited
 
 
+@for_one
 def test_what_the_database_is_not_ready_for_is_not_read_whatever_its_qos(enroll: Enroll, server: RunningServer) -> None:
     thing = enroll("retainer")
     message = codec.encode(Publish("retained/t", bytes(SIZE), 0, retain=True), LEVEL_3_1_1)

@@ -14,6 +14,7 @@ from azure_clients import Device, a_file_device
 from birthmark.dps.mqtt import MAX_OF_ONE
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, PingReq
+from scaled import for_one
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -75,6 +76,7 @@ def test_each_answer_over_https_says_which_request_it_is_of(server: RunningServe
     assert len(ids) == 3
 
 
+@for_one
 def test_a_device_that_connects_to_dps_again_and_again_keeps_a_few_connections(
     server: RunningServer, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from azure_clients import a_file_device, run_app
 from est_curl import enroll_by_curl
+from scaled import for_one
 from servers import a_server
 
 pytestmark = pytest.mark.system
@@ -29,6 +30,7 @@ def test_enrollment_registration_and_messages_survive_kill_9(tmp_path: Path) -> 
         assert len(server.rows("hub", "messages", "killed-1")) == 20
 
 
+@for_one
 def test_a_certificate_that_est_gave_out_is_in_the_inventory_after_kill_9(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         issued = enroll_by_curl(server, tmp_path, "killed-est-1")

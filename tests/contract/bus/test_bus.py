@@ -2,97 +2,23 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from birthmark.bus import Bus, Done, NoAnswerError, NobodyThereError, Reply, Request
+from birthmark.bus import Bus, Done, NoAnswerError, NobodyThereError
 from birthmark.errors import ThrottledError
-from birthmark.store import Changes, Event
+from birthmark.store import Changes
+from contract.bus.desk import Add, Desk, DeviceMoved, Hang, Note, Refuse, Stumble, Sum
 from contract.bus.worlds import WORLDS, Adapter, Join, World
 from store_table import OtherTold, ThingTold
 
 pytestmark = pytest.mark.integration
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
-
-
-class DeviceMoved(Event, frozen=True, tag="test.device_moved"):
-    """An event whose order is known."""
-
-    device: str
-    place: str
-
-    @property
-    def entity(self) -> str:
-        return self.device
-
-
-class Sum(Reply, frozen=True, tag="test.sum"):
-    total: int
-
-
-class Add(Request[Sum], frozen=True, tag="test.add"):
-    first: int
-    second: int
-
-
-class Note(Request[Done], frozen=True, tag="test.note"):
-    text: str
-
-
-class Hang(Request[Done], frozen=True, tag="test.hang"):
-    """Is never answered."""
-
-
-class Stumble(Request[Done], frozen=True, tag="test.stumble"):
-    """Meets a mistake of ours."""
-
-
-class Refuse(Request[Done], frozen=True, tag="test.refuse"):
-    """Is refused."""
-
-
-@dataclass
-class Desk:
-    """What each worker heard, and noted."""
-
-    heard: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    noted: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def join(self, bus: Bus) -> None:
-        worker = bus.worker
-
-        async def add(asked: Add) -> Sum:
-            return Sum(asked.first + asked.second)
-
-        async def note(asked: Note) -> Done:
-            await asyncio.sleep(0)
-            self.noted[worker].append(asked.text)
-            return Done()
-
-        async def hang(_asked: Hang) -> Done:
-            await asyncio.Event().wait()
-            return Done()
-
-        async def stumble(_asked: Stumble) -> Done:
-            raise ValueError("a mistake")
-
-        async def refuse(_asked: Refuse) -> Done:
-            raise ThrottledError(retry_after_s=7)
-
-        bus.on(ThingTold, lambda event: self.heard[worker].append(event.word))
-        bus.on(DeviceMoved, lambda event: self.heard[worker].append(f"{event.device} {event.place}"))
-        bus.serve(Add, add)
-        bus.serve(Note, note)
-        bus.serve(Hang, hang)
-        bus.serve(Stumble, stumble)
-        bus.serve(Refuse, refuse)
 
 
 @pytest.fixture

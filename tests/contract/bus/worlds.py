@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from nats.aio.client import Client
+
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.bus import Bus, LocalBus
+from birthmark.bus.nats import OPTIONS, NatsBus
 from birthmark.store import Database, Event, open_database
+from birthmark.store.events import encode_event, kind_of
 from fakes import FakeClock
+from nats_server import a_nats_server
 from simulation import virtual as simulation
 from store_table import a_database
 
@@ -173,4 +178,85 @@ async def _without(leases: set[str], worker: str) -> list[str]:
     return sorted(leases - {worker})
 
 
-WORLDS: Mapping[str, Adapter] = {"local": Adapter(a_local_world, 1), "simulated": Adapter(a_simulated_world, 3)}
+@dataclass
+class NatsWorld:
+    """Several workers, each with a connection of its own to one NATS server."""
+
+    buses: Sequence[NatsBus]
+    databases: Sequence[Database]
+    connections: Mapping[str, Client]
+    leases: set[str]
+
+    async def end(self, worker: str) -> None:
+        (bus,) = [bus for bus in self.buses if bus.worker == worker]
+        await self.connections[worker].close()
+        await bus.stop()
+        self.leases.discard(worker)
+
+    async def settled(self) -> None:
+        living = [(bus, database) for bus, database in zip(self.buses, self.databases, strict=True) if bus.is_connected]
+        for _ in range(3):  # what is told may lead to more
+            for bus, database in living:
+                while await database.events_after(bus._last, 1) or not bus._waiting.empty():
+                    await asyncio.sleep(0.005)
+                told = Settled(uuid.uuid4().hex)
+                while not await bus._confirmed([(kind_of(Settled), encode_event(told))]):
+                    pass  # on a busy machine a lease passes before each has said that it heard
+            while any(bus._told or bus._serving for bus, _ in living):
+                await asyncio.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class KnownMembers:
+    """Members whose leases a test ends; one that is marked reads nothing by itself."""
+
+    own: str
+    leases: set[str]
+    marks: dict[str, int]
+
+    async def others(self) -> list[str]:
+        return sorted(self.leases - {self.own})
+
+    async def lives(self, worker: str) -> bool:
+        return worker in self.leases
+
+    async def mark(self, worker: str) -> int | None:
+        if worker not in self.leases:
+            return None
+        self.marks[worker] = self.marks.get(worker, 0) + 1
+        return self.marks[worker]
+
+    async def has_read(self, worker: str, mark: int) -> bool:
+        return worker not in self.leases
+
+
+@contextlib.asynccontextmanager
+async def a_nats_world(url: str, count: int, join: Join) -> AsyncIterator[World]:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(a_nats_server())
+        databases, connections, leases = [], {}, {f"w{number}" for number in range(count)}
+        for worker in sorted(leases):
+            database = await open_database(url, FakeClock(), worker=worker)
+            stack.push_async_callback(database.close)
+            databases.append(database)
+            connections[worker] = Client()
+            await connections[worker].connect(server, **OPTIONS)
+            stack.push_async_callback(connections[worker].close)
+
+        marks: dict[str, int] = {}
+        buses = [NatsBus(database, connections[database.worker], "test") for database in databases]
+        for bus in buses:
+            join(bus)
+            await bus.join(KnownMembers(bus.worker, leases, marks))
+        for bus in buses:
+            bus.start()
+        yield NatsWorld(buses, databases, connections, leases)
+        for bus in buses:
+            await bus.stop()
+
+
+WORLDS: Mapping[str, Adapter] = {
+    "local": Adapter(a_local_world, 1),
+    "simulated": Adapter(a_simulated_world, 3),
+    "nats": Adapter(a_nats_world, 3),
+}

@@ -18,13 +18,13 @@ from birthmark.broker.errors import (
     TooManySessionsError,
 )
 from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
-from birthmark.errors import UnavailableError
+from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database
 from birthmark.store.keyed import change
-from broker_world import HOUR, a_world
+from broker_world import HOUR, Client, a_world
 
 pytestmark = pytest.mark.integration
 AWS = SpaceRules(hash_matches_parent=False)
@@ -265,7 +265,10 @@ async def test_a_takeover_goes_on_with_what_is_not_acknowledged(database_url: st
 
 async def test_many_that_take_over_from_each_other_leave_one(database_url: str) -> None:
     async with a_world(database_url) as world:
-        clients = await asyncio.gather(*(world.connect("c", expiry_s=HOUR, held=True) for _ in range(10)))
+        waiting = [world.connect("c", expiry_s=HOUR, held=True) for _ in range(10)]
+        came = await asyncio.gather(*waiting, return_exceptions=True)
+        clients = [one for one in came if isinstance(one, Client)]
+        assert all(isinstance(one, Client | ChangedMeanwhileError) for one in came)
         assert [client.ended for client in clients].count(None) == 1
         assert [client.attached.is_over for client in clients].count(False) == 1
 
@@ -447,6 +450,19 @@ async def test_one_principal_keeps_a_fourth_of_the_retained_messages_and_others_
         await world.publish("f", retain=True, principal="one")
 
 
+async def test_who_lets_a_retained_message_stay_after_all_has_it_in_its_share(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=16)) as world:
+        soon = world.space.now() + 1_000_000
+        for topic in ("a", "b", "c", "d"):
+            await world.publish(topic, retain=True, principal="one", expires_at=soon)
+            await world.publish(topic, retain=True, principal="one")
+        world.clock.move(timedelta(minutes=2))
+        await world.broker.do_what_is_due()
+        assert world.space.retained.count == 4
+        with pytest.raises(RetainedShareUsedError):
+            await world.publish("e", retain=True, principal="one")
+
+
 async def test_who_is_not_known_keeps_a_fourth_of_the_retained_messages_too(database_url: str) -> None:
     async with a_world(database_url, SpaceRules(max_retained=16)) as world:
         for topic in ("a", "b", "c", "d"):
@@ -480,6 +496,29 @@ async def test_one_principal_has_a_fourth_of_the_stored_sessions_and_others_are_
         await world.connect("quiet", expiry_s=HOUR, principal="another")
         await world.connect("loud-1", expiry_s=HOUR, principal="one")  # which it has
         await world.connect("loud-4", principal="one")  # a clean one is no share of anything
+
+
+async def test_sessions_stay_their_makers_whoever_takes_them_over(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_sessions=16)) as world:
+        for number in range(4):
+            await world.connect(f"c{number}", expiry_s=HOUR, principal="one")
+        for number in range(4):
+            await world.connect(f"c{number}", expiry_s=HOUR, principal="its next certificate")
+        with pytest.raises(SessionShareUsedError):
+            await world.connect("c4", expiry_s=HOUR, principal="one")
+
+
+async def test_a_session_that_subscribed_to_nothing_leaves_nothing_of_a_share(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_sessions=16, routes=False)) as world:
+        for number in range(9):
+            await world.leave(await world.connect(f"c{number}", expiry_s=HOUR, principal="one"))
+
+
+async def test_sessions_that_begin_together_share_what_is_left(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_sessions=16)) as world:
+        waiting = [world.connect(f"c{number}", expiry_s=HOUR, principal="one") for number in range(9)]
+        came = await asyncio.gather(*waiting, return_exceptions=True)
+        assert sum(isinstance(one, SessionShareUsedError) for one in came) == 5
 
 
 async def test_one_principal_has_so_many_stored_sessions_however_many_there_may_be(database_url: str) -> None:

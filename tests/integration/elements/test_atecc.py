@@ -21,6 +21,7 @@ from birthmark.elements.atecc.certificates import VARIABLE, padded_point, shorte
 from birthmark.elements.atecc.chip import AteccChip, load_memory, save_memory
 from birthmark.elements.atecc.compressed import compressed
 from birthmark.elements.atecc.factory import KINDS, SoftwareAtecc, create_atecc
+from birthmark.elements.atecc.software import SoftwareChip
 from birthmark.elements.atecc.token import AteccToken
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataOccupiedError, ElementKeyExistsError
@@ -55,6 +56,23 @@ def software(request: pytest.FixtureRequest, make: Callable[[str], SoftwareAtecc
 def element(software: SoftwareAtecc) -> Iterator[Element]:
     with Element(AteccToken.at(software.module)) as opened:
         yield opened
+
+
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The slots whose next answers with their public key have a bit flipped; of chips that are opened after."""
+    slots: list[int] = []
+    answer = SoftwareChip.answer
+
+    def garbled(chip: SoftwareChip, command: bytes) -> bytes:
+        said = answer(chip, command)
+        if not slots or command[1:4] != bytes((0x40, 0, slots[0])):
+            return said
+        slots.pop(0)
+        return said[:10] + bytes((said[10] ^ 1,)) + said[11:]
+
+    monkeypatch.setattr(SoftwareChip, "answer", garbled)
+    return slots
 
 
 def chip_of(element: Element) -> AteccChip:
@@ -205,6 +223,28 @@ def test_keys_are_made_in_the_slots_that_are_for_it_and_never_replaced(make: Cal
             element.generate_key("slot9", Algorithm.P256)
         with pytest.raises(KeyUnsupportedError):
             element.generate_key("slot2", Algorithm.RSA2048)
+
+
+@pytest.mark.parametrize("garbled", [1, 2, 3])
+def test_an_answer_that_came_garbled_never_costs_a_key(
+    make: Callable[[str], SoftwareAtecc], noise: list[int], garbled: int
+) -> None:
+    with Element(AteccToken.at(make("TRUSTCUSTOM").module)) as element:
+        made = element.generate_key("slot2", Algorithm.P256)
+        chip_of(element)._points.clear()
+        noise += [2] * garbled
+        with pytest.raises(TokenFailedError):
+            element.generate_key("slot2", Algorithm.P256)
+        noise.clear()
+        assert element.key("slot2").public_key == made.public_key
+
+
+def test_the_command_that_makes_a_key_is_not_sent_where_one_is(make: Callable[[str], SoftwareAtecc]) -> None:
+    with Element(AteccToken.at(make("TRUSTCUSTOM").module)) as element:
+        made = element.generate_key("slot2", Algorithm.P256)
+        with pytest.raises(TokenFailedError), element.token.session():
+            chip_of(element).generate(2)
+        assert element.key("slot2").public_key == made.public_key
 
 
 # ---- a CA of one's own

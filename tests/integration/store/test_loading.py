@@ -32,7 +32,7 @@ class Things:
 async def unanswered(database: Database) -> tuple[Things, Loading, Callable[[], Awaitable[None]]]:
     """Commit with the answer lost; what keeps it after all is the last that is returned."""
     things = Things(database)
-    rows, keep = Loading(things.read), leave_the_next_commit_open(database)
+    rows, keep = Loading(database, things.read), leave_the_next_commit_open(database)
     with pytest.raises(UnavailableError):
         await rows.committed(database.commit(ONE))
     return things, rows, keep
@@ -41,7 +41,7 @@ async def unanswered(database: Database) -> tuple[Things, Loading, Callable[[], 
 async def test_a_commit_is_read_before_its_caller_is_answered(database_url: str) -> None:
     async with a_database(database_url) as database:
         things = Things(database)
-        await Loading(things.read).committed(database.commit(ONE))
+        await Loading(database, things.read).committed(database.commit(ONE))
         assert things.names == ["a"]
 
 
@@ -91,8 +91,8 @@ async def test_nothing_is_read_in_the_background_after_the_stop(
 async def test_a_commit_that_was_refused_is_read_once(database_url: str) -> None:
     async with a_database(database_url) as database:
         things = Things(database)
-        await Loading(things.read).committed(database.commit(ONE))
-        rows = Loading(things.read)
+        await Loading(database, things.read).committed(database.commit(ONE))
+        rows = Loading(database, things.read)
         with pytest.raises(ChangedMeanwhileError):
             await rows.committed(database.commit(ONE))
         assert things.reads == 2

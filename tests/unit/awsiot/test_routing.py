@@ -4,6 +4,7 @@ import re
 import string
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -83,7 +84,8 @@ def test_a_flag_is_true_or_false(text: str) -> None:
 
 
 def test_every_operation_that_is_served_is_of_the_service_model_and_on_the_page() -> None:
-    aws = AwsIot(Account("0" * 12, "us-east-1", "localhost"), None, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]  # neither database nor bus is used
+    database = SimpleNamespace(on_events=lambda _hear: None)
+    aws = AwsIot(Account("0" * 12, "us-east-1", "localhost"), database, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]  # neither is used
     page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md").read_text()
     known = {operation.name: operation for operation in OPERATIONS}
     for name in handlers(aws, None, None, SeededEntropy()):  # type: ignore[arg-type]  # nobody is asked

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 from typer.testing import CliRunner, Result
@@ -91,7 +92,7 @@ def test_a_ca_below_a_root_elsewhere_comes_by_request_and_answer(places: Path, p
 def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
     done("init", "--name", "Root Holder", "--flat", "--dir", tmp_path / "root-ca")
     done("init", "--name", "Plant", "--offline-root", "--dir", tmp_path / "ca", "--out", tmp_path / "issuing.csr")
-    for words in (("show",), ("request", "--purpose", "issuing")):
+    for words in (("show",), ("request", "--purpose", "servers")):
         waiting = run(*words, "--dir", tmp_path / "ca")
         assert (waiting.exit_code, "birthmark ca install" in waiting.stderr) == (3, True)
     done("root", "sign", tmp_path / "issuing.csr", "--dir", tmp_path / "root-ca", "--out", tmp_path / "answer")
@@ -108,6 +109,27 @@ def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
     assert build_chain(leaf, [above], [root_of(tmp_path)], now())[-1] == root_of(tmp_path)
 
 
+def test_the_first_request_of_an_installation_is_asked_anew_when_its_file_is_lost(tmp_path: Path) -> None:
+    csr, answer = tmp_path / "issuing.csr", tmp_path / "answer"
+    done("init", "--name", "Root Holder", "--flat", "--dir", tmp_path / "root-ca")
+    (tmp_path / "no-file").mkdir()
+    init = ("init", "--name", "Plant", "--offline-root", "--dir", tmp_path / "ca", "--out")
+    assert run(*init, tmp_path / "no-file").exit_code != 0
+    assert "birthmark ca request --purpose issuing" in run("show", "--dir", tmp_path / "ca").stderr
+    done("request", "--purpose", "issuing", "--dir", tmp_path / "ca", "--out", csr)
+    done("root", "sign", csr, "--dir", tmp_path / "root-ca", "--out", answer)
+    done("install", answer, "--dir", tmp_path / "ca")
+    assert "Plant" in ca_directory.load(tmp_path / "ca").issuing.certificate.subject_text
+
+
+def test_a_first_request_that_was_killed_before_its_key_was_kept_begins_again(tmp_path: Path) -> None:
+    init = ("init", "--name", "Plant", "--offline-root", "--dir", tmp_path / "ca", "--out", tmp_path / "issuing.csr")
+    done(*init)
+    (tmp_path / "ca" / "issuing.pending").unlink()
+    done(*init)
+    assert run(*init).exit_code != 0, "now it waits, and its key is not replaced unasked"
+
+
 def test_what_only_the_root_can_do_says_where(places: Path) -> None:
     missing = run("issue", "web", "--profile", "server", "--dir", places / "ca", "--out-dir", places)
     assert "ca.purpose_missing" in missing.stderr
@@ -122,19 +144,35 @@ def test_a_request_for_another_root_is_refused(places: Path) -> None:
     assert "it is for the root" in refusal(places, text.encode())
 
 
-def test_a_request_is_good_for_thirty_days_and_answered_once(places: Path) -> None:
+def test_a_request_is_good_for_thirty_days(places: Path) -> None:
     text = ask(places / "ca", Purpose.EST, now=now() - timedelta(days=31), entropy=SystemEntropy())
     assert "it was good until" in refusal(places, text.encode())
-    signed(places)
-    again = run("root", "sign", places / "one.csr", "--dir", places / "root-ca")
-    assert "it was answered before" in again.stderr
+
+
+def test_a_request_that_is_signed_again_is_answered_by_the_same_certificate(places: Path) -> None:
+    first = parse_bundle(signed(places).read_text())
+    done("root", "sign", places / "one.csr", "--dir", places / "root-ca", "--out", places / "again.answer")
+    assert parse_bundle((places / "again.answer").read_text()) == first
+
+
+def test_a_key_that_has_another_certificate_of_the_root_is_refused(places: Path) -> None:
+    key = a_key()
+    for name, refused in (("CA", False), ("CB", True)):
+        (places / "own.csr").write_bytes(requested(name, key, {}))
+        told = run("root", "sign", places / "own.csr", "--dir", places / "root-ca", "--out", places / "own.answer")
+        assert ("it was answered before" in told.stderr) is refused
 
 
 def a_request(**says: object) -> bytes:
-    builder = x509.CertificateSigningRequestBuilder(name_of("CA"))
-    told = {"is": "birthmark-ca-1", "purpose": "edge", "root": "", "until": "2999-01-01T00:00:00+00:00"} | says
+    return requested("CA", a_key(), says)
+
+
+def requested(name: str, key: ec.EllipticCurvePrivateKey, says: dict[str, object]) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder(name_of(name))
+    own = {"is": "birthmark-ca-1", "purpose": "edge", "root": "", "until": "2999-01-01T00:00:00+00:00"}
+    told = own | says
     builder = builder.add_attribute(AttributeOID.UNSTRUCTURED_NAME, json.dumps(told).encode())
-    return builder.sign(a_key(), hashes.SHA256()).public_bytes(Encoding.PEM)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 @pytest.mark.parametrize(

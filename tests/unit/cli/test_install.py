@@ -135,27 +135,18 @@ def a_user(root: Path, uid: int, gid: int) -> None:
     installer.record.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, user=name)))
 
 
-def steps_about_the_user(root: Path) -> list[str]:
-    said = [step.what for step in Installer(a_service(), root).uninstall()]
-    return [one for one in said if "birthmark-agent" in one and ("userdel" in one or "system user" in one)]
-
-
-def test_a_user_goes_where_only_its_empty_directories_are_left(root: Path) -> None:
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_user_stays_whatever_is_left_of_it(root: Path, is_linked: bool) -> None:
     every_step(Installer(a_service(), root).install())
     a_user(root, os.getuid(), os.getgid())
-    (said,) = steps_about_the_user(root)
-    assert "userdel" in said
-
-
-@pytest.mark.parametrize("left", ["its file", "its group's", "in its directory"])
-def test_a_user_stays_while_something_is_left_of_it_and_the_command_that_ends_both_is_said(
-    root: Path, left: str
-) -> None:
-    every_step(Installer(a_service(), root).install())
-    a_user(root, 61234 if left == "its group's" else os.getuid(), os.getgid() if left == "its group's" else 61234)
-    place = root / "var/lib/aziot/certd" if left == "in its directory" else root / "etc/aziot"
-    (place / "config.toml").write_text("")
-    (said,) = steps_about_the_user(root)
-    assert said.startswith("leave the system user birthmark-agent, for it owns what stays: `rm -rf ")
-    assert said.endswith(f" && birthmark agent uninstall --root {root}`")
-    assert f"`rm -rf {root / ('var/lib/aziot' if left == 'in its directory' else 'etc/aziot')} && " in said
+    if is_linked:  # to a place that no list of ours names
+        (root / "srv").mkdir()
+        (root / "var/lib/aziot").rename(root / "srv/aziot")
+        (root / "var/lib/aziot").symlink_to("../../srv/aziot")
+    said = []
+    for step in Installer(a_service(), root).uninstall():
+        step.do()
+        said.append(step.what)
+    assert not [one for one in said if "userdel" in one or "groupdel" in one]
+    assert [one for one in said if one.startswith("leave the system user birthmark-agent, for its number")]
+    assert "birthmark-agent:" in (root / "etc/passwd").read_text()

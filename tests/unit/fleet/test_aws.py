@@ -50,7 +50,8 @@ PROFILE = AwsProfile(
 
 @pytest.fixture
 def target() -> AwsTarget:
-    return AwsTarget(PROFILE)
+    """At an hour after the time from which what is there before is."""
+    return AwsTarget(PROFILE, FakeClock(NOON + timedelta(hours=1)))
 
 
 @pytest.fixture
@@ -218,6 +219,45 @@ def test_a_certificate_that_is_woken_as_asked_is_noted_as_it_was(aws: Stubber, t
     assert (noted[-1]["is_registered"], noted[-1]["status"]) == (True, "INACTIVE")
 
 
+def test_a_certificate_whose_registration_the_sdk_repeated_is_the_runs_own(aws: Stubber, target: AwsTarget) -> None:
+    registered_before(aws)
+    answers(aws, described("ACTIVE", creationDate=NOON + timedelta(hours=1)), ATTACH)
+    noted: list[WayBack] = []
+    target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
+    assert [way["is_registered"] for way in noted] == [False]
+
+
+def test_a_certificate_that_is_refused_for_its_sleep_is_noted_with_the_policy_that_it_has(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    missing(aws)
+    answers(aws, ("get_policy", {}, {"policyName": "p"}), ("create_thing", {}, {"thingName": "gateway"}))
+    aws.add_client_error("register_certificate_without_ca", "ResourceAlreadyExistsException", "there", 409)
+    answers(aws, described("INACTIVE"), attached("p"), ("delete_thing", {}, {"thingName": "gateway"}))
+    noted: list[WayBack] = []
+    with pytest.raises(DifferentRecordError):
+        target.enroll(WITH_POLICY, lambda _device, way: noted.append(way), update=False, dry_run=False)
+    assert (noted[-1]["is_registered"], noted[-1]["policy"]) == (True, None)
+
+
+@pytest.mark.parametrize(("version", "line", "is_ours"), [(5, "2", True), (5, "3", False), (6, "2", False)])
+def test_a_change_of_a_thing_that_the_sdk_repeated_is_known_by_its_version(
+    aws: Stubber, target: AwsTarget, version: int, line: str, *, is_ours: bool
+) -> None:
+    wish = EnrollmentRequest("gateway", CERTIFICATE, attributes={"line": "2"})
+    principals(aws, ARN)
+    answers(aws, DESCRIBED)
+    answers(aws, ("describe_thing", {"version": 4, "attributes": {"line": "1"}}, {"thingName": "gateway"}))
+    aws.add_client_error("update_thing", "VersionConflictException", "it is another version", 409)
+    answers(aws, ("describe_thing", {"version": version, "attributes": {"line": line}}, {"thingName": "gateway"}))
+    if is_ours:
+        answers(aws, ATTACH)
+        assert target.enroll(wish, update=True, dry_run=False).done is Done.UPDATED
+        return
+    with pytest.raises(TargetRefusedError):
+        target.enroll(wish, update=True, dry_run=False)
+
+
 def test_what_sleeps_is_known_by_the_survey_and_a_rehearsal_says_so(aws: Stubber, target: AwsTarget) -> None:
     answers(aws, ("list_things", {"things": []}, {"maxResults": 250}))
     asleep = {"certificates": [{"certificateId": ID, "certificateArn": ARN, "status": "REVOKED"}]}
@@ -342,15 +382,28 @@ def test_groups_and_attributes_that_a_run_wrote_are_taken_back_when_a_later_step
             },
         ),
     )
+    noted: list[WayBack] = []
     with pytest.raises(TargetRefusedError):
-        target.enroll(wish, update=True, dry_run=False)
+        target.enroll(wish, lambda _device, way: noted.append(way), update=True, dry_run=False)
+    assert ["before" in way for way in noted] == [True, False], "as it was written again, its version is another"
 
 
-def test_after_a_survey_a_new_thing_is_not_asked_for(aws: Stubber, target: AwsTarget) -> None:
+def test_after_a_survey_a_rehearsal_does_not_ask_for_a_new_thing(aws: Stubber, target: AwsTarget) -> None:
     answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
     answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))
     target.survey(1)
     assert target.enroll(WISH, update=False, dry_run=True).done is Done.WOULD_CREATE
+
+
+def test_what_another_enrolled_since_the_survey_is_seen_before_anything_is_written(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    answers(aws, ("list_things", {"things": []}, {"maxResults": 250}))
+    answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))
+    target.survey(1)
+    principals(aws, OTHER_ARN)
+    with pytest.raises(DifferentRecordError):
+        target.enroll(WISH, update=False, dry_run=False)
 
 
 @pytest.mark.parametrize(
@@ -446,10 +499,28 @@ def test_a_removal_that_is_cut_leaves_a_certificate_where_the_next_finds_it(
 
 def test_a_certificate_of_other_things_is_left_to_them_and_they_are_named(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN)
-    answers(aws, SHARED, DETACHED, ("delete_thing", {}, {"thingName": "gateway"}))
+    answers(aws, SHARED, DETACHED, STILL_SHARED, ("delete_thing", {}, {"thingName": "gateway"}))
     assert target.remove("gateway", is_group=False) == [
         f"The certificate {ID} stays as it is, for it is of the things pump-1, pump-2, too."
     ]
+
+
+def test_a_certificate_whose_other_things_are_removed_meanwhile_goes_with_the_last(
+    aws: Stubber, target: AwsTarget
+) -> None:
+    principals(aws, ARN)
+    answers(
+        aws,
+        SHARED,
+        DETACHED,
+        ("list_principal_things", {"things": []}, {"principal": ARN}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}),
+        ("list_attached_policies", {"policies": []}, {"target": ARN}),
+        DETACHED,
+        ("delete_certificate", {}, {"certificateId": ID}),
+        ("delete_thing", {}, {"thingName": "gateway"}),
+    )
+    assert target.remove("gateway", is_group=False) == []
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -491,6 +562,7 @@ AS_MADE: Told = ("describe_thing", {"version": 1}, {"thingName": "gateway"})
 ENDED: Told = ("delete_thing", {}, {"thingName": "gateway", "expectedVersion": 1})
 ALONE: Told = ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN})
 SHARED: Told = ("list_principal_things", {"things": ["gateway", "pump-1", "pump-2"]}, {"principal": ARN})
+STILL_SHARED: Told = ("list_principal_things", {"things": ["pump-1", "pump-2"]}, {"principal": ARN})
 DETACHED: Told = ("detach_thing_principal", {}, {"thingName": "gateway", "principal": ARN})
 
 
@@ -531,8 +603,7 @@ def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journa
 ) -> None:
     """A run that is killed between its question and its note does not know that another had registered it."""
     principals(aws, ARN)
-    answers(aws, DESCRIBED, attached("p"), AS_MADE, DETACHED, ("detach_policy", {}, {"policyName": "p", "target": ARN}))
-    answers(aws, ENDED)
+    answers(aws, DESCRIBED, attached("p"), AS_MADE, DETACHED, ENDED)
     way = WAY | {"since": (NOON + timedelta(seconds=1)).isoformat()}
     assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
 

@@ -79,6 +79,18 @@ class Service:
         made.registration_state = None
         self.individuals[made.registration_id.lower()] = made
 
+    def run_bulk_operation(self, asked: Any) -> Any:
+        assert asked.content["mode"] == "create"
+        if self.error is not None:
+            raise self.error
+        errors = []
+        for record in asked.content["enrollments"]:
+            if (name := record["registrationId"]).lower() in self.individuals:
+                errors.append(SimpleNamespace(registration_id=name))
+                continue
+            self.create_or_update(models.IndividualEnrollment.deserialize(record))
+        return SimpleNamespace(errors=errors)
+
     def create_individual_enrollment_query(self, _query: Any, _size: int) -> "Pages":
         return Pages([list(self.individuals.values())])
 
@@ -213,6 +225,68 @@ def test_an_update_is_conditional_on_the_record_that_was_seen(
     monkeypatch.setattr(service, "create_or_update", lambda made: seen.append(made.etag))
     enroll(target, EnrollmentRequest("device-1", OTHER), update=True)
     assert seen == ['"1"']
+
+
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "in bulk"])
+def test_what_another_made_between_the_look_and_the_write_is_not_written_over(
+    target: AzureTarget, service: Service, monkeypatch: pytest.MonkeyPatch, *, is_alone: bool
+) -> None:
+    theirs, noted = EnrollmentRequest("device-1", OTHER), list[WayBack]()
+    write = service.run_bulk_operation
+    target.survey(1)
+
+    def late(asked: Any) -> Any:
+        monkeypatch.setattr(service, "run_bulk_operation", write)
+        enroll(target, theirs)
+        return write(asked)
+
+    monkeypatch.setattr(service, "run_bulk_operation", late)
+    if not is_alone:
+        assert target.enroll_new([WISH], lambda _device, way: noted.append(way)) == [False]
+    with pytest.raises(DifferentRecordError):
+        target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
+    assert enroll(target, theirs) is Done.UNCHANGED
+    assert noted[-1] == {}
+
+
+def test_an_update_whose_answer_was_lost_and_that_the_sdk_repeated_is_an_update(
+    target: AzureTarget, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enroll(target)
+    write = service.create_or_update
+
+    def lossy(made: Any) -> None:
+        write(made)
+        raise refusal(412)
+
+    monkeypatch.setattr(service, "create_or_update", lossy)
+    noted: list[WayBack] = []
+    theirs = EnrollmentRequest("device-1", OTHER)
+    done = target.enroll(theirs, lambda _device, way: noted.append(way), update=True, dry_run=False)
+    assert (done.done, len(noted)) == (Done.UPDATED, 1)
+
+
+def test_an_update_that_the_service_refused_leaves_no_way_back(
+    target: AzureTarget, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_made: Any) -> None:
+        raise refusal(412)
+
+    enroll(target)
+    monkeypatch.setattr(service, "create_or_update", refuse)
+    noted: list[WayBack] = []
+    with pytest.raises(TargetRefusedError):
+        target.enroll(
+            EnrollmentRequest("device-1", OTHER), lambda _device, way: noted.append(way), update=True, dry_run=False
+        )
+    assert noted[-1] == {}
+
+
+def test_the_sdk_repeats_no_write_that_is_not_the_same_twice() -> None:
+    opened = AzureTarget(AzureProfile(STRING))
+    policy = opened._sdk._runtime_client.config.retry_policy.policy
+    assert {"GET", "PUT"} <= set(policy.allowed_methods)
+    assert "POST" not in policy.allowed_methods
 
 
 def test_after_a_survey_only_a_new_device_is_asked_for_and_before_it_is_written(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
-from birthmark.fleet.target import Done, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
 from memory_target import MemoryTarget
 from pki_builders import a_device
 
@@ -96,12 +97,29 @@ def test_what_somebody_else_made_while_a_run_began_is_theirs(tmp_path: Path) -> 
             for wish in wishes:
                 note(wish.device_id, {"thumbprint": wish.certificate.thumbprint.hex()})
             self.on_record |= {wish.device_id: wish.certificate.thumbprint.hex() for wish in wishes}
+            for wish in wishes:
+                note(wish.device_id, {})
             return [False] * len(wishes)
 
     target = Late(most_at_once=3)
     enroll(target, tmp_path / "journal")
     assert take_back(target, tmp_path / "journal") == {}
     assert len(target.on_record) == 3
+
+
+@pytest.mark.parametrize("heard", [Done.REFUSED, Done.UNCHANGED])
+def test_what_was_written_and_told_otherwise_as_its_answer_was_lost_is_taken_back(tmp_path: Path, heard: Done) -> None:
+    class Lossy(MemoryTarget):
+        def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+            super().enroll(wish, note, update=update, dry_run=dry_run)
+            if heard is Done.REFUSED:
+                raise TargetRefusedError(target="memory", reason="it is there")
+            return Enrolled(heard)
+
+    target = Lossy()
+    enroll(target, tmp_path / "journal")
+    assert set(take_back(target, tmp_path / "journal").values()) == {Done.TAKEN_BACK}
+    assert target.on_record == {}
 
 
 def test_a_rehearsal_takes_nothing_back_and_leaves_the_journal(tmp_path: Path) -> None:

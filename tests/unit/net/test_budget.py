@@ -90,3 +90,19 @@ def test_what_it_counts_is_what_is_held(steps: list[tuple[bool, int, int, str]])
         assert {one: bits for bits, ones in budget._by_size.items() for one in ones} == {
             one: held.bit_length() for one, held in sums.items()
         }
+
+
+def test_a_rush_from_many_addresses_pushes_out_none_that_holds_little() -> None:
+    budget, gone = a_budget(total=120, per_address=20)
+    budget.take("honest", "198.51.100.1", 1, 0.0)
+    for number in range(2000):
+        budget.take(f"{number}", f"192.0.2.{number % 12}", 1, number / 100)
+    assert "honest" not in gone
+    assert len(gone) > 1000
+
+
+def test_of_many_that_hold_one_each_the_oldest_makes_room_in_its_turn() -> None:
+    budget, gone = a_budget(total=50, per_address=20)
+    for number in range(60):
+        budget.take(f"{number}", f"192.0.2.{number}", 1, number)
+    assert gone == [str(number) for number in range(10)]

@@ -63,7 +63,7 @@ async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
 
 async def over(end: EndRevoked) -> None:
     await asyncio.sleep(0)
-    while end._looking is not None:
+    while end._looking is not None or end._looking_for_twins:
         await asyncio.sleep(0)
 
 
@@ -130,3 +130,13 @@ async def test_the_other_form_of_a_certificate_ends_too_where_its_key_stays_good
     end(CertificateRevoked("first", thumbprint=FIRST.thumbprint))
     await over(end)
     assert room.connections[0].pump.is_over
+
+
+async def test_others_are_served_while_other_forms_are_looked_for() -> None:
+    room = Room([Connection(Pump(FakePeer(SECOND))) for _ in range(2000)])
+    end = EndRevoked(first_is_bad, [room])
+    end(CertificateRevoked("first", thumbprint=FIRST.thumbprint))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert end._looking_for_twins
+    await over(end)

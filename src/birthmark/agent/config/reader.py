@@ -29,7 +29,7 @@ class ConfigMissingError(NotFoundError):
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
         'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (umask 077; set -C; '
-        'birthmark env --format aziot --registration-id "$(hostname)" > {file})`'
+        'made=$(birthmark env --format aziot --registration-id "$(hostname)") && printf "%s\\n" "$made" > {file})`'
     )
     file: Path
     reason: str

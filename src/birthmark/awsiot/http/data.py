@@ -50,7 +50,7 @@ class ConnectivityOperations:
 
     async def get_thing_connectivity_data(self, call: Call) -> Any:
         name = (await self._things.get(call["thingName"])).name
-        if (seen := self._space.seen(name)) is None:
+        if (seen := (await self._space.seen_anywhere([name])).get(name)) is None:
             return {"thingName": name, "connected": False}
         told = {"thingName": name, "connected": seen.reason is None, "timestamp": seen.at / MICROS}
         return told if seen.reason is None else told | {"disconnectReason": REASONS[seen.reason]}

@@ -110,6 +110,9 @@ class AwsConnection:
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         return self._may_receive(parcel.topic) and self.pump.forward(parcel, packet_id, dup=dup)
 
+    async def left(self) -> None:
+        """Hold nothing: what it did not acknowledge is in its session."""
+
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)
 

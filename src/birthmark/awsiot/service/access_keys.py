@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
-from birthmark.awsiot.events import AccessKeyRemoved
+from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
@@ -35,7 +35,7 @@ class AccessKeys(AccountService):
     _loading: Loading = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._loading = Loading(self._read)
+        self._loading = Loading(self.database, self._read, AccessKeyAdded, AccessKeyRemoved)
 
     async def load(self) -> None:
         """Read the keys."""
@@ -59,7 +59,7 @@ class AccessKeys(AccountService):
             self.clock.now(),
         )
         changes = Changes().run(store.ADD_KEY, **store.KEYS.row(key))
-        changes.audit(actor, "awsiot.key_add", key.id, name=name)
+        changes.event(AccessKeyAdded(key.id)).audit(actor, "awsiot.key_add", key.id, name=name)
         await self._loading.committed(self.database.commit(changes))
         return key
 

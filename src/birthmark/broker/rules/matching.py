@@ -6,6 +6,7 @@ of subscriptions, and neither a tree nor a scan is needed (sections 4.7.1 and 4.
 """
 
 from collections import Counter
+from collections.abc import Set as AbstractSet
 
 
 def shape_of(topic_filter: str) -> str:
@@ -37,6 +38,12 @@ class Shapes:
         self._counts[shape] -= count
         if self._counts[shape] <= 0:
             del self._counts[shape]
+            self._by_levels.clear()
+
+    def become(self, shapes: AbstractSet[str]) -> None:
+        """Forget all shapes but these, and note those that are missing."""
+        if shapes != self._counts.keys():
+            self._counts = Counter(dict.fromkeys(shapes, 1))
             self._by_levels.clear()
 
     def candidates(self, topic: str) -> list[str]:

@@ -18,7 +18,7 @@ class Portions:
     """
 
     def __init__(self) -> None:
-        self._owners: dict[str, tuple[str, int | None]] = {}
+        self._owners: dict[str, tuple[str, int | None, int]] = {}
         self._counts: Counter[str] = Counter()
 
     def has_room(self, principal: str, whole: int, most: int | None = None) -> bool:
@@ -27,23 +27,27 @@ class Portions:
 
     def owner(self, name: str) -> str:
         """Return who made a thing; nothing where that is not known."""
-        return self._owners.get(name, ("", None))[0]
+        return self._owners.get(name, ("", None, 0))[0]
 
-    def add(self, name: str, principal: str, expires_at: int | None = None) -> None:
-        """Note who made a thing, or made it anew, and when it goes by itself."""
-        self.remove(name)
-        self._owners[name] = principal, expires_at
-        self._counts[principal] += 1
+    def add(self, name: str, principal: str, expires_at: int | None = None, at: int = 0) -> None:
+        """Note who made a thing, when, and when it goes by itself; one that is there stays its maker's."""
+        maker = principal
+        if name in self._owners:
+            maker, _, _ = self._owners[name]
+        else:
+            self._counts[principal] += 1
+        self._owners[name] = maker, expires_at, at
 
-    def forget_expired(self, now: int) -> None:
-        """Note that what had its time is gone."""
-        for name in [one for one, (_, at) in self._owners.items() if at is not None and at <= now]:
-            self.remove(name)
+    def forget_expired(self, now: int, since: int = 0) -> None:
+        """Note that what had its time is gone, but for what was made before `since`."""
+        for name, (_, expires_at, at) in tuple(self._owners.items()):
+            if expires_at is not None and expires_at <= now and at >= since:
+                self.remove(name)
 
     def remove(self, name: str) -> None:
         """Note that a thing is gone."""
         if name in self._owners:
-            owner, _ = self._owners.pop(name)
+            owner, _, _ = self._owners.pop(name)
             self._counts[owner] -= 1
             if not self._counts[owner]:
                 del self._counts[owner]

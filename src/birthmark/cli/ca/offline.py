@@ -9,7 +9,15 @@ import typer
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.kept import BELOW
 from birthmark.ca.links import make_links
-from birthmark.ca.offline import MAX_ANSWER_BYTES, RequestRefusedError, ask, install, read_request, render_answer
+from birthmark.ca.offline import (
+    MAX_ANSWER_BYTES,
+    RequestRefusedError,
+    ask,
+    install,
+    read_request,
+    render_answer,
+    waits_for_root,
+)
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.cli.ca.common import AuthorityOptions, Out, opened, parse_source, show_hierarchy, write
 from birthmark.cli.ca.standing import by_another
@@ -39,7 +47,8 @@ def request(
 
     Bring the file to that machine: `birthmark ca root sign FILE`, and its answer back: `birthmark ca install`.
     """
-    if not (authority.directory / "root.pem").exists():
+    is_asked_anew = purpose is Below.ISSUING and waits_for_root(authority.directory)
+    if not ((authority.directory / "root.pem").exists() or is_asked_anew):
         raise ca_directory.missing(authority.directory)
     write_result(
         out,
@@ -58,17 +67,28 @@ async def sign(
     file: Annotated[Path, typer.Argument(help="As `birthmark ca request` wrote it.")],
     out: Out = None,
 ) -> None:
-    """Sign a CA that another machine asks for, and write what it needs: the certificate, the root and its list."""
+    """Sign a CA that another machine asks for, and write what it needs: the certificate, the root and its list.
+
+    The same request is answered by the same certificate, as where an answer was lost on the way.
+    """
     async with opened(authority, by_another("A CA of another machine", "--flat", directory="root-ca")) as ca:
         now = ca.clock.now()
         with about(file):
             wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now)
-        if await ca.is_certified(wanted.request.spki_der):
-            raise RequestRefusedError(detail="it was answered before", purpose=wanted.purpose)
-        profile, asked = BELOW[wanted.purpose][1], wanted.request
-        serial, above = new_serial(ca.entropy), ca.hierarchy.root
-        made = issue(profile, asked.subject, asked.public_key, issuer=above, serial=serial, now=now)
-        await ca.note(profile, made)
+        profile, asked, above = BELOW[wanted.purpose][1], wanted.request, ca.hierarchy.root
+        there = await ca.live_of(asked.spki_der)
+        same = [
+            one.certificate for one in there if (one.certificate.subject, one.profile) == (asked.subject, profile.name)
+        ]
+        if there and not same:
+            detail = "it was answered before, for another name or purpose"
+            raise RequestRefusedError(detail=detail, purpose=wanted.purpose)
+        if same:
+            made = same[0]
+        else:
+            serial = new_serial(ca.entropy)
+            made = issue(profile, asked.subject, asked.public_key, issuer=above, serial=serial, now=now)
+            await ca.note(profile, made)
         text = render_answer(made, above.certificate, await ca.crl(above))
     row = {"purpose": str(wanted.purpose), **certificate_row(made), "file": str(out) if out else None}
     write(text, out, row, {**row, "pem": text}, authority.as_json)

@@ -7,6 +7,7 @@ from birthmark.auth.policies import Which, rotated
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
+from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.store import Changes, Database, decided_again
@@ -80,7 +81,7 @@ class Instances:
         self._clock = clock
         self._entropy = entropy
         self._by_scope: dict[str, Instance] = {}
-        self._loading = Loading(self._read)
+        self._loading = Loading(database, self._read, InstancesChanged)
 
     async def load(self) -> None:
         """Read the instances."""
@@ -224,4 +225,4 @@ class Instances:
         return made
 
     async def _commit(self, changes: Changes) -> None:
-        await self._loading.committed(self._database.commit(changes))
+        await self._loading.committed(self._database.commit(changes.event(InstancesChanged())))

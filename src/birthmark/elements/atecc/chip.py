@@ -33,6 +33,7 @@ _I2C = re.compile(r"i2c,(?P<address>0x[0-9A-Fa-f]{2})(?:,(?P<bus>[0-9]{1,3}))?")
 _TYPE_608 = 3
 _ADDRESS = 0x6A
 _BLOCK = 32
+_POINT_BYTES = 64
 _MAX_FILE_BYTES = 64 * 1024
 
 
@@ -145,10 +146,23 @@ class AteccChip:
 
     # ---- keys
 
+    def has_key(self, slot: int) -> bool:
+        """Say whether a private key is there. Raise `TokenFailedError` where the chip itself does not say."""
+        if slot in self._points:
+            return True
+        into = bytearray(_POINT_BYTES)
+        code = self._library.atcab_get_pubkey(slot, into)
+        # This status is the chip's own word that it has no key; what is lost or garbled on the bus says nothing.
+        if code == self._library.Status.ATCA_EXECUTION_ERROR.value:
+            return False
+        self._check(code, f"reading the public key of slot {slot}")
+        self._points[slot] = bytes(into)
+        return True
+
     def point(self, slot: int) -> bytes:
         """Return the public key of a private one: X, Y."""
-        if slot not in self._points:
-            self._points[slot] = self._filled(64, lambda into: self._library.atcab_get_pubkey(slot, into))
+        if not self.has_key(slot):
+            raise TokenFailedError(detail=f"there is no key in slot {slot} at {self.place}")
         return self._points[slot]
 
     def sign(self, slot: int, digest: bytes) -> bytes:
@@ -156,8 +170,9 @@ class AteccChip:
         return self._filled(64, lambda into: self._library.atcab_sign(slot, digest, into))
 
     def generate(self, slot: int) -> bytes:
-        """Make a key anew in a slot that the configuration allows it for; return its public half."""
-        self._points.pop(slot, None)
+        """Make a key in a slot that the configuration allows it for; return its public half. Never replace one."""
+        if self.has_key(slot):
+            raise TokenFailedError(detail=f"there is a key in slot {slot} at {self.place}, and it is not made again")
         return self._filled(64, lambda into: self._library.atcab_genkey(slot, into))
 
     # ---- slots

@@ -1,7 +1,7 @@
 """An ATECC608 as a token: its slots as the objects that Microchip's own PKCS#11 library shows, under the same names.
 
     private and public key `device`      slot 0
-    private and public keys `slot2` …    slots 2, 3, 4, which `chip keygen` makes anew
+    private and public keys `slot2` …    slots 2, 3, 4, which `chip keygen` makes once
     certificate `device`, `signer`       slots 10 and 12, compressed, rebuilt here
     data `slot8`                         416 bytes
 
@@ -170,7 +170,7 @@ class Session:
         raise KeyUnsupportedError(where="An ATECC608", scheme="RSA")
 
     def generate(self, label: str) -> None:
-        """Make the key of a slot anew; only those that are the user's."""
+        """Make the key of a slot that has none; only those that are the user's."""
         places = {f"slot{slot}": slot for slot in _SECONDARY}
         if label not in places:
             failed = TokenFailedError(detail=f"an ATECC608 makes keys in {', '.join(places)}, and not as '{label}'")
@@ -194,10 +194,9 @@ class Session:
             yield self._data()
 
     def _key(self, slot: int) -> Sequence[_Object]:
-        try:
-            point = core.OctetString(b"\x04" + self.chip.point(slot)).dump()
-        except TokenFailedError:
-            return ()  # no key has been made there yet
+        if not self.chip.has_key(slot):
+            return ()
+        point = core.OctetString(b"\x04" + self.chip.point(slot)).dump()
         shared = {
             Attribute.LABEL: _KEYS[slot],
             Attribute.ID: bytes((slot,)),

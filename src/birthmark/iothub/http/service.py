@@ -11,7 +11,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.http.headers import mail_of
 from birthmark.iothub.http.rendering import DEVICEBOUND, SERVICEBOUND, Record, etag_of, guarded, hub_of, time_of
 from birthmark.iothub.model import Device, Hub, space_of
-from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.ports import SeenAt, ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
@@ -22,18 +22,21 @@ _MAX_LIST = 1000
 _SERVICE = frozenset({"iothubowner", "service"})
 
 
+def _seen(found: SeenAt) -> dict[str, Any]:
+    activity = wire.NEVER if found.at is None else wire.registry_time(found.at)
+    return {"is_connected": found.is_connected, "last_activity": activity}
+
+
 def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     """Return the registry's routes; `record` files a refusal and returns its tracking id."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    def seen(device: Device) -> dict[str, Any]:
-        at = devices.last_seen(device.hub, device.device_id)
-        activity = wire.NEVER if at is None else wire.registry_time(at)
-        is_connected = devices.connected_since(device.hub, device.device_id) is not None
-        return {"is_connected": is_connected, "last_activity": activity}
+    async def seen(device: Device) -> dict[str, Any]:
+        (found,) = await devices.seen(device.hub, [device.device_id])
+        return _seen(found)
 
-    def view_of(device: Device) -> dict[str, Any]:
-        return wire.device_json(device, **seen(device))
+    async def view_of(device: Device) -> dict[str, Any]:
+        return wire.device_json(device, **await seen(device))
 
     async def one(request: Request) -> Response:
         device_id = request.path_params["device_id"]
@@ -45,11 +48,11 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             body, wanted = wire.parse_device_body(await request.body())
             if body.device_id not in {None, device_id}:
                 raise wire.BodyInvalidError(detail="deviceId differs from the one in the path")
-            return JSONResponse(view_of(await registry.put(hub, device_id, body, wanted, etag, actor=policy)))
+            return JSONResponse(await view_of(await registry.put(hub, device_id, body, wanted, etag, actor=policy)))
         if request.method == "DELETE":
             await registry.remove(hub, device_id, etag, actor=policy)
             return Response(status_code=204)
-        return JSONResponse(view_of(await registry.device(hub, device_id)))
+        return JSONResponse(await view_of(await registry.device(hub, device_id)))
 
     async def listing(request: Request) -> Response:
         hub = hub_of(hubs, request)
@@ -57,7 +60,9 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
         if not top:
             raise wire.BodyInvalidError(detail="top must be 1 or more")
-        return JSONResponse([view_of(d) for d in await registry.devices(hub, limit=min(top, _MAX_LIST))])
+        found = await registry.devices(hub, limit=min(top, _MAX_LIST))
+        times = await devices.seen(hub.name, [device.device_id for device in found])
+        return JSONResponse([wire.device_json(d, **_seen(at)) for d, at in zip(found, times, strict=True)])
 
     async def statistics(request: Request) -> Response:
         hub = hub_of(hubs, request)
@@ -81,14 +86,14 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             body = wire.parse_twin_body(await request.body())
             replaces = request.method == "PUT"
             present = await iothub.twins.get(hub, device_id)
-            wire.check_twin_members(body, wire.twin_json(present, device, **seen(device)))
+            wire.check_twin_members(body, wire.twin_json(present, device, **await seen(device)))
             before, known = await iothub.twins.desire(
                 hub, device_id, body, etag_of(request), replaces=replaces, actor=policy
             )
             patch = (body.get("properties") or {}).get("desired")
             devices.desired_changed(before, known, patch, replaces=replaces)
         count = await iothub.c2d.count(hub.name, device_id)
-        return JSONResponse({**wire.twin_json(known, device, **seen(device)), "cloudToDeviceMessageCount": count})
+        return JSONResponse({**wire.twin_json(known, device, **await seen(device)), "cloudToDeviceMessageCount": count})
 
     async def method(request: Request) -> Response:
         hub, device_id, _ = asked(request, "twins/{}/methods")

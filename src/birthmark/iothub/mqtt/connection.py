@@ -40,9 +40,10 @@ class Among(Protocol):
     clock: Clock
     methods: MethodCalls
     traffic: Traffic
+    holder: str
 
-    def look_at(self, hub: str, device_id: str) -> None:
-        """Let a device that is connected here look into its inbox."""
+    async def look_anywhere(self, hub: str, device_id: str) -> None:
+        """Let a device look into its inbox, wherever it is connected."""
         ...
 
 
@@ -122,6 +123,10 @@ class HubConnection:
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         return self.pump.forward(parcel, packet_id, dup=dup)
 
+    async def left(self) -> None:
+        if self._devicebound is not None:
+            await self._devicebound.give_back()
+
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)
 
@@ -136,7 +141,8 @@ class HubConnection:
             return
         if self._devicebound is None:
             c2d = self._connections.iothub.c2d
-            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, known, look=self.mail_came)
+            holder, look = self._connections.holder, self.mail_came
+            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, known, holder=holder, look=look)
         self.attached.space.spawn(self._devicebound.flow())
 
     # ---- inside
@@ -199,7 +205,7 @@ class HubConnection:
     async def _give_back(self, devicebound: DeviceBound) -> None:
         """Let the connection that came after this one have what was not acknowledged here."""
         await devicebound.give_back()
-        self._connections.look_at(self.hub.name, self.device_id)
+        await self._connections.look_anywhere(self.hub.name, self.device_id)
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from birthmark.broker import Arrival, Broker, Space, SpaceRules
@@ -17,11 +16,11 @@ from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
-from birthmark.iothub.mqtt.devicebound import HOLDER
+from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
 from birthmark.iothub.mqtt.observer import HubObserver
 from birthmark.iothub.mqtt.tokens import Tokens
-from birthmark.iothub.ports import Notify
+from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import check_client_id
 from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.rules.wills import check_will
@@ -48,7 +47,10 @@ class HubConnections:
         self._spaces: dict[str, Space] = {}
         self.iothub = iothub
         self.clock = clock
-        self.methods = MethodCalls()
+        self._bus: Bus | None = None
+        self.holder = holder_of(broker.database.worker)
+        """Who holds what a device's connection here took of its inbox."""
+        self.methods = MethodCalls(broker.database.sharing, clock)
         self._tokens = Tokens[HubConnection]()
         self.traffic = Traffic()
 
@@ -66,8 +68,13 @@ class HubConnections:
         """
         for hub in self.iothub.hubs.all():
             self.space(hub.name)
-        if self._broker.is_alone:
-            await self.iothub.c2d.inboxes.free_held(HOLDER)
+        await self.iothub.c2d.inboxes.free_held(self.holder)
+
+    async def look_anywhere(self, hub: str, device_id: str) -> None:
+        """Let a device look into its inbox, wherever it is connected."""
+        owner = await self.space(hub).owner(device_id)
+        if owner is not None and self._bus is not None:
+            self._bus.tell(owner, (Notify(hub, device_id),))
 
     def look_at(self, hub: str, device_id: str) -> None:
         """Let a device that is connected here look into its inbox."""
@@ -100,15 +107,11 @@ class HubConnections:
             if (hub := hubs.get(space)) is not None:
                 self.look_at(hub, device_id)
 
-    def connected_since(self, hub: str, device_id: str) -> datetime | None:
-        """Return since when a device is connected, or None."""
-        attached = self.space(hub).live.get(device_id)
-        return None if attached is None else from_micros(attached.since)
-
-    def last_seen(self, hub: str, device_id: str) -> datetime | None:
-        """Return when a device came, or when it went; None for one that was not here since the server began."""
-        seen = self.space(hub).seen(device_id)
-        return None if seen is None else from_micros(seen.at)
+    async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
+        """Return when devices came or went last; `device_ids` are in the order of their names."""
+        found = await self.space(hub).seen_anywhere(device_ids)
+        known = [found.get(device_id) for device_id in device_ids]
+        return [UNSEEN if one is None else SeenAt(from_micros(one.at), one.reason is None) for one in known]
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
@@ -150,6 +153,7 @@ class HubConnections:
 
     def listen(self, bus: Bus) -> None:
         """Serve what other workers ask for the devices that are connected here."""
+        self._bus = bus
         bus.serve(CallMethod, self._called)
         bus.serve(Notify, self._notified)
 

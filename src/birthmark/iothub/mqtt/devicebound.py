@@ -18,11 +18,15 @@ from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.mqtt.errors import QueueFullError
 from birthmark.net.pump import MqttPump
+from birthmark.store.opening import MAIN
 
 WINDOW = 10
 _AGAIN_MICROS = 1_000_000  # a database that is away comes back
-HOLDER = "mqtt"
-"""Who holds what a connection took: its lock is told to nobody, and ends with the process."""
+
+
+def holder_of(worker: str) -> str:
+    """Return who holds what a connection took: its lock is told to nobody, and ends with the worker."""
+    return "mqtt" if worker == MAIN else f"mqtt-{worker}"
 
 
 class _Taken(NamedTuple):
@@ -42,6 +46,7 @@ class DeviceBound:
         "_c2d",
         "_device_id",
         "_gave_back",
+        "_holder",
         "_is_flowing",
         "_look",
         "_looks_again",
@@ -60,8 +65,10 @@ class DeviceBound:
         device_id: DeviceId,
         subscriptions: Mapping[str, Subscription],
         *,
+        holder: str,
         look: Callable[[], None],
     ) -> None:
+        self._holder = holder
         self._c2d = c2d
         self._pump = pump
         self._space = space_of(hub.name)
@@ -101,7 +108,7 @@ class DeviceBound:
         while self._looks_again and self._wanted is not None and self._has_room():
             self._looks_again = False
             looked_at = self._c2d.now()
-            letter = await self._c2d.inboxes.take(self._space, self._device_id, holder=HOLDER)
+            letter = await self._c2d.inboxes.take(self._space, self._device_id, holder=self._holder)
             if letter is not None:
                 self._looks_again = True
                 await self._send(letter, _Taken(letter.lock or "", letter.locked_until or 0))

@@ -9,8 +9,11 @@ import msgspec
 from birthmark.broker import Space
 from birthmark.broker.model import Message
 from birthmark.bus.ports import Reply, Request
+from birthmark.clock import Clock
 from birthmark.iothub import wire
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError
+from birthmark.store.database import Sharing
+from birthmark.store.numbers import Numbers
 
 _json = msgspec.json.Encoder().encode
 
@@ -35,8 +38,8 @@ class CallMethod(Request[MethodAnswered], frozen=True, tag="iothub.call_method")
 class MethodCalls:
     """The calls that wait for their answers on this worker."""
 
-    def __init__(self) -> None:
-        self._last = 0
+    def __init__(self, sharing: Sharing, clock: Clock) -> None:
+        self._numbers, self._clock = Numbers(sharing), clock
         self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodAnswered]]] = {}
 
     async def call(self, space: Space, asked: CallMethod) -> MethodAnswered:
@@ -44,8 +47,7 @@ class MethodCalls:
         attached = space.live.get(asked.device_id)
         if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:
             raise DeviceNotOnlineError(device_id=asked.device_id)
-        self._last += 1
-        rid = f"{self._last:x}"
+        rid = f"{self._numbers.next(self._clock.micros()):x}"  # also not one of a worker that was killed
         future: asyncio.Future[MethodAnswered] = asyncio.get_running_loop().create_future()
         self._waiting[rid] = (asked.hub, asked.device_id, future)
         try:

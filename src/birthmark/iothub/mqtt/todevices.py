@@ -2,19 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from birthmark.bus import Bus
+from birthmark.bus import Bus, NobodyThereError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
 from birthmark.iothub.mqtt.connections import HubConnections
 from birthmark.iothub.mqtt.methods import CallMethod
-from birthmark.iothub.ports import Notify
+from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
 
 _LOOK_S = 0.1
@@ -30,13 +29,8 @@ class DevicesByBus:
         self._bus = bus
         self.calls: Counter[str] = Counter()
 
-    def connected_since(self, hub: str, device_id: str) -> datetime | None:
-        """Return since when a device is connected, or None."""
-        return self._connections.connected_since(hub, device_id)
-
-    def last_seen(self, hub: str, device_id: str) -> datetime | None:
-        """Return when a device came, or when it went; None for one that was not here since the server began."""
-        return self._connections.last_seen(hub, device_id)
+    async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
+        return await self._connections.seen(hub, device_ids)
 
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
@@ -57,10 +51,10 @@ class DevicesByBus:
         patience = loop.time() + call.connect_timeout_in_seconds
         while True:
             try:
-                answer = await self._bus.ask(self._owner(hub, device_id), asked, response_s + 1.0)
-            except DeviceNotOnlineError:
+                answer = await self._bus.ask(await self._owner(hub, device_id), asked, response_s + 1.0)
+            except (DeviceNotOnlineError, NobodyThereError) as error:  # or its worker died, and it comes to another
                 if loop.time() >= patience:
-                    raise
+                    raise DeviceNotOnlineError(device_id=device_id) from error
                 await asyncio.sleep(_LOOK_S)
                 continue
             return answer.status, msgspec.json.decode(answer.payload)
@@ -77,10 +71,19 @@ class DevicesByBus:
         self._tell(hub.name, device_id, Notify(hub.name, device_id))
 
     def _tell(self, hub: str, device_id: str, what: Notify) -> None:
-        if self._connections.space(hub).live.get(device_id) is not None:
+        space = self._connections.space(hub)
+        if device_id in space.live:
             self._bus.tell(self._bus.worker, (what,))
+        elif not space.is_alone:
+            space.spawn(self._tell_elsewhere(hub, device_id, what))
 
-    def _owner(self, hub: Hub, device_id: str) -> str:
-        if self._connections.space(hub.name).live.get(device_id) is None:
+    async def _tell_elsewhere(self, hub: str, device_id: str, what: Notify) -> None:
+        owner = await self._connections.space(hub).owner(device_id)
+        if owner is not None:
+            self._bus.tell(owner, (what,))
+
+    async def _owner(self, hub: Hub, device_id: str) -> str:
+        owner = await self._connections.space(hub.name).owner(device_id)
+        if owner is None:
             raise DeviceNotOnlineError(device_id=device_id)
-        return self._bus.worker
+        return owner

@@ -18,6 +18,7 @@ from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service.registry import Registry, still_there
 from birthmark.iothub.wire import registry_time
 from birthmark.store import Changes, Database, from_micros
+from birthmark.store.numbers import Numbers
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Mail).decode
@@ -34,7 +35,7 @@ class CloudToDevice:
         self._clock = clock
         self._entropy = entropy
         self._registry = registry
-        self._last = 0  # place of a letter to the service: microseconds since 1970, shifted by eight bits
+        self._places = Numbers(database.sharing)  # of letters to the service
         self.turns: Turns[tuple[str, str]] = Turns()
         """Of the connections of one device, with its inbox: by space and device."""
         since = Steadiness(clock).since
@@ -86,9 +87,10 @@ class CloudToDevice:
         if record is None:
             return Changes()
         now = self.now()
-        self._last = max(self._last + 1, now << 8)
         body = msgspec.json.encode(record)
-        return putting(space, FEEDBACK, Letter(self._last, new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE))
+        return putting(
+            space, FEEDBACK, Letter(self._places.next(now), new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE)
+        )
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""

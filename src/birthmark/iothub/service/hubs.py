@@ -10,7 +10,7 @@ from birthmark.broker.store import drop_space, drop_stream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
-from birthmark.iothub.events import HubDeleted
+from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, space_of
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
@@ -60,7 +60,7 @@ class Hubs:
         self._clock = clock
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
-        self._loading = Loading(self._read)
+        self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
         self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
         """While a hub is deleted, none of its telemetry is taken, and what was is written."""
 
@@ -84,7 +84,7 @@ class Hubs:
         if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
             raise exists
         changes = Changes().run(store.ADD_HUB, **store.HUBS.row(hub)).audit(actor, "iothub.create", name, host=host)
-        await self._commit(changes)
+        await self._commit(changes.event(HubsChanged(name)))
         return hub
 
     async def rotate(self, name: str, policy: str, which: Which, *, actor: str) -> Hub:
@@ -103,7 +103,7 @@ class Hubs:
                 key_name=name,
                 key_policies=store.HUBS.row(hub)["policies"],
             )
-            await self._commit(changes)
+            await self._commit(changes.event(HubsChanged(name)))
             return made
 
         return await decided_again(decide)

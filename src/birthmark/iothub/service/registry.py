@@ -128,7 +128,7 @@ class Registry:
     async def count(self, hub: Hub) -> tuple[int, int]:
         """Return how many devices there are, and how many are enabled."""
         row = await self._database.one(store.COUNT_DEVICES, hub=hub.name)
-        return (0, 0) if row is None else (row["total"], row["enabled"])
+        return (0, 0) if row is None else (row["total"], int(row["enabled"]))  # PostgreSQL sums numbers to a Decimal
 
     async def put(
         self, hub: Hub, device_id: str, body: DeviceBody, wanted: DeviceAuthentication, etag: str | None, *, actor: str

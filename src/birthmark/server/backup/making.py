@@ -28,7 +28,7 @@ MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "da
 FORMAT = 1
 _COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
-_LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", NAME})
+_LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", "nats.conf", NAME})
 
 
 class NothingToBackUpError(NotFoundError):

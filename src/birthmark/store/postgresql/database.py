@@ -16,7 +16,7 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableE
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
-from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, ValueRefusedError
+from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.session import OPTIONS
@@ -105,6 +105,10 @@ class PostgresDatabase:
     def commits(self) -> GroupCommit:
         return self._group
 
+    @property
+    def sharing(self) -> Sharing:
+        return self._group.sharing
+
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 
@@ -131,7 +135,7 @@ class PostgresDatabase:
         self._discard = upto
 
     def on_events(self, hear: Hear) -> None:
-        self._group.hearers.append(hear)
+        self._group.sharing.hearers.append(hear)
 
     async def durability(self) -> str:
         return str(await self._read("fetchval", "SHOW synchronous_commit"))

@@ -1,0 +1,55 @@
+"""Deleting much by portions: one commit of a hundred megabytes would keep every other write waiting for seconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from birthmark.broker import store
+from birthmark.errors import ChangedMeanwhileError
+from birthmark.store import Changes, Database
+from birthmark.store.database import Row
+
+PORTION_BYTES = 2 * 1024 * 1024
+_ROWS = 256
+
+
+def portion_of(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return as many of the first rows as one commit deletes, by their `size` in bytes; one at least."""
+    left = PORTION_BYTES
+    for number, row in enumerate(rows):
+        left -= row["size"]
+        if left < 0:
+            return rows[: max(1, number)]
+    return rows
+
+
+async def nearly_emptied(database: Database, space: str, client: str, epoch: int) -> bool:
+    """Delete a session's queue but for a last portion; say False when the session changed meanwhile."""
+    name: dict[str, Any] = {"space": space, "client": client}
+    while True:
+        rows = await database.all(store.QUEUE_SIZES, limit=_ROWS, **name)
+        part = portion_of(rows)
+        if len(part) == len(rows) < _ROWS:
+            return True
+        changes = Changes().run(store.STILL_AS_READ, expect=1, key_epoch=epoch, key_space=space, key_client=client)
+        try:
+            await database.commit(changes.run(store.DROP_SETTLED, upto=part[-1]["last"], **name))
+        except ChangedMeanwhileError:
+            return False
+
+
+async def drop_expired_retained(database: Database, now: int, since: int) -> None:
+    """Delete the retained messages whose time was over at `now`, as far as they are not from before `since`."""
+    times = {"now": now, "since": since}
+    while rows := await database.all(store.EXPIRED_RETAINED, limit=_ROWS, **times):
+        changes = Changes()
+        for row in portion_of(rows):
+            changes.run(store.FORGET_EXPIRED, space=row["space"], topic=row["topic"], now=now)
+        await database.commit(changes)
+
+
+async def drop_unused(database: Database, after: int, before: int) -> None:
+    """Delete the messages between two ids that no queue has any more."""
+    while rows := await database.all(store.UNUSED, after=after, before=before, limit=_ROWS):
+        upto = portion_of(rows)[-1]["id"]
+        await database.commit(Changes().run(store.DROP_UNUSED, after=after, before=upto + 1))
+        after = upto

@@ -1,0 +1,380 @@
+"""The bus of several workers, over core NATS: what it carries may be lost, and whoever needs it to arrive asks again.
+
+What is committed is handled here at once, then told to the others. One that does not say in time that it has heard is
+marked in the database: it reads there what it missed before it lives on (`Members`), so that a bus that is away costs
+time and never truth. NATS keeps nothing for us: its acknowledgement would come before its fsync.
+
+A connection that is away buffers nothing: what would be sent late is sent anew by who still wants it.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from sqlalchemy import and_, bindparam, or_, select
+
+from birthmark.background import ended, kept, told
+from birthmark.bus.local import LocalBus, kind_of_request
+from birthmark.bus.ports import ASK_S, Members, NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.wire import (
+    Answer,
+    Asked,
+    Batch,
+    Hears,
+    Sent,
+    Told,
+    encode,
+    opened,
+    read_answer,
+    read_sent,
+    refusal_of,
+)
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.store import Database, Event, statement
+from birthmark.store.database import Heard, Row
+from birthmark.store.events import encode_event, kind_of, kinds
+from birthmark.store.schema import outbox
+from birthmark.text import reason_of
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 1.0
+CONNECT_S = 10.0
+HEAR_S = 0.3
+"""How long others are given to say that they have heard, before they are marked."""
+_PAUSE_S = 0.05
+_MAX_WAITING = 4096
+"""What waits to be sent; what comes then is lost, as on a line that is away."""
+_MAX_SERVED = 1024
+_PAGE = 500
+OPTIONS: dict[str, Any] = {
+    "allow_reconnect": True,
+    "max_reconnect_attempts": -1,
+    "reconnect_time_wait": 0.2,
+    "ping_interval": 2,  # a line that is cut is seen in seconds; the library asks every two minutes
+    "max_outstanding_pings": 2,
+    "pending_size": 0,
+    "no_echo": True,
+}
+"""How a connection is opened that the bus may use."""
+_OF_OTHERS = statement(
+    select(outbox.c.worker, outbox.c.seq, outbox.c.kind, outbox.c.body)
+    .where(
+        outbox.c.worker != bindparam("own"),
+        or_(
+            outbox.c.worker > bindparam("after"),
+            and_(outbox.c.worker == bindparam("after"), outbox.c.seq > bindparam("seq")),
+        ),
+    )
+    .order_by(outbox.c.worker, outbox.c.seq)
+    .limit(bindparam("limit"))
+)
+
+
+class BusAwayError(UnavailableError):
+    """NATS does not answer."""
+
+    code = "bus.away"
+    message = "NATS at {where} does not answer"
+    cause = "NATS at {where} does not answer: {reason}."
+    fix = "Start it, or name the one that runs, nats://HOST:4222, by --bus or `bus` in the configuration."
+    for_a_person = "another server has to be put right"
+    where: str
+    reason: str
+
+
+async def connected(url: str, **options: Any) -> Client:
+    """Return a connection to NATS. Raise `BusAwayError`."""
+    connection = Client()
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await connection.connect(url, **OPTIONS, **options)
+    except (NatsError, OSError, TimeoutError) as error:
+        where = urlsplit(url)
+        reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
+        raise BusAwayError(where=f"{where.hostname}:{where.port or 4222}", reason=reason) from error
+    return connection
+
+
+class NatsBus(LocalBus):
+    """A `Bus` among the workers of an installation; `worker` names this one's incarnation."""
+
+    def __init__(self, database: Database, connection: Client, installation: str, worker: str = "") -> None:
+        super().__init__(database, worker)
+        self._connection = connection
+        self._all = f"birthmark.{installation}.all"
+        self._at = f"birthmark.{installation}.at."
+        self._members: Members
+        self._requests: dict[str, type[Request[Any]]] = {}
+        self._known = kinds()
+        self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_MAX_WAITING)
+        self._serving: set[asyncio.Task[None]] = set()
+        self._sender: asyncio.Task[None] | None = None
+        self._tokens = itertools.count(1)
+        self._hearing: dict[int, dict[str, asyncio.Future[None]]] = {}
+        self._underway: dict[int, asyncio.Future[bool]] = {}  # numbers of rows, and whether each other has handled it
+
+    @property
+    def is_connected(self) -> bool:
+        """Say whether the others can be reached."""
+        return bool(self._connection.is_connected)
+
+    async def join(self, members: Members) -> None:
+        """Begin to hear the others; then `start`."""
+        self._members = members
+        await self._connection.subscribe(self._all, cb=self._came)
+        await self._connection.subscribe(self._at + self.worker, cb=self._came)
+        await self._connection.flush()
+        self._sender = kept("the bus", self._send)
+        self._database.sharing.confirm = self._commit_confirmed
+
+    async def stop(self) -> None:
+        self._database.sharing.confirm = None
+        await super().stop()
+        await ended(*self._serving, self._sender)
+
+    async def catch_up(self) -> None:
+        """Handle what the others committed and have not told everybody; and let who missed announcements know."""
+        after, seq = "", 0
+        while True:
+            rows = await self._database.all(_OF_OTHERS, own=self._database.worker, after=after, seq=seq, limit=_PAGE)
+            for row in rows:
+                self._heard_elsewhere(row["kind"], row["body"])
+                after, seq = row["worker"], row["seq"]
+            if len(rows) < _PAGE:
+                break
+        for missed in self._missed:
+            await missed()
+        await self._handled()
+        await self._database.sharing.has_read()
+
+    # ---- what rooms call
+
+    def announce(self, event: Event) -> None:
+        self._announce_here(event)
+        self._put(self._all, Told(((kind_of(type(event)), encode_event(event)),)))
+
+    async def confirm(self, event: Event) -> None:
+        self._announce_here(event)
+        await self._handled()
+        await self._confirmed([(kind_of(type(event)), encode_event(event))])
+
+    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+        super().serve(kind, handler)
+        self._requests[str(kind.__struct_config__.tag)] = kind
+
+    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+        if worker == self.worker:
+            return await super().ask(worker, request, timeout_s)
+        facts = {"worker": worker, "request": kind_of_request(request)}
+        asked = encode(Asked(facts["request"], encode(request), timeout_s))
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            try:
+                answer: R = opened(await self._asked(worker, asked, timeout_s, facts), facts)
+            except NoRespondersError:  # it has not got it, which says nothing of its lease
+                if not await self._lives(worker):
+                    raise NobodyThereError(worker=worker) from None
+                if asyncio.get_running_loop().time() >= until:
+                    raise NoAnswerError(reason="it does not hear us", **facts) from None
+                await asyncio.sleep(_PAUSE_S)  # it may be about to come back to the bus
+            else:
+                return answer
+
+    async def _asked(self, worker: str, asked: bytes, timeout_s: float, facts: dict[str, str]) -> Answer:
+        """Ask once. Raise `NoRespondersError` where nobody heard it."""
+        answering = asyncio.ensure_future(self._connection.request(self._at + worker, asked, timeout=timeout_s + 1.0))
+        try:
+            while not (await asyncio.wait({answering}, timeout=HEAR_S))[0]:
+                if not await self._lives(worker):  # else its end would be learnt when the time is over
+                    raise NobodyThereError(worker=worker)
+            return read_answer((await answering).data)
+        except NoRespondersError:
+            raise
+        except TimeoutError as error:
+            raise NoAnswerError(reason=f"{timeout_s:g} s have passed", **facts) from error
+        except (NatsError, OSError) as error:
+            raise NoAnswerError(reason=f"the bus is away: {type(error).__name__}", **facts) from error
+        finally:
+            answering.cancel()
+
+    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+        if worker == self.worker:
+            super().tell(worker, batch)
+            return
+        self._put(self._at + worker, Batch(tuple((kind_of_request(one), encode(one)) for one in batch)))
+
+    # ---- to the others
+
+    async def elsewhere(self, rows: Sequence[Row]) -> None:
+        """Return when each other worker has handled these, or is dead: then nobody needs them any more."""
+        left = []
+        for row in rows:
+            underway = self._underway.get(row["seq"])
+            if underway is None or not await asyncio.shield(underway):
+                left.append((row["kind"], row["body"]))
+            self._underway.pop(row["seq"], None)
+        if left:
+            await self._confirmed(left, is_whole=True)
+
+    def _commit_confirmed(self, heard: Sequence[Heard]) -> Awaitable[None]:
+        """Return what ends when no other worker acts on what was true before a commit."""
+        loop = asyncio.get_running_loop()
+        self._underway |= (underway := {number: loop.create_future() for number, _ in heard})
+        return self._until_confirmed(heard, underway)
+
+    async def _until_confirmed(self, heard: Sequence[Heard], underway: Mapping[int, asyncio.Future[bool]]) -> None:
+        has_all = False
+        try:
+            has_all = await self._confirmed([(kind_of(type(event)), encode_event(event)) for _, event in heard])
+        finally:
+            for one in underway.values():
+                one.set_result(has_all)
+
+    async def _confirmed(self, events: Sequence[tuple[str, str]], *, is_whole: bool = False) -> bool:
+        """Return when nobody acts on what was before, and whether everybody has handled it; `is_whole`: not sooner."""
+        others = await self._others()
+        if not others:
+            return True
+        token, loop = next(self._tokens), asyncio.get_running_loop()
+        hearing = self._hearing[token] = {worker: loop.create_future() for worker in others}
+        try:
+            self._put(self._all, Told(tuple(events), self.worker, token))
+            await asyncio.wait(hearing.values(), timeout=HEAR_S)
+            deaf = [self._by_database(worker, heard, is_whole) for worker, heard in hearing.items() if not heard.done()]
+            return all(await asyncio.gather(*deaf))
+        finally:
+            del self._hearing[token]
+
+    async def _by_database(self, worker: str, heard: "asyncio.Future[None]", is_whole: bool) -> bool:  # noqa: FBT001 - a part of the above
+        """Mark who did not say that it heard; return when its memory counts for nothing, and whether it has read."""
+        log.info("bus.marked", extra={"worker": worker})
+        loop, mark, until = asyncio.get_running_loop(), None, None
+        while not heard.done():
+            try:
+                if mark is None:
+                    mark = await self._members.mark(worker)
+                    if mark is None:
+                        return True
+                    until = loop.time() + LEASE_S
+                if await self._members.has_read(worker, mark):
+                    return True
+            except BirthmarkError:  # the engine that all share is away: the lease runs out all the same
+                pass
+            if not is_whole and until is not None and loop.time() >= until:
+                return False
+            await asyncio.wait({heard}, timeout=_PAUSE_S)
+        return True
+
+    async def _others(self) -> Sequence[str]:
+        while True:
+            try:
+                return await self._members.others()
+            except BirthmarkError:
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _lives(self, worker: str) -> bool:
+        try:
+            return await self._members.lives(worker)
+        except BirthmarkError:
+            return True
+
+    def _put(self, subject: str, sent: Sent) -> None:
+        try:
+            self._waiting.put_nowait((subject, encode(sent)))
+        except asyncio.QueueFull:
+            log.info("bus.lost", extra={"subject": subject})
+
+    async def _send(self) -> None:
+        while True:
+            subject, data = await self._waiting.get()
+            try:
+                await self._connection.publish(subject, data)
+            except (NatsError, OSError) as error:
+                log.info("bus.lost", extra={"subject": subject, "reason": type(error).__name__})
+            finally:
+                self._waiting.task_done()
+
+    # ---- from the others
+
+    async def _came(self, message: Msg) -> None:
+        """Hand on at once, in the order in which it came; what takes time has a task of its own."""
+        try:
+            sent = read_sent(message.data)
+        except msgspec.MsgspecError:  # of another version of this program
+            log.exception("bus.unreadable")
+            return
+        if isinstance(sent, Hears):
+            heard = self._hearing.get(sent.token, {}).get(sent.worker)
+            if heard is not None and not heard.done():
+                heard.set_result(None)
+            return
+        if isinstance(sent, Told):
+            for kind, body in sent.events:
+                self._heard_elsewhere(kind, body)
+            if sent.token:
+                self._serve(self._say_heard(sent))
+            return
+        self._serve(self._answered(sent, message))
+
+    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._serving) >= _MAX_SERVED:  # whoever asked looks again
+            work.close()
+            log.info("bus.lost")
+            return
+        task = asyncio.get_running_loop().create_task(told("bus", work))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _say_heard(self, sent: Told) -> None:
+        """Say so when the handlers have run, which are called soon, and what they read anew is read."""
+        await self._handled()
+        await self._database.sharing.has_read()
+        self._put(self._at + sent.by, Hears(sent.token, self.worker))
+
+    def _heard_elsewhere(self, kind: str, body: str) -> None:
+        if kind not in self._known:  # classes of rooms that were loaded since
+            self._known = kinds()
+        event = self._deliver_here(kind, body, self._known)
+        if event is not None:
+            self._database.sharing.hear([(0, event)])
+
+    async def _answered(self, sent: Asked | Batch, message: Msg) -> None:
+        if isinstance(sent, Batch):
+            for kind, body in sent.requests:
+                try:
+                    await self._handle((self._opened_request(kind, body),))
+                except NoAnswerError as error:
+                    log.info("bus.told_in_vain", extra={"code": error.code, "request": kind})
+            return
+        answer = await self._answer(sent)
+        with contextlib.suppress(NatsError, OSError):  # whoever asked looks again
+            await message.respond(encode(answer))
+
+    async def _answer(self, asked: Asked) -> Answer:
+        try:
+            reply = await super().ask(self.worker, self._opened_request(asked.kind, asked.body), asked.timeout_s)
+        except BirthmarkError as error:
+            return refusal_of(error)
+        return Answer(str(reply.__struct_config__.tag), encode(reply))
+
+    def _opened_request(self, kind: str, body: bytes) -> Request[Any]:
+        if (known := self._requests.get(kind)) is None:
+            raise NoAnswerError(reason="it serves nothing of that kind", worker=self.worker, request=kind)
+        request: Request[Any] = msgspec.msgpack.decode(body, type=known)
+        return request
+
+    async def _handled(self) -> None:
+        """Return after the handlers of what was handed on."""
+        handled = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(handled.set_result, None)
+        await handled

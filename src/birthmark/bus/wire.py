@@ -1,0 +1,78 @@
+"""What workers send each other over NATS: MessagePack of tagged arrays."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from birthmark.bus.ports import NoAnswerError, Reply
+from birthmark.errors import BirthmarkError
+
+_T = TypeVar("_T")
+
+
+class Told(msgspec.Struct, frozen=True, tag="told", array_like=True):
+    """Events: the kind and the body of each. Whoever hears a `token` says so to the worker that sent it."""
+
+    events: tuple[tuple[str, str], ...]
+    by: str = ""
+    token: int = 0
+
+
+class Hears(msgspec.Struct, frozen=True, tag="hears", array_like=True):
+    """A worker has handled what it was told under a token."""
+
+    token: int
+    worker: str
+
+
+class Asked(msgspec.Struct, frozen=True, tag="asked", array_like=True):
+    """A request; it is not handled for longer than whoever asked waits."""
+
+    kind: str
+    body: bytes
+    timeout_s: float
+
+
+class Batch(msgspec.Struct, frozen=True, tag="batch", array_like=True):
+    """Requests, one after the other, that nobody waits for."""
+
+    requests: tuple[tuple[str, bytes], ...]
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """A reply, or the refusal by its code and facts."""
+
+    kind: str = ""
+    body: bytes = b""
+    code: str = ""
+    facts: dict[str, Any] = {}
+
+
+Sent = Told | Hears | Asked | Batch
+read_sent = msgspec.msgpack.Decoder(Sent).decode
+read_answer = msgspec.msgpack.Decoder(Answer).decode
+encode = msgspec.msgpack.encode
+
+
+def refusal_of(error: BirthmarkError) -> Answer:
+    """Return a refusal as it travels."""
+    facts = {name: value for name, value in vars(error).items() if name in error.facts}
+    plain = {name: value if isinstance(value, int | float) else str(value) for name, value in facts.items()}
+    return Answer(code=error.code, facts=plain)
+
+
+def opened(answer: Answer, facts: dict[str, str]) -> Any:
+    """Return the reply. Raise the refusal, or `NoAnswerError` where it is of another version of this program."""
+    if not answer.code:
+        known = {str(one.__struct_config__.tag): one for one in _below(Reply)}.get(answer.kind)
+        if known is None:
+            raise NoAnswerError(reason=f"its answer {answer.kind} is not known here", **facts)
+        return msgspec.msgpack.decode(answer.body, type=known)
+    refusal = next((one for one in _below(BirthmarkError) if vars(one).get("code") == answer.code), None)
+    if refusal is None:
+        raise NoAnswerError(reason=f"it refused by {answer.code}, which is not known here", **facts)
+    raise refusal(**answer.facts)
+
+
+def _below(kind: type[_T]) -> list[type[_T]]:
+    return [each for one in kind.__subclasses__() for each in (one, *_below(one))]

@@ -1,0 +1,93 @@
+"""One worker: what `birthmark serve --workers` starts, with its settings and sockets by a pipe from its parent.
+
+It stops when it is told to, and ends with its parent: another one may begin at once.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from birthmark.bus.wire import Answer, refusal_of
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.errors import BirthmarkError
+from birthmark.server.run import begin_log, collect_seldom
+from birthmark.server.server import Server
+from birthmark.server.settings import Settings
+from birthmark.server.workers.orphans import end_with_parent
+from birthmark.server.workers.place import Given, Place
+
+log = logging.getLogger(__name__)
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What a parent tells a worker: one line of JSON."""
+
+    settings: Settings
+    given: Given
+    config: str | None
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What a worker answers when it serves, or has failed to."""
+
+    endpoints: dict[str, Any] = {}
+    elsewhere: list[str] = []
+    refusal: Answer | None = None
+
+
+def main() -> None:
+    """Run the worker whose parent, and the pipes from and to it, the arguments name."""
+    parent, told, answers = (int(one) for one in sys.argv[1:4])
+    end_with_parent(parent)
+    with os.fdopen(told, "rb") as pipe:
+        start = msgspec.json.decode(pipe.readline(), type=Start)
+    begin_log(start.given.name)
+    os.umask(os.umask(0o077) | 0o022)
+
+    def answer(ready: Ready) -> None:
+        os.write(answers, msgspec.json.encode(ready) + b"\n")
+        os.close(answers)
+
+    try:
+        uvloop.run(_serve(start, answer))
+    except BirthmarkError as error:
+        extra = {"code": error.code, "reason": error.explain_cause()}
+        log.error("worker.ended", extra=extra)  # noqa: TRY400 - it says all of itself
+        raise SystemExit(1) from None
+
+
+async def _serve(start: Start, answer: Callable[[Ready], None]) -> None:
+    config = None if start.config is None else Path(start.config)
+    server = Server(start.settings, SystemClock(), SystemEntropy(), config, Place(start.given))
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    try:
+        try:
+            endpoints = await server.start()
+        except BirthmarkError as error:
+            answer(Ready(refusal=refusal_of(error)))
+            raise
+        collect_seldom()
+        answer(Ready(endpoints, server.elsewhere))
+        lost = server.hold.lost
+        lost.add_done_callback(lambda _: ended.set())
+        server.when_dead(ended.set)
+        await ended.wait()
+        if lost.done():
+            raise lost.result()
+    finally:
+        await server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""The parent of a server's workers: it owns the directory and the listening sockets, and serves nothing by itself.
+
+Each worker has sockets of its own, bound to the same addresses (SO_REUSEPORT), which stay open here: who connects while
+a worker is started anew waits in its queue, and is refused by nobody. Workers are programs of their own, never forks:
+event loop, OpenSSL and token libraries begin in each for itself.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from birthmark.background import ended, note
+from birthmark.bus import NobodyThereError
+from birthmark.bus.wire import opened
+from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
+from birthmark.errors import BirthmarkError
+from birthmark.net.listener import bind_error, bound_at
+from birthmark.server.data_dir import DataDirectory
+from birthmark.server.descriptors import fit_to_descriptors
+from birthmark.server.plain_http import serve_plain
+from birthmark.server.settings import Settings
+from birthmark.server.workers.child import Ready, Start
+from birthmark.server.workers.front import Front
+from birthmark.server.workers.nats_server import NatsServer
+from birthmark.server.workers.place import Given, at
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+"""Before a worker that fell is started again; who connects meanwhile waits for it, so that it may not be long."""
+_STEADY_S = 30.0
+_READY_S = 120.0
+_STOP_S = 40.0
+
+
+class Worker:
+    """One worker, started again whenever it ends, until `stop`."""
+
+    def __init__(
+        self, name: str, sockets: Mapping[str, Sequence[socket.socket]], start: Callable[[str], Start]
+    ) -> None:
+        self.name = name
+        self._sockets = sockets
+        self._start = start
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_ready = asyncio.Event()
+        self._is_stopping = False
+        self._keeping: asyncio.Task[None] | None = None
+        self.restarts = 0
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_ready.is_set()
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> Ready:
+        """Start it and return what it answers. Raise its refusal, or `NobodyThereError`."""
+        ready = await self._spawn()
+        self._keeping = asyncio.create_task(self._keep())
+        return ready
+
+    async def again(self) -> None:
+        """End it in order, and return when its successor serves."""
+        self._is_ready.clear()
+        self._signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S + _READY_S):
+                await self._is_ready.wait()
+
+    async def stop(self) -> None:
+        """End it for good."""
+        self._is_stopping = True
+        self._signal(signal.SIGTERM)
+        if self._process is not None:
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await self._process.wait()
+            except TimeoutError:
+                log.warning("worker.killed", extra={"worker": self.name})
+                self._signal(signal.SIGKILL)
+                await self._process.wait()
+        await ended(self._keeping)
+
+    async def _keep(self) -> None:
+        pause_s, loop = _FIRST_PAUSE_S, asyncio.get_running_loop()
+        while not self._is_stopping:
+            began = loop.time()
+            if self._process is not None:
+                status = await self._process.wait()
+                if self._is_stopping:
+                    return
+                if status:
+                    log.error("worker.fell", extra={"worker": self.name, "status": status})
+            self._is_ready.clear()
+            self.restarts += 1
+            if loop.time() - began > _STEADY_S:
+                pause_s = _FIRST_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                await self._spawn()
+            except (BirthmarkError, OSError) as error:
+                note(f"worker {self.name}", error)
+
+    async def _spawn(self) -> Ready:
+        given, control = os.pipe()
+        heard, answers = os.pipe()
+        descriptors = [one.fileno() for bound in self._sockets.values() for one in bound]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "birthmark.server.workers.child",
+                str(os.getpid()),
+                str(given),
+                str(answers),
+                pass_fds=(given, answers, *descriptors),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is for the parent
+            )
+        finally:
+            os.close(given)
+            os.close(answers)
+        try:
+            os.write(control, msgspec.json.encode(self._start(self.name)) + b"\n")
+            os.close(control)
+            ready = await self._heard(heard)
+        finally:
+            os.close(heard)
+        if ready is None:
+            raise NobodyThereError(worker=self.name)
+        if ready.refusal is not None:
+            opened(ready.refusal, {"worker": self.name, "request": "start"})
+        self._is_ready.set()
+        return ready
+
+    async def _heard(self, descriptor: int) -> Ready | None:
+        """Return what the worker answers; None where it ends, or takes too long."""
+        said, loop, over = bytearray(), asyncio.get_running_loop(), asyncio.Event()
+
+        def hear() -> None:
+            part = os.read(descriptor, 65536)
+            said.extend(part)
+            if not part or part.endswith(b"\n"):
+                over.set()
+
+        loop.add_reader(descriptor, hear)
+        try:
+            async with asyncio.timeout(_READY_S):
+                await over.wait()
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+        finally:
+            loop.remove_reader(descriptor)
+        return msgspec.json.decode(bytes(said), type=Ready) if said.endswith(b"\n") else None
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+class Parent:
+    """Everything of the parent. `start` returns when every worker serves."""
+
+    def __init__(self, settings: Settings, clock: Clock, entropy: Entropy, config: Path | None = None) -> None:
+        self._settings = settings
+        self._config = None if config is None else str(config.resolve())
+        self._clock, self._entropy = clock, entropy
+        self._data = DataDirectory(settings.directory, clock, entropy)
+        self._bus = settings.bus or ""
+        self._workers: list[Worker] = []
+        self._stack = AsyncExitStack()
+        self._restarting = asyncio.Lock()
+        self._close_front: Callable[[], Awaitable[None]] | None = None
+
+    async def start(self) -> Ready:
+        """Make the directory, bind the ports, start NATS where none is named, then the workers one after the other.
+
+        The first makes everything that the first start makes. Raise `BirthmarkError`.
+        """
+        settings = self._settings
+        self._data.prepare()
+        self._stack.callback(self._data.release)
+        self._data.forget("endpoints.json")
+        if not self._bus:
+            nats = NatsServer(settings.directory, self._entropy)
+            self._stack.push_async_callback(nats.stop)
+            await nats.start()
+            self._bus = nats.url
+        names = [f"w{number + 1}" for number in range(settings.workers)]
+        for name, sockets in zip(names, await self._bound(len(names)), strict=True):
+            self._workers.append(Worker(name, sockets, partial(self._told, sockets)))
+        self._stack.push_async_callback(self._end_front)
+        self._stack.push_async_callback(self._stop_workers)  # before it: who looks on is told that they end
+        first = await self._workers[0].start()
+        front = Front(self._workers, settings.directory, has_metrics=settings.health_metrics)
+        self._close_front = await serve_plain(
+            front.probe, front, settings, fit_to_descriptors(settings.bounds()), self._clock, _unseen
+        )
+        for worker in self._workers[1:]:
+            await worker.start()
+        self._data.write("endpoints.json", json.dumps(first.endpoints, indent=2).encode(), is_secret=True)
+        return first
+
+    async def restart(self) -> None:
+        """Start every worker again, one after the other."""
+        async with self._restarting:
+            for worker in self._workers:
+                await worker.again()
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    async def _end_front(self) -> None:
+        if self._close_front is not None:
+            await self._close_front()
+
+    async def _stop_workers(self) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    def _told(self, sockets: Mapping[str, Sequence[socket.socket]], name: str) -> Start:
+        descriptors = {place: [one.fileno() for one in bound] for place, bound in sockets.items()}
+        return Start(self._settings, Given(name, self._bus, len(self._workers), descriptors), self._config)
+
+    async def _bound(self, count: int) -> list[dict[str, list[socket.socket]]]:
+        """Return sockets for each worker, by address and port. Raise what `listen` raises."""
+        settings, ports, found = (
+            self._settings,
+            self._settings.bound,
+            [dict[str, list[socket.socket]]() for _ in range(count)],
+        )
+        for port in filter(None, (ports.mqtt, ports.https, ports.est, ports.pki, ports.https_also)):
+            for address in settings.listen:
+                try:
+                    for alone in await bound_at(address, port):  # nobody else is there, not even of this user
+                        alone.close()
+                    for sockets in found:
+                        sockets[at(address, port)] = await bound_at(address, port, is_shared=True)
+                except OSError as error:
+                    if port == ports.https_also:
+                        continue  # bound where it can be
+                    raise bind_error(error, address, port) from error
+        for sockets in found:
+            for bound in sockets.values():
+                for one in bound:
+                    self._stack.callback(one.close)
+        return found
+
+
+def _unseen(error: BirthmarkError, address: str, _peer: object) -> None:
+    """Tell of a refusal at the front, where there is no ledger."""
+    log.info("front.refused", extra={"code": error.code, "address": address})
+
+
+def run_workers(
+    settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], None], config: Path | None = None
+) -> None:
+    """Serve by several workers until told to stop; SIGHUP starts them again, one after the other. As `run`."""
+
+    os.umask(os.umask(0o077) | 0o022)
+
+    async def main() -> None:
+        parent = Parent(settings, SystemClock(), SystemEntropy(), config)
+        over, loop, restarting = asyncio.Event(), asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, over.set)
+
+        def restart() -> None:
+            restarting.add(task := asyncio.create_task(parent.restart()))
+            task.add_done_callback(restarting.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, restart)
+        try:
+            first = await parent.start()
+            on_ready(first.endpoints, first.elsewhere)
+            await over.wait()
+        finally:
+            await ended(*restarting)
+            await parent.stop()
+
+    uvloop.run(main())

@@ -1,0 +1,61 @@
+"""Which worker of an installation a process is, and what its parent gave it."""
+
+import errno
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from birthmark.store.opening import MAIN
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a parent hands to a worker: its name, how to reach the others, and sockets that are bound."""
+
+    name: str
+    bus: str
+    """The URL of NATS."""
+    of: int
+    """How many workers there are on this machine."""
+    sockets: Mapping[str, Sequence[int]]
+    """Descriptors by address and port, as `at` writes them."""
+
+
+class Place:
+    """One process among others. Alone it binds its ports by itself and needs no bus."""
+
+    def __init__(self, given: Given | None = None) -> None:
+        self._given = given
+        self.name = MAIN if given is None else given.name
+
+    @property
+    def is_alone(self) -> bool:
+        return self._given is None
+
+    @property
+    def bus(self) -> str:
+        return "" if self._given is None else self._given.bus
+
+    @property
+    def of(self) -> int:
+        """How many share this machine."""
+        return 1 if self._given is None else self._given.of
+
+    def door(self, directory: Path) -> Path:
+        """Return the directory of this worker's own door."""
+        return directory if self._given is None else directory / "workers" / self.name
+
+    async def bind(self, address: str, port: int) -> list[socket.socket]:
+        """Return the sockets that the parent bound. Raise `OSError` where it could not."""
+        assert self._given is not None  # noqa: S101 - asked of workers alone
+        descriptors = self._given.sockets.get(at(address, port))
+        if descriptors is None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return [socket.socket(fileno=os.dup(one)) for one in descriptors]
+
+
+def at(address: str, port: int) -> str:
+    """Return the key of an address and a port."""
+    return f"{address} {port}"

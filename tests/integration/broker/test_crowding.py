@@ -1,0 +1,113 @@
+"""What one client does to others: by its comings and goings, and by what it leaves to be deleted."""
+
+import asyncio
+from datetime import timedelta
+
+from birthmark.broker.dropping import PORTION_BYTES
+from birthmark.broker.space import SpaceRules
+from birthmark.errors import ChangedMeanwhileError
+from broker_world import HOUR, a_world
+
+BIG = 100_000
+
+
+async def test_filters_are_found_whatever_another_does_to_its_own_of_that_shape(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        victim = await world.connect("victim", expiry_s=HOUR)
+        await world.subscribe(victim, "a/+/victim")
+        for _ in range(3):
+            other = await world.connect("other", expiry_s=HOUR)
+            await world.subscribe(other, "a/+/other")
+            leaving = asyncio.create_task(world.space.subscriptions.unsubscribe(other.attached, ["a/+/other"]))
+            await asyncio.gather(leaving, world.connect("other"), return_exceptions=True)
+        await world.publish("a/b/victim", b"one")
+        await world.broker.settled()
+        assert victim.payloads == [b"one"]
+
+
+async def test_shapes_that_nobody_uses_any_more_are_forgotten(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("client", expiry_s=HOUR)
+        await world.subscribe(client, "a/+", "b/#")
+        await world.space.subscriptions.unsubscribe(client.attached, ["a/+"])
+        world.clock.move(timedelta(minutes=2))
+        await world.broker.do_what_is_due()
+        assert world.space._router.candidates("a/b") == ["a/#"]
+
+
+async def test_of_many_that_come_at_once_as_one_client_the_last_one_stays(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.connect("one", expiry_s=HOUR)
+        came = await asyncio.gather(*(world.connect("one", expiry_s=HOUR) for _ in range(50)), return_exceptions=True)
+        refused = [one for one in came if isinstance(one, ChangedMeanwhileError)]
+        assert len(refused) >= 45
+        assert world.space.live["one"].connection is came[-1]
+
+
+async def test_who_comes_again_and_again_keeps_no_publisher_waiting(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.subscribe(await world.connect("crowd", expiry_s=HOUR), "t")
+        over = asyncio.Event()
+
+        async def come_again() -> None:
+            while not over.is_set():
+                await asyncio.gather(
+                    *(world.connect("crowd", expiry_s=HOUR) for _ in range(20)), return_exceptions=True
+                )
+
+        coming = asyncio.create_task(come_again())
+        try:
+            async with asyncio.timeout(10):
+                for number in range(3):
+                    await world.publish("t", b"%d" % number)
+        finally:
+            over.set()
+            await coming
+
+
+async def test_a_large_queue_is_dropped_by_many_small_commits(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("full", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        for number in range(100):
+            await world.publish("t", bytes([number]) * BIG)
+        before = sum(world.database.commits.seconds.counts)
+        client = await world.connect("full")
+        assert sum(world.database.commits.seconds.counts) - before >= 100 * BIG // PORTION_BYTES
+        await world.subscribe(client, "t")
+        await world.publish("t", b"new")
+        assert client.payloads == [b"new"]
+
+
+async def test_a_session_that_expired_with_a_large_queue_goes_by_small_commits(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("full", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        for number in range(100):
+            await world.publish("t", bytes([number]) * BIG)
+        world.clock.move(timedelta(hours=2))
+        await world.broker.do_what_is_due()
+        assert await world.space.record("full") is None
+        assert await world.space.queued_after("full", 0) == []
+
+
+async def test_retained_messages_that_expired_go_by_portions_of_bytes(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=1000)) as world:
+        soon = world.space.now() + 1_000_000
+        for number in range(60):
+            await world.publish(f"t/{number}", b"x" * BIG, retain=True, expires_at=soon)
+        await world.publish("stays", b"x", retain=True)
+        world.clock.move(timedelta(minutes=2))
+        await world.broker.do_what_is_due()
+        assert world.space.retained.count == 1
+
+
+async def test_a_share_is_kept_as_long_as_its_rows_are(database_url: str) -> None:
+    async with a_world(database_url, SpaceRules(max_retained=16)) as world:
+        first = world.space.now()
+        for topic in "abcd":
+            await world.publish(topic, b"x", retain=True, principal="one", expires_at=first + 1_000_000)
+        await world.space.retained.recount(first + 999_999, 0)
+        assert not world.space.retained._shares.has_room("one", 16)

@@ -1,0 +1,128 @@
+"""Workers on one database: who lives, who is dead, and who has to read what it was not told."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from birthmark.broker.rules.leases import BEAT_S, LEASE_S
+from birthmark.broker.workers import WorkerLostError, Workers
+from birthmark.store import Database, open_database
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+
+
+class Time:
+    """What the clock of one machine says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, delay_s: float, act: object) -> "Time":
+        raise NotImplementedError
+
+    def cancel(self) -> None: ...
+
+    async def sleep(self, delay_s: float) -> None: ...
+
+
+@dataclass
+class One:
+    """A worker, and what it was told to do."""
+
+    name: str
+    database: Database
+    time: Time
+    read: list[str] = field(default_factory=list)
+    freed: list[str] = field(default_factory=list)
+    is_gone: bool = False
+    workers: Workers = field(init=False)
+
+    def __post_init__(self) -> None:
+        def gone() -> None:
+            self.is_gone = True
+
+        async def free(owner: str) -> None:
+            self.freed.append(owner)
+
+        async def catch_up() -> None:
+            self.read.append("all")
+
+        self.workers = Workers(self.database, self.name, self.time, gone=gone, free=free, catch_up=catch_up)
+
+
+@contextlib.asynccontextmanager
+async def two(tmp_path: Path) -> AsyncIterator[tuple[One, One, Time]]:
+    async with contextlib.AsyncExitStack() as stack:
+        time, found = Time(), []
+        for name in ("w1-a", "w2-b"):
+            database = await open_database(f"sqlite:///{tmp_path}/one.db", FakeClock(), worker=name[:2])
+            stack.push_async_callback(database.close)
+            found.append(One(name, database, time))
+            await found[-1].workers.join()
+        yield found[0], found[1], time
+
+
+async def test_who_beats_lives_and_who_does_not_is_declared_dead(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, time):
+        for _ in range(8):
+            await first.workers.beat()
+            time.now += BEAT_S
+        assert await first.workers.others() == []
+        await second.workers.beat()
+        assert second.is_gone
+        with pytest.raises(WorkerLostError):
+            await second.workers.fresh()
+
+
+async def test_who_is_marked_reads_before_it_lives_on(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, time):
+        mark = await first.workers.mark("w2-b")
+        assert mark is not None
+        assert not await first.workers.has_read("w2-b", mark)
+        time.now += BEAT_S
+        await second.workers.beat()
+        assert second.read == ["all"]
+        assert await first.workers.has_read("w2-b", mark)
+        assert second.workers.is_fresh
+
+
+async def test_what_a_marked_worker_remembers_counts_for_nothing_after_a_lease(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, time):
+        reading = asyncio.Event()
+
+        async def never() -> None:
+            await reading.wait()
+
+        second.workers._catch_up = never
+        await first.workers.mark("w2-b")
+        beating = asyncio.create_task(second.workers.beat())
+        time.now += LEASE_S
+        await asyncio.sleep(0.05)
+        assert not second.workers.is_fresh
+        reading.set()
+        await beating
+        assert second.workers.is_fresh
+
+
+async def test_two_that_mark_one_at_once_both_know_when_it_has_read(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, _time):
+        marks = await asyncio.gather(*(first.workers.mark("w2-b") for _ in range(5)))
+        assert sorted(mark for mark in marks if mark) == [1, 2, 3, 4, 5]
+        await second.workers.beat()
+        assert await first.workers.has_read("w2-b", 5)
+
+
+async def test_nobody_waits_for_a_worker_that_is_dead(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, _time):
+        await second.workers.leave()
+        assert await first.workers.mark("w2-b") is None
+        assert await first.workers.has_read("w2-b", 1)
+        assert not await first.workers.lives("w2-b")

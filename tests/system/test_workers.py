@@ -1,0 +1,255 @@
+"""Several workers that serve as one, on PostgreSQL and NATS, by the vendors' own clients; parts of them are killed."""
+
+import itertools
+import json
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import boto3
+import paho.mqtt.client as paho
+import pytest
+
+from postgres import a_postgres
+from readiness import readiness, until_workers_are_ready
+from servers import RunningServer, a_server
+from workers_of import below, hit, started_anew
+
+pytestmark = pytest.mark.system
+PATIENCE_S = 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_postgres() as url:
+        config = f'database = "{url}"\nworkers = 2\n'
+        with a_server(tmp_path_factory.mktemp("workers"), config, is_warm=False) as running:
+            yield running
+
+
+def until(condition: Callable[[], object], what: object = "", seconds: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+class Account:
+    """A certificate that may do everything at AWS, and clients that show it."""
+
+    names = itertools.count()
+
+    def __init__(self, server: RunningServer, directory: Path) -> None:
+        self.aws, self._ca = server.endpoints["aws"], server.endpoints["trust_bundle"]
+        self.iot: Any = boto3.client(
+            "iot",
+            endpoint_url=self.aws["endpoint_url"],
+            region_name=self.aws["region"],
+            aws_access_key_id=self.aws["access_key_id"],
+            aws_secret_access_key=self.aws["secret_access_key"],
+            verify=self._ca,
+        )
+        self._number = next(self.names)
+        made = self.iot.create_keys_and_certificate(setAsActive=True)
+        self.certificate_id = made["certificateId"]
+        self._files = directory / f"{self._number}.pem", directory / f"{self._number}.key"
+        self._files[0].write_text(made["certificatePem"])
+        self._files[1].write_text(made["keyPair"]["PrivateKey"])
+        allowed = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}
+        self.iot.create_policy(policyName=f"all-{self._number}", policyDocument=json.dumps(allowed))
+        self.iot.attach_policy(policyName=f"all-{self._number}", target=made["certificateArn"])
+        self._clients: list[Any] = []
+
+    def client(self, name: str = "", *, clean: bool = True, will: str | None = None) -> Any:
+        """Return a client that is connected; `ended` is set when it is not, `got` is what came."""
+        client = paho.Client(client_id=name or f"c{next(self.names)}", clean_session=clean)
+        context = ssl.create_default_context(cafile=self._ca)
+        context.load_cert_chain(*self._files)
+        client.tls_set_context(context)
+        client.reconnect_delay_set(30, 30)
+        if will is not None:
+            client.will_set(will, "gone", 1)
+        client.got, client.is_there, client.ended = [], threading.Event(), threading.Event()
+        client.on_connect = lambda *_: client.is_there.set()
+        client.on_disconnect = lambda *_: client.ended.set()
+        client.on_message = lambda _client, _data, message: client.got.append((message.topic, message.payload.decode()))
+        client.connect(self.aws["data_endpoint"], 8883)
+        client.loop_start()
+        self._clients.append(client)
+        assert client.is_there.wait(PATIENCE_S)
+        return client
+
+    def subscribed(self, topic: str, count: int, **options: Any) -> list[Any]:
+        """Return so many clients that subscribed, in all likelihood some at each worker."""
+        clients = [self.client(**options) for _ in range(count)]
+        granted = threading.Semaphore(0)
+        for client in clients:
+            client.on_subscribe = lambda *_: granted.release()
+            client.subscribe(topic, 1)
+        for _ in clients:
+            assert granted.acquire(timeout=PATIENCE_S)
+        return clients
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.disconnect()
+            client.loop_stop()
+            client._reset_sockets()  # which it leaves to the collector
+
+
+@pytest.fixture
+def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
+    until_workers_are_ready(server)
+    made = Account(server, tmp_path)
+    yield made
+    made.close()
+
+
+def publish(client: Any, topic: str, payload: str) -> None:
+    told = client.publish(topic, payload, 1)
+    told.wait_for_publish(PATIENCE_S)
+    assert told.is_published()
+
+
+def until_got(client: Any, payloads: list[str]) -> None:
+    """Return when it got each of these; what it had acknowledged just before it moved may come twice."""
+    until(lambda: {payload for _, payload in client.got} >= set(payloads), client.got)
+
+
+def connections_of(server: RunningServer) -> dict[str, float]:
+    """How many AWS clients each worker has."""
+    import urllib.request
+
+    url = server.endpoints["health_url"].replace("/healthz", "/metrics")
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line for line in lines if line.startswith("birthmark_connections{") and 'cloud="aws",protocol="3' in line]
+    return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in found}
+
+
+def test_each_message_reaches_the_subscribers_of_every_worker(server: RunningServer, account: Account) -> None:
+    subscribers = account.subscribed("all/#", 8)
+    until(lambda: all(connections_of(server).values()), "one worker has all of eight clients")
+    for number, client in enumerate(subscribers):
+        publish(client, "all/of", str(number))
+    until(lambda: all(len(client.got) == 8 for client in subscribers), [client.got for client in subscribers])
+    assert [sorted(client.got) for client in subscribers] == [[("all/of", str(n)) for n in range(8)]] * 8
+
+
+def test_messages_wait_for_a_client_that_comes_to_another_worker(account: Account) -> None:
+    (first,) = account.subscribed("mail/#", 1, name="keeps", clean=False)
+    first.disconnect()
+    assert first.ended.wait(PATIENCE_S)
+    senders = [account.client() for _ in range(4)]
+    for number, sender in enumerate(senders):
+        publish(sender, "mail/to", str(number))
+    for number in range(6):  # each time at a worker that chance chooses
+        client = account.client("keeps", clean=False)
+        before = [] if number else [str(one) for one in range(4)]
+        until_got(client, before)
+        publish(senders[0], "mail/to", f"again {number}")
+        until_got(client, [*before, f"again {number}"])
+
+
+def test_a_certificate_that_is_made_inactive_ends_its_connections_at_every_worker(
+    server: RunningServer, account: Account
+) -> None:
+    clients = [account.client() for _ in range(8)]
+    until(lambda: all(connections_of(server).values()), "one worker has all of eight clients")
+    account.iot.update_certificate(certificateId=account.certificate_id, newStatus="INACTIVE")
+    until(lambda: all(client.ended.is_set() for client in clients), "some stayed")
+
+
+def test_what_is_revoked_while_the_bus_hears_nothing_is_revoked_at_every_worker(
+    server: RunningServer, account: Account
+) -> None:
+    clients = [account.client() for _ in range(8)]
+    until(lambda: all(connections_of(server).values()), "one worker has all of eight clients")
+    nats = below(server)["nats"]
+    hit(nats, signal.SIGSTOP)
+    try:
+        account.iot.update_certificate(certificateId=account.certificate_id, newStatus="INACTIVE")
+        until(lambda: all(client.ended.is_set() for client in clients), "some stayed")
+    finally:
+        hit(nats, signal.SIGCONT)
+
+
+def test_a_worker_that_is_killed_is_started_again_and_its_clients_wills_are_sent_once(
+    server: RunningServer, account: Account
+) -> None:
+    clients = [account.client(will=f"wills/{number}") for number in range(8)]
+    (watcher,) = account.subscribed("wills/#", 1)
+    before = below(server)
+    hit(before["worker 1"], signal.SIGKILL)
+    until(lambda: any(client.ended.is_set() for client in clients))
+    if watcher.ended.wait(1.0):  # it was there, too: its session is clean, and hears nothing of it
+        return
+    lost = {f"wills/{number}" for number, client in enumerate(clients) if client.ended.is_set()}
+    until(lambda: {topic for topic, _ in watcher.got} == lost, (watcher.got, lost))
+    until_workers_are_ready(server)
+    assert below(server)["worker 2"] != before["worker 1"]
+    time.sleep(1.5)
+    assert len(watcher.got) == len(lost)
+
+
+def test_a_worker_that_was_taken_for_dead_has_no_effect_when_it_wakes(server: RunningServer, account: Account) -> None:
+    clients = account.subscribed("news/#", 8, clean=False)
+    hit(below(server)["worker 1"], signal.SIGSTOP, 3.0)
+    until(lambda: any(client.ended.is_set() for client in clients), "nobody was told")
+    until_workers_are_ready(server)
+    again = [account.client(client._client_id.decode(), clean=False) for client in clients]
+    publish(account.client(), "news/of", "today")
+    until(lambda: all(client.got == [("news/of", "today")] for client in again), [client.got for client in again])
+
+
+def test_all_workers_are_started_again_one_after_the_other_and_nobody_is_refused(server: RunningServer) -> None:
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    over, came, failed = threading.Event(), [0], list[str]()
+
+    def come() -> None:
+        while not over.is_set():
+            try:
+                with (
+                    socket.create_connection((server.address, 8443), 30) as raw,
+                    context.wrap_socket(raw, server_hostname=server.address) as connection,
+                ):
+                    connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    came[0] += b"404" in connection.recv(64)
+            except OSError as error:
+                failed.append(repr(error))
+
+    coming = [threading.Thread(target=come) for _ in range(3)]
+    for thread in coming:
+        thread.start()
+    started_anew(server)
+    over.set()
+    for thread in coming:
+        thread.join()
+    assert (failed, came[0] > 20) == ([], True)
+
+
+def test_readiness_names_a_worker_that_is_away(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    stopped = below(server)["worker 2"]
+    hit(stopped, signal.SIGSTOP)
+    try:
+        status, told = readiness(server)
+        assert status == HTTPStatus.SERVICE_UNAVAILABLE
+        assert told["workers"].startswith("away: w")
+    finally:
+        hit(stopped, signal.SIGCONT)
+        until_workers_are_ready(server)
+
+
+def test_several_workers_on_sqlite_are_refused_by_the_sentence_that_helps(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    done = server.attempt("serve", "--data", str(tmp_path / "data"), "--workers", "2", BIRTHMARK_DATABASE="")
+    assert done.returncode
+    assert "several workers need PostgreSQL" in done.stderr

@@ -1,21 +1,67 @@
 """The bus over NATS where NATS, or a worker, is away: nothing is sent late, nobody waits for the dead."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from nats.aio.client import Client
 
 from birthmark.bus import NoAnswerError
-from birthmark.bus.nats import LEASE_S
-from birthmark.store import Changes
+from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus
+from birthmark.clock import SystemClock
+from birthmark.store import Changes, open_database
 from birthmark.store.remembered import Remembered
 from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Note, Sum
-from contract.bus.worlds import NatsWorld, a_nats_world
+from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
+from nats_server import a_nats_server
 from store_table import ThingTold
 
 pytestmark = pytest.mark.integration
+
+
+@contextlib.asynccontextmanager
+async def a_line_to(server: str) -> AsyncIterator[tuple[str, bytearray]]:
+    """Relay to a NATS server; yields the URL of the relay and what its clients have said."""
+    said = bytearray()
+
+    async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to_there = await asyncio.open_connection(urlsplit(server).hostname, urlsplit(server).port)
+
+        async def upwards() -> None:
+            while part := await reader.read(65536):
+                said.extend(part)
+                to_there.write(part)
+
+        sending = asyncio.create_task(upwards())
+        with contextlib.suppress(ConnectionError):
+            while part := await there.read(65536):
+                writer.write(part)
+        sending.cancel()
+        to_there.close()
+        writer.close()
+
+    listening = await asyncio.start_server(relayed, "127.0.0.1", 0)
+    async with listening:
+        yield f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}", said
+
+
+async def test_nats_has_answered_after_it_heard_what_who_joined_listens_to(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        line, said = await stack.enter_async_context(a_line_to(await stack.enter_async_context(a_nats_server())))
+        database = await open_database(f"sqlite:///{tmp_path}/world.db", SystemClock(), worker="w0")
+        stack.push_async_callback(database.close)
+        connection = Client()
+        await connection.connect(line, **OPTIONS)
+        stack.push_async_callback(connection.close)
+        bus = NatsBus(database, connection, "test")
+        await bus.join(KnownMembers("w0", {"w0"}, {}))
+        stack.push_async_callback(bus.stop)
+        assert bytes(said).rindex(b"PING") > bytes(said).rindex(b"SUB ")
 
 
 async def test_a_request_that_is_too_large_is_no_answer_and_ends_nothing(tmp_path: Path) -> None:

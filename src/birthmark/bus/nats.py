@@ -133,7 +133,8 @@ class NatsBus(LocalBus):
         self._members = members
         await self._connection.subscribe(self._all, cb=self._came)
         await self._connection.subscribe(self._at + self.worker, cb=self._came)
-        await self._connection.flush()
+        for _ in range(2):  # the library's PING overtakes what it has not written yet: the first writes it
+            await self._connection.flush()
         self._sender = kept("the bus", self._send)
         self._database.sharing.confirm = self._commit_confirmed
 

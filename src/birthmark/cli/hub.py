@@ -17,6 +17,7 @@ from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.standing import with_standing
 from birthmark.cli.watching import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
+from birthmark.interrupts import uninterrupted
 from birthmark.text import printable
 
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
@@ -214,10 +215,11 @@ def monitor(
         for page in told(pages) if goes_on else pages:
             if page["gap"]:
                 typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
-            for row in page["items"]:
-                say(server.as_json, row, "  ".join((row["enqueued"], row["device"], row["body"])))
-            told_until, place = place, page["next"]  # before anybody sees the rows and presses Ctrl-C
-            sys.stdout.flush()
+            with uninterrupted(twice=True):  # what was shown is not shown again by the place that is said
+                for row in page["items"]:
+                    say(server.as_json, row, "  ".join((row["enqueued"], row["device"], row["body"])))
+                sys.stdout.flush()
+                told_until, place = place, page["next"]
             if group is not None and told_until != place:
                 client.put(at("hubs", hub, "groups", group), {"after": place})
     if group is None and place:

@@ -1,7 +1,5 @@
 """Enroll many: bounded concurrency, every outcome told and journaled as it is known, also when the run is stopped."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
 from birthmark.fleet.journal import Journal, Noting, Outcome, refused
 from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
+from birthmark.interrupts import uninterrupted
 
 _MOVED = "it moved here since, and is retired where it came from: without this record nobody would let it in"
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)
@@ -98,7 +97,7 @@ class _Running:
 def _take(told: "SimpleQueue[Outcome]", journal: Journal, tell: Callable[[Outcome], None]) -> None:
     """Journal and tell what is known: none that left the queue is lost, and a full disk does not undo what was done."""
     problem: OSError | None = None
-    with _uninterrupted():
+    with uninterrupted():
         while not told.empty():
             outcome = told.get()
             for keep in (journal.add, tell):
@@ -138,7 +137,7 @@ def take_back_all(
     with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
         for several in _distinct(journal.written(), 4 * workers):
             for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), several):
-                with _uninterrupted():
+                with uninterrupted():
                     if outcome.refusal is None:  # what was refused is tried again by the next
                         journal.add(outcome)
                     tell(outcome)
@@ -183,22 +182,6 @@ def _ending(paced: Paced) -> Iterator[None]:
         yield
     finally:
         paced.stop()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back. A mask does not: another thread takes the signal then, and the handler runs in this one."""
-    if threading.current_thread() is threading.main_thread():
-        held: list[int] = []
-        before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-            if held:
-                signal.raise_signal(signal.SIGINT)
-    else:  # where no handler runs
-        yield
 
 
 def _one(

@@ -41,5 +41,5 @@ def test_subscribers_that_do_not_read_take_a_bounded_part_of_memory(tmp_path: Pa
             while len(publisher.plain) < 4:
                 publisher.read()
             publisher.plain.clear()
-        assert rss_mib(world.server) - before < 5 * LIMIT_MIB  # it would be nine; a busy machine sees them late
+        assert rss_mib(world.server) - before < 2 * LIMIT_MIB  # it would be nine
         assert "net.slow_reader_dropped" in world.server.log()

@@ -38,6 +38,7 @@ from birthmark.broker.routing import (
     StoredRow,
     at_once,
     portions,
+    weight_of,
 )
 from birthmark.broker.viewing import Viewer
 from birthmark.broker.waiting import until_done
@@ -76,7 +77,12 @@ class Messages:
             find = self._router.find
             for message in messages:
                 route = find(message.topic)
-                if route is None or not route.is_live_only or message.retain or (left := left - route.size) < 0:
+                if (
+                    route is None
+                    or not route.is_live_only
+                    or message.retain
+                    or (left := left - route.cost_of(message)) < 0
+                ):
                     break
                 self._send_live(route.live, message)
                 place += 1
@@ -90,7 +96,7 @@ class Messages:
         pending, left = Pending(done, "" if self._space.is_alone else self._space.worker), PORTION
         for place, message in enumerate(messages):
             route = self._router.find(message.topic) if self._broker.is_fresh else None
-            if route is None or message.retain or (left := left - route.size) < 0:
+            if route is None or message.retain or (left := left - route.cost_of(message)) < 0:
                 self._not_safe(messages, pending)
                 return self._publish_rest(messages[place:], pending)
             self._send(route, message, pending)
@@ -148,7 +154,7 @@ class Messages:
                     await self._space.retained.keep(message, pending)
                 owner = self._owner_of(message)
                 route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
-                if (left := left - route.size) < 0:
+                if (left := left - route.cost_of(message)) < 0:
                     await self._backlog.work(self._sending(route, message, pending), owner)
                     left = PORTION
                 else:
@@ -222,10 +228,10 @@ class Messages:
 
     def _sending(self, route: Route, message: Message, pending: Pending) -> Generator[None, None, None]:
         """Hand a message on, to some receivers at a step."""
-        for live in portions(route.live):
+        for live in portions(route.live, weight_of(message)):
             self._send_live(live, message)
             yield
-        for stored in portions(route.stored):
+        for stored in portions(route.stored, weight_of(message)):
             self._send_all_stored(route, stored, message, pending, is_for_many=route.size > PORTION)
             yield
         for share in route.shares:

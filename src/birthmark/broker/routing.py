@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription
+from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription
 from birthmark.broker.rules.known import Known
 from birthmark.broker.rules.matching import Shapes, shape_of
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PORTION = 256
 """How many receivers there may be of what is done at once; more have their turns between everybody else's."""
+_LIGHT_BYTES = 8192
 Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
 """Client id; its connection, where the session is not stored; QoS; options."""
 
@@ -37,6 +38,11 @@ class Share:
         self._turn = first = (self._turn + 1) % len(self.members)
         for place in range(first - len(self.members), first):
             yield self.members[place]
+
+
+def weight_of(message: Message) -> int:
+    """Return for how many receivers of small messages one of this message counts: each has it copied and sealed."""
+    return 1 + len(message.payload) // _LIGHT_BYTES
 
 
 Owner: TypeAlias = tuple[str | None, bool]
@@ -61,6 +67,10 @@ class Route:
         self.shares = shares
         self.is_live_only = not stored and not shares
         self.size = len(live) + len(stored) + sum(len(share.members) for share in shares)
+
+    def cost_of(self, message: Message) -> int:
+        """Return for how many receivers of small messages a message counts here, against `PORTION`."""
+        return self.size * weight_of(message)
 
 
 T = TypeVar("T")
@@ -219,14 +229,15 @@ def found_in(rows: Sequence[StoredRow]) -> Found:
     return Found(frozenset([one.topic_filter for _, one in rows]), rows)
 
 
-def portions(some: Sequence[T]) -> Iterator[Sequence[T]]:
+def portions(some: Sequence[T], weight: int = 1) -> Iterator[Sequence[T]]:
     """Yield all, so many at a time as are done at once."""
-    if len(some) <= PORTION:
+    count = max(PORTION // weight, 1)
+    if len(some) <= count:
         if some:
             yield some
         return
-    for at in range(0, len(some), PORTION):
-        yield some[at : at + PORTION]
+    for at in range(0, len(some), count):
+        yield some[at : at + count]
 
 
 def at_once(steps: Generator[None, None, T]) -> T:

@@ -104,6 +104,11 @@ class Engine(Sender):
     def wants_to_send(self) -> bool:
         return bool(self._out)
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes `data_to_send` would return."""
+        return len(self._out)
+
     def data_to_send(self) -> bytes:
         """Return and forget the bytes to send; also after a failure, when they are the last words."""
         if not self._out:

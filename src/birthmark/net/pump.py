@@ -116,13 +116,7 @@ class _Turn:
         """Flush them in their order, for a turn's time: a message to very many is as many writes."""
         until = now() + TURN_S
         while self._waiting:
-            pump = self._waiting.popleft()
-            try:
-                pump.flush()
-            except Exception:
-                log.exception("mqtt.bug", extra={"address": pump.address})
-                with contextlib.suppress(Exception):  # the others are not to wait for its last word
-                    pump.close(Closed.SERVER)
+            self._waiting.popleft().flush_alone()
             if self._waiting and now() > until:
                 break
         self._is_called = False
@@ -492,9 +486,22 @@ class MqttPump(asyncio.Protocol):
         self._watch()
 
     def _soon(self) -> None:
+        """Have what is to be sent written in a turn; much of it at once, for here nobody counts it."""
         if not self._dirty:
             self._dirty = True
             self._turn.add(self)
+        if self._engine.unsent >= SMALL_BYTES:
+            self.flush_alone()
+            self._dirty = True  # its turn comes all the same
+
+    def flush_alone(self) -> None:
+        """Write what is to be sent; what goes wrong ends this connection, and nothing else."""
+        try:
+            self.flush()
+        except Exception:
+            log.exception("mqtt.bug", extra={"address": self.address})
+            with contextlib.suppress(Exception):  # the others are not to wait for its last word
+                self.close(Closed.SERVER)
 
     def flush(self) -> None:
         """Write what is to be sent."""
@@ -527,9 +534,11 @@ class MqttPump(asyncio.Protocol):
         if self._over:
             return
         self._reason = reason
-        self.flush()
-        self._transport.close()
-        self._finish(session_expiry_s)
+        try:
+            self.flush()
+        finally:
+            self._transport.close()
+            self._finish(session_expiry_s)
 
     def _finish(self, session_expiry_s: int | None = None) -> None:
         if self._over:

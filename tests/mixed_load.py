@@ -75,7 +75,29 @@ def again_and_again(what: str, pause_s: float, act: Callable[[int], None]) -> th
 
 
 class Paho(paho.Client):  # type: ignore[misc] # it has no types
-    """One whose thread outlives a server that is killed while it writes; theirs ends there, and tells nobody."""
+    """One whose thread outlives a server that is killed while it writes; theirs ends there, and tells nobody.
+
+    Theirs also sends what is published between CONNECT and CONNACK, and only then what was published before it: whoever
+    minds the order publishes under `in_order`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.in_order = threading.Lock()
+        self._resumes = False
+
+    def _send_connect(self, keepalive: int) -> Any:
+        if not self._resumes:
+            self.in_order.acquire()
+            self._resumes = True
+        return super()._send_connect(keepalive)
+
+    def _handle_connack(self) -> Any:
+        try:
+            return super()._handle_connack()
+        finally:
+            self._resumes = False
+            self.in_order.release()
 
     def loop_forever(self, *args: Any, **kwargs: Any) -> Any:
         while True:
@@ -119,7 +141,8 @@ class Publisher:
 
     def send(self, topic: str, number: int) -> None:
         until(lambda: len(self._numbers) < WINDOW)
-        packet_id = self.client.publish(topic, json.dumps([self._name, number]), 1).mid
+        with self.client.in_order:
+            packet_id = self.client.publish(topic, json.dumps([self._name, number]), 1).mid
         with self._lock:
             if packet_id in self._early:
                 self._early.discard(packet_id)

@@ -13,7 +13,7 @@ from kills import ENGINES, run
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "workers"])  # whose order is open: plan
+@pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_that_was_acknowledged_is_lost_by_kills(engine: str, tmp_path: Path) -> None:
     proof = run(engine, tmp_path, 2, seed := random.randrange(10**6))
     assert proof.is_good, (seed, proof.told())

@@ -234,6 +234,22 @@ def test_all_workers_are_started_again_one_after_the_other_and_nobody_is_refused
     assert (failed, came[0] > 20) == ([], True)
 
 
+def test_a_worker_that_is_started_anew_goes_when_its_successor_has_loaded_everything(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    seen, over = list[int](), threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.005):
+            seen.append(len([name for name in below(server) if name != "nats"]))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    started_anew(server)
+    over.set()
+    looking.join()
+    assert (min(seen), max(seen)) == (2, 3)
+
+
 def test_readiness_names_a_worker_that_is_away(server: RunningServer) -> None:
     until_workers_are_ready(server)
     stopped = below(server)["worker 2"]

@@ -47,8 +47,11 @@ def main() -> None:
     """Run the worker whose parent, and the pipes from and to it, the arguments name."""
     parent, told, answers = (int(one) for one in sys.argv[1:4])
     end_with_parent(parent)
+    os.write(answers, b"\n")  # all is loaded: whoever it is to follow may go
     with os.fdopen(told, "rb") as pipe:
-        start = msgspec.json.decode(pipe.readline(), type=Start)
+        if not (line := pipe.readline()):  # it is not wanted any more
+            return
+    start = msgspec.json.decode(line, type=Start)
     begin_log(start.given.name)
     os.umask(os.umask(0o077) | 0o022)
 

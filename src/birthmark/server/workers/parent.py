@@ -12,8 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,49 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _STEADY_S = 30.0
 _READY_S = 120.0
 _STOP_S = 40.0
+_MAX_ANSWER_BYTES = 1024 * 1024
+
+
+class _Program:
+    """A process that has loaded everything, and the pipes to it and from it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: int, reader: asyncio.StreamReader) -> None:
+        self.process = process
+        self._control: int | None = control
+        self._reader = reader
+
+    def tell(self, line: bytes) -> None:
+        """Tell it its one line."""
+        if self._control is not None:
+            with suppress(BrokenPipeError):  # it has just ended: so it will be heard
+                os.write(self._control, line)
+            os.close(self._control)
+            self._control = None
+
+    async def heard(self) -> bytes:
+        """Return its next line; nothing where it ends, or takes too long, which is its end."""
+        try:
+            async with asyncio.timeout(_READY_S):
+                return await self._reader.readline()
+        except (TimeoutError, ValueError):
+            self.kill()
+            return b""
+
+    def kill(self) -> None:
+        """End it: nobody needs it."""
+        self.tell(b"")
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+
+
+@contextmanager
+def _told_of(worker: str) -> Iterator[None]:
+    """Tell of what goes wrong where a worker is started anew; it is tried again."""
+    try:
+        yield
+    except (BirthmarkError, OSError) as error:
+        note(f"worker {worker}", error)
 
 
 class Worker:
@@ -58,6 +101,7 @@ class Worker:
         self._is_ready = asyncio.Event()
         self._is_stopping = False
         self._keeping: asyncio.Task[None] | None = None
+        self._successor: _Program | None = None
         self.restarts = 0
 
     @property
@@ -70,17 +114,20 @@ class Worker:
 
     async def start(self) -> Ready:
         """Start it and return what it answers. Raise its refusal, or `NobodyThereError`."""
-        ready = await self._spawn()
+        ready = await self._begin(await self._spawn())
         self._keeping = asyncio.create_task(self._keep())
         return ready
 
     async def again(self) -> None:
-        """End it in order, and return when its successor serves."""
+        """End it in order, and return when its successor serves, which has loaded everything before."""
+        with _told_of(self.name):
+            self._successor = await self._spawn()
         self._is_ready.clear()
         self._signal(signal.SIGTERM)
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_S + _READY_S):
                 await self._is_ready.wait()
+        self._forget_successor()  # where another one was begun meanwhile
 
     async def stop(self) -> None:
         """End it for good."""
@@ -95,6 +142,12 @@ class Worker:
                 self._signal(signal.SIGKILL)
                 await self._process.wait()
         await ended(self._keeping)
+        self._forget_successor()
+
+    def _forget_successor(self) -> None:
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            successor.kill()
 
     async def _keep(self) -> None:
         pause_s, loop = _FIRST_PAUSE_S, asyncio.get_running_loop()
@@ -110,19 +163,20 @@ class Worker:
             self.restarts += 1
             if loop.time() - began > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            try:
-                await self._spawn()
-            except (BirthmarkError, OSError) as error:
-                note(f"worker {self.name}", error)
+            if self._successor is None:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            successor, self._successor = self._successor, None
+            with _told_of(self.name):
+                await self._begin(successor or await self._spawn())
 
-    async def _spawn(self) -> Ready:
+    async def _spawn(self) -> "_Program":
+        """Start a program that is ready to be told what it is. Raise `NobodyThereError`."""
         given, control = os.pipe()
         heard, answers = os.pipe()
         descriptors = [one.fileno() for bound in self._sockets.values() for one in bound]
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "birthmark.server.workers.child",
@@ -133,41 +187,35 @@ class Worker:
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C is for the parent
             )
+        except BaseException:
+            os.close(control)
+            os.close(heard)
+            raise
         finally:
             os.close(given)
             os.close(answers)
-        try:
-            os.write(control, msgspec.json.encode(self._start(self.name)) + b"\n")
-            os.close(control)
-            ready = await self._heard(heard)
-        finally:
-            os.close(heard)
-        if ready is None:
+        reader = asyncio.StreamReader(_MAX_ANSWER_BYTES)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(heard, "rb")
+        )
+        program = _Program(process, control, reader)
+        if not await program.heard():
+            program.kill()
             raise NobodyThereError(worker=self.name)
+        return program
+
+    async def _begin(self, program: "_Program") -> Ready:
+        """Tell a program what it is and return what it answers. Raise its refusal, or `NobodyThereError`."""
+        self._process = program.process
+        program.tell(msgspec.json.encode(self._start(self.name)) + b"\n")
+        line = await program.heard()
+        if not line.endswith(b"\n"):
+            raise NobodyThereError(worker=self.name)
+        ready = msgspec.json.decode(line, type=Ready)
         if ready.refusal is not None:
             opened(ready.refusal, {"worker": self.name, "request": "start"})
         self._is_ready.set()
         return ready
-
-    async def _heard(self, descriptor: int) -> Ready | None:
-        """Return what the worker answers; None where it ends, or takes too long."""
-        said, loop, over = bytearray(), asyncio.get_running_loop(), asyncio.Event()
-
-        def hear() -> None:
-            part = os.read(descriptor, 65536)
-            said.extend(part)
-            if not part or part.endswith(b"\n"):
-                over.set()
-
-        loop.add_reader(descriptor, hear)
-        try:
-            async with asyncio.timeout(_READY_S):
-                await over.wait()
-        except TimeoutError:
-            self._signal(signal.SIGKILL)
-        finally:
-            loop.remove_reader(descriptor)
-        return msgspec.json.decode(bytes(said), type=Ready) if said.endswith(b"\n") else None
 
     def _signal(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -86,8 +86,8 @@ class BusAwayError(UnavailableError):
     code = "bus.away"
     message = "NATS at {where} does not answer"
     cause = "NATS at {where} does not answer: {reason}."
-    fix = "Start it, or name the one that runs, nats://HOST:4222, by --bus or `bus` in the configuration."
-    for_a_person = "another server has to be put right"
+    fix = "Start it; or serve with a NATS of this server's own, for one machine: `{command}`."
+    command: str = "birthmark serve --workers 2 --bus ''"
     where: str
     reason: str
 

@@ -82,7 +82,7 @@ def backup(
     """
     from birthmark.server.backup.making import BackupInsideError, DatabaseElsewhereError, make_backup
 
-    settings = _settings(config, data, database)
+    settings = settings_of(config, data, database)
     if out.exists():
         raise FileExistsAlreadyError(path=out)
     secret = passphrase.read(is_new=True)
@@ -126,7 +126,7 @@ def whole_or_undone(work: Coroutine[Any, Any, T]) -> T:
         signal.signal(signal.SIGTERM, before)
 
 
-def _settings(config: Path | None, data: Path, database: str | None) -> "Settings":
+def settings_of(config: Path | None, data: Path, database: str | None) -> "Settings":
     """Return the settings with the database that the server has. Raise `DatabaseElsewhereError`.
 
     Where no option names it, the directory's note says which configuration does.

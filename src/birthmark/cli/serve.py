@@ -55,7 +55,9 @@ def serve(
     """
     import json
 
+    from birthmark.bus.nats import BusAwayError
     from birthmark.net.listener import PortTakenError
+    from birthmark.server.installed import DatabaseMovedError
     from birthmark.server.run import begin_log, run
     from birthmark.server.settings import read_settings
     from birthmark.server.workers.parent import run_workers
@@ -96,6 +98,11 @@ def serve(
         (run_workers if settings.is_shared else run)(settings, ready, config)
     except PortTakenError as error:
         error.add_facts(without=without("--listen", takes_value=True))
+        raise
+    except (BusAwayError, DatabaseMovedError) as error:
+        is_bus = isinstance(error, BusAwayError)
+        less = without("--bus" if is_bus else "--database", takes_value=True)
+        error.add_facts(command=f"{less} --bus ''" if is_bus else less)
         raise
 
 

@@ -293,6 +293,11 @@ SERVER = Group(
     },
     "install --dry-run",
 )
+DB = Group(
+    "The database of a server that is stopped: into PostgreSQL, for several workers, and back.",
+    {"move": Leaf("db:move", "--to postgresql://birthmark@localhost/birthmark")},
+    "move --to postgresql://birthmark@localhost/birthmark",
+)
 TREE = Group(
     "",  # `birthmark.cli.app.root` says it, and what exit codes mean
     {
@@ -305,6 +310,7 @@ TREE = Group(
         "manifest": MANIFEST,
         "device": DEVICE,
         "server": SERVER,
+        "db": DB,
         "pki": PKI,
         "ca": CA,
         "dps": DPS,
@@ -319,7 +325,7 @@ TREE = Group(
         "Begin": ("demo", "serve", "env"),
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
-        "Server": ("server", "pki", "ca", "dps", "hub", "aws"),
+        "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws"),
         "Help": ("doctor", "why", "completion"),
     },
 )

@@ -6,6 +6,7 @@ from sqlalchemy import bindparam, select
 
 from birthmark.ca.directory import UNNOTED
 from birthmark.clock import Entropy
+from birthmark.errors import ConflictError
 from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
 from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
@@ -13,11 +14,23 @@ from birthmark.store import Changes, Database, Hold, insert, statement, upsert
 from birthmark.store.schema import server_facts
 
 _ROOT = "ca.root"
+MOVED = "server.moved"
+"""Where everything of this database went."""
 _ID = "server.installation"
 _NUMBER, _MOST = "server.worker.", 256
 _FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
 _ADD = insert(server_facts, ignore_existing=True)
 _SET = upsert(server_facts)
+
+
+class DatabaseMovedError(ConflictError):
+    """The records were moved into another database."""
+
+    code = "server.database_moved"
+    cause = "Everything of this database was moved into {to}: what is changed here is not changed there."
+    fix = "Serve from there: `{command} --database {to}`."
+    command: str = "birthmark serve"
+    to: str
 
 
 async def root_of(database: Database) -> str | None:
@@ -48,9 +61,11 @@ async def number_of(database: Database) -> int:
 
 
 async def check_whole(database: Database, directory: Path) -> None:
-    """Raise `RestoreUnfinishedError` for a database that a restore has begun to fill."""
+    """Raise `RestoreUnfinishedError` for a database that a restore has begun to fill, `DatabaseMovedError`."""
     if await database.one(_FACT, name=UNFINISHED) is not None:
         raise RestoreUnfinishedError(path=directory)
+    if (moved := await database.one(_FACT, name=MOVED)) is not None:
+        raise DatabaseMovedError(to=str(moved["value"]))
 
 
 async def note_holder(database: Database, hold: Hold) -> None:

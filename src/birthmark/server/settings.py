@@ -197,6 +197,12 @@ class _Strict(Settings, frozen=True, forbid_unknown_fields=True):
     limits: _LimitsTable = _LimitsTable()  # type: ignore[valid-type] # a struct made of the dataclass
 
 
+def _under(known: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, object]:
+    """Return what a file and the environment say with what options say; `--bus ''` takes back what they do."""
+    under = {**known, **{name: value for name, value in flags.items() if value is not None}}
+    return {name: value for name, value in under.items() if (name, value) != ("bus", "")}
+
+
 def read_settings(path: Path | None, environment: Mapping[str, str], **flags: object) -> Settings:
     """Return the settings of a TOML file (or none) under the environment and the flags that are not None."""
     known: dict[str, object] = {}
@@ -218,7 +224,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             known[name] = value
     if value := environment.get("BIRTHMARK_LISTEN"):
         known["listen"] = value.split(",")
-    known |= {name: value for name, value in flags.items() if value is not None}
+    known = _under(known, flags)
     try:
         msgspec.convert(known, _Strict)
     except msgspec.ValidationError as error:

@@ -84,6 +84,21 @@ IMPATIENT = patched(
 WITH_LITTLE_ROOM = patched('client.OperatorClient.of = lambda data: (of(data), setattr(client, "_MAX_BYTES", 20))[0]')
 
 
+MEDDLED = f"""{sys.executable} -c '
+import sqlite3, sys
+from birthmark.cli.app import main
+from birthmark.server.backup import moving
+load = moving.load
+async def meddled(*arguments):
+    await load(*arguments)
+    there = sqlite3.connect("moved.db")
+    there.execute("DELETE FROM audit WHERE seq = 1")
+    there.commit()
+moving.load = meddled
+sys.argv = "birthmark db move --data own --to sqlite:///moved.db".split()
+main()'"""
+
+
 SERVER: Mapping[str, Scenario] = {
     "operator.no_answer_in_time": Scenario(IMPATIENT, is_instead=True),
     "operator.answer_too_large": Scenario(WITH_LITTLE_ROOM, is_instead=True),
@@ -120,6 +135,22 @@ SERVER: Mapping[str, Scenario] = {
     "server.database_not_empty": Scenario(
         "birthmark server restore x.birthmark --data new --database sqlite:///old/birthmark.db",
         typed(*BACKED_UP, "birthmark server restore x.birthmark --data old"),
+        is_instead=True,
+    ),
+    "server.database_moved": Scenario(
+        serve("own"),
+        typed("unset BIRTHMARK_DATA", serve("own"), 'birthmark db move --data own --to "sqlite:///$PWD/moved.db"'),
+        is_instead=True,
+        apply=for_a_while,
+    ),
+    "server.moved_differs": Scenario(
+        MEDDLED,
+        typed("unset BIRTHMARK_DATA", serve("own")),
+        is_instead=True,
+    ),
+    "server.move_target": Scenario(
+        "birthmark db move --data own --to sqlite:///old/birthmark.db",
+        typed(*BACKED_UP, "birthmark server restore x.birthmark --data old", serve("own")),
         is_instead=True,
     ),
     "server.backup_inside": Scenario(

@@ -10,7 +10,7 @@ import asyncpg
 from fixes.rows_azure import a_token
 from fixes.scenario import Scenario, device
 from fixes.scene import Scene, literals_in
-from fixes.server_scenarios import PASSPHRASE, for_a_while
+from fixes.server_scenarios import PASSPHRASE, for_a_while, serve
 
 from postgres import a_postgres
 from servers import a_server, free_address
@@ -43,6 +43,11 @@ def with_a_guest(scene: Scene) -> None:
     asyncio.run(_told(url, "CREATE TABLE guests (name text); CREATE SCHEMA other"))
 
 
+def with_postgresql(scene: Scene) -> None:
+    """A PostgreSQL for a server of workers, and no NATS."""
+    scene.environment["BIRTHMARK_DATABASE"] = scene.closing.enter_context(a_postgres())
+
+
 def moved_away(scene: Scene, fix: str) -> None:
     """Give the guest the place that the fix names."""
     sql = shlex.split(fix.split("`")[1])[-1].replace("NAME", "guests").replace("OTHER", "other")
@@ -66,6 +71,9 @@ STORE: Mapping[str, Scenario] = {
         f'birthmark serve --data second --database "sqlite:///$BIRTHMARK_DATA/birthmark.db" --listen {free_address()}',
         is_instead=True,
         apply=for_a_while,
+    ),
+    "bus.away": Scenario(
+        serve("own", "--workers 2 --bus nats://127.0.0.1:1"), with_postgresql, is_instead=True, apply=for_a_while
     ),
     "server.tables_differ": Scenario("birthmark server backup --out x.birthmark", with_a_guest, apply=moved_away),
     "store.value_refused": Scenario(GET, on_postgresql, apply=left_out),

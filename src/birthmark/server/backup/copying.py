@@ -178,9 +178,17 @@ async def load(database: Database, folder: Path, sqlite_file: Path | None) -> No
     """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file."""
     for table in TABLES.values():
         into = insert(table)
-        source = _rows_of_file(folder / f"{table.name}.rows") if sqlite_file is None else _rows_of(sqlite_file, table)
-        async for columns, rows in source:
+        async for columns, rows in rows_of(table, folder, sqlite_file):
             await _insert(database, into, columns, rows)
+
+
+def rows_of(
+    table: Table, folder: Path, sqlite_file: Path | None
+) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+    """Yield the columns and some rows of a table, until there are no more, from what `load` reads."""
+    if sqlite_file is None:
+        return _rows_of_file(folder / f"{table.name}.rows")
+    return _rows_of_sqlite(sqlite_file, table)
 
 
 _ANY = (audit.c.seq.is_not(None),)
@@ -197,14 +205,14 @@ async def _insert(database: Database, into: Statement, columns: Sequence[str], r
             await database.commit(changes)
 
 
-async def _rows_of_file(path: Path) -> AsyncIterator[tuple[list[str], list[list[Any]]]]:
+async def _rows_of_file(path: Path) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
     with path.open("rb") as file:
         columns: list[str] = _read(file)
         while rows := _read(file):
             yield columns, rows
 
 
-async def _rows_of(path: Path, table: Table) -> AsyncIterator[tuple[list[str], list[tuple[Any, ...]]]]:
+async def _rows_of_sqlite(path: Path, table: Table) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
     columns = [str(column.name) for column in table.columns]
     listed = ", ".join(f'"{name}"' for name in columns)
     with closing(sqlite3.connect(path)) as connection:

@@ -104,9 +104,14 @@ async def make_backup(
         return _written(out, passphrase, parts, config)
 
 
-def _check_places(data: Path, out: Path) -> None:
+def check_is_server(data: Path) -> None:
+    """Raise `NothingToBackUpError` unless this is a server's data directory."""
     if not (data / "ca" / "root.pem").exists():
         raise NothingToBackUpError(path=data)
+
+
+def _check_places(data: Path, out: Path) -> None:
+    check_is_server(data)
     if out.resolve().is_relative_to(data.resolve()):
         raise BackupInsideError(path=out, data=data)
 

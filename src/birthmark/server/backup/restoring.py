@@ -182,7 +182,7 @@ async def _restored(
     return done
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str, where: str = "--database") -> None:
     """Raise `ConfigInvalidError` for what names no database; the URL, which may hold a password, is not in it."""
     try:
         parts = urlsplit(url)
@@ -190,14 +190,14 @@ def _check_url(url: str) -> None:
     except ValueError:
         is_one = False
     if not is_one:
-        raise ConfigInvalidError(where="--database", detail="it must be sqlite:///PATH or postgresql://HOST:PORT/NAME")
+        raise ConfigInvalidError(where=where, detail="it must be sqlite:///PATH or postgresql://HOST:PORT/NAME")
 
 
 @contextlib.asynccontextmanager
 async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
     """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
     if url is not None:
-        _check_url(url)
+        check_url(url)
     hold = None if url is None else await hold_database(url)
     try:
         database = await open_database(url or own, clock, worker="restore")

@@ -1,0 +1,59 @@
+"""`birthmark db`: the database that a server keeps its records in."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.backup import Database, settings_of, whole_or_undone
+from birthmark.cli.common import emit, without, working
+from birthmark.cli.options import JsonOption
+from birthmark.cli.restore import how_to_start
+from birthmark.clock import SystemClock, SystemEntropy
+
+
+def move(
+    to: Annotated[
+        str,
+        typer.Option(envvar="BIRTHMARK_MOVE_TO", help="postgresql://HOST/NAME, which is empty, or sqlite:///PATH."),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+    ] = Path("~/.local/share/birthmark"),
+    config: Annotated[Path | None, typer.Option(help="The server's configuration file.")] = None,
+    database: Database = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move everything of a server that is stopped into another database, and compare each row.
+
+    No server starts on the old one any more. What was interrupted is begun again by the same command. A password that
+    is in BIRTHMARK_MOVE_TO, or in a file that PGPASSFILE names, is seen by nobody else on this machine.
+    """
+    from birthmark.server.backup.making import DatabaseElsewhereError
+    from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+    from birthmark.server.backup.restoring import check_url
+    from birthmark.server.installed import DatabaseMovedError
+
+    try:
+        settings = settings_of(config, data, database)
+    except DatabaseElsewhereError as error:
+        error.quote(cause=f"{error.detail}.")
+        raise
+    check_url(to, "--to")
+    working(f"Reading {settings.directory}")
+    moving = move_database(settings.directory, settings.database_url, to, SystemClock(), SystemEntropy(), working)
+    try:
+        done = whole_or_undone(moving)
+    except (MoveTargetInUseError, MovedOtherwiseError) as error:
+        empty = f"{to.rstrip('/')}-2" if to.startswith("sqlite:") else "postgresql://HOST/NAME"
+        error.add_facts(command=f"{without('--to', takes_value=True)} --to {shlex.quote(empty)}")
+        raise
+    except DatabaseMovedError as error:
+        error.add_facts(command=shlex.join(["birthmark", "serve", "--data", str(data.expanduser())]))
+        raise
+    emit(as_json, {"tables": done.tables, "rows": done.rows})
+    if not as_json:
+        named_there = f'`database = "{named(to)}"`, with its password if it has one'
+        start = how_to_start(data.expanduser(), to)
+        typer.echo(f"{start} A configuration that says which database it is says {named_there}.", err=True)

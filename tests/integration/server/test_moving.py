@@ -1,0 +1,146 @@
+"""Everything of a database into another of the other engine: whole, once, and told where it went."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark.clock import SystemClock
+from birthmark.server.backup import copying, moving
+from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+from birthmark.server.installed import DatabaseMovedError, check_whole
+from birthmark.store import Database, hold_database, open_database
+from birthmark.store.holding import DatabaseInUseError
+from data_world import a_data_directory, contents
+from fakes import SeededEntropy
+
+pytestmark = pytest.mark.integration
+
+
+async def moved(data: Path, source: str, target: str) -> int:
+    done = await move_database(data, source, target, SystemClock(), SeededEntropy(), lambda _: None)
+    return done.rows
+
+
+async def may_serve(data: Path, url: str) -> None:
+    database = await open_database(url, SystemClock())
+    try:
+        await check_whole(database, data)
+    finally:
+        await database.close()
+
+
+async def test_it_is_whole_in_the_other_engine_and_the_old_one_says_where_it_went(
+    database_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    data = await a_data_directory(tmp_path, database_url)
+    before = await contents(data, database_url)
+    target = postgres_url if database_url.startswith("sqlite") else f"sqlite:///{tmp_path}/new.db"
+    assert await moved(data, database_url, target) > 20
+    assert await contents(data, target) == before
+    await may_serve(data, target)
+    with pytest.raises(DatabaseMovedError) as refused:
+        await may_serve(data, database_url)
+    assert refused.value.to == named(target)
+
+
+async def test_it_goes_back_as_it_went(postgres_url: str, tmp_path: Path) -> None:
+    first, last = f"sqlite:///{tmp_path}/data/birthmark.db", f"sqlite:///{tmp_path}/back.db"
+    data = await a_data_directory(tmp_path, first)
+    before = await contents(data, first)
+    await moved(data, first, postgres_url)
+    await moved(data, postgres_url, last)
+    assert await contents(data, last) == before
+    await may_serve(data, last)
+
+
+async def test_what_has_rows_is_never_moved_into(tmp_path: Path) -> None:
+    source, target = (f"sqlite:///{tmp_path}/{name}/birthmark.db" for name in ("data", "other/data"))
+    data = await a_data_directory(tmp_path, source)
+    (tmp_path / "other").mkdir()
+    others = await a_data_directory(tmp_path / "other", target)
+    before = await contents(others, target)
+    with pytest.raises(MoveTargetInUseError):
+        await moved(data, source, target)
+    assert await contents(others, target) == before
+    await may_serve(data, source)
+
+
+async def test_a_database_that_is_served_is_not_moved(tmp_path: Path) -> None:
+    source = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, source)
+    hold = await hold_database(source)
+    with pytest.raises(DatabaseInUseError):
+        await moved(data, source, f"sqlite:///{tmp_path}/new.db")
+    await hold.release()
+
+
+async def test_what_came_otherwise_than_it_left_is_not_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = f"sqlite:///{tmp_path}/data/birthmark.db", f"sqlite:///{tmp_path}/new.db"
+    data = await a_data_directory(tmp_path, source)
+    load = copying.load
+
+    async def loaded(*arguments: Any) -> None:
+        await load(*arguments)
+        with closing(sqlite3.connect(tmp_path / "new.db")) as there:
+            there.execute("UPDATE audit SET actor = 'nobody' WHERE seq = 2")
+            there.commit()
+
+    monkeypatch.setattr(moving, "load", loaded)
+    with pytest.raises(MovedOtherwiseError) as refused:
+        await moved(data, source, target)
+    assert refused.value.tables == "audit"
+    await may_serve(data, source)
+
+
+@pytest.mark.parametrize("where", ["load", "let_go"])
+async def test_what_was_interrupted_is_begun_again_by_the_same_command(
+    where: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, source)
+    before = await contents(data, source)
+    real = getattr(moving, where)
+
+    async def cut(database: Database, *rest: Sequence[object]) -> None:
+        if where == "load":
+            await real(database, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moving, where, cut)
+    with pytest.raises(KeyboardInterrupt):
+        await moved(data, source, postgres_url)
+    monkeypatch.undo()
+    await moved(data, source, postgres_url)
+    assert await contents(data, postgres_url) == before
+    await may_serve(data, postgres_url)
+    assert not list(data.glob(".moving-*"))
+
+
+async def test_what_was_moved_is_not_moved_once_more(postgres_url: str, tmp_path: Path) -> None:
+    source = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data = await a_data_directory(tmp_path, source)
+    await moved(data, source, postgres_url)
+    for target in (postgres_url, f"sqlite:///{tmp_path}/third.db"):
+        with pytest.raises(DatabaseMovedError):
+            await moved(data, source, target)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        (
+            "postgresql://birthmark:secret@db:5433/plant?sslmode=require&password=x",
+            "postgresql://birthmark@db:5433/plant?sslmode=require",
+        ),
+        ("postgresql:///birthmark", "postgresql:///birthmark"),
+        ("sqlite:////var/lib/birthmark/birthmark.db", "sqlite:////var/lib/birthmark/birthmark.db"),
+    ],
+)
+def test_no_password_is_noted(url: str, name: str) -> None:
+    assert named(url) == name

@@ -113,6 +113,8 @@ class EstSettings:
     """When a certificate is to be renewed, as parts of its life: devices choose a moment in it, each its own."""
     max_live: int = 1000
     """How many certificates of one name may be alive at a time."""
+    workers: int = 1
+    """How many serve as this one does: together they let nobody guess, and issue, more often than one alone."""
 
 
 class Peer(Protocol):

@@ -107,12 +107,13 @@ def _mistakes_of_upstream(table: UpstreamTable, profiles: Mapping[str, Profile])
             yield f"est.upstream.labels.{name}", f"is no profile; there are {', '.join(sorted(profiles))}"
 
 
-def est_settings(est: Est, profiles: Mapping[str, Profile]) -> EstSettings:
+def est_settings(est: Est, profiles: Mapping[str, Profile], workers: int = 1) -> EstSettings:
     """Return what the EST service goes by; `mistakes_of_est` found nothing."""
     labels = {name: _door(label, profiles) for name, label in est.labels.items()}
     comeback = {name: _comeback(rule) for name, rule in est.comeback.items()}
     earliest, latest = (percent / 100 for percent in est.renewal_window)
-    return EstSettings(_door(est, profiles), labels, comeback, est.renewals_per_s, (earliest, latest), est.max_live)
+    pace = est.renewals_per_s / workers
+    return EstSettings(_door(est, profiles), labels, comeback, pace, (earliest, latest), est.max_live, workers)
 
 
 def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> Door:

@@ -176,11 +176,11 @@ async def open_rooms(
         authority,
         rollovers,
         groups,
-        Answers(authority, SigningShare(clock)),
+        Answers(authority, SigningShare(clock, settings.workers)),
         EstService(
             authority,
             PasswordCheck(entropy),
-            est_settings(settings.est, settings.profiles),
+            est_settings(settings.est, settings.profiles, settings.workers),
             note_fetched=rollovers.note_fetched,
         ),
         Credentials(database, clock, entropy),

@@ -9,12 +9,13 @@ ALL = (2000, 500)
 
 
 class SigningShare:
-    """At once, and then a second: for one address, and for all together."""
+    """At once, and then a second: for one address, and for all together, of `workers` that have a share each."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, workers: int = 1) -> None:
         self._clock = clock
         self._each = RateLimits(*EACH)
-        self._all = RateLimits(*ALL)
+        burst, per_s = ALL
+        self._all = RateLimits(burst / workers, per_s / workers)
 
     def __call__(self, address: str) -> bool:
         """Take one signature's worth of the share of `address`, if there is."""

@@ -23,7 +23,7 @@ from birthmark.est.rules.identity import (
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.service.credentials import accepted_cas
-from birthmark.est.service.guesses import Guesses
+from birthmark.est.service.guesses import SHARE, Guesses
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -70,6 +70,9 @@ class TokenEndedError(UnauthenticatedError):
     user: str
 
 
+_GUESSES, _GUESS_EVERY_S = 10, 6.0
+
+
 async def _nowhere(_name: str) -> Collection[Thumbprint]:
     return ()
 
@@ -81,7 +84,7 @@ class Callers:
     ca: CertificateAuthority
     passwords: PasswordCheck = field(repr=False)
     settings: EstSettings
-    failures: Limiter = field(default_factory=lambda: Limiter(burst=10, every_s=6.0))
+    failures: Limiter = field(init=False)
     """Wrong passwords per user and address, of IPv6 per /64: one that guesses uses up nobody else's."""
     noise: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
     """Wrong passwords per address: who made least of it is looked at first."""
@@ -94,7 +97,9 @@ class Callers:
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.guesses = Guesses(self.ca.clock)
+        workers = self.settings.workers
+        self.failures = Limiter(burst=-(-_GUESSES // workers), every_s=_GUESS_EVERY_S * workers)
+        self.guesses = Guesses(self.ca.clock, SHARE / workers)
 
     async def proofs(self, caller: Caller) -> list[Proof]:
         """Return everyone the caller proves to be, at least one; raise why none.

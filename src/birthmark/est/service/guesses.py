@@ -1,7 +1,7 @@
 """Whose password is checked next: one at a time, those first who guessed least, in a share of the processor.
 
 A check is slow on purpose. So right passwords follow each other at once, and after a wrong one there is a pause:
-strangers who guess from many addresses together get a quarter of one core.
+strangers who guess from many addresses together get a quarter of one core, whatever the number of workers.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ class Guesses:
     """The queue before the slow check."""
 
     clock: Clock = field(repr=False)
+    share: float = SHARE
+    """Of one core, for wrong ones."""
     _waiting: list[tuple[Rank, int, asyncio.Future[None]]] = field(default_factory=list, init=False, repr=False)
     _waiting_of: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _numbers: "count[int]" = field(default_factory=count, init=False, repr=False)
@@ -53,7 +55,7 @@ class Guesses:
             right = await is_right()
         finally:
             took = self.clock.monotonic() - began
-            self._next(0.0 if right else took * (1 / SHARE - 1))
+            self._next(0.0 if right else took * (1 / self.share - 1))
         return right
 
     async def _turn(self, rank: Rank) -> None:

@@ -1,6 +1,7 @@
 """SIGTERM under load: no newcomer, every connection told, nothing acknowledged lost, and an end in time."""
 
 import signal
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from birthmark.mqtt.packets import Connect, Publish
 from flood_world import FloodWorld, a_world
 from floods import Line, Visit
 from postgres import a_postgres_server
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 PUBLISHERS = 8
@@ -37,6 +39,33 @@ def publish_until_the_end(visit: Visit, acknowledged: list[int]) -> None:
 
 def visits_of(world: FloodWorld) -> list[Visit]:
     return [world.visits[f"{cloud} {role}"] for cloud in ("aws", "hub") for role in ("flooder", "witness")]
+
+
+def a_web_connection(server: RunningServer) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    raw = socket.create_connection((server.address, 8443), 10)
+    return context.wrap_socket(raw, server_hostname=server.address)
+
+
+def asked(connection: ssl.SSLSocket) -> bytes:
+    connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+    return connection.recv(4096)
+
+
+def test_who_was_let_in_before_the_end_has_an_answer_and_nobody_holds_the_end_up(tmp_path: Path) -> None:
+    with a_server(tmp_path, is_warm=False) as server:
+        assert server.process is not None
+        with a_web_connection(server) as late, a_web_connection(server) as idle, a_web_connection(server) as silent:
+            assert b" 404 " in asked(idle)
+            server.process.send_signal(signal.SIGTERM)
+            assert idle.recv(1) == b""  # what was answered is over at once
+            assert b" 404 " in asked(late)
+            assert late.recv(1) == b""
+            assert server.process.wait(10) == 0
+            assert silent.recv(1) == b""
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        server.process = None
 
 
 def test_a_server_whose_database_is_away_ends_in_time(tmp_path: Path) -> None:

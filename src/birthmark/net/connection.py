@@ -396,6 +396,15 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._reset()
 
+    def drain(self) -> bool:
+        """Let the peer have the answer to what it asked or is about to ask, and no more; say whether one is owed."""
+        if self._shut:
+            return False
+        if not self._is_secure or self._inner is None:
+            return True
+        drain = getattr(self._inner, "drain", None)
+        return drain is not None and drain()
+
     def abort(self) -> None:
         self._shut = True
         self._reset()

@@ -67,7 +67,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._raw_bytes = 0
         self._body_bytes = 0
         self._in_headers = True
-        self._is_refused = False
+        self._is_refused = self._has_answered = False
         self._refusal: tuple[int, BirthmarkError] | None = None
         self.connection: Connection | None = None
 
@@ -141,6 +141,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._idle()
 
     def on_response_complete(self) -> None:
+        self._has_answered = True
         if not self.pipeline:
             self._understood()
         super().on_response_complete()
@@ -150,6 +151,18 @@ class BoundedHttp(HttpToolsProtocol):
     def _idle(self) -> None:
         if not self.transport.is_closing() and self._unanswered() is None:  # the next may be served already
             self._set_deadline(self._limits.idle_s, self.transport.close)
+
+    def drain(self) -> bool:
+        """Answer what was asked, and a first question that may be on its way, and end then; say whether one is owed."""
+        if self.transport.is_closing():
+            return False
+        if (waiting := self._unanswered()) is not None:
+            waiting.keep_alive = False
+            return True
+        if self._has_answered and not self._in_headers:  # of a next request
+            self.transport.close()
+            return False
+        return True
 
     def handle_websocket_upgrade(self) -> None:
         if self.connection is not None:

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _SEND_BUFFER_BYTES = 128 * 1024  # of the kernel, which takes twice that; it would take megabytes by itself
 _SWEEP_S = 0.5
+_ANSWER_S, _LOOK_AGAIN_S = 2.0, 0.02  # for those who were let in before the end
 
 MakeProtocol = Callable[[TlsPeer], asyncio.Protocol]
 Bind = Callable[[str, int], Awaitable[list[socket.socket]]]
@@ -168,6 +169,13 @@ class Listeners:
             door.close()
         for server in self._servers:
             server.close()
+
+    async def answer_who_came(self, within_s: float = _ANSWER_S) -> None:
+        """Let who was let in have an answer, after `refuse_newcomers`; nobody is asked to ask again for want of it."""
+        for _ in range(int(within_s / _LOOK_AGAIN_S)):
+            if not sum(one.drain() for one in tuple(self._connections)):
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def close(self, drain_s: float = 5.0) -> None:
         """Stop accepting, close every connection cleanly, wait a little for their ends."""

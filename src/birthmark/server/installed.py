@@ -1,8 +1,9 @@
 """What the database knows of the installation it belongs to: the root of its CA."""
 
+from collections.abc import Collection
 from pathlib import Path
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from birthmark.ca.directory import UNNOTED
 from birthmark.clock import Entropy
@@ -11,7 +12,7 @@ from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
 from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
 from birthmark.store import Changes, Database, Hold, insert, statement, upsert
-from birthmark.store.schema import server_facts
+from birthmark.store.schema import outbox, server_facts
 
 _ROOT = "ca.root"
 MOVED = "server.moved"
@@ -21,6 +22,8 @@ _NUMBER, _MOST = "server.worker.", 256
 _FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
 _ADD = insert(server_facts, ignore_existing=True)
 _SET = upsert(server_facts)
+_OUTBOXES = statement(select(outbox.c.worker).distinct())
+_FORGET_OUTBOX = statement(delete(outbox).where(outbox.c.worker == bindparam("worker")))
 
 
 class DatabaseMovedError(ConflictError):
@@ -58,6 +61,13 @@ async def number_of(database: Database) -> int:
         if row is not None and row["value"] == database.worker:
             return number
     raise OverflowError("more names of workers than numbers")  # four machines of as many workers as a machine may have
+
+
+async def forget_outboxes(database: Database, workers: Collection[str]) -> None:
+    """Forget the events of workers that are no more: who begins remembers nothing that they could change."""
+    for row in await database.all(_OUTBOXES):
+        if row["worker"] not in workers:
+            await database.commit(Changes().run(_FORGET_OUTBOX, worker=row["worker"]))
 
 
 async def check_whole(database: Database, directory: Path) -> None:

@@ -108,7 +108,13 @@ class Server:
         bind = None if self._place.is_alone else self._place.bind
         listeners = Listeners(clock, limits, doors.report, bind=bind)
         doors.metering.handshakes = listeners.handshakes
-        self._doors = [listeners.close, rooms.end_connections, database.before_close, listeners.refuse_newcomers]
+        self._doors = [
+            listeners.close,
+            rooms.end_connections,
+            database.before_close,
+            listeners.answer_who_came,
+            listeners.refuse_newcomers,
+        ]
         https_port = await self._bind(listeners, context, doors, limits)
         access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
         context.start()
@@ -157,6 +163,8 @@ class Server:
         self._closers.append(database.close)
         await installed.check_whole(database, settings.directory)
         await installed.note_holder(database, hold)
+        if self._place.is_first:
+            await installed.forget_outboxes(database, self._place.names)
         root = await installed.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
         is_unsigned = is_key_new and root == UNNOTED

@@ -34,7 +34,7 @@ from birthmark.server.settings import Settings
 from birthmark.server.workers.child import Ready, Start
 from birthmark.server.workers.front import Front
 from birthmark.server.workers.nats_server import NatsServer
-from birthmark.server.workers.place import Given, at
+from birthmark.server.workers.place import Given, at, names_of
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class Parent:
             self._stack.push_async_callback(nats.stop)
             await nats.start()
             self._bus = nats.url
-        names = [f"w{number + 1}" for number in range(settings.workers)]
+        names = names_of(settings.workers)
         for name, sockets in zip(names, await self._bound(len(names)), strict=True):
             self._workers.append(Worker(name, sockets, partial(self._told, sockets)))
         self._stack.push_async_callback(self._end_front)

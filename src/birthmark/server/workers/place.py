@@ -43,6 +43,16 @@ class Place:
         """How many share this machine."""
         return 1 if self._given is None else self._given.of
 
+    @property
+    def names(self) -> Sequence[str]:
+        """What all of this machine are called."""
+        return (MAIN,) if self._given is None else names_of(self._given.of)
+
+    @property
+    def is_first(self) -> bool:
+        """Say whether this one starts before all others."""
+        return self.name == self.names[0]
+
     def door(self, directory: Path) -> Path:
         """Return the directory of this worker's own door."""
         return directory if self._given is None else directory / "workers" / self.name
@@ -54,6 +64,11 @@ class Place:
         if descriptors is None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return [socket.socket(fileno=os.dup(one)) for one in descriptors]
+
+
+def names_of(count: int) -> Sequence[str]:
+    """Return what so many workers are called, for good."""
+    return [f"w{number + 1}" for number in range(count)]
 
 
 def at(address: str, port: int) -> str:

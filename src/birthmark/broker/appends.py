@@ -11,6 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -35,6 +36,9 @@ MAX_SESSIONS = 64
 """So many sessions' messages go into a commit at most, and as many of those that get what very many get."""
 MAX_ITEMS = 256
 """So many messages of each go into it, one for each session that gets it."""
+_MOST_BYTES = 512 * 1024
+"""Of one session's messages in a commit, or on their way to another worker: NATS takes a megabyte by itself."""
+_AT_ONCE = 8  # of what one publisher's messages have on their way to other workers
 _STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
@@ -122,6 +126,7 @@ class Appends:
         self._sleep = sleep
         self._ask = ask
         self._sending: set[Key] = set()  # to another worker
+        self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._waiting: OrderedDict[Key, list[Item]] = OrderedDict()
         self._for_many: OrderedDict[Key, list[Item]] = OrderedDict()  # no session is in both
         self._records: dict[Key, Record] = {}  # of sessions nobody has, as they were last seen
@@ -183,8 +188,8 @@ class Appends:
                     self._held_back.setdefault(key, asyncio.get_running_loop().create_future())
                     continue
                 self._let_through(key)
-                if len(items) > room:
-                    queue[key], items = items[room:], items[:room]
+                if len(items) > (count := _fitting(items, room)):
+                    queue[key], items = items[count:], items[:count]
                 batch[key] = items
                 sessions, room = sessions + 1, room - len(items)
         return batch
@@ -284,9 +289,12 @@ class Appends:
 
     async def _send(self, owner: str, key: Key, items: list[Item]) -> None:
         """Let the worker that has a session queue messages; where it has it no more, they are taken again."""
-        is_here, problem = False, None
+        is_here, problem, first = False, None, items[0][0]
+        line = self._lines.setdefault(first.principal or first.publisher, asyncio.Semaphore(_AT_ONCE))
         try:
-            is_here = await self._ask(owner, key[0].name, key[1], encode_messages([message for message, _ in items]))
+            async with line:
+                messages = encode_messages([message for message, _ in items])
+                is_here = await self._ask(owner, key[0].name, key[1], messages)
         except (NobodyThereError, NoAnswerError):  # it may have them all the same: twice is allowed, never not at all
             await self._sleep(_AGAIN_S)
         except BirthmarkError as error:
@@ -397,6 +405,16 @@ class Appends:
                 self._spawn(self._looked_again(attached))
         if attached is not None:
             attached.flow()
+
+
+def _fitting(items: Sequence[Item], room: int) -> int:
+    """Return how many go at once: as many as there is room for, but for what is too large together."""
+    size = 0
+    for count, (message, _) in enumerate(items[:room]):
+        size += message.size
+        if count and size > _MOST_BYTES:
+            return count
+    return room
 
 
 def _rows(write: _Write, shared: Mapping[int, int]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from birthmark.broker.ports import Observer
 from birthmark.broker.requests import Appended, AppendTo, DeliverTo, ShapeUsed, Yield
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.space import Condition, Space, SpaceRules, record_of
+from birthmark.broker.underway import Underway
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
@@ -56,6 +57,7 @@ class Broker:
         self._shapes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # sessions, retained messages
         self._tasks: set[asyncio.Task[None]] = set()
+        self.underway = Underway()
         self._settling: Timer | None = None
         self._due: Timer | None = None
         self._next = self._swept_upto = 0
@@ -189,10 +191,19 @@ class Broker:
         for shape in shapes:
             await self._bus.confirm(ShapeUsed(space.name, shape))
 
-    def tell(self, worker: str, request: DeliverTo) -> None:
-        """Send a message that may be lost."""
-        if self._bus is not None:
-            self._bus.tell(worker, (request,))
+    def deliver_at(self, worker: str, request: DeliverTo, owner: str) -> None:
+        """Send a message of `owner` that nobody keeps; `underway` says whether there is room for more."""
+        self.underway.begun(owner, len(request.message))
+        self.spawn(self._delivered_at(worker, request, owner))
+
+    async def _delivered_at(self, worker: str, request: DeliverTo, owner: str) -> None:
+        try:
+            if self._bus is not None:
+                await self._bus.ask(worker, request)
+        except (NobodyThereError, NoAnswerError):  # its clients are as good as cut off
+            pass
+        finally:
+            self.underway.ended(owner, len(request.message))
 
     async def _append_at(self, worker: str, space: str, client: str, messages: bytes) -> bool:
         if self._bus is None:
@@ -212,10 +223,8 @@ class Broker:
         return Appended(is_here=True)
 
     async def _deliver(self, asked: DeliverTo) -> Done:
-        attached = self._spaces[asked.space].live.get(asked.client)
-        if attached is not None:
-            for message in decode_messages(asked.message):
-                attached.deliver(message, asked.qos, asked.options)
+        for message in decode_messages(asked.message):
+            await self._spaces[asked.space].messages.delivered(message, asked.clients)
         return Done()
 
     async def _yield(self, asked: Yield) -> Done:

@@ -6,10 +6,11 @@ What a client published and is not safe yet is known here: its next connection w
 import asyncio
 import contextlib
 import json
+from collections import defaultdict
 from collections.abc import Awaitable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from birthmark.broker.space import Space
 
 
+Away: TypeAlias = defaultdict[str, list[tuple[str, int, int]]]
+"""Clients with QoS and options, by the other worker that they are connected to."""
 _FEW = 64  # subscriptions that a topic fits are read at once; more are by their pages
 
 
@@ -103,7 +106,8 @@ class Messages:
         pending.one_done()
         if not pending.is_over:
             self._not_safe(messages, pending)
-        return None
+        underway = self._broker.underway
+        return underway.full(self._owner_of(messages[0])) if underway and messages else None
 
     def _not_safe(self, messages: Sequence[Message], pending: Pending) -> None:
         """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere."""
@@ -159,6 +163,8 @@ class Messages:
                     left = PORTION
                 else:
                     self._send(route, message, pending)
+                if (no_room := self._broker.underway.full(owner)) is not None:
+                    await no_room
         except BaseException:
             pending.abandon()
             raise
@@ -222,20 +228,31 @@ class Messages:
         """Hand a message on to the receivers of a route that is no longer than a portion."""
         if route.live:
             self._send_live(route.live, message)
-        self._send_all_stored(route, route.stored, message, pending)
+        away: Away = defaultdict(list)
+        self._send_all_stored(route, route.stored, message, pending, away)
         for share in route.shares:
-            at_once(self._sending_to_one(route, share, message, pending))
+            at_once(self._sending_to_one(route, share, message, pending, away))
+        self._send_away(message, away)
 
     def _sending(self, route: Route, message: Message, pending: Pending) -> Generator[None, None, None]:
         """Hand a message on, to some receivers at a step."""
+        away: Away = defaultdict(list)
         for live in portions(route.live, weight_of(message)):
             self._send_live(live, message)
             yield
         for stored in portions(route.stored, weight_of(message)):
-            self._send_all_stored(route, stored, message, pending, is_for_many=route.size > PORTION)
+            self._send_all_stored(route, stored, message, pending, away, is_for_many=route.size > PORTION)
             yield
         for share in route.shares:
-            yield from self._sending_to_one(route, share, message, pending)
+            yield from self._sending_to_one(route, share, message, pending, away)
+        self._send_away(message, away)
+
+    def _send_away(self, message: Message, away: Away) -> None:
+        """Send other workers a message for clients of theirs that nobody keeps it for."""
+        if away:
+            body, owner = encode_messages([message]), self._owner_of(message)
+            for worker, clients in away.items():
+                self._broker.deliver_at(worker, DeliverTo(self._space.name, tuple(clients), body), owner)
 
     def _send_all_stored(
         self,
@@ -243,6 +260,7 @@ class Messages:
         stored: Sequence[tuple[str, int, int]],
         message: Message,
         pending: Pending,
+        away: Away,
         *,
         is_for_many: bool = False,
     ) -> None:
@@ -250,7 +268,7 @@ class Messages:
         for client, granted, options in stored:
             if not (options & NO_LOCAL and client == publisher):
                 to = client, min(granted, qos), options
-                self._send_stored(route, to, message, pending, is_for_many=is_for_many)
+                self._send_stored(route, to, message, pending, away, is_for_many=is_for_many)
 
     def _send_live(self, live: "Sequence[tuple[Attached, int, int]]", message: Message) -> None:
         publisher, qos = message.publisher, message.qos
@@ -276,7 +294,14 @@ class Messages:
         return Parcel(message.topic, message.payload, properties_at(message, now), retain=retain)
 
     def _send_stored(
-        self, route: Route, to: tuple[str, int, int], message: Message, pending: Pending, *, is_for_many: bool = False
+        self,
+        route: Route,
+        to: tuple[str, int, int],
+        message: Message,
+        pending: Pending,
+        away: Away,
+        *,
+        is_for_many: bool = False,
     ) -> None:
         client, qos, options = to
         owner, is_kept = route.owners.get(client, (self._space.worker, True))
@@ -284,15 +309,14 @@ class Messages:
             if (attached := self._space.live.get(client)) is not None:
                 attached.deliver(message, qos, options)
             elif owner not in {None, self._space.worker}:
-                body = encode_messages([message])
-                self._broker.tell(str(owner), DeliverTo(self._space.name, client, body, qos, options))
+                away[str(owner)].append(to)
             return
         if message.retain and not options & RETAIN_AS_PUBLISHED:
             message = msgspec.structs.replace(message, retain=False)
         self._broker.appends.add(self._space, client, message, pending, is_for_many=is_for_many)
 
     def _sending_to_one(
-        self, route: Route, share: Share, message: Message, pending: Pending
+        self, route: Route, share: Share, message: Message, pending: Pending, away: Away
     ) -> Generator[None, None, None]:
         """A member that is connected gets it; else one whose session waits for it."""
         arrivals, members = self._space.arrivals, share.in_turn()
@@ -307,14 +331,14 @@ class Messages:
                 attached.deliver(message, min(granted, message.qos), options)
                 return
             if elsewhere is not None or client in self._space.live:
-                self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
+                self._send_stored(route, (client, min(granted, message.qos), options), message, pending, away)
                 return
             if not count % PORTION:
                 yield
         share.nobody_at = arrivals
         if first is not None:
             client, _, granted, options = first
-            self._send_stored(route, (client, min(granted, message.qos), options), message, pending)
+            self._send_stored(route, (client, min(granted, message.qos), options), message, pending, away)
 
     @contextlib.contextmanager
     def watch(self, topic_filter: str) -> Iterator[Viewer]:
@@ -328,6 +352,17 @@ class Messages:
         finally:
             viewer.is_over = True
             self._router.remove(viewer, one)
+
+    async def delivered(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> None:
+        """Hand on what another worker took for clients of this one, in its publisher's turns."""
+        await self._backlog.work(self._delivering(message, clients), self._owner_of(message))
+
+    def _delivering(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> Generator[None, None, None]:
+        for some in portions(clients, weight_of(message)):
+            for client, qos, options in some:
+                if (attached := self._space.live.get(client)) is not None:
+                    attached.deliver(message, qos, options)
+            yield
 
     async def appended(self, client: str, messages: Sequence[Message], sender: str) -> None:
         """Queue messages that `sender`, another worker, took for a session of this one; return when it is done."""

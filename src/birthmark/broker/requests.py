@@ -20,13 +20,11 @@ class AppendTo(Request[Appended], frozen=True, tag="broker.append_to"):
 
 
 class DeliverTo(Request[Done], frozen=True, tag="broker.deliver_to"):
-    """Send a client that is connected there a message that nothing keeps."""
+    """Send clients that are connected there a message that nothing keeps: each by its QoS and options."""
 
     space: str
-    client: str
+    clients: tuple[tuple[str, int, int], ...]
     message: bytes
-    qos: int
-    options: int
 
 
 class Yield(Request[Done], frozen=True, tag="broker.yield"):

@@ -54,7 +54,7 @@ HEAR_S = 0.3
 _PAUSE_S = 0.05
 _MAX_WAITING = 4096
 """What waits to be sent; what comes then is lost, as on a line that is away."""
-_MAX_SERVED = 1024
+_MAX_SERVED = 4096
 _PAGE = 500
 OPTIONS: dict[str, Any] = {
     "allow_reconnect": True,
@@ -131,6 +131,8 @@ class NatsBus(LocalBus):
     async def join(self, members: Members) -> None:
         """Begin to hear the others; then `start`."""
         self._members = members
+        with contextlib.suppress(NatsError):  # what is asked keeps its order when there is where answers come
+            await self._connection.request(f"{self._all}.nobody", b"", timeout=HEAR_S)
         await self._connection.subscribe(self._all, cb=self._came)
         await self._connection.subscribe(self._at + self.worker, cb=self._came)
         for _ in range(2):  # the library's PING overtakes what it has not written yet: the first writes it
@@ -207,6 +209,7 @@ class NatsBus(LocalBus):
             raise NoAnswerError(reason=f"the bus is away: {type(error).__name__}", **facts) from error
         finally:
             answering.cancel()
+            del answering  # it has the error, whose trace has this, with what was asked
 
     def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
         if worker == self.worker:

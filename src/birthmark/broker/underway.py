@@ -1,0 +1,40 @@
+"""What is on its way to other workers and kept by nobody: so much for each who publishes, who waits for the rest."""
+
+import asyncio
+from collections.abc import Awaitable
+
+WINDOW_BYTES = 256 * 1024
+OVERHEAD_BYTES = 1024
+"""What a message counts beside its own size."""
+
+
+class Underway:
+    """Bytes by the key, or the client, that published them."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, int] = {}
+        self._full: dict[str, asyncio.Future[None]] = {}
+
+    def __len__(self) -> int:
+        """Say how many have something on its way."""
+        return len(self._bytes)
+
+    def begun(self, owner: str, size: int) -> None:
+        """So much more is on its way."""
+        self._bytes[owner] = self._bytes.get(owner, 0) + size + OVERHEAD_BYTES
+
+    def ended(self, owner: str, size: int) -> None:
+        """It has come, or never will."""
+        left = self._bytes[owner] = self._bytes[owner] - size - OVERHEAD_BYTES
+        if not left:
+            del self._bytes[owner]
+        if left <= WINDOW_BYTES and (waiting := self._full.pop(owner, None)) is not None:
+            waiting.set_result(None)
+
+    def full(self, owner: str) -> Awaitable[None] | None:
+        """Return what ends when there is room; None where there is."""
+        if self._bytes.get(owner, 0) <= WINDOW_BYTES:
+            return None
+        if (waiting := self._full.get(owner)) is None:
+            waiting = self._full[owner] = asyncio.get_running_loop().create_future()
+        return asyncio.shield(waiting)  # several may wait, and one of them may go

@@ -1,0 +1,120 @@
+"""What goes from one worker's publishers to clients of another: once for all of them, and no more at a time than there is
+room for."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from birthmark.broker import Broker, SpaceRules
+from birthmark.broker.appends import _MOST_BYTES
+from birthmark.broker.model import Message, decode_messages
+from birthmark.broker.requests import AppendTo, DeliverTo
+from birthmark.broker.underway import WINDOW_BYTES
+from birthmark.store import Event, open_database
+from broker_world import Observer, World
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+SIZE = 100_000
+
+
+class Between:
+    """A bus that hands on at once; `gate` holds up what is asked of others."""
+
+    def __init__(self, worker: str, all_of_them: "dict[str, Between]") -> None:
+        self.worker, self._all = worker, all_of_them
+        all_of_them[worker] = self
+        self._handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {}
+        self._hearing: defaultdict[type, list[Callable[[Any], None]]] = defaultdict(list)
+        self.asked: list[Any] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def on(self, kind: type, handler: Callable[[Any], None]) -> None:
+        self._hearing[kind].append(handler)
+
+    def on_missed(self, handler: object) -> None: ...
+
+    async def catch_up(self) -> None: ...
+
+    def announce(self, event: Event) -> None:
+        for one in self._all.values():
+            for handler in one._hearing[type(event)]:
+                handler(event)
+
+    async def confirm(self, event: Event) -> None:
+        self.announce(event)
+
+    def serve(self, kind: type, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        self._handlers[kind] = handler
+
+    async def ask(self, worker: str, request: Any, timeout_s: float = 5.0) -> Any:
+        del timeout_s
+        self.asked.append(request)
+        await self.gate.wait()
+        return await self._all[worker]._handlers[type(request)](request)
+
+
+@contextlib.asynccontextmanager
+async def two_workers(database_url: str) -> AsyncIterator[tuple[World, World, Between]]:
+    """Where messages are published, where clients are connected, and the bus of the first."""
+    async with contextlib.AsyncExitStack() as stack:
+        found, buses, clock = [], dict[str, Between](), FakeClock()
+        for name in ("w1", "w2"):
+            database = await open_database(database_url, clock, worker=name)
+            stack.push_async_callback(database.close)
+            world = World(database, clock, SpaceRules())
+            world.broker = Broker(database, clock, name, Between(name, buses))  # type: ignore[arg-type] # as much as is used
+            await world.broker.load()
+            world.observer = Observer()
+            world.space = world.observer.space = world.broker.space("test", world.rules, world.observer)
+            await world.broker.start()
+            stack.push_async_callback(world.broker.stop)
+            found.append(world)
+        yield found[0], found[1], buses["w1"]
+
+
+async def test_a_message_goes_to_another_worker_once_however_many_of_its_clients_get_it(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, bus):
+        clients = [await there.connect(f"c{number}") for number in range(5)]
+        for client in clients:
+            await there.subscribe(client, "t")
+        await here.publish("t", b"hello", qos=0)
+        await there.broker.settled()
+        assert [len(one.clients) for one in bus.asked if isinstance(one, DeliverTo)] == [5]
+        assert [client.payloads for client in clients] == [[b"hello"]] * 5
+
+
+async def test_who_publishes_more_than_is_underway_waits(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, bus):
+        client = await there.connect("c")
+        await there.subscribe(client, "t")
+        bus.gate.clear()
+        publishing = asyncio.create_task(here.space.messages.published(Message("t", b"x" * SIZE, 0)))
+        await publishing
+        waiting = [
+            asyncio.create_task(here.space.messages.published(Message("t", b"x" * SIZE, 0, publisher="p")))
+            for _ in range(WINDOW_BYTES // SIZE + 2)
+        ]
+        await asyncio.sleep(0.2)
+        assert not waiting[-1].done()
+        bus.gate.set()
+        await asyncio.gather(*waiting)
+        assert len(here.broker.underway) == 0
+
+
+async def test_large_messages_for_a_session_at_another_worker_go_in_portions(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, bus):
+        client = await there.connect("c", expiry_s=600)
+        await there.subscribe(client, "t")
+        await asyncio.gather(
+            *(here.space.messages.published(Message("t", b"%d" % number + b"x" * SIZE, 1)) for number in range(30))
+        )
+        await there.broker.settled()
+        portions = [decode_messages(one.messages) for one in bus.asked if isinstance(one, AppendTo)]
+        assert sum(map(len, portions)) == 30
+        assert max(sum(one.size for one in some) for some in portions) <= _MOST_BYTES + SIZE

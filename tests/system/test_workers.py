@@ -1,7 +1,9 @@
 """Several workers that serve as one, on PostgreSQL and NATS, by the vendors' own clients; parts of them are killed."""
 
+import contextlib
 import itertools
 import json
+import os
 import signal
 import socket
 import ssl
@@ -232,6 +234,23 @@ def test_all_workers_are_started_again_one_after_the_other_and_nobody_is_refused
     for thread in coming:
         thread.join()
     assert (failed, came[0] > 20) == ([], True)
+
+
+def test_strangers_who_never_finish_what_they_ask_hold_no_restart_up(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    with contextlib.ExitStack() as stack:
+        for number in range(20):
+            raw = stack.enter_context(socket.create_connection((server.address, 8443), 30))
+            line = stack.enter_context(context.wrap_socket(raw, server_hostname=server.address))
+            line.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf" if number % 2 else b"GET /")
+        (first, second), began = [below(server)[f"worker {number}"] for number in (1, 2)], time.monotonic()
+        os.kill(first, signal.SIGTERM)
+        while Path(f"/proc/{first}").exists() and time.monotonic() - began < 20:
+            time.sleep(0.01)
+        assert time.monotonic() - began < 4  # it was seven seconds and more
+    assert second in below(server).values()
+    until_workers_are_ready(server)
 
 
 def test_a_worker_that_is_started_anew_goes_when_its_successor_has_loaded_everything(server: RunningServer) -> None:

@@ -12,6 +12,7 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
@@ -40,6 +41,15 @@ _LAST_WORDS_BYTES = 16 * 1024
 _RECORDS = 8  # that TLS is handed at once
 _MAX_BARREN = 32  # records in a row with nothing for us in them, far more than any client sends
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
+
+
+class Owed(Enum):
+    """What a peer is owed where a server ends."""
+
+    NOTHING = auto()
+    PERHAPS = auto()
+    """It has not asked to the end, and may never."""
+    ANSWER = auto()
 
 
 class Host(Protocol):
@@ -396,14 +406,14 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._reset()
 
-    def drain(self) -> bool:
-        """Let the peer have the answer to what it asked or is about to ask, and no more; say whether one is owed."""
+    def drain(self) -> Owed:
+        """Let the peer have the answer to what it asked or is about to ask, and no more; say what is owed."""
         if self._shut:
-            return False
+            return Owed.NOTHING
         if not self._is_secure or self._inner is None:
-            return True
-        drain = getattr(self._inner, "drain", None)
-        return drain is not None and drain()
+            return Owed.PERHAPS
+        drain: Callable[[], Owed] | None = getattr(self._inner, "drain", None)
+        return Owed.NOTHING if drain is None else drain()
 
     def abort(self) -> None:
         self._shut = True

@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from birthmark.errors import BirthmarkError
 from birthmark.net.backlog import Backlog
-from birthmark.net.connection import Connection, PlainTransport
+from birthmark.net.connection import Connection, Owed, PlainTransport
 from birthmark.net.errors import (
     MAX_FIELDS,
     BodyTooLargeError,
@@ -152,17 +152,17 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing() and self._unanswered() is None:  # the next may be served already
             self._set_deadline(self._limits.idle_s, self.transport.close)
 
-    def drain(self) -> bool:
-        """Answer what was asked, and a first question that may be on its way, and end then; say whether one is owed."""
+    def drain(self) -> Owed:
+        """Answer what was asked, and a first question that may be on its way, and end then; say what is owed."""
         if self.transport.is_closing():
-            return False
+            return Owed.NOTHING
         if (waiting := self._unanswered()) is not None:
             waiting.keep_alive = False
-            return True
+            return Owed.PERHAPS if waiting.more_body else Owed.ANSWER
         if self._has_answered and not self._in_headers:  # of a next request
             self.transport.close()
-            return False
-        return True
+            return Owed.NOTHING
+        return Owed.PERHAPS
 
     def handle_websocket_upgrade(self) -> None:
         if self.connection is not None:

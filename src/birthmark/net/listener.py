@@ -21,7 +21,7 @@ from birthmark.net.backlog import SLICE_S, Backlog
 from birthmark.net.backlog import now as work_time
 from birthmark.net.budget import GRACE_S, Budget
 from birthmark.net.clear import ClearConnection
-from birthmark.net.connection import MQTT_CONNECT, Connection
+from birthmark.net.connection import MQTT_CONNECT, Connection, Owed
 from birthmark.net.door import AT_ONCE, FEW_AT_ONCE, QUEUE, Door
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _SEND_BUFFER_BYTES = 128 * 1024  # of the kernel, which takes twice that; it would take megabytes by itself
 _SWEEP_S = 0.5
-_ANSWER_S, _LOOK_AGAIN_S = 2.0, 0.02  # for those who were let in before the end
+_ANSWER_S, _ASK_S, _LOOK_AGAIN_S = 1.0, 0.4, 0.02  # for those who were let in before the end
 
 MakeProtocol = Callable[[TlsPeer], asyncio.Protocol]
 Bind = Callable[[str, int], Awaitable[list[socket.socket]]]
@@ -170,10 +170,11 @@ class Listeners:
         for server in self._servers:
             server.close()
 
-    async def answer_who_came(self, within_s: float = _ANSWER_S) -> None:
-        """Let who was let in have an answer, after `refuse_newcomers`; nobody is asked to ask again for want of it."""
-        for _ in range(int(within_s / _LOOK_AGAIN_S)):
-            if not sum(one.drain() for one in tuple(self._connections)):
+    async def answer_who_came(self) -> None:
+        """Let who was let in have an answer, after `refuse_newcomers`; for a shorter while who did not ask yet."""
+        for look in range(int(_ANSWER_S / _LOOK_AGAIN_S)):
+            owed = {one.drain() for one in tuple(self._connections)}
+            if Owed.ANSWER not in owed and (Owed.PERHAPS not in owed or look * _LOOK_AGAIN_S >= _ASK_S):
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
 

@@ -49,6 +49,8 @@ from birthmark.store import Database, Hold, hold_database, open_database
 
 log = logging.getLogger(__name__)
 
+_DRAIN_S, _SHORT_DRAIN_S = 5.0, 0.1
+"""How long peers have for their side of an end; others wait for a worker's successor meanwhile."""
 _LOOK_AT_FILES_S = 2.0
 
 
@@ -109,7 +111,7 @@ class Server:
         listeners = Listeners(clock, limits, doors.report, bind=bind)
         doors.metering.handshakes = listeners.handshakes
         self._doors = [
-            listeners.close,
+            partial(listeners.close, _DRAIN_S if self._place.is_alone else _SHORT_DRAIN_S),
             rooms.end_connections,
             database.before_close,
             listeners.answer_who_came,

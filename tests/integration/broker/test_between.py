@@ -1,5 +1,4 @@
-"""What goes from one worker's publishers to clients of another: once for all of them, and no more at a time than there is
-room for."""
+"""What goes from one worker's publishers to clients of another: once for all, and no more than there is room for."""
 
 import asyncio
 import contextlib

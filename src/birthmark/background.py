@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from birthmark.errors import BirthmarkError
 
@@ -53,7 +54,7 @@ async def told(name: str, work: Awaitable[None]) -> None:
         note(name, error)
 
 
-async def ended(*tasks: asyncio.Task[None] | None) -> None:
+async def ended(*tasks: asyncio.Future[Any] | None) -> None:
     """Cancel tasks and return when they are over.
 
     They are asked again until they are: what they wait for may answer a cancellation with an error of its own, which

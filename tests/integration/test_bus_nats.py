@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 from birthmark.bus import NoAnswerError
-from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus
+from birthmark.bus.nats import LEASE_S, OPTIONS, BusAwayError, NatsBus, connected
 from birthmark.clock import SystemClock
 from birthmark.store import Changes, open_database
 from birthmark.store.remembered import Remembered
@@ -19,6 +19,7 @@ from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
 from nats_server import a_nats_server
+from postgres import free_port
 from store_table import ThingTold
 
 pytestmark = pytest.mark.integration
@@ -62,6 +63,20 @@ async def test_nats_has_answered_after_it_heard_what_who_joined_listens_to(tmp_p
         await bus.join(KnownMembers("w0", {"w0"}, {}))
         stack.push_async_callback(bus.stop)
         assert bytes(said).rindex(b"PING") > bytes(said).rindex(b"SUB ")
+
+
+async def test_a_nats_that_is_away_is_told_at_once_by_its_first_trouble() -> None:
+    async with a_nats_server("--auth", "right") as url:
+        for wrong, reason in (
+            (f"nats://127.0.0.1:{free_port()}", "connection refused"),
+            (url.replace("nats://", "nats://wrong@"), "Authorization"),
+        ):
+            began = time.monotonic()
+            with pytest.raises(BusAwayError) as refused:
+                await connected(wrong)
+            assert time.monotonic() - began < 5
+            assert reason in refused.value.reason
+            assert "wrong" not in refused.value.explain_cause()
 
 
 async def test_a_request_that_is_too_large_is_no_answer_and_ends_nothing(tmp_path: Path) -> None:

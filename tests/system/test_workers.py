@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import pytest
 
 from postgres import a_postgres
 from readiness import readiness, until_workers_are_ready
-from servers import RunningServer, a_server
+from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
 from workers_of import below, hit, started_anew
 
 pytestmark = pytest.mark.system
@@ -280,6 +281,16 @@ def test_readiness_names_a_worker_that_is_away(server: RunningServer) -> None:
     finally:
         hit(stopped, signal.SIGCONT)
         until_workers_are_ready(server)
+
+
+def test_a_start_that_waits_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://birthmark@127.0.0.1:{silent.getsockname()[1]}/x"
+        command = [BIRTHMARK, "serve", "--workers", "2", "--data", str(tmp_path / "data"), "--database", url]
+        with subprocess.Popen([*command, "--listen", free_address()], env=clean_environment()) as process:
+            with silent.accept()[0]:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) in {0, 5}
 
 
 def test_several_workers_on_sqlite_are_refused_by_the_sentence_that_helps(

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 1.0
 CONNECT_S = 10.0
+_PORT = 4222
 HEAR_S = 0.3
 """How long others are given to say that they have heard, before they are marked."""
 _PAUSE_S = 0.05
@@ -94,15 +96,34 @@ class BusAwayError(UnavailableError):
 
 async def connected(url: str, **options: Any) -> Client:
     """Return a connection to NATS. Raise `BusAwayError`."""
-    connection = Client()
+    connection, place = Client(), urlsplit(url)
+    host, port = place.hostname, place.port or _PORT
+    trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def told(error: Exception) -> None:
+        log.info("bus.trouble", extra={"reason": _reason_of(error)})
+        if not trouble.done():
+            trouble.set_result(error)
+
+    connecting = asyncio.ensure_future(connection.connect(url, **OPTIONS, error_cb=told, **options))
     try:
-        async with asyncio.timeout(CONNECT_S):
-            await connection.connect(url, **OPTIONS, **options)
+        async with asyncio.timeout(CONNECT_S):  # the library would try for ever, and not say why
+            either: set[asyncio.Future[Any]] = {connecting, trouble}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if trouble.done():
+                raise trouble.result()
+            await connecting
     except (NatsError, OSError, TimeoutError) as error:
-        where = urlsplit(url)
-        reason = reason_of(error) if isinstance(error, OSError) else type(error).__name__
-        raise BusAwayError(where=f"{where.hostname}:{where.port or 4222}", reason=reason) from error
+        await ended(connecting)
+        await connection.close()
+        raise BusAwayError(where=f"{host}:{port}", reason=_reason_of(error)) from error
     return connection
+
+
+def _reason_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()  # the loop's own words name the place again
+    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
 
 
 class NatsBus(LocalBus):

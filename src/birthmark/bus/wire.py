@@ -1,5 +1,6 @@
 """What workers send each other over NATS: MessagePack of tagged arrays."""
 
+import contextlib
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,12 +41,15 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """A reply, or the refusal by its code and facts."""
+    """A reply, or the refusal by its code and facts, and by its words for who does not know the code."""
 
     kind: str = ""
     body: bytes = b""
     code: str = ""
     facts: dict[str, Any] = {}
+    behaves_as: str = ""
+    """The code of the kind that it is of."""
+    words: dict[str, str] = {}
 
 
 Sent = Told | Hears | Asked | Batch
@@ -54,11 +58,16 @@ read_answer = msgspec.msgpack.Decoder(Answer).decode
 encode = msgspec.msgpack.encode
 
 
+_WORDS = {"code", "message", "cause", "fix"}
+
+
 def refusal_of(error: BirthmarkError) -> Answer:
     """Return a refusal as it travels."""
-    facts = {name: value for name, value in vars(error).items() if name in error.facts}
+    facts = {name: value for name, value in vars(error).items() if not name.startswith("_") and name not in _WORDS}
     plain = {name: value if isinstance(value, int | float) else str(value) for name, value in facts.items()}
-    return Answer(code=error.code, facts=plain)
+    kind = next(one for one in BirthmarkError.__subclasses__() if isinstance(error, one))
+    words = {"message": str(error), "cause": error.explain_cause(), "fix": error.explain_fix()}
+    return Answer(code=error.code, facts=plain, behaves_as=vars(kind)["code"], words=words)
 
 
 def opened(answer: Answer, facts: dict[str, str]) -> Any:
@@ -69,9 +78,15 @@ def opened(answer: Answer, facts: dict[str, str]) -> Any:
             raise NoAnswerError(reason=f"its answer {answer.kind} is not known here", **facts)
         return msgspec.msgpack.decode(answer.body, type=known)
     refusal = next((one for one in _below(BirthmarkError) if vars(one).get("code") == answer.code), None)
-    if refusal is None:
+    if refusal is not None:
+        with contextlib.suppress(TypeError):  # of another version of this program
+            raise refusal(**answer.facts)
+    kind = next((one for one in BirthmarkError.__subclasses__() if vars(one).get("code") == answer.behaves_as), None)
+    if kind is None:
         raise NoAnswerError(reason=f"it refused by {answer.code}, which is not known here", **facts)
-    raise refusal(**answer.facts)
+    told = kind(**answer.facts)
+    told.quote(code=answer.code, **answer.words)
+    raise told
 
 
 def _below(kind: type[_T]) -> list[type[_T]]:

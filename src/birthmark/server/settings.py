@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -241,6 +242,14 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     return settings
 
 
+def _is_bus(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
 def _contradictions(settings: Settings, text: str) -> list[str]:
     """Return what is wrong with values that are each in order."""
     found, bound = [], settings.bound
@@ -253,8 +262,8 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         found.append("the database must begin with sqlite:/// or postgresql://")
     elif settings.is_shared and settings.database_url.startswith("sqlite:///"):
         found.append("several workers need PostgreSQL, as SQLite has one writer: give a database, postgresql://…")
-    if settings.bus is not None and not settings.bus.startswith(("nats://", "tls://")):
-        found.append("the bus must begin with nats:// or tls://")
+    if settings.bus is not None and not _is_bus(settings.bus):
+        found.append("the bus must be nats://HOST:PORT or tls://HOST:PORT")
     if settings.ca.private_ca is not None and settings.est.upstream is not None:
         found.append("ca.private_ca and est.upstream exclude each other: one CA signs")
     lines = lines_of(text)

@@ -81,10 +81,10 @@ class _Program:
 
 @contextmanager
 def _told_of(worker: str) -> Iterator[None]:
-    """Tell of what goes wrong where a worker is started anew; it is tried again."""
+    """Tell of what goes wrong where a worker is started anew; it is tried again, whatever it was."""
     try:
         yield
-    except (BirthmarkError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - else nobody would start it again
         note(f"worker {worker}", error)
 
 
@@ -334,12 +334,15 @@ def run_workers(
             task.add_done_callback(restarting.discard)
 
         loop.add_signal_handler(signal.SIGHUP, restart)
+        starting, ending = asyncio.create_task(parent.start()), asyncio.create_task(over.wait())
         try:
-            first = await parent.start()
-            on_ready(first.endpoints, first.elsewhere)
-            await over.wait()
+            await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                first = starting.result()
+                on_ready(first.endpoints, first.elsewhere)
+                await ending
         finally:
-            await ended(*restarting)
+            await ended(starting, ending, *restarting)
             await parent.stop()
 
     uvloop.run(main())

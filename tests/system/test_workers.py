@@ -277,7 +277,9 @@ def test_readiness_names_a_worker_that_is_away(server: RunningServer) -> None:
     try:
         status, told = readiness(server)
         assert status == HTTPStatus.SERVICE_UNAVAILABLE
-        assert told["workers"].startswith("away: w")
+        assert told.pop("workers").startswith("away: w")
+        assert told.pop("ready") is False
+        assert set(told.values()) == {"ready"}, "what nobody said of the others is not away"
     finally:
         hit(stopped, signal.SIGCONT)
         until_workers_are_ready(server)
@@ -291,6 +293,90 @@ def test_a_start_that_waits_ends_when_it_is_told_to(tmp_path: Path) -> None:
             with silent.accept()[0]:
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(20) in {0, 5}
+
+
+def test_a_device_of_a_name_that_looks_encoded_is_itself(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    for name in ("pump%41", "pumpA"):
+        server.run("hub", "device", "create", name)
+    server.run("hub", "device", "rm", "pump%41", "--yes")
+    assert [row["device"] for row in server.rows("hub", "device", "ls")] == ["pumpA"]
+
+
+def looking_on(server: RunningServer, *command: str) -> subprocess.Popen[str]:
+    """Start a command that goes on, and return it when it has begun."""
+    environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(server.data.parent))
+    pipe = subprocess.PIPE
+    started = subprocess.Popen([BIRTHMARK, *command], stdout=pipe, stderr=pipe, text=True, env=environment)
+    assert started.stderr is not None
+    assert started.stderr.readline().startswith("Looking on")
+    return started
+
+
+def test_who_looks_on_while_a_worker_is_away_sees_what_passes_at_it_later(
+    server: RunningServer, account: Account
+) -> None:
+    hit(below(server)["worker 1"], signal.SIGKILL)
+    watching = looking_on(server, "aws", "monitor", "later/#", "--json")
+    until_workers_are_ready(server)
+    clients = [account.client() for _ in range(8)]
+    until(lambda: all(connections_of(server).values()), "one worker has all of eight clients")
+    time.sleep(0.5)  # it joins within 0.2 s
+    for number, client in enumerate(clients):
+        publish(client, f"later/{number}", "x")
+    assert watching.stdout is not None
+    seen = {json.loads(watching.stdout.readline())["topic"] for _ in clients}
+    started_anew(server)
+    time.sleep(0.5)
+    publish(account.client(), "later/still", "x")
+    assert json.loads(watching.stdout.readline())["topic"] == "later/still"
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=PATIENCE_S)
+    assert seen == {f"later/{number}" for number in range(8)}
+
+
+def test_whoever_is_cut_off_is_told_what_to_type_and_the_log_has_no_traceback(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    watching = [looking_on(server, "aws", "monitor", "#"), looking_on(server, "hub", "monitor", "--follow")]
+    workers = below(server)
+    for name in ("worker 1", "worker 2"):
+        hit(workers[name], signal.SIGKILL)
+    asked = server.attempt("hub", "device", "ls")
+    told = [one.communicate(timeout=PATIENCE_S)[1] for one in watching] + ([asked.stderr] if asked.returncode else [])
+    for text in told:
+        assert "birthmark env --wait 60" in text
+        assert "HTTP status" not in text
+    until_workers_are_ready(server)
+    assert "Traceback" not in server.log()
+
+
+def test_a_server_that_stops_ends_who_looks_on_in_order(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    watching = [looking_on(server, "aws", "monitor", "#"), looking_on(server, "hub", "monitor", "--follow")]
+    server.stop()
+    for one in watching:
+        assert "Traceback" not in one.communicate(timeout=PATIENCE_S)[1]
+    assert "Traceback" not in server.log()
+    server.start()
+
+
+def test_calls_that_wait_keep_nobody_waiting(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    server.run("hub", "device", "create", "sleeper")
+    environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(server.data.parent))
+    command = [BIRTHMARK, "hub", "method", "sleeper", "reboot", "--connect-timeout", "60"]
+    quiet = subprocess.DEVNULL
+    calls = [subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environment) for _ in range(8)]
+    time.sleep(3)
+    began = time.monotonic()
+    assert readiness(server)[0] == HTTPStatus.OK
+    assert server.rows("hub", "device", "ls")
+    took = time.monotonic() - began
+    for call in calls:
+        assert call.poll() is None
+        call.kill()
+        call.wait()
+    assert took < 3
 
 
 def test_several_workers_on_sqlite_are_refused_by_the_sentence_that_helps(

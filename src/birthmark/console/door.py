@@ -3,6 +3,7 @@
 The health port serves the operator interface too, on loopback; but whoever may connect to a port may also fill it.
 """
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 NAME = "operator.sock"
 _MAX_PATH_BYTES = 100
 """What fits into a socket's address everywhere."""
+_CROWDED_S = 0.02
 
 
 @contextlib.contextmanager
@@ -61,20 +63,33 @@ class DoorConnection(http.client.HTTPConnection):
             sock.settimeout(self.timeout)
             with _reachable(self._directory) as path:
                 sock.connect(path)
-            self._check_owner(sock)
+            _check_owner(sock, self._directory)
         except BaseException:
             sock.close()
             raise
         self.sock = sock
 
-    def shut(self) -> None:
-        """Close it, also while another thread waits for what comes."""
-        if self.sock is not None:
-            with contextlib.suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
-        self.close()
 
-    def _check_owner(self, sock: socket.socket) -> None:
-        _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if user not in {self._directory.stat().st_uid, 0}:
-            raise PermissionError(f"{self._directory / NAME} is held by another user")
+async def reached(directory: Path) -> socket.socket:
+    """Return a socket that is connected to the door and never blocks. Raise `OSError` as `DoorConnection` does."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(0.0)
+        with _reachable(directory) as path:
+            while True:
+                try:
+                    sock.connect(path)
+                    break
+                except BlockingIOError:  # so many stand there already
+                    await asyncio.sleep(_CROWDED_S)
+        _check_owner(sock, directory)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check_owner(sock: socket.socket, directory: Path) -> None:
+    _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if user not in {directory.stat().st_uid, 0}:
+        raise PermissionError(f"{directory / NAME} is held by another user")

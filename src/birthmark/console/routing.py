@@ -160,11 +160,12 @@ def operator_mount(tokens: Mapping[str, Role], table: Sequence[Endpoint], docume
 
 def problem(error: BirthmarkError) -> Response:
     """Return an error as a problem document."""
-    told = _told(error)
-    return JSONResponse(told, told["status"], media_type=PROBLEM)
+    document = told(error)
+    return JSONResponse(document, document["status"], media_type=PROBLEM)
 
 
-def _told(error: BirthmarkError) -> dict[str, Any]:
+def told(error: BirthmarkError) -> dict[str, Any]:
+    """Return the document itself, as it stands in a line too."""
     return {
         "type": f"urn:birthmark:{error.code}",
         "title": str(error),
@@ -180,7 +181,7 @@ async def _written(lines: Lines) -> AsyncIterator[str]:
         async for part in lines.parts:
             yield json.dumps(part) + "\n"
     except BirthmarkError as error:
-        yield json.dumps({"problem": _told(error)}) + "\n"
+        yield json.dumps({"problem": told(error)}) + "\n"
     else:
         yield '{"end": true}\n'
 

@@ -83,6 +83,17 @@ IMPATIENT = patched(
 )
 WITH_LITTLE_ROOM = patched('client.OperatorClient.of = lambda data: (of(data), setattr(client, "_MAX_BYTES", 20))[0]')
 
+WITHOUT_WORKERS = patched(
+    "import asyncio, json",
+    "from birthmark.server.workers.asking import Question",
+    "from birthmark.server.workers.front import Front",
+    "def ask(self, *_):",
+    "    front = Front((), self.data, has_metrics=False)",
+    '    answer = asyncio.run(front._answered(Question("GET", b"/")))',
+    "    raise client._refused(answer.status_code, json.loads(answer.body), self.data)",
+    "client.OperatorClient._call = ask",
+)
+
 
 MEDDLED = f"""{sys.executable} -c '
 import sqlite3, sys
@@ -101,6 +112,7 @@ main()'"""
 
 SERVER: Mapping[str, Scenario] = {
     "operator.no_answer_in_time": Scenario(IMPATIENT, is_instead=True),
+    "server.worker_away": Scenario(WITHOUT_WORKERS, is_instead=True),
     "operator.answer_too_large": Scenario(WITH_LITTLE_ROOM, is_instead=True),
     "operator.not_served": Scenario("birthmark device ls", apply=with_all_services, config='only = ["est"]\n'),
     "ca.lost": Scenario(

@@ -1,8 +1,17 @@
-"""The page of metrics that a parent makes of its workers' pages."""
+"""The page of metrics that a parent makes of its workers' pages, and what it asks them for others."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from birthmark.server.workers.front import merged
+from birthmark.server.workers.front import Front, merged
 
 ONE = """# HELP birthmark_refusals_total Refusals.
 # TYPE birthmark_refusals_total counter
@@ -31,3 +40,215 @@ def test_each_sample_has_its_worker_and_each_family_stands_together() -> None:
 
 def test_of_no_worker_there_is_nothing() -> None:
     assert merged({}) == ""
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+LINES = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def chunk(*lines: bytes) -> bytes:
+    text = b"".join(line + b"\n" for line in lines)
+    return b"%x\r\n%b\r\n" % (len(text), text)
+
+
+@dataclass
+class FakeWorker:
+    """A worker's door: what is asked there, and what is answered; then it breaks off, unless it `stays`."""
+
+    name: str
+    answer: bytes = OK
+    stays: bool = False
+    is_ready: bool = True
+    asked: list[bytes] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head.partition(b" HTTP/")[0])
+        writer.write(self.answer)
+        if self.stays:
+            while await reader.read(1000):
+                pass
+            self.left.set()
+        writer.close()
+
+    @asynccontextmanager
+    async def served(self, directory: Path) -> AsyncIterator[None]:
+        door = directory / "workers" / self.name
+        door.mkdir(parents=True)
+        async with await asyncio.start_unix_server(self.met, door / "operator.sock"):
+            yield
+
+
+@dataclass
+class Caller:
+    """Somebody who asks the front, and may leave."""
+
+    front: Front
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ask(self, target: bytes, method: str = "GET", **more: Any) -> "Caller":
+        path, _, query = target.partition(b"?")
+        scope = {"type": "http", "method": method, "path": "/any", "raw_path": path, "query_string": query}
+        messages = [{"type": "http.request", "body": b""}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop()
+            await self.leaves.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            self.body += message.get("body", b"")
+            self.came.set()
+
+        await asyncio.wait_for(self.front(scope | {"headers": []} | more, receive, send), 10)
+        return self
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.body.splitlines()]
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Serve workers, and return who asks the front before them."""
+    async with AsyncExitStack() as stack:
+
+        async def served(*workers: FakeWorker, away: tuple[str, ...] = ()) -> Caller:
+            for worker in workers:
+                await stack.enter_async_context(worker.served(tmp_path))
+            nobody = [FakeWorker(name) for name in away]
+            return Caller(Front([*nobody, *workers], tmp_path, has_metrics=True))
+
+        yield served
+
+
+@pytest.mark.parametrize("name", [b"pump%2541", b"a%2Fb", b"a%3Fb", b"a%23b", b"gr%C3%BCn", b"a%20b"])
+async def test_a_worker_is_asked_for_what_was_asked_byte_by_byte(serve: Serve, name: bytes) -> None:
+    worker = FakeWorker("w1")
+    target = b"/operator/v1/hubs/h/devices/" + name + b"?q=" + name
+    caller = await (await serve(worker)).ask(target, "DELETE")
+    assert (caller.status, worker.asked) == (200, [b"DELETE " + target])
+
+
+async def test_a_path_of_which_the_bytes_are_not_known_is_quoted(serve: Serve) -> None:
+    worker = FakeWorker("w1")
+    await (await serve(worker)).ask(b"", path="/a%41 ü?#/b", raw_path=None)
+    assert worker.asked == [b"GET /a%2541%20%C3%BC%3F%23/b"]
+
+
+async def test_many_calls_that_wait_let_others_pass(serve: Serve) -> None:
+    worker = FakeWorker("w1", b"", stays=True)
+    caller = await serve(worker)
+    waiting = [asyncio.create_task(Caller(caller.front).ask(b"/x")) for _ in range(40)]
+    while len(worker.asked) < len(waiting):
+        await asyncio.sleep(0)
+    worker.answer = OK
+    assert (await caller.ask(b"/x")).status == 200
+    for task in waiting:
+        task.cancel()
+
+
+async def test_a_caller_that_leaves_ends_the_call_at_its_worker(serve: Serve) -> None:
+    worker = FakeWorker("w1", b"", stays=True)
+    caller = await serve(worker)
+    asking = asyncio.create_task(caller.ask(b"/x", "POST"))
+    while not worker.asked:
+        await asyncio.sleep(0)
+    caller.leaves.set()
+    await asking
+    await asyncio.wait_for(worker.left.wait(), 5)
+
+
+async def test_who_follows_and_leaves_ends_the_lines_at_their_worker(serve: Serve) -> None:
+    worker = FakeWorker("w1", LINES + chunk(b"1"), stays=True)
+    caller = await serve(worker)
+    asking = asyncio.create_task(caller.ask(b"/x"))
+    while not caller.body:
+        await asyncio.sleep(0)
+    caller.leaves.set()
+    await asking
+    await asyncio.wait_for(worker.left.wait(), 5)
+
+
+@pytest.mark.parametrize("broken", [b"", OK[:-1], b"nonsense\r\n\r\n", OK[:30]])
+async def test_a_get_that_breaks_is_put_to_another_worker(serve: Serve, broken: bytes) -> None:
+    caller = await serve(FakeWorker("w1", broken), FakeWorker("w2"))
+    assert (await caller.ask(b"/x")).body == b"{}"
+
+
+async def test_what_no_worker_got_is_put_to_another(serve: Serve) -> None:
+    worker = FakeWorker("w2")
+    caller = await serve(worker, away=("w1",))
+    await caller.ask(b"/x", "POST")
+    assert (caller.status, worker.asked) == (200, [b"POST /x"])
+
+
+async def test_what_a_worker_may_have_done_is_asked_of_no_other(serve: Serve) -> None:
+    other = FakeWorker("w2")
+    caller = await (await serve(FakeWorker("w1", OK[:-1]), other)).ask(b"/x", "POST")
+    assert (caller.status, other.asked) == (503, [])
+    assert "may have done" in json.loads(caller.body)["detail"]
+
+
+async def test_where_no_worker_is_a_problem_says_what_to_type(serve: Serve) -> None:
+    caller = await (await serve(away=("w1", "w2"))).ask(b"/x")
+    problem = json.loads(caller.body)
+    assert (caller.status, problem["code"], caller.headers["retry-after"]) == (503, "server.worker_away", "1")
+    assert caller.headers["content-type"] == "application/problem+json"
+    assert "`birthmark env --wait 60 --data " in problem["fix"]
+
+
+@pytest.mark.parametrize("rest", [b"", b"zz\r\n", b'9\r\n{"half'])
+async def test_lines_that_break_off_end_in_order(serve: Serve, rest: bytes) -> None:
+    caller = await (await serve(FakeWorker("w1", LINES + chunk(b"1", b"2") + rest))).ask(b"/x")
+    assert caller.lines[:2] == [1, 2]
+    assert [line["problem"]["code"] for line in caller.lines[2:]] == ["server.worker_away"]
+
+
+MONITOR = b"/operator/v1/aws/monitor?filter=%23"
+
+
+async def test_who_looks_on_sees_a_worker_that_comes_later_and_one_that_goes_does_not_end_it(serve: Serve) -> None:
+    stays, late = FakeWorker("w1", LINES + chunk(b"1"), stays=True), FakeWorker("w2", LINES + chunk(b"2"))
+    late.is_ready = False
+    caller = await serve(stays, late)
+    asking = asyncio.create_task(caller.ask(MONITOR))
+    while not caller.body:
+        await asyncio.sleep(0)
+    late.is_ready = True
+    while caller.lines.count(2) != 2:
+        await asyncio.sleep(0.01)
+    assert not asking.done()
+    caller.leaves.set()
+    await asking
+
+
+async def test_who_looks_on_is_told_when_nobody_is_left(serve: Serve) -> None:
+    caller = await (await serve(FakeWorker("w1", LINES), FakeWorker("w2", LINES))).ask(MONITOR)
+    assert [line["problem"]["code"] for line in caller.lines] == ["server.worker_away"]
+
+
+async def test_who_looks_on_without_a_right_gets_the_workers_own_answer(serve: Serve) -> None:
+    refused = b"HTTP/1.1 401 No\r\ncontent-length: 2\r\n\r\n{}"
+    caller = await (await serve(FakeWorker("w1", refused))).ask(MONITOR)
+    assert (caller.status, caller.body) == (401, b"{}")
+
+
+async def test_what_nobody_said_is_not_away(serve: Serve) -> None:
+    told = b'{"ready":true,"database":"ready","hold":"away"}'
+    worker = FakeWorker("w2", b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(told), told))
+    caller = await (await serve(worker, away=("w1",))).ask(b"/readyz", path="/readyz")
+    assert caller.status == 503
+    assert caller.lines == [{"ready": False, "database": "ready", "hold": "away", "workers": "away: w1"}]

@@ -1,30 +1,49 @@
 """What the parent answers: one health and one page of metrics for all workers, and the operator interface by one."""
 
 import asyncio
-import concurrent.futures
-import http.client
+import contextlib
 import re
-import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from birthmark.console.door import DoorConnection
+from birthmark.background import ended
+from birthmark.console.routing import NDJSON, ROOT, problem, told
+from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.text import reason_of
+from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
 
 _LOOK_S = 5.0
-_ANSWER_S = 330.0  # a method call waits for five minutes
-_PART = 65536
-_OWN = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
+_JOIN_S = 1.0
+"""How long who looks on waits for the first word of each worker."""
+_AGAIN_S = 0.2
+_OF_A_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"}
+_OF_THE_REQUEST = _OF_A_CONNECTION | {b"host", b"content-length", b"expect"}
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_SAFE = {"GET", "HEAD"}
+_SEEN_AT_EACH = f"{ROOT}/aws/monitor".encode()
+_NOTHING_DONE = "Nothing was done"
+_UNKNOWN = "It may have done what was asked before: look before you ask for it again"
+
+
+class WorkerAwayError(UnavailableError):
+    """A worker of the server is away."""
+
+    code = "server.worker_away"
+    cause = "{worker} of this server ended, or does not answer; unless the server ends, it is started anew. {outcome}."
+    fix = "Wait until it is there, with `birthmark env --wait 60 --data {data}`, and try again by the same command."
+    worker: str
+    outcome: str
+    data: Path
 
 
 class Known(Protocol):
@@ -57,19 +76,18 @@ class Front:
         return JSONResponse({"status": "alive"})
 
     async def _ready(self, _request: Request) -> Response:
-        answers = await asyncio.gather(*(self._asked(worker, "/readyz") for worker in self._workers))
-        told: dict[str, Any] = {"ready": all(status == HTTPStatus.OK for status, _ in answers)}
-        parts = {}
-        for worker, (_, body) in zip(self._workers, answers, strict=True):
-            parts[worker.name] = _words(body)
-        for name in dict.fromkeys(name for words in parts.values() for name in words):
-            told[name] = "ready" if all(words.get(name) == "ready" for words in parts.values()) else "away"
-        away = [name for name, words in parts.items() if not words]
-        told["workers"] = "ready" if not away else f"away: {', '.join(away)}"
-        return JSONResponse(told, HTTPStatus.OK if told["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
+        answers = await asyncio.gather(*(self._asked(worker, b"/readyz") for worker in self._workers))
+        is_ready = all(status == HTTPStatus.OK for status, _ in answers)
+        parts = [_words(body) for _, body in answers]
+        found: dict[str, Any] = {"ready": is_ready}
+        for words in parts:
+            found |= {name: word for name, word in words.items() if found.get(name, "ready") == "ready"}
+        away = [worker.name for worker, words in zip(self._workers, parts, strict=True) if not words]
+        found["workers"] = "ready" if not away else f"away: {', '.join(away)}"
+        return JSONResponse(found, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _measured(self, _request: Request) -> Response:
-        answers = await asyncio.gather(*(self._asked(worker, "/metrics") for worker in self._workers))
+        answers = await asyncio.gather(*(self._asked(worker, b"/metrics") for worker in self._workers))
         pages = {
             w.name: body.decode()
             for w, (status, body) in zip(self._workers, answers, strict=True)
@@ -79,98 +97,151 @@ class Front:
 
     async def _forward(self, request: Request) -> Response:
         """Let one worker answer, which knows what all of them know; but who looks on sees what passes at each."""
-        if request.url.path.endswith(_SEEN_AT_EACH):
-            return await self._forward_to_all(request)
-        ready = next((worker for worker in self._workers if worker.is_ready), None)
-        if ready is None:
-            return PlainTextResponse("No worker is ready.\n", HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
-        body = await request.body()
-        headers = {name: value for name, value in request.headers.items() if name not in _OWN}
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        door = DoorConnection(self._directory / "workers" / ready.name, _ANSWER_S)
+        asking = asyncio.create_task(self._answered(await _question(request)))
+        leaving = asyncio.create_task(_left(request))
         try:
-            answer = await asyncio.to_thread(_ask, door, request.method, target, body, headers)
-        except OSError as error:
-            door.close()
-            told = f"The worker {ready.name} does not answer: {reason_of(error)}.\n"
-            return PlainTextResponse(told, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
+            await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        finally:
+            await ended(asking, leaving)
 
-        async def parts() -> AsyncIterator[bytes]:
+    async def _answered(self, question: Question) -> Response:
+        """Return a worker's answer: the first ready one's, or another's where that has done nothing."""
+        for worker in self._ready_ones():
             try:
-                while part := await asyncio.to_thread(answer.read1, _PART):
-                    yield part
-            finally:
-                door.close()
+                answer = await question.put_to(self._door(worker))
+                if (b"content-type", NDJSON.encode()) in answer.headers:
+                    if question.target.partition(b"?")[0] != _SEEN_AT_EACH:
+                        return _Streamed(self._stream(worker, answer), answer)
+                    answer.close()  # it is known to answer: each is asked now
+                    return _Streamed(self._seen_at_each(question), answer)
+                with contextlib.closing(answer):
+                    response = Response(await answer.content(), answer.status)
+            except NotReachedError:
+                continue
+            except OSError:
+                if question.method in _SAFE:
+                    continue
+                return self._away(worker.name, _UNKNOWN)
+            response.raw_headers = _kept(answer.headers)
+            return response
+        return self._away()
 
-        kept = {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}
-        return StreamingResponse(parts(), answer.status, kept)
+    async def _stream(self, worker: Known, answer: Answer) -> AsyncIterator[bytes]:
+        try:
+            async for lines in answer.lines():
+                yield lines
+        except OSError:
+            yield self._cut(worker.name)
 
-    async def _forward_to_all(self, request: Request) -> Response:
-        """Answer with the lines of every worker, as they come; it ends when the first of them does."""
-        ready = [worker for worker in self._workers if worker.is_ready]
-        headers = {name: value for name, value in request.headers.items() if name not in _OWN}
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        doors = [DoorConnection(self._directory / "workers" / worker.name, _ANSWER_S) for worker in ready]
-        asking = (asyncio.to_thread(_ask, door, "GET", target, b"", headers) for door in doors)
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        first = next((one for one in answers if isinstance(one, http.client.HTTPResponse)), None)
-        if first is None:
-            return PlainTextResponse("No worker is ready.\n", HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
-        lines: asyncio.Queue[bytes] = asyncio.Queue(_MOST_LINES)
-        loop = asyncio.get_running_loop()
+    async def _seen_at_each(self, question: Question) -> AsyncIterator[bytes]:
+        """Yield the lines of all workers as they come, also of those that are ready later, until no one is left.
 
-        def hear(answer: http.client.HTTPResponse) -> None:
-            try:
-                for line in answer:
-                    asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-            except (OSError, ValueError, http.client.HTTPException, RuntimeError, concurrent.futures.CancelledError):
-                pass  # its worker ended, or whoever looked on went
-            finally:
-                loop.call_soon_threadsafe(asyncio.ensure_future, lines.put(b""))
+        A worker waits while its lines do, and counts by itself what has no room meanwhile.
+        """
+        lines: asyncio.Queue[bytes] = asyncio.Queue(1)
+        looks = {worker.name: _Look(question, self._door(worker), lines) for worker in self._ready_ones()}
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_JOIN_S):
+                    for look in looks.values():
+                        await look.has_begun.wait()
+            while not lines.empty() or not all(look.is_over for look in looks.values()):
+                for worker in self._ready_ones():
+                    if worker.name not in looks or looks[worker.name].is_over:
+                        looks[worker.name] = _Look(question, self._door(worker), lines)
+                try:
+                    async with asyncio.timeout(_AGAIN_S):
+                        line = await lines.get()
+                except TimeoutError:
+                    continue
+                yield line
+            yield self._cut(", ".join(looks) or "Every worker")
+        finally:
+            await ended(*(look.hearing for look in looks.values()))
 
-        async def parts() -> AsyncIterator[bytes]:
-            hearing = [
-                threading.Thread(target=hear, args=(one,), daemon=True)
-                for one in answers
-                if isinstance(one, http.client.HTTPResponse)
-            ]
-            try:
-                for thread in hearing:
-                    thread.start()
-                while line := await lines.get():
-                    yield line
-            finally:
-                for door in doors:
-                    door.shut()
-
-        kept = {name: value for name, value in first.getheaders() if name.lower() not in _OWN}
-        return StreamingResponse(parts(), first.status, kept)
-
-    async def _asked(self, worker: Known, path: str) -> tuple[int, bytes]:
+    async def _asked(self, worker: Known, path: bytes) -> tuple[int, bytes]:
         """Return what a worker answers; nothing where it does not."""
-        door = DoorConnection(self._directory / "workers" / worker.name, _LOOK_S)
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                return await Question("GET", path).answered(self._door(worker))
+        except OSError:
+            return HTTPStatus.SERVICE_UNAVAILABLE, b""
 
-        def ask() -> tuple[int, bytes]:
-            try:
-                answer = _ask(door, "GET", path, b"", {})
-                return answer.status, answer.read()
-            except (OSError, http.client.HTTPException):
-                return HTTPStatus.SERVICE_UNAVAILABLE, b""
-            finally:
-                door.close()
+    def _ready_ones(self) -> Iterator[Known]:
+        return (worker for worker in self._workers if worker.is_ready)
 
-        return await asyncio.to_thread(ask)
+    def _door(self, worker: Known) -> Path:
+        return self._directory / "workers" / worker.name
+
+    def _away(self, worker: str = "Every worker", outcome: str = _NOTHING_DONE) -> Response:
+        response = problem(WorkerAwayError(worker=worker, outcome=outcome, data=self._directory))
+        response.headers["retry-after"] = "1"
+        return response
+
+    def _cut(self, worker: str) -> bytes:
+        """Return the end of lines that broke off."""
+        error = WorkerAwayError(worker=worker, outcome="What it showed broke off here", data=self._directory)
+        return msgspec.json.encode({"problem": told(error)}) + b"\n"
 
 
-_SEEN_AT_EACH, _MOST_LINES = "/aws/monitor", 1000
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+class _Look:
+    """What passes at one worker, until that ends."""
+
+    def __init__(self, question: Question, door: Path, lines: asyncio.Queue[bytes]) -> None:
+        self.has_begun = asyncio.Event()
+        self.hearing = asyncio.create_task(self._hear(question, door, lines))
+
+    @property
+    def is_over(self) -> bool:
+        return self.hearing.done()
+
+    async def _hear(self, question: Question, door: Path, lines: asyncio.Queue[bytes]) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                answer = await question.put_to(door)
+            with contextlib.closing(answer):
+                async for some in answer.lines():
+                    self.has_begun.set()
+                    await lines.put(some)
+        except OSError:
+            pass  # its worker ended, or is not there yet
+        finally:
+            self.has_begun.set()
 
 
-def _ask(
-    door: DoorConnection, method: str, target: str, body: bytes, headers: Mapping[str, str]
-) -> http.client.HTTPResponse:
-    door.request(method, target, body or None, dict(headers))
-    return door.getresponse()
+class _Streamed(StreamingResponse):
+    """Ends what it shows when whoever looks on goes."""
+
+    def __init__(self, parts: AsyncIterator[bytes], answer: Answer) -> None:
+        super().__init__(parts, answer.status)
+        self.raw_headers = _kept(answer.headers)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answer.close()
+
+
+async def _question(request: Request) -> Question:
+    """Return what is asked as it came: a name that was decoded here would be decoded again there."""
+    scope = request.scope
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+    headers = [field for field in scope["headers"] if field[0] not in _OF_THE_REQUEST]
+    return Question(request.method, target, headers, await request.body())
+
+
+async def _left(request: Request) -> None:
+    """Return when whoever asked has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _kept(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [field for field in headers if field[0] not in _OF_A_CONNECTION]
 
 
 def _words(body: bytes) -> dict[str, str]:

@@ -1,0 +1,136 @@
+"""One question of the parent to one of its workers, over HTTP/1.1 by the worker's door, and the answer as it comes.
+
+No thread waits for it: however many questions are open, each next one is asked at once. Whoever closes an answer ends
+the connection, and with it what the worker does for it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httptools
+
+from birthmark.console.door import reached
+
+_ANSWER_S = 330.0  # a method call waits for five minutes
+_PART = 65536
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class NotReachedError(OSError):
+    """The worker has not got the question."""
+
+
+class CutOffError(OSError):
+    """The worker's answer broke off."""
+
+
+class Answer:
+    """What a worker answers; its methods are the parser's callbacks, and what reads. Raise `OSError` where it ends."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, has_body: bool) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._reader, self._writer = reader, writer
+        self._has_body = has_body
+        self._is_over = self._is_broken = False
+        self._found: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self._is_over = not self._has_body
+
+    def on_body(self, body: bytes) -> None:
+        self._found.append(body)
+
+    def on_message_complete(self) -> None:
+        self._is_over = True
+
+    async def begin(self) -> None:
+        """Return when status and headers are there."""
+        while not self.status:
+            await self._read()
+
+    async def content(self) -> bytes:
+        """Return all of it."""
+        return b"".join([part async for part in self._parts()])
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield whole lines, as many as came."""
+        begun: list[bytes] = []
+        async for part in self._parts():
+            whole, newline, rest = part.rpartition(b"\n")
+            if newline:
+                yield b"".join((*begun, whole, newline))
+                begun.clear()
+            begun.append(rest)
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        while True:
+            found, self._found = self._found, []
+            for part in found:
+                yield part
+            if self._is_over:
+                return
+            await self._read()
+
+    async def _read(self) -> None:
+        async with asyncio.timeout(_ANSWER_S):
+            data = await self._reader.read(_PART)
+        if not data or self._is_broken:
+            raise CutOffError
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._is_broken = True  # what came before counts
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as it came, byte by byte."""
+
+    method: str
+    target: bytes
+    headers: Headers = ()
+    body: bytes = b""
+
+    async def put_to(self, directory: Path) -> Answer:
+        """Ask at a door and return the answer as it begins. Raise `NotReachedError`, or another `OSError`."""
+        try:
+            sock = await reached(directory)
+        except OSError as error:
+            raise NotReachedError from error
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_PART)
+        except BaseException:
+            sock.close()
+            raise
+        answer = Answer(reader, writer, has_body=self.method != "HEAD")
+        try:
+            writer.write(self._written())
+            await writer.drain()
+            await answer.begin()
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    async def answered(self, directory: Path) -> tuple[int, bytes]:
+        """Return status and body. Raise `OSError`."""
+        with contextlib.closing(await self.put_to(directory)) as answer:
+            return answer.status, await answer.content()
+
+    def _written(self) -> bytes:
+        own = [(b"host", b"localhost"), (b"connection", b"close"), (b"content-length", b"%d" % len(self.body))]
+        fields = b"".join(b"%b: %b\r\n" % field for field in (*own, *self.headers))
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (self.method.encode(), self.target, fields, self.body)

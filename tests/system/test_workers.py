@@ -350,16 +350,6 @@ def test_whoever_is_cut_off_is_told_what_to_type_and_the_log_has_no_traceback(se
     assert "Traceback" not in server.log()
 
 
-def test_a_server_that_stops_ends_who_looks_on_in_order(server: RunningServer) -> None:
-    until_workers_are_ready(server)
-    watching = [looking_on(server, "aws", "monitor", "#"), looking_on(server, "hub", "monitor", "--follow")]
-    server.stop()
-    for one in watching:
-        assert "Traceback" not in one.communicate(timeout=PATIENCE_S)[1]
-    assert "Traceback" not in server.log()
-    server.start()
-
-
 def test_calls_that_wait_keep_nobody_waiting(server: RunningServer) -> None:
     until_workers_are_ready(server)
     server.run("hub", "device", "create", "sleeper")
@@ -377,6 +367,16 @@ def test_calls_that_wait_keep_nobody_waiting(server: RunningServer) -> None:
         call.kill()
         call.wait()
     assert took < 3
+
+
+def test_a_server_that_stops_ends_who_looks_on_in_order(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    watching = [looking_on(server, "aws", "monitor", "#"), looking_on(server, "hub", "monitor", "--follow")]
+    server.stop()
+    for one in watching:
+        assert "Traceback" not in one.communicate(timeout=PATIENCE_S)[1]
+    assert "Traceback" not in server.log()
+    server.start()
 
 
 def test_several_workers_on_sqlite_are_refused_by_the_sentence_that_helps(

@@ -4,10 +4,11 @@ One table serves the requests, the OpenAPI document and the reference page. List
 the page before. Errors are problem documents (RFC 9457) with the refusal's code and fix.
 """
 
+import asyncio
 import hmac
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from birthmark import errors
+from birthmark.background import ended
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing
 
@@ -137,6 +139,8 @@ class Endpoint:
     body: type[msgspec.Struct] = Nothing
     query: type[msgspec.Struct] = Nothing
     status: int = 200
+    waits: bool = False
+    """Whether it takes its time, and is given up when whoever asked goes."""
 
     @property
     def names(self) -> list[str]:
@@ -189,7 +193,11 @@ async def _written(lines: Lines) -> AsyncIterator[str]:
 def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Handler:
     async def answer(request: Request) -> Response:
         _authorize(endpoint, tokens, request)
-        value = await endpoint.handler(await _asked(endpoint, request))
+        answering = answered(await _asked(endpoint, request))
+        return await (while_there(request, answering) if endpoint.waits else answering)
+
+    async def answered(asked: Asked) -> Response:
+        value = await endpoint.handler(asked)
         if isinstance(value, Lines):
             return StreamingResponse(_written(value), endpoint.status, media_type=NDJSON)
         if isinstance(value, Rows):
@@ -197,6 +205,21 @@ def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Handler:
         return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
 
     return refusing(answer, lambda error, _request: problem(error))
+
+
+async def while_there(request: Request, answering: Coroutine[Any, Any, Response]) -> Response:
+    """Return an answer to a request of which the body was read; give it up when whoever asked goes."""
+    asking, leaving = asyncio.create_task(answering), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else Response(status_code=503)  # which nobody sees
+    finally:
+        await ended(asking, leaving)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _authorize(endpoint: Endpoint, tokens: Mapping[str, Role], request: Request) -> None:

@@ -114,7 +114,15 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     return [
         Endpoint("GET", twin_of, Role.VIEWER, "A device's twin.", twin),
         Endpoint("PATCH", twin_of, Role.OPERATOR, "Change tags and desired properties.", change_twin, TwinPatch),
-        Endpoint("POST", f"{one}/methods/{{device:path}}", Role.OPERATOR, "Call a method of a device.", call, Call),
+        Endpoint(
+            "POST",
+            f"{one}/methods/{{device:path}}",
+            Role.OPERATOR,
+            "Call a method of a device.",
+            call,
+            Call,
+            waits=True,
+        ),
         Endpoint("POST", mail, Role.OPERATOR, "Send a device a message.", send, NewMail, status=201),
         Endpoint("GET", mail, Role.VIEWER, "The messages that wait for a device.", waiting),
         Endpoint("DELETE", mail, Role.OPERATOR, "Drop the messages that wait for a device.", purge),

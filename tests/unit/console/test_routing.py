@@ -1,5 +1,6 @@
 """The operator interface's table: roles, pages, bodies, problems, and what describes it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -179,3 +180,29 @@ def test_what_only_looks_changes_nothing() -> None:
 def test_the_page_is_that_of_the_table() -> None:
     written, made = operator_page()
     assert written == made, "run: python tools/make_operator_api.py"
+
+
+async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:
+    began, over = asyncio.Event(), asyncio.Event()
+
+    async def wait(_asked: Asked) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+
+    mount = operator_mount({"t": Role.ADMIN}, [Endpoint("POST", "/x", Role.VIEWER, "Wait.", wait, waits=True)], {})
+    scope = {"type": "http", "method": "POST", "path": "/operator/v1/x", "root_path": "", "query_string": b""}
+    messages = [{"type": "http.request", "body": b""}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Any) -> None: ...
+
+    await asyncio.wait_for(mount(scope | {"headers": [(b"authorization", b"Bearer t")]}, receive, send), 5)
+    assert over.is_set()

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.background import ended
-from birthmark.console.routing import NDJSON, ROOT, problem, told
+from birthmark.console.routing import NDJSON, ROOT, problem, told, while_there
 from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
@@ -97,13 +97,7 @@ class Front:
 
     async def _forward(self, request: Request) -> Response:
         """Let one worker answer, which knows what all of them know; but who looks on sees what passes at each."""
-        asking = asyncio.create_task(self._answered(await _question(request)))
-        leaving = asyncio.create_task(_left(request))
-        try:
-            await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
-            return asking.result() if asking.done() else Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
-        finally:
-            await ended(asking, leaving)
+        return await while_there(request, self._answered(await _question(request)))
 
     async def _answered(self, question: Question) -> Response:
         """Return a worker's answer: the first ready one's, or another's where that has done nothing."""
@@ -122,7 +116,7 @@ class Front:
             except OSError:
                 if question.method in _SAFE:
                     continue
-                return self._away(worker.name, _UNKNOWN)
+                return self._away(f"Worker {worker.name}", _UNKNOWN)
             response.raw_headers = _kept(answer.headers)
             return response
         return self._away()
@@ -132,7 +126,7 @@ class Front:
             async for lines in answer.lines():
                 yield lines
         except OSError:
-            yield self._cut(worker.name)
+            yield self._cut(f"Worker {worker.name}")
 
     async def _seen_at_each(self, question: Question) -> AsyncIterator[bytes]:
         """Yield the lines of all workers as they come, also of those that are ready later, until no one is left.
@@ -156,7 +150,7 @@ class Front:
                 except TimeoutError:
                     continue
                 yield line
-            yield self._cut(", ".join(looks) or "Every worker")
+            yield self._cut("Every worker")
         finally:
             await ended(*(look.hearing for look in looks.values()))
 
@@ -232,12 +226,6 @@ async def _question(request: Request) -> Question:
     target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     headers = [field for field in scope["headers"] if field[0] not in _OF_THE_REQUEST]
     return Question(request.method, target, headers, await request.body())
-
-
-async def _left(request: Request) -> None:
-    """Return when whoever asked has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _kept(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -289,10 +289,10 @@ def test_a_start_that_waits_ends_when_it_is_told_to(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://birthmark@127.0.0.1:{silent.getsockname()[1]}/x"
         command = [BIRTHMARK, "serve", "--workers", "2", "--data", str(tmp_path / "data"), "--database", url]
-        with subprocess.Popen([*command, "--listen", free_address()], env=clean_environment()) as process:
-            with silent.accept()[0]:
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(20) in {0, 5}
+        started = subprocess.Popen([*command, "--listen", free_address()], env=clean_environment())
+        with started as process, silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) in {0, 5}
 
 
 def test_a_device_of_a_name_that_looks_encoded_is_itself(server: RunningServer) -> None:

@@ -51,6 +51,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.authority import RequireAuthority
+from birthmark.net.proxied import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
@@ -354,6 +355,20 @@ def template(data: bytes) -> None:
 
 def swarm_scenario(data: bytes) -> None:
     parse_scenario(Path("swarm.toml"), data.decode("utf-8", "replace"))
+
+
+PROXY_HEADERS = (
+    SIGNATURE + bytes.fromhex("2111000c") + bytes.fromhex("c0000201cb007101c00022b3"),
+    SIGNATURE + bytes.fromhex("2121002b") + bytes(36) + bytes.fromhex("04000463726333"),
+    SIGNATURE + bytes.fromhex("20000000"),
+)
+
+
+def proxy_header(data: bytes) -> None:
+    """As a door reads it: sixteen bytes, and as many as they announce."""
+    head, rest = data[:HEAD_BYTES], data[HEAD_BYTES:]
+    with contextlib.suppress(ProxyHeaderError):  # what the door catches
+        source_of(head, rest[: rest_of(head)])
 
 
 def http_answer(data: bytes) -> None:

@@ -330,6 +330,7 @@ _ALL = (
     Target("manifest-chain", mutate_der, (tlv(0x30, _CHIP + _ISSUING),), manifest.signed_certificates),
     Target("bundle", mutate_text, (bundle.WHOLE,), bundle.read_file),
     Target("bundle-signed", mutate_json, bundle.SAID, bundle.signed_line),
+    Target("proxy-header", mutate_bytes, protocols.PROXY_HEADERS, protocols.proxy_header),
     Target("host", mutate_text, (b"localhost:8443", b"[::1]:443", b"a.example\nb.example"), protocols.host),
     Target("audit-head", mutate_json, _json(_HEAD), parse_head),
     Target("possession-proof", mutate_json, _json(_PROOF), protocols.proof),

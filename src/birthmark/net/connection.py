@@ -167,7 +167,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)  # uvloop's is one in behavior, not by class
         name = transport.get_extra_info("peername")
-        self.address = name[0] if isinstance(name, tuple) else ""  # that of a Unix socket has no name
+        if not self.address:  # a load balancer did not say whom it speaks for; that of a Unix socket has no name
+            self.address = name[0] if isinstance(name, tuple) else ""
         self.deadline = self._host.monotonic() + self._host.limits.handshake_s
         self._host.opened(self)
 
@@ -660,7 +661,9 @@ class PlainTransport(asyncio.Transport):
             return default
         if name in {"peername", "sockname"}:
             found = self._connection.raw.get_extra_info(name)
-            return found[:2] if isinstance(found, tuple) else found or default
+            if not isinstance(found, tuple):
+                return found or default
+            return found[:2] if name == "sockname" else (self._connection.address, found[1])
         if name == "birthmark.peer":
             return self._connection.peer
         return self._connection.raw.get_extra_info(name, default)

@@ -6,17 +6,24 @@ connects often enough would fill the kernel's queue, which knows no shares, and 
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 from birthmark.background import told
 from birthmark.net.backlog import SLICE_S, now
+from birthmark.net.proxied import HEAD_BYTES, Proxies, ProxyHeaderError, rest_of, source_of
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """Who is let in at one turn of the loop; there may be as many as are sent away in a slice of its time."""
 FEW_AT_ONCE = 4
 """The same where newcomers push out who was let in before: that one has some turns in which it may ask."""
+HEADER_S = 5.0
+MAX_HEADERS = 1024
+"""How many connections of load balancers may be about to say whom they speak for, and how long one may take."""
 _AGAIN_S = 0.1  # where the process may hold no more descriptors
 QUEUE = 4096
 """Who may wait before it in the kernel."""
@@ -24,18 +31,22 @@ _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Door:
-    """Lets in by `make` whom `refuses` does not send away; it is asked with the address."""
+    """Lets in by `make` whom `refuses` does not send away; both are asked with the address.
+
+    A connection from one of `proxies` says first whom it speaks for, and is that one's.
+    """
 
     def __init__(
         self,
         listening: socket.socket,
-        make: Callable[[], asyncio.BaseProtocol],
+        make: Callable[[str], asyncio.BaseProtocol],
         refuses: Callable[[str], bool],
         at_once: int = AT_ONCE,
+        proxies: Proxies | None = None,
     ) -> None:
         listening.settimeout(0)
         self._socket = listening
-        self._make, self._refuses, self._at_once = make, refuses, at_once
+        self._make, self._refuses, self._at_once, self._proxies = make, refuses, at_once, proxies
         self._loop = asyncio.get_running_loop()
         self._coming: set[asyncio.Task[None]] = set()
         self._later: asyncio.TimerHandle | None = None
@@ -71,14 +82,49 @@ class Door:
                 self._loop.remove_reader(self._socket.fileno())  # it would be asked again at once, and for ever
                 self._later = self._loop.call_later(_AGAIN_S, self._open)
                 return
-            if isinstance(address, tuple) and self._refuses(address[0]):
+            host = address[0] if isinstance(address, tuple) else ""
+            if is_proxy := self._proxies is not None and self._proxies(host):
+                is_refused = len(self._coming) >= MAX_HEADERS
+            else:
+                is_refused = bool(host) and self._refuses(host)
+            if is_refused:
                 accepted.close()
                 continue
             left -= 1
-            coming = self._loop.create_task(told("net.accept", self._connect(accepted)))
+            connecting = self._connect_proxied(accepted, host) if is_proxy else self._connect(accepted, "")
+            coming = self._loop.create_task(told("net.accept", connecting))
             self._coming.add(coming)
             coming.add_done_callback(self._coming.discard)
 
-    async def _connect(self, accepted: socket.socket) -> None:
+    async def _connect(self, accepted: socket.socket, address: str) -> None:
         with suppress(OSError):  # it went at once
-            await self._loop.connect_accepted_socket(self._make, accepted)
+            await self._loop.connect_accepted_socket(lambda: self._make(address), accepted)
+
+    async def _connect_proxied(self, accepted: socket.socket, proxy: str) -> None:
+        """Hear whom a load balancer speaks for, which it says at once."""
+        accepted.settimeout(0)
+        try:
+            async with asyncio.timeout(HEADER_S):
+                head = await self._received(accepted, HEAD_BYTES)
+                address = source_of(head, await self._received(accepted, rest_of(head))) or proxy
+        except (OSError, ProxyHeaderError) as error:
+            extra = {"address": proxy, "reason": str(error) or type(error).__name__}
+            log.warning("net.proxy_header", extra=extra)
+            accepted.close()
+            return
+        except BaseException:
+            accepted.close()
+            raise
+        if self._refuses(address):
+            accepted.close()
+        else:
+            await self._connect(accepted, address)
+
+    async def _received(self, accepted: socket.socket, count: int) -> bytes:
+        """Return so many bytes and no more: what follows is TLS's."""
+        received = b""
+        while len(received) < count:
+            if not (part := await self._loop.sock_recv(accepted, count - len(received))):
+                raise ProxyHeaderError("it ends before it has begun")
+            received += part
+        return received

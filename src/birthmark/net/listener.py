@@ -27,6 +27,7 @@ from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooMany
 from birthmark.net.limits import Limits
 from birthmark.net.pending import Pending
 from birthmark.net.pipe import RECORD_BYTES
+from birthmark.net.proxied import Proxies
 from birthmark.net.share import owner_of, share_of
 from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.unread import Unread
@@ -93,12 +94,14 @@ class Listeners:
         *,
         grace_s: float = GRACE_S,
         bind: Bind | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
         self.limits = limits
         self.room = memoryview(bytearray(RECORD_BYTES))
         self.backlog = Backlog.running()
         self._clock = clock
         self._bind = bind or bound_at
+        self._proxies = proxies
         self._at_once = AT_ONCE if grace_s else FEW_AT_ONCE
         self._on_refused = on_refused
         self.doors: list[Door] = []
@@ -150,7 +153,7 @@ class Listeners:
         make = partial(_accept, _Port(self, services), context)
         for one in bound:  # and whom it lets in: what they do not read waits here, where it is counted
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            self.doors.append(Door(one, make, self._is_sent_away, self._at_once))
+            self.doors.append(Door(one, make, self._is_sent_away, self._at_once, self._proxies))
         self._begin_to_sweep()
 
     async def listen_at(self, door: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
@@ -344,8 +347,10 @@ class _Port:
         return make(peer)
 
 
-def _accept(port: _Port, context: Callable[[], SSL.Context] | None) -> Connection:
-    return ClearConnection(port) if context is None else Connection(port, context())
+def _accept(port: _Port, context: Callable[[], SSL.Context] | None, address: str = "") -> Connection:
+    made = ClearConnection(port) if context is None else Connection(port, context())
+    made.address = address
+    return made
 
 
 async def bound_at(address: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:

@@ -26,6 +26,7 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
+from birthmark.net.proxied import among, networks_of
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import SigningKey
 from birthmark.server import installed
@@ -108,7 +109,8 @@ class Server:
         self._closers.append(_kept("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
         limits = fit_to_descriptors(shared_by(settings.bounds(), self._place.of))
         bind = None if self._place.is_alone else self._place.bind
-        listeners = Listeners(clock, limits, doors.report, bind=bind)
+        proxies = among(networks_of(settings.proxies)) if settings.proxies else None
+        listeners = Listeners(clock, limits, doors.report, bind=bind, proxies=proxies)
         doors.metering.handshakes = listeners.handshakes
         self._doors = [
             partial(listeners.close, _DRAIN_S if self._place.is_alone else _SHORT_DRAIN_S),

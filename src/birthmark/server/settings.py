@@ -15,6 +15,7 @@ from birthmark.broker.space import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
+from birthmark.net.proxied import networks_of
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
@@ -92,6 +93,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: tuple[str, ...] = _LOOPBACK
     host: str | None = None
     names: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    """Load balancers, by address or network, that say by the PROXY protocol, version 2, whom they speak for."""
     database: str | None = None
     only: tuple[Service, ...] = ()
     """Which services there are; all when it names none."""
@@ -266,6 +269,10 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         found.append("the bus must be nats://HOST:PORT or tls://HOST:PORT")
     if settings.ca.private_ca is not None and settings.est.upstream is not None:
         found.append("ca.private_ca and est.upstream exclude each other: one CA signs")
+    try:
+        networks_of(settings.proxies)
+    except ValueError as error:
+        found.append(f"proxies names no address and no network: {error}")
     lines = lines_of(text)
     for key, wrong in [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]:
         line = lines.get(tuple(key.split(".")))

@@ -28,7 +28,7 @@ class Lobby:
     def __init__(self, refuses: Callable[[str], bool]) -> None:
         self.here: list[Guest] = []
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.door = Door(self.listening, lambda: Guest(self.here), refuses)
+        self.door = Door(self.listening, lambda _address: Guest(self.here), refuses)
         self.waiting: list[socket.socket] = []
 
     def come(self, count: int) -> None:

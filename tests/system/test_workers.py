@@ -293,6 +293,7 @@ def test_a_start_that_waits_ends_when_it_is_told_to(tmp_path: Path) -> None:
         with started as process, silent.accept()[0]:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) in {0, 5}
+        assert not (tmp_path / "data" / "nats").exists()
 
 
 def test_a_device_of_a_name_that_looks_encoded_is_itself(server: RunningServer) -> None:

@@ -55,6 +55,7 @@ class NatsServer:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)  # the token in it opens nothing any more
 
     async def _keep(self, program: str) -> None:
         while True:

@@ -191,6 +191,10 @@ class Broker:
         for shape in shapes:
             await self._bus.confirm(ShapeUsed(space.name, shape))
 
+    async def leads(self) -> bool:
+        """Say whether this is the worker that does what one does for all: the first of those that live."""
+        return self.workers is None or all(self.worker < other for other in await self.workers.others())
+
     def deliver_at(self, worker: str, request: DeliverTo, owner: str) -> None:
         """Send a message of `owner` that nobody keeps; `underway` says whether there is room for more."""
         self.underway.begun(owner, len(request.message))

@@ -166,6 +166,7 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
+    iothub.telemetry.leads = broker.leads
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws_connections.space.messages
     hub_connections = HubConnections(iothub, broker, clock)

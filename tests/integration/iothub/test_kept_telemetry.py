@@ -22,6 +22,24 @@ async def send(kept: Telemetry, world: World, count: int) -> None:
         await kept.written(world.hub, 1, [message], len(body))
 
 
+async def test_only_the_worker_that_leads_takes_away_what_is_too_much(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        kept = Telemetry(world.iothub.hubs, world.database, world.clock, keep_bytes=KEEP)
+        is_first = False
+
+        async def leads() -> bool:
+            return is_first
+
+        kept.leads = leads
+        await send(kept, world, 40)
+        await kept.trim()
+        (stream,) = kept.streams().values()
+        assert stream.kept_bytes > 2 * KEEP
+        is_first = True
+        await kept.trim()
+        assert stream.kept_bytes <= KEEP
+
+
 async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_LOOK_EVERY_S", 0.01)
     async with a_world(tmp_path) as world:

@@ -7,7 +7,8 @@ closed, so that the devices send again.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 from birthmark.broker.ports import Stream
@@ -28,6 +29,10 @@ _LOOK_EVERY_S = 1.0  # at how much there is: a disk takes gigabytes in a minute
 _MORE = 16  # part of what is kept that may come between two trims
 
 
+async def _always() -> bool:
+    return True
+
+
 class Telemetry:
     """The messages of all hubs: those of one hub are kept for `keep_s`, and at most `keep_bytes` of them."""
 
@@ -42,6 +47,8 @@ class Telemetry:
         self._streams: dict[str, SqlStream[Message]] = {}
         self._trimming = asyncio.Lock()
         self._steadiness = Steadiness(clock)
+        self.leads: Callable[[], Awaitable[bool]] = _always
+        """Says whether this worker trims for all: two that look at once would each take away what is too much."""
 
     def stream(self, hub: Hub) -> Stream[Message]:
         """Return the hub's stream."""
@@ -80,14 +87,15 @@ class Telemetry:
             await stream.settled()
 
     async def trim(self) -> None:
-        """Forget what is too old, and the oldest of what is too much."""
-        is_steady = self._steadiness.is_steady()
+        """Forget what is too old, and the oldest of what is too much; or only count it, where another worker leads."""
+        is_steady, leads = self._steadiness.is_steady(), await self.leads()
         # Nothing is too old by a clock that was just set.
-        before = to_micros(self._clock.now() - self._keep) if is_steady else 0
+        before = to_micros(self._clock.now() - self._keep) if is_steady and leads else 0
+        keep_bytes = self._keep_bytes if leads else sys.maxsize
         for hub in self._hubs.all():
             async with self._trimming:
                 if hub in self._hubs.all():
-                    await self.stream(hub).trim(before, self._keep_bytes)
+                    await self.stream(hub).trim(before, keep_bytes)
 
     async def keep_trimmed(self) -> None:
         """Trim every minute, and when much came since; a database that is away is tried again then."""

@@ -199,8 +199,13 @@ class Worker:
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(heard, "rb")
         )
         program = _Program(process, control, reader)
-        if not await program.heard():
-            program.kill()
+        is_loaded = False
+        try:
+            is_loaded = bool(await program.heard())
+        finally:
+            if not is_loaded:
+                program.kill()
+        if not is_loaded:
             raise NobodyThereError(worker=self.name)
         return program
 

@@ -249,7 +249,7 @@ def test_strangers_who_never_finish_what_they_ask_hold_no_restart_up(server: Run
         os.kill(first, signal.SIGTERM)
         while Path(f"/proc/{first}").exists() and time.monotonic() - began < 20:
             time.sleep(0.01)
-        assert time.monotonic() - began < 4  # it was seven seconds and more
+        assert time.monotonic() - began < 5  # it was seven seconds and more
     assert second in below(server).values()
     until_workers_are_ready(server)
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _SEND_BUFFER_BYTES = 128 * 1024  # of the kernel, which takes twice that; it would take megabytes by itself
 _SWEEP_S = 0.5
-_ANSWER_S, _ASK_S, _LOOK_AGAIN_S = 1.0, 0.4, 0.02  # for those who were let in before the end
+_LOOK_AGAIN_S = 0.02
 
 MakeProtocol = Callable[[TlsPeer], asyncio.Protocol]
 Bind = Callable[[str, int], Awaitable[list[socket.socket]]]
@@ -173,11 +173,11 @@ class Listeners:
         for server in self._servers:
             server.close()
 
-    async def answer_who_came(self) -> None:
+    async def answer_who_came(self, answer_s: float = 5.0, ask_s: float = 2.0) -> None:
         """Let who was let in have an answer, after `refuse_newcomers`; for a shorter while who did not ask yet."""
-        for look in range(int(_ANSWER_S / _LOOK_AGAIN_S)):
+        for look in range(int(answer_s / _LOOK_AGAIN_S)):
             owed = {one.drain() for one in tuple(self._connections)}
-            if Owed.ANSWER not in owed and (Owed.PERHAPS not in owed or look * _LOOK_AGAIN_S >= _ASK_S):
+            if Owed.ANSWER not in owed and (Owed.PERHAPS not in owed or look * _LOOK_AGAIN_S >= ask_s):
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
 

@@ -50,8 +50,8 @@ from birthmark.store import Database, Hold, hold_database, open_database
 
 log = logging.getLogger(__name__)
 
-_DRAIN_S, _SHORT_DRAIN_S = 5.0, 0.1
-"""How long peers have for their side of an end; others wait for a worker's successor meanwhile."""
+_ANSWER_S, _ASK_S, _DRAIN_S = 1.0, 0.6, 0.1
+"""How long a worker's peers have at its end; others wait for its successor meanwhile."""
 _LOOK_AT_FILES_S = 2.0
 
 
@@ -112,11 +112,12 @@ class Server:
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
         listeners = Listeners(clock, limits, doors.report, bind=bind, proxies=proxies)
         doors.metering.handshakes = listeners.handshakes
+        is_alone = self._place.is_alone
         self._doors = [
-            partial(listeners.close, _DRAIN_S if self._place.is_alone else _SHORT_DRAIN_S),
+            listeners.close if is_alone else partial(listeners.close, _DRAIN_S),
             rooms.end_connections,
             database.before_close,
-            listeners.answer_who_came,
+            listeners.answer_who_came if is_alone else partial(listeners.answer_who_came, _ANSWER_S, _ASK_S),
             listeners.refuse_newcomers,
         ]
         https_port = await self._bind(listeners, context, doors, limits)

@@ -1,7 +1,11 @@
 """What an earlier release left, opened by this one."""
 
+import contextlib
+import fcntl
 import json
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from birthmark.est import wire
@@ -22,6 +26,15 @@ def unpacked(version: str, directory: Path) -> Path:
             if path.is_file():
                 path.write_bytes(path.read_bytes().replace(b"@HERE@", str(directory).encode()))
     return directory
+
+
+@contextlib.contextmanager
+def alone_at(directory: Path) -> Iterator[str]:
+    """Wait until nobody else has the address that a release's archive names, and have it."""
+    address = str(json.loads((directory / "facts.json").read_text())["address"])
+    with (Path(tempfile.gettempdir()) / f"birthmark-test-{address}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield address
 
 
 def started(directory: Path, data: str = "data") -> RunningServer:

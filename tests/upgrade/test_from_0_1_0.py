@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from earlier import post, renewed, request_of, send, started, unpacked
+from earlier import alone_at, post, renewed, request_of, send, started, unpacked
 from pki_builders import a_csr, a_key
 from servers import RunningServer
 
@@ -19,9 +19,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(directory: Path) -> Iterator[RunningServer]:
-    running = started(directory)
-    yield running
-    running.stop()
+    with alone_at(directory):
+        running = started(directory)
+        yield running
+        running.stop()
 
 
 @pytest.mark.parametrize("name", ["by-group", "by-itself"])

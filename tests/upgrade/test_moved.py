@@ -1,12 +1,11 @@
 """What version 0.2.0 left in SQLite is moved into PostgreSQL, and two workers serve it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from earlier import renewed, send, unpacked
+from earlier import alone_at, renewed, send, unpacked
 from postgres import a_postgres
 from servers import RunningServer
 
@@ -21,11 +20,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(directory: Path) -> Iterator[RunningServer]:
-    address = json.loads((directory / "facts.json").read_text())["address"]
     config = directory / "birthmark.toml"
     config.write_text(f"[telemetry]\nkeep_s = {_LONG_S}\n")
-    running = RunningServer(directory / "data", address, config)
-    with a_postgres() as url:
+    with alone_at(directory) as address, a_postgres() as url:
+        running = RunningServer(directory / "data", address, config)
         running.run("db", "move", "--to", url)
         config.write_text(f'database = "{url}"\nworkers = 2\n[telemetry]\nkeep_s = {_LONG_S}\n')
         running.start()

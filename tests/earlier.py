@@ -45,6 +45,21 @@ def started(directory: Path, data: str = "data") -> RunningServer:
     return RunningServer(directory / data, address, config).start()
 
 
+def documents_are_what_they_were(server: RunningServer) -> None:
+    """Look at a twin and a shadow of version 0.2.0's archive."""
+    (twin,) = server.rows("hub", "twin", "by-group")
+    assert (twin["properties"]["desired"]["interval"], twin["tags"]) == (5, {"plant": "north"})
+    (shadow,) = server.rows("aws", "shadow", "thing")
+    assert shadow["state"]["desired"] == {"interval": 7}
+
+
+def the_lost_device_stays_out(server: RunningServer, directory: Path) -> None:
+    """Have the device of that archive try that was taken back."""
+    files = ["--cert", str(directory / "lost.cert.pem"), "--key", str(directory / "lost.key.pem")]
+    assert server.attempt("device", "register", *files, **server.environment).returncode != 0
+    assert server.why("lost")["code"] == "dps.device_taken_back"
+
+
 def send(server: RunningServer, directory: Path, name: str) -> None:
     """Have a device of then register again, and send."""
     files = ["--cert", str(directory / f"{name}.cert.pem"), "--key", str(directory / f"{name}.key.pem")]

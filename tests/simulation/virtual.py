@@ -15,7 +15,6 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-from birthmark.bus.confirming import confirmed_by
 from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
@@ -24,6 +23,7 @@ from birthmark.store.database import Hear, Heard, Row, Sharing
 from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
+from simulation.confirming import confirmed_by
 
 log = logging.getLogger(__name__)
 _TURNS = 12

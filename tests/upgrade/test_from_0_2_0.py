@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from agent_device import AgentOnDevice
-from earlier import alone_at, post, renewed, request_of, send, started, unpacked
+from earlier import (
+    alone_at,
+    documents_are_what_they_were,
+    post,
+    renewed,
+    request_of,
+    send,
+    started,
+    the_lost_device_stays_out,
+    unpacked,
+)
 from pki_builders import a_csr, a_key
 from servers import RunningServer
 
@@ -34,16 +44,11 @@ def test_devices_register_again_and_send(server: RunningServer, directory: Path,
 
 
 def test_a_twin_and_a_shadow_are_what_they_were(server: RunningServer) -> None:
-    (twin,) = server.rows("hub", "twin", "by-group")
-    assert (twin["properties"]["desired"]["interval"], twin["tags"]) == (5, {"plant": "north"})
-    (shadow,) = server.rows("aws", "shadow", "thing")
-    assert shadow["state"]["desired"] == {"interval": 7}
+    documents_are_what_they_were(server)
 
 
 def test_a_lost_device_stays_out(server: RunningServer, directory: Path) -> None:
-    files = ["--cert", str(directory / "lost.cert.pem"), "--key", str(directory / "lost.key.pem")]
-    assert server.attempt("device", "register", *files, **server.environment).returncode != 0
-    assert server.why("lost")["code"] == "dps.device_taken_back"
+    the_lost_device_stays_out(server, directory)
 
 
 def test_a_users_password_still_opens_names_that_nobody_holds(server: RunningServer, directory: Path) -> None:

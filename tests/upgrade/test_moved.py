@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from earlier import alone_at, renewed, send, unpacked
+from earlier import alone_at, documents_are_what_they_were, renewed, send, the_lost_device_stays_out, unpacked
 from postgres import a_postgres
 from servers import RunningServer
 
@@ -38,16 +38,11 @@ def test_devices_send_and_what_they_sent_before_is_there(server: RunningServer, 
 
 
 def test_a_twin_and_a_shadow_are_what_they_were(server: RunningServer) -> None:
-    (twin,) = server.rows("hub", "twin", "by-group")
-    assert (twin["properties"]["desired"]["interval"], twin["tags"]) == (5, {"plant": "north"})
-    (shadow,) = server.rows("aws", "shadow", "thing")
-    assert shadow["state"]["desired"] == {"interval": 7}
+    documents_are_what_they_were(server)
 
 
 def test_a_lost_device_stays_out(server: RunningServer, directory: Path) -> None:
-    files = ["--cert", str(directory / "lost.cert.pem"), "--key", str(directory / "lost.key.pem")]
-    assert server.attempt("device", "register", *files, **server.environment).returncode != 0
-    assert server.why("lost")["code"] == "dps.device_taken_back"
+    the_lost_device_stays_out(server, directory)
 
 
 def test_a_device_renews(server: RunningServer, directory: Path) -> None:

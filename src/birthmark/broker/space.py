@@ -226,13 +226,15 @@ class Space:
                 raise ChangedMeanwhileError(what="The session")  # who came after it would end it at once
             is_known = bool(self._shares.owner(arrival.client))
             for _ in range(_ATTEMPTS):
-                try:
-                    return await self._connect(arrival, old)
-                except BaseException as error:
-                    if not is_known:
-                        self._shares.remove(arrival.client)
-                    if not isinstance(error, ChangedMeanwhileError):
-                        raise
+                is_connected = False
+                with contextlib.suppress(ChangedMeanwhileError):
+                    try:
+                        attached = await self._connect(arrival, old)
+                        is_connected = True
+                        return attached
+                    finally:  # also where whoever came has gone
+                        if not is_connected and not is_known:
+                            self._shares.remove(arrival.client)
                 self._broker.appends.forget(self, arrival.client)
         raise ChangedMeanwhileError(what="The session")
 

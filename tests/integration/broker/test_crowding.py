@@ -6,7 +6,7 @@ from datetime import timedelta
 from birthmark.broker.dropping import PORTION_BYTES
 from birthmark.broker.space import SpaceRules
 from birthmark.errors import ChangedMeanwhileError
-from broker_world import HOUR, a_world
+from broker_world import HOUR, World, a_world
 
 BIG = 100_000
 
@@ -65,13 +65,18 @@ async def test_who_comes_again_and_again_keeps_no_publisher_waiting(database_url
             await coming
 
 
+async def a_full_queue(world: World) -> None:
+    """Leave a hundred large messages for a client that is away."""
+    client = await world.connect("full", expiry_s=HOUR)
+    await world.subscribe(client, "t")
+    await world.leave(client)
+    for number in range(100):
+        await world.publish("t", bytes([number]) * BIG)
+
+
 async def test_a_large_queue_is_dropped_by_many_small_commits(database_url: str) -> None:
     async with a_world(database_url) as world:
-        client = await world.connect("full", expiry_s=HOUR)
-        await world.subscribe(client, "t")
-        await world.leave(client)
-        for number in range(100):
-            await world.publish("t", bytes([number]) * BIG)
+        await a_full_queue(world)
         before = sum(world.database.commits.seconds.counts)
         client = await world.connect("full")
         assert sum(world.database.commits.seconds.counts) - before >= 100 * BIG // PORTION_BYTES
@@ -82,11 +87,7 @@ async def test_a_large_queue_is_dropped_by_many_small_commits(database_url: str)
 
 async def test_a_session_that_expired_with_a_large_queue_goes_by_small_commits(database_url: str) -> None:
     async with a_world(database_url) as world:
-        client = await world.connect("full", expiry_s=HOUR)
-        await world.subscribe(client, "t")
-        await world.leave(client)
-        for number in range(100):
-            await world.publish("t", bytes([number]) * BIG)
+        await a_full_queue(world)
         world.clock.move(timedelta(hours=2))
         await world.broker.do_what_is_due()
         assert await world.space.record("full") is None

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from birthmark.bus.confirming import confirmed_by
 from birthmark.errors import UnavailableError
+from simulation.confirming import confirmed_by
 
 
 class Peers:

@@ -38,6 +38,9 @@ _UNUSED_AFTER_S = 60.0
 _UNUSED_AFTER = int(_UNUSED_AFTER_S * 1_000_000)
 
 
+async def _nothing_else(_worker: str) -> None: ...
+
+
 class Broker:
     """See the module. With a `bus` other workers use this database too."""
 
@@ -66,6 +69,8 @@ class Broker:
             database, self.now, self.since, self.spawn, sleep=self._timers.sleep, ask=self._append_at
         )
         self.when_lost: Callable[[], object] = lambda: None
+        self.freeing: Callable[[str], Awaitable[None]] = _nothing_else
+        """Called with a dead worker before its sessions are free: frees what else it held."""
         self._beating: asyncio.Task[None] | None = None
         self.workers: Workers | None = None
         if bus is not None:
@@ -165,6 +170,10 @@ class Broker:
         """What this worker remembers may be acted on: nobody else can have changed it without its knowledge."""
         return self.workers is None or self.workers.is_fresh
 
+    def living(self) -> Changes:
+        """Return what a commit begins with that holds only while nobody has declared this worker dead."""
+        return Changes() if self.is_alone else Changes().run(store.STILL_LIVES, expect=1, key_id=self.worker)
+
     async def fresh(self) -> None:
         """Return when `is_fresh`. Raise `WorkerLostError`."""
         if self.workers is not None:
@@ -246,6 +255,7 @@ class Broker:
 
     async def _free(self, owner: str) -> None:
         """Free what a dead worker had."""
+        await self.freeing(owner)
         while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
             known = [(self._spaces.get(row["space"]), row) for row in rows]
             await asyncio.gather(*(space.free(row) for space, row in known if space is not None))

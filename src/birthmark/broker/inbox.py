@@ -20,6 +20,7 @@ _ATTEMPTS = 8
 _PAGE = 200
 _LOOKED = 500
 _MAX_UNSURE = 10_000
+NO_CONDITION = Changes()
 Ended = Callable[[str, str, Letter, Outcome], Changes]
 """Space, client, letter and what became of it: returns what else is to be written then."""
 
@@ -71,16 +72,21 @@ class Inboxes:
         rows = await self._database.all(store.LETTERS, space=space, client=client, limit=_PAGE)
         return [letter_of(row) for row in rows]
 
-    async def take(self, space: str, client: str, lock_s: int | None = None, holder: str = "") -> Letter | None:
-        """Return the next letter that nobody has, locked for so long; None where there is none.
+    async def take(
+        self, space: str, client: str, lock_s: int | None = None, holder: str = "", condition: Changes = NO_CONDITION
+    ) -> Letter | None:
+        """Return the next letter that nobody has, locked for so long; None where there is none, or `condition` fails.
 
         `holder` stands before the lock, where those of one kind end together (`free_held`).
         """
+        seen: Letter | None = None
         if (space, client) in self._unsure:
             await self.give_back(space, client, ())
         place: dict[str, Any] = {"space": space, "client": client, "after": -1}
         while (row := await self._database.one(store.FREE_LETTER, **place, now=(now := self._now()))) is not None:
-            letter = letter_of(row)
+            if (letter := letter_of(row)) == seen and condition.writes:
+                return None  # it is free, and still not ours
+            seen = letter
             if (outcome := end_of(letter, self._rules, now)) is not None:
                 if outcome is Outcome.EXPIRED and letter.enqueued_at < self._since():
                     place["after"] = letter.seq  # it may be over, or may not: it stays, and nobody gets it now
@@ -94,7 +100,9 @@ class Inboxes:
                 deliveries=letter.deliveries + 1,
             )
             try:
-                await self._database.commit(self._locking(space, client, letter, taken))
+                await self._database.commit(
+                    Changes().merge(condition).merge(self._locking(space, client, letter, taken))
+                )
             except ChangedMeanwhileError:
                 continue  # somebody else has it now
             except UnavailableError:  # or it may be ours, and nobody else's until the lock runs out

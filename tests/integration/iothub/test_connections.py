@@ -358,10 +358,8 @@ async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
         inboxes = world.iothub.c2d.inboxes
         real = inboxes.take
 
-        async def take_and_be_late(
-            space: str, client_id: str, lock_s: int | None = None, holder: str = ""
-        ) -> Letter | None:
-            found = await real(space, client_id, lock_s, holder)
+        async def take_and_be_late(space: str, client_id: str, **how: Any) -> Letter | None:
+            found = await real(space, client_id, **how)
             if found is None and not client.got(Publish):
                 await send_mail(world, 1)
                 await world.connections._notified(Notify("main", "device-1"))

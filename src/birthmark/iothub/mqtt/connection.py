@@ -1,6 +1,6 @@
 """One device's connection: telemetry in, its twin, the methods and messages for it."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubsc
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
+from birthmark.store import Changes
 from birthmark.text import read_json
 
 MAX_SUBSCRIPTIONS = 50
@@ -41,6 +42,7 @@ class Among(Protocol):
     methods: MethodCalls
     traffic: Traffic
     holder: str
+    living: Callable[[], Changes]
 
     async def look_anywhere(self, hub: str, device_id: str) -> None:
         """Let a device look into its inbox, wherever it is connected."""
@@ -141,8 +143,10 @@ class HubConnection:
             return
         if self._devicebound is None:
             c2d = self._connections.iothub.c2d
-            holder, look = self._connections.holder, self.mail_came
-            self._devicebound = DeviceBound(c2d, self.pump, self.hub, self.device_id, known, holder=holder, look=look)
+            holder, living = self._connections.holder, self._connections.living
+            self._devicebound = DeviceBound(
+                c2d, self.pump, self.hub, self.device_id, known, holder=holder, living=living, look=self.mail_came
+            )
         self.attached.space.spawn(self._devicebound.flow())
 
     # ---- inside

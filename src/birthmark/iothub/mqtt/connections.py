@@ -48,8 +48,10 @@ class HubConnections:
         self.iothub = iothub
         self.clock = clock
         self._bus: Bus | None = None
-        self.holder = holder_of(broker.database.worker)
+        self.holder = holder_of("" if broker.is_alone else broker.worker)
         """Who holds what a device's connection here took of its inbox."""
+        self.living = broker.living
+        broker.freeing = lambda worker: iothub.c2d.inboxes.free_held(holder_of(worker))
         self.methods = MethodCalls(broker.database.sharing, clock)
         self._tokens = Tokens[HubConnection]()
         self.traffic = Traffic()
@@ -68,7 +70,8 @@ class HubConnections:
         """
         for hub in self.iothub.hubs.all():
             self.space(hub.name)
-        await self.iothub.c2d.inboxes.free_held(self.holder)
+        if self._broker.is_alone:  # else it may be a worker that goes on
+            await self.iothub.c2d.inboxes.free_held(self.holder)
 
     async def look_anywhere(self, hub: str, device_id: str) -> None:
         """Let a device look into its inbox, wherever it is connected."""

@@ -18,15 +18,15 @@ from birthmark.iothub.model import DeviceId, Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.mqtt.errors import QueueFullError
 from birthmark.net.pump import MqttPump
-from birthmark.store.opening import MAIN
+from birthmark.store import Changes
 
 WINDOW = 10
 _AGAIN_MICROS = 1_000_000  # a database that is away comes back
 
 
-def holder_of(worker: str) -> str:
+def holder_of(worker: str = "") -> str:
     """Return who holds what a connection took: its lock is told to nobody, and ends with the worker."""
-    return "mqtt" if worker == MAIN else f"mqtt-{worker}"
+    return f"mqtt-{worker}" if worker else "mqtt"
 
 
 class _Taken(NamedTuple):
@@ -39,7 +39,8 @@ class _Taken(NamedTuple):
 class DeviceBound:
     """What one connection has of its device's inbox; `subscriptions` say, at any time, whether it wants more.
 
-    `look` is called when it is time to look again.
+    `look` is called when it is time to look again. Nothing is taken where `living` fails: who took this device over
+    from a worker that was thought dead would find one letter missing, and get it behind the next.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class DeviceBound:
         "_gave_back",
         "_holder",
         "_is_flowing",
+        "_living",
         "_look",
         "_looks_again",
         "_pump",
@@ -66,9 +68,11 @@ class DeviceBound:
         subscriptions: Mapping[str, Subscription],
         *,
         holder: str,
+        living: Callable[[], Changes],
         look: Callable[[], None],
     ) -> None:
         self._holder = holder
+        self._living = living
         self._c2d = c2d
         self._pump = pump
         self._space = space_of(hub.name)
@@ -108,7 +112,9 @@ class DeviceBound:
         while self._looks_again and self._wanted is not None and self._has_room():
             self._looks_again = False
             looked_at = self._c2d.now()
-            letter = await self._c2d.inboxes.take(self._space, self._device_id, holder=self._holder)
+            letter = await self._c2d.inboxes.take(
+                self._space, self._device_id, holder=self._holder, condition=self._living()
+            )
             if letter is not None:
                 self._looks_again = True
                 await self._send(letter, _Taken(letter.lock or "", letter.locked_until or 0))

@@ -1,0 +1,90 @@
+"""Messages to a device whose worker is taken for dead: another worker hands them on, in their order."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from birthmark.broker import Broker, store
+from birthmark.bus.local import LocalBus
+from birthmark.iothub import wire
+from birthmark.iothub.model import Mail, space_of
+from birthmark.iothub.mqtt import HubConnections
+from birthmark.mqtt.packets import ConnAck, Publish, SubAck, Subscribe
+from birthmark.net.pump import MqttPump
+from birthmark.store import Changes
+from hub_world import Wire, World, a_world, until
+
+pytestmark = pytest.mark.integration
+SPACE, DEVICE = space_of("main"), "device-1"
+
+
+async def beside(world: World, worker: str) -> World:
+    """Return the same hub, served by one of several workers."""
+    broker = Broker(world.database, world.clock, worker, LocalBus(world.database, worker))
+    assert broker.workers is not None
+    await broker.workers.join()
+    return replace(world, broker=broker, connections=HubConnections(world.iothub, broker, world.clock))
+
+
+async def dead(world: World) -> None:
+    """Have others declare a worker dead, which it does not know."""
+    await world.database.commit(Changes().run(store.LEAVE, id=world.broker.worker))
+
+
+async def send(world: World, text: str) -> None:
+    await world.iothub.c2d.send(
+        world.hub, DEVICE, Mail(text.encode(), {}, {}), message_id="", feedback="none", expiry=None, actor="test"
+    )
+
+
+async def listening(world: World) -> tuple[MqttPump, Wire]:
+    link, wire_ = world.start()
+    await until(lambda: bool(wire_.got(ConnAck)))
+    wire_.client.send(Subscribe(1, ((wire.devicebound(DEVICE), 1),)))
+    link.data_received(wire_.client.data_to_send())
+    await until(lambda: bool(wire_.got(SubAck)))
+    return link, wire_
+
+
+def came(wire_: Wire) -> list[bytes]:
+    return [bytes(packet.payload) for packet in wire_.got(Publish)]
+
+
+async def test_what_a_dead_worker_had_taken_comes_before_what_came_after_it(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        first, second = await beside(world, "w1-a"), await beside(world, "w2-b")
+        _, wire_ = await listening(first)
+        await send(first, "1")
+        first.connections.look_at("main", DEVICE)
+        await until(lambda: came(wire_) == [b"1"])
+        await dead(first)
+        await send(second, "2")
+        _, again = await listening(second)
+        await until(lambda: len(came(again)) == 2)
+        assert came(again) == [b"1", b"2"]
+
+
+async def test_a_worker_that_was_taken_for_dead_takes_nothing_more(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        first = await beside(world, "w1-a")
+        _, wire_ = await listening(first)
+        await dead(first)
+        await send(first, "1")
+        first.connections.look_at("main", DEVICE)
+        await asyncio.sleep(0.2)
+        (letter,) = await first.iothub.c2d.inboxes.letters(SPACE, DEVICE)
+        assert (letter.lock, came(wire_)) == (None, [])
+
+
+async def test_a_worker_that_begins_takes_nothing_from_one_that_goes_on(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        first = await beside(world, "w1-a")
+        _, wire_ = await listening(first)
+        await send(first, "1")
+        first.connections.look_at("main", DEVICE)
+        await until(lambda: came(wire_) == [b"1"])
+        await (await beside(world, "w1-b")).connections.begin()
+        (letter,) = await first.iothub.c2d.inboxes.letters(SPACE, DEVICE)
+        assert letter.lock

@@ -185,6 +185,7 @@ class Worker:
                 str(answers),
                 pass_fds=(given, answers, *descriptors),
                 stdin=asyncio.subprocess.DEVNULL,
+                stdout=2,  # who reads `serve --json` reads what the parent says
                 start_new_session=True,  # a Ctrl-C is for the parent
             )
         except BaseException:

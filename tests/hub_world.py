@@ -76,10 +76,9 @@ class World:
     ) -> tuple[MqttPump, Wire]:
         """Return a connection whose CONNECT is on its way."""
         password = None if token is None else token.encode()
-        wire_, link = (
-            Wire(),
-            MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER),
-        )
+        accept, freshness = self.connections.accept, None if self.broker.is_alone else self.broker
+        wire_ = Wire()
+        link = MqttPump(accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER, freshness=freshness)
         link.start(wire_, "192.0.2.1")
         username = wire.render_username(self.hub.host, "device-1", "")
         connect = Connect(client_id, username=username, password=password, clean_start=clean, will=will)

@@ -1,7 +1,7 @@
-"""Requests wait until this worker may act on what it remembers (ADR 16); alone it always may."""
+"""Requests and packets wait until this worker may act on what it remembers (ADR 16); alone it always may."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
@@ -9,18 +9,29 @@ from birthmark.net.http import ASGIApp, Receive, Scope, Send
 _PATIENCE_S = 5.0
 
 
-class RequireFresh:
-    """An ASGI application that sees no request before `fresh` returns; those that wait in vain are answered 503."""
+class Freshness(Protocol):
+    """Whether what a worker remembers counts: others may have changed it while it stood still."""
 
-    def __init__(self, app: ASGIApp, is_fresh: Callable[[], bool], fresh: Callable[[], Awaitable[None]]) -> None:
+    @property
+    def is_fresh(self) -> bool: ...
+
+    async def fresh(self) -> None:
+        """Return when it does. Raise why it never will."""
+        ...
+
+
+class RequireFresh:
+    """An ASGI application that sees no request before it is fresh; those that wait in vain are answered 503."""
+
+    def __init__(self, app: ASGIApp, freshness: Freshness) -> None:
         self._app = app
-        self._is_fresh, self._fresh = is_fresh, fresh
+        self._freshness = freshness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_fresh():
+        if not self._freshness.is_fresh:
             try:
                 async with asyncio.timeout(_PATIENCE_S):
-                    await self._fresh()
+                    await self._freshness.fresh()
             except (BirthmarkError, TimeoutError):
                 await _busy(scope, send)
                 return

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
@@ -50,6 +50,7 @@ from birthmark.net.admission import (
 )
 from birthmark.net.backlog import SLICE_S, TURN_S, Backlog, now
 from birthmark.net.connection import PlainTransport
+from birthmark.net.fresh import Freshness
 from birthmark.net.share import owner_of
 from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.unread import SMALL_BYTES
@@ -135,6 +136,7 @@ class MqttPump(asyncio.Protocol):
         "_connection",
         "_dirty",
         "_engine",
+        "_freshness",
         "_is_lost",
         "_is_paused",
         "_keeps",
@@ -153,11 +155,20 @@ class MqttPump(asyncio.Protocol):
     )
 
     def __init__(
-        self, accept: Accept, report: Report, clock: Clock, peer: TlsPeer = NO_PEER, limits: Limits = _LIMITS
+        self,
+        accept: Accept,
+        report: Report,
+        clock: Clock,
+        peer: TlsPeer = NO_PEER,
+        limits: Limits = _LIMITS,
+        *,
+        freshness: Freshness | None = None,
     ) -> None:
+        """`freshness` is asked before anything that a client publishes is acted on."""
         self._accept = accept
         self._report = report
         self._clock = clock
+        self._freshness = freshness
         self._engine = Engine(Role.SERVER, limits)
         self._turn = _Turn.running()
         self._backlog = Backlog.running()
@@ -357,7 +368,7 @@ class MqttPump(asyncio.Protocol):
         engine, connection = self._engine, self._connection
         if connection is not None:
             if burst := engine.next_burst():
-                return len(burst), connection.published(burst)
+                return len(burst), self._publish(connection, burst)
             if packet_ids := engine.next_acks():
                 return len(packet_ids), connection.acknowledged(packet_ids)
         packet = engine.next_packet()
@@ -373,7 +384,7 @@ class MqttPump(asyncio.Protocol):
         waiting: Awaitable[None] | None = None
         match packet:
             case Publish():
-                waiting = connection.published((packet,))
+                waiting = self._publish(connection, (packet,))
             case PubAck(packet_id=packet_id):
                 waiting = connection.acknowledged((packet_id,))
             case Subscribe():
@@ -387,6 +398,19 @@ class MqttPump(asyncio.Protocol):
             case _:
                 raise MqttProtocolError(reason=f"{type(packet).__name__} is not served here")
         return waiting
+
+    def _publish(self, connection: MqttConnection, packets: Sequence[Publish]) -> Awaitable[None] | None:
+        freshness = self._freshness
+        if freshness is None or freshness.is_fresh:
+            return connection.published(packets)
+        return self._publish_fresh(connection, packets, freshness)
+
+    async def _publish_fresh(
+        self, connection: MqttConnection, packets: Sequence[Publish], freshness: Freshness
+    ) -> None:
+        await freshness.fresh()
+        if not self._over and (waiting := connection.published(packets)) is not None:
+            await waiting
 
     async def _connect(self, packet: Connect) -> None:
         try:

@@ -66,6 +66,7 @@ class Applications:
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
+        self._freshness = None if rooms.broker.is_alone else rooms.broker
         self.metering = Metering(rooms)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self._reach = Reach(rooms.database.is_reachable, clock)
@@ -75,13 +76,13 @@ class Applications:
 
     def mqtt(self, peer: TlsPeer) -> MqttPump:
         """Return the MQTT side of a new connection."""
-        return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits)
+        return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
     def cloud(self) -> ASGIApp:
         """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
         rooms, clock = self._rooms, self._clock
         signed_websocket = aws_websocket.endpoint(
-            rooms.aws, rooms.aws_connections.acceptor, self.report, clock, self._mqtt_limits
+            rooms.aws, rooms.aws_connections.acceptor, self.report, clock, self._mqtt_limits, freshness=self._freshness
         )
 
         async def websocket(socket: WebSocket) -> None:
@@ -117,9 +118,7 @@ class Applications:
 
     def _guarded(self, app: ASGIApp) -> ASGIApp:
         """Return an application for the ports that anyone reaches."""
-        broker = self._rooms.broker
-        fresh = app if broker.is_alone else RequireFresh(app, lambda: broker.is_fresh, broker.fresh)
-        return RequireAuthority(fresh, self.report)
+        return RequireAuthority(app if self._freshness is None else RequireFresh(app, self._freshness), self.report)
 
     def est(self) -> ASGIApp:
         """Return EST and what is said of revocation, for its own port."""

@@ -1,6 +1,7 @@
 """Requests to a worker that may not act on what it remembers."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 from birthmark.errors import UnavailableError
@@ -16,7 +17,8 @@ async def ask(is_fresh: bool, fresh: Any, kind: str = "http") -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message.get("status", message.get("code")) if "body" not in message else message["body"][:4])
 
-    await RequireFresh(app, lambda: is_fresh, fresh)({"type": kind}, None, send)  # type: ignore[arg-type] # unused
+    freshness = SimpleNamespace(is_fresh=is_fresh, fresh=fresh)
+    await RequireFresh(app, freshness)({"type": kind}, None, send)  # type: ignore[arg-type] # unused
     return sent
 
 

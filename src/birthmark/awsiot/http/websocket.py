@@ -11,6 +11,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Limits
+from birthmark.net.fresh import Freshness
 from birthmark.net.pump import Accept, MqttPump, Report
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
@@ -19,7 +20,13 @@ SERVICES = frozenset({"iotdevicegateway", "iotdata"})
 
 
 def endpoint(
-    aws: AwsIot, acceptor: Callable[[AccessKey], Accept], report: Report, clock: Clock, limits: Limits
+    aws: AwsIot,
+    acceptor: Callable[[AccessKey], Accept],
+    report: Report,
+    clock: Clock,
+    limits: Limits,
+    *,
+    freshness: Freshness | None,
 ) -> Callable[[WebSocket], Awaitable[None]]:
     """Return what serves a signed upgrade; one that does not hold is answered 403."""
 
@@ -32,7 +39,7 @@ def endpoint(
             return
 
         def make_pump(peer: TlsPeer) -> MqttPump:
-            return MqttPump(acceptor(key), report, clock, peer, limits)
+            return MqttPump(acceptor(key), report, clock, peer, limits, freshness=freshness)
 
         await serve_mqtt(socket, make_pump)
 

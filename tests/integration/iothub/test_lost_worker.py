@@ -1,4 +1,4 @@
-"""Messages to a device whose worker is taken for dead: another worker hands them on, in their order."""
+"""A device whose worker is taken for dead: that one does nothing more, and another hands on what it had, in order."""
 
 import asyncio
 from dataclasses import replace
@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker import Broker, store
+from birthmark.broker.workers import LoopTimers
 from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
 from birthmark.iothub.model import Mail, space_of
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.mqtt.packets import ConnAck, Publish, SubAck, Subscribe
+from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
 from birthmark.net.pump import MqttPump
 from birthmark.store import Changes
 from hub_world import Wire, World, a_world, until
@@ -20,9 +21,18 @@ pytestmark = pytest.mark.integration
 SPACE, DEVICE = space_of("main"), "device-1"
 
 
-async def beside(world: World, worker: str) -> World:
+class Late(LoopTimers):
+    """Timers of a process that may have stood still."""
+
+    late_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.late_s
+
+
+async def beside(world: World, worker: str, timers: Late | None = None) -> World:
     """Return the same hub, served by one of several workers."""
-    broker = Broker(world.database, world.clock, worker, LocalBus(world.database, worker))
+    broker = Broker(world.database, world.clock, worker, LocalBus(world.database, worker), timers)
     assert broker.workers is not None
     await broker.workers.join()
     return replace(world, broker=broker, connections=HubConnections(world.iothub, broker, world.clock))
@@ -39,11 +49,16 @@ async def send(world: World, text: str) -> None:
     )
 
 
+def says(link: MqttPump, wire_: Wire, *packets: Packet) -> None:
+    for packet in packets:
+        wire_.client.send(packet)
+    link.data_received(wire_.client.data_to_send())
+
+
 async def listening(world: World) -> tuple[MqttPump, Wire]:
     link, wire_ = world.start()
     await until(lambda: bool(wire_.got(ConnAck)))
-    wire_.client.send(Subscribe(1, ((wire.devicebound(DEVICE), 1),)))
-    link.data_received(wire_.client.data_to_send())
+    says(link, wire_, Subscribe(1, ((wire.devicebound(DEVICE), 1),)))
     await until(lambda: bool(wire_.got(SubAck)))
     return link, wire_
 
@@ -88,3 +103,35 @@ async def test_a_worker_that_begins_takes_nothing_from_one_that_goes_on(tmp_path
         await (await beside(world, "w1-b")).connections.begin()
         (letter,) = await first.iothub.c2d.inboxes.letters(SPACE, DEVICE)
         assert letter.lock
+
+
+async def test_nothing_that_a_device_sends_counts_at_a_worker_that_stood_still_and_was_taken_for_dead(
+    tmp_path: Path,
+) -> None:
+    """The device may have been disabled meanwhile, which was answered when its lease ran out."""
+    async with a_world(tmp_path) as world:
+        first = await beside(world, "w1-a", timers := Late())
+        link, wire_ = await listening(first)
+        await dead(first)
+        timers.late_s = 60.0
+        says(link, wire_, Publish(wire.telemetry_topic(DEVICE), b"1", 1, packet_id=7))
+        await asyncio.sleep(0.1)
+        assert first.broker.workers is not None
+        await first.broker.workers.beat()
+        await until(lambda: wire_.is_over)
+        await first.iothub.telemetry.settled()
+        assert not wire_.got(PubAck)
+        assert await first.iothub.telemetry.stream(first.hub).latest(10) == []
+
+
+async def test_what_a_device_sends_counts_at_a_worker_that_stood_still_and_lives(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        first = await beside(world, "w1-a", timers := Late())
+        link, wire_ = await listening(first)
+        timers.late_s = 60.0
+        says(link, wire_, Publish(wire.telemetry_topic(DEVICE), b"1", 1, packet_id=7))
+        await asyncio.sleep(0.1)
+        assert not wire_.got(PubAck)
+        assert first.broker.workers is not None
+        await first.broker.workers.beat()
+        await until(lambda: bool(wire_.got(PubAck)))

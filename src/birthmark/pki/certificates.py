@@ -196,8 +196,11 @@ def _check_form(der: bytes) -> None:
     And a signature that claims unused bits: it would be the same one in another certificate's bytes.
     """
     try:
+        signed, _, signed_until = _parts_of(der)
+        if der[signed] != SEQUENCE:  # a key, whose bytes may look like anything where a certificate has its signature
+            return
         subject, issuer, _ = _cut(der)
-        bits, _ = element(der, element(der, _parts_of(der)[2])[1])
+        bits, _ = element(der, element(der, signed_until)[1])
         has_unused_bits = der[bits] != 0
     except IndexError:  # no certificate, as the library says with its reason
         return

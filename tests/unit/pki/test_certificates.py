@@ -74,6 +74,14 @@ def test_a_private_key_in_the_place_of_a_certificate_is_recognized(form: Private
     assert "X509_CERT_FILE" in refusal.value.explain_fix()
 
 
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_private_key_is_recognized_whatever_its_bytes_look_like(form: PrivateFormat) -> None:
+    """Cut as a certificate is, this one's signature would have unused bits."""
+    key = ec.derive_private_key(7920, ec.SECP256R1())
+    with pytest.raises(CertificateKeySwappedError):
+        parse_any(key.private_bytes(Encoding.DER, form, NoEncryption()))
+
+
 def test_a_request_in_the_place_of_a_certificate_is_recognized() -> None:
     with pytest.raises(CertificateIsRequestError):
         parse_any(a_csr())

@@ -100,7 +100,7 @@ class Workers:
         self._beats = Beats()
         self._lease = Lease(timers.monotonic())
         self._is_over = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     @property
     def is_fresh(self) -> bool:
@@ -120,8 +120,11 @@ class Workers:
             if self._is_over:
                 raise WorkerLostError(worker=self._worker)
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiting)
-            await waiting
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
 
     async def beat(self) -> None:
         """Say again that this worker lives, then look for those that do not."""
@@ -222,7 +225,7 @@ class Workers:
         self._gone()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, set()
         for one in waiting:
             if not one.done():
                 one.set_result(None)

@@ -126,3 +126,14 @@ async def test_nobody_waits_for_a_worker_that_is_dead(tmp_path: Path) -> None:
         assert await first.workers.mark("w2-b") is None
         assert await first.workers.has_read("w2-b", 1)
         assert not await first.workers.lives("w2-b")
+
+
+async def test_who_waits_no_more_until_a_worker_knows_that_it_lives_leaves_nothing(tmp_path: Path) -> None:
+    """A database that is away for long would have it pile up, by whoever asks and goes."""
+    async with two(tmp_path) as (_first, second, time):
+        time.now += LEASE_S
+        for _ in range(100):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await second.workers.fresh()
+        assert not second.workers._waiting

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from postgres import free_port
+from servers import free_address
 
 PROGRAM = Path(sys.executable).with_name("nats-server")
 
@@ -32,6 +34,19 @@ async def a_nats_server(*options: str) -> AsyncIterator[str]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+
+
+@contextlib.contextmanager
+def a_nats() -> Iterator[str]:
+    """Run one on an address of its own; who connects waits until it listens."""
+    address = free_address()
+    port = free_port(address)
+    process = subprocess.Popen([PROGRAM, "-a", address, "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        yield f"nats://{address}:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 async def _forget(stream: asyncio.StreamReader) -> None:

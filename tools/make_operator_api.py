@@ -37,7 +37,7 @@ problem document (RFC 9457) with `code` and `fix`. This page is written by `tool
 def table() -> list[Endpoint]:
     """Return every route; nothing behind them is asked."""
     doors = Applications(MagicMock(), MagicMock(), MagicMock(), MagicMock())
-    return doors.operator_table(b"", b"", MagicMock())
+    return doors.operator_table(b"", b"", MagicMock(), MagicMock())
 
 
 def fields(kind: type) -> str:

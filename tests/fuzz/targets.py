@@ -7,6 +7,9 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 from birthmark.audit.heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
@@ -23,6 +26,10 @@ from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import parse_sealed
+from birthmark.server.machines.record import made as made_machine
+from birthmark.server.machines.record import parse as parse_machine
+from birthmark.server.machines.record import render as render_machine
+from birthmark.server.machines.sealed import KEY_BYTES, files_in
 from birthmark.swarm.model import Where
 from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols
@@ -54,6 +61,8 @@ _CSR_ATTRIBUTES = (
     bytes.fromhex("301d301b06092a864886f70d01090e310e300c300a06082b06010505070302"),
 )
 _SAS = make_sas("0ne00ABCDEF/registrations/d", protocols.KEY, 1780315200, "registration").encode()
+_SHARED = (msgspec.msgpack.encode({"root.pem": b"pem", "root.key": b"key"}),)
+_INVITATION = (render_machine(made_machine("0f" * 12, bytes(KEY_BYTES))),)
 _URIS = (
     b"pkcs11:token=t;object=o;type=private?pin-source=file:///run/pin&module-path=/usr/lib/x.so",
     b"pkcs11:id=%01%02;serial=12;slot-id=3;x-a=b",
@@ -332,6 +341,8 @@ _ALL = (
     Target("bundle-signed", mutate_json, bundle.SAID, bundle.signed_line),
     Target("proxy-header", mutate_bytes, protocols.PROXY_HEADERS, protocols.proxy_header),
     Target("host", mutate_text, (b"localhost:8443", b"[::1]:443", b"a.example\nb.example"), protocols.host),
+    Target("shared-files", mutate_bytes, _SHARED, lambda data: files_in(data, "ca")),
+    Target("invitation", mutate_json, _INVITATION, lambda data: parse_machine(data, Path("invitation.json"))),
     Target("audit-head", mutate_json, _json(_HEAD), parse_head),
     Target("possession-proof", mutate_json, _json(_PROOF), protocols.proof),
 )

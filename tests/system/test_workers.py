@@ -1,7 +1,6 @@
 """Several workers that serve as one, on PostgreSQL and NATS, by the vendors' own clients; parts of them are killed."""
 
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -10,22 +9,19 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-import boto3
-import paho.mqtt.client as paho
 import pytest
 
+from aws_clients import PATIENCE_S, Account, publish, until, until_got
 from postgres import a_postgres
 from readiness import readiness, until_workers_are_ready
 from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
 from workers_of import below, hit, started_anew
 
 pytestmark = pytest.mark.system
-PATIENCE_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -36,93 +32,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
             yield running
 
 
-def until(condition: Callable[[], object], what: object = "", seconds: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-class Account:
-    """A certificate that may do everything at AWS, and clients that show it."""
-
-    names = itertools.count()
-
-    def __init__(self, server: RunningServer, directory: Path) -> None:
-        self.aws, self._ca = server.endpoints["aws"], server.endpoints["trust_bundle"]
-        self.iot: Any = boto3.client(
-            "iot",
-            endpoint_url=self.aws["endpoint_url"],
-            region_name=self.aws["region"],
-            aws_access_key_id=self.aws["access_key_id"],
-            aws_secret_access_key=self.aws["secret_access_key"],
-            verify=self._ca,
-        )
-        self._number = next(self.names)
-        made = self.iot.create_keys_and_certificate(setAsActive=True)
-        self.certificate_id = made["certificateId"]
-        self._files = directory / f"{self._number}.pem", directory / f"{self._number}.key"
-        self._files[0].write_text(made["certificatePem"])
-        self._files[1].write_text(made["keyPair"]["PrivateKey"])
-        allowed = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}
-        self.iot.create_policy(policyName=f"all-{self._number}", policyDocument=json.dumps(allowed))
-        self.iot.attach_policy(policyName=f"all-{self._number}", target=made["certificateArn"])
-        self._clients: list[Any] = []
-
-    def client(self, name: str = "", *, clean: bool = True, will: str | None = None) -> Any:
-        """Return a client that is connected; `ended` is set when it is not, `got` is what came."""
-        client = paho.Client(client_id=name or f"c{next(self.names)}", clean_session=clean)
-        context = ssl.create_default_context(cafile=self._ca)
-        context.load_cert_chain(*self._files)
-        client.tls_set_context(context)
-        client.reconnect_delay_set(30, 30)
-        if will is not None:
-            client.will_set(will, "gone", 1)
-        client.got, client.is_there, client.ended = [], threading.Event(), threading.Event()
-        client.on_connect = lambda *_: client.is_there.set()
-        client.on_disconnect = lambda *_: client.ended.set()
-        client.on_message = lambda _client, _data, message: client.got.append((message.topic, message.payload.decode()))
-        client.connect(self.aws["data_endpoint"], 8883)
-        client.loop_start()
-        self._clients.append(client)
-        assert client.is_there.wait(PATIENCE_S)
-        return client
-
-    def subscribed(self, topic: str, count: int, **options: Any) -> list[Any]:
-        """Return so many clients that subscribed, in all likelihood some at each worker."""
-        clients = [self.client(**options) for _ in range(count)]
-        granted = threading.Semaphore(0)
-        for client in clients:
-            client.on_subscribe = lambda *_: granted.release()
-            client.subscribe(topic, 1)
-        for _ in clients:
-            assert granted.acquire(timeout=PATIENCE_S)
-        return clients
-
-    def close(self) -> None:
-        for client in self._clients:
-            client.disconnect()
-            client.loop_stop()
-            client._reset_sockets()  # which it leaves to the collector
-
-
 @pytest.fixture
 def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
     until_workers_are_ready(server)
     made = Account(server, tmp_path)
     yield made
     made.close()
-
-
-def publish(client: Any, topic: str, payload: str) -> None:
-    told = client.publish(topic, payload, 1)
-    told.wait_for_publish(PATIENCE_S)
-    assert told.is_published()
-
-
-def until_got(client: Any, payloads: list[str]) -> None:
-    """Return when it got each of these; what it had acknowledged just before it moved may come twice."""
-    until(lambda: {payload for _, payload in client.got} >= set(payloads), client.got)
 
 
 def connections_of(server: RunningServer) -> dict[str, float]:

@@ -4,6 +4,7 @@ Every key is written anew beside its file; a mark makes them count, and from the
 what was begun.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark import durable
@@ -42,9 +43,26 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
             _keep(path, key_pem(pair.private_key, after) + pair.certificate.pem().encode())
         if new.is_beside:
             _keep(directory / BESIDE, after + b"\n")
-        durable.replace(directory / _MARK, b"beside" if new.is_beside else b"elsewhere")
-        finish(directory)
+        _count(directory, is_beside=new.is_beside)
         return len(keys) + len(pairs)
+
+
+def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) -> None:
+    """Put files of another machine into their places, all of them or none; the caller is alone in the directory.
+
+    `is_beside` says whether the passphrase of the keys is in the directory then.
+    """
+    for stale in directory.glob(f".*{_NEXT}"):
+        stale.unlink()
+    for name, content in files.items():
+        _keep(directory / name, content, 0o644 if name.endswith(".pem") else 0o600)
+    _count(directory, is_beside=is_beside)
+
+
+def _count(directory: Path, *, is_beside: bool) -> None:
+    """Have what was written beside count."""
+    durable.replace(directory / _MARK, b"beside" if is_beside else b"elsewhere")
+    finish(directory)
 
 
 def finish(directory: Path) -> None:
@@ -62,8 +80,8 @@ def finish(directory: Path) -> None:
     durable.sync_directory(directory)
 
 
-def _keep(path: Path, data: bytes) -> None:
-    durable.replace(path.with_name(f".{path.name}{_NEXT}"), data)
+def _keep(path: Path, data: bytes, mode: int = 0o600) -> None:
+    durable.replace(path.with_name(f".{path.name}{_NEXT}"), data, mode)
 
 
 def _made(new: Passphrase, entropy: Entropy) -> bytes | None:

@@ -58,6 +58,32 @@ class Roots(Protocol):
         ...
 
 
+class Shared(Protocol):
+    """The files of generations where other machines have them too."""
+
+    async def check_leads(self) -> None:
+        """Raise `ConflictError` where another machine makes roots."""
+        ...
+
+    def complete(self, generation: Generation) -> None:
+        """Make what another machine could not make by itself."""
+        ...
+
+    async def settle(self) -> None:
+        """Give to the other machines what is here, or take what they have."""
+        ...
+
+
+class _OneMachine:
+    """Nobody else has the files."""
+
+    async def check_leads(self) -> None: ...
+
+    def complete(self, generation: Generation) -> None: ...
+
+    async def settle(self) -> None: ...
+
+
 async def _no_groups(_old: Generation, _new: Generation) -> Sequence[str]:
     return ()
 
@@ -73,6 +99,7 @@ class Rollovers:
     groups_without: GroupsWithout = field(default=_no_groups, repr=False)
     changed: Callable[[], None] = field(default=lambda: None, repr=False)
     """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
+    shared: Shared = field(default_factory=_OneMachine, repr=False)
     _current: Rollover | None = field(default=None, init=False)
     _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
     _loading: Loading = field(init=False, repr=False)
@@ -102,12 +129,15 @@ class Rollovers:
         return current, await self._measured(current, old, new, groups)
 
     async def start(self, actor: str) -> Rollover:
-        """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`."""
+        """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`, what `shared` raises."""
         before = self._current
         if before is not None and before.phase is not Phase.FINISHED:
             raise _running(before)
+        await self.shared.check_leads()
         old, now = self.hierarchy.generations[0], self.clock.now()
         new = self.roots.make(old)
+        self.shared.complete(new)
+        await self.shared.settle()  # before anybody is told of it
         version = 0 if before is None else before.version + 1
         made = Rollover(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
         row = store.RECORDS.row(made)
@@ -135,6 +165,7 @@ class Rollovers:
         before = step_back(current, progress, self.clock.now())
         if before is not None:
             return await self._move(current, before, "back", actor)
+        await self.shared.check_leads()  # the root that is given up is marked in its directory
         changes = Changes().run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
         await self._put_on_record(changes, None)
@@ -188,6 +219,7 @@ class Rollovers:
     async def _follow_record(self) -> None:
         before = self._current
         row = await self.database.one(store.GET, id=store.ID)
+        await self.shared.settle()
         found = None if row is None else store.RECORDS.of(row)
         if found != before and self._current is before:  # else a step was taken after what was read
             self._take_over(found, self._read(found))

@@ -281,6 +281,16 @@ SERVER = Group(
         "uninstall": Leaf("install:uninstall_server", "--dry-run"),
         "backup": Leaf("backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),
         "restore": Leaf("restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"),
+        "machine": Group(
+            "Several machines that serve as one, on one database and one NATS.",
+            {
+                "ls": Leaf("machines:list_"),
+                "invite": Leaf("machines:invite", "--out invitation.json"),
+                "join": Leaf("machines:join", "invitation.json --data ./birthmark-data"),
+                "lead": Leaf("machines:lead", "--yes"),
+            },
+            "ls",
+        ),
         "audit": Group(
             "The record of every change: read it, verify it, export its signed end.",
             {
@@ -396,6 +406,8 @@ _MEANT = {
     **dict.fromkeys(("ca renew", "pki renew", "server renew"), "pki rollover"),
     **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
     **dict.fromkeys(("cert", "certificate", "certificates", "est"), "pki"),
+    **dict.fromkeys(("join", "server join"), "server machine join"),
+    "server invite": "server machine invite",
     "agent start": "agent run",
     "chip crs": "chip csr",
 }

@@ -21,6 +21,7 @@ from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.lists import list_endpoints
 from birthmark.console.losing import losing_endpoints
+from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Role, operator_mount
 from birthmark.dps import http as dps_http
@@ -43,6 +44,7 @@ from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.exposition import render
 from birthmark.server.losing.service import Losing
+from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
@@ -149,14 +151,17 @@ class Applications:
         audit_key: bytes,
         parts: Parts,
         served: standing.OwnEnd,
+        sharing: Sharing,
     ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         self.metering.certificate = served
-        table = self.operator_table(seed, audit_key, served)
+        table = self.operator_table(seed, audit_key, served, sharing)
         mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
 
-    def operator_table(self, seed: bytes, audit_key: bytes, served: standing.OwnEnd) -> list[Endpoint]:
+    def operator_table(
+        self, seed: bytes, audit_key: bytes, served: standing.OwnEnd, sharing: Sharing
+    ) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
         return [
@@ -178,7 +183,14 @@ class Applications:
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
             *standing.endpoints(served),
+            *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),
         ]
+
+    def _invite(self, sharing: Sharing) -> Invite:
+        async def invite(actor: str) -> Mapping[str, object]:
+            return await sharing.invite(self._rooms.rollovers.hierarchy.generations, actor)
+
+        return invite
 
     def _health_routes(self, parts: Parts) -> list[BaseRoute]:
         async def healthz(_request: Request) -> Response:

@@ -11,9 +11,13 @@ DEFAULT = "birthmark"
 _ACTOR = "first-start"
 
 
-async def ensure_defaults(rooms: Rooms, settings: Settings) -> AccessKey:
-    """Make what is not there yet; a later start finds it. Return the key that `birthmark env` prints."""
-    await _follow_host(rooms, settings.host_name)
+async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -> AccessKey:
+    """Make what is not there yet; a later start finds it. Return the key that `birthmark env` prints.
+
+    Of several machines one `names_it`: another's host changes nothing.
+    """
+    if names_it:
+        await _follow_host(rooms, settings.host_name)
     if not rooms.iothub.hubs.all():
         await rooms.iothub.hubs.create(DEFAULT, settings.host_name, actor=_ACTOR)
     if not rooms.instances.all():

@@ -1,6 +1,6 @@
 """What the database knows of the installation it belongs to: the root of its CA."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import bindparam, delete, select
@@ -63,10 +63,10 @@ async def number_of(database: Database) -> int:
     raise OverflowError("more names of workers than numbers")  # four machines of as many workers as a machine may have
 
 
-async def forget_outboxes(database: Database, workers: Collection[str]) -> None:
+async def forget_outboxes(database: Database, is_no_more: Callable[[str], bool]) -> None:
     """Forget the events of workers that are no more: who begins remembers nothing that they could change."""
     for row in await database.all(_OUTBOXES):
-        if row["worker"] not in workers:
+        if is_no_more(row["worker"]):
             await database.commit(Changes().run(_FORGET_OUTBOX, worker=row["worker"]))
 
 

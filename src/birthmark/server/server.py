@@ -38,6 +38,8 @@ from birthmark.server.descriptors import fit_to_descriptors, shared_by
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
+from birthmark.server.machines.record import check_bus
+from birthmark.server.machines.sharing import Sharing
 from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate
@@ -78,6 +80,7 @@ class Server:
         self._is_trust_behind = asyncio.Event()
         self.is_ready = False
         self.hold: Hold
+        self._sharing: Sharing
         self._rooms: Rooms
         self.endpoints: dict[str, Any] = {}
         self.elsewhere: list[str] = []
@@ -88,6 +91,7 @@ class Server:
         settings, clock, entropy = self.settings, self._clock, self._entropy
         self._data.prepare()
         self._closers.append(self._data.release)
+        check_bus(settings.directory, settings.bus)
         if self._place.is_alone:
             self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
         database, rollovers, signer = await self._open()
@@ -121,7 +125,8 @@ class Server:
             listeners.refuse_newcomers,
         ]
         https_port = await self._bind(listeners, context, doors, limits)
-        access_key = await ensure_defaults(rooms, settings)  # a start that cannot bind gives nothing a name
+        # A start that cannot bind gives nothing a name.
+        access_key = await ensure_defaults(rooms, settings, names_it=await self._sharing.leads())
         context.start()
         self._closers.append(_kept("the server's own certificates", lambda: keep_noted(rooms.authority, context)))
         self._closers.append(context.stop)
@@ -169,7 +174,9 @@ class Server:
         await installed.check_whole(database, settings.directory)
         await installed.note_holder(database, hold)
         if self._place.is_first:
-            await installed.forget_outboxes(database, self._place.names)
+            await installed.forget_outboxes(database, self._place.is_no_more)
+        sharing = self._sharing = self._shared(database)
+        await sharing.settle()
         root = await installed.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
         is_unsigned = is_key_new and root == UNNOTED
@@ -184,7 +191,16 @@ class Server:
         )
         self._data.write(NAME, msgspec.json.encode(told), is_secret=False)
         roots = self._data.generations(hierarchy, settings.ca.places)
-        return database, Rollovers(hierarchy, roots, database, self._clock), signer
+        return database, Rollovers(hierarchy, roots, database, self._clock, shared=sharing), signer
+
+    def _shared(self, database: Database) -> Sharing:
+        """Return what keeps this directory and those of other machines in step."""
+        settings, alone = self.settings, ""
+        if self._place.is_alone:
+            alone = "are one process"
+        elif settings.bus is None:
+            alone = "meet at a NATS of their own"
+        return Sharing(database, settings.directory, self._clock, self._entropy, settings.ca.places, alone)
 
     def _follow(self, hierarchy: Hierarchy) -> None:
         """Serve and hand out what the hierarchy has become; what cannot be written now is tried again."""
@@ -220,6 +236,7 @@ class Server:
         self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
         self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
+        self._closers.append(_kept("files of other machines", self._sharing.keep))
         self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
         self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
 
@@ -245,7 +262,7 @@ class Server:
             return there | {"certificate": context.is_good(clock.now())}
 
         probe = doors.health(parts)
-        operator = doors.operator(token, seed, signer.public_key, parts, context)
+        operator = doors.operator(token, seed, signer.public_key, parts, context, self._sharing)
         if self._place.is_alone:
             self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
         else:

@@ -17,6 +17,7 @@ from fixes.intake_scenarios import INTAKE
 from fixes.key_scenarios import KEYS
 from fixes.limit_scenarios import LIMITS
 from fixes.link_scenarios import LINKS
+from fixes.machine_scenarios import MACHINES
 from fixes.pki_scenarios import PKI
 from fixes.rollover_scenarios import ROLLOVER
 from fixes.scenario import REGISTER, Scenario, after, device, typed
@@ -162,6 +163,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **UPSTREAM,
     **LIMITS,
     **LINKS,
+    **MACHINES,
     **PKI,
     **SESSIONS,
     **STORE,

@@ -29,6 +29,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bound_at
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
+from birthmark.server.machines.record import check_bus, machine_of
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.settings import Settings
 from birthmark.server.workers.child import Ready, Start
@@ -239,6 +240,7 @@ class Parent:
         self._data = DataDirectory(settings.directory, clock, entropy)
         self._bus = settings.bus or ""
         self._workers: list[Worker] = []
+        self._prefix = ""
         self._stack = AsyncExitStack()
         self._restarting = asyncio.Lock()
         self._close_front: Callable[[], Awaitable[None]] | None = None
@@ -252,12 +254,15 @@ class Parent:
         self._data.prepare()
         self._stack.callback(self._data.release)
         self._data.forget("endpoints.json")
+        check_bus(settings.directory, settings.bus)
         if not self._bus:
             nats = NatsServer(settings.directory, self._entropy)
             self._stack.push_async_callback(nats.stop)
             await nats.start()
             self._bus = nats.url
-        names = names_of(settings.workers)
+        machine = machine_of(settings.directory)
+        self._prefix = "" if machine is None else machine.prefix
+        names = names_of(settings.workers, self._prefix)
         for name, sockets in zip(names, await self._bound(len(names)), strict=True):
             self._workers.append(Worker(name, sockets, partial(self._told, sockets)))
         self._stack.push_async_callback(self._end_front)
@@ -290,7 +295,8 @@ class Parent:
 
     def _told(self, sockets: Mapping[str, Sequence[socket.socket]], name: str) -> Start:
         descriptors = {place: [one.fileno() for one in bound] for place, bound in sockets.items()}
-        return Start(self._settings, Given(name, self._bus, len(self._workers), descriptors), self._config)
+        given = Given(name, self._bus, len(self._workers), descriptors, self._prefix)
+        return Start(self._settings, given, self._config)
 
     async def _bound(self, count: int) -> list[dict[str, list[socket.socket]]]:
         """Return sockets for each worker, by address and port. Raise what `listen` raises."""

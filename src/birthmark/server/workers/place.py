@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 from birthmark.store.opening import MAIN
+
+_OWN = re.compile(r"w[0-9]+")
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -21,6 +24,8 @@ class Given(msgspec.Struct, frozen=True):
     """How many workers there are on this machine."""
     sockets: Mapping[str, Sequence[int]]
     """Descriptors by address and port, as `at` writes them."""
+    prefix: str = ""
+    """What the names of this machine's workers begin with."""
 
 
 class Place:
@@ -46,7 +51,15 @@ class Place:
     @property
     def names(self) -> Sequence[str]:
         """What all of this machine are called."""
-        return (MAIN,) if self._given is None else names_of(self._given.of)
+        return (MAIN,) if self._given is None else names_of(self._given.of, self._given.prefix)
+
+    def is_no_more(self, name: str) -> bool:
+        """Say whether nobody has this name of a worker any more; other machines' are theirs to know."""
+        if name in self.names:
+            return False
+        prefix = "" if self._given is None else self._given.prefix
+        own = name.removeprefix(prefix) if name.startswith(prefix) else ""
+        return self.is_alone or name == MAIN or _OWN.fullmatch(own) is not None
 
     @property
     def is_first(self) -> bool:
@@ -66,9 +79,9 @@ class Place:
         return [socket.socket(fileno=os.dup(one)) for one in descriptors]
 
 
-def names_of(count: int) -> Sequence[str]:
-    """Return what so many workers are called, for good."""
-    return [f"w{number + 1}" for number in range(count)]
+def names_of(count: int, prefix: str = "") -> Sequence[str]:
+    """Return what so many workers of a machine are called, for good."""
+    return [f"{prefix}w{number + 1}" for number in range(count)]
 
 
 def at(address: str, port: int) -> str:

@@ -1,0 +1,75 @@
+"""Files as the database keeps them for other machines: sealed, so that whoever reads the database alone has no key.
+
+AES-256-GCM under the key that all machines of an installation have; what is sealed is bound to the installation and to
+its name, so that nothing opens in the place of something else.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from birthmark.errors import UnavailableError
+
+KEY_BYTES = 32
+MAX_CHARS = 4 * 1024 * 1024
+NONCE_BYTES = 12
+_FORMAT = "birthmark-shared-1"
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Files = Mapping[str, bytes]
+"""Content by name."""
+
+
+class SharedUnreadableError(UnavailableError):
+    """What another machine keeps in the database cannot be read."""
+
+    code = "server.shared_unreadable"
+    cause = "What this database keeps for its machines as '{name}' does not open with the key of {data}: {reason}."
+    fix = (
+        "Have a machine that works invite this one anew, bring that file here, and join by it: "
+        "`birthmark server machine join invitation.json --data {data}.new`."
+    )
+    data: object = "this machine"
+    name: str
+    reason: str
+
+
+def seal(files: Files, name: str, *, installation: str, key: bytes, nonce: bytes) -> str:
+    """Return text that `unseal` opens. `nonce` is of `NONCE_BYTES`, and never used twice under one key."""
+    plain = msgspec.msgpack.encode(dict(sorted(files.items())))
+    return base64.b64encode(nonce + AESGCM(key).encrypt(nonce, plain, _bound_to(installation, name))).decode()
+
+
+def unseal(text: str, name: str, *, installation: str, key: bytes) -> dict[str, bytes]:
+    """Return the files. Raise `SharedUnreadableError`."""
+    if len(text) > MAX_CHARS:
+        raise SharedUnreadableError(name=name, reason="it is too large")
+    try:
+        sealed = base64.b64decode(text, validate=True)
+        plain = AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bound_to(installation, name))
+    except (binascii.Error, ValueError, InvalidTag) as error:
+        raise SharedUnreadableError(name=name, reason="it was sealed by another key, or is damaged") from error
+    return files_in(plain, name)
+
+
+def files_in(plain: bytes, name: str) -> dict[str, bytes]:
+    """Return the files of what was opened: by whoever has the key, but maybe of another version.
+
+    Raise `SharedUnreadableError`.
+    """
+    try:
+        files = msgspec.msgpack.decode(plain, type=dict[str, bytes])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SharedUnreadableError(name=name, reason="a newer version wrote it") from error
+    if not all(_FILE.fullmatch(one) for one in files):
+        raise SharedUnreadableError(name=name, reason="a newer version wrote it")
+    return files
+
+
+def _bound_to(installation: str, name: str) -> bytes:
+    return f"{_FORMAT}/{installation}/{name}".encode()

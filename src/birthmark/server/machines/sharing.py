@@ -1,0 +1,269 @@
+"""What machines of one installation have in common as files, kept in step by way of their database.
+
+One machine leads: what its directory has counts, and is what the others take over. They look at each start, when an
+exchange of the root moves, and once a minute. Nothing is merged, so nothing can be in conflict: whoever follows makes
+no CA and no root by itself.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import select
+
+from birthmark import durable
+from birthmark.ca.hierarchy import Generation
+from birthmark.ca.kept import BELOW, PurposeMissingError
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
+from birthmark.pki.places import Places
+from birthmark.server.installed import id_of
+from birthmark.server.machines import files as shared
+from birthmark.server.machines.record import FILE, FIRST, Machine, machine_of, made, render
+from birthmark.server.machines.sealed import KEY_BYTES, NONCE_BYTES, SharedUnreadableError, seal, unseal
+from birthmark.store import Changes, Database, Statement, insert, statement
+from birthmark.store.keyed import change, find, still
+from birthmark.store.schema import server_facts
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 60.0
+_LEAD, _HOST, _FILES = "server.machines.lead", "server.machine.", "server.shared."
+_FACT, _ADD = find(server_facts), insert(server_facts, ignore_existing=True)
+_SET, _STILL = change(server_facts, ["value"], "name", "value"), still(server_facts, "name", "value")
+
+
+def _all(prefix: str) -> Statement:
+    begins = server_facts.c.name.startswith(prefix, autoescape=True)
+    return statement(select(server_facts).where(begins).order_by(server_facts.c.name))
+
+
+_ALL_FILES, _ALL_HOSTS = _all(_FILES), _all(_HOST)
+
+
+class MachineElsewhereError(ConflictError):
+    """Another machine leads."""
+
+    code = "server.machine_elsewhere"
+    cause = "The CA's files are changed at the machine {lead} ({host}) alone, and this is {name}."
+    fix = (
+        "Type it at that machine. Where it is lost, this one takes its place: "
+        "`birthmark server machine lead --yes --data {data}`."
+    )
+    data: Path
+    host: str
+    lead: str
+    name: str
+
+
+class MachineAloneError(ConflictError):
+    """This server is made for one machine."""
+
+    code = "server.machine_alone"
+    cause = "The workers of this server {how}, so that no other machine could meet them."
+    fix = (
+        "Stop it, name a PostgreSQL in BIRTHMARK_DATABASE, and run it at a NATS that all machines reach: "
+        "`birthmark serve --workers 2 --bus nats://nats.example:4222`."
+    )
+    how: str
+
+
+@dataclass(slots=True)
+class Sharing:
+    """The common files of a data directory; does nothing where its installation has one machine."""
+
+    database: Database = field(repr=False)
+    data: Path
+    clock: Clock = field(repr=False)
+    entropy: Entropy = field(repr=False)
+    places: Places | None = None
+    alone: str = ""
+    """Why there can be no other machine."""
+
+    async def leads(self) -> bool:
+        """Say whether this machine is the one whose files, and whose name, count."""
+        machine = machine_of(self.data)
+        return machine is None or machine.name == await self._lead()
+
+    async def check_leads(self) -> None:
+        """Raise `MachineElsewhereError` where another machine makes CAs and roots."""
+        machine = machine_of(self.data)
+        if machine is not None and (lead := await self._lead()) != machine.name:
+            host = await self.database.one(_FACT, name=f"{_HOST}{lead}")
+            told = "which nobody knows" if host is None else _host(host["value"])
+            raise MachineElsewhereError(data=self.data, host=told, lead=lead, name=machine.name)
+
+    def complete(self, generation: Generation) -> None:
+        """Make every CA that may be needed: machines that follow make none. One that has to be asked for is left."""
+        if machine_of(self.data) is None:
+            return
+        for purpose in BELOW:
+            try:
+                generation.issuer(purpose, now=self.clock.now(), entropy=self.entropy, places=self.places)
+            except PurposeMissingError as error:
+                log.info("server.shared", extra={"reason": error.explain_cause()})
+
+    async def settle(self) -> None:
+        """Have in the database what is here where this machine leads, else here what is in the database.
+
+        Raise `SharedUnreadableError`, `CaBusyError`, or `UnavailableError`.
+        """
+        machine = machine_of(self.data)
+        if machine is None:
+            return
+        if machine.name == await self._lead():
+            await self._push(machine)
+        else:
+            await self.take_over(machine)
+
+    async def keep(self) -> None:
+        """Settle again and again; for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                await self.settle()
+            except BirthmarkError as error:
+                log.warning("server.not_shared", extra={"code": error.code, "reason": error.explain_cause()})
+
+    async def invite(self, generations: Sequence[Generation], actor: str) -> Mapping[str, object]:
+        """Return what another machine joins by, a secret; the first time, this one becomes the first of several.
+
+        Raise `MachineAloneError`, `MachineElsewhereError`.
+        """
+        if self.alone:
+            raise MachineAloneError(how=self.alone)
+        machine = machine_of(self.data) or await self._begin()
+        await self.check_leads()
+        for generation in generations:
+            self.complete(generation)
+        await self.settle()
+        await self.database.commit(Changes().audit(actor, "server.machine_invite", machine.installation))
+        invitation: dict[str, object] = msgspec.to_builtins(made(machine.installation, machine.key))
+        return invitation
+
+    async def lead(self, actor: str) -> None:
+        """Make this machine the one whose files count. Raise `MachineAloneError`, `ChangedMeanwhileError`."""
+        machine = machine_of(self.data)
+        if machine is None:
+            raise MachineAloneError(how="are on one machine")
+        if (before := await self._lead()) == machine.name:
+            return
+        await self.settle()
+        changes = Changes().run(
+            _SET, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=before, value=machine.name
+        )
+        await self.database.commit(changes.audit(actor, "server.machine_lead", machine.name, before=before))
+
+    async def machines(self) -> Sequence[Mapping[str, object]]:
+        """Return the machines there are, by name."""
+        here, lead = machine_of(self.data), await self._lead()
+        rows = [(row["name"].removeprefix(_HOST), _host(row["value"])) for row in await self.database.all(_ALL_HOSTS)]
+        rows.sort(key=lambda row: int(row[0].removeprefix("m")))
+        return [
+            {"name": name, "host": host, "leads": name == lead, "here": here is not None and name == here.name}
+            for name, host in rows
+        ]
+
+    async def take_name(self) -> str:
+        """Return a name that no machine of this installation has, and have it."""
+        number = 2
+        mark = self._mark()
+        while True:
+            name = f"m{number}"
+            await self.database.commit(Changes().run(_ADD, name=f"{_HOST}{name}", value=mark))
+            row = await self.database.one(_FACT, name=f"{_HOST}{name}")
+            if row is not None and row["value"] == mark:
+                return name
+            number += 1
+
+    async def check_opens(self, machine: Machine) -> None:
+        """Raise `SharedUnreadableError` unless the database has what this machine may open."""
+        await self._all_opened(machine)
+
+    async def take_over(self, machine: Machine) -> int:
+        """Have here what is in the database, and return how many files that are; nothing where one part does not open.
+
+        Raise `SharedUnreadableError`.
+        """
+        opened = await self._all_opened(machine)
+        for name, files in opened.items():
+            if await asyncio.to_thread(shared.put, self.data, name, files):
+                log.info("server.shared", extra={"part": name})
+        return sum(map(len, opened.values()))
+
+    # ---- inside
+
+    def _opened(self, machine: Machine, name: str, text: str) -> dict[str, bytes]:
+        try:
+            return unseal(text, name, installation=machine.installation, key=machine.key)
+        except SharedUnreadableError as error:
+            error.add_facts(data=self.data)
+            raise
+
+    async def _there(self) -> Mapping[str, str]:
+        """Return what is in the database, as it is sealed."""
+        return {row["name"].removeprefix(_FILES): str(row["value"]) for row in await self.database.all(_ALL_FILES)}
+
+    async def _all_opened(self, machine: Machine) -> Mapping[str, dict[str, bytes]]:
+        there = await self._there()
+        if shared.SEEDS not in there:
+            reason = "there is nothing, so it is another database than that of who invited"
+            raise SharedUnreadableError(name=shared.SEEDS, reason=reason, data=self.data)
+        return {name: self._opened(machine, name, text) for name, text in there.items() if shared.is_name(name)}
+
+    async def _push(self, machine: Machine) -> None:
+        there = await self._there()
+        here = await asyncio.to_thread(shared.collected, self.data)
+        changes = Changes().run(_STILL, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=machine.name)
+        different = False
+        for name, files in here.items():
+            before = there.get(name)
+            if before is not None and self._is_same(machine, name, before, files):
+                continue
+            different = True
+            nonce = self.entropy.token(NONCE_BYTES)
+            sealed = seal(files, name, installation=machine.installation, key=machine.key, nonce=nonce)
+            key = f"{_FILES}{name}"
+            if before is None:
+                changes.run(_ADD, name=key, value=sealed)
+            else:
+                changes.run(_SET, expect=1, otherwise=_moved(), key_name=key, key_value=before, value=sealed)
+        if different:
+            await self.database.commit(changes)
+
+    def _is_same(self, machine: Machine, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
+        try:
+            return self._opened(machine, name, sealed) == files
+        except SharedUnreadableError:  # of a key that is no more
+            return False
+
+    async def _begin(self) -> Machine:
+        """Make this the first of several machines. Of two that do so at once one does, and both go by it."""
+        machine = made(await id_of(self.database, self.entropy), self.entropy.token(KEY_BYTES), FIRST)
+        facts = Changes().run(_ADD, name=f"{_HOST}{FIRST}", value=self._mark()).run(_ADD, name=_LEAD, value=FIRST)
+        await self.database.commit(facts)
+        try:
+            durable.create(self.data / FILE, render(machine))
+        except FileExistsError:
+            machine = machine_of(self.data) or machine
+        return machine
+
+    def _mark(self) -> str:
+        """Return what this machine's name is taken by: its host, and something that no other has."""
+        return f"{socket.gethostname()} {self.entropy.token(4).hex()}"
+
+    async def _lead(self) -> str:
+        row = await self.database.one(_FACT, name=_LEAD)
+        return FIRST if row is None else str(row["value"])
+
+
+def _host(mark: object) -> str:
+    return str(mark).partition(" ")[0]
+
+
+def _moved() -> ChangedMeanwhileError:
+    return ChangedMeanwhileError(what="Which machine leads, or what it has put there,")

@@ -1,0 +1,292 @@
+"""Machines that share the files of their CA by way of the database."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from birthmark.ca import rekey
+from birthmark.ca.directory import load, load_or_create
+from birthmark.ca.hierarchy import Generation
+from birthmark.ca.passphrase import Passphrase
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.profiles import Purpose
+from birthmark.server.machines.files import collected, put
+from birthmark.server.machines.joining import MachineOccupiedError, join
+from birthmark.server.machines.record import FILE, InvitationRefusedError, machine_of
+from birthmark.server.machines.sealed import SharedUnreadableError
+from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
+from birthmark.store import Changes, Database, open_database, upsert
+from birthmark.store.schema import server_facts
+
+pytestmark = pytest.mark.integration
+CLOCK, ENTROPY = SystemClock(), SystemEntropy()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = await open_database(database_url, CLOCK, worker="w1")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    """The directory of a server that ran."""
+    data = tmp_path / "first"
+    data.mkdir(mode=0o700)
+    for name in ("audit.seed", "est.seed"):
+        (data / name).write_text(ENTROPY.token(24).hex() + "\n")
+        (data / name).chmod(0o600)
+    load_or_create(data / "ca", "Example", now=CLOCK.now, entropy=ENTROPY)
+    return data
+
+
+def sharing_of(database: Database, data: Path, alone: str = "") -> Sharing:
+    return Sharing(database, data, CLOCK, ENTROPY, alone=alone)
+
+
+def generation_in(directory: Path) -> Generation:
+    (generation,) = load(directory).generations
+    return generation
+
+
+def name_in(data: Path) -> str:
+    machine = machine_of(data)
+    assert machine is not None
+    return machine.name
+
+
+async def invited(database: Database, first: Path, at: Path) -> Path:
+    """Have the first machine invite; return the invitation."""
+    told = await sharing_of(database, first).invite([generation_in(first / "ca")], "operator")
+    at.write_text(json.dumps(told))
+    at.chmod(0o600)
+    return at
+
+
+async def second_of(database: Database, url: str, first: Path, tmp_path: Path) -> Path:
+    """Have a second machine join; return its directory."""
+    data = tmp_path / "second"
+    await join(await invited(database, first, tmp_path / "invitation.json"), data, url, CLOCK, ENTROPY)
+    return data
+
+
+async def test_who_joins_has_the_ca_the_seeds_and_a_name_and_no_token(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    assert collected(second) == collected(first)
+    assert (name_in(first), name_in(second)) == ("m1", "m2")
+    assert not (second / "operator.token").exists()
+    assert {path.stat().st_mode & 0o077 for path in second.glob("ca/*.key")} == {0}
+
+
+async def test_each_that_joins_has_a_name_of_its_own_also_of_two_at_once(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    invitation = await invited(database, first, tmp_path / "invitation.json")
+    joined = await asyncio.gather(
+        *(join(invitation, tmp_path / name, database_url, CLOCK, ENTROPY) for name in ("a", "b"))
+    )
+    assert sorted(one.name for one in joined) == ["m2", "m3"]
+
+
+async def test_who_joins_again_keeps_its_name(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    again = await join(tmp_path / "invitation.json", second, database_url, CLOCK, ENTROPY)
+    assert again.name == "m2"
+
+
+async def test_who_was_cut_off_while_it_joined_goes_on_by_the_same_command(
+    database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_: object) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("birthmark.server.machines.joining._note_audit", cut)
+        with pytest.raises(InterruptedError):
+            await second_of(database, database_url, first, tmp_path)
+    done = await join(tmp_path / "invitation.json", tmp_path / "second", database_url, CLOCK, ENTROPY)
+    assert done.name == "m2"
+    assert name_in(tmp_path / "second") == "m2"
+
+
+async def test_a_directory_of_another_server_is_left_as_it_is(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    invitation = await invited(database, first, tmp_path / "invitation.json")
+    other = tmp_path / "other"
+    load_or_create(other / "ca", "Other", now=CLOCK.now, entropy=ENTROPY)
+    before = (other / "ca" / "root.pem").read_bytes()
+    with pytest.raises(MachineOccupiedError):
+        await join(invitation, other, database_url, CLOCK, ENTROPY)
+    assert (other / "ca" / "root.pem").read_bytes() == before
+
+
+async def test_an_invitation_to_another_installation_makes_nothing(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    invitation = await invited(database, first, tmp_path / "invitation.json")
+    told = json.loads(invitation.read_text()) | {"sealing_key": "00" * 32}
+    invitation.write_text(json.dumps(told))
+    with pytest.raises(SharedUnreadableError):
+        await join(invitation, tmp_path / "second", database_url, CLOCK, ENTROPY)
+    assert not (tmp_path / "second" / FILE).exists()
+    assert not (tmp_path / "second" / "ca").exists()
+
+
+async def test_a_database_that_nobody_shares_is_told(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    invitation = await invited(database, first, tmp_path / "invitation.json")
+    empty = f"sqlite:///{tmp_path / 'empty.db'}"
+    with pytest.raises(SharedUnreadableError) as refused:
+        await join(invitation, tmp_path / "second", empty, CLOCK, ENTROPY)
+    assert "another database" in refused.value.explain_cause()
+
+
+async def test_the_note_of_a_machine_is_no_invitation(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    await invited(database, first, tmp_path / "invitation.json")
+    with pytest.raises(InvitationRefusedError):
+        await join(first / FILE, tmp_path / "second", database_url, CLOCK, ENTROPY)
+
+
+async def test_every_ca_that_another_machine_may_need_is_made_before(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    made = generation_in(second / "ca")
+    assert {one.value for one in made.issuers} == {one.value for one in Purpose}
+
+
+async def test_what_the_first_machine_changes_is_taken_over(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
+    (first / "ca" / "root.crl").write_bytes(b"list")
+    load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
+    await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+    assert collected(second) == collected(first)
+    assert generation_in(second / "ca").root.certificate == generation_in(first / "ca").root.certificate
+
+
+async def test_what_the_first_machine_has_no_more_goes_elsewhere_too(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY)
+    await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+    assert not (second / "ca" / "passphrase").exists()
+    assert load(second / "ca", Passphrase(second / "ca", f"file:{tmp_path / 'word'}")).has_root
+
+
+async def test_what_is_changed_at_a_machine_that_follows_does_not_count(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    (second / "ca" / "root.crl").write_bytes(b"of nobody")
+    await sharing_of(database, second).settle()
+    await sharing_of(database, first).settle()
+    assert collected(second) == collected(first)
+    assert not (first / "ca" / "root.crl").exists()
+
+
+async def test_a_machine_that_follows_makes_no_root_and_says_where(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    await sharing_of(database, first).check_leads()
+    with pytest.raises(MachineElsewhereError, match="Another machine leads"):
+        await sharing_of(database, second).check_leads()
+
+
+async def test_a_machine_takes_the_lead_with_what_the_one_before_had(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    await sharing_of(database, second).lead("operator")
+    (second / "ca" / "root.crl").write_bytes(b"list")
+    await sharing_of(database, second).settle()
+    await sharing_of(database, first).settle()
+    assert (first / "ca" / "root.crl").read_bytes() == b"list"
+    listed = await sharing_of(database, first).machines()
+    assert [(one["name"], one["leads"], one["here"]) for one in listed] == [("m1", False, True), ("m2", True, False)]
+
+
+async def test_a_server_without_a_common_bus_invites_nobody_and_stays_alone(database: Database, first: Path) -> None:
+    with pytest.raises(MachineAloneError):
+        await sharing_of(database, first, "are one process").invite([generation_in(first / "ca")], "operator")
+    assert machine_of(first) is None
+
+
+async def test_a_server_on_one_machine_shares_nothing(database: Database, first: Path) -> None:
+    sharing = sharing_of(database, first)
+    await sharing.settle()
+    await sharing.check_leads()
+    assert await sharing.machines() == []
+
+
+async def test_two_invitations_at_once_are_to_one_installation_with_one_key(database: Database, first: Path) -> None:
+    generations = [generation_in(first / "ca")]
+    one, other = await asyncio.gather(
+        *(sharing_of(database, first).invite(generations, "operator") for _ in range(2)), return_exceptions=True
+    )
+    if isinstance(other, BaseException) or isinstance(one, BaseException):
+        one = other = await sharing_of(database, first).invite(generations, "operator")
+    assert one == other
+
+
+async def test_the_leader_puts_right_what_does_not_open_in_the_database(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    await database.commit(Changes().run(upsert(server_facts), name="server.shared.ca", value="AAAA"))
+    with pytest.raises(SharedUnreadableError):
+        await sharing_of(database, second).settle()
+    assert collected(second) == collected(first)
+    await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+
+
+async def test_who_is_killed_while_it_takes_over_has_all_or_nothing(
+    database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
+    files = collected(first)["ca"]
+
+    class Killed(BaseException):
+        pass
+
+    real = Path.replace
+    for steps in range(len(files) + 3):
+        left = steps
+
+        def replace(path: Path, target: Path) -> Path:
+            nonlocal left
+            if not left:
+                raise Killed
+            left -= 1
+            return real(path, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", replace)
+            try:
+                put(second, "ca", files)
+            except Killed:
+                pass
+            else:
+                break
+        assert load(second / "ca").has_root  # its keys open
+    assert collected(second)["ca"] == files

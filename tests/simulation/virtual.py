@@ -211,6 +211,9 @@ class GatedDatabase:
     async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         return await self.all(statement, **params)
 
+    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+        return bool(await self._world.ask_for(self._worker, "commit", lambda: self._inner.beside(statement, **params)))
+
     def on_events(self, hear: Hear) -> None: ...
 
 

@@ -46,7 +46,7 @@ from birthmark.broker.rules.inbox import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number, text
-from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.keyed import change, change_if_free, find, page, present, remove, remove_if_free, still
 from birthmark.store.schema import RowId
 
 sessions = Table(
@@ -116,9 +116,9 @@ MARK = change(workers, ("missed",), "id", "missed")
 HEARD = change(workers, ("heard",), "id")
 WORKERS = statement(select(workers).order_by(workers.c.id).limit(bindparam("limit")))
 WORKER = find(workers)
-DECLARE_DEAD = remove(workers, "id", "beat")
+DECLARE_DEAD = remove_if_free(workers, "id", "beat")  # not while a commit counts on it
 LEAVE = remove(workers)
-STILL_LIVES = still(workers, "id")
+STILL_LIVES = present(workers)
 
 inbox = Table(
     "inbox",
@@ -189,7 +189,7 @@ ADD = insert(sessions)
 ADD_IF_NEW = insert(sessions, ignore_existing=True)
 CLAIM = change(sessions, _LEFT_TO_CHANCE, *_NAME, "epoch", "tail")
 ADVANCE = change(sessions, ("tail", "cursor"), *_AS_OWNER, "tail")
-ADVANCE_AWAY = change(sessions, ("tail",), *_NAME, "epoch", "tail", sessions.c.owner.is_(None))
+ADVANCE_AWAY = change_if_free(sessions, ("tail",), *_NAME, "epoch", "tail", sessions.c.owner.is_(None))
 SETTLE = change(sessions, ("cursor",), *_AS_OWNER)
 SET_TAIL = change(sessions, ("tail",), *_NAME)
 STILL_MINE = still(sessions, *_AS_OWNER)

@@ -5,7 +5,6 @@ end. What it had is free then: whoever sees a session of a worker that is not th
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ from typing import Protocol
 
 from birthmark.broker import store
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S, Beats, Lease
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import Changes, Database
 
 log = logging.getLogger(__name__)
@@ -130,11 +129,14 @@ class Workers:
         """Say again that this worker lives, then look for those that do not."""
         if self._is_over:
             return
-        began, seen = self._timers.monotonic(), {"key_id": self._worker, "key_beat": self._beat}
+        began = self._timers.monotonic()
+        seen = {"key_id": self._worker, "key_beat": self._beat, "key_missed": self._missed}
         try:
-            changes = Changes().run(store.BEAT, expect=1, beat=self._beat + 1, key_missed=self._missed, **seen)  # type: ignore[arg-type] # by name
-            await self._database.commit(changes)
-        except ChangedMeanwhileError:
+            is_told = await self._database.beside(store.BEAT, beat=self._beat + 1, **seen)
+        except BirthmarkError as error:
+            log.warning("worker.no_beat", extra={"worker": self._worker, "code": error.code})
+            return
+        if not is_told:
             row = await self._database.one(store.WORKER, id=self._worker)
             if row is None or row["beat"] not in {self._beat, self._beat + 1}:
                 self._lost()
@@ -143,11 +145,7 @@ class Workers:
             if row["missed"] != self._missed:
                 await self._hear_what_was_missed(row["missed"])
             return
-        except BirthmarkError as error:
-            log.warning("worker.no_beat", extra={"worker": self._worker, "code": error.code})
-            return
-        else:
-            self._beat += 1
+        self._beat += 1
         self._lease.renewed(began)
         self._wake()
         await self.look()
@@ -156,7 +154,7 @@ class Workers:
         """Learn what others could not tell; only then this worker lives on."""
         await self._catch_up()
         self._missed = mark
-        await self._database.commit(Changes().run(store.HEARD, heard=mark, key_id=self._worker))
+        await self._database.beside(store.HEARD, heard=mark, key_id=self._worker)
         await self.beat()
 
     async def look(self) -> None:
@@ -190,10 +188,8 @@ class Workers:
         """Have a worker read what others committed before it beats again; None when it is dead."""
         while (row := await self._database.one(store.WORKER, id=worker)) is not None:
             mark: int = row["missed"] + 1
-            with contextlib.suppress(ChangedMeanwhileError):  # another one marked it
-                changes = Changes().run(store.MARK, expect=1, missed=mark, key_id=worker, key_missed=row["missed"])
-                await self._database.commit(changes)
-                return mark
+            if await self._database.beside(store.MARK, missed=mark, key_id=worker, key_missed=row["missed"]):
+                return mark  # else another one marked it
         return None
 
     async def has_read(self, worker: str, mark: int) -> bool:
@@ -212,9 +208,7 @@ class Workers:
         await self._database.commit(Changes().run(store.LEAVE, id=self._worker))
 
     async def _declare_dead(self, worker: str, beat: int) -> bool:
-        try:
-            await self._database.commit(Changes().run(store.DECLARE_DEAD, expect=1, id=worker, beat=beat))
-        except ChangedMeanwhileError:
+        if not await self._database.beside(store.DECLARE_DEAD, id=worker, beat=beat):
             return False
         log.warning("worker.dead", extra={"worker": worker})
         return True

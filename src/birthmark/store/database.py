@@ -139,6 +139,13 @@ class Database(Reader, Protocol):
         """Return the first row, or None."""
         ...
 
+    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+        """Write one row, whatever else is being committed, and say whether there was one that fitted.
+
+        For signs of life: they wait neither for the commits of others nor for large ones of this worker.
+        """
+        ...
+
     async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         """Return every row, of a statement that reads very many to find them: others are served meanwhile."""
         ...

@@ -42,6 +42,27 @@ def change(table: Table, columns: Iterable[str], *conditions: Condition) -> Stat
     return statement(update(table).where(*fitting).values({name: bindparam(name) for name in columns}))
 
 
+def change_if_free(table: Table, columns: Iterable[str], *conditions: Condition) -> Statement:
+    """Return what `change` does where nobody else is about to change the row; else it fits no more, as it soon will.
+
+    For commits of many rows that several processes write: who waits for another's row, which waits for ours, is let go
+    by PostgreSQL after a second.
+    """
+    keys = list(table.primary_key.columns)
+    fitting = _fitting(table, conditions, "key_")
+    free = select(keys[-1]).where(*fitting).with_for_update(skip_locked=True).correlate(None).scalar_subquery()
+    named = [key == bindparam(f"key_{key.name}") for key in keys[:-1]]
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+    return statement(update(table).where(*named, keys[-1] == free).values(values))
+
+
+def remove_if_free(table: Table, *conditions: Condition) -> Statement:
+    """Return what `remove` does, as `change_if_free`: for a table with one column as its key."""
+    (key,) = table.primary_key.columns
+    free = select(key).where(*_fitting(table, conditions)).with_for_update(skip_locked=True)
+    return statement(delete(table).where(key == free.correlate(None).scalar_subquery()))
+
+
 def still(table: Table, *conditions: Condition) -> Statement:
     """Return an UPDATE that changes nothing: a commit that expects it to touch a row holds while the conditions do.
 
@@ -49,6 +70,19 @@ def still(table: Table, *conditions: Condition) -> Statement:
     """
     column = next(iter(table.primary_key.columns))
     return statement(update(table).where(*_fitting(table, conditions, "key_")).values({column.name: column}))
+
+
+def present(table: Table) -> Statement:
+    """Return what changes nothing: a commit that expects it to touch a row holds while that row is there.
+
+    Others may change the row meanwhile, and nobody removes it before that commit is over. The parameters of its primary
+    key are named `key_…`.
+    """
+    column = next(iter(table.primary_key.columns))
+    fitting = _fitting(table, (), "key_")
+    held = select(column).where(*fitting).with_for_update(key_share=True, read=True)
+    same = update(table).where(*fitting).values({column.name: column})  # SQLite has one writer anyway
+    return Statement(lambda engine: held if engine == "postgresql" else same)
 
 
 def _select(table: Table, of: Sequence[str]) -> Any:

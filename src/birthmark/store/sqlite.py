@@ -138,6 +138,13 @@ class SqliteDatabase:
     def discard_events(self, upto: int) -> None:
         self._discard = upto
 
+    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+        try:
+            await self.commit(Changes().run(statement, expect=1, **params))
+        except ChangedMeanwhileError:
+            return False
+        return True
+
     def on_events(self, hear: Hear) -> None:
         self._group.sharing.hearers.append(hear)
 

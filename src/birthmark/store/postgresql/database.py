@@ -18,6 +18,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
+from birthmark.store.postgresql.beside import Beside
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.postgresql.steps import Plan, Steps
@@ -68,11 +69,16 @@ class PostgresDatabase:
     """A `Database` on a PostgreSQL server."""
 
     def __init__(
-        self, pool: Any, writer: Writer, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None
+        self,
+        pool: Any,
+        writers: tuple[Writer, Beside],
+        clock: Clock,
+        worker: str,
+        signer: audit_chain.HeadSigner | None = None,
     ) -> None:
         self._signer = signer
         self._pool = pool
-        self._writer = writer
+        self._writer, self._beside = writers
         self._clock = clock
         self.worker = worker
         self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
@@ -99,7 +105,8 @@ class PostgresDatabase:
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
-        return cls(pool, writer, clock, worker, signer)
+        beside = Beside(partial(asyncpg.connect, url, **OPTIONS, server_settings=settings))
+        return cls(pool, (writer, beside), clock, worker, signer)
 
     @property
     def commits(self) -> GroupCommit:
@@ -126,6 +133,11 @@ class PostgresDatabase:
 
     async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         return await self.all(statement, **params)  # PostgreSQL reads in a process of its own
+
+    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+        compiled = statement.compiled("postgresql")
+        with translated():
+            return await patiently(partial(self._beside.run, compiled.sql, *compiled.arguments(params)))
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         rows: Sequence[Row] = await self._read("fetch", _EVENTS, self.worker, last, limit)
@@ -169,6 +181,7 @@ class PostgresDatabase:
             await settled
         await ended(self._looking)
         await self._writer.close()
+        self._beside.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._pool.close()

@@ -177,6 +177,8 @@ def _function(number: int, compiled: Compiled) -> str:
         seen[kind] = seen.get(kind, 0) + 1
         places[str(position)] = f"{array}[{place} + {seen[kind]}]"
     body = _PARAMETER.sub(lambda found: places[found[1]], compiled.sql)
+    if body.startswith("SELECT "):  # nobody wants the rows it finds
+        body = f"PERFORM {body.removeprefix('SELECT ')}"
     return (
         f"CREATE OR REPLACE FUNCTION pg_temp.birthmark_write_{number}({_VALUES}, {_PLACES}) RETURNS bigint\n"
         f"LANGUAGE plpgsql AS $code$ DECLARE v_rows bigint;\n"

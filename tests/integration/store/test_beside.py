@@ -1,0 +1,106 @@
+"""What several processes write of the same rows on PostgreSQL: nobody waits for a second, and none for the other."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from birthmark.broker import store
+from birthmark.errors import ChangedMeanwhileError
+from birthmark.store import Changes, Database, open_database
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+LONG_S = 5.0
+AWAY = {"owner": None, "expires_at": None, "expiry_s": 9, "cursor": 0, "sent": 0, "will": None, "will_at": None}
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    opened = await open_database(postgres_url, FakeClock(), worker="w1")
+    await opened.commit(Changes().run(store.JOIN, id="w1-a", beat=0, missed=0, heard=0))
+    yield opened
+    await opened.close()
+
+
+@contextlib.asynccontextmanager
+async def another_commit(url: str, sql: str) -> AsyncIterator[None]:
+    """Another process that has written a row, and does not end its commit."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute(sql)
+            yield
+    finally:
+        await connection.close()
+
+
+async def add_session(database: Database, client: str) -> None:
+    state = {**AWAY, "seen_at": 0, "gone": None}
+    await database.commit(Changes().run(store.ADD, space="aws", client=client, epoch=1, tail=0, **state))
+
+
+async def test_a_sign_of_life_waits_for_no_commit(database: Database, postgres_url: str) -> None:
+    await add_session(database, "c")
+    async with another_commit(postgres_url, "UPDATE sessions SET tail = 7"):
+        waits = database.submit(Changes().run(store.SET_TAIL, tail=8, key_space="aws", key_client="c"))
+        async with asyncio.timeout(LONG_S):
+            assert await database.beside(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
+        assert not waits.done()
+    await waits
+
+
+async def test_a_commit_that_counts_on_a_worker_keeps_no_sign_of_its_life_waiting(
+    database: Database, postgres_url: str
+) -> None:
+    held = store.STILL_LIVES.compiled("postgresql").sql.replace("$1::VARCHAR", "'w1-a'")
+    async with another_commit(postgres_url, held), asyncio.timeout(LONG_S):
+        assert await database.beside(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
+        await database.commit(Changes().run(store.STILL_LIVES, expect=1, key_id="w1-a"))
+
+
+async def test_no_worker_is_declared_dead_while_a_commit_counts_on_it_and_nobody_waits(
+    database: Database, postgres_url: str
+) -> None:
+    held = store.STILL_LIVES.compiled("postgresql").sql.replace("$1::VARCHAR", "'w1-a'")
+    async with another_commit(postgres_url, held), asyncio.timeout(LONG_S):
+        assert not await database.beside(store.DECLARE_DEAD, id="w1-a", beat=0)
+    assert await database.beside(store.DECLARE_DEAD, id="w1-a", beat=0)
+
+
+async def test_a_commit_that_counts_on_a_worker_who_is_dead_is_refused(database: Database) -> None:
+    with pytest.raises(ChangedMeanwhileError):
+        await database.commit(Changes().run(store.STILL_LIVES, expect=1, key_id="w9"))
+
+
+async def test_a_row_that_fits_no_more_is_not_written(database: Database) -> None:
+    assert not await database.beside(store.BEAT, beat=9, key_id="w1-a", key_beat=8, key_missed=0)
+
+
+async def test_two_who_write_the_same_queues_in_another_order_do_not_wait_for_each_other(
+    database: Database, postgres_url: str
+) -> None:
+    for client in ("a", "b"):
+        await add_session(database, client)
+
+    def to(client: str) -> Changes:
+        seen = {"key_space": "aws", "key_client": client, "key_epoch": 1, "key_tail": 0}
+        return Changes().run(store.ADVANCE_AWAY, expect=1, tail=1, **seen)
+
+    async with another_commit(postgres_url, "UPDATE sessions SET tail = 7 WHERE client = 'b'"):
+        async with asyncio.timeout(LONG_S):
+            taken, refused = await asyncio.gather(
+                database.commit(to("a")), database.commit(to("b")), return_exceptions=True
+            )
+    assert taken is None
+    assert isinstance(refused, ChangedMeanwhileError)
+
+
+async def test_the_connection_of_the_signs_of_life_comes_again_by_itself(database: Database, postgres_url: str) -> None:
+    assert await database.beside(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    await connection.close()
+    assert await database.beside(store.BEAT, beat=2, key_id="w1-a", key_beat=1, key_missed=0)

@@ -200,6 +200,26 @@ def test_readiness_names_a_worker_that_is_away(server: RunningServer) -> None:
         until_workers_are_ready(server)
 
 
+def test_a_worker_that_stands_still_is_ended_and_started_anew(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    stopped = below(server)["worker 1"]
+    hit(stopped, signal.SIGSTOP)
+    until(lambda: stopped not in below(server).values(), below(server), 30)
+    until_workers_are_ready(server)
+    assert "worker.killed" in server.log()
+
+
+def test_a_worker_that_stands_still_keeps_no_command_and_no_restart_waiting(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    stopped = below(server)["worker 1"]
+    hit(stopped, signal.SIGSTOP)
+    began = time.monotonic()
+    assert server.rows("hub", "ls")
+    started_anew(server)
+    assert stopped not in below(server).values()
+    assert time.monotonic() - began < PATIENCE_S + 10
+
+
 def test_a_start_that_waits_ends_when_it_is_told_to(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://birthmark@127.0.0.1:{silent.getsockname()[1]}/x"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -38,7 +39,7 @@ async def another_commit(url: str, sql: str) -> AsyncIterator[None]:
 
 
 async def add_session(database: Database, client: str) -> None:
-    state = {**AWAY, "seen_at": 0, "gone": None}
+    state: dict[str, Any] = {**AWAY, "seen_at": 0, "gone": None}
     await database.commit(Changes().run(store.ADD, space="aws", client=client, epoch=1, tail=0, **state))
 
 
@@ -86,7 +87,7 @@ async def test_two_who_write_the_same_queues_in_another_order_do_not_wait_for_ea
         await add_session(database, client)
 
     def to(client: str) -> Changes:
-        seen = {"key_space": "aws", "key_client": client, "key_epoch": 1, "key_tail": 0}
+        seen: dict[str, Any] = {"key_space": "aws", "key_client": client, "key_epoch": 1, "key_tail": 0}
         return Changes().run(store.ADVANCE_AWAY, expect=1, tail=1, **seen)
 
     async with another_commit(postgres_url, "UPDATE sessions SET tail = 7 WHERE client = 'b'"):

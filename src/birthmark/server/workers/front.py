@@ -20,6 +20,7 @@ from birthmark.console.routing import NDJSON, ROOT, problem, told, while_there
 from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
+from birthmark.server.workers.place import door_of
 
 _LOOK_S = 5.0
 _JOIN_S = 1.0
@@ -166,7 +167,7 @@ class Front:
         return (worker for worker in self._workers if worker.is_ready)
 
     def _door(self, worker: Known) -> Path:
-        return self._directory / "workers" / worker.name
+        return door_of(self._directory, worker.name)
 
     def _away(self, worker: str = "Every worker", outcome: str = _NOTHING_DONE) -> Response:
         response = problem(WorkerAwayError(worker=worker, outcome=outcome, data=self._directory))

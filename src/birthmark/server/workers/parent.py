@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from birthmark.background import ended, note
+from birthmark.background import ended, kept, note
 from birthmark.bus import NobodyThereError
 from birthmark.bus.wire import opened
 from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
@@ -32,10 +32,11 @@ from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.machines.record import check_bus, machine_of
 from birthmark.server.plain_http import serve_plain
 from birthmark.server.settings import Settings
+from birthmark.server.workers.asking import Question
 from birthmark.server.workers.child import Ready, Start
 from birthmark.server.workers.front import Front
 from birthmark.server.workers.nats_server import NatsServer
-from birthmark.server.workers.place import Given, at, names_of
+from birthmark.server.workers.place import Given, at, door_of, names_of
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _STEADY_S = 30.0
 _READY_S = 120.0
 _STOP_S = 40.0
+_LOOK_EVERY_S, _LOOK_S = 1.0, 2.0
+_STUCK_S = 10.0
+"""One that has not answered for so long is ended: others took over what it had, and it still gets new connections."""
 _MAX_ANSWER_BYTES = 1024 * 1024
 
 
@@ -93,9 +97,11 @@ class Worker:
     """One worker, started again whenever it ends, until `stop`."""
 
     def __init__(
-        self, name: str, sockets: Mapping[str, Sequence[socket.socket]], start: Callable[[str], Start]
+        self, name: str, door: Path, sockets: Mapping[str, Sequence[socket.socket]], start: Callable[[str], Start]
     ) -> None:
         self.name = name
+        self._door = door
+        self._is_silent = False
         self._sockets = sockets
         self._start = start
         self._process: asyncio.subprocess.Process | None = None
@@ -107,7 +113,8 @@ class Worker:
 
     @property
     def is_ready(self) -> bool:
-        return self._is_ready.is_set()
+        """It serves, and answered when it was asked last."""
+        return self._is_ready.is_set() and not self._is_silent
 
     @property
     def pid(self) -> int | None:
@@ -125,8 +132,9 @@ class Worker:
             self._successor = await self._spawn()
         self._is_ready.clear()
         self._signal(signal.SIGTERM)
+        await self._ended_by_now(self._process)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_S + _READY_S):
+            async with asyncio.timeout(_READY_S):
                 await self._is_ready.wait()
         self._forget_successor()  # where another one was begun meanwhile
 
@@ -134,16 +142,44 @@ class Worker:
         """End it for good."""
         self._is_stopping = True
         self._signal(signal.SIGTERM)
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(_STOP_S):
-                    await self._process.wait()
-            except TimeoutError:
-                log.warning("worker.killed", extra={"worker": self.name})
-                self._signal(signal.SIGKILL)
-                await self._process.wait()
+        await self._ended_by_now(self._process)
         await ended(self._keeping)
         self._forget_successor()
+
+    async def _ended_by_now(self, process: asyncio.subprocess.Process | None) -> None:
+        """Return when a process that was told to end has ended; one that does not, or cannot hear it, is killed."""
+        if process is None:
+            return
+        try:
+            async with asyncio.timeout(_LOOK_S if self._is_silent else _STOP_S):
+                await process.wait()
+        except TimeoutError:
+            self._kill(process)
+            await process.wait()
+
+    def _kill(self, process: asyncio.subprocess.Process) -> None:
+        log.error("worker.killed", extra={"worker": self.name})
+        with suppress(ProcessLookupError):
+            process.kill()
+
+    async def _look(self, process: asyncio.subprocess.Process) -> None:
+        """Ask a worker again and again whether it is there; end it where it has not answered for long."""
+        loop = asyncio.get_running_loop()
+        heard_at, question = loop.time(), Question("GET", b"/healthz")
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if not self._is_ready.is_set() or self._is_stopping:
+                heard_at = loop.time()
+                continue
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await question.answered(self._door)
+                heard_at, self._is_silent = loop.time(), False
+            except (OSError, TimeoutError):
+                self._is_silent = True
+                if loop.time() - heard_at > _STUCK_S:
+                    self._kill(process)
+                    return
 
     def _forget_successor(self) -> None:
         successor, self._successor = self._successor, None
@@ -155,12 +191,15 @@ class Worker:
         while not self._is_stopping:
             began = loop.time()
             if self._process is not None:
+                looking = kept(f"worker {self.name}", partial(self._look, self._process))
                 status = await self._process.wait()
+                await ended(looking)
                 if self._is_stopping:
                     return
                 if status:
                     log.error("worker.fell", extra={"worker": self.name, "status": status})
             self._is_ready.clear()
+            self._is_silent = False
             self.restarts += 1
             if loop.time() - began > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
@@ -264,7 +303,8 @@ class Parent:
         self._prefix = "" if machine is None else machine.prefix
         names = names_of(settings.workers, self._prefix)
         for name, sockets in zip(names, await self._bound(len(names)), strict=True):
-            self._workers.append(Worker(name, sockets, partial(self._told, sockets)))
+            door = door_of(settings.directory, name)
+            self._workers.append(Worker(name, door, sockets, partial(self._told, sockets)))
         self._stack.push_async_callback(self._end_front)
         self._stack.push_async_callback(self._stop_workers)  # before it: who looks on is told that they end
         first = await self._workers[0].start()

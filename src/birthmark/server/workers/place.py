@@ -68,7 +68,7 @@ class Place:
 
     def door(self, directory: Path) -> Path:
         """Return the directory of this worker's own door."""
-        return directory if self._given is None else directory / "workers" / self.name
+        return directory if self._given is None else door_of(directory, self.name)
 
     async def bind(self, address: str, port: int) -> list[socket.socket]:
         """Return the sockets that the parent bound. Raise `OSError` where it could not."""
@@ -82,6 +82,11 @@ class Place:
 def names_of(count: int, prefix: str = "") -> Sequence[str]:
     """Return what so many workers of a machine are called, for good."""
     return [f"{prefix}w{number + 1}" for number in range(count)]
+
+
+def door_of(directory: Path, worker: str) -> Path:
+    """Return the directory of a worker's own door."""
+    return directory / "workers" / worker
 
 
 def at(address: str, port: int) -> str:

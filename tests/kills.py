@@ -17,6 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from cluster import a_cluster
 from postgres import PostgresServer, a_postgres, a_postgres_server
 from readiness import ALL_THERE, DATABASE_AWAY, readiness, until_ready, until_workers_are_ready
 from servers import RunningServer, a_server
@@ -326,7 +327,26 @@ def a_server_of_workers(directory: Path) -> Iterator[tuple[RunningServer, Kill]]
             yield server, kill_a_part
 
 
-ENGINES = {"sqlite": a_killable_server, "postgresql": a_server_on_postgres, "workers": a_server_of_workers}
+@contextlib.contextmanager
+def a_server_of_machines(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
+    """Two machines of two workers behind a balancer; one part after the other, and what they stand on, is hit."""
+    with a_cluster(directory, _CONFIG) as cluster:
+
+        def hit_a_part(_server: RunningServer, dice: random.Random) -> str:
+            told = dice.choice(cluster.faults)(dice)
+            time.sleep(0.5)
+            cluster.until_ready()
+            return told
+
+        yield cluster.first, hit_a_part
+
+
+ENGINES = {
+    "sqlite": a_killable_server,
+    "postgresql": a_server_on_postgres,
+    "workers": a_server_of_workers,
+    "machines": a_server_of_machines,
+}
 
 
 def run(engine: str, directory: Path, kills: int, seed: int) -> Proof:

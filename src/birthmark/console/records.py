@@ -27,8 +27,14 @@ def plain(url: str, data: Path) -> str:
         path, own = Path(url.removeprefix(_SQLITE)).resolve(), data.resolve()
         return _SQLITE + str(path.relative_to(own) if path.is_relative_to(own) else path)
     parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
+    places = ",".join(map(_place, parts.netloc.rpartition("@")[2].split(",")))
+    return f"postgresql://{places}{parts.path}"
+
+
+def _place(text: str) -> str:
+    """Return host and port of one of several servers, of which one may be written."""
+    parts = urlsplit(f"//{text}")
+    return f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
 
 
 def noted(data: Path) -> Noted | None:

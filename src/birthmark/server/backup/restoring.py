@@ -186,7 +186,8 @@ def check_url(url: str, where: str = "--database") -> None:
     """Raise `ConfigInvalidError` for what names no database; the URL, which may hold a password, is not in it."""
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in {"sqlite", "postgresql", "postgres"} and (parts.port or 0) >= 0
+        ports = [urlsplit(f"//{one}").port or 0 for one in parts.netloc.rpartition("@")[2].split(",")]
+        is_one = parts.scheme in {"sqlite", "postgresql", "postgres"} and min(ports) >= 0
     except ValueError:
         is_one = False
     if not is_one:

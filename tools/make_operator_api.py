@@ -21,7 +21,7 @@ directory, whose role is `admin`; each route says the least role it asks for. `/
 in OpenAPI 3.1.
 
 ```sh
-curl -sS -H "Authorization: Bearer $(cat "$BIRTHMARK_DATA/operator.token")" http://127.0.0.1:8080/operator/v1/hubs
+sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H @- http://127.0.0.1:8080/operator/v1/hubs
 ```
 
 A list is `{"items": [...], "next": ...}`; where `next` is not null, the same route with `after` set to it has the page

@@ -239,11 +239,12 @@ class OperatorClient:
         return answer
 
     def _by_curl(self, method: str, path: str, body: object) -> str:
-        """Return the same question as a person types it."""
+        """Return the same question as a person types it: the token goes by a pipe, and not where all users see it."""
         token = shlex.quote(str(self.data / "operator.token"))
         more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
         url = shlex.quote(f"{self.url}{path}")
-        return f'curl -sS --fail-with-body -X {method} -H "Authorization: Bearer $(cat {token})"{more} {url}'
+        header = "sed 's/^/Authorization: Bearer /'"
+        return f"{header} {token} | curl -sS --fail-with-body -X {method} -H @-{more} {url}"
 
     @contextlib.contextmanager
     def _asking(

@@ -47,9 +47,9 @@ class OperatorTokenError(UnauthenticatedError):
     code = "operator.token_refused"
     cause = "The operator interface was called without the token of its data directory."
     fix = (
-        "The commands show it, run by the user that owns the data directory. With curl: "
-        '`-H "Authorization: Bearer $(cat "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token")"`. '
-        "If the file was changed, start the server again."
+        "The commands show it, run by the user that owns the data directory. With curl, before what is asked: "
+        '`sed "s/^/Authorization: Bearer /" "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | '
+        "curl -H @-`. If the file was changed, start the server again."
     )
 
 

@@ -15,7 +15,7 @@ MISMATCHED = (
     'printf \'[server]\\ncertificate = "one.cert.pem"\\nkey = "two.key.pem"\\n\' > server.toml',
 )
 CURL = (
-    'told=$(eval "curl -sS --fail-with-body $SHOWN $AT/operator/v1/hubs") || '
+    'told=$(eval "${SHOWN:-curl} -sS --fail-with-body $AT/operator/v1/hubs") || '
     """{ echo "$told" | sed -E 's/^[{](.*)"code":"([^"]*)"/{"error": "\\2",\\1"code":"\\2"/' >&2; false; }"""
 )
 URL = """python3 -c 'import json, sys; print(json.load(sys.stdin)["health_url"].removesuffix("/healthz"))'"""

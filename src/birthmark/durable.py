@@ -64,6 +64,12 @@ def move(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
+def aside(path: Path, ending: str = "old") -> Path:
+    """Return a name for what is to be moved out of the way, which nothing has: `.old`, else `.old-2` and so on."""
+    names = (Path(f"{path}.{ending}{f'-{number}' if number > 1 else ''}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
+
+
 def remove(path: Path) -> None:
     """Remove a file, if it is there, and what a write that was cut short left beside it."""
     there = [one for one in (path, _building(path)) if os.path.lexists(one)]

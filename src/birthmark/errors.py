@@ -4,7 +4,8 @@ Eight kinds say how a refusal behaves; rooms subclass them and give each class i
 docstring, where it has no facts), a `cause` (the message, where that says it) and a `fix`: templates over the facts
 that the class declares as fields.
 A raise names facts and nothing else: a forgotten one is a type error, and a template with an unknown one fails at
-import. The message is safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the CLI).
+import. What follows from other facts is a property, and a fact, too.
+The message is safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the CLI).
 
 Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `errors.py` holds that one table.
 """
@@ -41,7 +42,8 @@ class BirthmarkError(Exception):
         if "message" not in vars(cls) and "code" in vars(cls):
             cls.message = (cls.__doc__ or BirthmarkError.message).partition("\n")[0]
         own = (name for name, hint in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(hint))
-        cls._fields = tuple(dict.fromkeys((*cls._fields, *own)))
+        follow = (name for name, value in vars(cls).items() if isinstance(value, property))
+        cls._fields = tuple(dict.fromkeys((*cls._fields, *own, *follow)))
         for template in (cls.message, cls.cause, cls.fix):
             for _, name, _, _ in Formatter().parse(template):
                 if name is not None and name not in cls._fields:
@@ -89,9 +91,9 @@ class BirthmarkError(Exception):
         return _TWO_ENDS.sub(r"\1", "`".join(filled))
 
     def _filled(self) -> dict[str, str]:
-        """Return every fact as text: what the raise said, else what was added, else the default."""
+        """Return every fact as text: what the raise said, else what was added, else the default or what follows."""
         given = {name: value for name, value in vars(self).items() if name in self._fields}
-        left_out = {name: getattr(type(self), name) for name in self._fields if name not in given}
+        left_out = {name: getattr(self, name) for name in self._fields if name not in given}
         return {name: _text(value) for name, value in (left_out | self._added | given).items()}
 
 

@@ -147,3 +147,12 @@ def test_a_file_is_written_where_there_are_no_locks(tmp_path: Path, monkeypatch:
     (tmp_path / ".state.new").write_text("half")
     durable.replace(tmp_path / "state", b"whole")
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("state", b"whole")]
+
+
+def test_a_name_aside_is_one_that_nothing_has(tmp_path: Path) -> None:
+    key = tmp_path / "gateway.key.pem"
+    assert durable.aside(key) == tmp_path / "gateway.key.pem.old"
+    durable.aside(key).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "gateway.key.pem.old-2").mkdir()
+    assert durable.aside(key).name == "gateway.key.pem.old-3"
+    assert durable.aside(key, "damaged").name == "gateway.key.pem.damaged"

@@ -100,6 +100,22 @@ def test_the_reference_has_every_code_with_its_words() -> None:
     assert missing == [], "run: python tools/make_refusals.py"
 
 
+def test_a_fact_may_follow_from_others() -> None:
+    class _TankError(BirthmarkError):
+        """A tank."""
+
+        code = "test.tank"
+        fix = "Open the valve {valve}."
+        name: str
+
+        @property
+        def valve(self) -> str:
+            return f"{self.name}-out"
+
+    assert _TankError(name="7").explain_fix() == "Open the valve 7-out."
+    assert _TankError(name="7").facts == {"name": "7", "valve": "7-out"}
+
+
 def test_a_cause_that_is_left_out_is_the_message_as_a_sentence() -> None:
     class _PumpError(BirthmarkError):
         """A pump."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
-from birthmark import errors
+from birthmark import durable, errors
 from birthmark.cli.hints import hint
 from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
@@ -64,8 +64,13 @@ class FileExistsAlreadyError(errors.ConflictError):
 
     code = "cli.file_exists"
     cause = "{path} exists already."
-    fix = "Move it away first: `mv {path} {path}.old`"
+    fix = "Move it away first: `mv -nT {path} {aside}`"
     path: Path
+
+    @property
+    def aside(self) -> Path:
+        """Where it may go."""
+        return durable.aside(self.path)
 
 
 class ActionNeededError(errors.PolicyError):

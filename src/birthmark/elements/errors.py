@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError, UnavailableError
 
 _ISSUE = (
@@ -155,8 +156,13 @@ class ElementExistsError(ConflictError):
 
     code = "elements.software_exists"
     cause = "{directory} holds what is left of a software element: making it was cut off."
-    fix = "Move it away: `mv {directory} {directory}.old`. Then make it anew."
+    fix = "Move it away: `mv -nT {directory} {aside}`. Then make it anew."
     directory: Path
+
+    @property
+    def aside(self) -> Path:
+        """Where it may go."""
+        return durable.aside(self.directory)
 
 
 class EngineMissingError(UnavailableError):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 
@@ -20,10 +21,15 @@ class DirectoryForeignError(ConflictError):
 
     code = "swarm.directory_foreign"
     cause = "{directory} holds identities from {found}, and this run wants them from {wanted}."
-    fix = "Move it away: `mv {directory} {directory}.old`. The run makes another."
+    fix = "Move it away: `mv -nT {directory} {aside}`. The run makes another."
     directory: Path
     found: str
     wanted: str
+
+    @property
+    def aside(self) -> Path:
+        """Where it may go."""
+        return durable.aside(self.directory)
 
 
 class DirectoryOpenError(PolicyError):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from birthmark import durable
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 
@@ -93,10 +94,15 @@ class BundleDamagedError(BirthmarkError):
 
     code = "intake.bundle_damaged"
     cause = "{bundle} is not as this station wrote it: line {line}, {detail}. Nothing was taken away from it."
-    fix = "Keep it for whoever looks into it, and begin another: `mv {bundle} {bundle}.damaged`"
+    fix = "Keep it for whoever looks into it, and begin another: `mv -nT {bundle} {aside}`"
     bundle: Path
     detail: str
     line: int
+
+    @property
+    def aside(self) -> Path:
+        """Where it may go."""
+        return durable.aside(self.bundle, "damaged")
 
 
 class StationUnusableError(BirthmarkError):
@@ -104,9 +110,14 @@ class StationUnusableError(BirthmarkError):
 
     code = "intake.station_unusable"
     cause = "The station in {directory} cannot sign: {detail}."
-    fix = "Put its files back. To begin as a new station: `mv {directory} {directory}.old`"
+    fix = "Put its files back. To begin as a new station: `mv -nT {directory} {aside}`"
     detail: str
     directory: Path
+
+    @property
+    def aside(self) -> Path:
+        """Where it may go."""
+        return durable.aside(self.directory)
 
 
 class StationBusyError(ConflictError):

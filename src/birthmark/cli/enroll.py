@@ -294,7 +294,7 @@ def _switch(
 ) -> None:
     from birthmark.fleet.azure import AzureTarget
 
-    target = where.open()
+    target = where.open(takes_away=not is_enabled)
     if not isinstance(target, AzureTarget):
         raise typer.BadParameter(
             "a thing has no such switch; its certificates have: `aws iot update-certificate --new-status INACTIVE`",
@@ -319,7 +319,7 @@ def remove(
     """Take a device or group off the record."""
     from birthmark.fleet.azure import AzureTarget
 
-    target = where.open()
+    target = where.open(takes_away=True)
     only(where.is_azure, "with --to azure", group=is_group)
     writing.confirm(target, where.profile, 1)
     if writing.dry_run:

@@ -195,27 +195,32 @@ class TargetOptions:
         try:
             yield
         except BirthmarkError as error:
-            error.add_facts(options=self.as_options(), command=self._at_local())
+            error.add_facts(options=self.as_options())
             raise
 
-    def _at_local(self, profile: str = "--profile", place: str = "--to") -> str:
-        """Return the command as it was typed, but for the local server; see `open` for the options."""
-        option, value = (place, f"{self.to.cloud}:local") if self.to.profile is not None else (profile, "local")
+    def _at_local(self) -> str:
+        """Return the command as it was typed, but for the local server."""
+        option, value = ("--to", f"{self.to.cloud}:local") if self.to.profile is not None else ("--profile", "local")
         return f"{without(option, takes_value=True)} {option} {value}"
 
-    def open(self, profile: str = "--profile", place: str = "--to") -> "AzureTarget | AwsTarget":
-        """Return the target itself; `profile` and `place` are the options that say whose records, and where."""
+    def open(self, *, takes_away: bool = False) -> "AzureTarget | AwsTarget":
+        """Return the target itself. Of one that cannot be used it is said how to type the command for the local server.
+
+        Not where that `takes_away` something: nobody said to do it there.
+        """
         self.check()
         from birthmark.fleet.aws import AwsTarget
         from birthmark.fleet.azure import AzureTarget
-        from birthmark.fleet.profiles import aws_profile
+        from birthmark.fleet.profiles import aws_profile, named_for
 
         try:
             if self.is_azure:
                 return AzureTarget(self.profile.azure)
             return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
         except BirthmarkError as error:
-            error.add_facts(command=self._at_local(profile, place))
+            here = {} if takes_away else {"command": self._at_local()}
+            instead = f"Use the local server: `{self._at_local()}`. " if here else ""
+            error.add_facts(instead=instead, there=named_for(self.to.cloud), **here)
             raise
 
 

@@ -106,7 +106,7 @@ def move(
     check_reports(report, shipped.file, journal, template)
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
-    here, there = source.open("--from-profile", "--from"), destination.open("--to-profile")
+    here, there = source.open(takes_away=True), destination.open(takes_away=True)
     if source.is_azure == destination.is_azure and here.place == there.place:
         raise typer.BadParameter(
             "the devices are there already: both profiles lead to one place", param_hint="--to-profile"

@@ -64,7 +64,7 @@ class _Losing:
             return rows
         from birthmark.fleet.azure import AzureTarget
 
-        target = TargetOptions(place, ProfileOptions(place.profile or "cloud", self.server.data)).open()
+        target = TargetOptions(place, ProfileOptions(place.profile or "cloud", self.server.data)).open(takes_away=True)
         if isinstance(target, AzureTarget):
             return target.lose(self.name, reason, dry_run=dry_run)
         return target.lose(self.name, self.certificates, dry_run=dry_run)

@@ -239,7 +239,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
     if run.journal is None:
         raise JournalNotNamedError(again=again())
     open_file(run.journal).close()
-    target = where.open()
+    target = where.open(takes_away=True)
     with (
         _taking_back_there(where),
         Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept,

@@ -15,13 +15,15 @@ class ProfileError(errors.InvalidRequestError):
     code = "fleet.profile_invalid"
     message = "The profile cannot be used: {detail}"
     cause = "The profile {profile} cannot be used: {detail}."
-    fix = "{mend}Use the local server: `{command}`. A named profile is a table in ~/.config/birthmark/profiles.toml."
+    fix = "{mend}{instead}A named profile is a table in ~/.config/birthmark/profiles.toml{there}."
     detail: str
     mend: str = ""
     """What mends it, where that is known."""
     profile: str
-    command: str = "birthmark device ls --profile local"
-    """The command as it was typed, at the local server."""
+    instead: str = "Use the local server: `birthmark device ls --profile local`. "
+    """The command as it was typed, at the local server; nothing for one that takes something away."""
+    there: str = ""
+    """Which named profiles there are."""
 
 
 class SdkMissingError(errors.UnavailableError):

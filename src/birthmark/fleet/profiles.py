@@ -36,6 +36,7 @@ _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
 _AZURE_STRING, _AWS_URL = "PROVISIONING_CONNECTION_STRING", "AWS_ENDPOINT_URL_IOT"
 _NOT_OURS = "{} is that of a Birthmark server, as `birthmark env` sets it, and not {}'s"
+_FROM_THE_PORTAL = "Azure's own is in the portal, *Shared access policies*: set that first. "
 _UNSET = "Amazon's own are asked from a new shell, without `birthmark env`. "
 _KEYS = {
     "azure": {
@@ -84,7 +85,7 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
         return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"], hub)
     if name == "cloud":
         if not (text := os.environ.get(_AZURE_STRING)):
-            raise ProfileError(profile=name, detail=f"{_AZURE_STRING} is not set")
+            raise ProfileError(profile=name, detail=f"{_AZURE_STRING} is not set", mend=_FROM_THE_PORTAL)
         _check_azures_own(text)
         return AzureProfile(text, hub_connection_string=os.environ.get("IOTHUB_CONNECTION_STRING"))
     table = _named(name, "azure")
@@ -105,8 +106,8 @@ def _check_azures_own(connection_string: str) -> None:
     """Raise `ProfileError` for the string of a Birthmark server; at Azure devices ask another host than operators."""
     parts = dict(part.partition("=")[::2] for part in connection_string.split(";"))
     if parts.get("HostName", "").lower() == _host_of_server():
-        mend = "Azure's own is in the portal, *Shared access policies*: set that first. "
-        raise ProfileError(profile="cloud", detail=_NOT_OURS.format(_AZURE_STRING, "Azure"), mend=mend)
+        detail = _NOT_OURS.format(_AZURE_STRING, "Azure")
+        raise ProfileError(profile="cloud", detail=detail, mend=_FROM_THE_PORTAL)
 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
@@ -151,6 +152,22 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
     return AwsProfile(endpoint_url=url, region=region, ca_file=_ca_file(table), sdk_profile=sdk_profile, name=name)
 
 
+def named_for(cloud: str) -> str:
+    """Return, as words of a fix, which named profiles there are for a cloud; nothing where that cannot be read."""
+    try:
+        tables = _tables(Path(_FILE).expanduser())
+    except FileNotFoundError:
+        tables = {}
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):  # which is told to whoever names one of them
+        return ""
+    names = sorted(name for name, clouds in tables.items() if cloud in clouds)
+    return f"; for {cloud}: {', '.join(names)}" if names else f"; none there is for {cloud}"
+
+
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    return msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+
+
 def _ca_file(table: Mapping[str, Any]) -> Path | None:
     return Path(table["ca_file"]).expanduser() if "ca_file" in table else None
 
@@ -158,7 +175,7 @@ def _ca_file(table: Mapping[str, Any]) -> Path | None:
 def _named(name: str, cloud: str) -> dict[str, Any]:
     path = Path(_FILE).expanduser()
     try:
-        tables = msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+        tables = _tables(path)
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark import durable
-from birthmark.cli.common import emit, read_file
+from birthmark.cli.common import emit, read_file, replacing
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.picking import PickOptions
 from birthmark.console.records import has_own_file
@@ -85,10 +84,7 @@ def _writing(out: Path | None) -> Iterator[Callable[[str], None]]:
     if out is None:
         yield typer.echo
         return
-    is_there = out.exists()
-    is_file = out.is_file() or not is_there  # else a pipe, or a device
-    mode = out.stat().st_mode & 0o777 if is_there else 0o666
-    with durable.replacing(out.resolve(), mode) if is_file else out.open("wb") as file:
+    with replacing(out) as file:
 
         def write(line: str) -> None:
             file.write(f"{line}\n".encode())

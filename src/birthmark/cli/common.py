@@ -5,12 +5,14 @@ Results go to stdout, as text for people or one JSON object per line; everything
 
 import errno
 import json
+import os
 import shlex
+import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
@@ -270,4 +272,40 @@ def write_result(path: Path | None, text: str) -> None:
         typer.echo(text, nl=False)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="ascii")
+        with replacing(path) as file:
+            file.write(text.encode("ascii"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file bit by bit; it has its place when all of it is on disk, and until then an earlier one has.
+
+    Whose that was, and who may read it, stays. What is no file, such as a pipe, is written as it is, and so is a file
+    beside which, or as whose owner, this user writes nothing.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    seen = target.stat() if target.exists() else None
+    is_beside = seen is None or (stat.S_ISREG(seen.st_mode) and _is_ours_to_replace(target, seen))
+    mode = 0o666 if seen is None else stat.S_IMODE(seen.st_mode)
+    with written_as(path), durable.replacing(target, mode) if is_beside else path.open("wb") as file:
+        if is_beside and seen is not None:
+            with suppress(PermissionError):  # of a group that is not ours, or where the file system has no modes
+                os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
+                os.fchmod(file.fileno(), mode)
+        yield file
+
+
+def _is_ours_to_replace(path: Path, seen: os.stat_result) -> bool:
+    return os.geteuid() in {0, seen.st_uid} and os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True)
+
+
+@contextmanager
+def written_as(path: Path) -> Iterator[None]:
+    """Let the system's refusal of what is written name this file: there is one beside it, until it is whole."""
+    try:
+        yield
+    except OSError as problem:
+        beside = Path(str(problem.filename or ""))
+        if problem.errno in _OUTPUT_LOST or beside.name.startswith(f".{path.resolve().name}."):
+            problem.filename = str(path)
+        raise

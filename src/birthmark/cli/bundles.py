@@ -1,6 +1,5 @@
 """Bundles of our own stations: whom to believe, and several of them as one."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birthmark import durable
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
@@ -17,6 +17,7 @@ from birthmark.cli.common import (
     read_certificate,
     read_file,
     tell_row,
+    written_as,
 )
 from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
@@ -90,10 +91,9 @@ def merge(
     for path in files:
         if not is_bundle(path):
             raise typer.BadParameter(f"{path} is no bundle of our own", param_hint="FILES")
-    verifier, draft = Verifier(stations.trust()), out.with_name(f".{out.name}.draft")
-    refused = 0
+    verifier, refused = Verifier(stations.trust()), 0
     try:
-        with draft.open("wb") as written:
+        with written_as(out), durable.creating(out, 0o666) as written:
             for path in files:
                 verifier.begin(str(path))
                 with open_file(path) as raw:
@@ -101,13 +101,9 @@ def merge(
                         if isinstance(entry, BirthmarkError):
                             refused += 1
                             tell_row(entry, {"file": str(path)}, as_json=as_json)
-            written.flush()
-            os.fsync(written.fileno())
-        if not refused:
-            draft.rename(out)
-    finally:
-        draft.unlink(missing_ok=True)
-    if refused:
-        typer.echo(f"{counted(refused, 'entry')} refused; nothing was written.", err=True)
-        raise typer.Exit(SOME_ROWS_REFUSED)
+            if refused:
+                typer.echo(f"{counted(refused, 'entry')} refused; nothing was written.", err=True)
+                raise typer.Exit(SOME_ROWS_REFUSED)
+    except FileExistsError as error:  # made by another meanwhile
+        raise FileExistsAlreadyError(path=out) from error
     emit(as_json, {"bundle": str(out), "chips": verifier.place, "merged": len(files)})

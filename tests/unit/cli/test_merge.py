@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -10,6 +11,8 @@ from birthmark.cli.bundles import StationsOptions, merge
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, extract
 from birthmark.cli.tally import Refusals
+from birthmark.manifests.bundle import verify
+from birthmark.manifests.bundle.verify import verify_file
 from intake_world import Line, a_chip, verified
 from pki_builders import a_device
 
@@ -143,3 +146,27 @@ def test_a_device_vouches_for_no_list(tmp_path: Path) -> None:
     device.write_text(a_device(common_name="device-1").certificate.pem())
     with pytest.raises(typer.BadParameter, match="is no CA"):
         list(StationsOptions(root=[device]).roots())
+
+
+def test_two_who_merge_into_one_file_write_one_each_and_the_first_counts(
+    stations: StationsOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = NORTH.read_bytes() + SOUTH.read_bytes()
+    begun = verify_file
+
+    def beside_another(*given: Any) -> Any:
+        monkeypatch.setattr(verify, "verify_file", begun)
+        merge(stations, [NORTH, SOUTH], Path("all.jsonl"), as_json=True)
+        return begun(*given)
+
+    monkeypatch.setattr(verify, "verify_file", beside_another)
+    with pytest.raises(FileExistsAlreadyError):
+        merge(stations, [SOUTH], Path("all.jsonl"), as_json=True)
+    assert Path("all.jsonl").read_bytes() == whole
+    assert [path.name for path in Path().iterdir() if "all" in path.name] == ["all.jsonl"]
+
+
+def test_a_merged_bundle_is_as_readable_as_any_other_file(stations: StationsOptions) -> None:
+    merge(stations, [NORTH], Path("all.jsonl"), as_json=True)
+    Path("other").touch()
+    assert Path("all.jsonl").stat().st_mode == Path("other").stat().st_mode

@@ -7,7 +7,7 @@ refused by itself; one that is missing, moved or added is found by the next, whi
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.looking import Looked, Looker, Opened, opened_by
@@ -210,7 +210,7 @@ def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield line.removesuffix(b"\n"), size
 
 
-def verify_file(file: BinaryIO, verifier: Verifier, out: BinaryIO | None = None) -> Iterator[Entry | ManifestError]:
+def verify_file(file: BinaryIO, verifier: Verifier, out: IO[bytes] | None = None) -> Iterator[Entry | ManifestError]:
     """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks.
 
     Of one of several files; its lines are copied as they are.

@@ -59,6 +59,17 @@ def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:
     assert run("issue", ca, "hub.example", "--out-dir", str(tmp_path)).exit_code == 1
 
 
+@pytest.mark.parametrize("there", ["pump.key.pem", "pump.cert.pem"])
+def test_neither_key_nor_certificate_of_an_earlier_issue_is_replaced(ca: Path, tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("earlier")
+    refused = run("issue", ca, "pump", "--out-dir", str(tmp_path))
+    assert refused.exit_code == 1
+    assert f"{tmp_path / there} exists already." in refused.stderr
+    assert "cli.file_exists" in refused.stderr
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [(there, "earlier")]
+    assert run("show", ca, "pump").exit_code == 3, "nothing was issued"
+
+
 def test_possession_is_proven_by_a_certificate_for_the_code(ca: Path, tmp_path: Path) -> None:
     proof = tmp_path / "proof.pem"
     assert run("verify-possession", ca, "75B0A1F0", "--out", str(proof)).exit_code == 0

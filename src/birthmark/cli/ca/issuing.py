@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -86,17 +87,18 @@ async def issue(
     name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
     out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
 ) -> None:
-    """Make a key in a file and a certificate for it: for servers, and for devices without a secure element."""
+    """Make a key in a file and a certificate for it: for servers, and for devices without a secure element.
+
+    Neither takes the place of a file that is there.
+    """
     profile = _profile(wish)
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
     parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
-    path = out_dir / f"{file_name(name)}.key.pem"
-    if path.exists():
-        raise FileExistsAlreadyError(path=path)
+    key_file, certificate_file = (_new(out_dir / f"{file_name(name)}.{kind}.pem") for kind in ("key", "cert"))
     chain = await _issue(authority, parsed, profile, wish)
-    _write_key(path, key)
-    write_chain(chain, out_dir / f"{file_name(name)}.cert.pem", authority.as_json)
+    _write_key(key_file, key)
+    write_chain(chain, certificate_file, authority.as_json)
 
 
 async def _issue(
@@ -132,6 +134,13 @@ def _read_csr(path: Path) -> CertificateRequest:
         if b"-----BEGIN CERTIFICATE-----" in data:
             raise CsrMalformedError(detail="it is a certificate, not a request for one")
         return parse_csr(unarmor(data))
+
+
+def _new(path: Path) -> Path:
+    """Return where a file goes. Raise `FileExistsAlreadyError` before anything is issued."""
+    if os.path.lexists(path):
+        raise FileExistsAlreadyError(path=path)
+    return path
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

@@ -42,9 +42,9 @@ class Account:
         self._number = next(self.names)
         made = self.iot.create_keys_and_certificate(setAsActive=True)
         self.certificate_id = made["certificateId"]
-        self._files = directory / f"{self._number}.pem", directory / f"{self._number}.key"
-        self._files[0].write_text(made["certificatePem"])
-        self._files[1].write_text(made["keyPair"]["PrivateKey"])
+        self.files = directory / f"{self._number}.pem", directory / f"{self._number}.key"
+        self.files[0].write_text(made["certificatePem"])
+        self.files[1].write_text(made["keyPair"]["PrivateKey"])
         allowed = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}
         self.iot.create_policy(policyName=f"all-{self._number}", policyDocument=json.dumps(allowed))
         self.iot.attach_policy(policyName=f"all-{self._number}", target=made["certificateArn"])
@@ -54,7 +54,7 @@ class Account:
         """Return a client that is connected; `ended` is set when it is not, `got` is what came."""
         client = paho.Client(client_id=name or f"c{next(self.names)}", clean_session=clean)
         context = ssl.create_default_context(cafile=self._ca)
-        context.load_cert_chain(*self._files)
+        context.load_cert_chain(*self.files)
         client.tls_set_context(context)
         client.reconnect_delay_set(30, 30)
         if will is not None:

@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,17 +94,10 @@ class Cluster:
         started_anew(machine)
         return f"machine {self.machines.index(machine) + 1} started anew"
 
-    @property
-    def faults(self) -> tuple[Callable[[random.Random], str], ...]:
-        return (
-            self.kill_worker,
-            self.stop_worker,
-            self.kill_nats,
-            self.stop_nats,
-            self.fail_over,
-            self.lose_machine,
-            self.restart_machine,
-        )
+    def any_fault(self, dice: random.Random) -> str:
+        return dice.choice(self.FAULTS)(self, dice)
+
+    FAULTS = (kill_worker, stop_worker, kill_nats, stop_nats, fail_over, lose_machine, restart_machine)
 
     def _a_worker(self, dice: random.Random) -> tuple[str, int]:
         place = dice.randrange(2)

@@ -24,7 +24,7 @@ from servers import RunningServer, a_server
 from workers_of import below, hit, started_anew
 
 _LOAD = Path(__file__).with_name("mixed_load.py")
-_CONFIG = "[limits]\nmax_strangers_per_peer = 2000\n[aws]\nmax_waiting = 20000\n"
+CONFIG = "[limits]\nmax_strangers_per_peer = 2000\n[aws]\nmax_waiting = 20000\n"
 """However slow the machine, what waits for a session that is away is not too much."""
 _MOST = 10_000
 _PATIENCE_S = 240.0
@@ -291,7 +291,7 @@ def thumbprints(server: RunningServer) -> set[str]:
 @contextlib.contextmanager
 def a_killable_server(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
     """A server on SQLite, which is what is killed."""
-    with a_server(directory, _CONFIG, is_warm=False) as server:
+    with a_server(directory, CONFIG, is_warm=False) as server:
         yield server, kill_server
 
 
@@ -299,7 +299,7 @@ def a_killable_server(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
 def a_server_on_postgres(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
     """A server on PostgreSQL, which is what is killed."""
     with a_postgres_server() as postgres:
-        config = f'database = "{postgres.url}"\n{_CONFIG}'
+        config = f'database = "{postgres.url}"\n{CONFIG}'
         with a_server(directory, config, is_warm=False) as server:
             yield server, killing_postgres(postgres)
 
@@ -322,7 +322,7 @@ def kill_a_part(server: RunningServer, dice: random.Random) -> str:
 def a_server_of_workers(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
     """A server of two workers on PostgreSQL, of which one part after the other is hit."""
     with a_postgres() as url:
-        config = f'database = "{url}"\nworkers = 2\n{_CONFIG}'
+        config = f'database = "{url}"\nworkers = 2\n{CONFIG}'
         with a_server(directory, config, is_warm=False) as server:
             yield server, kill_a_part
 
@@ -330,10 +330,10 @@ def a_server_of_workers(directory: Path) -> Iterator[tuple[RunningServer, Kill]]
 @contextlib.contextmanager
 def a_server_of_machines(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
     """Two machines of two workers behind a balancer; one part after the other, and what they stand on, is hit."""
-    with a_cluster(directory, _CONFIG) as cluster:
+    with a_cluster(directory, CONFIG) as cluster:
 
         def hit_a_part(_server: RunningServer, dice: random.Random) -> str:
-            told = dice.choice(cluster.faults)(dice)
+            told = cluster.any_fault(dice)
             time.sleep(0.5)
             cluster.until_ready()
             return told

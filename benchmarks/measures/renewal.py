@@ -51,7 +51,7 @@ class Renewal(Measure):
         return Sample(ours, shake_nginx(self._nginx, self._rig.devices(OPERATIONS, f"renew-{next(self._runs)}")))
 
     def _renew(self, device: Renewing) -> None:
-        answer = _ask(self._rig, device.context, "simplereenroll", device.csr)
+        answer = ask(self._rig, device.context, "simplereenroll", device.csr)
         assert len(answer) > 400, answer
 
 
@@ -101,14 +101,14 @@ def _enrolled(rig: Rig) -> list[Renewing]:
     for number in range(DEVICES):
         key = a_key()
         csr = base64.encodebytes(a_csr(f"renew-{number}", key=key))
-        leaf = parse_certs_only(_ask(rig, trusting, "simpleenroll", csr, Authorization=f"Basic {word}"))[0]
+        leaf = parse_certs_only(ask(rig, trusting, "simpleenroll", csr, Authorization=f"Basic {word}"))[0]
         pem = rig.directory / "renew.pem"
         pem.write_text(leaf.pem() + key_pem(key))
         devices.append(Renewing(rig.client_context(pem), csr, leaf))
     return devices
 
 
-def _ask(rig: Rig, context: ssl.SSLContext, operation: str, body: bytes, **headers: str) -> bytes:
+def ask(rig: Rig, context: ssl.SSLContext, operation: str, body: bytes, **headers: str) -> bytes:
     context.check_hostname = False
     connection = HTTPSConnection(rig.server.address, 8085, context=context)
     headers |= {"Content-Type": "application/pkcs10"}

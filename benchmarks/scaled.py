@@ -1,0 +1,196 @@
+"""Two workers beside one, and beside a server that is alone, on the same PostgreSQL and NATS.
+
+    python benchmarks/scaled.py [NAME…] [--rounds 7]
+
+Each worker has 100 connections. For each operation it prints the processor's time in us: of all workers, of the
+busiest process of them, of PostgreSQL and of NATS, each the median of the rounds; then what an operation costs with two
+workers beside one (`cost`), and how much more two can do by their busiest process (`capacity`).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from measures.registration import put_group, register
+from measures.renewal import Renewing, ask, devices_of_est
+from rig import CLIENT_CORE, Rig, a_rig, cpu_s, each
+from swarm import Broker, Publishers, visit
+
+from nats_server import a_nats
+from postgres import PostgresServer, a_postgres_server
+from servers import RunningServer, free_address
+from workers_of import below
+
+CONNECTIONS = 100
+_LIMITS = "[limits]\nmax_connections_per_key = 10000\nmax_sessions_per_key = 125000\n[ports]\nhealth = {port}\n"
+_SETTLE_S = 0.3
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Installation:
+    """A server of so many workers (0: alone), and who publishes there."""
+
+    name: str
+    workers: int
+    rig: Rig
+    postgres: PostgresServer
+    nats: int
+    publishers: Publishers
+    renewing: list[Renewing]
+    runs: int = 0
+    spent: dict[str, list["Spent"]] = field(default_factory=dict)
+
+    @property
+    def server(self) -> RunningServer:
+        return self.rig.server
+
+    @property
+    def count(self) -> int:
+        return CONNECTIONS * max(1, self.workers)
+
+    def processes(self) -> Mapping[str, int]:
+        assert self.server.process is not None
+        return below(self.server) if self.workers else {"alone": self.server.process.pid}
+
+    def fresh(self, tag: str) -> str:
+        self.runs += 1
+        return f"{self.name}-{tag}-{self.runs}"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Microseconds of one operation."""
+
+    workers: float
+    busiest: float
+    postgres: float
+    nats: float
+
+
+def connects(one: Installation) -> Callable[[], int]:
+    devices = one.rig.devices(2 * one.count, one.fresh("connect"))
+    one.rig.enroll_at_hub(devices)
+    broker = Broker(one.server.address, 8883, one.server.endpoints["iothub"]["host"])
+    return lambda: each(lambda device: visit(broker, device), devices)
+
+
+def registrations(one: Installation) -> Callable[[], int]:
+    devices = one.rig.devices(one.count, one.fresh("register"))
+    return lambda: each(lambda device: register(one.server, device), devices)
+
+
+def renewals(one: Installation) -> Callable[[], int]:
+    return lambda: each(lambda device: _renewed(one, device), one.renewing)
+
+
+def _renewed(one: Installation, device: Renewing) -> None:
+    answer = ask(one.rig, device.context, "simplereenroll", device.csr)
+    assert len(answer) > 400, answer
+
+
+def one_in_flight(one: Installation) -> Callable[[], int]:
+    return lambda: one.publishers.publish(1, 60)
+
+
+def ten_in_flight(one: Installation) -> Callable[[], int]:
+    return lambda: one.publishers.publish(10, 30)
+
+
+MEASURES: Mapping[str, Callable[[Installation], Callable[[], int]]] = {
+    "P2": registrations,
+    "P3": connects,
+    "P4": one_in_flight,
+    "P5": ten_in_flight,
+    "P8": renewals,
+}
+
+
+def _of_postgres(server: PostgresServer) -> float:
+    """Return seconds of the first process, of what it has waited for, and of what runs below it."""
+    first = int((server.home / "data" / "postmaster.pid").read_text().split()[0])
+    total = (
+        cpu_s(first) + sum(map(int, Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[13:15])) / _TICKS
+    )
+    children = subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True, check=True).stdout.split()
+    for pid in children:
+        with contextlib.suppress(OSError):
+            total += cpu_s(int(pid))
+    return total
+
+
+def spent(one: Installation, work: Callable[[], int]) -> Spent:
+    found = one.processes()
+    pids = [pid for name, pid in found.items() if name != "nats"]
+    before = [cpu_s(pid) for pid in pids], _of_postgres(one.postgres), cpu_s(one.nats)
+    count = work()
+    time.sleep(_SETTLE_S)
+    each_of = [cpu_s(pid) - was for pid, was in zip(pids, before[0], strict=True)]
+    of_postgres, of_nats = _of_postgres(one.postgres) - before[1], cpu_s(one.nats) - before[2]
+    return Spent(*(seconds / count * 1e6 for seconds in (sum(each_of), max(each_of), of_postgres, of_nats)))
+
+
+@contextlib.contextmanager
+def installed(name: str, workers: int, rig: Rig, bus: str, nats: int) -> Iterator[Installation]:
+    with contextlib.ExitStack() as stack:
+        postgres = stack.enter_context(a_postgres_server())
+        config = rig.directory / f"{name}.toml"
+        shared = f'workers = {workers}\nbus = "{bus}"\n' if workers else ""
+        config.write_text(f'database = "{postgres.url}"\n{shared}{_LIMITS.format(port=8080)}')
+        server = RunningServer(rig.directory / name, free_address(), config).start()
+        stack.callback(server.stop)
+        with (rig.directory / "trust.pem").open("a") as trust:
+            trust.write(Path(server.endpoints["trust_bundle"]).read_text())
+        own = Rig(rig.directory, server.address, rig.ca, rig.now, rig.ends, server)
+        put_group(own, server)
+        devices = own.devices(CONNECTIONS * max(1, workers), f"{name}-publisher")
+        own.enroll_at_hub(devices)
+        publishers = Publishers(Broker(server.address, 8883, server.endpoints["iothub"]["host"]), devices)
+        yield Installation(name, workers, own, postgres, nats, publishers, devices_of_est(own))
+
+
+def median(rows: list[Spent], part: str) -> float:
+    return statistics.median(getattr(row, part) for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*MEASURES, []], metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    names = given.names or list(MEASURES)
+    with a_rig() as rig, a_nats() as bus, contextlib.ExitStack() as stack:
+        nats = int(subprocess.run(["pgrep", "-n", "nats-server"], capture_output=True, text=True, check=True).stdout)
+        there = [
+            stack.enter_context(installed(name, count, rig, bus, nats))
+            for name, count in (("alone", 0), ("one", 1), ("two", 2))
+        ]
+        for number in range(given.rounds):
+            for name in names:
+                for one in there:
+                    one.spent.setdefault(name, []).append(found := spent(one, MEASURES[name](one)))
+                    print(f"{number + 1}/{given.rounds} {name} {one.name} {found}", file=sys.stderr)
+        for name in names:
+            alone, single, two = (one.spent[name] for one in there)
+            row: dict[str, object] = {"measure": name}
+            for one in there:
+                parts = ("workers", "busiest", "postgres", "nats")
+                row[one.name] = {part: round(median(one.spent[name], part), 1) for part in parts}
+            pairs = list(zip(single, two, strict=True))
+            row["cost"] = round(statistics.median(b.workers / a.workers for a, b in pairs), 2)
+            row["capacity"] = round(statistics.median(a.busiest / b.busiest for a, b in pairs), 2)
+            row["bus"] = round(statistics.median(b.workers / a.workers for a, b in zip(alone, single, strict=True)), 2)
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    main()

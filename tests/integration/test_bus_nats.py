@@ -4,21 +4,25 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
 from nats.aio.client import Client
 
 from birthmark.bus import NoAnswerError
-from birthmark.bus.nats import LEASE_S, OPTIONS, BusAwayError, NatsBus, connected
+from birthmark.bus.nats import LEASE_S, OPTIONS, BusAwayError, NatsBus, by_certificates, connected
 from birthmark.clock import SystemClock
+from birthmark.pki.profiles import SERVER
 from birthmark.store import Changes, open_database
 from birthmark.store.remembered import Remembered
 from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
 from nats_server import a_nats_server
+from pki_builders import Holder, a_ca, a_device
 from postgres import free_port
 from store_table import ThingTold
 
@@ -138,3 +142,44 @@ async def test_a_worker_that_may_be_deaf_acts_on_nothing_that_it_remembers(tmp_p
         world.databases[1].sharing.is_fresh = lambda: False
         await remembered.all(COUNT_OUTBOX, dict)
         assert len(remembered) == 0
+
+
+def files_of(directory: Path, name: str, holder: Holder) -> tuple[str, str]:
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    certificate.write_text(holder.certificate.pem())
+    key.write_text(holder.key_pem)
+    return str(certificate), str(key)
+
+
+@contextlib.asynccontextmanager
+async def a_closed_nats(directory: Path) -> AsyncIterator[tuple[str, str, tuple[str, str]]]:
+    """A NATS that asks for certificates; yields its URL, the CA's file, and the files of who may come."""
+    now = SystemClock().now()
+    ca = a_ca("bus CA", now=now)
+    trust = directory / "bus-ca.pem"
+    trust.write_text(ca.certificate.pem())
+    here = (x509.IPAddress(IPv4Address("127.0.0.1")),)
+    certificate, key = files_of(directory, "nats", a_device(ca, "nats", profile=SERVER, now=now, san=here))
+    asking = ("--tls", "--tlscert", certificate, "--tlskey", key, "--tlsverify", "--tlscacert", str(trust))
+    async with a_nats_server(*asking) as url:
+        yield url.replace("nats://", "tls://"), str(trust), files_of(directory, "worker", a_device(ca, "w", now=now))
+
+
+async def test_a_worker_shows_its_certificate_to_a_nats_that_asks_for_one(tmp_path: Path) -> None:
+    async with a_closed_nats(tmp_path) as (url, ca, (certificate, key)):
+        connection = await connected(url, by_certificates(ca, certificate, key))
+        assert connection.is_connected
+        await connection.close()
+
+
+async def test_who_shows_none_or_trusts_another_ca_is_told_that_the_bus_is_away(tmp_path: Path) -> None:
+    async with a_closed_nats(tmp_path) as (url, ca, (certificate, key)):
+        for tls in (by_certificates(ca, None, None), by_certificates(certificate, certificate, key), None):
+            with pytest.raises(BusAwayError):
+                await connected(url, tls)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BusAwayError) as told:
+        by_certificates(str(tmp_path / "none.pem"), None, None)
+    assert "none.pem" in told.value.explain_cause()

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -94,8 +95,27 @@ class BusAwayError(UnavailableError):
     reason: str
 
 
-async def connected(url: str, **options: Any) -> Client:
-    """Return a connection to NATS. Raise `BusAwayError`."""
+def by_certificates(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Return what `connected` shows and trusts by these PEM files; None where none is named.
+
+    `ca` instead of the system's roots; `certificate` with `key` for a NATS that asks for one. Raise `BusAwayError`.
+    """
+    if ca is None and certificate is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:  # as ssl's own are
+        named = ", ".join(one for one in (ca, certificate, key) if one)
+        raise BusAwayError(where="this server", reason=f"its files {named}: {reason_of(error)}") from error
+    return context
+
+
+async def connected(url: str, tls: ssl.SSLContext | None = None, **options: Any) -> Client:
+    """Return a connection to NATS; `tls` for `tls://`, by default what the system trusts. Raise `BusAwayError`."""
+    if tls is not None:
+        options["tls"] = tls
     connection, place = Client(), urlsplit(url)
     host, port = place.hostname, place.port or _PORT
     trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()

@@ -16,7 +16,7 @@ from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.background import ended, kept
 from birthmark.bus import LocalBus
-from birthmark.bus.nats import NatsBus, connected
+from birthmark.bus.nats import NatsBus, by_certificates, connected
 from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
@@ -156,7 +156,9 @@ class Server:
         incarnation = f"{self._place.name}-{self._entropy.token(6).hex()}"  # who holds sessions, and is asked for them
         if self._place.is_alone:
             return LocalBus(database, incarnation)
-        connection = await connected(self._place.bus)
+        files = self.settings.bus_tls
+        tls = by_certificates(files.ca, files.certificate, files.key)
+        connection = await connected(self._place.bus, tls)
         self._closers.append(connection.close)
         database.sharing.number = await installed.number_of(database)
         return NatsBus(database, connection, await installed.id_of(database, self._entropy), incarnation)

@@ -1,7 +1,7 @@
 """The server's configuration: one frozen object, read once. Flag > `BIRTHMARK_*` environment > file > default."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -86,6 +86,14 @@ class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     key: str | None = None
 
 
+class BusTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files for a NATS that is reached by TLS: whom to trust, and what to show where it asks for a certificate."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `birthmark serve` can be told."""
 
@@ -111,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Processes that serve as one."""
     bus: str | None = None
     """NATS, where workers meet; without one, several workers start their own."""
+    bus_tls: BusTls = BusTls()
 
     @property
     def is_shared(self) -> bool:
@@ -253,6 +262,15 @@ def _is_bus(url: str) -> bool:
         return False
 
 
+def _contradictions_of_bus(bus: str | None, tls: BusTls) -> Iterator[str]:
+    if bus is not None and not _is_bus(bus):
+        yield "the bus must be nats://HOST:PORT or tls://HOST:PORT"
+    if (tls.certificate is None) != (tls.key is None):
+        yield "bus_tls.certificate and bus_tls.key belong together: give both or none"
+    if tls != BusTls() and not (bus or "").startswith("tls://"):
+        yield "bus_tls is for a bus that begins with tls://"
+
+
 def _contradictions(settings: Settings, text: str) -> list[str]:
     """Return what is wrong with values that are each in order."""
     found, bound = [], settings.bound
@@ -265,8 +283,7 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         found.append("the database must begin with sqlite:/// or postgresql://")
     elif settings.is_shared and settings.database_url.startswith("sqlite:///"):
         found.append("several workers need PostgreSQL, as SQLite has one writer: give a database, postgresql://…")
-    if settings.bus is not None and not _is_bus(settings.bus):
-        found.append("the bus must be nats://HOST:PORT or tls://HOST:PORT")
+    found += _contradictions_of_bus(settings.bus, settings.bus_tls)
     if settings.ca.private_ca is not None and settings.est.upstream is not None:
         found.append("ca.private_ca and est.upstream exclude each other: one CA signs")
     try:

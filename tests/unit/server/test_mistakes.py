@@ -85,3 +85,19 @@ def test_a_fraction_of_a_count_is_cut(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
     file.write_text("[limits]\nmax_connections = 100.5\n")
     assert read_settings(file, {}).bounds().max_connections == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('bus = "tls://n.example"\nbus_tls.certificate = "a.pem"', "belong together"),
+        ('bus = "nats://n.example"\nbus_tls.ca = "a.pem"', "tls://"),
+        ('bus = "http://n.example"', "nats://HOST:PORT"),
+    ],
+)
+def test_what_cannot_be_meant_of_the_bus_is_told(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f'database = "postgresql://db.example/birthmark"\n{text}\n')
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_settings(file, {})
+    assert told in refused.value.explain_cause()

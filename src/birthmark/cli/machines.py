@@ -11,7 +11,7 @@ import typer
 from birthmark import durable
 from birthmark.cli.asking import agree
 from birthmark.cli.backup import Database, whole_or_undone
-from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, without, working
+from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, without, working, written_as
 from birthmark.cli.operator import ListOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
@@ -50,7 +50,8 @@ def invite(
         raise FileExistsAlreadyError(path=out)
     invitation = server.client.post(f"{_AT}/invite", {})
     try:
-        durable.create(out, json.dumps(invitation, indent=2).encode() + b"\n")
+        with written_as(out):
+            durable.create(out, json.dumps(invitation, indent=2).encode() + b"\n")
     except FileExistsError as error:  # made by another meanwhile
         raise FileExistsAlreadyError(path=out) from error
     emit(as_json, {"file": str(out), "installation": invitation["installation"]})

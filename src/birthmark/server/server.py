@@ -99,6 +99,7 @@ class Server:
         rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
         self._rooms = rooms
         await rollovers.load()
+        await self._sharing.share(rollovers.hierarchy.generations)
         if (upstream := upstream_of(settings, self._data, clock, entropy)) is not None:
             rooms.authority.upstream = upstream
             self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))

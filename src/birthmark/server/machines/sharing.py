@@ -31,7 +31,7 @@ from birthmark.store.schema import server_facts
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 60.0
+_LOOK_EVERY_S, _ATTEMPTS = 60.0, 3
 _LEAD, _HOST, _FILES = "server.machines.lead", "server.machine.", "server.shared."
 _FACT, _ADD = find(server_facts), insert(server_facts, ignore_existing=True)
 _SET, _STILL = change(server_facts, ["value"], "name", "value"), still(server_facts, "name", "value")
@@ -107,6 +107,13 @@ class Sharing:
             except PurposeMissingError as error:
                 log.info("server.shared", extra={"reason": error.explain_cause()})
 
+    async def share(self, generations: Sequence[Generation]) -> None:
+        """Complete these where this machine leads, as an earlier version may have made less, and settle."""
+        if await self.leads():
+            for generation in generations:
+                self.complete(generation)
+            await self.settle()
+
     async def settle(self) -> None:
         """Have in the database what is here where this machine leads, else here what is in the database.
 
@@ -115,10 +122,17 @@ class Sharing:
         machine = machine_of(self.data)
         if machine is None:
             return
-        if machine.name == await self._lead():
-            await self._push(machine)
-        else:
-            await self.take_over(machine)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                if machine.name == await self._lead():
+                    await self._push(machine)
+                else:
+                    await self.take_over(machine)
+            except ChangedMeanwhileError:  # by another worker of this machine, or by whoever leads now
+                if not left:
+                    raise
+            else:
+                return
 
     async def keep(self) -> None:
         """Settle again and again; for ever."""
@@ -138,9 +152,7 @@ class Sharing:
             raise MachineAloneError(how=self.alone)
         machine = machine_of(self.data) or await self._begin()
         await self.check_leads()
-        for generation in generations:
-            self.complete(generation)
-        await self.settle()
+        await self.share(generations)
         await self.database.commit(Changes().audit(actor, "server.machine_invite", machine.installation))
         invitation: dict[str, object] = msgspec.to_builtins(made(machine.installation, machine.key))
         return invitation

@@ -290,3 +290,13 @@ async def test_who_is_killed_while_it_takes_over_has_all_or_nothing(
                 break
         assert load(second / "ca").has_root  # its keys open
     assert collected(second)["ca"] == files
+
+
+async def test_workers_of_the_machine_that_leads_share_at_once(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    (first / "ca" / "root.crl").write_bytes(b"list")
+    await asyncio.gather(*(sharing_of(database, first).settle() for _ in range(4)))
+    await sharing_of(database, second).settle()
+    assert (second / "ca" / "root.crl").read_bytes() == b"list"

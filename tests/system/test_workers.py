@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_each_message_reaches_the_subscribers_of_every_worker(server: RunningSer
         publish(client, "all/of", str(number))
     until(lambda: all(len(client.got) == 8 for client in subscribers), [client.got for client in subscribers])
     assert [sorted(client.got) for client in subscribers] == [[("all/of", str(n)) for n in range(8)]] * 8
+
+
+def test_each_member_of_a_shared_subscription_has_its_part_wherever_it_is_connected(account: Account) -> None:
+    members = account.subscribed("$share/team/work", 4, clean=False)
+    publisher = account.client()
+    for number in range(80):
+        publish(publisher, "work", str(number))
+    until(lambda: sum(len(one.got) for one in members) == 80, [len(one.got) for one in members])
+    assert sorted(payload for one in members for _, payload in one.got) == sorted(map(str, range(80)))
+    assert min(len(one.got) for one in members) >= 10, [len(one.got) for one in members]
 
 
 def test_messages_wait_for_a_client_that_comes_to_another_worker(account: Account) -> None:
@@ -150,6 +161,34 @@ def test_all_workers_are_started_again_one_after_the_other_and_nobody_is_refused
     for thread in coming:
         thread.join()
     assert (failed, came[0] > 20) == ([], True)
+
+
+def subject_names(server: RunningServer) -> set[str]:
+    """Return the names of the certificate that is served."""
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context.check_hostname = False
+    with socket.create_connection((server.address, 8883), 10) as raw, context.wrap_socket(raw) as tls:
+        told: Any = tls.getpeercert()
+
+    return {value for _, value in told["subjectAltName"]}
+
+
+def test_a_restart_takes_over_what_the_configuration_says_by_then(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    assert server.config is not None
+    before = server.config.read_text()
+    try:
+        server.config.write_text(f'names = ["added.example"]\n{before.replace("workers = 2", "workers = 3")}')
+        started_anew(server)
+        assert "added.example" in subject_names(server)
+        assert '"settings": "workers"' in server.log()
+        server.config.write_text("names = 7\n")
+        started_anew(server)
+        assert "added.example" in subject_names(server)
+        assert "server.config_not_taken" in server.log()
+    finally:
+        server.config.write_text(before)
+    started_anew(server)
 
 
 def test_strangers_who_never_finish_what_they_ask_hold_no_restart_up(server: RunningServer) -> None:

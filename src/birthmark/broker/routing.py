@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PORTION = 256
 """How many receivers there may be of what is done at once; more have their turns between everybody else's."""
 _LIGHT_BYTES = 8192
+_WORD, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
 """Client id; its connection, where the session is not stored; QoS; options."""
 
@@ -27,9 +28,9 @@ class Share:
 
     __slots__ = ("_turn", "members", "nobody_at")
 
-    def __init__(self, members: Sequence[Receiver]) -> None:
+    def __init__(self, members: Sequence[Receiver], turn: int = 0) -> None:
         self.members = members
-        self._turn = 0
+        self._turn = turn  # of whoever is first before the next
         self.nobody_at = -1
         """How many clients had connected to the space when no member was found connected."""
 
@@ -98,7 +99,7 @@ class Router:
         self._routes: Known[Route] = Known()
         self._stored: Known[Found] = Known()
         self._route_of = self._routes.of.get
-        self._changes = self._live_changes = 0
+        self._changes = self._live_changes = self._shares_made = 0
 
     # ---- changes
 
@@ -220,8 +221,17 @@ class Router:
             yield
         if not live and not kept and not shared:
             return NOWHERE
-        shares = tuple([Share(members) for members in shared.values()])
+        shares = tuple([Share(members, self._any_turn()) for members in shared.values()])
         return Route(tuple(live.values()), tuple(kept.values()), shares, owners)
+
+    def _any_turn(self) -> int:
+        """Return where the turns of a share begin: what was looked up is forgotten with every change, or at once.
+
+        Spread evenly (Knuth, TAOCP volume 3, section 6.4), so that no member is first more often than another however
+        many shares are made in between.
+        """
+        self._shares_made += 1
+        return (self._shares_made * _GOLDEN & _WORD) >> 32
 
 
 def found_in(rows: Sequence[StoredRow]) -> Found:

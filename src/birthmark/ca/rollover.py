@@ -65,8 +65,11 @@ class Shared(Protocol):
         """Raise `ConflictError` where another machine makes roots."""
         ...
 
-    def complete(self, generation: Generation) -> None:
-        """Make what another machine could not make by itself."""
+    async def give(self, generation: Generation) -> Changes:
+        """Let the other machines have all of it, and return what a commit begins with that tells of it.
+
+        That holds only while this machine makes roots. Raise `ConflictError` where another does.
+        """
         ...
 
     async def settle(self) -> None:
@@ -79,7 +82,9 @@ class _OneMachine:
 
     async def check_leads(self) -> None: ...
 
-    def complete(self, generation: Generation) -> None: ...
+    async def give(self, generation: Generation) -> Changes:
+        del generation
+        return Changes()
 
     async def settle(self) -> None: ...
 
@@ -136,12 +141,10 @@ class Rollovers:
         await self.shared.check_leads()
         old, now = self.hierarchy.generations[0], self.clock.now()
         new = self.roots.make(old)
-        self.shared.complete(new)
-        await self.shared.settle()  # before anybody is told of it
+        changes = await self.shared.give(new)  # before anybody is told of it
         version = 0 if before is None else before.version + 1
         made = Rollover(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
         row = store.RECORDS.row(made)
-        changes = Changes()
         if before is None:
             changes.run(store.ADD, id=store.ID, **row)
         else:
@@ -166,7 +169,8 @@ class Rollovers:
         if before is not None:
             return await self._move(current, before, "back", actor)
         await self.shared.check_leads()  # the root that is given up is marked in its directory
-        changes = Changes().run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
+        changes = await self.shared.give(self.hierarchy.generations[0])
+        changes.run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
         await self._put_on_record(changes, None)
         return None

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -78,7 +79,8 @@ def serve(
             typer.echo("Ready. `birthmark env` prints what clients need.")
         typer.get_text_stream("stdout").flush()
 
-    settings = read_settings(
+    read = partial(
+        read_settings,
         config,
         os.environ,
         data=None if data is None else str(data),
@@ -90,12 +92,13 @@ def serve(
         workers=workers,
         bus=bus,
     )
+    settings = read()
     if bus and urlsplit(bus).username:
         typer.echo("Warning: whoever lists processes sees the token in --bus; set BIRTHMARK_BUS instead.", err=True)
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     try:
-        (run_workers if settings.is_shared else run)(settings, ready, config)
+        (partial(run_workers, read=read) if settings.is_shared else run)(settings, ready, config)
     except PortTakenError as error:
         error.add_facts(without=without("--listen", takes_value=True))
         raise

@@ -33,10 +33,10 @@ class Loading:
         self._unsure_until = 0.0
 
     async def load(self) -> None:
-        """Read, after whoever reads now. Raise `UnavailableError`; then it is tried again in the background."""
+        """Read, after whoever reads now. Raise what the reading raises; then it is tried again in the background."""
         try:
             await self._load()
-        except UnavailableError:
+        except Exception:  # whatever it is, such as a disk that is full: what is in memory may be untrue until then
             self._go_on()
             raise
 

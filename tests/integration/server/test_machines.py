@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from birthmark.ca.directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose
 from birthmark.server.machines.files import collected, put
 from birthmark.server.machines.joining import MachineOccupiedError, join
@@ -300,3 +301,46 @@ async def test_workers_of_the_machine_that_leads_share_at_once(
     await asyncio.gather(*(sharing_of(database, first).settle() for _ in range(4)))
     await sharing_of(database, second).settle()
     assert (second / "ca" / "root.crl").read_bytes() == b"list"
+
+
+async def test_what_is_too_much_at_a_machine_that_follows_is_kept_aside(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    (first / "ca" / "edge.pending").write_bytes(b"a key that waits for its certificate")
+    await sharing_of(database, second).lead("operator")
+    await sharing_of(database, first).settle()
+    assert not (first / "ca" / "edge.pending").exists()
+    assert (first / "ca" / ".edge.pending.left").read_bytes() == b"a key that waits for its certificate"
+
+
+async def test_a_new_root_counts_only_while_the_machine_that_made_it_leads(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
+    changes = await sharing_of(database, first).give(generation_in(first / "ca-2f2f2f"))
+    await sharing_of(database, second).lead("operator")
+    with pytest.raises(ChangedMeanwhileError):
+        await database.commit(changes)
+    with pytest.raises(MachineElsewhereError):
+        await sharing_of(database, first).give(generation_in(first / "ca-2f2f2f"))
+
+
+async def test_what_is_given_is_whole_whoever_gave_a_part_of_it_before(
+    database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
+    sharing, looks = sharing_of(database, first), Sharing._there
+    seen = [await looks(sharing)]  # before another worker gave what was there by then
+    await sharing_of(database, first).settle()
+
+    async def late(one: Sharing) -> Mapping[str, str]:
+        return seen.pop() if seen else await looks(one)
+
+    monkeypatch.setattr(Sharing, "_there", late)
+    await sharing.give(generation_in(first / "ca-2f2f2f"))
+    await sharing_of(database, second).settle()
+    assert collected(second) == collected(first)
+    assert {one.value for one in generation_in(second / "ca-2f2f2f").issuers} == {one.value for one in Purpose}

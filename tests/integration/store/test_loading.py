@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from between import leave_the_next_commit_open
+from birthmark import background
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, loading
 from birthmark.store.loading import Loading
@@ -97,3 +98,25 @@ async def test_a_commit_that_was_refused_is_read_once(database_url: str) -> None
             await rows.committed(database.commit(ONE))
         assert things.reads == 2
         assert rows._again is None
+
+
+async def test_a_reading_that_fails_by_anything_is_done_again_until_it_succeeds(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "AGAIN_S", 0.01)
+    async with a_database(database_url) as database:
+        things, full = Things(database), [OSError(28, "no space left on device")] * 2
+
+        async def read() -> None:
+            if full:
+                raise full.pop()
+            await things.read()
+
+        rows = Loading(database, read)
+        await database.commit(ONE)
+        with pytest.raises(OSError, match="no space"):
+            await rows.load()
+        async with asyncio.timeout(5):
+            while not things.names:
+                await asyncio.sleep(0.01)
+        await rows.stop()

@@ -1,5 +1,6 @@
 """Who gets a message: every subscription that matches, found by the shapes of filters alone."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import cast
 
@@ -130,6 +131,30 @@ def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
     pair = next(share for share in route.shares if len(share.members) == 2)
     turns = [next(pair.in_turn())[0] for _ in range(3)]
     assert turns in (["a", "b", "a"], ["b", "a", "b"])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("members", [2, 3, 6])
+def test_each_member_of_a_share_has_its_part_where_a_route_is_of_one_message(groups: int, members: int) -> None:
+    router, got = Router(hash_matches_parent=True), Counter[str]()
+    rows = [(f"c{n}", Subscription("t", 1, 0, f"g{group}")) for group in range(groups) for n in range(members)]
+    for _ in range(600):
+        route = router.looked_up("t", rows, router.changes, {})
+        got[next(route.shares[0].in_turn())[0]] += 1
+    assert len(got) == members
+    assert max(got.values()) - min(got.values()) <= 0.1 * 600 / members
+
+
+def test_each_member_has_its_part_however_often_what_was_looked_up_is_forgotten() -> None:
+    router, got = Router(hash_matches_parent=True), Counter[str]()
+    for name in "abcd":
+        router.add(somebody(name), subscription_of("$share/g/t", 1))
+    for _ in range(400):
+        route = router.find("t")
+        assert route is not None
+        got[next(route.shares[0].in_turn())[0]] += 1
+        router.stored_changed()
+    assert max(got.values()) - min(got.values()) <= 20, got
 
 
 def test_topics_that_fit_the_same_filters_share_one_route() -> None:

@@ -31,7 +31,10 @@ def collected(data: Path) -> dict[str, dict[str, bytes]]:
 
 
 def put(data: Path, name: str, files: Files) -> bool:
-    """Have these files and no others under that name; say whether there was a difference. Raise as `collected`."""
+    """Have these files and no others under that name; say whether there was a difference. Raise as `collected`.
+
+    What is too much is kept as `.NAME.left`.
+    """
     if name == SEEDS:
         return sum(_replaced(data / one, files[one]) for one in _SEEDS if one in files) > 0
     directory = data / name
@@ -42,8 +45,9 @@ def put(data: Path, name: str, files: Files) -> bool:
             return False
         new = {one: content for one, content in files.items() if there.get(one) != content}
         exchange(directory, new, is_beside=BESIDE in files)
-        for stale in there.keys() - files.keys():
-            (directory / stale).unlink(missing_ok=True)
+        for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
+            # It may be a key that nobody else has.
+            durable.move(directory / stale, durable.aside(directory / f".{stale}", "left"))
     return True
 
 

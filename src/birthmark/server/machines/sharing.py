@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S, _ATTEMPTS = 60.0, 3
 _LEAD, _HOST, _FILES = "server.machines.lead", "server.machine.", "server.shared."
-_FACT, _ADD = find(server_facts), insert(server_facts, ignore_existing=True)
+_FACT, _ADD, _ADD_NEW = find(server_facts), insert(server_facts, ignore_existing=True), insert(server_facts)
 _SET, _STILL = change(server_facts, ["value"], "name", "value"), still(server_facts, "name", "value")
 
 
@@ -114,15 +114,38 @@ class Sharing:
                 self.complete(generation)
             await self.settle()
 
+    async def give(self, generation: Generation) -> Changes:
+        """Have all of a generation in the database; return what a commit begins with that holds while this one leads.
+
+        Raise `MachineElsewhereError`, or as `settle` does.
+        """
+        machine = machine_of(self.data)
+        if machine is None:
+            return Changes()
+        await self.check_leads()
+        self.complete(generation)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                await self._push(machine)
+                break
+            except ChangedMeanwhileError:
+                await self.check_leads()
+                if not left:
+                    raise
+        return self._leading(machine)
+
+    def _leading(self, machine: Machine) -> Changes:
+        return Changes().run(_STILL, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=machine.name)
+
     async def settle(self) -> None:
         """Have in the database what is here where this machine leads, else here what is in the database.
 
         Raise `SharedUnreadableError`, `CaBusyError`, or `UnavailableError`.
         """
         machine = machine_of(self.data)
-        if machine is None:
-            return
         for left in reversed(range(_ATTEMPTS)):
+            if machine is None:
+                return
             try:
                 if machine.name == await self._lead():
                     await self._push(machine)
@@ -230,8 +253,7 @@ class Sharing:
     async def _push(self, machine: Machine) -> None:
         there = await self._there()
         here = await asyncio.to_thread(shared.collected, self.data)
-        changes = Changes().run(_STILL, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=machine.name)
-        different = False
+        changes, different = self._leading(machine), False
         for name, files in here.items():
             before = there.get(name)
             if before is not None and self._is_same(machine, name, before, files):
@@ -241,7 +263,7 @@ class Sharing:
             sealed = seal(files, name, installation=machine.installation, key=machine.key, nonce=nonce)
             key = f"{_FILES}{name}"
             if before is None:
-                changes.run(_ADD, name=key, value=sealed)
+                changes.run(_ADD_NEW, name=key, value=sealed)
             else:
                 changes.run(_SET, expect=1, otherwise=_moved(), key_name=key, key_value=before, value=sealed)
         if different:

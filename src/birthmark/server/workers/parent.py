@@ -37,6 +37,7 @@ from birthmark.server.workers.child import Ready, Start
 from birthmark.server.workers.front import Front
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.place import Given, at, door_of, names_of
+from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ _LOOK_EVERY_S, _LOOK_S = 1.0, 2.0
 _STUCK_S = 10.0
 """One that has not answered for so long is ended: others took over what it had, and it still gets new connections."""
 _MAX_ANSWER_BYTES = 1024 * 1024
+_OF_THE_PARENT = ("data", "listen", "ports", "only", "workers", "bus", "database", "health_listen", "health_metrics")
+"""Settings that a restart of the workers does not change: the parent has the sockets, the lock and the bus."""
 
 
 class _Program:
@@ -126,10 +129,15 @@ class Worker:
         self._keeping = asyncio.create_task(self._keep())
         return ready
 
-    async def again(self) -> None:
-        """End it in order, and return when its successor serves, which has loaded everything before."""
+    async def again(self) -> bool:
+        """End it in order, and return when its successor serves, which has loaded everything before.
+
+        Say whether it does: where nothing can be loaded, such as half of another version, this one goes on.
+        """
         with _told_of(self.name):
             self._successor = await self._spawn()
+        if self._successor is None:
+            return False
         self._is_ready.clear()
         self._signal(signal.SIGTERM)
         await self._ended_by_now(self._process)
@@ -137,6 +145,7 @@ class Worker:
             async with asyncio.timeout(_READY_S):
                 await self._is_ready.wait()
         self._forget_successor()  # where another one was begun meanwhile
+        return self._is_ready.is_set()
 
     async def stop(self) -> None:
         """End it for good."""
@@ -272,8 +281,16 @@ class Worker:
 class Parent:
     """Everything of the parent. `start` returns when every worker serves."""
 
-    def __init__(self, settings: Settings, clock: Clock, entropy: Entropy, config: Path | None = None) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        entropy: Entropy,
+        config: Path | None = None,
+        read: Callable[[], Settings] | None = None,
+    ) -> None:
+        """`read` returns the settings as they are by now, or raises `ConfigInvalidError`."""
+        self._settings, self._read = settings, read
         self._config = None if config is None else str(config.resolve())
         self._clock, self._entropy = clock, entropy
         self._data = DataDirectory(settings.directory, clock, entropy)
@@ -318,10 +335,31 @@ class Parent:
         return first
 
     async def restart(self) -> None:
-        """Start every worker again, one after the other."""
+        """Start every worker again, one after the other, with what the configuration says now.
+
+        Where one does not come again, the others go on as they are.
+        """
         async with self._restarting:
+            self._read_again()
             for worker in self._workers:
-                await worker.again()
+                if not await worker.again():
+                    log.error("server.restart_given_up", extra={"worker": worker.name})
+                    return
+
+    def _read_again(self) -> None:
+        """Take over what workers are told; what the parent itself has stands until it is started anew."""
+        if self._read is None:
+            return
+        try:
+            found = self._read()
+        except (BirthmarkError, OSError) as error:
+            reason = error.explain_cause() if isinstance(error, BirthmarkError) else reason_of(error)
+            log.error("server.config_not_taken", extra={"reason": reason})  # noqa: TRY400 - it says all of itself
+            return
+        own = {name: getattr(self._settings, name) for name in _OF_THE_PARENT}
+        if changed := sorted(name for name, value in own.items() if getattr(found, name) != value):
+            log.warning("server.config_needs_a_start", extra={"settings": ", ".join(changed)})
+        self._settings = msgspec.structs.replace(found, **own)
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -369,14 +407,20 @@ def _unseen(error: BirthmarkError, address: str, _peer: object) -> None:
 
 
 def run_workers(
-    settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], None], config: Path | None = None
+    settings: Settings,
+    on_ready: Callable[[dict[str, Any], Sequence[str]], None],
+    config: Path | None = None,
+    read: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve by several workers until told to stop; SIGHUP starts them again, one after the other. As `run`."""
+    """Serve by several workers until told to stop. As `run`.
+
+    SIGHUP starts them again, one after the other, with the settings that `read` returns then.
+    """
 
     os.umask(os.umask(0o077) | 0o022)
 
     async def main() -> None:
-        parent = Parent(settings, SystemClock(), SystemEntropy(), config)
+        parent = Parent(settings, SystemClock(), SystemEntropy(), config, read)
         over, loop, restarting = asyncio.Event(), asyncio.get_running_loop(), set[asyncio.Task[None]]()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, over.set)

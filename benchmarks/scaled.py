@@ -1,6 +1,6 @@
 """Two workers beside one, and beside a server that is alone, on the same PostgreSQL and NATS.
 
-    python benchmarks/scaled.py [NAME…] [--rounds 7]
+    python benchmarks/scaled.py [NAME…] [--rounds 7]      without names it writes benchmarks/results/scaled.json
 
 Each worker has 100 connections. For each operation it prints the processor's time in us: of all workers, of the
 busiest process of them, of PostgreSQL and of NATS, each the median of the rounds; then what an operation costs with two
@@ -30,6 +30,7 @@ from servers import RunningServer, free_address
 from workers_of import below
 
 CONNECTIONS = 100
+RESULT = Path(__file__).parent / "results" / "scaled.json"
 _LIMITS = "[limits]\nmax_connections_per_key = 10000\nmax_sessions_per_key = 125000\n[ports]\nhealth = {port}\n"
 _SETTLE_S = 0.3
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,12 +69,13 @@ class Installation:
 
 @dataclass(frozen=True)
 class Spent:
-    """Microseconds of one operation."""
+    """Microseconds of one operation, and the bytes of PostgreSQL's log."""
 
     workers: float
     busiest: float
     postgres: float
     nats: float
+    log: float
 
 
 def connects(one: Installation) -> Callable[[], int]:
@@ -127,15 +129,26 @@ def _of_postgres(server: PostgresServer) -> float:
     return total
 
 
+def _asked(server: PostgresServer, sql: str) -> int:
+    command = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, server.url]
+    return int(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout or 0))
+
+
+def _log_bytes(server: PostgresServer) -> int:
+    return _asked(server, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+
+
 def spent(one: Installation, work: Callable[[], int]) -> Spent:
     found = one.processes()
     pids = [pid for name, pid in found.items() if name != "nats"]
+    log = _log_bytes(one.postgres)
     before = [cpu_s(pid) for pid in pids], _of_postgres(one.postgres), cpu_s(one.nats)
     count = work()
     time.sleep(_SETTLE_S)
     each_of = [cpu_s(pid) - was for pid, was in zip(pids, before[0], strict=True)]
     of_postgres, of_nats = _of_postgres(one.postgres) - before[1], cpu_s(one.nats) - before[2]
-    return Spent(*(seconds / count * 1e6 for seconds in (sum(each_of), max(each_of), of_postgres, of_nats)))
+    micros = (seconds / count * 1e6 for seconds in (sum(each_of), max(each_of), of_postgres, of_nats))
+    return Spent(*micros, (_log_bytes(one.postgres) - log) / count)
 
 
 @contextlib.contextmanager
@@ -166,7 +179,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*MEASURES, []], metavar="NAME")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    names = given.names or list(MEASURES)
+    names, rows = given.names or list(MEASURES), list[dict[str, object]]()
     with a_rig() as rig, a_nats() as bus, contextlib.ExitStack() as stack:
         nats = int(subprocess.run(["pgrep", "-n", "nats-server"], capture_output=True, text=True, check=True).stdout)
         there = [
@@ -182,13 +195,19 @@ def main() -> None:
             alone, single, two = (one.spent[name] for one in there)
             row: dict[str, object] = {"measure": name}
             for one in there:
-                parts = ("workers", "busiest", "postgres", "nats")
+                parts = ("workers", "busiest", "postgres", "nats", "log")
                 row[one.name] = {part: round(median(one.spent[name], part), 1) for part in parts}
             pairs = list(zip(single, two, strict=True))
             row["cost"] = round(statistics.median(b.workers / a.workers for a, b in pairs), 2)
             row["capacity"] = round(statistics.median(a.busiest / b.busiest for a, b in pairs), 2)
             row["bus"] = round(statistics.median(b.workers / a.workers for a, b in zip(alone, single, strict=True)), 2)
             print(json.dumps(row), flush=True)
+            rows.append(row)
+        kept = "SELECT pg_total_relation_size('segments') / greatest(1, (SELECT sum(count) FROM segments))"
+        message_bytes = _asked(there[-1].postgres, kept)
+    if not given.names:
+        result = {"rows": rows, "message_bytes": message_bytes, "rounds": given.rounds}
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the scripts under tools/ would write, for tests that compare it with what is written."""
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,13 @@ def operator_page() -> tuple[str, str]:
     """Return the page as it is written, and as it would be."""
     tool = _tool("make_operator_api")
     return tool.TARGET.read_text(), tool.page()
+
+
+def capacity_page() -> tuple[str, str]:
+    """Return the page as it is written, and as it would be."""
+    tool = _tool("make_capacity")
+    told, text = json.loads(tool.FIGURES.read_text()), tool.PAGE.read_text()
+    return text, tool.page(text, told["rows"], told["message_bytes"])
 
 
 def the_page_of(tool: str) -> str:

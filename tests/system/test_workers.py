@@ -169,7 +169,6 @@ def subject_names(server: RunningServer) -> set[str]:
     context.check_hostname = False
     with socket.create_connection((server.address, 8883), 10) as raw, context.wrap_socket(raw) as tls:
         told: Any = tls.getpeercert()
-
     return {value for _, value in told["subjectAltName"]}
 
 

@@ -7,6 +7,7 @@ change: there is nobody to lose the session to.
 A session that is not stored lives in memory, as long as its connection.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections import OrderedDict, defaultdict
@@ -126,6 +127,7 @@ class Space:
         self.spawn = broker.spawn
         self.sleep = broker.sleep
         self.live: dict[str, Attached] = {}
+        self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
         self._gone: OrderedDict[str, tuple[int, Closed]] = OrderedDict()  # who was here since this process began
         self._tagged: defaultdict[str, set[Attached]] = defaultdict(set)
         self.subscriptions = Subscriptions(broker, self, self._router)
@@ -418,6 +420,8 @@ class Space:
     async def yields(self, client: str, *, ends: bool) -> None:
         """Let go of a session whose client is about to connect to another worker; return when nothing is left here."""
         old = self._take_over(client, clean=ends)
+        if (leaving := self._leaving.get(client)) is not None:
+            await asyncio.wait({leaving})
         await self.messages.until_safe(client)
         async with self._arriving.alone_with(client):
             if old is not None:
@@ -468,6 +472,7 @@ class Space:
 
     async def _release(self, attached: Attached, will: Will | None, delay_s: int) -> None:
         """Let go of a session before the next of this name begins; a database that is away comes back."""
+        await self._left_all(attached)
         await self.messages.until_safe(attached.client)
         while True:
             async with self._arriving.alone_with(attached.client):
@@ -478,6 +483,16 @@ class Space:
                 else:
                     return
             await self._broker.sleep(_RELEASE_AGAIN_S)
+
+    async def _left_all(self, attached: Attached) -> None:
+        """Return when a connection holds nothing; what cannot be given back is free when its time is over."""
+        leaving = self._leaving[attached.client] = asyncio.ensure_future(attached.connection.left())
+        try:
+            with contextlib.suppress(UnavailableError):
+                await leaving
+        finally:
+            if self._leaving.get(attached.client) is leaving:
+                del self._leaving[attached.client]
 
     async def _release_now(self, attached: Attached, will: Will | None, delay_s: int) -> None:
         now, outgoing, expiry_s = self.now(), attached.outgoing, attached.expiry_s

@@ -1,12 +1,14 @@
 """A device whose worker is taken for dead: that one does nothing more, and another hands on what it had, in order."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from birthmark.broker import Broker, store
+from birthmark.broker.inbox import Inboxes
 from birthmark.broker.workers import LoopTimers
 from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
@@ -63,6 +65,12 @@ async def listening(world: World) -> tuple[MqttPump, Wire]:
     return link, wire_
 
 
+async def owner_of(world: World) -> str | None:
+    """Return the worker that has the device's session."""
+    row = await world.database.one(store.SESSION, space=SPACE, client=DEVICE)
+    return None if row is None else row["owner"]
+
+
 def came(wire_: Wire) -> list[bytes]:
     return [bytes(packet.payload) for packet in wire_.got(Publish)]
 
@@ -79,6 +87,35 @@ async def test_what_a_dead_worker_had_taken_comes_before_what_came_after_it(tmp_
         _, again = await listening(second)
         await until(lambda: len(came(again)) == 2)
         assert came(again) == [b"1", b"2"]
+
+
+async def test_a_device_that_comes_to_another_worker_waits_for_what_the_first_gives_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        first = await beside(world, "w1-a")
+        link, wire_ = await listening(first)
+        await send(first, "1")
+        first.connections.look_at("main", DEVICE)
+        await until(lambda: came(wire_) == [b"1"])
+        real, may_go = Inboxes.give_back, asyncio.Event()
+
+        async def late(inboxes: Inboxes, space: str, client: str, locks: Sequence[str]) -> None:
+            if locks:
+                await may_go.wait()
+            await real(inboxes, space, client, locks)
+
+        monkeypatch.setattr(Inboxes, "give_back", late)
+        link.connection_lost(None)
+        asked = asyncio.create_task(first.broker._spaces[SPACE].yields(DEVICE, ends=False))  # as another worker does
+        await asyncio.sleep(0.2)
+        assert not asked.done()
+        assert await owner_of(first) == "w1-a"
+        may_go.set()
+        await asked
+        assert await owner_of(first) is None
+        (letter,) = await first.iothub.c2d.inboxes.letters(SPACE, DEVICE)
+        assert letter.lock is None
 
 
 async def test_a_worker_that_was_taken_for_dead_takes_nothing_more(tmp_path: Path) -> None:

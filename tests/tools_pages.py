@@ -40,8 +40,8 @@ def operator_page() -> tuple[str, str]:
 def capacity_page() -> tuple[str, str]:
     """Return the page as it is written, and as it would be."""
     tool = _tool("make_capacity")
-    told, text = json.loads(tool.FIGURES.read_text()), tool.PAGE.read_text()
-    return text, tool.page(text, told["rows"], told["message_bytes"])
+    text = tool.PAGE.read_text()
+    return text, tool.page(text, json.loads(tool.FIGURES.read_text())["rows"])
 
 
 def the_page_of(tool: str) -> str:

@@ -15,6 +15,8 @@ PAGE, FIGURES = HOME / "docs" / "explanation" / "capacity.md", HOME / "benchmark
 DAY_S = 86_400
 IDLE_KIB = 38
 """Of a connection (P7)."""
+MESSAGE_BYTES = 90
+"""A message of 80 bytes, and what is kept with it, before PostgreSQL compresses those that are alike."""
 BUSY = 0.6
 """How much of a core is used at most, so that what comes together does not wait."""
 TITLES = {
@@ -96,8 +98,8 @@ def costs(rows: Sequence[Mapping[str, object]]) -> str:
     return table(head, shown)
 
 
-def fleets(figures: Mapping[str, Mapping[str, float]], message_bytes: float) -> str:
-    """Return what fleets ask for; a message of 80 bytes takes so many in the database."""
+def fleets(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """Return what fleets ask for."""
     shown = []
     for fleet in FLEETS:
         asked = per_second(fleet)
@@ -111,7 +113,7 @@ def fleets(figures: Mapping[str, Mapping[str, float]], message_bytes: float) -> 
                 f"{max(1, workers / BUSY):,.0f}",
                 f"{max(1, postgres / BUSY):,.0f}",
                 f"{fleet.devices * fleet.connected * IDLE_KIB / 1024**2:,.1f} GiB",
-                f"{fleet.devices * fleet.messages * message_bytes / 1024**3:,.1f} GiB",
+                f"{fleet.devices * fleet.messages * MESSAGE_BYTES / 1024**3:,.1f} GiB",
             ]
         )
     head = [
@@ -127,20 +129,19 @@ def fleets(figures: Mapping[str, Mapping[str, float]], message_bytes: float) -> 
     return table(head, shown)
 
 
-def page(text: str, rows: Sequence[Mapping[str, object]], message_bytes: float) -> str:
+def page(text: str, rows: Sequence[Mapping[str, object]]) -> str:
     """Return the page with its tables as the figures are."""
     figures: dict[str, Mapping[str, float]] = {}
     for row in rows:
         two = row["two"]
         assert isinstance(two, dict)
         figures[str(row["measure"])] = two
-    for mark, content in (("costs", costs(rows)), ("fleets", fleets(figures, message_bytes))):
-        begin, end = f"<!-- {mark} -->\n", f"\n<!-- end of {mark} -->"
+    for mark, content in (("costs", costs(rows)), ("fleets", fleets(figures))):
+        begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
         before, _, rest = text.partition(begin)
-        text = before + begin + content + end + rest.partition(end)[2]
+        text = f"{before}{begin}{content}\n{end}{rest.partition(end)[2]}"
     return text
 
 
 if __name__ == "__main__":
-    told = json.loads(FIGURES.read_text())
-    PAGE.write_text(page(PAGE.read_text(), told["rows"], told["message_bytes"]))
+    PAGE.write_text(page(PAGE.read_text(), json.loads(FIGURES.read_text())["rows"]))

@@ -59,15 +59,22 @@ def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:
     assert run("issue", ca, "hub.example", "--out-dir", str(tmp_path)).exit_code == 1
 
 
-@pytest.mark.parametrize("there", ["pump.key.pem", "pump.cert.pem"])
-def test_neither_key_nor_certificate_of_an_earlier_issue_is_replaced(ca: Path, tmp_path: Path, there: str) -> None:
-    (tmp_path / there).write_text("earlier")
+def test_the_key_of_an_earlier_issue_is_not_replaced(ca: Path, tmp_path: Path) -> None:
+    (tmp_path / "pump.key.pem").write_text("earlier")
     refused = run("issue", ca, "pump", "--out-dir", str(tmp_path))
     assert refused.exit_code == 1
-    assert f"{tmp_path / there} exists already." in refused.stderr
-    assert "cli.file_exists" in refused.stderr
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [(there, "earlier")]
+    assert f"{tmp_path / 'pump.key.pem'} exists already." in refused.stderr
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("pump.key.pem", "earlier")]
     assert run("show", ca, "pump").exit_code == 3, "nothing was issued"
+
+
+def test_the_certificate_of_a_key_that_was_moved_away_is_kept_beside(ca: Path, tmp_path: Path) -> None:
+    (tmp_path / "pump.cert.pem").write_text("earlier")
+    done = run("issue", ca, "pump", "--out-dir", str(tmp_path))
+    assert done.exit_code == 0
+    assert "pump.cert.pem.old" in done.stderr
+    assert (tmp_path / "pump.cert.pem.old").read_text() == "earlier"
+    assert (tmp_path / "pump.cert.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
 def test_possession_is_proven_by_a_certificate_for_the_code(ca: Path, tmp_path: Path) -> None:

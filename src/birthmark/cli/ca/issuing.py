@@ -26,6 +26,7 @@ from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedErr
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
+from birthmark.text import printable
 
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEAR = timedelta(days=365)
@@ -89,15 +90,17 @@ async def issue(
 ) -> None:
     """Make a key in a file and a certificate for it: for servers, and for devices without a secure element.
 
-    Neither takes the place of a file that is there.
+    A key that is there is not replaced, and the certificate of one that is not there any more is kept beside.
     """
     profile = _profile(wish)
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
     parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
-    key_file, certificate_file = (_new(out_dir / f"{file_name(name)}.{kind}.pem") for kind in ("key", "cert"))
+    key_file, certificate_file = (out_dir / f"{file_name(name)}.{kind}.pem" for kind in ("key", "cert"))
+    _check_new(key_file)
     chain = await _issue(authority, parsed, profile, wish)
     _write_key(key_file, key)
+    _keep_aside(certificate_file)
     write_chain(chain, certificate_file, authority.as_json)
 
 
@@ -136,11 +139,17 @@ def _read_csr(path: Path) -> CertificateRequest:
         return parse_csr(unarmor(data))
 
 
-def _new(path: Path) -> Path:
-    """Return where a file goes. Raise `FileExistsAlreadyError` before anything is issued."""
+def _check_new(path: Path) -> None:
+    """Raise `FileExistsAlreadyError` before anything is issued."""
     if os.path.lexists(path):
         raise FileExistsAlreadyError(path=path)
-    return path
+
+
+def _keep_aside(path: Path) -> None:
+    """Move what has a name that is about to be given, and say so."""
+    if os.path.lexists(path):
+        durable.move(path, aside := durable.aside(path))
+        typer.echo(printable(f"The certificate of an earlier key is {aside} now."), err=True)
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

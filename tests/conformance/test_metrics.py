@@ -93,6 +93,7 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
         time.sleep(0.6)
         after = scrape(server)
     moved = families_of(after, before)
+    moved.discard("birthmark_writer_waiting")  # of a moment: something may have waited just then
     assert {metric.name for metric in CATALOGUE} - moved == MOVED_ELSEWHERE
     count = {key: value - before.get(key, 0.0) for key, value in after.items()}
     assert count["birthmark_messages_dropped_total", "aws", "queue_full"] == 2

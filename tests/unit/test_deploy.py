@@ -1,8 +1,10 @@
 """What deploy/ has is what the tools that read it take, and says what this version says."""
 
+import re
 import shutil
 import subprocess
 import tomllib
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 
 import birthmark
 from birthmark.cli.tree import leaves
+from birthmark.net.proxied import networks_of
 from birthmark.server.settings import Settings, read_settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -81,14 +84,61 @@ def test_every_service_leads_to_a_port_of_the_pods() -> None:
         assert {one["targetPort"] for one in service["spec"]["ports"]} <= names
 
 
-def test_haproxy_takes_its_configuration(tmp_path: Path) -> None:
+def test_haproxy_takes_its_configuration_also_while_a_machine_has_no_address() -> None:
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     assert Path(program).exists(), "HAProxy is missing: run scripts/test, which installs it"
-    text = (DEPLOY / "haproxy.cfg").read_text()
-    path = tmp_path / "haproxy.cfg"  # there are no machines of these names here
-    path.write_text(text.replace(" one:", " 127.0.0.2:").replace(" two:", " 127.0.0.3:"))
-    done = subprocess.run([program, "-c", "-f", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "-c", "-f", str(DEPLOY / "haproxy.cfg")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_balancer_of_compose_is_one_that_the_server_believes(tmp_path: Path) -> None:
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    proxies = networks_of(settings_of((DEPLOY / "server.toml").read_text(), tmp_path).proxies)
+    assert any(IPv4Network(network["subnet"]).subnet_of(one) for one in proxies if isinstance(one, IPv4Network))
+
+
+def test_a_joining_machine_of_compose_reads_its_invitation_from_standard_input(tmp_path: Path) -> None:
+    (script,) = COMPOSE["services"]["two-joins"]["command"]
+    place = tmp_path / "invitation.json"
+    told = script.replace("/tmp/invitation.json", str(place)).partition("birthmark ")[0] + f"stat -c %a {place}"
+    done = subprocess.run(["sh", "-c", told], input="{}", capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), place.read_text()) == ("600", "{}")
+    assert tuple(script.rpartition("birthmark ")[2].split()[:3]) in COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("host", "there", "comes"),
+    [
+        ("birthmark-0", [], "begins"),
+        ("birthmark-1", ["invitation"], "joins"),
+        ("birthmark-1", ["invitation", "machine"], "joins"),
+        ("birthmark-1", ["machine"], "begins"),
+        ("birthmark-1", [], "is told"),
+    ],
+)
+def test_a_pod_joins_by_the_invitation_and_begins_without_it_once_it_has(
+    host: str, there: list[str], comes: str, tmp_path: Path
+) -> None:
+    for name in ("data/server", "invitation", "tmp", "bin"):
+        (tmp_path / name).mkdir(parents=True)
+    if "invitation" in there:
+        (tmp_path / "invitation" / "invitation.json").write_text("{}")
+    if "machine" in there:
+        (tmp_path / "data" / "server" / "machine.json").write_text("{}")
+    for name, says in (("hostname", f"echo {host}"), ("birthmark", f'stat -c %a "$4" > {tmp_path}/joined')):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (script,) = pod()["initContainers"][0]["args"]
+    script = re.sub(r" /(data|invitation|tmp)/", rf" {tmp_path}/\1/", script)
+    done = subprocess.run(
+        ["sh", "-c", script], env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    joined = tmp_path / "joined"
+    assert (done.returncode == 0) == (comes != "is told"), done.stderr
+    assert joined.exists() == (comes == "joins")
+    assert not joined.exists() or joined.read_text().strip() == "600", "a secret that nobody else reads"
 
 
 def test_what_services_name_is_there() -> None:
@@ -98,9 +148,6 @@ def test_what_services_name_is_there() -> None:
             for one in service.get(kind, ()):
                 named.add(one["source"] if isinstance(one, dict) else one.partition(":")[0])
         assert named == set(COMPOSE[kind])
-    for service in COMPOSE["services"].values():
-        if "command" in service and "machine" in service["command"]:
-            assert tuple(service["command"][:3]) in COMMANDS
 
 
 def test_files_that_are_named_are_there() -> None:

@@ -23,9 +23,14 @@ class ClearConnection(Connection):
         self.set_deadline(self._host.limits.first_byte_s)
         self._host.established(self)
 
-    def _take(self, data: bytes) -> bool:
-        self._deliver(data)
-        return False
+    def data_received(self, data: bytes) -> None:
+        if (self._shut or self._is_stranger) and not self._may_come(len(data)):
+            return
+        backlog = self._host.backlog
+        backlog.begin()
+        if (inner := self._inner or self._chosen(data[0])) is not None:
+            inner.data_received(data)
+        backlog.end(self.owner)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._shut:

@@ -180,24 +180,34 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(bytes(self._host.room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
+        """Take ciphertext. Each message comes by here: what is no call is no cost."""
+        if (self._shut or self._is_stranger) and not self._may_come(len(data)):
+            return
+        self._records.add(data)
+        backlog = self._host.backlog
+        is_behind = backlog.is_behind(self._owner or self.owner)
+        if not self._holds and (is_behind or (not self._is_secure and backlog.is_full)):
+            self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
+            return
+        backlog.begin()
+        self._work()
+        backlog.end(self._owner or self.owner)
+
+    def _may_come(self, size: int) -> bool:
+        """Count what comes from a stranger, or after the end; say whether anybody hears it."""
         if self._shut:
-            self._linger_bytes -= len(data)
+            self._linger_bytes -= size
             if self._linger_bytes < 0:
                 self.abort()
-            return
-        if self._is_stranger:
-            self._host.received(self, len(data))
-            if self._shut:
-                return
-        backlog = self._host.backlog
-        backlog.begin()
-        self._guarded(self._take, data)
-        backlog.end(self.owner)
+            return False
+        self._host.received(self, size)
+        return not self._shut
 
-    def _guarded(self, act: Callable[[bytes], bool], data: bytes) -> None:
-        """Do what may find the connection ended or broken; `act` says whether TLS may have its own word to send."""
+    def _work(self) -> None:
+        """Go on with what came; the connection may be found ended or broken."""
+        was_secure = self._is_secure
         try:
-            is_quiet = act(data)
+            is_quiet = (not was_secure and not self._shake_hands()) or self._hand_on() or not was_secure
         except TlsEndedError:
             self.close()
             return
@@ -205,24 +215,8 @@ class Connection(asyncio.BufferedProtocol):
             log.debug("tls.broken", extra={"reason": str(error)})
             self.abort()
             return
-        if is_quiet and not self._shut:
+        if is_quiet and not self._shut:  # TLS may have a word of its own to send
             self._flush()
-
-    def _take(self, data: bytes) -> bool:
-        """Take ciphertext; say whether it had no plaintext in it, and TLS may have a word of its own to send."""
-        self._records.add(data)
-        backlog = self._host.backlog
-        if not self._holds and (backlog.is_behind(self.owner) or (not self._is_secure and backlog.is_full)):
-            self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
-            return False
-        return self._work(data)
-
-    def _work(self, _: bytes) -> bool:
-        """Go on with what came, and say what `_take` says."""
-        was_secure = self._is_secure
-        if not was_secure and not self._shake_hands():
-            return True
-        return self._hand_on() or not was_secure
 
     def _shake_hands(self) -> bool:
         """Go on with the handshake, and say whether it is finished."""
@@ -242,7 +236,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _hand_on(self) -> bool:
         """Hand on plaintext for a slice of time; say whether there was none."""
-        tls, since, is_quiet = self._tls, 0.0, True
+        tls, records, since, is_quiet = self._tls, self._records, 0.0, True
         if tls.is_dry and not self._holds and not self._feed():
             return True
         while not self._shut:
@@ -251,8 +245,10 @@ class Connection(asyncio.BufferedProtocol):
                 break
             if plain := tls.read():
                 is_quiet, self._barren = False, 0
-                self._deliver(plain)
-                if tls.is_dry and not self._feed():
+                if (inner := self._inner or self._chosen(plain[0])) is None:
+                    break
+                inner.data_received(plain)
+                if tls.is_dry and not (records.waiting and self._feed()):
                     break
             elif not self._feed():
                 break
@@ -261,8 +257,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
                 break
             at = now()
-            if not since:
-                since = at
+            since = since or at
             is_late = at - since > SLICE_S or (self._is_stranger and self._barren > _RECORDS)
             if is_late and not self._shut:
                 self._later()
@@ -293,7 +288,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._shut or self._holds:
             return
         self._has_rest = False
-        self._guarded(self._work, b"")
+        self._work()
         self._read_on()
 
     def _read_on(self) -> None:
@@ -343,7 +338,8 @@ class Connection(asyncio.BufferedProtocol):
         except TlsBrokenError:
             self.abort()
             return
-        if (waits := self.unread_bytes) or self._has_unread:
+        waits = self._raw.get_write_buffer_size() + self.queued_bytes + self._unfinished_bytes  # `unread_bytes`
+        if waits or self._has_unread:
             self.may_wait(waits)
 
     def may_wait(self, size: int) -> bool:
@@ -578,21 +574,20 @@ class Connection(asyncio.BufferedProtocol):
         self._raw.close()
         self._host.refused(error, self)
 
-    def _deliver(self, data: bytes) -> None:
-        inner = self._inner
-        if inner is None:
-            if (peer := self._read_peer()) is None:
-                return
-            try:
-                inner = self._host.choose(data[0], peer)
-            except BirthmarkError as error:
-                self._host.refused(error, self)
-                self.close()
-                return
-            self._inner = inner
-            self.set_deadline(None)
-            inner.connection_made(self._plain)
-        inner.data_received(data)
+    def _chosen(self, first_byte: int) -> asyncio.Protocol | None:
+        """Return the protocol of a connection that begins, and tell it so; None for one that is turned away."""
+        if (peer := self._read_peer()) is None:
+            return None
+        try:
+            inner = self._host.choose(first_byte, peer)
+        except BirthmarkError as error:
+            self._host.refused(error, self)
+            self.close()
+            return None
+        self._inner = inner
+        self.set_deadline(None)
+        inner.connection_made(self._plain)
+        return inner
 
     def _flush(self) -> int:
         """Send what TLS has to say and return how many bytes it was."""

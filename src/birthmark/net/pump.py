@@ -106,7 +106,8 @@ class _Turn:
     def add(self, pump: "MqttPump") -> None:
         """Have this one flushed soon."""
         self._waiting.append(pump)
-        self._call()
+        if not self._is_called:
+            self._call()
 
     def _call(self) -> None:
         if self._waiting and not self._is_called:
@@ -283,7 +284,9 @@ class MqttPump(asyncio.Protocol):
         """Acknowledge QoS 1 messages."""
         if not self._over:
             self._acks.extend(packet_ids)
-            self._soon()
+            if not self._dirty:  # as `_soon`: these are not among what waits to be written
+                self._dirty = True
+                self._turn.add(self)
 
     def send(self, packet: SubAck | UnsubAck) -> None:
         """Send an answer to SUBSCRIBE or UNSUBSCRIBE."""
@@ -368,7 +371,9 @@ class MqttPump(asyncio.Protocol):
         engine, connection = self._engine, self._connection
         if connection is not None:
             if burst := engine.next_burst():
-                return len(burst), self._publish(connection, burst)
+                if (freshness := self._freshness) is None or freshness.is_fresh:
+                    return len(burst), connection.published(burst)
+                return len(burst), self._publish_fresh(connection, burst, freshness)
             if packet_ids := engine.next_acks():
                 return len(packet_ids), connection.acknowledged(packet_ids)
         packet = engine.next_packet()

@@ -10,26 +10,27 @@ _HEADER = 5  # RFC 8446 section 5.1: type, version, and in the last two bytes th
 class Records:
     """What came and was not handed to TLS yet."""
 
-    __slots__ = ("_missing", "_rest", "taken")
+    __slots__ = ("_missing", "taken", "waiting")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.waiting = b""
+        """What was not taken."""
         self._missing = 0  # of the record that was handed on last
         self.taken = 0
         """How many records were begun in what `take` returned last."""
 
     def add(self, data: bytes) -> None:
-        self._rest = self._rest + data if self._rest else data
+        self.waiting = self.waiting + data if self.waiting else data
 
     def take(self, count: int) -> bytes:
         """Return what there is of at most `count` further records; nothing while a header is not whole."""
-        rest, at, size, begun = self._rest, self._missing, len(self._rest), 0
+        rest, at, size, begun = self.waiting, self._missing, len(self.waiting), 0
         while at < size and begun < count and at + _HEADER <= size:
             at += _HEADER + (rest[at + 3] << 8 | rest[at + 4])
             begun += 1
         self.taken = begun
         if at >= size:
-            self._rest, self._missing = b"", at - size
+            self.waiting, self._missing = b"", at - size
             return rest
-        self._rest, self._missing = rest[at:], 0
+        self.waiting, self._missing = rest[at:], 0
         return rest[:at]

@@ -411,7 +411,7 @@ def _fitting(items: Sequence[Item], room: int) -> int:
     """Return how many go at once: as many as there is room for, but for what is too large together."""
     size = 0
     for count, (message, _) in enumerate(items[:room]):
-        size += message.size
+        size += message.size if message.properties else len(message.payload)
         if count and size > _MOST_BYTES:
             return count
     return room

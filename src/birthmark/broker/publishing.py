@@ -232,7 +232,8 @@ class Messages:
         self._send_all_stored(route, route.stored, message, pending, away)
         for share in route.shares:
             at_once(self._sending_to_one(route, share, message, pending, away))
-        self._send_away(message, away)
+        if away:
+            self._send_away(message, away)
 
     def _sending(self, route: Route, message: Message, pending: Pending) -> Generator[None, None, None]:
         """Hand a message on, to some receivers at a step."""
@@ -245,14 +246,14 @@ class Messages:
             yield
         for share in route.shares:
             yield from self._sending_to_one(route, share, message, pending, away)
-        self._send_away(message, away)
+        if away:
+            self._send_away(message, away)
 
     def _send_away(self, message: Message, away: Away) -> None:
         """Send other workers a message for clients of theirs that nobody keeps it for."""
-        if away:
-            body, owner = encode_messages([message]), self._owner_of(message)
-            for worker, clients in away.items():
-                self._broker.deliver_at(worker, DeliverTo(self._space.name, tuple(clients), body), owner)
+        body, owner = encode_messages([message]), self._owner_of(message)
+        for worker, clients in away.items():
+            self._broker.deliver_at(worker, DeliverTo(self._space.name, tuple(clients), body), owner)
 
     def _send_all_stored(
         self,

@@ -71,7 +71,7 @@ class Route:
 
     def cost_of(self, message: Message) -> int:
         """Return for how many receivers of small messages a message counts here, against `PORTION`."""
-        return self.size * weight_of(message)
+        return self.size if len(message.payload) < _LIGHT_BYTES else self.size * weight_of(message)
 
 
 T = TypeVar("T")

@@ -79,14 +79,14 @@ class Outgoing:
         """Return the next message to send, which is then on its way; None when there is none or no room."""
         if not self._ready or len(self._in_flight) >= self.window:
             return None
-        if packet_id_of(self._ready[0][0]) in self._in_flight:
-            return (
-                None  # that of one sent 65,535 messages ago which nobody acknowledged: it is not settled by another's
-            )
-        number, message = self._ready.popleft()
+        number, message = self._ready[0]
+        packet_id = packet_id_of(number)
+        if packet_id in self._in_flight:  # one sent 65,535 messages ago, which is not settled by another's answer
+            return None
+        self._ready.popleft()
         self._bytes -= message.size
         self.sent = number
-        self._in_flight[packet_id_of(number)] = number
+        self._in_flight[packet_id] = number
         return number, message
 
     def settled(self, packet_ids: Iterable[int]) -> bool:

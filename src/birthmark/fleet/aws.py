@@ -129,8 +129,7 @@ class AwsTarget(AwsLosing):
                 found |= {"type_name": thing.get("thingTypeName"), "version": thing["version"]}
                 found["attributes"] = thing.get("attributes", {})
             if wish.groups:
-                pages = self._iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=name)
-                found["groups"] = frozenset(one["groupName"] for page in pages for one in page["thingGroups"])
+                found["groups"] = frozenset(self._groups_of(name))
         return OnRecord(principals, **found)
 
     def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
@@ -340,7 +339,7 @@ class AwsTarget(AwsLosing):
         """Take a certificate out of use, then off its thing, without which it cannot be deleted, then away."""
         certificate_id = arn.rpartition("/")[2]
         self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        for policy in self._iot.list_attached_policies(target=arn)["policies"]:
+        for policy in self._all("list_attached_policies", "policies", target=arn):
             self._iot.detach_policy(policyName=policy["policyName"], target=arn)
         self._iot.detach_thing_principal(thingName=thing, principal=arn)
         self._iot.delete_certificate(certificateId=certificate_id)

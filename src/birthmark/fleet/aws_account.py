@@ -111,8 +111,9 @@ class AwsAccount:
 
     def _groups_of(self, thing: str) -> set[str]:
         with self._translated(thing):
-            pages = self._iot.get_paginator("list_thing_groups_for_thing").paginate(thingName=thing)
-            return {one["groupName"] for page in pages for one in page["thingGroups"]}
+            return {
+                one["groupName"] for one in self._all("list_thing_groups_for_thing", "thingGroups", thingName=thing)
+            }
 
     def _described(self, certificate_id: str) -> dict[str, Any] | None:
         """Return what the account says of a certificate, None where it has none of this id."""
@@ -134,7 +135,7 @@ class AwsAccount:
 
     def _things_of(self, arn: str) -> Sequence[str]:
         with self._translated():
-            return list(self._iot.list_principal_things(principal=arn)["things"])
+            return self._all("list_principal_things", "things", principal=arn)
 
     def _shared(self, arn: str, name: str) -> str:
         """Say which things have a certificate beside this one, nothing where none has."""
@@ -151,14 +152,18 @@ class AwsAccount:
     def _principals(self, thing: str) -> list[str] | None:
         try:
             with self._translated(thing):
-                return list(self._iot.list_thing_principals(thingName=thing)["principals"])
+                return self._all("list_thing_principals", "principals", thingName=thing)
         except NoSuchRecordError:
             return None
 
     def _policies_of(self, arn: str) -> frozenset[str]:
         with self._translated():
-            found = self._iot.list_attached_policies(target=arn)["policies"]
-            return frozenset(policy["policyName"] for policy in found)
+            return frozenset(one["policyName"] for one in self._all("list_attached_policies", "policies", target=arn))
+
+    def _all(self, operation: str, what: str, **asked: str) -> list[Any]:
+        """Return what an operation lists, from every page."""
+        pages = self._iot.get_paginator(operation).paginate(**asked)
+        return [one for page in pages for one in page[what]]
 
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:

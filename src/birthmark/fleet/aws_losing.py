@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from birthmark.console.losing import Became, Taken
+from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_account import AwsAccount
 from birthmark.pki.certificates import Thumbprint
 
@@ -16,7 +17,15 @@ class AwsLosing(AwsAccount):
         """Take a thing's certificates back, and those that are known to be the device's; say what became of each."""
         attached = [arn.rpartition("/")[2] for arn in self._principals(name) or ()]
         ids = dict.fromkeys([*attached, *(one.hex() for one in certificates)])
-        return [row for one in ids for row in self._lose(name, one, dry_run=dry_run)]
+        return [row for one in ids for row in self._taken(name, one, dry_run=dry_run)]
+
+    def _taken(self, name: str, certificate_id: str, *, dry_run: bool) -> list[Taken]:
+        """Take one back; what is refused is told, and the others are taken."""
+        try:
+            return self._lose(name, certificate_id, dry_run=dry_run)
+        except BirthmarkError as error:
+            failed = error.explain_cause(), error.explain_fix()
+            return [Taken(self._place, "certificate", certificate_id, Became.FAILED, *failed)]
 
     def _lose(self, name: str, certificate_id: str, *, dry_run: bool) -> list[Taken]:
         if (described := self._described(certificate_id)) is None:
@@ -26,4 +35,8 @@ class AwsLosing(AwsAccount):
         if done is Became.TAKEN_BACK:
             with self._translated(name):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus=REVOKED)
-        return [Taken(f"AWS IoT {self._iot.meta.region_name}", "certificate", certificate_id, done, note)]
+        return [Taken(self._place, "certificate", certificate_id, done, note)]
+
+    @property
+    def _place(self) -> str:
+        return f"AWS IoT {self._iot.meta.region_name}"

@@ -17,6 +17,10 @@ from birthmark.fleet.azure_records import kept
 from birthmark.fleet.errors import TargetRefusedError
 
 _KEY_BYTES = 64
+_NO_HUB = (
+    "if it is on record there: no hub was looked at. IOTHUB_CONNECTION_STRING, or the profile's "
+    "hub_connection_string_file, says which."
+)
 
 
 def fresh_key(size: int = _KEY_BYTES) -> str:
@@ -28,7 +32,7 @@ class AzureLosing(OtherAttestations):
     """What takes a device back."""
 
     def lose(self, name: str, reason: str, *, dry_run: bool) -> list[Taken]:
-        """Take a device back, and say what became of each part; nothing where nothing is on record of it."""
+        """Take a device back, and say what became of each part; nothing where nothing is on record, all looked at."""
         present = self._found(self._sdk.get_individual_enrollment, name)
         state = self._found(self._sdk.get_registration_state, name) if present is None else present.registration_state
         if present is None and state is None:
@@ -82,7 +86,7 @@ class AzureLosing(OtherAttestations):
         place = f"IoT Hub {assigned or (self._hub and self._hub.host)}"
         if self._hub is None or (assigned is not None and self._hub.host != assigned.partition(":")[0]):
             if assigned is None:
-                return []
+                return [] if self._hub else [Taken("IoT Hub", "device", device_id, Became.LEFT, _NO_HUB)]
             typed = f"az iot hub device-identity update --hub-name {assigned.partition('.')[0]} --device-id {device_id}"
             note = "no connection string of that hub is at hand"
             return [Taken(place, "device", device_id, Became.FAILED, note, f"`{typed} --set status=disabled`")]

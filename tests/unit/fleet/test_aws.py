@@ -11,6 +11,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
+from birthmark.console.losing import Became
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.errors import (
@@ -734,3 +735,40 @@ def test_an_answer_of_another_kind_is_no_answer(target: AwsTarget, status: int, 
     for ask in asks:
         with pytest.raises((TargetUnreachableError, TargetRefusedError)):
             ask()
+
+
+def test_certificates_of_a_lost_device_are_taken_from_every_page(aws: Stubber, target: AwsTarget) -> None:
+    first = {"principals": [OTHER_ARN], "nextToken": "on"}
+    answers(
+        aws,
+        ("list_thing_principals", first, {"thingName": "gateway"}),
+        ("list_thing_principals", {"principals": [ARN]}, {"thingName": "gateway", "nextToken": "on"}),
+        (
+            "describe_certificate",
+            {"certificateDescription": {"certificateArn": OTHER_ARN, "status": "REVOKED"}},
+            {"certificateId": "0" * 64},
+        ),
+        ("list_principal_things", {"things": ["gateway"], "nextToken": "on"}, {"principal": OTHER_ARN}),
+        ("list_principal_things", {"things": ["pump"]}, {"principal": OTHER_ARN, "nextToken": "on"}),
+        described("ACTIVE"),
+        ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "REVOKED"}),
+    )
+    lost = target.lose("gateway", (), dry_run=False)
+    assert [(row.became, row.note) for row in lost] == [
+        (Became.WAS, "of the thing pump, too"),
+        (Became.TAKEN_BACK, ""),
+    ]
+
+
+def test_a_certificate_that_cannot_be_taken_leaves_no_other(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, OTHER_ARN, ARN)
+    aws.add_client_error("describe_certificate", "InternalFailureException", "not now", 500)
+    answers(
+        aws,
+        described("ACTIVE"),
+        ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN}),
+        ("update_certificate", {}, {"certificateId": ID, "newStatus": "REVOKED"}),
+    )
+    lost = target.lose("gateway", (), dry_run=False)
+    assert [(row.id, row.became) for row in lost] == [("0" * 64, Became.FAILED), (ID, Became.TAKEN_BACK)]

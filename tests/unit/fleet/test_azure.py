@@ -10,6 +10,7 @@ import pytest
 from provisioningserviceclient import models
 from provisioningserviceclient.client import ProvisioningServiceError
 
+from birthmark.console.losing import Became
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_records import json_of, on_record
@@ -57,6 +58,9 @@ class Service:
 
     def get_enrollment_group(self, name: str) -> Any:
         return self._get(self.groups, name)
+
+    def get_registration_state(self, name: str) -> Any:
+        raise refusal(404)
 
     def delete_individual_enrollment_by_param(self, name: str) -> None:
         del self.individuals[self._get(self.individuals, name).registration_id]
@@ -554,9 +558,10 @@ class Hub:
 
     def __init__(self) -> None:
         self.cut: list[str] = []
+        self.known = True
 
-    def get(self, device_id: str) -> dict[str, Any]:
-        return {"deviceId": device_id, "status": "enabled", "etag": "1"}
+    def get(self, device_id: str) -> dict[str, Any] | None:
+        return {"deviceId": device_id, "status": "enabled", "etag": "1"} if self.known else None
 
     def disable(self, device: Mapping[str, Any]) -> None:
         self.cut.append(device["deviceId"])
@@ -626,3 +631,14 @@ def test_who_has_the_record_since_is_not_retired(target: AzureTarget, hub: Hub) 
     with pytest.raises(NotAtSourceError):
         target.retire(WISH, dry_run=False)
     assert hub.cut == []
+
+
+def test_a_lost_device_of_which_no_hub_was_asked_is_not_said_to_be_unknown(target: AzureTarget) -> None:
+    (row,) = target.lose("pump", "keyCompromise", dry_run=False)
+    assert (row.place, row.became) == ("IoT Hub", Became.LEFT)
+    assert "no hub was looked at" in row.note
+
+
+def test_a_lost_device_that_no_place_knows_has_no_row(target: AzureTarget, hub: Hub) -> None:
+    hub.known = False
+    assert target.lose("pump", "keyCompromise", dry_run=False) == []

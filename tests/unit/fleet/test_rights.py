@@ -10,7 +10,7 @@ from birthmark.fleet import aws, aws_account
 from birthmark.fleet.aws_records import denied_action
 from birthmark.fleet.rights import AWS, AZURE, Work, iam_policy
 
-CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|get_paginator\(\")([a-z_]+)")
+CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|(?:get_paginator|_all)\(\")([a-z_]+)")
 
 
 def asked() -> set[str]:

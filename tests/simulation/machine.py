@@ -159,6 +159,7 @@ class Worker:
         self.is_ready = True
         while True:
             await self.workers.beat()
+            await self.workers.look()
             await self.timers.sleep(BEAT_S)
 
     def run(self, waiting: Awaitable[None]) -> None:

@@ -19,7 +19,7 @@ from birthmark.broker.requests import Appended, AppendTo, DeliverTo, ShapeUsed, 
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.space import Condition, Space, SpaceRules, record_of
 from birthmark.broker.underway import Underway
-from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating
+from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
 from birthmark.clock import Clock, Steadiness
@@ -72,6 +72,7 @@ class Broker:
         self.freeing: Callable[[str], Awaitable[None]] = _nothing_else
         """Called with a dead worker before its sessions are free: frees what else it held."""
         self._beating: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.workers: Workers | None = None
         if bus is not None:
             self.workers = Workers(
@@ -123,6 +124,7 @@ class Broker:
             await self.workers.join()
             workers = self.workers
             self._beating = kept("the beat", lambda: keep_beating(workers, self._timers))
+            self._watching = kept("the look at other workers", lambda: keep_looking(workers, self._timers))
 
     async def start(self) -> None:
         """Begin to do what is due, when every space is there."""
@@ -139,7 +141,7 @@ class Broker:
                 timer.cancel()
         self._settle()
         await self.settled(STOP_S)
-        await ended(self._beating)
+        await ended(self._beating, self._watching)
         if self.workers is not None and self._beating is not None:
             await self.workers.leave()
 

@@ -126,7 +126,7 @@ class Workers:
                 self._waiting.discard(waiting)
 
     async def beat(self) -> None:
-        """Say again that this worker lives, then look for those that do not."""
+        """Say again that this worker lives: nothing that is read keeps the next time waiting."""
         if self._is_over:
             return
         began = self._timers.monotonic()
@@ -148,7 +148,6 @@ class Workers:
         self._beat += 1
         self._lease.renewed(began)
         self._wake()
-        await self.look()
 
     async def _hear_what_was_missed(self, mark: int) -> None:
         """Learn what others could not tell; only then this worker lives on."""
@@ -159,6 +158,8 @@ class Workers:
 
     async def look(self) -> None:
         """Declare dead whose lease has run out, and free what dead ones had."""
+        if self._is_over:
+            return
         rows = await self._database.all(store.WORKERS, limit=_PAGE)
         beats = {row["id"]: row["beat"] for row in rows if row["id"] != self._worker}
         for worker in self._beats.saw(beats, self._timers.monotonic()):
@@ -166,8 +167,9 @@ class Workers:
         alive = {self._worker, *beats}
         self._alive, self._looked_at = alive, self._timers.monotonic()
         for row in await self._database.all(store.OWNERS, limit=_PAGE):
-            if row["owner"] not in alive:
-                await self._free(row["owner"])
+            owner = row["owner"]
+            if owner not in alive and await self._database.one(store.WORKER, id=owner) is None:  # nor came meanwhile
+                await self._free(owner)
 
     async def is_gone(self, worker: str) -> bool:
         """Say whether a worker is dead: declared so by anybody, or now by us because its lease has run out."""
@@ -230,6 +232,16 @@ async def keep_beating(workers: Workers, timers: Timers) -> None:
     while True:
         try:
             await workers.beat()
+        except BirthmarkError as error:
+            log.warning("worker.no_beat", extra={"code": error.code})
+        await timers.sleep(BEAT_S)
+
+
+async def keep_looking(workers: Workers, timers: Timers) -> None:
+    """Look for ever for those that do not beat: in a task of its own, as it waits for reads."""
+    while True:
+        try:
+            await workers.look()
         except BirthmarkError as error:
             log.warning("worker.no_look", extra={"code": error.code})
         await timers.sleep(BEAT_S)

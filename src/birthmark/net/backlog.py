@@ -56,6 +56,8 @@ class Backlog:
         self._since = _NOT  # when what is at work began
         self._has_turn = False  # what is at work
         self._is_ending = False  # the round
+        self.at_work = ""
+        """Whose task takes a step; nobody's is the server's own."""
 
     @classmethod
     def running(cls) -> "Backlog":
@@ -161,12 +163,14 @@ class Backlog:
         problem: BaseException | None = None
         while True:
             self.begin()
+            self.at_work = whose.owner
             try:
                 waited = steps.send(None) if problem is None else steps.throw(problem)
             except StopIteration as end:
                 value: T = end.value
                 return value
             finally:
+                self.at_work = ""
                 self.end(whose.owner)
             try:
                 yield waited

@@ -28,6 +28,7 @@ from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
+from birthmark.net.backlog import Backlog
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
@@ -113,7 +114,8 @@ async def open_rooms(
     settings: Settings, rollovers: Rollovers, database: Database, bus: Bus, clock: Clock, entropy: Entropy
 ) -> Rooms:
     """Make the rooms over `database`, and load what they keep in memory."""
-    hierarchy = rollovers.hierarchy
+    backlog, hierarchy = Backlog.running(), rollovers.hierarchy
+    database.sharing.whose = lambda: backlog.at_work
     ledger = Ledger(database, clock, entropy)
     lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)

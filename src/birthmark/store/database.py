@@ -62,6 +62,8 @@ class Sharing:
         """Whether this worker may act on what it remembers: nobody counts it as dead, or deaf."""
         self.confirm: Callable[[Sequence[Heard]], Awaitable[None]] | None = None
         """Returns when no other worker acts any more on what was true before these events."""
+        self.whose: Callable[[], str] = str
+        """Who asks at this moment, as whoever gives turns knows them; nobody is the server itself."""
         self.number = 0
         """Of this worker among at most 256 on one database."""
         self._reading: set[asyncio.Task[None]] = set()

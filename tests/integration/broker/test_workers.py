@@ -5,11 +5,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from birthmark.broker import store
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
-from birthmark.broker.workers import WorkerLostError, Workers
+from birthmark.broker.workers import WorkerLostError, Workers, keep_beating, keep_looking
 from birthmark.store import Database, open_database
 from fakes import FakeClock
 
@@ -31,6 +33,18 @@ class Time:
     def cancel(self) -> None: ...
 
     async def sleep(self, delay_s: float) -> None: ...
+
+
+class Pausing(Time):
+    """A clock of which every pause takes its time from another."""
+
+    def __init__(self, time: Time) -> None:
+        super().__init__()
+        self.time = time
+
+    async def sleep(self, delay_s: float) -> None:
+        self.time.now += delay_s
+        await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -74,6 +88,7 @@ async def test_who_beats_lives_and_who_does_not_is_declared_dead(tmp_path: Path)
     async with two(tmp_path) as (first, second, time):
         for _ in range(8):
             await first.workers.beat()
+            await first.workers.look()
             time.now += BEAT_S
         assert await first.workers.others() == []
         await second.workers.beat()
@@ -137,3 +152,35 @@ async def test_who_waits_no_more_until_a_worker_knows_that_it_lives_leaves_nothi
                 async with asyncio.timeout(0.001):
                     await second.workers.fresh()
         assert not second.workers._waiting
+
+
+async def test_a_sign_of_life_waits_for_no_look_at_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path) as (first, _second, time):
+
+        async def never(*_: object, **__: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(first.database, "all", never)
+        tasks = [asyncio.create_task(keep(first.workers, Pausing(time))) for keep in (keep_beating, keep_looking)]
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert first.workers.is_fresh
+        assert time.now > LEASE_S
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_worker_that_came_while_others_were_looked_at_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path) as (first, _second, _time):
+        read = first.database.all
+
+        async def late(statement: object, **params: Any) -> Any:
+            found = await read(statement, **params)  # type: ignore[arg-type] # it is handed on
+            is_workers = statement is store.WORKERS
+            return [row for row in found if row["id"] != "w2-b"] if is_workers else [{"owner": "w2-b"}]
+
+        monkeypatch.setattr(first.database, "all", late)
+        await first.workers.look()
+        assert first.freed == []

@@ -105,3 +105,19 @@ async def test_the_connection_of_the_signs_of_life_comes_again_by_itself(databas
     await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     await connection.close()
     assert await database.beside(store.BEAT, beat=2, key_id="w1-a", key_beat=1, key_missed=0)
+
+
+async def test_who_asks_very_much_keeps_nobody_elses_question_waiting(database: Database) -> None:
+    asked, answered = "many", list[str]()
+    database.sharing.whose = lambda: asked
+
+    async def ask(name: str) -> None:
+        await database.one(store.WORKER, id=name)
+        answered.append(name)
+
+    questions = [asyncio.create_task(ask(f"many-{number}")) for number in range(400)]
+    await asyncio.sleep(0)
+    asked = "single"
+    await ask("single")
+    assert len(answered) < 40
+    await asyncio.gather(*questions)

@@ -194,6 +194,21 @@ async def test_who_works_little_has_its_turn_without_a_turn_of_the_loop() -> Non
     assert asked == ["one"]
 
 
+async def test_each_step_of_a_task_is_known_to_be_its_owners_and_what_others_do_between_is_not() -> None:
+    waiting, seen = Backlog.running(), []
+
+    async def ask() -> None:
+        seen.append(waiting.at_work)
+        await asyncio.sleep(0)
+        seen.append(waiting.at_work)
+
+    asking = asyncio.create_task(waiting.counted(ask(), Peer("one")))
+    await asyncio.sleep(0)
+    seen.append(waiting.at_work)
+    await asking
+    assert seen == ["one", "", "one"]
+
+
 async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_between_two_looks_of_the_loop() -> None:
     waiting, answered = Backlog.running(), 0
 

@@ -22,6 +22,7 @@ from birthmark.store.postgresql.beside import Beside
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.postgresql.steps import Plan, Steps
+from birthmark.store.postgresql.turns import Turns
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.statements import Statement, insert, statement, upsert
@@ -43,8 +44,9 @@ _LET_GO = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+_READERS = 8  # connections
 _LOOK_S = 2.0
-_CLOSE_S, _PAUSE_S = 5.0, 0.5
+_CLOSE_S, _PAUSE_S, _LEAST_S = 5.0, 0.5, 0.1
 _ATTEMPTS = 3
 _VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 _MAX = 2**63
@@ -78,6 +80,7 @@ class PostgresDatabase:
     ) -> None:
         self._signer = signer
         self._pool = pool
+        self._turns = Turns(_READERS)
         self._writer, self._beside = writers
         self._clock = clock
         self.worker = worker
@@ -101,7 +104,7 @@ class PostgresDatabase:
         writer = Writer(partial(asyncpg.connect, url, **OPTIONS, server_settings=writing), worker)
         with translated():
             pool = await asyncpg.create_pool(
-                url, min_size=0, max_size=8, reset=_leave_as_it_is, **OPTIONS, server_settings=settings
+                url, min_size=0, max_size=_READERS, reset=_leave_as_it_is, **OPTIONS, server_settings=settings
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
@@ -194,8 +197,13 @@ class PostgresDatabase:
         """Ask once; whoever waits for a connection in vain is told as if the server were away."""
         if self._is_closing:
             raise PostgresUnavailableError(reason="it is closed")
+        until = (loop := asyncio.get_running_loop()).time() + PATIENCE_S
         try:
-            async with self._pool.acquire(timeout=PATIENCE_S) as connection:
+            async with contextlib.AsyncExitStack() as stack:
+                async with asyncio.timeout_at(until):
+                    await stack.enter_async_context(self._turns.of(self.sharing.whose()))
+                left = max(until - loop.time(), _LEAST_S)
+                connection = await stack.enter_async_context(self._pool.acquire(timeout=left))
                 return await getattr(connection, method)(sql, *arguments)
         except Exception as error:
             task = asyncio.current_task()

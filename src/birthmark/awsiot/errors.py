@@ -27,6 +27,7 @@ from birthmark.broker.errors import (
     RetainedFullError,
     RetainedShareUsedError,
     SessionShareUsedError,
+    SessionTakenError,
     TooManySessionsError,
 )
 from birthmark.mqtt.reasons import ReasonCode
@@ -135,6 +136,7 @@ REASONS: Mapping[type[errors.BirthmarkError], int] = {
     topics.TooManyFiltersError: ReasonCode.QUOTA_EXCEEDED,
     TooManySessionsError: ReasonCode.QUOTA_EXCEEDED,
     SessionShareUsedError: ReasonCode.QUOTA_EXCEEDED,
+    SessionTakenError: ReasonCode.SERVER_UNAVAILABLE,
     RetainedFullError: ReasonCode.QUOTA_EXCEEDED,
     RetainedShareUsedError: ReasonCode.QUOTA_EXCEEDED,
 }

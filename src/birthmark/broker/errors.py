@@ -1,6 +1,6 @@
 """What the broker refuses."""
 
-from birthmark.errors import ConflictError, PolicyError, ThrottledError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, PolicyError, ThrottledError
 
 
 class TooManySessionsError(ThrottledError):
@@ -29,6 +29,17 @@ class SessionShareUsedError(ThrottledError):
     setting: str
     share: str
     value: str
+
+
+class SessionTakenError(ChangedMeanwhileError):
+    """Another connection has the session by now."""
+
+    code = "broker.session_taken"
+    message = "Another connection of '{client}' came meanwhile, and has its session"
+    cause = "While {client} connected, another connection by the same name did, too; the later one has the session."
+    fix = "Connect again, if only one program does so by this name. Each device needs a name of its own."
+    for_a_person = "who else connects by this name has to be found"
+    client: str
 
 
 class InboxFullError(PolicyError):

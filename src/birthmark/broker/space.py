@@ -19,7 +19,7 @@ import msgspec
 from birthmark.broker import store
 from birthmark.broker.attached import Attached
 from birthmark.broker.dropping import nearly_emptied
-from birthmark.broker.errors import SessionShareUsedError, TooManySessionsError
+from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
 from birthmark.broker.model import (
     MICROS,
     NEVER,
@@ -225,7 +225,7 @@ class Space:
         """Decide on the session as it is; who is faster makes us decide again."""
         async with self._arriving.alone_with(arrival.client):
             if self._latest.get(arrival.client, arrival) is not arrival:
-                raise ChangedMeanwhileError(what="The session")  # who came after it would end it at once
+                raise SessionTakenError(client=arrival.client)  # who came after it would end it at once
             is_known = bool(self._shares.owner(arrival.client))
             for _ in range(_ATTEMPTS):
                 is_connected = False
@@ -238,7 +238,7 @@ class Space:
                         if not is_connected and not is_known:
                             self._shares.remove(arrival.client)
                 self._broker.appends.forget(self, arrival.client)
-        raise ChangedMeanwhileError(what="The session")
+        raise SessionTakenError(client=arrival.client)
 
     async def _connect(self, arrival: Arrival, old: Attached | None) -> Attached:
         client, now = arrival.client, self.now()

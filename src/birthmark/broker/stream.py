@@ -8,7 +8,7 @@ when it was overtaken by trimming.
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -114,7 +114,7 @@ class SqlStream(Generic[T]):
         self._trimming = Trimming[T](name, kind, database, lambda message: message.device_id)
         self._sent: Counter[int] = Counter()  # bytes of what is kept, by the key of the device, as far as is known
         self._decode: Callable[[bytes], list[T | None]] = msgspec.msgpack.Decoder(messages).decode
-        self._waiting: list[_Burst[T]] = []
+        self._waiting: OrderedDict[int, deque[_Burst[T]]] = OrderedDict()  # by sender, whose turn is next first
         self._is_writing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,7 +134,9 @@ class SqlStream(Generic[T]):
         if self._closed is not None:
             self._loop.call_soon(done, self._closed)
             return
-        self._waiting.append((key, items, size, done))
+        if (line := self._waiting.get(key)) is None:
+            line = self._waiting[key] = deque()
+        line.append((key, items, size, done))
         if not self._is_writing:
             self._is_writing = True
             self._idle.clear()
@@ -150,14 +152,16 @@ class SqlStream(Generic[T]):
             self._commit(self._next_batch(), self._end, 0)
 
     def _next_batch(self) -> list[_Burst[T]]:
-        """Take what fits into a commit, at least one burst."""
-        waiting = self._waiting
-        taken = count = size = 0
-        while taken < len(waiting) and count < MAX_BURST and size < MAX_COMMIT_BYTES:
-            count += len(waiting[taken][1])
-            size += waiting[taken][2]
-            taken += 1
-        batch, self._waiting = waiting[:taken], waiting[taken:]
+        """Take what fits into a commit, at least one burst: of each sender in turn, as one may send very much."""
+        waiting, batch = self._waiting, list[_Burst[T]]()
+        count = size = 0
+        while waiting and count < MAX_BURST and size < MAX_COMMIT_BYTES:
+            key, line = waiting.popitem(last=False)
+            batch.append(burst := line.popleft())
+            count += len(burst[1])
+            size += burst[2]
+            if line:
+                waiting[key] = line
         return batch
 
     async def _look_and_write(self, batch: list[_Burst[T]], attempt: int) -> None:

@@ -7,7 +7,7 @@ temporary it is 3, which the SDKs retry.
 from collections.abc import Mapping
 
 from birthmark import errors
-from birthmark.broker.errors import InboxFullError, LockLostError
+from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins, wills
 from birthmark.iothub.service import hubs, registry
@@ -62,7 +62,7 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, str, int]:
 
 def connack_reason(error: errors.BirthmarkError) -> int:
     """Return the reason for a refused CONNECT: return code 3, 2 or 5."""
-    if isinstance(error, errors.UnavailableError | errors.ThrottledError):
+    if isinstance(error, errors.UnavailableError | errors.ThrottledError | SessionTakenError):
         return ReasonCode.SERVER_UNAVAILABLE
     if isinstance(error, model.DeviceIdInvalidError | authentication.ClientIdError):
         return ReasonCode.CLIENT_ID_NOT_VALID

@@ -364,6 +364,18 @@ async def test_a_message_that_cannot_be_written_is_refused_and_the_stream_goes_o
         assert FAILURES["the stream"] == before + 1
 
 
+async def test_what_one_sends_is_written_beside_the_very_much_of_another_and_each_keeps_its_order(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        monkeypatch.setattr(stream, "MAX_BURST", 3)
+        await world.send(*[("d1", f"much {number}") for number in range(60)], ("d2", "little 0"), ("d2", "little 1"))
+        found = bodies((await world.stream.read(BEGINNING, 100)).items)
+        assert found.index("little 1") < 8
+        assert [one for one in found if "much" in one] == [f"much {number}" for number in range(60)]
+        assert found.index("little 0") < found.index("little 1")
+
+
 async def test_a_mistake_while_the_end_is_looked_for_is_told_and_the_stream_goes_on(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

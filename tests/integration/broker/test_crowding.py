@@ -3,9 +3,9 @@
 import asyncio
 from datetime import timedelta
 
+from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.dropping import PORTION_BYTES
 from birthmark.broker.space import SpaceRules
-from birthmark.errors import ChangedMeanwhileError
 from broker_world import HOUR, World, a_world
 
 BIG = 100_000
@@ -39,7 +39,7 @@ async def test_of_many_that_come_at_once_as_one_client_the_last_one_stays(databa
     async with a_world(database_url) as world:
         await world.connect("one", expiry_s=HOUR)
         came = await asyncio.gather(*(world.connect("one", expiry_s=HOUR) for _ in range(50)), return_exceptions=True)
-        refused = [one for one in came if isinstance(one, ChangedMeanwhileError)]
+        refused = [one for one in came if isinstance(one, SessionTakenError)]
         assert len(refused) >= 45
         assert world.space.live["one"].connection is came[-1]
 

@@ -62,7 +62,7 @@ async def test_a_device_that_sends_faster_than_the_disk_writes_is_not_read_any_m
         assert client.is_paused
         stream = world.iothub.telemetry.stream(world.hub)
         assert isinstance(stream, SqlStream)
-        assert sum(len(messages) for _, messages, _, _ in stream._waiting) <= WINDOW
+        assert sum(len(messages) for line in stream._waiting.values() for _, messages, _, _ in line) <= WINDOW
         lock.execute("ROLLBACK")
         lock.close()
         await until(lambda: len(client.got(PubAck)) == sent)

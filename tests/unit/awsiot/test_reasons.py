@@ -5,6 +5,7 @@ import pytest
 from birthmark.awsiot.errors import REASONS, reason_of, suback_reason_of
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
+from birthmark.broker.errors import SessionTakenError
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.mqtt.reasons import disconnect_reason
 
@@ -28,6 +29,10 @@ def test_disconnect_can_say_it(code: int) -> None:
 def test_suback_can_say_it(error: BirthmarkError, code: int) -> None:
     assert suback_reason_of(error) == code
     assert code in IN_SUBACK
+
+
+def test_who_came_while_another_did_by_its_name_may_come_again() -> None:
+    assert reason_of(SessionTakenError(client="pump")) == 0x88
 
 
 def test_a_policy_denies_and_what_is_throttled_has_a_quota() -> None:

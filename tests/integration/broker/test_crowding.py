@@ -3,8 +3,8 @@
 import asyncio
 from datetime import timedelta
 
-from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.dropping import PORTION_BYTES
+from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.space import SpaceRules
 from broker_world import HOUR, World, a_world
 

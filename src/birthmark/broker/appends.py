@@ -150,7 +150,8 @@ class Appends:
         else:  # there will be no room for it, which is told of the one before
             space.dropped += 1
             pending.one_done()
-        self._begin()
+        if not self._is_running:
+            self._begin()
 
     def _begin(self) -> None:
         if (self._waiting or self._for_many) and not self._is_running:

@@ -228,6 +228,8 @@ class Messages:
         """Hand a message on to the receivers of a route that is no longer than a portion."""
         if route.live:
             self._send_live(route.live, message)
+        if route.is_live_only:
+            return
         away: Away = defaultdict(list)
         self._send_all_stored(route, route.stored, message, pending, away)
         for share in route.shares:
@@ -265,9 +267,14 @@ class Messages:
         *,
         is_for_many: bool = False,
     ) -> None:
-        publisher, qos = message.publisher, message.qos
+        publisher, qos, space = message.publisher, message.qos, self._space
+        is_plain = bool(qos) and not route.owners and not message.retain and space.rules.routes
         for client, granted, options in stored:
-            if not (options & NO_LOCAL and client == publisher):
+            if options & NO_LOCAL and client == publisher:
+                continue
+            if is_plain and granted:  # as most are
+                self._broker.appends.add(space, client, message, pending, is_for_many=is_for_many)
+            else:
                 to = client, min(granted, qos), options
                 self._send_stored(route, to, message, pending, away, is_for_many=is_for_many)
 

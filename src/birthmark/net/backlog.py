@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SLICE_S = 0.001
 TURN_S = 0.004
+_BEFORE_A_SLICE = SLICE_S / 2  # nobody has used one by then
 _KEPT = 0.9  # of what a dear step cost, when the next one costs less
 _NOT = -1.0
 
@@ -138,14 +139,15 @@ class Backlog:
 
     def end(self, owner: str) -> None:
         """Count what was worked since `begin`."""
-        if self._since == _NOT:
+        since, self._since = self._since, _NOT
+        if since == _NOT:
             return
-        worked, self._since = now() - self._since, _NOT
-        self._used[owner] = self._used.get(owner, 0.0) + worked
-        self._spent += worked
+        worked, used = now() - since, self._used
+        used[owner] = used.get(owner, 0.0) + worked
+        spent = self._spent = self._spent + worked
         if worked > SLICE_S and owner in self._waiting:
             self._dear[owner] = max(worked, _KEPT * self._dear.get(owner, 0.0))
-        if self._spent > SLICE_S / 2 and not self._is_ending:  # nobody used a slice before; most loops never end one
+        if spent > _BEFORE_A_SLICE and not self._is_ending:  # most loops never end a round
             self._is_ending = True
             asyncio.get_running_loop().call_soon(self._end_round)
 

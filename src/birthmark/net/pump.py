@@ -214,11 +214,13 @@ class MqttPump(asyncio.Protocol):
             return
         if not self._busy:
             self._dirty = True  # what is said to this leaves below, and needs no turn of its own
-            self._process()
+            is_all = self._process()
             if self._acks or self._engine.wants_to_send:
                 self.flush()
             else:
                 self._dirty = False
+            if is_all and not self._keeps:  # which is most of them
+                return
         elif not self._is_paused:  # most answers are there before the peer says more
             self._is_paused = True
             self._transport.pause_reading()
@@ -336,8 +338,11 @@ class MqttPump(asyncio.Protocol):
 
     # Inside.
 
-    def _process(self) -> None:
-        """Act on what came, for a slice of time at most: small packets without a pause would hold everyone up."""
+    def _process(self) -> bool:
+        """Act on what came, for a slice of time at most: small packets without a pause would hold everyone up.
+
+        Say whether nothing of it is left.
+        """
         since = 0.0
         try:
             while not self._over:
@@ -347,8 +352,10 @@ class MqttPump(asyncio.Protocol):
                     work = self._backlog.counted(self._await(waiting), self)
                     self._task = asyncio.get_running_loop().create_task(work)
                     break
-                if not count or not self._engine.has_input:
+                if not count:
                     break
+                if not self._engine.has_input:
+                    return True
                 at = now()
                 if not since:
                     since = at
@@ -363,8 +370,7 @@ class MqttPump(asyncio.Protocol):
         except Exception:
             log.exception("mqtt.bug", extra={"address": self.address})
             self.close(Closed.SERVER)
-        if self._engine.wants_to_send:
-            self._soon()
+        return False
 
     def _take(self) -> tuple[int, Awaitable[None] | None]:
         """Hand on what comes next of one kind; return how many packets it was, and what has to be awaited."""
@@ -480,6 +486,8 @@ class MqttPump(asyncio.Protocol):
         if self._over:
             return
         self._process()
+        if self._engine.wants_to_send:
+            self._soon()
         if self._is_lost and not self._busy:
             self._finish()
         elif self._is_paused and not self._busy:

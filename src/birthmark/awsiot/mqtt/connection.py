@@ -108,7 +108,8 @@ class AwsConnection:
                 self._connections.overrun(self.client_id, self._connections.space.rules.max_waiting)
 
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
-        return self._may_receive(parcel.topic) and self.pump.forward(parcel, packet_id, dup=dup)
+        may = self.grant.receives.get(parcel.topic) or self._may_receive(parcel.topic)
+        return may and self.pump.forward(parcel, packet_id, dup=dup)
 
     async def left(self) -> None:
         """Hold nothing: what it did not acknowledge is in its session."""

@@ -37,8 +37,11 @@ class SessionTakenError(ChangedMeanwhileError):
     code = "broker.session_taken"
     message = "Another connection of '{client}' came meanwhile, and has its session"
     cause = "While {client} connected, another connection by the same name did, too; the later one has the session."
-    fix = "Connect again, if only one program does so by this name. Each device needs a name of its own."
-    for_a_person = "who else connects by this name has to be found"
+    fix = (
+        "Connect again, if only one program does so by this name: each device needs a name of its own. What came by it "
+        "lately: `birthmark why {client}`"
+    )
+    for_a_person = ""
     client: str
 
 

@@ -29,7 +29,7 @@ from birthmark.dps.rules.attestation import check_same
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.errors import BirthmarkError
 from birthmark.members import unread
-from birthmark.net.refusing import Handler, refusing
+from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.text import read_json, whole_number
 
 _ENTROPY = SystemEntropy()
@@ -80,7 +80,7 @@ def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
         answer.headers.setdefault("x-ms-request-id", new_uuid(_ENTROPY))
         return answer
 
-    return refusing(named, render)
+    return refusing(whole(named), render)
 
 
 def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:

@@ -41,6 +41,10 @@ class Hub:
     host: str
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
 
+    def became(self, other: "Hub") -> bool:
+        """Say whether another of this name is this one, some keys of which were rotated; one made anew has none."""
+        return any(set(pair) & set(other.policies.get(policy, ())) for policy, pair in self.policies.items())
+
 
 def space_of(hub: str) -> str:
     """Return the name of the broker's space for a hub's devices."""

@@ -1,9 +1,11 @@
 """Azure's two services: programs that misuse them, and Birthmark's commands that put it right."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -109,8 +111,8 @@ def mailed(name: str) -> Act:
     return act
 
 
-def unanswered(name: str) -> Act:
-    """Call a method of a device that listens and says nothing."""
+def called(name: str, answer: bytes = b"") -> Act:
+    """Call a method of a device that listens, and says nothing if it has no answer."""
 
     def act(desk: Desk) -> None:
         host = desk.scene.environment["PROVISIONING_HOST"]
@@ -119,7 +121,31 @@ def unanswered(name: str) -> Act:
             sock.recv(4096)
             sock.sendall(a_subscribe("$iothub/methods/POST/#"))
             sock.recv(4096)
+
+            def say() -> None:
+                rid = sock.recv(4096).partition(b"$rid=")[2].partition(b"null")[0].decode()
+                sock.sendall(a_publish(f"$iothub/methods/res/200/?$rid={rid}", answer, qos=0))
+
+            if answer:
+                threading.Thread(target=say).start()
             rest("IOTHUB", "POST", f"/twins/{name}/methods", {"methodName": "x", "responseTimeoutInSeconds": 5})(desk)
+
+    return act
+
+
+def crowd(name: str) -> Act:
+    """Connect very often at once by one name."""
+
+    def act(desk: Desk) -> None:
+        host = desk.scene.environment["PROVISIONING_HOST"]
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(desk.tls(8883)) for _ in range(40)]
+            for sock in socks:
+                sock.sendall(a_connect(name, f"{host}/{name}/?api-version=2021-04-12", clean=False))
+            for sock in socks:
+                sock.settimeout(10)
+                if sock.recv(4096)[3:4] == b"\3":
+                    raise RefusedError
 
     return act
 
@@ -297,7 +323,9 @@ HUB: Mapping[str, Row] = {
     "iothub.method_invalid": Row(
         rest("IOTHUB", "POST", "/twins/fix-call/methods", {"methodName": "a/b"}), in_hub("fix-call"), is_instead=True
     ),
-    "iothub.method_timeout": Row(unanswered("fix-silent"), in_hub("fix-silent"), is_instead=True),
+    "broker.session_taken": Row(crowd("fix-crowd"), in_hub("fix-crowd"), is_instead=True),
+    "iothub.method_answer_invalid": Row(called("fix-mumbles", b"no JSON"), in_hub("fix-mumbles"), is_instead=True),
+    "iothub.method_timeout": Row(called("fix-silent"), in_hub("fix-silent"), is_instead=True),
     "iothub.twin_invalid": Row(
         rest("IOTHUB", "PATCH", "/twins/fix-twin", {"tags": {"a.b": 1}}), in_hub("fix-twin"), is_instead=True
     ),

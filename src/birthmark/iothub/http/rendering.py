@@ -11,7 +11,7 @@ from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import registry_time
-from birthmark.net.refusing import Handler, refusing
+from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]
@@ -37,7 +37,7 @@ def etag_of(request: Request) -> str | None:
 
 def guarded(handler: Handler, record: Record) -> Handler:
     """Return a handler whose refusals are recorded, and answered in the hub's own form."""
-    return refusing(handler, lambda error, request: render(error, record(error, request)))
+    return refusing(whole(handler), lambda error, request: render(error, record(error, request)))
 
 
 def render(error: BirthmarkError, tracking_id: str) -> Response:

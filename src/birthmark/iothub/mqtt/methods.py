@@ -1,8 +1,6 @@
 """Direct methods: a call goes to the worker that has the device's connection, and waits there for the answer."""
 
 import asyncio
-import contextlib
-from typing import Any
 
 import msgspec
 
@@ -10,8 +8,9 @@ from birthmark.broker import Space
 from birthmark.broker.model import Message
 from birthmark.bus.ports import Reply, Request
 from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError
+from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, read_answer
 from birthmark.store.database import Sharing
 from birthmark.store.numbers import Numbers
 
@@ -43,7 +42,7 @@ class MethodCalls:
         self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodAnswered]]] = {}
 
     async def call(self, space: Space, asked: CallMethod) -> MethodAnswered:
-        """Return the answer. Raise `DeviceNotOnlineError` at once, or `MethodTimeoutError`."""
+        """Return the answer. Raise `DeviceNotOnlineError` at once, `MethodTimeoutError`, `MethodAnswerInvalidError`."""
         attached = space.live.get(asked.device_id)
         if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:
             raise DeviceNotOnlineError(device_id=asked.device_id)
@@ -66,6 +65,7 @@ class MethodCalls:
         waiting = self._waiting.get(answer.rid)
         if waiting is None or waiting[:2] != (hub, device_id) or waiting[2].done():
             return
-        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
-            shown: Any = msgspec.json.decode(payload) if payload.strip() else None
-            waiting[2].set_result(MethodAnswered(answer.status, _json(shown)))
+        try:
+            waiting[2].set_result(MethodAnswered(answer.status, _json(read_answer(payload, device_id))))
+        except BirthmarkError as error:
+            waiting[2].set_exception(error)

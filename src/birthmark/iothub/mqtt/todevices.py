@@ -17,6 +17,7 @@ from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
 
 _LOOK_S = 0.1
+_STALE_S = 0.05
 _OUTCOMES: Mapping[type[BirthmarkError], str] = {DeviceNotOnlineError: "not_online", MethodTimeoutError: "timed_out"}
 _json = msgspec.json.Encoder().encode
 
@@ -44,19 +45,32 @@ class DevicesByBus:
 
     async def _call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         check_call(call, device_id)
-        await self._connections.iothub.registry.device(hub, device_id)
+        registry = self._connections.iothub.registry
+        device = await registry.device(hub, device_id)
         response_s = call.response_timeout_in_seconds
         asked = CallMethod(hub.name, device_id, call.method_name, _json(call.payload), response_s)
         loop = asyncio.get_running_loop()
-        patience = loop.time() + call.connect_timeout_in_seconds
+        looked = loop.time()
+        patience = looked + call.connect_timeout_in_seconds
+
+        async def look_again() -> None:
+            """What is called, and answers, is the device that was meant: another may have its name by now."""
+            nonlocal looked
+            if loop.time() - looked > _STALE_S:
+                await registry.check_is_there(hub, device)
+                looked = loop.time()
+
         while True:
             try:
-                answer = await self._bus.ask(await self._owner(hub, device_id), asked, response_s + 1.0)
+                owner = await self._owner(hub, device_id)
+                await look_again()
+                answer = await self._bus.ask(owner, asked, response_s + 1.0)
             except (DeviceNotOnlineError, NobodyThereError) as error:  # or its worker died, and it comes to another
                 if loop.time() >= patience:
                     raise DeviceNotOnlineError(device_id=device_id) from error
                 await asyncio.sleep(_LOOK_S)
                 continue
+            await look_again()
             return answer.status, msgspec.json.decode(answer.payload)
 
     def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:

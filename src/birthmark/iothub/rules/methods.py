@@ -1,5 +1,7 @@
 """Direct methods: names, timeouts, sizes ("Understand and invoke direct methods from IoT Hub")."""
 
+from typing import Any
+
 import msgspec
 
 from birthmark.errors import InvalidRequestError, NotFoundError, UnavailableError
@@ -7,6 +9,7 @@ from birthmark.iothub.wire import MethodCall
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 MAX_WAIT_S, MIN_RESPONSE_S = 300, 5
+MAX_LEVELS = 64
 _MAX_NAME = 100
 
 
@@ -50,6 +53,33 @@ class MethodTimeoutError(UnavailableError):
     device_id: str
     method: str
     seconds: int
+
+
+class MethodAnswerInvalidError(UnavailableError):
+    """The device's answer is none that a service could be given."""
+
+    code = "iothub.method_answer_invalid"
+    message = "Device {device_id} answered with what is not JSON, or has more than {levels} levels"
+    cause = "{device_id} answered a method call with a payload that is not JSON, or has more than {levels} levels."
+    fix = "Have its program answer with JSON in UTF-8. What it said lately: `birthmark hub messages {device_id}`"
+    device_id: str
+    levels: int
+
+
+def read_answer(payload: bytes, device_id: str) -> Any:
+    """Return what a device answered, None for nothing. Raise `MethodAnswerInvalidError`."""
+    invalid = MethodAnswerInvalidError(device_id=device_id, levels=MAX_LEVELS)
+    try:
+        shown = msgspec.json.decode(payload) if payload.strip() else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid from error
+    inside = [shown]
+    for _ in range(MAX_LEVELS):
+        nested = [one for one in inside if isinstance(one, dict | list)]
+        inside = [value for one in nested for value in (one.values() if isinstance(one, dict) else one)]
+    if any(isinstance(one, dict | list) for one in inside):
+        raise invalid
+    return shown
 
 
 def check_call(call: MethodCall, device_id: str) -> None:

@@ -131,6 +131,12 @@ class Hubs:
         """Return every hub, by name."""
         return sorted(self._by_host.values(), key=lambda hub: hub.name)
 
+    def check_is_there(self, hub: Hub) -> None:
+        """Raise `UnknownHubError` where a hub was deleted, also when another of its name was made since."""
+        now = self._by_host.get(hub.host.lower())
+        if now is not hub and (now is None or not hub.became(now)):
+            raise UnknownHubError(host=hub.host)
+
     def by_host(self, host: str) -> Hub:
         """Return the hub with this host name, with or without a port. Raise `UnknownHubError`."""
         if (hub := self.find(host)) is None:

@@ -108,6 +108,12 @@ class Registry:
             raise UnknownDeviceError(hub=hub.name, device_id=device_id)
         return store.device_of(row)
 
+    async def check_is_there(self, hub: Hub, device: Device) -> None:
+        """Raise `UnknownHubError` or `UnknownDeviceError` where one was deleted, also if made anew since."""
+        self._hubs.check_is_there(hub)
+        if (await self.device(hub, device.device_id)).generation_id != device.generation_id:
+            raise UnknownDeviceError(hub=hub.name, device_id=device.device_id)
+
     async def has(self, host: str, device_id: str) -> bool:
         """Say whether the hub of that host name is there, and has the device."""
         hub = self._hubs.find(host)

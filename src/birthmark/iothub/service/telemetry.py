@@ -51,7 +51,8 @@ class Telemetry:
         """Says whether this worker trims for all: two that look at once would each take away what is too much."""
 
     def stream(self, hub: Hub) -> Stream[Message]:
-        """Return the hub's stream."""
+        """Return the hub's stream. Raise `UnknownHubError`: what came too late is not the next hub's of that name."""
+        self._hubs.check_is_there(hub)
         return self._stream(hub.name)
 
     async def written(self, hub: Hub, key: int, messages: Sequence[Message], size: int) -> None:

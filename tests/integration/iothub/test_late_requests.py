@@ -1,0 +1,124 @@
+"""What comes when a device, a hub or a key is no more: a body of which the head came before, and a call that waited."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from birthmark.bus import LocalBus
+from birthmark.errors import BirthmarkError
+from birthmark.iothub import wire
+from birthmark.iothub.http import routes
+from birthmark.iothub.model import Message
+from birthmark.iothub.mqtt.todevices import DevicesByBus
+from birthmark.iothub.rules.methods import MAX_LEVELS, MethodAnswerInvalidError
+from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe
+from hub_world import ON_RECORD, World, a_world, until
+from whole_requests import answering_early
+
+pytestmark = pytest.mark.integration
+CALL = wire.MethodCall("unlock", None, 5, 60)
+
+
+async def test_who_asks_is_looked_at_when_the_whole_request_is_there(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        found = routes(world.iothub, cast("Any", None), lambda _error, _request: "")
+        assert await answering_early(found) == []
+
+
+async def made_anew(world: World) -> None:
+    """Remove the hub, and make one of its name with a device of the same name."""
+    world.iothub.hubs.without_telemetry = world.iothub.telemetry.without
+    await world.iothub.hubs.delete("main", actor="test")
+    world.hub = await world.iothub.hubs.create("main", "hub.example", actor="test")
+    await world.iothub.registry.put(world.hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
+
+
+async def test_telemetry_for_a_hub_that_is_gone_is_not_the_next_ones_of_that_name(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        before = world.hub
+        await made_anew(world)
+        with pytest.raises(UnknownHubError):
+            await world.iothub.telemetry.written(before, 1, [Message("old", 1, b"late", {}, {})], 4)
+        assert await world.iothub.telemetry.stream(world.hub).latest(10) == []
+
+
+async def test_telemetry_for_a_hub_whose_keys_were_rotated_is_its_own(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        before = world.hub
+        for policy in before.policies:
+            await world.iothub.hubs.rotate("main", policy, "primary", actor="test")
+        await world.iothub.telemetry.written(before, 1, [Message("device-1", 1, b"in time", {}, {})], 7)
+        assert len(await world.iothub.telemetry.stream(before).latest(10)) == 1
+
+
+def calling(world: World) -> DevicesByBus:
+    devices = DevicesByBus(world.connections, bus := LocalBus(world.database, "test"))
+    world.connections.listen(bus)
+    return devices
+
+
+async def listening(world: World) -> tuple[Any, Any]:
+    link, client = await world.connected()
+    client.client.send(Subscribe(1, ((wire.METHODS, 1),)))
+    link.data_received(client.client.data_to_send())
+    await until(lambda: len(client.got(SubAck)) == 1)
+    return link, client
+
+
+async def test_a_call_that_waited_reaches_no_device_of_the_next_hub(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        waiting = asyncio.create_task(calling(world).call(world.hub, "device-1", CALL))
+        await asyncio.sleep(0.2)
+        await made_anew(world)
+        _, client = await listening(world)
+        with pytest.raises(UnknownHubError):
+            await waiting
+        assert client.got(Publish) == []
+
+
+async def test_a_call_that_waited_reaches_no_device_that_has_the_name_since(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        registry = world.iothub.registry
+        waiting = asyncio.create_task(calling(world).call(world.hub, "device-1", CALL))
+        await asyncio.sleep(0.2)
+        world.clock.move(timedelta(seconds=1))
+        await registry.remove(world.hub, "device-1", None, actor="test")
+        await registry.put(world.hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
+        _, client = await listening(world)
+        with pytest.raises(BirthmarkError) as refused:
+            await waiting
+        assert refused.value.code == "iothub.unknown_device"
+        assert client.got(Publish) == []
+
+
+@pytest.mark.parametrize("said", [b'{"a":"\xff"}', b"x", b"[" * (MAX_LEVELS + 1) + b"]" * (MAX_LEVELS + 1)])
+async def test_an_answer_that_cannot_be_handed_on_ends_the_call_and_leaves_the_device(
+    tmp_path: Path, said: bytes
+) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await listening(world)
+        waiting = asyncio.create_task(calling(world).call(world.hub, "device-1", CALL))
+        await until(lambda: bool(client.got(Publish)))
+        rid = client.got(Publish)[0].topic.partition("$rid=")[2]
+        client.client.publish(wire.telemetry_topic("device-1"), b"1", 1)
+        client.client.publish(f"$iothub/methods/res/200/?$rid={rid}", said)
+        link.data_received(client.client.data_to_send())
+        with pytest.raises(MethodAnswerInvalidError):
+            await waiting
+        await until(lambda: bool(client.got(PubAck)))
+        assert not client.is_over
+
+
+async def test_an_answer_of_as_many_levels_as_there_may_be_is_handed_on(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await listening(world)
+        waiting = asyncio.create_task(calling(world).call(world.hub, "device-1", CALL))
+        await until(lambda: bool(client.got(Publish)))
+        rid = client.got(Publish)[0].topic.partition("$rid=")[2]
+        client.client.publish(f"$iothub/methods/res/200/?$rid={rid}", b"[" * MAX_LEVELS + b"]" * MAX_LEVELS)
+        link.data_received(client.client.data_to_send())
+        assert (await waiting)[0] == 200

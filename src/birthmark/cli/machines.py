@@ -67,7 +67,8 @@ def join(
 ) -> None:
     """Make this machine one of those that serve as one: a directory with their CA, a name, and a token of its own.
 
-    The database is the one that the others have. What was interrupted is begun again by the same command.
+    The database is the one that the others have. What was interrupted is begun again by the same command; where this
+    machine joined before, none of its files changes.
     """
     from birthmark.server.machines.joining import MachineOccupiedError
     from birthmark.server.machines.joining import join as joined
@@ -84,6 +85,8 @@ def join(
         raise
     emit(as_json, {"name": done.name, "data": str(directory), "files": done.files})
     if not as_json:
+        if not done.files:
+            typer.echo(f"It joined before, as {done.name}: its files are as they were.", err=True)
         start = shlex.join(["birthmark", "serve", "--data", str(directory), "--workers", "2"])
         typer.echo(f"Start it with the database, the bus and the names that the others have: `{start}`.", err=True)
 

@@ -344,3 +344,52 @@ async def test_what_is_given_is_whole_whoever_gave_a_part_of_it_before(
     await sharing_of(database, second).settle()
     assert collected(second) == collected(first)
     assert {one.value for one in generation_in(second / "ca-2f2f2f").issuers} == {one.value for one in Purpose}
+
+
+async def test_who_joins_again_changes_no_file_of_the_machine_that_leads(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    await sharing_of(database, second).lead("operator")
+    rekey.move(
+        second / "ca", Passphrase(second / "ca"), Passphrase(second / "ca", f"file:{tmp_path / 'word'}"), ENTROPY
+    )
+    (second / "ca" / "edge.pending").write_bytes(b"a key that waits for its certificate")
+    before = collected(second)
+    await join(tmp_path / "invitation.json", second, database_url, CLOCK, ENTROPY)
+    assert collected(second) == before
+
+
+async def test_what_was_changed_and_not_shared_is_kept_beside_whatever_takes_its_place(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    (first / "ca" / "edge.pending").write_bytes(b"asked first")
+    await sharing_of(database, first).settle()
+    (first / "ca" / "edge.pending").write_bytes(b"asked again")
+    await sharing_of(database, second).lead("operator")
+    await sharing_of(database, first).settle()
+    assert (first / "ca" / "edge.pending").read_bytes() == b"asked first"
+    assert (first / "ca" / ".edge.pending.left").read_bytes() == b"asked again"
+
+
+async def test_a_passphrase_that_nobody_else_has_is_left_with_the_keys_that_it_opens(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
+    before = collected(first)["ca"]
+    await sharing_of(database, second).lead("operator")
+    await sharing_of(database, first).settle()
+    for name in ("passphrase", "root.key"):
+        assert (first / "ca" / f".{name}.left").read_bytes() == before[name]
+
+
+async def test_what_all_machines_had_goes_where_the_one_that_leads_changes_it(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY)
+    await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+    assert not list((second / "ca").glob(".*.left")), "an old passphrase and the keys that it opens"

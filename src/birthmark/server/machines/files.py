@@ -1,10 +1,17 @@
 """The files that every machine of an installation has: each CA with its keys, and the seeds.
 
 Not among them is what is each machine's own: its TLS key, the operator's token, and certificates for answers by OCSP.
+
+A CA's directory has a note, `.shared`, of what all machines had when this one last looked: what differs from that was
+changed here and shared with nobody, and is kept beside as `.NAME.left` before anything takes its place.
 """
 
+import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+
+import msgspec
 
 from birthmark import durable
 from birthmark.ca.generations import FIRST
@@ -14,9 +21,11 @@ from birthmark.ca.passphrase import BESIDE
 from birthmark.ca.rekey import exchange, finish
 from birthmark.server.machines.sealed import Files
 
+log = logging.getLogger(__name__)
+
 SEEDS = "seeds"
 _SEEDS = ("audit.seed", "est.seed")
-_OWN = "ocsp-"
+_OWN, _SHARED, _LEFT = "ocsp-", ".shared", "left"
 
 
 def collected(data: Path) -> dict[str, dict[str, bytes]]:
@@ -33,7 +42,7 @@ def collected(data: Path) -> dict[str, dict[str, bytes]]:
 def put(data: Path, name: str, files: Files) -> bool:
     """Have these files and no others under that name; say whether there was a difference. Raise as `collected`.
 
-    What is too much is kept as `.NAME.left`.
+    What is too much, and what nobody else has, is kept as `.NAME.left`.
     """
     if name == SEEDS:
         return sum(_replaced(data / one, files[one]) for one in _SEEDS if one in files) > 0
@@ -41,14 +50,25 @@ def put(data: Path, name: str, files: Files) -> bool:
     directory.mkdir(mode=0o700, exist_ok=True)
     with alone_in(directory):
         finish(directory)
-        if (there := _in(directory)) == files:
-            return False
-        new = {one: content for one, content in files.items() if there.get(one) != content}
-        exchange(directory, new, is_beside=BESIDE in files)
-        for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
-            # It may be a key that nobody else has.
-            durable.move(directory / stale, durable.aside(directory / f".{stale}", "left"))
-    return True
+        if is_changed := (there := _in(directory)) != files:
+            if not _is_noted(directory, there):
+                # All of them: what opens a key is left with it.
+                for one in filter(lambda one: there[one] != files.get(one), there):
+                    _leave(directory / one, there[one])
+            new = {one: content for one, content in files.items() if there.get(one) != content}
+            exchange(directory, new, is_beside=BESIDE in files)
+            for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
+                # It may be a key that nobody else has.
+                _leave(directory / stale, there[stale])
+                durable.remove(directory / stale)
+        note(directory, files)
+    return is_changed
+
+
+def note(directory: Path, files: Files) -> None:
+    """Note what all machines have of a CA; nothing where that is noted."""
+    if not _is_noted(directory, files):
+        durable.replace(directory / _SHARED, _digest(files))
 
 
 def is_name(name: str) -> bool:
@@ -67,7 +87,28 @@ def _shared(directory: Path) -> Iterator[Path]:
 
 
 def _replaced(path: Path, content: bytes) -> bool:
-    if path.exists() and read_private(path) == content:
-        return False
+    if path.exists():
+        if (there := read_private(path)) == content:
+            return False
+        _leave(path, there)
     durable.replace(path, content)
     return True
+
+
+def _is_noted(directory: Path, files: Files) -> bool:
+    path = directory / _SHARED
+    return path.exists() and path.read_bytes() == _digest(files)
+
+
+def _digest(files: Files) -> bytes:
+    return hashlib.sha256(msgspec.msgpack.encode(dict(sorted(files.items())))).hexdigest().encode()
+
+
+def _leave(path: Path, content: bytes) -> None:
+    """Keep beside what is about to go, unless it is kept there already."""
+    hidden = path.with_name(f".{path.name}")
+    if any(one.read_bytes() == content for one in path.parent.glob(f"{hidden.name}.{_LEFT}*")):
+        return
+    left = durable.aside(hidden, _LEFT)
+    durable.create(left, content)
+    log.warning("server.left_beside", extra={"path": str(path), "left": str(left)})

@@ -34,13 +34,16 @@ class Joined:
 
     name: str
     files: int
+    """How many were taken over: none where it joined before."""
 
 
 async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: Entropy) -> Joined:
     """Make a directory for one more machine of the installation whose database `url` names.
 
-    What was interrupted is begun again by the same call. Raise `InvitationRefusedError`, `MachineOccupiedError`,
-    `SharedUnreadableError`, what `DataDirectory.prepare` and `open_database` raise.
+    What was interrupted is begun again by the same call; of one that joined before no file changes.
+
+    Raise `InvitationRefusedError`, `MachineOccupiedError`, `SharedUnreadableError`, what `DataDirectory.prepare` and
+    `open_database` raise.
     """
     invited = parse(read_private(invitation), invitation)
     if invited.name:
@@ -72,15 +75,16 @@ async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy:
         await installed.check_whole(database, data)
         sharing = Sharing(database, data, clock, entropy)
         await sharing.check_opens(machine)
-        if is_new := not machine.name:
+        if machine.name and machine.is_whole:  # its files are for its server to share, or to take over
+            return Joined(machine.name, 0)
+        if not machine.name:
             machine = msgspec.structs.replace(machine, name=await sharing.take_name(), is_whole=False)
             note(data, machine)
         files = await sharing.take_over(machine)
     finally:
         await database.close()
-    if is_new or not machine.is_whole:
-        await _note_audit(machine, data, url, clock)
-        note(data, msgspec.structs.replace(machine, is_whole=True))
+    await _note_audit(machine, data, url, clock)
+    note(data, msgspec.structs.replace(machine, is_whole=True))
     return Joined(machine.name, files)
 
 

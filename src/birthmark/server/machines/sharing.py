@@ -268,6 +268,8 @@ class Sharing:
                 changes.run(_SET, expect=1, otherwise=_moved(), key_name=key, key_value=before, value=sealed)
         if different:
             await self.database.commit(changes)
+        for name in here.keys() - {shared.SEEDS}:
+            await asyncio.to_thread(shared.note, self.data / name, here[name])
 
     def _is_same(self, machine: Machine, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
         try:

@@ -139,6 +139,19 @@ def test_a_machine_without_the_bus_of_the_others_does_not_serve(machines: Machin
         second.start()
 
 
+def test_a_machine_that_leads_and_lost_its_seeds_goes_on_by_those_of_the_others(machines: Machines) -> None:
+    first, names = machines.first, ("audit.seed", "est.seed")
+    before = [(first.data / name).read_bytes() for name in names]
+    first.stop()
+    try:
+        for name in names:
+            (first.data / name).unlink()
+    finally:
+        first.start()
+    assert [(first.data / name).read_bytes() for name in names] == before
+    first.run("server", "audit", "verify")
+
+
 def test_the_root_is_exchanged_at_the_machine_that_leads_and_the_other_follows(
     machines: Machines, tmp_path: Path
 ) -> None:

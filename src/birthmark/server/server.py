@@ -38,7 +38,7 @@ from birthmark.server.descriptors import fit_to_descriptors, shared_by
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
-from birthmark.server.machines.record import check_bus
+from birthmark.server.machines.record import check_bus, machine_of
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
@@ -170,6 +170,7 @@ class Server:
         worker = "" if self._place.is_alone else self._place.name
         hold = self.hold = await hold_database(settings.database_url, self._entropy.token(16).hex(), worker)
         self._closers.append(hold.release)
+        await self._settle()
         is_key_new = not self._data.has("audit.seed")
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, self._clock, worker=self._place.name, signer=signer)
@@ -179,7 +180,6 @@ class Server:
         if self._place.is_first:
             await installed.forget_outboxes(database, self._place.is_no_more)
         sharing = self._sharing = self._shared(database)
-        await sharing.settle()
         root = await installed.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
         is_unsigned = is_key_new and root == UNNOTED
@@ -195,6 +195,17 @@ class Server:
         self._data.write(NAME, msgspec.json.encode(told), is_secret=False)
         roots = self._data.generations(hierarchy, settings.ca.places)
         return database, Rollovers(hierarchy, roots, database, self._clock, shared=sharing), signer
+
+    async def _settle(self) -> None:
+        """Have what other machines share before anything is made or read: a seed that was lost is not to be another."""
+        if machine_of(self.settings.directory) is None:
+            return
+        database = await open_database(self.settings.database_url, self._clock, worker=f"{self._place.name}-settles")
+        try:
+            await installed.check_whole(database, self.settings.directory)
+            await self._shared(database).settle()
+        finally:
+            await database.close()
 
     def _shared(self, database: Database) -> Sharing:
         """Return what keeps this directory and those of other machines in step."""

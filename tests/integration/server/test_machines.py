@@ -393,3 +393,20 @@ async def test_what_all_machines_had_goes_where_the_one_that_leads_changes_it(
     await sharing_of(database, first).settle()
     await sharing_of(database, second).settle()
     assert not list((second / "ca").glob(".*.left")), "an old passphrase and the keys that it opens"
+
+
+@pytest.mark.parametrize("lost", ["gone", "another"])
+async def test_a_machine_that_leads_without_the_seeds_of_the_others_has_them_again(
+    database: Database, database_url: str, first: Path, tmp_path: Path, lost: str
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    before = collected(second)["seeds"]
+    (first / "audit.seed").unlink()
+    if lost == "gone":
+        (first / "est.seed").unlink()
+    else:
+        (first / "est.seed").write_bytes(b"made anew\n")
+    await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+    assert collected(first)["seeds"] == collected(second)["seeds"] == before
+    assert [one.read_bytes() for one in first.glob(".est.seed.left")] == ([b"made anew\n"] if lost == "another" else [])

@@ -253,6 +253,7 @@ class Sharing:
     async def _push(self, machine: Machine) -> None:
         there = await self._there()
         here = await asyncio.to_thread(shared.collected, self.data)
+        here[shared.SEEDS] |= await self._seeds(machine, there)
         changes, different = self._leading(machine), False
         for name, files in here.items():
             before = there.get(name)
@@ -270,6 +271,18 @@ class Sharing:
             await self.database.commit(changes)
         for name in here.keys() - {shared.SEEDS}:
             await asyncio.to_thread(shared.note, self.data / name, here[name])
+
+    async def _seeds(self, machine: Machine, there: Mapping[str, str]) -> Mapping[str, bytes]:
+        """Have the seeds that are on record, and return them: they count also where this machine leads and has others.
+
+        Whatever was signed by them, or follows from them, would be lost with them.
+        """
+        try:
+            seeds = self._opened(machine, shared.SEEDS, there[shared.SEEDS])
+        except (KeyError, SharedUnreadableError):  # the first to be there, or of a key that is no more
+            return {}
+        await asyncio.to_thread(shared.put, self.data, shared.SEEDS, seeds)
+        return seeds
 
     def _is_same(self, machine: Machine, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
         try:

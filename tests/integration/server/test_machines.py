@@ -10,6 +10,7 @@ import pytest
 from birthmark.ca import rekey
 from birthmark.ca.directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
+from birthmark.ca.keyfile import MAX_SECRET_BYTES, SecretUnreadableError
 from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
@@ -410,3 +411,38 @@ async def test_a_machine_that_leads_without_the_seeds_of_the_others_has_them_aga
     await sharing_of(database, second).settle()
     assert collected(first)["seeds"] == collected(second)["seeds"] == before
     assert [one.read_bytes() for one in first.glob(".est.seed.left")] == ([b"made anew\n"] if lost == "another" else [])
+
+
+async def test_what_lies_beside_the_files_of_a_ca_is_shared_with_nobody(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    for name in ("root.pem~", "inventory.db", "ocsp-issuing.pem"):
+        (first / "ca" / name).write_bytes(b"x" * MAX_SECRET_BYTES * 2)
+    (first / "ca" / "notes.pem").mkdir()
+    (first / "ca" / "root.crl").write_bytes(b"list")
+    await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+    assert (second / "ca" / "root.crl").read_bytes() == b"list"
+    assert {path.name for path in second.glob("ca/[!.]*")} == set(collected(second)["ca"])
+
+
+async def test_what_no_machine_would_open_is_not_shared(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    for name in ("root.crl", "abandoned", "edge.pending", "est.asked"):
+        (first / "ca" / name).write_bytes(b"x" * MAX_SECRET_BYTES)
+    with pytest.raises(SecretUnreadableError):
+        await sharing_of(database, first).settle()
+    await sharing_of(database, second).settle()
+
+
+async def test_what_does_not_open_is_told_with_the_directory_that_is_meant(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    await database.commit(Changes().run(upsert(server_facts), name="server.shared.ca", value="AAAA"))
+    with pytest.raises(SharedUnreadableError) as refused:
+        await sharing_of(database, second).settle()
+    assert f"--data {second}.new`" in refused.value.explain_fix()

@@ -8,24 +8,29 @@ changed here and shared with nobody, and is kept beside as `.NAME.left` before a
 
 import hashlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from birthmark import durable
-from birthmark.ca.generations import FIRST
-from birthmark.ca.kept import alone_in
+from birthmark.ca.generations import ABANDONED, FIRST
+from birthmark.ca.kept import ROOT_LIST, alone_in
 from birthmark.ca.keyfile import read_owned, read_private
+from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW
 from birthmark.ca.passphrase import BESIDE
 from birthmark.ca.rekey import exchange, finish
+from birthmark.pki.profiles import Purpose
 from birthmark.server.machines.sealed import Files
 
 log = logging.getLogger(__name__)
 
 SEEDS = "seeds"
 _SEEDS = ("audit.seed", "est.seed")
-_OWN, _SHARED, _LEFT = "ocsp-", ".shared", "left"
+_SHARED, _LEFT = ".shared", "left"
+_NAMES = {ROOT_LIST, BESIDE, ABANDONED, f"{NEW_WITH_OLD}.pem", f"{OLD_WITH_NEW}.pem"} | {
+    f"{purpose}.{ending}" for purpose in Purpose for ending in ("pem", "key", "pending", "asked")
+}
+"""What a CA has. Whatever else lies in its directory is somebody's own."""
 
 
 def collected(data: Path) -> dict[str, dict[str, bytes]]:
@@ -46,7 +51,7 @@ def put(data: Path, name: str, files: Files) -> bool:
     """
     if name == SEEDS:
         return sum(_replaced(data / one, files[one]) for one in _SEEDS if one in files) > 0
-    directory = data / name
+    directory, files = data / name, {one: files[one] for one in files.keys() & _NAMES}
     directory.mkdir(mode=0o700, exist_ok=True)
     with alone_in(directory):
         finish(directory)
@@ -77,13 +82,7 @@ def is_name(name: str) -> bool:
 
 
 def _in(directory: Path) -> dict[str, bytes]:
-    return {path.name: read_owned(path) for path in _shared(directory)}
-
-
-def _shared(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.iterdir()):
-        if path.is_file() and not path.name.startswith((".", _OWN)):
-            yield path
+    return {path.name: read_owned(path) for path in sorted(directory.iterdir()) if path.name in _NAMES}
 
 
 def _replaced(path: Path, content: bytes) -> bool:

@@ -60,15 +60,15 @@ def unseal(text: str, name: str, *, installation: str, key: bytes) -> dict[str, 
 def files_in(plain: bytes, name: str) -> dict[str, bytes]:
     """Return the files of what was opened: by whoever has the key, but maybe of another version.
 
+    A name that no file of a CA has, or that leads elsewhere, is left out: for it nobody shall lack the others.
+
     Raise `SharedUnreadableError`.
     """
     try:
         files = msgspec.msgpack.decode(plain, type=dict[str, bytes])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SharedUnreadableError(name=name, reason="a newer version wrote it") from error
-    if not all(_FILE.fullmatch(one) for one in files):
-        raise SharedUnreadableError(name=name, reason="a newer version wrote it")
-    return files
+    return {one: content for one, content in files.items() if _FILE.fullmatch(one)}
 
 
 def _bound_to(installation: str, name: str) -> bytes:

@@ -18,13 +18,14 @@ from sqlalchemy import select
 from birthmark import durable
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.kept import BELOW, PurposeMissingError
+from birthmark.ca.keyfile import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.places import Places
 from birthmark.server.installed import id_of
 from birthmark.server.machines import files as shared
 from birthmark.server.machines.record import FILE, FIRST, Machine, machine_of, made, render
-from birthmark.server.machines.sealed import KEY_BYTES, NONCE_BYTES, SharedUnreadableError, seal, unseal
+from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, SharedUnreadableError, seal, unseal
 from birthmark.store import Changes, Database, Statement, insert, statement
 from birthmark.store.keyed import change, find, still
 from birthmark.store.schema import server_facts
@@ -262,6 +263,8 @@ class Sharing:
             different = True
             nonce = self.entropy.token(NONCE_BYTES)
             sealed = seal(files, name, installation=machine.installation, key=machine.key, nonce=nonce)
+            if len(sealed) > MAX_CHARS:  # which no machine opens
+                raise SecretUnreadableError(path=self.data / name, reason="it is too large for other machines")
             key = f"{_FILES}{name}"
             if before is None:
                 changes.run(_ADD_NEW, name=key, value=sealed)

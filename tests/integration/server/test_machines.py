@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.bus.wire import opened, refusal_of
 from birthmark.ca import rekey
 from birthmark.ca.directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
@@ -438,11 +439,13 @@ async def test_what_no_machine_would_open_is_not_shared(
     await sharing_of(database, second).settle()
 
 
-async def test_what_does_not_open_is_told_with_the_directory_that_is_meant(
+async def test_a_worker_tells_its_parent_of_the_directory_in_which_something_does_not_open(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     await database.commit(Changes().run(upsert(server_facts), name="server.shared.ca", value="AAAA"))
     with pytest.raises(SharedUnreadableError) as refused:
         await sharing_of(database, second).settle()
-    assert f"--data {second}.new`" in refused.value.explain_fix()
+    with pytest.raises(SharedUnreadableError) as told:
+        opened(refusal_of(refused.value), {"worker": "w1", "request": "start"})
+    assert f"--data {second}.new`" in told.value.explain_fix()

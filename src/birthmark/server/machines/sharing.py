@@ -237,7 +237,7 @@ class Sharing:
         try:
             return unseal(text, name, installation=machine.installation, key=machine.key)
         except SharedUnreadableError as error:
-            error.add_facts(data=self.data)
+            error.data = self.data  # a fact of its own: it may have to travel from a worker to its parent
             raise
 
     async def _there(self) -> Mapping[str, str]:

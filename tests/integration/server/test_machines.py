@@ -18,7 +18,7 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose
 from birthmark.server.machines.files import collected, put
 from birthmark.server.machines.joining import MachineOccupiedError, join
-from birthmark.server.machines.record import FILE, InvitationRefusedError, machine_of
+from birthmark.server.machines.record import FILE, InvitationRefusedError, Machine, machine_of
 from birthmark.server.machines.sealed import SharedUnreadableError
 from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
 from birthmark.store import Changes, Database, open_database, upsert
@@ -449,3 +449,23 @@ async def test_a_worker_tells_its_parent_of_the_directory_in_which_something_doe
     with pytest.raises(SharedUnreadableError) as told:
         opened(refusal_of(refused.value), {"worker": "w1", "request": "start"})
     assert f"--data {second}.new`" in told.value.explain_fix()
+
+
+async def test_who_takes_the_lead_has_what_the_one_before_shares_at_that_moment(
+    database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await second_of(database, database_url, first, tmp_path)
+    looks, are_late = Sharing.take_over, ["ca-2f2f2f", "ca-3f3f3f"]
+
+    async def looked(one: Sharing, machine: Machine) -> int:
+        found = await looks(one, machine)
+        if are_late:
+            late = first / are_late.pop()
+            load_or_create(late, "Next", now=CLOCK.now, entropy=ENTROPY)
+            await database.commit(await sharing_of(database, first).give(generation_in(late)))
+        return found
+
+    monkeypatch.setattr(Sharing, "take_over", looked)
+    await sharing_of(database, second).lead("operator")
+    assert collected(second) == collected(first)
+    assert (second / "ca-2f2f2f" / "root.key").exists()

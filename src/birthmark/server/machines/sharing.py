@@ -26,7 +26,7 @@ from birthmark.server.installed import id_of
 from birthmark.server.machines import files as shared
 from birthmark.server.machines.record import FILE, FIRST, Machine, machine_of, made, render
 from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, SharedUnreadableError, seal, unseal
-from birthmark.store import Changes, Database, Statement, insert, statement
+from birthmark.store import Changes, Database, Statement, insert, statement, upsert
 from birthmark.store.keyed import change, find, still
 from birthmark.store.schema import server_facts
 
@@ -34,7 +34,10 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S, _ATTEMPTS = 60.0, 3
 _LEAD, _HOST, _FILES = "server.machines.lead", "server.machine.", "server.shared."
+_LAST = "server.machines.shared"
+"""Another value with each time that the machine that leads has shared something."""
 _FACT, _ADD, _ADD_NEW = find(server_facts), insert(server_facts, ignore_existing=True), insert(server_facts)
+_PUT = upsert(server_facts)
 _SET, _STILL = change(server_facts, ["value"], "name", "value"), still(server_facts, "name", "value")
 
 
@@ -186,13 +189,25 @@ class Sharing:
         machine = machine_of(self.data)
         if machine is None:
             raise MachineAloneError(how="are on one machine")
-        if (before := await self._lead()) == machine.name:
-            return
-        await self.settle()
-        changes = Changes().run(
-            _SET, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=before, value=machine.name
-        )
-        await self.database.commit(changes.audit(actor, "server.machine_lead", machine.name, before=before))
+        for left in reversed(range(_ATTEMPTS)):
+            if (before := await self._lead()) == machine.name:
+                return
+            shared_last = await self.database.one(_FACT, name=_LAST)
+            await self.take_over(machine)
+            changes = Changes().run(
+                _SET, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=before, value=machine.name
+            )
+            if shared_last is None:
+                changes.run(_ADD, expect=1, otherwise=_moved(), name=_LAST, value=self._mark())
+            else:
+                changes.run(_STILL, expect=1, otherwise=_moved(), key_name=_LAST, key_value=shared_last["value"])
+            try:
+                await self.database.commit(changes.audit(actor, "server.machine_lead", machine.name, before=before))
+            except ChangedMeanwhileError:  # the one before has shared more, which this one does not have
+                if not left:
+                    raise
+            else:
+                return
 
     async def machines(self) -> Sequence[Mapping[str, object]]:
         """Return the machines there are, by name."""
@@ -271,6 +286,7 @@ class Sharing:
             else:
                 changes.run(_SET, expect=1, otherwise=_moved(), key_name=key, key_value=before, value=sealed)
         if different:
+            changes.run(_PUT, name=_LAST, value=self._mark())
             await self.database.commit(changes)
         for name in here.keys() - {shared.SEEDS}:
             await asyncio.to_thread(shared.note, self.data / name, here[name])

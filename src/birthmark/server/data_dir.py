@@ -102,13 +102,15 @@ class RecordsLostError(UnavailableError):
 
     code = "server.records_lost"
     cause = (
-        "A server ran in {path} before, and its database is empty now: who holds which name, what was revoked and the "
+        "A server ran in {path} before, and its database {how}: who holds which name, what was revoked and the "
         "audit trail would be forgotten."
     )
     fix = (
         "Restore the database from a backup, or name the one that was used (--database). To begin an empty one under "
-        "the same CA, with every name free again: `rm {path}/operator.token`, then start the server."
+        "the same CA, with every name free again and no other machine: `rm -f {path}/operator.token "
+        "{path}/machine.json`, then start the server."
     )
+    how: str = "is empty now"
     path: Path
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.bus.wire import opened, refusal_of
 from birthmark.ca import rekey
@@ -16,12 +17,14 @@ from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose
+from birthmark.server.data_dir import RecordsLostError
+from birthmark.server.installed import note_root
 from birthmark.server.machines.files import collected, put
 from birthmark.server.machines.joining import MachineOccupiedError, join
 from birthmark.server.machines.record import FILE, InvitationRefusedError, Machine, machine_of
 from birthmark.server.machines.sealed import SharedUnreadableError
 from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
-from birthmark.store import Changes, Database, open_database, upsert
+from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
 
 pytestmark = pytest.mark.integration
@@ -469,3 +472,34 @@ async def test_who_takes_the_lead_has_what_the_one_before_shares_at_that_moment(
     await sharing_of(database, second).lead("operator")
     assert collected(second) == collected(first)
     assert (second / "ca-2f2f2f" / "root.key").exists()
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+async def test_a_machine_on_an_empty_database_says_so_and_puts_nothing_there(
+    database: Database, database_url: str, first: Path, tmp_path: Path, name: str
+) -> None:
+    await second_of(database, database_url, first, tmp_path)
+    empty = await open_database(f"sqlite:///{tmp_path / 'empty.db'}", CLOCK, worker="w1")
+    try:
+        with pytest.raises(RecordsLostError) as refused:
+            await sharing_of(empty, tmp_path / name).settle()
+        assert "machine.json" in refused.value.explain_fix()
+        (tmp_path / name / FILE).unlink()
+        await sharing_of(empty, tmp_path / name).settle()
+        assert await empty.all(statement(select(server_facts))) == []
+    finally:
+        await empty.close()
+
+
+async def test_a_machine_on_the_database_of_others_is_not_told_that_it_is_empty(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    await second_of(database, database_url, first, tmp_path)
+    other = await open_database(f"sqlite:///{tmp_path / 'other.db'}", CLOCK, worker="w1")
+    try:
+        await note_root(other, generation_in(first / "ca").anchor)
+        with pytest.raises(RecordsLostError) as refused:
+            await sharing_of(other, first).settle()
+        assert "does not know of its machines" in refused.value.explain_cause()
+    finally:
+        await other.close()

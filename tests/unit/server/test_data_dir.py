@@ -71,7 +71,7 @@ def test_an_empty_database_where_a_server_ran_before_is_refused_until_it_is_want
     directory.secret("operator.token")
     with pytest.raises(RecordsLostError) as refused:
         directory.hierarchy()
-    assert f"`rm {directory.path}/operator.token`" in refused.value.explain_fix()
+    assert f"`rm -f {directory.path}/operator.token " in refused.value.explain_fix()
     (directory.path / "operator.token").unlink()
     assert directory.hierarchy().issuers == first.issuers
 

@@ -22,7 +22,8 @@ from birthmark.ca.keyfile import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.places import Places
-from birthmark.server.installed import id_of
+from birthmark.server.data_dir import RecordsLostError
+from birthmark.server.installed import id_of, root_of
 from birthmark.server.machines import files as shared
 from birthmark.server.machines.record import FILE, FIRST, Machine, machine_of, made, render
 from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, SharedUnreadableError, seal, unseal
@@ -144,7 +145,7 @@ class Sharing:
     async def settle(self) -> None:
         """Have in the database what is here where this machine leads, else here what is in the database.
 
-        Raise `SharedUnreadableError`, `CaBusyError`, or `UnavailableError`.
+        Raise `SharedUnreadableError`, `RecordsLostError`, `CaBusyError`, or `UnavailableError`.
         """
         machine = machine_of(self.data)
         for left in reversed(range(_ATTEMPTS)):
@@ -211,13 +212,12 @@ class Sharing:
 
     async def machines(self) -> Sequence[Mapping[str, object]]:
         """Return the machines there are, by name."""
-        here, lead = machine_of(self.data), await self._lead()
+        if (here := machine_of(self.data)) is None:
+            return []
+        lead = await self._lead()
         rows = [(row["name"].removeprefix(_HOST), _host(row["value"])) for row in await self.database.all(_ALL_HOSTS)]
         rows.sort(key=lambda row: int(row[0].removeprefix("m")))
-        return [
-            {"name": name, "host": host, "leads": name == lead, "here": here is not None and name == here.name}
-            for name, host in rows
-        ]
+        return [{"name": name, "host": host, "leads": name == lead, "here": name == here.name} for name, host in rows]
 
     async def take_name(self) -> str:
         """Return a name that no machine of this installation has, and have it."""
@@ -325,8 +325,12 @@ class Sharing:
         return f"{socket.gethostname()} {self.entropy.token(4).hex()}"
 
     async def _lead(self) -> str:
-        row = await self.database.one(_FACT, name=_LEAD)
-        return FIRST if row is None else str(row["value"])
+        """Return which machine leads. Raise `RecordsLostError` where this is not the database that they have."""
+        if (row := await self.database.one(_FACT, name=_LEAD)) is not None:
+            return str(row["value"])
+        if await root_of(self.database) is None:
+            raise RecordsLostError(path=self.data)
+        raise RecordsLostError(path=self.data, how="does not know of its machines")
 
 
 def _host(mark: object) -> str:

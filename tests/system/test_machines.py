@@ -157,6 +157,8 @@ def test_the_root_is_exchanged_at_the_machine_that_leads_and_the_other_follows(
 ) -> None:
     refused = machines.second.attempt("pki", "rollover", "start", "--yes")
     assert "server.machine_elsewhere" in refused.stderr
+    refused = machines.second.attempt("ca", "install", "any", "--dir", str(machines.second.data / "ca"))
+    assert "server.machine_elsewhere" in refused.stderr
     machines.first.run("pki", "rollover", "start", "--yes")
     until(lambda: (machines.second.data / "trust.pem").read_text().count("BEGIN CERTIFICATE") == 2)
     machines.first.run("pki", "rollover", "next", "--yes")

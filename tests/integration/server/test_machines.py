@@ -14,6 +14,7 @@ from birthmark.ca.directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.keyfile import MAX_SECRET_BYTES, SecretUnreadableError
 from birthmark.ca.passphrase import Passphrase
+from birthmark.cli.ca.leading import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose
@@ -503,3 +504,29 @@ async def test_a_machine_on_the_database_of_others_is_not_told_that_it_is_empty(
         assert "does not know of its machines" in refused.value.explain_cause()
     finally:
         await other.close()
+
+
+async def test_a_ca_is_changed_at_the_machine_that_leads(
+    postgres_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await open_database(postgres_url, CLOCK, worker="w1")
+    try:
+        second = await second_of(database, postgres_url, first, tmp_path)
+    finally:
+        await database.close()
+    monkeypatch.setenv("BIRTHMARK_DATABASE", postgres_url)
+    await asyncio.to_thread(check_leads, first / "ca")
+    with pytest.raises(MachineElsewhereError):
+        await asyncio.to_thread(check_leads, second / "ca")
+
+
+async def test_who_changes_a_ca_is_warned_where_nobody_can_be_asked_which_machine_leads(
+    database: Database, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BIRTHMARK_DATABASE", raising=False)
+    await asyncio.to_thread(check_leads, first / "ca")
+    assert capsys.readouterr().err == ""
+    await invited(database, first, tmp_path / "invitation.json")
+    await asyncio.to_thread(check_leads, first / "ca")
+    assert "one of several machines" in capsys.readouterr().err
+    assert not (first / "birthmark.db").exists()

@@ -31,6 +31,7 @@ from birthmark.cli.ca.common import (
     show_hierarchy,
     write_chain,
 )
+from birthmark.cli.ca.leading import check_leads
 from birthmark.cli.ca.standing import at_server, server_of
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
@@ -154,6 +155,7 @@ def passphrase(
     """
     if is_served(authority.directory.parent):
         raise DirectoryInUseError(path=authority.directory.parent)
+    check_leads(authority.directory)
     new = Passphrase(authority.directory, None if to == "beside" else parse_source(to))
     count = 0
     for directory in _generations(authority.directory):

@@ -20,6 +20,7 @@ from birthmark.ca.offline import (
 )
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.cli.ca.common import AuthorityOptions, Out, opened, parse_source, show_hierarchy, write
+from birthmark.cli.ca.leading import check_leads
 from birthmark.cli.ca.standing import by_another
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.clock import SystemClock, SystemEntropy
@@ -50,6 +51,7 @@ def request(
     is_asked_anew = purpose is Below.ISSUING and waits_for_root(authority.directory)
     if not ((authority.directory / "root.pem").exists() or is_asked_anew):
         raise ca_directory.missing(authority.directory)
+    check_leads(authority.directory)
     write_result(
         out,
         ask(
@@ -134,6 +136,7 @@ def install_answer(
 
     A server that runs sees it when it starts again.
     """
+    check_leads(authority.directory)
     with about(file):
         install(
             authority.directory,

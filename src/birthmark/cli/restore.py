@@ -83,10 +83,16 @@ def restore(
 
 def how_to_start(data: Path, database: str | None) -> str:
     """Say how the restored server is started, without the password of its database."""
-    if database is None or (hidden := _without_password(database)) == database:
-        return f"Start it: `{starting(data, database)}`."
-    named = f"`export BIRTHMARK_DATABASE={shlex.quote(hidden)}`"
-    return f"Name its database, with the password: {named}. Then start it: `{starting(data)}`."
+    from birthmark.server.machines.record import machine_of
+
+    first = []
+    if database is not None and (hidden := _without_password(database)) != database:
+        first.append(f"Name its database, with the password: `export BIRTHMARK_DATABASE={shlex.quote(hidden)}`.")
+        database = None
+    if machine_of(data) is not None:
+        first.append("Name the NATS of its machines: `export BIRTHMARK_BUS=nats://nats.example:4222`.")
+    start = f"{'Then start' if first else 'Start'} it: `{starting(data, database)}`."
+    return " ".join([*first, start])
 
 
 def _without_password(url: str) -> str:

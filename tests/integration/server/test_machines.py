@@ -18,6 +18,8 @@ from birthmark.cli.ca.leading import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose
+from birthmark.server.backup.making import make_backup
+from birthmark.server.backup.restoring import restore_backup
 from birthmark.server.data_dir import RecordsLostError
 from birthmark.server.installed import note_root
 from birthmark.server.machines.files import collected, put
@@ -27,6 +29,7 @@ from birthmark.server.machines.sealed import SharedUnreadableError
 from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
+from conftest import empty_database
 
 pytestmark = pytest.mark.integration
 CLOCK, ENTROPY = SystemClock(), SystemEntropy()
@@ -530,3 +533,35 @@ async def test_who_changes_a_ca_is_warned_where_nobody_can_be_asked_which_machin
     await asyncio.to_thread(check_leads, first / "ca")
     assert "one of several machines" in capsys.readouterr().err
     assert not (first / "birthmark.db").exists()
+
+
+async def test_one_of_several_machines_that_is_restored_alone_knows_of_no_other(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    await second_of(database, database_url, first, tmp_path)
+    await note_root(database, generation_in(first / "ca").anchor)
+    out, new = tmp_path / "b.birthmark", tmp_path / "new"
+    await make_backup(first, out, "secret", url=database_url, now=CLOCK.now())
+    await restore_backup(out, new, "secret", CLOCK)
+    assert machine_of(new) is None
+    restored = await open_database(f"sqlite:///{new}/birthmark.db", CLOCK, worker="w1")
+    try:
+        names = {row["name"] for row in await restored.all(statement(select(server_facts)))}
+    finally:
+        await restored.close()
+    assert "ca.root" in names
+    assert not [name for name in names if name.startswith(("server.machine", "server.shared"))]
+
+
+async def test_one_of_several_machines_is_so_again_where_it_is_restored_into_a_database_for_them(
+    database: Database, database_url: str, first: Path, postgres_server: str, tmp_path: Path
+) -> None:
+    await second_of(database, database_url, first, tmp_path)
+    out, new, url = tmp_path / "b.birthmark", tmp_path / "new", empty_database(postgres_server)
+    await make_backup(first, out, "secret", url=database_url, now=CLOCK.now())
+    await restore_backup(out, new, "secret", CLOCK, url=url)
+    restored = await open_database(url, CLOCK, worker="w1")
+    try:
+        assert await sharing_of(restored, new).leads()
+    finally:
+        await restored.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_
 
 from birthmark import durable
 from birthmark.ca.hierarchy import Generation
@@ -27,8 +27,8 @@ from birthmark.server.installed import id_of, root_of
 from birthmark.server.machines import files as shared
 from birthmark.server.machines.record import FILE, FIRST, Machine, machine_of, made, render
 from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, SharedUnreadableError, seal, unseal
-from birthmark.store import Changes, Database, Statement, insert, statement, upsert
-from birthmark.store.keyed import change, find, still
+from birthmark.store import Changes, Database, insert, upsert
+from birthmark.store.keyed import change, find, remove, still
 from birthmark.store.schema import server_facts
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,13 @@ _PUT = upsert(server_facts)
 _SET, _STILL = change(server_facts, ["value"], "name", "value"), still(server_facts, "name", "value")
 
 
-def _all(prefix: str) -> Statement:
-    begins = server_facts.c.name.startswith(prefix, autoescape=True)
-    return statement(select(server_facts).where(begins).order_by(server_facts.c.name))
+def _begins(*prefixes: str) -> ColumnElement[bool]:
+    return or_(*(server_facts.c.name.startswith(one, autoescape=True) for one in prefixes))
 
 
-_ALL_FILES, _ALL_HOSTS = _all(_FILES), _all(_HOST)
+_ALL_FILES, _ALL_HOSTS = (find(server_facts, _begins(one), order=server_facts.c.name) for one in (_FILES, _HOST))
+FORGET = remove(server_facts, _begins(_HOST, _FILES, _LEAD, _LAST))
+"""Leaves nothing of machines in a database that is to be of one alone."""
 
 
 class MachineElsewhereError(ConflictError):

@@ -11,6 +11,7 @@ from birthmark.errors import ConflictError
 from birthmark.iothub import store as hub_store
 from birthmark.pki.certificates import Certificate
 from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
+from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, Hold, insert, statement, upsert
 from birthmark.store.schema import outbox, server_facts
 
@@ -54,13 +55,17 @@ async def id_of(database: Database, entropy: Entropy) -> str:
 
 
 async def number_of(database: Database) -> int:
-    """Return the number of the worker that commits here, its own for good: 1 to 255."""
+    """Return the number of the worker that commits here, its own for good: 1 to 255. Raise `ConfigInvalidError`."""
     for number in range(1, _MOST):
         await database.commit(Changes().run(_ADD, name=f"{_NUMBER}{number}", value=database.worker))
         row = await database.one(_FACT, name=f"{_NUMBER}{number}")
         if row is not None and row["value"] == database.worker:
             return number
-    raise OverflowError("more names of workers than numbers")  # four machines of as many workers as a machine may have
+    detail = (
+        f"each name of a worker has a number for good, and {database.worker} is the {_MOST}th name: serve with as many "
+        "workers as before, or from the data directory of a machine that is no more"
+    )
+    raise ConfigInvalidError(where="workers", detail=detail)
 
 
 async def forget_outboxes(database: Database, is_no_more: Callable[[str], bool]) -> None:

@@ -1,6 +1,10 @@
 """Two machines that serve as one: each a data directory and an address of its own, on one PostgreSQL and one NATS."""
 
 import contextlib
+import re
+import shlex
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,3 +189,43 @@ def test_a_machine_takes_the_place_of_one_that_is_lost(machines: Machines, tmp_p
     assert [row["name"] for row in rows if row["leads"]] == ["m2"]
     machines.second.run("pki", "rollover", "back", "--yes")
     machines.first.run("server", "machine", "lead", "--yes")
+
+
+def test_a_machine_on_an_empty_database_is_refused_and_begins_one_by_what_that_says(
+    machines: Machines, tmp_path: Path
+) -> None:
+    machines.first.stop()
+    try:
+        shutil.copytree(machines.first.data, tmp_path / "data")
+    finally:
+        machines.first.start()
+    with a_postgres() as empty:
+        (tmp_path / "server.toml").write_text(config_of(machines.bus, empty, '"localhost"'))
+        server = RunningServer(tmp_path / "data", free_address(), tmp_path / "server.toml")
+        with pytest.raises(RuntimeError, match=r"server\.records_lost"):
+            server.start()
+        (command,) = re.findall("`(rm -f .*?)`", server.log())
+        subprocess.run(shlex.split(command), check=True)
+        server.start()
+        try:
+            assert server.run("server", "machine", "ls").stdout == "This server is on one machine.\n"
+        finally:
+            server.stop()
+
+
+def test_a_backup_of_one_of_several_machines_becomes_a_server_that_starts_as_it_is_told(
+    machines: Machines, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("correct horse battery staple")
+    (tmp_path / "secret").chmod(0o600)
+    secret = ("--passphrase-file", str(tmp_path / "secret"))
+    out = str(tmp_path / "b.birthmark")
+    named = {"BIRTHMARK_DATABASE": machines.database}
+    machines.second.run("server", "backup", "--out", out, *secret, **named)
+    done = machines.second.run("server", "restore", out, *secret, BIRTHMARK_DATA=str(tmp_path / "data"))
+    assert f"`birthmark serve --data {tmp_path / 'data'} &`" in done.stderr
+    server = RunningServer(tmp_path / "data", free_address()).start()
+    try:
+        assert server.run("server", "machine", "ls").stdout == "This server is on one machine.\n"
+    finally:
+        server.stop()

@@ -370,7 +370,7 @@ async def test_who_joins_again_changes_no_file_of_the_machine_that_leads(
 
 
 async def test_what_was_changed_and_not_shared_is_kept_beside_whatever_takes_its_place(
-    database: Database, database_url: str, first: Path, tmp_path: Path
+    database: Database, database_url: str, first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     (first / "ca" / "edge.pending").write_bytes(b"asked first")
@@ -380,6 +380,7 @@ async def test_what_was_changed_and_not_shared_is_kept_beside_whatever_takes_its
     await sharing_of(database, first).settle()
     assert (first / "ca" / "edge.pending").read_bytes() == b"asked first"
     assert (first / "ca" / ".edge.pending.left").read_bytes() == b"asked again"
+    assert "server.left_beside" in caplog.messages
 
 
 async def test_a_passphrase_that_nobody_else_has_is_left_with_the_keys_that_it_opens(

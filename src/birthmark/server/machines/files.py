@@ -109,5 +109,5 @@ def _leave(path: Path, content: bytes) -> None:
     if any(one.read_bytes() == content for one in path.parent.glob(f"{hidden.name}.{_LEFT}*")):
         return
     left = durable.aside(hidden, _LEFT)
-    durable.create(left, content)
+    durable.replace(left, content)
     log.warning("server.left_beside", extra={"path": str(path), "left": str(left)})

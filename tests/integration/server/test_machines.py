@@ -19,6 +19,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup.making import make_backup
+from birthmark.server.backup.moving import move_database
 from birthmark.server.backup.restoring import restore_backup
 from birthmark.server.data_dir import RecordsLostError
 from birthmark.server.installed import note_root
@@ -566,3 +567,20 @@ async def test_one_of_several_machines_is_so_again_where_it_is_restored_into_a_d
         assert await sharing_of(restored, new).leads()
     finally:
         await restored.close()
+
+
+async def test_one_of_several_machines_that_moves_into_a_file_is_alone(
+    postgres_url: str, first: Path, tmp_path: Path
+) -> None:
+    database = await open_database(postgres_url, CLOCK, worker="w1")
+    try:
+        await second_of(database, postgres_url, first, tmp_path)
+    finally:
+        await database.close()
+    await move_database(first, postgres_url, f"sqlite:///{tmp_path}/moved.db", CLOCK, ENTROPY, print)
+    assert machine_of(first) is None
+    moved = await open_database(f"sqlite:///{tmp_path}/moved.db", CLOCK, worker="w1")
+    try:
+        assert not [row for row in await moved.all(statement(select(server_facts))) if "machine" in row["name"]]
+    finally:
+        await moved.close()

@@ -29,6 +29,7 @@ from birthmark.server.backup.copying import (
 from birthmark.server.backup.making import check_is_server
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.installed import MOVED, DatabaseMovedError, check_whole
+from birthmark.server.machines.sharing import leave_alone
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, hold_database, open_database, upsert
 from birthmark.store.keyed import find, remove
@@ -104,6 +105,8 @@ async def move_database(
                 raise MovedOtherwiseError(to=to, tables=", ".join(differ))
         await old.commit(Changes().run(_NOTE, name=MOVED, value=to))  # first: of two that serve none would be right
         await new.commit(Changes().run(_FORGET, name=MOVED))
+        if target.startswith(SQLITE):
+            await leave_alone(data, new)
         await let_go(new, number)
         return Moved(len(rows), sum(count for count, _ in rows.values()))
 

@@ -45,8 +45,7 @@ from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.data_dir import RESTORED, RESTORING
 from birthmark.server.losing.again import note_lost
-from birthmark.server.machines.record import FILE as MACHINE
-from birthmark.server.machines.sharing import FORGET
+from birthmark.server.machines.sharing import leave_alone
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.server.tables import TABLES
 from birthmark.store import (
@@ -174,9 +173,8 @@ async def _restored(
             await take(database, number)
         if is_loaded:
             await load(database, building / making.TABLES, database_file if database_file.exists() else None)
-        if (url or SQLITE).startswith(SQLITE):  # where no other machine could be: it begins as one alone
-            (files / MACHINE).unlink(missing_ok=True)
-            await database.commit(Changes().run(FORGET))
+        if (url or SQLITE).startswith(SQLITE):
+            await leave_alone(files, database)
         done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
         if url is not None:
             _put_in_place(building, data)

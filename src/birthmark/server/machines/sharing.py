@@ -47,8 +47,7 @@ def _begins(*prefixes: str) -> ColumnElement[bool]:
 
 
 _ALL_FILES, _ALL_HOSTS = (find(server_facts, _begins(one), order=server_facts.c.name) for one in (_FILES, _HOST))
-FORGET = remove(server_facts, _begins(_HOST, _FILES, _LEAD, _LAST))
-"""Leaves nothing of machines in a database that is to be of one alone."""
+_FORGET = remove(server_facts, _begins(_HOST, _FILES, _LEAD, _LAST))
 
 
 class MachineElsewhereError(ConflictError):
@@ -340,3 +339,9 @@ def _host(mark: object) -> str:
 
 def _moved() -> ChangedMeanwhileError:
     return ChangedMeanwhileError(what="Which machine leads, or what it has put there,")
+
+
+async def leave_alone(data: Path, database: Database) -> None:
+    """Leave nothing of other machines in a directory and its database, which is one that they cannot reach."""
+    (data / FILE).unlink(missing_ok=True)
+    await database.commit(Changes().run(_FORGET))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -424,14 +425,16 @@ async def test_a_machine_that_leads_without_the_seeds_of_the_others_has_them_aga
 
 
 async def test_what_lies_beside_the_files_of_a_ca_is_shared_with_nobody(
-    database: Database, database_url: str, first: Path, tmp_path: Path
+    database: Database, database_url: str, first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     for name in ("root.pem~", "inventory.db", "ocsp-issuing.pem"):
         (first / "ca" / name).write_bytes(b"x" * MAX_SECRET_BYTES * 2)
     (first / "ca" / "notes.pem").mkdir()
     (first / "ca" / "root.crl").write_bytes(b"list")
-    await sharing_of(database, first).settle()
+    with caplog.at_level(logging.INFO):
+        await sharing_of(database, first).share([])
+    assert caplog.messages.count("server.left_out") == 3
     await sharing_of(database, second).settle()
     assert (second / "ca" / "root.crl").read_bytes() == b"list"
     assert {path.name for path in second.glob("ca/[!.]*")} == set(collected(second)["ca"])

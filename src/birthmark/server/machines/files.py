@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SEEDS = "seeds"
 _SEEDS = ("audit.seed", "est.seed")
-_SHARED, _LEFT = ".shared", "left"
+_OWN, _SHARED, _LEFT = "ocsp-", ".shared", "left"
 _NAMES = {ROOT_LIST, BESIDE, ABANDONED, f"{NEW_WITH_OLD}.pem", f"{OLD_WITH_NEW}.pem"} | {
     f"{purpose}.{ending}" for purpose in Purpose for ending in ("pem", "key", "pending", "asked")
 }
@@ -36,12 +36,17 @@ _NAMES = {ROOT_LIST, BESIDE, ABANDONED, f"{NEW_WITH_OLD}.pem", f"{OLD_WITH_NEW}.
 def collected(data: Path) -> dict[str, dict[str, bytes]]:
     """Return what there is, by a CA's directory or `SEEDS`. Raise `CaBusyError`, `SecretUnreadableError`."""
     found = {SEEDS: {name: read_private(data / name) for name in _SEEDS if (data / name).exists()}}
-    for directory in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))):
-        if (directory / "root.pem").exists():
-            with alone_in(directory):
-                finish(directory)
-                found[directory.name] = _in(directory)
+    for directory in _cas(data):
+        with alone_in(directory):
+            finish(directory)
+            found[directory.name] = _in(directory)
     return found
+
+
+def left_out(data: Path) -> list[Path]:
+    """Return what lies in a CA's directory and is shared with nobody, but for a machine's own and what is hidden."""
+    there = (path for directory in _cas(data) for path in sorted(directory.iterdir()))
+    return [path for path in there if path.name not in _NAMES and not path.name.startswith((".", _OWN))]
 
 
 def put(data: Path, name: str, files: Files) -> bool:
@@ -79,6 +84,10 @@ def note(directory: Path, files: Files) -> None:
 def is_name(name: str) -> bool:
     """Say whether files of this name belong into a data directory."""
     return name in {SEEDS, FIRST} or (name.startswith(f"{FIRST}-") and "/" not in name and "\0" not in name)
+
+
+def _cas(data: Path) -> list[Path]:
+    return [one for one in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))) if (one / "root.pem").exists()]
 
 
 def _in(directory: Path) -> dict[str, bytes]:

@@ -118,6 +118,8 @@ class Sharing:
             for generation in generations:
                 self.complete(generation)
             await self.settle()
+            for path in shared.left_out(self.data) if machine_of(self.data) is not None else ():
+                log.info("server.left_out", extra={"path": str(path)})
 
     async def give(self, generation: Generation) -> Changes:
         """Have all of a generation in the database; return what a commit begins with that holds while this one leads.

@@ -1,9 +1,10 @@
 """Devices at AWS IoT, over MQTT."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from fixes.desk import Desk, Row, a_connect, a_publish, steps
+from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, steps
 from fixes.rows_aws import arn_of, call, device, id_of, registered
 
 from aws_device import document, statement
@@ -16,6 +17,18 @@ _CA = a_ca("First contact", now=datetime.now(UTC))
 
 def saying(*packets: bytes, client_id: str = "fix-client") -> Callable[[Desk], None]:
     return lambda desk: desk.mqtt(a_connect(client_id), *packets)
+
+
+def crowd(desk: Desk) -> None:
+    """Connect very often at once by one name, to a stored session."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(desk.tls(8883)) for _ in range(40)]
+        for sock in socks:
+            sock.sendall(a_connect("fix-crowd", clean=False))
+        for sock in socks:
+            sock.settimeout(10)
+            if not sock.recv(4096):
+                raise RefusedError
 
 
 def allowed(name: str) -> Callable[[Desk], None]:
@@ -58,5 +71,6 @@ DEVICES: Mapping[str, Row] = {
     "awsiot.policy_denied": Row(saying(client_id="fix-denied"), registered("fix-denied")),
     "awsiot.qos_not_served": misuse("qos", a_publish("a", qos=2)),
     "awsiot.reserved_topic_not_served": misuse("reserved", a_publish("$aws/things/a/jobs/get")),
+    "broker.session_taken": Row(crowd, allowed("fix-crowd"), is_instead=True),
     "awsiot.topic_invalid": misuse("topic", a_publish("a/b/c/d/e/f/g/h/i")),
 }

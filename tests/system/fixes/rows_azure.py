@@ -1,7 +1,6 @@
 """Azure's two services: programs that misuse them, and Birthmark's commands that put it right."""
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
@@ -129,23 +128,6 @@ def called(name: str, answer: bytes = b"") -> Act:
             if answer:
                 threading.Thread(target=say).start()
             rest("IOTHUB", "POST", f"/twins/{name}/methods", {"methodName": "x", "responseTimeoutInSeconds": 5})(desk)
-
-    return act
-
-
-def crowd(name: str) -> Act:
-    """Connect very often at once by one name."""
-
-    def act(desk: Desk) -> None:
-        host = desk.scene.environment["PROVISIONING_HOST"]
-        with contextlib.ExitStack() as stack:
-            socks = [stack.enter_context(desk.tls(8883)) for _ in range(40)]
-            for sock in socks:
-                sock.sendall(a_connect(name, f"{host}/{name}/?api-version=2021-04-12", clean=False))
-            for sock in socks:
-                sock.settimeout(10)
-                if sock.recv(4096)[3:4] == b"\3":
-                    raise RefusedError
 
     return act
 
@@ -323,7 +305,6 @@ HUB: Mapping[str, Row] = {
     "iothub.method_invalid": Row(
         rest("IOTHUB", "POST", "/twins/fix-call/methods", {"methodName": "a/b"}), in_hub("fix-call"), is_instead=True
     ),
-    "broker.session_taken": Row(crowd("fix-crowd"), in_hub("fix-crowd"), is_instead=True),
     "iothub.method_answer_invalid": Row(called("fix-mumbles", b"no JSON"), in_hub("fix-mumbles"), is_instead=True),
     "iothub.method_timeout": Row(called("fix-silent"), in_hub("fix-silent"), is_instead=True),
     "iothub.twin_invalid": Row(

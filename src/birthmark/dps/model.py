@@ -100,6 +100,7 @@ class Enrollment:
     """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
     made_at: str | None = None
     """When it was put on record, as its document has it."""
+    etag: str = ""
 
     @property
     def group_id(self) -> str | None:

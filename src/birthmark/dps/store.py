@@ -4,14 +4,14 @@ import hashlib
 from typing import Any
 
 import msgspec
-from sqlalchemy import Index, Table, UniqueConstraint, bindparam, select, union
+from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select, union
 
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import Authority, IdScope, Instance, Registration, Signer
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import change, find, held, page, remove
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
 
@@ -43,6 +43,19 @@ ADD_ENROLLMENT = insert(enrollments)
 REPLACE_ENROLLMENT = change(enrollments, ("document", "etag"), *_KEY, "etag")
 GET_ENROLLMENT = find(enrollments, of=("document",))
 DELETE_ENROLLMENT = remove(enrollments, *_KEY, "etag")
+STILL_ENROLLED = held(enrollments, *_KEY, "etag")
+_own = enrollments.alias("own")
+STILL_OF_GROUP = held(
+    enrollments,
+    *_KEY,
+    "etag",
+    ~exists().where(
+        _own.c.scope == bindparam("key_scope"),
+        _own.c.kind == "individual",
+        _own.c.id == bindparam("key_registration_id"),
+    ),
+)
+"""Also that no enrollment of its own stands in the way of a device of a group."""
 ALL_GROUPS = find(
     enrollments, "scope", enrollments.c.kind == "group", of=("document",), order=enrollments.c.id, limit=10_000
 )

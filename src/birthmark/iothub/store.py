@@ -19,7 +19,7 @@ from birthmark.iothub.model import (
 from birthmark.store import from_micros, insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.keyed import change, find, page, present, remove, still
 from birthmark.store.records import Records
 
 devices = Table(
@@ -55,7 +55,8 @@ HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")])
 ADD_HUB = insert(hubs)
 CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
-REMOVE_HUB = remove(hubs)
+REMOVE_HUB = remove(hubs, "name", "policies")
+HUB_IS_THERE = present(hubs)
 DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins))
 HUBS_PAGE = page(hubs, "name")
 

@@ -85,6 +85,18 @@ def present(table: Table) -> Statement:
     return Statement(lambda engine: held if engine == "postgresql" else same)
 
 
+def held(table: Table, *conditions: Condition) -> Statement:
+    """Return what changes nothing: a commit that expects it to touch a row holds while the conditions do.
+
+    Others may count on the row, too; whoever changes it waits until then. The parameters are named `key_…`.
+    """
+    column = next(iter(table.primary_key.columns))
+    fitting = _fitting(table, conditions, "key_")
+    shared = select(column).where(*fitting).with_for_update(read=True)
+    same = update(table).where(*fitting).values({column.name: column})  # SQLite has one writer anyway
+    return Statement(lambda engine: shared if engine == "postgresql" else same)
+
+
 def _select(table: Table, of: Sequence[str]) -> Any:
     return select(*(table.c[name] for name in of)) if of else select(table)
 

@@ -1,6 +1,8 @@
 """What comes when a device, a hub or a key is no more: a body of which the head came before, and a call that waited."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -122,3 +124,33 @@ async def test_an_answer_of_as_many_levels_as_there_may_be_is_handed_on(tmp_path
         client.client.publish(f"$iothub/methods/res/200/?$rid={rid}", b"[" * MAX_LEVELS + b"]" * MAX_LEVELS)
         link.data_received(client.client.data_to_send())
         assert (await waiting)[0] == 200
+
+
+async def test_a_hub_that_is_removed_twice_at_once_leaves_the_one_that_is_made_between(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        hubs, first, let_go = world.iothub.hubs, asyncio.Event(), asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def busy(_hub: Any) -> AsyncIterator[None]:
+            first.set()
+            await let_go.wait()
+            yield
+
+        hubs.without_telemetry = busy
+        waiting = asyncio.create_task(hubs.delete("main", actor="test"))
+        await first.wait()
+        hubs.without_telemetry = lambda _hub: contextlib.nullcontext()
+        await hubs.delete("main", actor="test")
+        made = await hubs.create("main", "hub.example", actor="test")
+        let_go.set()
+        with pytest.raises(UnknownHubError):
+            await waiting
+        assert hubs.by_name("main").policies == made.policies
+
+
+async def test_a_device_is_put_on_record_at_no_hub_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        before = world.hub
+        await world.iothub.hubs.delete("main", actor="test")
+        with pytest.raises(UnknownHubError):
+            await world.iothub.registry.put(before, "late", wire.DeviceBody("late"), ON_RECORD, None, actor="test")

@@ -11,6 +11,7 @@ from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Message
 from birthmark.iothub.mqtt import HubConnections, observer
 from birthmark.iothub.service import Telemetry
+from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, Will
 from birthmark.net.pump import MqttPump
 from hub_world import Wire, World, a_world, until
@@ -115,4 +116,5 @@ async def test_a_will_outlives_no_hub(tmp_path: Path) -> None:
         await a_will(world)
         await world.iothub.hubs.delete("main", actor="test")
         world.connections.drop_hub(HubDeleted("main"))
-        assert await told(world) == []
+        with pytest.raises(UnknownHubError):
+            await told(world)

@@ -187,4 +187,5 @@ def enrollment_of(document: EnrollmentDocument) -> Enrollment:
         keeps_hub=policy is not None and not policy.update_hub_assignment,
         twin=document.initial_twin,
         made_at=document.created_date_time_utc,
+        etag=document.etag or "",
     )

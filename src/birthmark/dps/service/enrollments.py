@@ -1,8 +1,7 @@
 """The enrollment records: create, read, update, delete, page."""
 
 import base64
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,7 +17,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
 
 """What an enrollment says of itself that was taken back with its device: why."""
-_PAGE, _MAX_CHANGED = 100, 4096
+_PAGE = 100
 
 
 class EnrollmentNotFoundError(NotFoundError):
@@ -61,23 +60,6 @@ class Enrollments:
         self._database = database
         self._clock = clock
         self._entropy = entropy
-        self._changed: OrderedDict[tuple[IdScope, str], float] = OrderedDict()
-        self._forgotten = float("-inf")
-
-    def changed_since(self, scope: IdScope, names: Iterable[str], at: float) -> bool:
-        """Say whether an enrollment of these names was written here after `at` (monotonic seconds), or may have been.
-
-        What was decided by an earlier look at it does not count any more.
-        """
-        moments = (self._changed.get((scope, name.lower()), self._forgotten) for name in names)
-        return any(moment >= at for moment in moments)
-
-    async def _commit(self, changes: Changes, scope: IdScope, name: str) -> None:
-        await self._database.commit(changes)
-        self._changed[scope, name] = self._clock.monotonic()
-        self._changed.move_to_end((scope, name))
-        if len(self._changed) > _MAX_CHANGED:
-            self._forgotten = self._changed.popitem(last=False)[1]
 
     async def find(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment | None:
         """Return the record, or None."""
@@ -210,7 +192,7 @@ class Enrollments:
                     thumbprint=certificate.thumbprint.hex(),
                     der=certificate.der,
                 )
-        await self._commit(changes.event(_changed(scope, done.id, is_group=done.is_group)), scope, done.id)
+        await self._database.commit(changes.event(_changed(scope, done.id, is_group=done.is_group)))
         return done
 
     async def delete(
@@ -241,7 +223,7 @@ class Enrollments:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
             changes.run(store.DROP_ROOTS, scope=scope, registration_id=found.id)
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
-        await self._commit(changes.event(_changed(scope, found.id, is_group=is_group)), scope, found.id)
+        await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 
     async def _signers_of(self, scope: IdScope, group: EnrollmentDocument) -> list[Certificate]:
         x509 = group.attestation.x509

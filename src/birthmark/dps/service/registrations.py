@@ -1,6 +1,6 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from birthmark.auth.sas import derive_device_key
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
+from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChanged
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
@@ -22,6 +23,7 @@ from birthmark.net.share import share_of
 from birthmark.pki.names import parse_registration_id
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.store import Changes, Database, decided_again
+from birthmark.store.database import Heard
 
 
 class RegistrationNotFoundError(NotFoundError):
@@ -60,18 +62,21 @@ class RegistrationThrottledError(ThrottledError):
 BURST, EVERY_S = 30, 2
 _ATTEMPTS = 4
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
-# milliseconds apart. What an operator changes here takes effect at once, what another process does within this time.
+# milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
 _VERDICT_S = 1.0
+_BY_WHICH = (AuthorityChanged, GroupChanged, InstancesChanged)
+"""By these a verdict may be another; an enrollment of its own is looked at in the commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """A claim whose proof holds, and the enrollment it belongs to. `at` is monotonic time."""
+    """A claim whose proof holds, and the enrollment it belongs to. `at` is monotonic time; `heard` counts events."""
 
     instance: Instance
     enrollment: Enrollment
     claim: Claim
     at: float
+    heard: int
     tpm: TpmKeys | None = None
     """The TPM that signed the token."""
 
@@ -99,13 +104,15 @@ class Registrations:
         self._inventory = inventory
         self._groups = Groups(database, inventory)
         self._tpms = Tpms(database, clock, entropy)
+        self._heard = 0  # events by which a verdict may be another
+        database.on_events(self._hear)
         self.count = 0  # of those that were made or made again
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
     async def attest(self, claim: Claim) -> Attested:
         """Return the enrollment that `claim` proves to belong to, else raise why not."""
-        began = self._clock.monotonic()  # what is written while it looks makes the verdict an old one
+        began = self._clock.monotonic(), self._heard  # what is written while it looks makes the verdict an old one
         instance = self._instances.by_scope(claim.id_scope)
         with _naming(instance):
             try:
@@ -119,7 +126,7 @@ class Registrations:
                     ) from disabled
                 raise
 
-    async def _attest_at(self, instance: Instance, claim: Claim, began: float) -> Attested:
+    async def _attest_at(self, instance: Instance, claim: Claim, began: tuple[float, int]) -> Attested:
         registration_id = parse_registration_id(claim.registration_id)
         now = self._clock.now()
         individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
@@ -166,10 +173,12 @@ class Registrations:
             before_writing=lambda: self._take_room(instance, registration_id, f"tpm {share_of(claim.address)}"),
         )
 
-    async def _attested(self, instance: Instance, enrollment: Enrollment, claim: Claim, began: float) -> Attested:
+    async def _attested(
+        self, instance: Instance, enrollment: Enrollment, claim: Claim, began: tuple[float, int]
+    ) -> Attested:
         if self._inventory is not None and claim.leaf is not None:
             await self._inventory.check(claim.leaf, claim.chain)
-        return Attested(instance, enrollment, claim, began)
+        return Attested(instance, enrollment, claim, *began)
 
     async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:
         """Attest, assign, record, and make the device known to its hub. Durable when it returns.
@@ -178,12 +187,12 @@ class Registrations:
         """
         if verdict is None or verdict.claim != claim or not self._counts(verdict):
             verdict = await self.attest(claim)
-        attested = verdict
-        instance, enrollment = attested.instance, attested.enrollment
         registration_id = parse_registration_id(claim.registration_id)
-        self._take_room(instance, registration_id, "")
+        self._take_room(verdict.instance, registration_id, "")
         problem: ConflictError | None = None
         for _ in range(_ATTEMPTS):
+            attested = verdict if problem is None else await self.attest(claim)  # its enrollment may be another by now
+            instance, enrollment = attested.instance, attested.enrollment
             present = await self.find(instance, registration_id)
             now = self._clock.now()
             with _naming(instance):
@@ -202,7 +211,8 @@ class Registrations:
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept)
             identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
-            changes = _written(instance, registration, present)
+            changes = _while_enrolled(instance, enrollment, registration_id)
+            changes.merge(_written(instance, registration, present))
             if attested.tpm is not None:
                 changes.merge(self._tpms.forgetting(instance, registration_id))
             changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
@@ -218,6 +228,8 @@ class Registrations:
                 thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
             )
             try:
+                if attested.heard != self._heard:
+                    raise ChangedMeanwhileError(what="The enrollment")
                 await self._database.commit(changes)
             except ConflictError as error:  # another was faster, of this name or of this device: decide on what it left
                 problem = error
@@ -239,10 +251,13 @@ class Registrations:
             )
 
     def _counts(self, verdict: Attested) -> bool:
-        """Say whether a verdict is fresh, and nothing was written since that it hangs on."""
-        names = (verdict.claim.registration_id, verdict.enrollment.id)
-        is_fresh = self._clock.monotonic() - verdict.at <= _VERDICT_S
-        return is_fresh and not self._enrollments.changed_since(verdict.instance.id_scope, names, verdict.at)
+        """Say whether a verdict is fresh, and no group or CA was written since, by whichever worker."""
+        is_fresh = self._database.sharing.is_fresh() and self._clock.monotonic() - verdict.at <= _VERDICT_S
+        return is_fresh and verdict.heard == self._heard
+
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        del is_sure
+        self._heard += any(isinstance(event, _BY_WHICH) for _, event in events)
 
     def _take_room(self, instance: Instance, registration_id: str, what: str) -> None:
         name = f"{instance.id_scope} {registration_id.lower()} {what}"
@@ -355,6 +370,20 @@ def _naming(instance: Instance) -> Iterator[None]:
 
 def _maker(instance: Instance, registration_id: str) -> str:
     return f"dps:{instance.id_scope}/{registration_id}"
+
+
+def _while_enrolled(instance: Instance, enrollment: Enrollment, registration_id: str) -> Changes:
+    """Return what a commit begins with that holds while the enrollment is as it was read."""
+    kind = "group" if enrollment.is_group else "individual"
+    read: dict[str, Any] = {
+        "key_scope": instance.id_scope,
+        "key_kind": kind,
+        "key_id": enrollment.id,
+        "key_etag": enrollment.etag,
+    }
+    if not enrollment.is_group:
+        return Changes().run(store.STILL_ENROLLED, expect=1, **read)
+    return Changes().run(store.STILL_OF_GROUP, expect=1, **read, key_registration_id=registration_id.lower())
 
 
 def _written(instance: Instance, registration: Registration, present: Registration | None) -> Changes:

@@ -109,11 +109,27 @@ class Hubs:
         return await decided_again(decide)
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a hub with its devices and messages. Raise `UnknownHubError`."""
-        hub = self.by_name(name)
+        """Remove a hub with its devices and messages. Raise `UnknownHubError`.
+
+        What is removed is the hub that was there when it was asked for, never one that was made since by its name.
+        """
+        asked = self.by_name(name)
+        async with self.without_telemetry(asked):  # what is on its way would be the next hub's of that name
+            await decided_again(lambda: self._delete(asked, actor))
+
+    async def _delete(self, asked: Hub, actor: str) -> None:
+        self.check_is_there(asked)
+        hub = self.by_name(asked.name)
+        name = hub.name
         changes = (
             Changes()
-            .run(store.REMOVE_HUB, name=name)
+            .run(
+                store.REMOVE_HUB,
+                expect=1,
+                otherwise=ChangedMeanwhileError(what="The hub"),
+                name=name,
+                policies=store.HUBS.row(hub)["policies"],
+            )
             .merge(drop_space(space_of(name)))
             .merge(drop_stream(space_of(name)))
             .audit(actor, "iothub.delete", name, host=hub.host)
@@ -121,8 +137,7 @@ class Hubs:
         )
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
-        async with self.without_telemetry(hub):  # what is on its way would be the next hub's of that name
-            await self._commit(changes)
+        await self._commit(changes)
 
     async def _commit(self, changes: Changes) -> None:
         await self._loading.committed(self._database.commit(changes))

@@ -26,7 +26,7 @@ from birthmark.iothub.model import (
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
 from birthmark.iothub.rules.twins import begun
-from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import fold
@@ -157,7 +157,7 @@ class Registry:
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
             if row is not None:
                 raise exists
-            await self._database.commit(changes.run(store.ADD_DEVICE, **store.device_row(made)))
+            await self._database.commit(_adding(hub, made).merge(changes))
             return made
 
         async def decide() -> Device:
@@ -247,7 +247,7 @@ class Registry:
         if row is None:
             made = self._device(hub, parse_device_id(device_id), authentication, now, is_iot_edge=iot_edge)
             made = replace(made, maker=maker)
-            changes = Changes().run(store.ADD_DEVICE, **store.device_row(made))
+            changes = _adding(hub, made)
             return changes if not twin else _with_twin(changes, made, twin, now)
         present = store.device_of(row)
         check_maker(present, maker)
@@ -296,6 +296,13 @@ def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes
     """Return a change that holds only while the device is as it was read."""
     key: dict[str, Any] = {"key_hub": read.hub, "key_device_id": read.device_id, "key_etag": read.etag}
     return Changes().run(statement, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key, **values)
+
+
+def _adding(hub: Hub, made: Device) -> Changes:
+    """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
+    gone = UnknownHubError(host=hub.host)
+    changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
+    return changes.run(store.ADD_DEVICE, **store.device_row(made))
 
 
 def _removing(device: Device) -> Changes:

@@ -23,6 +23,7 @@ AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.LockNotAvailableError,  # as the next, and sooner
     asyncpg.TransactionRollbackError,  # two who wait for each other: one of them was chosen to begin anew
     asyncpg.InterfaceError,  # the connection is closed
     asyncpg.InternalClientError,  # the server has said that it ends the connection, and nothing was sent

@@ -121,3 +121,28 @@ async def test_who_asks_very_much_keeps_nobody_elses_question_waiting(database: 
     await ask("single")
     assert len(answered) < 40
     await asyncio.gather(*questions)
+
+
+async def test_two_commits_that_wait_for_each_other_do_not_wait_for_postgresql_to_see_it(postgres_url: str) -> None:
+    name = postgres_url.rpartition("/")[2]
+    async with contextlib.AsyncExitStack() as stack:
+        other = await asyncpg.connect(postgres_url)
+        stack.push_async_callback(other.close)
+        await other.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '1h'")
+        await other.execute("SET deadlock_timeout = '1h'")
+        ours = await open_database(postgres_url, FakeClock(), worker="w1")
+        stack.push_async_callback(ours.close)
+        for client in ("a", "b"):
+            await add_session(ours, client)
+        async with asyncio.timeout(LONG_S):
+            async with other.transaction():
+                await other.execute("UPDATE sessions SET tail = 7 WHERE client = 'a'")
+                both = Changes()
+                for client in ("b", "a"):
+                    both.run(store.SET_TAIL, tail=8, key_space="aws", key_client=client)
+                waits = ours.submit(both)
+                while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.01)
+                await other.execute("UPDATE sessions SET tail = 7 WHERE client = 'b'")
+            await waits
+        assert await other.fetchval("SELECT min(tail) FROM sessions") == 8

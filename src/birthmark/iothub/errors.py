@@ -39,6 +39,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     methods.MethodInvalidError: (400, "ArgumentInvalid", 400004),
     methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),
     methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
+    methods.MethodAnswerInvalidError: (504, "GatewayTimeout", 504101),
     c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
     InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),

@@ -55,22 +55,20 @@ class EstServer:
 
 @asynccontextmanager
 async def an_est_server(
-    directory: Path, settings: EstSettings | None = None, now: datetime = NOON
+    directory: Path, settings: EstSettings | None = None, now: datetime = NOON, *, database: str | None = None
 ) -> AsyncIterator[EstServer]:
     clock, entropy = FakeClock(now), SeededEntropy()
     made = ca_directory.create(directory / "ca", "Test", now=now, entropy=entropy)
-    database = await open_database(f"sqlite:///{directory}/x.db", clock)
+    opened = await open_database(database or f"sqlite:///{directory}/x.db", clock)
     try:
-        await Credentials(database, clock, entropy).add_user(
-            "factory", "secret", device_id=None, actor="operator:local"
-        )
-        ca = CertificateAuthority(made, database, clock, entropy)
+        await Credentials(opened, clock, entropy).add_user("factory", "secret", device_id=None, actor="operator:local")
+        ca = CertificateAuthority(made, opened, clock, entropy)
         service = EstService(ca, PasswordCheck(entropy), settings or EstSettings())
-        ledger = Ledger(database, clock, entropy)
+        ledger = Ledger(opened, clock, entropy)
         yield EstServer(Starlette(routes=routes(service, ledger)), ca, service, ledger, clock)
         await ledger.settled()
     finally:
-        await database.close()
+        await opened.close()
 
 
 def shown(*certificates: Certificate, **options: Any) -> FakePeer:

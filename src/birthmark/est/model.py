@@ -63,6 +63,7 @@ class Proof:
     principal: Principal
     user: User | None = None
     authority: Authority | None = None
+    bootstrap: BootstrapCa | None = None
     comeback: Comeback | None = None
     """The rule by which a certificate counted that had expired."""
     issued: Issued | None = None

@@ -51,7 +51,8 @@ def test_a_revoked_certificate_speaks_for_nobody() -> None:
 
 @pytest.mark.parametrize(("any_name", "allowed"), [(False, "chip-7"), (True, None)])
 def test_a_birth_certificate_introduces_its_own_name_or_any(any_name: bool, allowed: str | None) -> None:
-    found = identify_introduced(BORN.certificate, (), makers(any_name=any_name), NOON)
+    found, by = identify_introduced(BORN.certificate, (), makers(any_name=any_name), NOON)
+    assert by in makers(any_name=any_name)
     assert (found.kind, found.device_id) == (PrincipalKind.BOOTSTRAP, allowed)
 
 

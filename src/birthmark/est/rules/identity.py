@@ -63,8 +63,11 @@ def identify_introduced(
     bootstrap_cas: Sequence[BootstrapCa],
     now: datetime,
     cache: SignatureCache | Signatures | None = None,
-) -> Principal:
-    """Return the principal that a maker's certificate proves. Raise `ClientCertificateUnknownError` when it is none."""
+) -> tuple[Principal, BootstrapCa]:
+    """Return the principal that a maker's certificate proves, and by which CA.
+
+    Raise `ClientCertificateUnknownError` when it proves none.
+    """
     check_client(leaf)
     issuers = {one.issuer_der for one in (leaf, *bag)}
     if not any(ca.certificate.subject_der in issuers or ca.certificate == leaf for ca in bootstrap_cas):
@@ -77,5 +80,5 @@ def identify_introduced(
     except ChainIncompleteError as error:
         raise ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text) from error
     name = leaf.subject_cn or leaf.thumbprint.hex()
-    any_name = any(known.any_name for known in bootstrap_cas if known.certificate == chain[-1])
-    return Principal(PrincipalKind.BOOTSTRAP, name, None if any_name else name, leaf.thumbprint)
+    by = next(known for known in bootstrap_cas if known.certificate == chain[-1])
+    return Principal(PrincipalKind.BOOTSTRAP, name, None if by.any_name else name, leaf.thumbprint), by

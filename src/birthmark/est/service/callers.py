@@ -13,10 +13,11 @@ from birthmark.ca.model import Issued
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire
-from birthmark.est.model import Caller, Comeback, EstSettings, Proof, User
+from birthmark.est.model import BootstrapCa, Caller, Comeback, EstSettings, Proof, User
 from birthmark.est.rules.comeback import check_comeback
 from birthmark.est.rules.identity import (
     ClientCertificateRevokedError,
+    ClientCertificateUnknownError,
     identify_authority,
     identify_introduced,
     identify_issued,
@@ -29,6 +30,7 @@ from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.chains import SignatureCache, Signatures, deciding
 from birthmark.pki.extensions import CMC_RA
+from birthmark.store import Changes
 from birthmark.text import printable
 
 PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
@@ -154,11 +156,12 @@ class Callers:
         else:
             makers = await accepted_cas(database)
 
-            def introduced(signatures: Signatures) -> Principal:
+            def introduced(signatures: Signatures) -> tuple[Principal, BootstrapCa]:
                 return identify_introduced(leaf, bag, makers, now, signatures)
 
             steps = deciding(introduced, self._signatures)
-            found = Proof(await Backlog.running().decided(steps, share_of(caller.address)))
+            principal, bootstrap = await Backlog.running().decided(steps, share_of(caller.address))
+            found = Proof(principal, bootstrap=bootstrap)
         await self.ca.revocations.check(leaf, bag)
         return found
 
@@ -213,3 +216,27 @@ class Callers:
                 user=user.name, device_id=user.device_id or "", expires_at=user.expires_at.isoformat()
             )
         return Proof(Principal(PrincipalKind.EST_USER, user.name, user.device_id), user)
+
+
+def still_on_record(proof: Proof, leaf: Certificate | None) -> Changes:
+    """Return what makes a commit hold only while who was proven is on record as it was read.
+
+    A CA elsewhere takes its time, and an operator removes them meanwhile.
+    """
+    changes, user = Changes(), proof.user
+    if user is not None:
+        gone: BirthmarkError = PasswordWrongError(user=user.name, device_id=user.device_id or user.name)
+        known = {"key_name": user.name, "key_password_hash": user.password_hash}
+        changes.run(store.USER_AS_READ, expect=1, otherwise=gone, **known)
+    if leaf is None:
+        return changes
+    gone = ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text)
+    if (authority := proof.authority) is not None:
+        thumbprint, names = authority.certificate.thumbprint, authority.names
+        changes.run(store.AUTHORITY_AS_READ, expect=1, otherwise=gone, key_thumbprint=thumbprint, key_names=names)
+    if (maker := proof.bootstrap) is not None:
+        thumbprint, any_name = maker.certificate.thumbprint, int(maker.any_name)
+        changes.run(
+            store.BOOTSTRAP_CA_AS_READ, expect=1, otherwise=gone, key_thumbprint=thumbprint, key_any_name=any_name
+        )
+    return changes

@@ -24,7 +24,7 @@ from birthmark.est.rules.possession import check_channel_binding
 from birthmark.est.rules.reenrollment import check_same_identity
 from birthmark.est.service.approvals import Approvals
 from birthmark.est.service.authorities import follow
-from birthmark.est.service.callers import Callers
+from birthmark.est.service.callers import Callers, still_on_record
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.store import Changes
@@ -205,7 +205,7 @@ class EstService:
         self, request: CertificateRequest, proof: Proof, caller: Caller, door: Door
     ) -> Callable[[Certificate], Changes]:
         """Return what belongs into the commit; raise when an operator has a say and has not said yes."""
-        principal, changes = proof.principal, Changes()
+        principal, changes = proof.principal, still_on_record(proof, caller.peer.leaf)
         comeback = comeback_at(door, proof, self.settings.comeback, self.ca.clock.now())
         is_asked = door.approval and is_stranger_at(door, proof) and not await self._was_let_in(proof, door)
         if is_asked or (comeback is not None and comeback.approval):

@@ -29,7 +29,10 @@ class LossOptions:
         RevocationReason.KEY_COMPROMISE
     )
     block: Annotated[
-        bool, typer.Option("--block", help="Shut the name out at the server even if nothing is on record of it.")
+        bool,
+        typer.Option(
+            "--block", help="Shut the name out at the server and at Azure even if nothing is on record of it."
+        ),
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
@@ -66,7 +69,7 @@ class _Losing:
 
         target = TargetOptions(place, ProfileOptions(place.profile or "cloud", self.server.data)).open(takes_away=True)
         if isinstance(target, AzureTarget):
-            return target.lose(self.name, reason, dry_run=dry_run)
+            return target.lose(self.name, reason, dry_run=dry_run, block=self.asked.block, place=str(place))
         return target.lose(self.name, self.certificates, dry_run=dry_run)
 
 

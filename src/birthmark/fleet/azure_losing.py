@@ -1,11 +1,15 @@
 """A lost device at Azure: its enrollment and its hub's device are disabled, with shared keys that nobody knows.
 
 Disabled, not removed: an enrollment of its own stands in the way of every group that would let the device in, and a
-device that is on record at its hub is not made anew.
+device that is on record at its hub is not made anew. Where the service takes no other attestation for a record, its own
+stays; a record that it does not take at all, as it does not tell the certificate, is exchanged.
 """
 
 import base64
 import contextlib
+import shlex
+import time
+from http import HTTPStatus
 from typing import Any
 
 from birthmark.clock import SystemEntropy
@@ -14,9 +18,11 @@ from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import TAKEN_BACK, is_taken_back
 from birthmark.fleet.azure_kinds import OtherAttestations
 from birthmark.fleet.azure_records import kept
-from birthmark.fleet.errors import TargetRefusedError
+from birthmark.fleet.azure_service import status_of
+from birthmark.fleet.errors import NoSuchRecordError, TargetRefusedError, TargetUnreachableError
 
 _KEY_BYTES = 64
+_PAUSES_S = (0.0, 1.0, 2.0, 4.0)
 _NO_HUB = (
     "if it is on record there: no hub was looked at. IOTHUB_CONNECTION_STRING, or the profile's "
     "hub_connection_string_file, says which."
@@ -28,16 +34,32 @@ def fresh_key(size: int = _KEY_BYTES) -> str:
     return base64.b64encode(SystemEntropy().token(size)).decode()
 
 
+class _OpenError(Exception):
+    """A record was removed, and nothing could be put in its place."""
+
+    def __init__(self, why: BirthmarkError) -> None:
+        self.why = why
+
+
 class AzureLosing(OtherAttestations):
     """What takes a device back."""
 
-    def lose(self, name: str, reason: str, *, dry_run: bool) -> list[Taken]:
-        """Take a device back, and say what became of each part; nothing where nothing is on record, all looked at."""
+    def lose(self, name: str, reason: str, *, dry_run: bool, block: bool = False, place: str = "azure") -> list[Taken]:
+        """Take a device back, and say what became of each part; nothing where nothing is on record, all looked at.
+
+        With `block` a name of which nothing is on record is shut out, too. `place` is what an operator types for this.
+        """
         present = self._found(self._sdk.get_individual_enrollment, name)
         state = self._found(self._sdk.get_registration_state, name) if present is None else present.registration_state
-        if present is None and state is None:
+        if present is None and state is None and not block:
             return self._at_the_hub(name, None, reason, dry_run=dry_run)
-        rows = [self._row(f"DPS {self._host}", "enrollment", name, self._shut(name, present, reason, dry_run=dry_run))]
+        dps = f"DPS {self._host}"
+        try:
+            rows = [self._row(dps, "enrollment", name, self._shut(name, present, reason, dry_run=dry_run))]
+        except _OpenError as error:
+            typed = shlex.join(["birthmark", "device", "revoke", name, "--to", place, "--block", "--yes"])
+            note = f"the name is open to every group now: {error.why.explain_cause()}"
+            rows = [Taken(dps, "enrollment", name, Became.FAILED, note, f"`{typed}`")]
         device_id = str((state and state.device_id) or (present and present.device_id) or name)
         hub = None if state is None or not state.assigned_hub else str(state.assigned_hub)
         return [*rows, *self._at_the_hub(device_id, hub, reason, dry_run=dry_run)]
@@ -51,17 +73,40 @@ class AzureLosing(OtherAttestations):
         made = self._in_the_way(name) if present is None else self._shut_out(name, present)
         try:
             self._put(made, present)
-        except TargetRefusedError:  # a service that takes no other attestation for a record that is there
+        except TargetRefusedError as refused:
             if present is None:
                 raise
-            with self._translated(name):
-                self._sdk.delete(present)
-            self._put(self._in_the_way(name), None)
+            self._shut_as_it_is(name, present, refused)
         with contextlib.suppress(
             TargetRefusedError
         ):  # of a service that keeps no such note it is shut out all the same
             self.mark(name, reason)
         return Became.TAKEN_BACK
+
+    def _shut_as_it_is(self, name: str, present: Any, refused: TargetRefusedError) -> None:
+        """Disable a record with its own attestation. Only where the service takes neither, exchange the record."""
+        try:
+            self.switch(name, is_group=False, is_enabled=False, dry_run=False)
+        except TargetRefusedError as error:
+            if {status_of(refused.__cause__), status_of(error.__cause__)} != {HTTPStatus.BAD_REQUEST}:
+                raise
+            self._exchange(name, present)
+
+    def _exchange(self, name: str, present: Any) -> None:
+        """Remove a record, and put in its place what stands in the way. Raise `_OpenError` where nothing does."""
+        with contextlib.suppress(NoSuchRecordError, TargetUnreachableError), self._translated(name):
+            self._sdk.delete(present)  # where its answer is lost, it may be done
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                now = self._found(self._sdk.get_individual_enrollment, name)
+                if now is None or now.provisioning_status != "disabled":  # one whose answer was lost is there
+                    self._put(self._in_the_way(name), None)
+            except BirthmarkError as error:
+                why = error
+            else:
+                return
+        raise _OpenError(why)
 
     def _shut_out(self, name: str, present: Any) -> Any:
         """Return the record disabled; where the service does not tell its certificate, with keys in its place."""

@@ -154,8 +154,7 @@ class AzureService:
         return TargetUnreachableError(target=self.description, reason=f"its answer cannot be read: {str(error)[:200]}")
 
     def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
-        response = getattr(getattr(error, "cause", None), "response", None)
-        status = getattr(response, "status_code", 0)
+        response, status = _response_of(error), status_of(error)
         try:
             said = response.json() if response is not None else None
         except ValueError:
@@ -166,6 +165,15 @@ class AzureService:
             return TargetThrottledError(target=self.description, reason=reason, retry_after_s=after or 0)
         is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
         return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
+
+
+def _response_of(error: Any) -> Any:
+    return getattr(getattr(error, "cause", None), "response", None)
+
+
+def status_of(error: Any) -> int:
+    """Return the HTTP status that the SDK's error tells, 0 where it tells none."""
+    return int(getattr(_response_of(error), "status_code", 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Enrollment at Azure: what is made, what is left, what is refused, told by the SDK's own models and errors."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,10 +10,10 @@ import pytest
 from provisioningserviceclient import models
 from provisioningserviceclient.client import ProvisioningServiceError
 
-from birthmark.console.losing import Became
+from birthmark.console.losing import Became, Taken
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
-from birthmark.fleet.azure_records import json_of, on_record
+from birthmark.fleet.azure_records import json_of, kept, on_record
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -51,7 +51,13 @@ class Service:
         self.error: Exception | None = None
         self.asked: list[str] = []
         self.states: dict[str, list[Any]] = {}
-        self._runtime_client = SimpleNamespace(query_device_registration_states=self._states_of)
+        self.notes: dict[str, Any] = {}
+        self._runtime_client = SimpleNamespace(
+            query_device_registration_states=self._states_of,
+            get_individual_enrollment=self._told,
+            get_individual_enrollment_attestation_mechanism=self._told_of_keys,
+            create_or_update_individual_enrollment=self._write,
+        )
 
     def get_individual_enrollment(self, name: str) -> Any:
         return self._get(self.individuals, name)
@@ -78,8 +84,9 @@ class Service:
         if hasattr(made, "enrollment_group_id"):
             self.groups[made.enrollment_group_id] = made
             return
-        primary = made.attestation.x509.client_certificates.primary
-        primary.info = info_of(primary.certificate)
+        if made.attestation.x509 is not None:
+            primary = made.attestation.x509.client_certificates.primary
+            primary.info = info_of(primary.certificate)
         made.registration_state = None
         self.individuals[made.registration_id.lower()] = made
 
@@ -107,6 +114,23 @@ class Service:
         states, place = self.states.get(group, []), int(custom_headers.get("x-ms-continuation", 0))
         more = {"x-ms-continuation": str(place + 1)} if place + 1 < len(states) else {}
         return SimpleNamespace(output=states[place : place + 1], response=SimpleNamespace(headers=more))
+
+    def _told(self, name: str, *, raw: bool) -> Any:
+        """An enrollment as JSON, whose keys are not told."""
+        assert raw
+        told = kept(self._get(self.individuals, name)) | {"optionalDeviceInformation": self.notes.get(name)}
+        told["attestation"].pop("symmetricKey", None)
+        return SimpleNamespace(response=SimpleNamespace(json=lambda: told))
+
+    def _told_of_keys(self, name: str, *, raw: bool) -> Any:
+        assert raw
+        told = kept(self._get(self.individuals, name))["attestation"]
+        return SimpleNamespace(response=SimpleNamespace(json=lambda: told))
+
+    def _write(self, name: str, told: Any, etag: str) -> None:
+        assert etag == self._get(self.individuals, name).etag
+        self.create_or_update(models.IndividualEnrollment.deserialize(told.content))
+        self.notes[name] = told.content.get("optionalDeviceInformation")
 
     def _get(self, records: Mapping[str, Any], name: str) -> Any:
         self.asked.append(name)
@@ -642,3 +666,150 @@ def test_a_lost_device_of_which_no_hub_was_asked_is_not_said_to_be_unknown(targe
 def test_a_lost_device_that_no_place_knows_has_no_row(target: AzureTarget, hub: Hub) -> None:
     hub.known = False
     assert target.lose("pump", "keyCompromise", dry_run=False) == []
+
+
+def lose(
+    target: AzureTarget, name: str = "device-1", *, dry_run: bool = False, block: bool = False
+) -> dict[str, Taken]:
+    """Take a device back; return what became of each part of it."""
+    rows = target.lose(name, "keyCompromise", dry_run=dry_run, block=block, place="azure:plant")
+    return {row.what: row for row in rows}
+
+
+def keys_of(service: Service, name: str = "device-1") -> Any:
+    return service.individuals[name].attestation.symmetric_key
+
+
+@pytest.fixture
+def with_keys(service: Service) -> Service:
+    """A service where device-1 registers by keys."""
+    keys = models.SymmetricKeyAttestation(primary_key="a2V5", secondary_key="a2V5")
+    attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=keys)
+    made = models.IndividualEnrollment.create(registration_id="device-1", attestation=attestation)
+    made.provisioning_status = "enabled"
+    service.create_or_update(made)
+    return service
+
+
+@pytest.fixture
+def keeping_certificates(target: AzureTarget, service: Service) -> Service:
+    """A service with device-1 whose certificate it does not tell."""
+    enroll(target)
+    service.individuals["device-1"].attestation.x509.client_certificates.primary.certificate = None
+    return service
+
+
+def refuse(
+    service: Service, monkeypatch: pytest.MonkeyPatch, status: int, *, whole: bool = False, new: Sequence[int] = ()
+) -> None:
+    """Have the service refuse another attestation for a record that is there, `whole`: to write it at all.
+
+    The first that are put where nothing is on record it refuses as `new` says.
+    """
+    write, statuses = service.create_or_update, iter(new)
+
+    def put(made: Any) -> None:
+        before = service.individuals.get(made.registration_id)
+        if before is None:
+            if (answer := next(statuses, None)) is not None:
+                raise refusal(answer)
+        elif whole or kept(made)["attestation"] != kept(before)["attestation"]:
+            raise refusal(status)
+        write(made)
+
+    monkeypatch.setattr(service, "create_or_update", put)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birthmark.fleet.azure_losing.time.sleep", lambda _seconds: None)
+
+
+def test_the_keys_of_a_lost_device_are_exchanged(target: AzureTarget, with_keys: Service, hub: Hub) -> None:
+    hub.known = False
+    assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+    assert keys_of(with_keys).primary_key != "a2V5"
+    assert with_keys.notes["device-1"] == {"takenBack": "keyCompromise"}
+
+
+@pytest.mark.parametrize("status", [400, 409, 412])
+def test_a_record_that_takes_no_other_keys_is_disabled_with_its_own(
+    target: AzureTarget, with_keys: Service, hub: Hub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    hub.known = False
+    monkeypatch.delattr(Service, "delete")
+    refuse(with_keys, monkeypatch, status)
+    for _ in range(2):
+        assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+        assert with_keys.individuals["device-1"].provisioning_status == "disabled"
+        assert keys_of(with_keys).primary_key == "a2V5"
+
+
+@pytest.mark.parametrize("new", [(), (429,), (500, 429, 503)])
+def test_a_record_that_cannot_be_written_is_exchanged(
+    target: AzureTarget,
+    keeping_certificates: Service,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    new: Sequence[int],
+) -> None:
+    hub.known = False
+    refuse(keeping_certificates, monkeypatch, 400, whole=True, new=new)
+    monkeypatch.setattr(target, "mark", lambda *_: None)
+    assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+    assert keeping_certificates.individuals["device-1"].provisioning_status == "disabled"
+    assert keys_of(keeping_certificates) is not None
+
+
+@pytest.mark.parametrize("status", [409, 412, 500])
+def test_nothing_is_removed_for_another_refusal_than_that_of_the_record(
+    target: AzureTarget, keeping_certificates: Service, hub: Hub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    refuse(keeping_certificates, monkeypatch, status, whole=True)
+    with pytest.raises(TargetRefusedError):
+        lose(target)
+    assert "device-1" in keeping_certificates.individuals
+
+
+@pytest.mark.parametrize("error", [ConnectionError("cut off"), refusal(404)], ids=["cut off", "repeated"])
+def test_what_was_removed_while_the_answer_was_lost_is_not_left_open(
+    target: AzureTarget, keeping_certificates: Service, hub: Hub, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    hub.known = False
+    refuse(keeping_certificates, monkeypatch, 400, whole=True)
+    delete = keeping_certificates.delete
+
+    def lossy(seen: Any) -> None:
+        delete(seen)
+        raise error
+
+    monkeypatch.setattr(keeping_certificates, "delete", lossy)
+    monkeypatch.setattr(target, "mark", lambda *_: None)
+    assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+    assert keeping_certificates.individuals["device-1"].provisioning_status == "disabled"
+
+
+def test_a_name_that_stays_open_is_told_with_the_command_that_shuts_it(
+    target: AzureTarget, keeping_certificates: Service, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "shut_out", lambda *_: None, raising=False)
+    refuse(keeping_certificates, monkeypatch, 400, whole=True, new=[429] * 4)
+    lost = lose(target)
+    assert (lost["enrollment"].became, lost["device"].became) == (Became.FAILED, Became.TAKEN_BACK)
+    assert "open to every group" in lost["enrollment"].note
+    assert lost["enrollment"].command == "`birthmark device revoke device-1 --to azure:plant --block --yes`"
+    assert keeping_certificates.individuals == {}
+    monkeypatch.setattr(target, "mark", lambda *_: None)
+    assert lose(target, block=True)["enrollment"].became is Became.TAKEN_BACK
+    assert keeping_certificates.individuals["device-1"].provisioning_status == "disabled"
+
+
+def test_a_name_of_which_nothing_is_on_record_is_shut_out_where_that_is_asked(
+    target: AzureTarget, service: Service, hub: Hub
+) -> None:
+    hub.known = False
+    assert lose(target) == {}
+    assert lose(target, dry_run=True, block=True)["enrollment"].became is Became.WOULD_BE
+    assert service.individuals == {}
+    assert lose(target, block=True)["enrollment"].became is Became.TAKEN_BACK
+    assert service.individuals["device-1"].provisioning_status == "disabled"

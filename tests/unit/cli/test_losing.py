@@ -1,0 +1,39 @@
+"""What a lost device's places are told to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark.cli import app
+from birthmark.console.losing import Became, Taken
+from birthmark.fleet.azure import AzureTarget
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--to azure", {"dry_run": False, "block": False, "place": "azure"}),
+        ("--to azure --block", {"dry_run": False, "block": True, "place": "azure"}),
+        ("--to azure:cloud --block --dry-run", {"dry_run": True, "block": True, "place": "azure:cloud"}),
+    ],
+)
+def test_azure_is_told_whether_to_shut_a_name_out_that_nobody_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, told: dict[str, Any]
+) -> None:
+    asked: list[Any] = []
+
+    def lose(_: AzureTarget, name: str, reason: str, **how: Any) -> list[Taken]:
+        asked.append((name, reason, how))
+        return [Taken("DPS dps.test", "enrollment", name, Became.TAKEN_BACK)]
+
+    monkeypatch.setattr(AzureTarget, "lose", lose)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(
+        "PROVISIONING_CONNECTION_STRING", "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+    )
+    monkeypatch.setattr("sys.argv", ["birthmark", "device", "revoke", "pump-1", "--yes", *options.split()])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert not left.value.code
+    assert asked == [("pump-1", "keyCompromise", told)]

@@ -132,9 +132,10 @@ class AzureLosing(OtherAttestations):
         if self._hub is None or (assigned is not None and self._hub.host != assigned.partition(":")[0]):
             if assigned is None:
                 return [] if self._hub else [Taken("IoT Hub", "device", device_id, Became.LEFT, _NO_HUB)]
-            typed = f"az iot hub device-identity update --hub-name {assigned.partition('.')[0]} --device-id {device_id}"
+            named = shlex.join(["--hub-name", assigned.partition(".")[0], "--device-id", device_id])
+            typed = f"az iot hub device-identity update {named} --set status=disabled"
             note = "no connection string of that hub is at hand"
-            return [Taken(place, "device", device_id, Became.FAILED, note, f"`{typed} --set status=disabled`")]
+            return [Taken(place, "device", device_id, Became.FAILED, note, f"`{typed}`")]
         try:
             device = self._hub.get(device_id)
             if device is None:

@@ -1,6 +1,7 @@
 """Enrollment at Azure: what is made, what is left, what is refused, told by the SDK's own models and errors."""
 
 import copy
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -813,3 +814,11 @@ def test_a_name_of_which_nothing_is_on_record_is_shut_out_where_that_is_asked(
     assert service.individuals == {}
     assert lose(target, block=True)["enrollment"].became is Became.TAKEN_BACK
     assert service.individuals["device-1"].provisioning_status == "disabled"
+
+
+def test_the_command_for_a_hub_that_is_not_at_hand_names_any_device(target: AzureTarget, service: Service) -> None:
+    enroll(target)
+    assigned(service, "a;b.test").registration_state.device_id = "it's$(id)"
+    (typed,) = [row.command for row in lose(target).values() if row.what == "device"]
+    words = shlex.split(typed.strip("`"))
+    assert words[5:] == ["--hub-name", "a;b", "--device-id", "it's$(id)", "--set", "status=disabled"]

@@ -371,6 +371,17 @@ def test_the_clouds_are_asked_too_by_the_same_command(
     assert {json.loads(line)["became"] for line in again.stdout.splitlines()} == {"was taken back"}
 
 
+def test_a_name_that_nobody_knows_is_shut_out_at_azure(
+    lost: Lost, plant: RunningServer, profile: dict[str, str]
+) -> None:
+    command = ["device", "revoke", "far-off", "--to", "azure:plant", "--yes", "--json"]
+    assert lost.server.attempt(*command, **profile).stdout == ""
+    done = lost.server.attempt(*command, "--block", **profile)
+    assert [json.loads(line)["became"] for line in done.stdout.splitlines()] == ["taken back"], done.stderr
+    (row,) = [one for one in plant.rows("device", "ls") if one["name"] == "far-off"]
+    assert row["state"] == "disabled"
+
+
 def test_a_place_that_does_not_answer_is_told_and_the_others_are_taken(lost: Lost, profile: dict[str, str]) -> None:
     lost.server.run("hub", "device", "create", "near")
     (lost.server.data.parent / "dps").write_text(

@@ -39,7 +39,6 @@ _HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _EVENTS = "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 # A session that we have lost, and that PostgreSQL has not, must not keep what it locked.
 _LET_GO = {
-    "lock_timeout": "100ms",  # two commits that wait for each other: PostgreSQL itself looks for such after a second
     "idle_in_transaction_session_timeout": "15s",  # ours is in an empty one for a moment between two batches
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",

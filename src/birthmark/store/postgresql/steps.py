@@ -44,9 +44,10 @@ Which is nothing, or `step N` for one that did not touch the rows it must, or `s
 WAIT = f"SELECT pg_advisory_xact_lock({_LOCK}, $1)"
 """Wait until no other session commits for this worker: one of which we know nothing more may still be about to."""
 
+_PATIENCE = "100ms"  # with another's commit that may wait for ours: PostgreSQL looks for such after a second
 PREPARE = f"""
 CREATE OR REPLACE FUNCTION pg_temp.birthmark_run(p_steps int[], {_VALUES}, p_lock int) RETURNS int
-LANGUAGE plpgsql AS $code$
+LANGUAGE plpgsql SET lock_timeout = '{_PATIENCE}' AS $code$
 DECLARE v_at int := 0; v_end int := cardinality(p_steps); v_rows bigint;
 BEGIN
   PERFORM pg_advisory_xact_lock({_LOCK}, p_lock);
@@ -58,7 +59,7 @@ BEGIN
   RETURN -1;
 END $code$;
 CREATE OR REPLACE FUNCTION pg_temp.birthmark_run_apart(p_steps int[], {_VALUES}, p_lock int, p_ends int[])
-RETURNS text[] LANGUAGE plpgsql AS $code$
+RETURNS text[] LANGUAGE plpgsql SET lock_timeout = '{_PATIENCE}' AS $code$
 DECLARE v_at int := 0; v_end int; v_rows bigint; v_outcomes text[] := '{{}}';
 BEGIN
   PERFORM pg_advisory_xact_lock({_LOCK}, p_lock);

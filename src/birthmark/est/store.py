@@ -3,24 +3,12 @@
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, and_, bindparam, case, func, null, or_, select, update
 
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
-from birthmark.store import Statement, insert, metadata, statement, upsert
+from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
-from birthmark.store.keyed import find, page, remove
+from birthmark.store.keyed import find, page, present, remove
 from birthmark.store.records import Records
 
 MAX_WAITING_PER_NAME = 8
-
-
-def _as_read(table: Table, *columns: str) -> Statement:
-    """Return what changes nothing: a commit that expects it to touch a row holds while that row is as it was read.
-
-    Many commits hold it at a time, as those of a fleet that comes by one password. Parameters are named `key_…`.
-    """
-    key = next(iter(table.primary_key.columns))
-    fitting = [table.c[one] == bindparam(f"key_{one}") for one in columns]
-    held = select(key).where(*fitting).with_for_update(key_share=True, read=True)
-    same = update(table).where(*fitting).values({key.name: key})  # SQLite has one writer anyway
-    return Statement(lambda engine: held if engine == "postgresql" else same)
 
 
 USER_RECORDS = Records(User)
@@ -32,7 +20,7 @@ USERS_OF_DEVICE_PAGE = page(users, "name", func.lower(users.c.device_id) == bind
 """Of every spelling; those whose letters beyond ASCII the database folds otherwise are left out by who asks."""
 USERS_FOR_ALL_PAGE = page(users, "name", users.c.device_id.is_(None))
 REMOVE_USER = remove(users)
-USER_AS_READ = _as_read(users, "name", "password_hash")
+USER_AS_READ = present(users, "name", "password_hash")
 USE_TOKEN = statement(
     update(users)
     .where(
@@ -55,7 +43,7 @@ bootstrap_cas = Table(
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
 BOOTSTRAP_CAS_PAGE = page(bootstrap_cas, "thumbprint")
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
-BOOTSTRAP_CA_AS_READ = _as_read(bootstrap_cas, "thumbprint", "any_name")
+BOOTSTRAP_CA_AS_READ = present(bootstrap_cas, "thumbprint", "any_name")
 
 AUTHORITY_RECORDS = Records(Authority, certificate="der")
 authorities = AUTHORITY_RECORDS.table("est_authorities", more=[blob("thumbprint", key=True)])
@@ -63,7 +51,7 @@ ADD_AUTHORITY = upsert(authorities)
 AUTHORITY = find(authorities)
 AUTHORITIES_PAGE = page(authorities, "thumbprint")
 REMOVE_AUTHORITY = remove(authorities)
-AUTHORITY_AS_READ = _as_read(authorities, "thumbprint", "names")
+AUTHORITY_AS_READ = present(authorities, "thumbprint", "names")
 
 WAITING_RECORDS = Records(WaitingRequest)
 waiting = WAITING_RECORDS.table("est_requests", "id")

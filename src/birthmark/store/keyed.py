@@ -72,29 +72,29 @@ def still(table: Table, *conditions: Condition) -> Statement:
     return statement(update(table).where(*_fitting(table, conditions, "key_")).values({column.name: column}))
 
 
-def present(table: Table) -> Statement:
-    """Return what changes nothing: a commit that expects it to touch a row holds while that row is there.
+def present(table: Table, *conditions: Condition) -> Statement:
+    """Return what changes nothing: a commit that expects it to touch a row holds where that row fits.
 
-    Others may change the row meanwhile, and nobody removes it before that commit is over. The parameters of its primary
-    key are named `key_…`.
+    Others may count on it and change it meanwhile, and nobody removes it before that commit is over. The parameters of
+    the conditions, those of its primary key where there are none, are named `key_…`.
     """
-    column = next(iter(table.primary_key.columns))
-    fitting = _fitting(table, (), "key_")
-    held = select(column).where(*fitting).with_for_update(key_share=True, read=True)
-    same = update(table).where(*fitting).values({column.name: column})  # SQLite has one writer anyway
-    return Statement(lambda engine: held if engine == "postgresql" else same)
+    return _counted_on(table, conditions, may_change=True)
 
 
 def held(table: Table, *conditions: Condition) -> Statement:
-    """Return what changes nothing: a commit that expects it to touch a row holds while the conditions do.
+    """Return what `present` does; whoever changes the row waits, too, until that commit is over.
 
-    Others may count on the row, too; whoever changes it waits until then. The parameters are named `key_…`.
+    Not beside a change of the same row: two commits that hold it, and go on to change it, wait for each other.
     """
+    return _counted_on(table, conditions, may_change=False)
+
+
+def _counted_on(table: Table, conditions: Sequence[Condition], *, may_change: bool) -> Statement:
     column = next(iter(table.primary_key.columns))
     fitting = _fitting(table, conditions, "key_")
-    shared = select(column).where(*fitting).with_for_update(read=True)
+    locked = select(column).where(*fitting).with_for_update(key_share=may_change, read=True)
     same = update(table).where(*fitting).values({column.name: column})  # SQLite has one writer anyway
-    return Statement(lambda engine: shared if engine == "postgresql" else same)
+    return Statement(lambda engine: locked if engine == "postgresql" else same)
 
 
 def _select(table: Table, of: Sequence[str]) -> Any:

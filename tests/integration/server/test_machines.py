@@ -192,13 +192,25 @@ async def test_what_the_first_machine_changes_is_taken_over(
     assert generation_in(second / "ca").root.certificate == generation_in(first / "ca").root.certificate
 
 
-async def test_what_the_first_machine_has_no_more_goes_elsewhere_too(
-    database: Database, database_url: str, first: Path, tmp_path: Path
-) -> None:
+async def test_an_invitation_that_is_not_there_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(InvitationRefusedError) as refused:
+        await join(tmp_path / "joining.json", tmp_path / "data", "postgresql://", CLOCK, ENTROPY)
+    assert "no such file" in refused.value.explain_cause()
+
+
+async def second_rekeyed(database: Database, database_url: str, first: Path, tmp_path: Path) -> Path:
+    """Return a second machine's directory after the first one's passphrase went elsewhere."""
     second = await second_of(database, database_url, first, tmp_path)
     rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY)
     await sharing_of(database, first).settle()
     await sharing_of(database, second).settle()
+    return second
+
+
+async def test_what_the_first_machine_has_no_more_goes_elsewhere_too(
+    database: Database, database_url: str, first: Path, tmp_path: Path
+) -> None:
+    second = await second_rekeyed(database, database_url, first, tmp_path)
     assert not (second / "ca" / "passphrase").exists()
     assert load(second / "ca", Passphrase(second / "ca", f"file:{tmp_path / 'word'}")).has_root
 
@@ -400,10 +412,7 @@ async def test_a_passphrase_that_nobody_else_has_is_left_with_the_keys_that_it_o
 async def test_what_all_machines_had_goes_where_the_one_that_leads_changes_it(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
-    second = await second_of(database, database_url, first, tmp_path)
-    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY)
-    await sharing_of(database, first).settle()
-    await sharing_of(database, second).settle()
+    second = await second_rekeyed(database, database_url, first, tmp_path)
     assert not list((second / "ca").glob(".*.left")), "an old passphrase and the keys that it opens"
 
 

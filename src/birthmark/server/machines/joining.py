@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark.audit.heads import AuditKey
-from birthmark.ca.keyfile import read_private
+from birthmark.ca.keyfile import SecretUnreadableError, read_private
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
 from birthmark.server import installed
@@ -45,7 +45,10 @@ async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: En
     Raise `InvitationRefusedError`, `MachineOccupiedError`, `SharedUnreadableError`, what `DataDirectory.prepare` and
     `open_database` raise.
     """
-    invited = parse(read_private(invitation), invitation)
+    try:
+        invited = parse(read_private(invitation), invitation)
+    except SecretUnreadableError as error:  # which speaks of keys
+        raise InvitationRefusedError(path=invitation, reason=str(error.reason).lower()) from error
     if invited.name:
         raise InvitationRefusedError(path=invitation, reason="it is what a machine notes of itself")
     before = _before(data, invited)

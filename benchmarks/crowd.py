@@ -3,7 +3,7 @@
 import select
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rig import Device, connected
 from swarm import PAYLOAD, Broker
@@ -29,31 +29,31 @@ class Sink:
     """A subscriber that acknowledges at once and counts."""
 
     def __init__(self, broker: Broker, device: Device, client_id: str, topic_filter: str, *, clean: bool) -> None:
-        self._sock = open_client(broker, device, client_id, clean=clean)
-        self._sock.sendall(codec.encode(Subscribe(1, ((topic_filter, 1),))))
-        answer = self._sock.recv(64)
+        self.sock = open_client(broker, device, client_id, clean=clean)
+        self.sock.sendall(codec.encode(Subscribe(1, ((topic_filter, 1),))))
+        answer = self.sock.recv(64)
         assert answer[0] == 0x90, answer
-        self._sock.settimeout(0)
+        self.sock.settimeout(0)
         self._rest = b""
         self.count = 0
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self.sock.fileno()
 
     def take(self) -> None:
         """Read what is there, acknowledge and count it."""
         answers: list[bytes] = []
         try:
-            while data := self._sock.recv(65536):
+            while data := self.sock.recv(65536):
                 self._rest += data
                 self._cut(answers)
             raise AssertionError(f"the broker closed a sink's connection after {self.count} messages")
         except ssl.SSLWantReadError:
             pass
         if answers:
-            self._sock.settimeout(_PATIENCE_S)
-            self._sock.sendall(b"".join(answers))
-            self._sock.settimeout(0)
+            self.sock.settimeout(_PATIENCE_S)
+            self.sock.sendall(b"".join(answers))
+            self.sock.settimeout(0)
 
     def _cut(self, answers: list[bytes]) -> None:
         data, at = self._rest, 0
@@ -75,10 +75,17 @@ class Sink:
 class Crowd:
     """Connections that publish."""
 
-    def __init__(self, broker: Broker, devices: Sequence[Device], name: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        devices: Sequence[Device],
+        name: str,
+        opened: Callable[[str], ssl.SSLSocket] | None = None,
+    ) -> None:
         self._sockets: dict[int, tuple[ssl.SSLSocket, int]] = {}
         for number, device in enumerate(devices):
-            sock = open_client(broker, device, f"{name}-{number}", clean=True)
+            client = f"{name}-{number}"
+            sock = open_client(broker, device, client, clean=True) if opened is None else opened(client)
             sock.settimeout(0)
             self._sockets[sock.fileno()] = sock, number
 

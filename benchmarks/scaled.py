@@ -14,67 +14,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from measures.registration import put_group, register
-from measures.renewal import Renewing, ask, devices_of_est
-from rig import CLIENT_CORE, Rig, a_rig, cpu_s, each
-from swarm import Broker, Publishers, visit
+from installations import Installation, Spent, installed
+from measures.registration import register
+from measures.renewal import Renewing, ask
+from rig import CLIENT_CORE, a_rig, cpu_s, each
+from swarm import Broker, visit
 
 from nats_server import a_nats
-from postgres import PostgresServer, a_postgres_server
-from servers import RunningServer, free_address
-from workers_of import below
+from postgres import PostgresServer
 
-CONNECTIONS = 100
 RESULT = Path(__file__).parent / "results" / "scaled.json"
-_LIMITS = "[limits]\nmax_connections_per_key = 10000\nmax_sessions_per_key = 125000\n[ports]\nhealth = {port}\n"
 _SETTLE_S = 0.3
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
-class Installation:
-    """A server of so many workers (0: alone), and who publishes there."""
-
-    name: str
-    workers: int
-    rig: Rig
-    postgres: PostgresServer
-    nats: int
-    publishers: Publishers
-    renewing: list[Renewing]
-    runs: int = 0
-    spent: dict[str, list["Spent"]] = field(default_factory=dict)
-
-    @property
-    def server(self) -> RunningServer:
-        return self.rig.server
-
-    @property
-    def count(self) -> int:
-        return CONNECTIONS * max(1, self.workers)
-
-    def processes(self) -> Mapping[str, int]:
-        assert self.server.process is not None
-        return below(self.server) if self.workers else {"alone": self.server.process.pid}
-
-    def fresh(self, tag: str) -> str:
-        self.runs += 1
-        return f"{self.name}-{tag}-{self.runs}"
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Microseconds of one operation, and the bytes of PostgreSQL's log."""
-
-    workers: float
-    busiest: float
-    postgres: float
-    nats: float
-    log: float
 
 
 def connects(one: Installation) -> Callable[[], int]:
@@ -148,25 +102,6 @@ def spent(one: Installation, work: Callable[[], int]) -> Spent:
     of_postgres, of_nats = _of_postgres(one.postgres) - before[1], cpu_s(one.nats) - before[2]
     micros = (seconds / count * 1e6 for seconds in (sum(each_of), max(each_of), of_postgres, of_nats))
     return Spent(*micros, (_log_bytes(one.postgres) - log) / count)
-
-
-@contextlib.contextmanager
-def installed(name: str, workers: int, rig: Rig, bus: str, nats: int) -> Iterator[Installation]:
-    with contextlib.ExitStack() as stack:
-        postgres = stack.enter_context(a_postgres_server())
-        config = rig.directory / f"{name}.toml"
-        shared = f'workers = {workers}\nbus = "{bus}"\n' if workers else ""
-        config.write_text(f'database = "{postgres.url}"\n{shared}{_LIMITS.format(port=8080)}')
-        server = RunningServer(rig.directory / name, free_address(), config).start()
-        stack.callback(server.stop)
-        with (rig.directory / "trust.pem").open("a") as trust:
-            trust.write(Path(server.endpoints["trust_bundle"]).read_text())
-        own = Rig(rig.directory, server.address, rig.ca, rig.now, rig.ends, server)
-        put_group(own, server)
-        devices = own.devices(CONNECTIONS * max(1, workers), f"{name}-publisher")
-        own.enroll_at_hub(devices)
-        publishers = Publishers(Broker(server.address, 8883, server.endpoints["iothub"]["host"]), devices)
-        yield Installation(name, workers, own, postgres, nats, publishers, devices_of_est(own))
 
 
 def least(rows: list[Spent], part: str) -> float:

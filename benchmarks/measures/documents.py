@@ -117,7 +117,7 @@ class MethodCall(Measure):
         rig.enroll_at_hub([device])
         self._name = device.name
         sock = connect(Broker(rig.server.address, 8883, hub["host"]), device)
-        threading.Thread(target=_answers, args=(sock,), daemon=True).start()
+        threading.Thread(target=answer_methods, args=(sock,), daemon=True).start()
         parts = parse_connection_string(hub["service_connection_string"])
         token = make_sas(parts.host, parts.key, int(time.time()) + 3600, parts.policy)
         context = ssl.create_default_context(cafile=rig.server.endpoints["trust_bundle"])
@@ -138,7 +138,7 @@ class MethodCall(Measure):
         return CALLS
 
 
-def _answers(sock: ssl.SSLSocket) -> None:
+def answer_methods(sock: ssl.SSLSocket) -> None:
     """Answer every method at once."""
     asker = Asker(sock, [("$iothub/methods/POST/#", 0)], b"$iothub/methods/POST/")
     sock.settimeout(None)

@@ -9,16 +9,16 @@ from typing import Any
 
 from birthmark.background import ended, kept, told
 from birthmark.broker import store
+from birthmark.broker.across import Across
 from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached
 from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
 from birthmark.broker.model import Record, decode_messages
 from birthmark.broker.ports import Observer
-from birthmark.broker.requests import Appended, AppendTo, DeliverTo, ShapeUsed, Yield
+from birthmark.broker.requests import Appended, AppendTo, DeliverTo, SubscriptionsChanged, Yield
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.space import Condition, Space, SpaceRules, record_of
-from birthmark.broker.underway import Underway
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
@@ -60,7 +60,8 @@ class Broker:
         self._shapes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # sessions, retained messages
         self._tasks: set[asyncio.Task[None]] = set()
-        self.underway = Underway()
+        self.across = Across(self._deliver_at, self.spawn)
+        self.underway = self.across.underway
         self._settling: Timer | None = None
         self._due: Timer | None = None
         self._next = self._swept_upto = 0
@@ -82,7 +83,7 @@ class Broker:
             bus.serve(AppendTo, self._append)
             bus.serve(DeliverTo, self._deliver)
             bus.serve(Yield, self._yield)
-            bus.on(ShapeUsed, self._shape_used)
+            bus.on(SubscriptionsChanged, self._subscriptions_changed)
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
@@ -195,30 +196,18 @@ class Broker:
             else:
                 return
 
-    async def made_known(self, space: Space, shapes: set[str]) -> None:
+    async def made_known(self, space: Space, shapes: Iterable[str] = ()) -> None:
         """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
-        if self._bus is None:
-            return
-        for shape in shapes:
-            await self._bus.confirm(ShapeUsed(space.name, shape))
+        if self._bus is not None and space.rules.routes:
+            await self._bus.confirm(SubscriptionsChanged(space.name, tuple(sorted(set(shapes)))))
 
     async def leads(self) -> bool:
         """Say whether this is the worker that does what one does for all: the first of those that live."""
         return self.workers is None or all(self.worker < other for other in await self.workers.others())
 
-    def deliver_at(self, worker: str, request: DeliverTo, owner: str) -> None:
-        """Send a message of `owner` that nobody keeps; `underway` says whether there is room for more."""
-        self.underway.begun(owner, len(request.message))
-        self.spawn(self._delivered_at(worker, request, owner))
-
-    async def _delivered_at(self, worker: str, request: DeliverTo, owner: str) -> None:
-        try:
-            if self._bus is not None:
-                await self._bus.ask(worker, request)
-        except (NobodyThereError, NoAnswerError):  # its clients are as good as cut off
-            pass
-        finally:
-            self.underway.ended(owner, len(request.message))
+    async def _deliver_at(self, worker: str, request: DeliverTo) -> None:
+        if self._bus is not None:
+            await self._bus.ask(worker, request)
 
     async def _append_at(self, worker: str, space: str, client: str, messages: bytes) -> bool:
         if self._bus is None:
@@ -238,8 +227,12 @@ class Broker:
         return Appended(is_here=True)
 
     async def _deliver(self, asked: DeliverTo) -> Done:
-        for message in decode_messages(asked.message):
-            await self._spaces[asked.space].messages.delivered(message, asked.clients)
+        begun = [  # all of them at once: one whose turns are far away keeps no other waiting
+            self._spaces[letter.space].messages.delivered(message, letter.clients)
+            for letter in asked.letters
+            for message in decode_messages(letter.message)
+        ]
+        await asyncio.gather(*begun)
         return Done()
 
     async def _yield(self, asked: Yield) -> Done:
@@ -248,12 +241,14 @@ class Broker:
 
     async def _learn_shapes(self) -> None:
         """Learn which shapes of filters there are: what was announced may have been missed."""
+        for space in self._spaces.values():
+            space.subscriptions.changed()
         for row in await self.database.all(store.SHAPES):
-            self._shape_used(ShapeUsed(row["space"], row["shape"]))
+            self._subscriptions_changed(SubscriptionsChanged(row["space"], (row["shape"],)))
 
-    def _shape_used(self, used: ShapeUsed) -> None:
-        if (space := self._spaces.get(used.space)) is not None:
-            space.subscriptions.learn_shape(used.shape)
+    def _subscriptions_changed(self, changed: SubscriptionsChanged) -> None:
+        if (space := self._spaces.get(changed.space)) is not None:
+            space.subscriptions.changed(changed.shapes)
 
     async def _free(self, owner: str) -> None:
         """Free what a dead worker had."""

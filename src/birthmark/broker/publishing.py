@@ -26,7 +26,7 @@ from birthmark.broker.model import (
     encode_messages,
     properties_at,
 )
-from birthmark.broker.requests import DeliverTo
+from birthmark.broker.requests import Letter
 from birthmark.broker.routing import (
     NOWHERE,
     PORTION,
@@ -156,6 +156,8 @@ class Messages:
             for message in messages:
                 if message.retain:
                     await self._space.retained.keep(message, pending)
+                if not self._broker.is_fresh:
+                    await self._broker.fresh()
                 owner = self._owner_of(message)
                 route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
                 if (left := left - route.cost_of(message)) < 0:
@@ -177,11 +179,11 @@ class Messages:
 
     async def _look_up(self, topic: str, owner: str) -> Route:
         """Return where a topic leads; many rows are read by their pages, and made into a route in its owner's turns."""
-        read = _Read(self._router.changes, self._router.known(topic) if self._broker.is_alone else None)
+        read = _Read(self._router.changes, self._router.known(topic))
         if read.found is None:
             read = await self._read(topic)
-        found = read.found or Found(frozenset(read.filters), read.rows)
-        steps = self._router.making(topic, found, read.seen, None if self._broker.is_alone else read.owners)
+        found = read.found or Found(frozenset(read.filters), read.rows, read.owners)
+        steps = self._router.making(topic, found, read.seen)
         if self._router.size_of(topic, found) <= PORTION:
             return at_once(steps)
         return await self._backlog.work(steps, owner)
@@ -203,7 +205,7 @@ class Messages:
         """Read very many of them by their pages, unless somebody did meanwhile."""
         is_alone, slices, find = self._broker.is_alone, Slices(1), self._database.all
         statement = store.MATCHING_PAGE if is_alone else store.MATCHING_PAGE_ANYWHERE
-        read = _Read(self._router.changes, self._router.known(topic) if is_alone else None)
+        read = _Read(self._router.changes, self._router.known(topic))
         if read.found is not None:
             return read
         wanted: dict[str, Any] = {"space": self._space.name}
@@ -212,7 +214,7 @@ class Messages:
             if await find(statement, **wanted, filter=one, client="", share="", limit=1):
                 in_use.append(one)
             await slices.step()
-        if is_alone and (known := self._router.found(frozenset(in_use))) is not None:
+        if (known := self._router.found(frozenset(in_use))) is not None:
             return _Read(read.seen, known)
         for one in in_use:
             after, is_more = {"client": "", "share": ""}, True
@@ -255,7 +257,7 @@ class Messages:
         """Send other workers a message for clients of theirs that nobody keeps it for."""
         body, owner = encode_messages([message]), self._owner_of(message)
         for worker, clients in away.items():
-            self._broker.deliver_at(worker, DeliverTo(self._space.name, tuple(clients), body), owner)
+            self._broker.across.send(worker, Letter(self._space.name, tuple(clients), body), owner)
 
     def _send_all_stored(
         self,
@@ -361,9 +363,9 @@ class Messages:
             viewer.is_over = True
             self._router.remove(viewer, one)
 
-    async def delivered(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> None:
-        """Hand on what another worker took for clients of this one, in its publisher's turns."""
-        await self._backlog.work(self._delivering(message, clients), self._owner_of(message))
+    def delivered(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> asyncio.Future[None]:
+        """Hand on what another worker took for clients of this one, in its publisher's turns, one after the other."""
+        return self._backlog.work(self._delivering(message, clients), self._owner_of(message))
 
     def _delivering(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> Generator[None, None, None]:
         for some in portions(clients, weight_of(message)):

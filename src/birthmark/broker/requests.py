@@ -1,5 +1,7 @@
 """What workers ask each other about sessions."""
 
+import msgspec
+
 from birthmark.bus.ports import Done, Reply, Request
 from birthmark.store import Event
 
@@ -19,12 +21,18 @@ class AppendTo(Request[Appended], frozen=True, tag="broker.append_to"):
     messages: bytes
 
 
-class DeliverTo(Request[Done], frozen=True, tag="broker.deliver_to"):
-    """Send clients that are connected there a message that nothing keeps: each by its QoS and options."""
+class Letter(msgspec.Struct, frozen=True, array_like=True):
+    """A message that nothing keeps, and who gets it: each by its QoS and options."""
 
     space: str
     clients: tuple[tuple[str, int, int], ...]
     message: bytes
+
+
+class DeliverTo(Request[Done], frozen=True, tag="broker.deliver_to"):
+    """Send clients that are connected there what stands in letters, each in its publisher's turns."""
+
+    letters: tuple[Letter, ...]
 
 
 class Yield(Request[Done], frozen=True, tag="broker.yield"):
@@ -35,12 +43,12 @@ class Yield(Request[Done], frozen=True, tag="broker.yield"):
     ends: bool
 
 
-class ShapeUsed(Event, frozen=True, tag="broker.shape_used"):
-    """Somebody subscribed with a filter of this shape."""
+class SubscriptionsChanged(Event, frozen=True, tag="broker.subscriptions_changed"):
+    """Whom a topic leads to has changed; these are shapes of filters that somebody subscribed with."""
 
     space: str
-    shape: str
+    shapes: tuple[str, ...] = ()
 
     @property
     def entity(self) -> str:
-        return f"{self.space}/{self.shape}"
+        return self.space

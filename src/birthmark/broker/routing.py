@@ -84,6 +84,12 @@ class Found(NamedTuple):
 
     filters: frozenset[str]
     rows: Sequence[StoredRow]
+    owners: Mapping[str, Owner] = {}
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whom a member of a shared subscription is connected to changes with no word to other workers."""
+        return not self.owners or not any(one.share for _, one in self.rows)
 
 
 _NOTHING = Found(frozenset(), ())
@@ -170,11 +176,9 @@ class Router:
     def looked_up(
         self, topic: str, rows: Sequence[StoredRow], seen: int, owners: Mapping[str, Owner] | None = None
     ) -> Route:
-        """Return the route of a topic, with what was looked up when `changes` was `seen`.
-
-        With `owners` it is of this one message only: other workers may change what it depends on.
-        """
-        return at_once(self.making(topic, found_in(rows), seen, owners))
+        """Return the route of a topic, with what was looked up when `changes` was `seen`."""
+        found = Found(frozenset([one.topic_filter for _, one in rows]), rows, owners or {})
+        return at_once(self.making(topic, found, seen))
 
     def _fitting(self, topic: str) -> tuple[str, ...]:
         """Return the filters of sessions in memory that a topic fits."""
@@ -182,18 +186,16 @@ class Router:
             return ()
         return tuple([one for one in self._shapes.candidates(topic) if one in self._live])
 
-    def making(
-        self, topic: str, stored: Found, seen: int, owners: Mapping[str, Owner] | None = None
-    ) -> Generator[None, None, Route]:
+    def making(self, topic: str, stored: Found, seen: int) -> Generator[None, None, Route]:
         """Do what `looked_up` does, some receivers at a step."""
-        fitting, is_lasting = self._fitting(topic), seen == self._changes and owners is None
+        fitting, is_lasting = self._fitting(topic), seen == self._changes and stored.may_be_kept
         key, live_seen = (fitting, stored.filters), self._live_changes
         if is_lasting:
             if len(self.stored_shapes):
                 stored = self._stored.put(topic, stored.filters, stored, len(stored.rows))
             if (known := self._routes.find(key)) is not None:
                 return self._routes.put(topic, key, known, known.size)
-        route = yield from self._making(fitting, stored.rows, owners or {})
+        route = yield from self._making(fitting, stored.rows, stored.owners)
         if is_lasting and (seen, live_seen) == (self._changes, self._live_changes):
             route = self._routes.put(topic, key, route, route.size)
         return route
@@ -232,11 +234,6 @@ class Router:
         """
         self._shares_made += 1
         return (self._shares_made * _GOLDEN & _WORD) >> 32
-
-
-def found_in(rows: Sequence[StoredRow]) -> Found:
-    """Return rows with the filters that are in them."""
-    return Found(frozenset([one.topic_filter for _, one in rows]), rows)
 
 
 def portions(some: Sequence[T], weight: int = 1) -> Iterator[Sequence[T]]:

@@ -283,12 +283,13 @@ class Space:
             will=arrival.will,
             principal=arrival.principal,
         )
-        known = await self._claimed(attached, changes, goes_on=goes_on and keeps)
+        known = await self._claimed(attached, changes, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone))
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
         self._take_over(client, clean=not goes_on)  # one that was faster
         if record is not None:
             self._after(client, record, goes_on=goes_on)
-        self.subscriptions.forgotten(gone.values())
+        if gone:
+            self.subscriptions.changed()
         attached.subscriptions = known
         attached.session_present = goes_on and (self.rules.routes or bool(known))
         attached.has_row = is_claimed or (record is not None and keeps)
@@ -297,17 +298,22 @@ class Space:
         self.tag(attached, arrival.tags)
         return attached
 
-    async def _claimed(self, attached: Attached, changes: Changes, *, goes_on: bool) -> dict[str, Subscription]:
+    async def _claimed(
+        self, attached: Attached, changes: Changes, *, goes_on: bool, is_known_elsewhere: bool
+    ) -> dict[str, Subscription]:
         """Write what gives a connection its session; return the subscriptions with which that goes on."""
         try:
             if changes.writes:
                 await self._database.commit(changes)
             # What the connection before asked for may have been on its way until now.
-            return await self.subscriptions.stored(attached.client) if goes_on else {}
+            known = await self.subscriptions.stored(attached.client) if goes_on else {}
+            if known or is_known_elsewhere:  # other workers send to where it was
+                await self._broker.made_known(self)
         except UnavailableError:
             if attached.is_claimed:  # or only the answer was lost: nobody else would let go of it
                 self.spawn(self._release(attached, None, 0))
             raise
+        return known
 
     def tag(self, attached: Attached, tags: frozenset[str]) -> None:
         """Let a connection be found by what it depends on now."""
@@ -530,9 +536,11 @@ class Space:
         self._stored_count -= 1
         self._shares.remove(client)
         self._broker.appends.forget(self, client)
-        self.subscriptions.forgotten(known.values())
         if record is not None:
             self._send_will(client, will_of(record.will))
+        if known:
+            self.subscriptions.changed()
+            await self._broker.made_known(self)
         return True
 
     async def free(self, row: Row) -> None:

@@ -77,7 +77,7 @@ class Subscriptions:
                 self._router.add(attached, one)
         if has_rows and wanted:
             self._router.stored_changed()
-            await self._broker.made_known(self._space, {shape_of(one.topic_filter) for one in wanted})
+            await self._broker.made_known(self._space, [shape_of(one.topic_filter) for one in wanted])
         return are_new
 
     async def unsubscribe(self, attached: Attached, names: Iterable[str]) -> list[bool]:
@@ -99,6 +99,7 @@ class Subscriptions:
                 self._router.remove(attached, one)
         if has_rows and gone:
             self._router.stored_changed()
+            await self._broker.made_known(self._space)
         return [one is not None for one in found]
 
     async def _commit_as(self, attached: Attached, changes: Changes) -> None:
@@ -120,10 +121,11 @@ class Subscriptions:
                 raise
             await self._database.commit(changes)
 
-    def forgotten(self, gone: Iterable[Subscription]) -> None:
-        """Note that subscriptions of a stored session went with it."""
-        if gone:
-            self._router.stored_changed()
+    def changed(self, shapes: Iterable[str] = ()) -> None:
+        """Forget what was looked up, and look for filters of these shapes too."""
+        for shape in shapes:
+            self.learn_shape(shape)
+        self._router.stored_changed()
 
     def learn_shape(self, shape: str) -> None:
         """Look for filters of this shape too."""

@@ -19,6 +19,10 @@ class Underway:
         """Say how many have something on its way."""
         return len(self._bytes)
 
+    def __contains__(self, owner: str) -> bool:
+        """Say whether an owner has something on its way."""
+        return owner in self._bytes
+
     def begun(self, owner: str, size: int) -> None:
         """So much more is on its way."""
         self._bytes[owner] = self._bytes.get(owner, 0) + size + OVERHEAD_BYTES

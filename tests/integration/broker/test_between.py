@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import Broker, SpaceRules
+from birthmark.broker import Broker, SpaceRules, store
 from birthmark.broker.appends import _MOST_BYTES
 from birthmark.broker.model import Message, decode_messages
 from birthmark.broker.requests import AppendTo, DeliverTo
 from birthmark.broker.underway import WINDOW_BYTES
-from birthmark.store import Event, open_database
+from birthmark.store import Event, Statement, open_database
 from broker_world import Observer, World
 from fakes import FakeClock
 
@@ -84,8 +84,126 @@ async def test_a_message_goes_to_another_worker_once_however_many_of_its_clients
             await there.subscribe(client, "t")
         await here.publish("t", b"hello", qos=0)
         await there.broker.settled()
-        assert [len(one.clients) for one in bus.asked if isinstance(one, DeliverTo)] == [5]
+        assert [len(one.clients) for asked in bus.asked if isinstance(asked, DeliverTo) for one in asked.letters] == [5]
         assert [client.payloads for client in clients] == [[b"hello"]] * 5
+
+
+async def test_messages_that_come_together_go_to_another_worker_together(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, bus):
+        client = await there.connect("c")
+        await there.subscribe(client, "t")
+        messages = [Message("t", b"%d" % number, 1, principal=f"p{number}") for number in range(20)]
+        await here.publish("t", b"first")  # and know where they go
+        bus.asked.clear()
+        await asyncio.gather(*map(here.space.messages.published, messages))
+        await here.broker.settled()
+        assert [len(asked.letters) for asked in bus.asked] == [20]
+        assert client.payloads == [b"first", *(message.payload for message in messages)]
+
+
+async def test_what_one_sends_goes_in_its_order_whether_by_itself_or_with_others(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        client = await there.connect("c")
+        await there.subscribe(client, "t")
+        sizes = [1, 9000, 1, 130_000, 1, 1, 20_000, 1]
+        messages = [Message("t", b"%d" % number * size, 1, publisher="p") for number, size in enumerate(sizes)]
+        await here.publish("t", b"first")
+        for message in messages:
+            here.space.messages.publish((message,), lambda _problem: None)
+        await here.broker.settled()
+        assert client.payloads == [b"first", *(message.payload for message in messages)]
+
+
+async def test_what_is_large_keeps_nobody_elses_room(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, bus):
+        client = await there.connect("c")
+        await there.subscribe(client, "t")
+        await here.publish("t", b"first")
+        bus.asked.clear()
+        large, small = (Message("t", b"x" * size, 1, principal=f"of {size}") for size in (SIZE, 1))
+        await asyncio.gather(*map(here.space.messages.published, (large, small, large)))
+        await here.broker.settled()
+        assert [len(asked.letters) for asked in bus.asked] == [1, 1, 1]
+
+
+class Looks:
+    """Counts how often who gets a message is looked up."""
+
+    def __init__(self, world: World, patch: pytest.MonkeyPatch) -> None:
+        self.count, self._all = 0, world.database.all
+        patch.setattr(world.database, "all", self._looked)
+
+    async def _looked(self, statement: Statement, /, **params: Any) -> Any:
+        self.count += statement is store.MATCHING_ANYWHERE
+        return await self._all(statement, **params)
+
+
+async def test_who_gets_the_messages_of_a_topic_is_looked_up_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        client = await there.connect("c")
+        await there.subscribe(client, "t/+")
+        looks = Looks(here, monkeypatch)
+        for _ in range(5):
+            await here.publish("t/1")
+        assert (looks.count, len(client.got)) == (1, 5)
+
+
+async def test_what_is_known_of_a_topic_is_forgotten_when_somebody_subscribes_elsewhere(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        clients = []
+        for number in range(4):
+            clients.append(client := await there.connect(f"c{number}", expiry_s=600 * (number % 2)))
+            await there.subscribe(client, "t" if number < 2 else "+")
+            await here.publish("t", b"%d" % number)
+        await there.broker.settled()
+        assert [client.payloads for client in clients] == [[b"%d" % at for at in range(n, 4)] for n in range(4)]
+
+
+@pytest.mark.parametrize("expiry_s", [0, 600])
+async def test_who_unsubscribes_elsewhere_gets_nothing_more(database_url: str, expiry_s: int) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        client = await there.connect("c", expiry_s=expiry_s)
+        await there.subscribe(client, "t")
+        await here.publish("t", b"before")
+        await there.space.subscriptions.unsubscribe(client.attached, ["t"])
+        await here.publish("t", b"after")
+        await there.broker.settled()
+        assert client.payloads == [b"before"]
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_client_that_goes_on_at_another_worker_gets_what_comes_from_then_on(
+    database_url: str, qos: int
+) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        before = await there.connect("c", expiry_s=600, clean=False)
+        await there.subscribe(before, "t")
+        await here.publish("t", b"before", qos)
+        await there.broker.settled()
+        before.acknowledge()
+        after = await here.connect("c", expiry_s=600, clean=False)
+        await there.publish("t", b"after", qos)
+        await here.broker.settled()
+        assert (before.payloads, after.payloads) == ([b"before"], [b"after"])
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("expiry_s", [0, 600])
+async def test_a_session_that_begins_anew_gets_nothing_that_the_one_before_asked_for(
+    database_url: str, expiry_s: int, *, leaves: bool
+) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        before = await there.connect("c", expiry_s=expiry_s)
+        await there.subscribe(before, "t")
+        await here.publish("t", b"before")
+        if leaves:
+            await there.leave(before, expiry_s=0)
+        after = await there.connect("c", expiry_s=expiry_s, clean=True)
+        await here.publish("t", b"after")
+        await there.broker.settled()
+        assert (before.payloads, after.payloads) == ([b"before"], [])
 
 
 async def test_who_publishes_more_than_is_underway_waits(database_url: str) -> None:

@@ -94,6 +94,25 @@ def test_what_is_stored_has_to_be_looked_up_and_is_remembered_until_it_changes()
     assert router.find("t") is None
 
 
+def test_what_several_workers_have_is_remembered_with_the_worker_of_each_until_it_changes() -> None:
+    router = Router(hash_matches_parent=True)
+    router.stored_shapes.add(".")
+    route = router.looked_up("t", [("c", Subscription("t", 1))], router.changes, {"c": ("w2", False)})
+    router.add(somebody("viewer"), Subscription("other", 1))  # makes all routes anew
+    found = router.find("t")
+    assert found is not None
+    assert (found.stored, found.owners) == (route.stored, {"c": ("w2", False)})
+    router.stored_changed()
+    assert router.find("t") is None
+
+
+def test_where_members_of_a_share_are_connected_is_of_one_message_only() -> None:
+    router = Router(hash_matches_parent=True)
+    router.stored_shapes.add(".")
+    router.looked_up("t", [("c", Subscription("t", 1, 0, "team"))], router.changes, {"c": ("w2", True)})
+    assert router.find("t") is None
+
+
 def test_a_session_that_took_over_is_not_taken_out_by_the_old_one() -> None:
     router = Router(hash_matches_parent=True)
     old, new = somebody("c"), cast("Attached", [])
@@ -138,8 +157,9 @@ def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
 def test_each_member_of_a_share_has_its_part_where_a_route_is_of_one_message(groups: int, members: int) -> None:
     router, got = Router(hash_matches_parent=True), Counter[str]()
     rows = [(f"c{n}", Subscription("t", 1, 0, f"g{group}")) for group in range(groups) for n in range(members)]
+    owners = {client: ("w1", True) for client, _ in rows}
     for _ in range(600):
-        route = router.looked_up("t", rows, router.changes, {})
+        route = router.looked_up("t", rows, router.changes, owners)
         got[next(route.shares[0].in_turn())[0]] += 1
     assert len(got) == members
     assert max(got.values()) - min(got.values()) <= 0.1 * 600 / members

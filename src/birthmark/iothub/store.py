@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, UniqueConstraint, bindparam, func, select
+from sqlalchemy import Table, UniqueConstraint, bindparam, exists, func, select
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -48,7 +48,16 @@ twins = Table(
 )
 GET_TWIN = find(twins)
 ADD_TWIN = insert(twins)
-CHANGE_TWIN = change(twins, ("version", "updated_at", "body"), "hub", "device_id", "version")
+CHANGE_TWIN = change(
+    twins,
+    ("version", "updated_at", "body"),
+    *("hub", "device_id", "version"),
+    exists().where(
+        devices.c.hub == twins.c.hub,
+        devices.c.device_id == twins.c.device_id,
+        devices.c.generation_id == bindparam("key_generation_id"),
+    ),
+)
 DELETE_TWIN = remove(twins)
 
 HUBS = Records(Hub)
@@ -75,6 +84,7 @@ COUNT_DEVICES = statement(
     )
 )
 DEVICE_IS_THERE = still(devices, "hub", "device_id")
+SAME_GENERATION = still(devices, "hub", "device_id", "generation_id")
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
 SAME_DEVICE = still(devices, *_AS_READ)

@@ -1,14 +1,18 @@
 """Changes of one twin that come at once: with `If-Match: *`, none hears that another was faster."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub.model import DeviceId, Hub, Twin
 from birthmark.iothub.rules.twins import TwinVersionError
+from birthmark.iothub.service.registry import UnknownDeviceError
+from birthmark.iothub.wire import DeviceBody
 from birthmark.mqtt.packets import Publish
-from hub_world import a_world, until
+from hub_world import ON_RECORD, a_world, until
 
 pytestmark = pytest.mark.integration
 AT_ONCE = 40
@@ -23,8 +27,10 @@ async def test_patches_at_once_are_all_made_where_any_state_is_meant(tmp_path: P
             body = {"tags": {f"t{number}": number}}
             await twins.desire(world.hub, "device-1", body, etag, replaces=False, actor="test")
 
+        device = await world.iothub.registry.device(world.hub, "device-1")
+
         async def report(number: int) -> None:
-            await twins.report(world.hub, "device-1", {f"r{number}": number}, None)
+            await twins.report(world.hub, device, {f"r{number}": number}, None)
 
         await asyncio.gather(*(change(number) for number in range(AT_ONCE) for change in (patch, report)))
         twin = await twins.get(world.hub, "device-1")
@@ -66,3 +72,19 @@ async def test_what_a_device_asked_before_it_was_gone_is_not_answered_and_what_i
         assert read == []
         twin = await real(world.hub, DeviceId("device-1"))
         assert twin.reported.values == {"last": 1}
+
+
+@pytest.mark.parametrize("has_twin", [True, False])
+async def test_what_a_device_reports_is_not_the_next_one_s_of_its_name(tmp_path: Path, *, has_twin: bool) -> None:
+    async with a_world(tmp_path) as world:
+        registry, twins = world.iothub.registry, world.iothub.twins
+        former = await registry.device(world.hub, "device-1")
+        await twins.report(world.hub, former, {"who": "former"}, None)
+        await registry.remove(world.hub, "device-1", None, actor="test")
+        world.clock.move(timedelta(seconds=1))
+        device = await registry.put(world.hub, "device-1", DeviceBody("device-1"), ON_RECORD, None, actor="test")
+        if has_twin:
+            await twins.report(world.hub, device, {"who": "next"}, None)
+        with pytest.raises((UnknownDeviceError, ChangedMeanwhileError)):
+            await twins.report(world.hub, former, {"who": "former"}, None)
+        assert (await twins.get(world.hub, "device-1")).reported.values == ({"who": "next"} if has_twin else {})

@@ -41,7 +41,7 @@ def test_no_two_kinds_share_a_tag() -> None:
 
 @pytest.mark.parametrize("kind", [one for one in kinds() if issubclass(one, Event)], ids=lambda kind: kind.__qualname__)
 def test_an_event_says_what_it_is_about(kind: type[Event]) -> None:
-    values: Any = {str: "x", bytes: b"x", bool: False, int: 0}
+    values: Any = {str: "x", bytes: b"x", bool: False, int: 0, tuple[str, ...]: ("x",)}
     made = kind(
         **{one.name: values[getattr(one.type, "__supertype__", one.type)] for one in msgspec.structs.fields(kind)}
     )

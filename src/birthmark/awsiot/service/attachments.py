@@ -8,6 +8,7 @@ from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import registry as store
+from birthmark.awsiot.store.policies import CERTIFICATE_IS_THERE
 from birthmark.errors import InvalidRequestError
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.paging import Page, page_of
@@ -66,6 +67,7 @@ class Attachments:
             )
         row: dict[str, Any] = {"thing": thing, "certificate_id": certificate_id, "kind": kind.value}
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
+        changes.run(CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
         changes.run(store.MAY_BE_ATTACHED, expect=1, key_id=certificate_id, thing=thing, kind=kind.value)
         changes.run(store.ATTACH, expect=0 if same is not None else 1, **row)
         changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)

@@ -211,7 +211,7 @@ class Certificates(AccountService):
         policies = await self.database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
         if policies and not force:
             raise CertificateInUseError(certificate_id=known.id, detail="Certificate policies")
-        changes = Changes()
+        changes = Changes().run(policy_store.CERTIFICATE_IS_THERE, expect=1, key_id=known.id)
         if force:
             changes.run(policy_store.DETACH_ALL, certificate_id=known.id)
         changes.run(registry_store.DELETE_CERTIFICATE, expect=1, id=known.id)

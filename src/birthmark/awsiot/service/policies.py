@@ -165,7 +165,8 @@ class Policies(AccountService):
             detail, command = "it has versions besides the default", _DELETE_VERSIONS
         if detail is not None:
             raise PolicyInUseError(policy=name, detail=detail, command=command.format(policy=shlex.quote(name)))
-        changes = Changes().run(store.DELETE, expect=1, name=name, generation_id=policy.generation_id)
+        changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
+        changes.run(store.DELETE, expect=1, name=name, generation_id=policy.generation_id)
         changes.run(store.DELETE_VERSIONS, policy=name)
         await self.database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 
@@ -188,6 +189,7 @@ class Policies(AccountService):
         if len(present) >= MAX_ATTACHED and not is_attached:
             raise TooManyPoliciesError(certificate_id=certificate_id)
         changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
+        changes.run(store.CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
         changes.run(store.MAY_HAVE_MORE, expect=1, key_id=certificate_id, most=MAX_ATTACHED + is_attached)
         changes.run(store.ATTACH, expect=0 if is_attached else 1, policy=name, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)

@@ -110,7 +110,8 @@ class ThingTypes(AccountService):
                 type=name, detail=detail, command=f"aws iot {step} --thing-type-name {shlex.quote(name)}"
             )
         at = to_micros(known.deprecated_at) if known.deprecated_at else None
-        changes = Changes().run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at)
+        changes = Changes().run(store.TYPE_IS_THERE, expect=1, key_name=name)
+        changes.run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at)
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
 
     async def page(self, after: str, size: int) -> Page[ThingType]:

@@ -172,7 +172,8 @@ class Things(AccountService):
         _check_version(thing, expected)
         if await self.database.all(store.PRINCIPALS_OF, thing=name, after="", limit=1):
             raise ThingInUseError(thing=name)
-        changes = Changes().run(store.DELETE_THING, expect=1, name=name, version=thing.version)
+        changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=name)
+        changes.run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.run(store.FORGET_MEMBER, thing=name)
         changes.audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))

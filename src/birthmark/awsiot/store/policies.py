@@ -28,6 +28,8 @@ policy_targets = Table("aws_policy_targets", metadata, text("policy", key=True),
 Index("aws_policy_targets_certificate", policy_targets.c.certificate_id, policy_targets.c.policy)
 DELETE = remove(policies, "name", "generation_id", ~exists().where(policy_targets.c.policy == policies.c.name))
 POLICY_IS_THERE = still(policies, "name")
+CERTIFICATE_IS_THERE = still(certificates, "id")
+"""Before what asks for the rows that hang on it: on PostgreSQL a statement that had to wait sees them as they were."""
 _ATTACHED = select(func.count()).where(policy_targets.c.certificate_id == certificates.c.id).scalar_subquery()
 MAY_HAVE_MORE = still(certificates, "id", bindparam("most", type_=Integer) > _ATTACHED)
 ATTACH = insert(policy_targets, ignore_existing=True)

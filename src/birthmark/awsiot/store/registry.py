@@ -57,6 +57,7 @@ GET_TYPE = find(thing_types)
 LIST_TYPES = page(thing_types, "name")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
 TYPE_IS_USABLE = still(thing_types, "name", thing_types.c.deprecated_at.is_(None))
+TYPE_IS_THERE = still(thing_types, "name")
 DELETE_TYPE = remove(thing_types, "name", "deprecated_at", ~exists().where(things.c.type_name == thing_types.c.name))
 
 GROUPS = Records(ThingGroup)

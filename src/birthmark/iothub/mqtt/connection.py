@@ -12,7 +12,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
-from birthmark.iothub.model import DeviceId, Hub
+from birthmark.iothub.model import Device, Hub
 from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
@@ -56,6 +56,7 @@ class HubConnection:
         "__weakref__",
         "_asked",
         "_connections",
+        "_device",
         "_devicebound",
         "_telemetry",
         "attached",
@@ -64,15 +65,16 @@ class HubConnection:
         "pump",
     )
 
-    def __init__(self, connections: Among, pump: MqttPump, *, hub: Hub, device_id: DeviceId) -> None:
+    def __init__(self, connections: Among, pump: MqttPump, *, hub: Hub, device: Device) -> None:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
-        self._telemetry = TelemetryWindow(pump, device_id, stream, connections.clock)
+        self._telemetry = TelemetryWindow(pump, device.device_id, stream, connections.clock)
+        self._device = device
         self.pump = pump
         self.hub = hub
-        self.device_id = device_id
+        self.device_id = device.device_id
         self.attached: Attached
 
     # ---- what the pump calls
@@ -189,7 +191,7 @@ class HubConnection:
                 topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)
             else:
                 patch = self._patch_of(packet.payload)
-                twin = await twins.report(self.hub, self.device_id, patch, request.version)
+                twin = await twins.report(self.hub, self._device, patch, request.version)
                 topic, body = wire.twin_response_topic(204, request.rid, twin.reported.version), b""
         except BirthmarkError as error:
             status, _, number = http_error(error)

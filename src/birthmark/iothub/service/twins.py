@@ -8,10 +8,10 @@ from birthmark.broker.turns import Turns
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store
-from birthmark.iothub.model import DeviceId, Hub, Twin
+from birthmark.iothub.model import Device, DeviceId, Hub, Twin
 from birthmark.iothub.rules import twins as rules
 from birthmark.iothub.rules.twins import TwinVersionError
-from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.service.registry import Registry, UnknownDeviceError
 from birthmark.store import Changes, Database, decided_again
 
 _ATTEMPTS = 8
@@ -32,10 +32,13 @@ class Twins:
         row = await self._database.one(store.GET_TWIN, hub=hub.name, device_id=device_id)
         return Twin(hub.name, DeviceId(device_id)) if row is None else store.twin_of(row)
 
-    async def report(self, hub: Hub, device_id: str, patch: object, version: int | None) -> Twin:
-        """Merge what a device reports. Raise `TwinInvalidError`, or `TwinVersionError` where it means another."""
+    async def report(self, hub: Hub, device: Device, patch: object, version: int | None) -> Twin:
+        """Merge what a device reports. Raise `TwinInvalidError`, or `TwinVersionError` where it means another.
+
+        The next device of that name has another twin: then raise `UnknownDeviceError`.
+        """
         now = self._clock.micros()
-        made = await self._change(hub, device_id, Changes, lambda twin: rules.report(twin, patch, now, version=version))
+        made = await self._change(hub, device, Changes, lambda twin: rules.report(twin, patch, now, version=version))
         self.updates["device"] += 1
         return made
 
@@ -43,7 +46,7 @@ class Twins:
         self, hub: Hub, device_id: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
     ) -> tuple[Twin, Twin]:
         """Change tags and desired properties; return the twin before and after. `etag` is the one it is meant for."""
-        await self._registry.device(hub, device_id)
+        device = await self._registry.device(hub, device_id)
         now = self._clock.micros()
         before: list[Twin] = []
 
@@ -56,13 +59,17 @@ class Twins:
         def audited() -> Changes:
             return Changes().audit(actor, "iothub.twin_changed", device_id, hub=hub.name)
 
-        made = await self._change(hub, device_id, audited, decide)
+        made = await self._change(hub, device, audited, decide)
         self.updates["service"] += 1
         return before[0], made
 
     async def _change(
-        self, hub: Hub, device_id: str, changes: Callable[[], Changes], decide: Callable[[Twin], Twin]
+        self, hub: Hub, device: Device, changes: Callable[[], Changes], decide: Callable[[Twin], Twin]
     ) -> Twin:
+        device_id = device.device_id
+        key: dict[str, Any] = {"key_hub": hub.name, "key_device_id": device_id, "key_generation_id": device.generation_id}
+        gone = UnknownDeviceError(hub=hub.name, device_id=device_id)
+
         async def change() -> Twin:
             row = await self._database.one(store.GET_TWIN, hub=hub.name, device_id=device_id)
             twin = Twin(hub.name, DeviceId(device_id)) if row is None else store.twin_of(row)
@@ -70,11 +77,10 @@ class Twins:
             values: dict[str, Any] = {"version": made.version, "body": store.twin_body(made)}
             values["updated_at"] = max(made.desired.at, made.reported.at)
             if row is None:
-                write = changes().run(store.DEVICE_IS_THERE, expect=1, key_hub=hub.name, key_device_id=device_id)
+                write = changes().run(store.SAME_GENERATION, expect=1, otherwise=gone, **key)
                 write.run(store.ADD_TWIN, hub=hub.name, device_id=device_id, **values)
             else:
-                seen: dict[str, Any] = {"key_hub": hub.name, "key_device_id": device_id, "key_version": twin.version}
-                write = changes().run(store.CHANGE_TWIN, expect=1, **values, **seen)
+                write = changes().run(store.CHANGE_TWIN, expect=1, **values, **key, key_version=twin.version)
             await self._database.commit(write)
             return made
 

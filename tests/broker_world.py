@@ -46,6 +46,9 @@ class Client:
         if parcel.retain:
             self.retained.append(parcel.payload)
 
+    def may_get(self, topic: str) -> bool:
+        return self.takes
+
     async def left(self) -> None: ...
 
     def end(self, reason: Closed) -> None:
@@ -79,7 +82,7 @@ class Observer:
     def lost(self, client: str, epoch: int) -> None:
         self.lost_clients.append(client)
 
-    def will(self, client: str, will: Will) -> Awaitable[None] | None:
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         assert self.space is not None
         return self.space.messages.publish((will.message,), lambda _problem: None)
 

@@ -48,6 +48,9 @@ class Connection:
     def deliver(self, parcel: Parcel, qos: int) -> None:
         self._got(parcel)
 
+    def may_get(self, topic: str) -> bool:
+        return True
+
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         self._got(parcel)
         self.unacknowledged.append(packet_id)
@@ -86,7 +89,7 @@ class Observer:
 
     def lost(self, client: str, epoch: int) -> None: ...
 
-    def will(self, client: str, will: Will) -> Awaitable[None] | None:
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         return None
 
     def overrun(self, client: str, limit: int) -> None:

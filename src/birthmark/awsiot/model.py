@@ -305,6 +305,11 @@ def parse_policy_name(text: str) -> PolicyName:
     return PolicyName(text)
 
 
+def is_certificate_id(text: str) -> bool:
+    """Say whether it is one, and no access key's."""
+    return _CERTIFICATE_ID.fullmatch(text) is not None
+
+
 def parse_certificate_id(text: str) -> CertificateId:
     """Return the id in lower case. Raise `NameInvalidError`."""
     if (found := _CERTIFICATE_ID.fullmatch(text)) is None:

@@ -24,6 +24,10 @@ class Connection(Protocol):
         """Send a message that stays in the queue until it is acknowledged; say False when the client may not get it."""
         ...
 
+    def may_get(self, topic: str) -> bool:
+        """Say whether the client may get messages to a topic now."""
+        ...
+
     def end(self, reason: Closed) -> None:
         """Close it; `Broker.disconnect` has been called, or will be."""
         ...
@@ -44,8 +48,8 @@ class Observer(Protocol):
         """A client is gone whose worker ended before it could say so."""
         ...
 
-    def will(self, client: str, will: Will) -> Awaitable[None] | None:
-        """Publish a will."""
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
+        """Publish a will; a late one waited for its time, or for who finds it, after its connection was over."""
         ...
 
     def overrun(self, client: str, limit: int) -> None:

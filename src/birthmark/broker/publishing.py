@@ -328,24 +328,29 @@ class Messages:
     def _sending_to_one(
         self, route: Route, share: Share, message: Message, pending: Pending, away: Away
     ) -> Generator[None, None, None]:
-        """A member that is connected gets it; else one whose session waits for it."""
+        """A member that is connected and may have it gets it; else one whose session waits for it."""
         arrivals, members = self._space.arrivals, share.in_turn()
         if share.nobody_at == arrivals:
             members = islice(members, 1)  # nobody came since all were looked at
         first: Receiver | None = None
+        is_denied = False
         for count, member in enumerate(members, 1):
             client, attached, granted, options = member
-            first = first or member
-            elsewhere = route.owners.get(client, (None, True))[0]
-            if attached is not None:
+            here = attached or self._space.live.get(client)
+            if here is not None and not here.connection.may_get(message.topic):
+                is_denied = True
+            elif attached is not None:
                 attached.deliver(message, min(granted, message.qos), options)
                 return
-            if elsewhere is not None or client in self._space.live:
+            elif here is not None or route.owners.get(client, (None, True))[0] is not None:
                 self._send_stored(route, (client, min(granted, message.qos), options), message, pending, away)
                 return
+            else:
+                first = first or member
             if not count % PORTION:
                 yield
-        share.nobody_at = arrivals
+        if not is_denied:  # who is allowed it later has not arrived
+            share.nobody_at = arrivals
         if first is not None:
             client, _, granted, options = first
             self._send_stored(route, (client, min(granted, message.qos), options), message, pending, away)

@@ -473,7 +473,7 @@ class Space:
             for one in attached.subscriptions.values():
                 self._router.remove(attached, one)
         if with_will and attached.will is not None:
-            self._send_will(attached.client, attached.will)
+            self._send_will(attached.client, attached.will, is_late=False)
         self.observer.disconnected(attached, reason)
 
     async def _release(self, attached: Attached, will: Will | None, delay_s: int) -> None:
@@ -567,8 +567,8 @@ class Space:
 
     # ---- wills
 
-    def _send_will(self, client: str, will: Will | None) -> None:
-        if will is not None and (waiting := self.observer.will(client, will)) is not None:
+    def _send_will(self, client: str, will: Will | None, *, is_late: bool = True) -> None:
+        if will is not None and (waiting := self.observer.will(client, will, is_late=is_late)) is not None:
             # A session keeps its will until it is safe elsewhere: nobody goes on with it, or lets go of it, before.
             self.spawn(self.messages.unsafe_until(waiting, will.message))
 

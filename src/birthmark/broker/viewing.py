@@ -26,6 +26,10 @@ class _NoConnection:
         del parcel, packet_id, dup
         return False
 
+    def may_get(self, topic: str) -> bool:
+        del topic
+        return True
+
     def end(self, reason: Closed) -> None: ...
 
     async def left(self) -> None: ...

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 
@@ -22,7 +23,7 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.model import Done, Message
 from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish
+from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, Will
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.admission import Closed
@@ -50,17 +51,18 @@ class World:
     clock: FakeClock
     connections: AwsConnections
     certificate_id: CertificateId
+    broker: Broker
     refused: list[BirthmarkError] = field(default_factory=list)
 
-    def start(self) -> "Device":
+    def start(self, will: Will | None = None) -> "Device":
         """Return a device whose CONNECT is on its way."""
         device = Device(MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER))
         device.pump.start(device.wire, "192.0.2.1")
-        device.say(Connect("device-1", level=LEVEL_5, properties=((PropertyId.SESSION_EXPIRY, 60),)))
+        device.say(Connect("device-1", level=LEVEL_5, properties=((PropertyId.SESSION_EXPIRY, 60),), will=will))
         return device
 
-    async def connected(self) -> "Device":
-        device = self.start()
+    async def connected(self, will: Will | None = None) -> "Device":
+        device = self.start(will)
         await until(lambda: bool(device.wire.got(ConnAck)))
         return device
 
@@ -118,7 +120,7 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
         bus.on(CertificateChanged, connections.certificate_changed)
         bus.start()
         try:
-            yield World(aws, clock, connections, known.id)
+            yield World(aws, clock, connections, known.id, broker)
         finally:
             await bus.stop()
             await broker.settled(1.0)
@@ -300,6 +302,24 @@ async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
         await until(lambda: device.pump.is_over)
         assert (world.refused, device.pump._reason) == ([], Closed.SERVER)
         assert FAILURES["the broker"] == before + 1
+
+
+@pytest.mark.parametrize("is_taken_back", [False, True])
+async def test_a_will_that_waits_is_published_while_what_its_client_came_by_stands(
+    database_url: str, *, is_taken_back: bool
+) -> None:
+    async with a_world(database_url) as world:
+        await world.let_publish()
+        device = await world.connected(Will("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
+        device.pump.connection_lost(None)
+        await world.broker.settled()
+        if is_taken_back:
+            await world.aws.certificates.set_status(world.certificate_id, CertificateStatus.INACTIVE, **ME)
+        world.clock.move(timedelta(seconds=6))
+        with world.connections.space.messages.watch("t") as viewer:
+            await world.broker.do_what_is_due()
+            await world.broker.settled()
+            assert [message.payload for message in viewer._waiting] == ([] if is_taken_back else [b"gone"])
 
 
 async def some_turns() -> None:

@@ -340,6 +340,25 @@ async def test_a_shared_subscription_gives_each_message_to_one(database_url: str
         assert len(alone.got) == 6
 
 
+@pytest.mark.parametrize("expiry_s", [0, 600])
+async def test_a_member_that_may_not_get_it_takes_nothing_of_a_shared_subscription(
+    database_url: str, expiry_s: int
+) -> None:
+    async with a_world(database_url) as world:
+        members = [await world.connect(f"c{number}", expiry_s=expiry_s) for number in range(3)]
+        for member in members:
+            await world.subscribe(member, "$share/g/t")
+        members[1].takes = False
+        for number in range(12):
+            await world.publish("t", b"%d" % number)
+        got = [len(member.got) for member in members]
+        assert (sum(got), got[1], min(got[0], got[2])) == (12, 0, 4)
+        members[1].takes = True
+        for number in range(12):
+            await world.publish("t", b"%d" % number)
+        assert len(members[1].got) >= 4
+
+
 async def test_a_shared_subscription_of_nobody_connected_waits_in_a_stored_session(database_url: str) -> None:
     async with a_world(database_url) as world:
         member = await world.connect("a", expiry_s=HOUR)

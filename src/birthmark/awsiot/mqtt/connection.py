@@ -98,9 +98,12 @@ class AwsConnection:
 
     # ---- what the broker calls
 
+    def may_get(self, topic: str) -> bool:
+        return self.grant.receives.get(topic) or self._may_receive(topic)  # the first is what the other remembers
+
     def deliver(self, parcel: Parcel, qos: int) -> None:
         topic = parcel.topic
-        if self.grant.receives.get(topic) or self._may_receive(topic):  # the first is what the other remembers
+        if self.grant.receives.get(topic) or self._may_receive(topic):
             try:
                 self.pump.deliver(parcel, qos)
             except LocalProtocolError:  # its queue is full

@@ -1,5 +1,6 @@
 """Who is let in, and who must prove itself again."""
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 
 import msgspec
@@ -20,7 +21,7 @@ from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, Will, handed_on
 from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import Will as WillPacket
@@ -30,6 +31,7 @@ from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
+_AGAIN_S = 1.0
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
 RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
@@ -225,11 +227,30 @@ class AwsConnections:
         )
         self._publish(event)
 
-    def will(self, client: str, will: Will) -> Awaitable[None] | None:
-        now = self.space.now()
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         message = will.message
         if message.topic.startswith("$"):
             return None  # the services of the cloud do not hear of wills
+        return self._late(client, will) if is_late and message.principal else self._now(will)
+
+    async def _late(self, client: str, will: Will) -> None:
+        """Publish a will unless what its client came by was taken back; a database that is away is waited for."""
+        principal = will.message.principal
+        while True:
+            try:
+                await self._aws.check_stands(principal, client)
+            except UnavailableError:
+                await asyncio.sleep(_AGAIN_S)
+            except BirthmarkError as error:
+                self._ledger.record(error, whose=principal)
+                return
+            else:
+                break
+        if (waiting := self._now(will)) is not None:
+            await waiting
+
+    def _now(self, will: Will) -> Awaitable[None] | None:
+        message, now = will.message, self.space.now()
         if will.expiry_s is not None:
             message = msgspec.structs.replace(message, expires_at=now + will.expiry_s * 1_000_000)
         waiting = self.space.messages.publish((message,), _nobody_waits)

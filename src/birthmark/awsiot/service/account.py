@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from birthmark.awsiot.model import Account
+from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
@@ -45,6 +45,13 @@ class AwsIot:
         self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
         self.shadows = Shadows(database, clock)
         self.overview = Overview(database)
+
+    async def check_stands(self, principal: str, client_id: str) -> None:
+        """Raise unless the certificate, or access key, by which a client came may still be used."""
+        if is_certificate_id(principal):
+            await self.devices.check_stands(CertificateId(principal), client_id)
+        else:
+            self.keys.check_known(principal)
 
     async def load(self) -> None:
         """Read what is kept in memory."""

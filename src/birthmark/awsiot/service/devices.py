@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
-from birthmark.awsiot.model import Account, CertificateId, CertificateStatus
+from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate
 from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
@@ -133,8 +133,7 @@ class Devices:
             if (ca_id := await self.certificates.ca_of(leaf)) is not None:
                 raise FirstContactNotServedError(certificate_id=certificate_id, ca_id=ca_id, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
-        if known.status is not CertificateStatus.ACTIVE:
-            raise CertificateInactiveError(thing=who, certificate_id=certificate_id, status=known.status.value)
+        _check_active(known, who)
         check_dates(leaf, self.clock.now())
         if self.revocations is not None:
             await self.revocations(leaf, visitor.chain)
@@ -145,6 +144,14 @@ class Devices:
         permissions = Permissions(policies, facts_of(leaf, visitor, thing))
         names = frozenset(policy for policy, _ in documents)
         return Grant(certificate_id, certificate_id, name, permissions, names, permissions.receives)
+
+    async def check_stands(self, certificate_id: CertificateId, client_id: str) -> None:
+        """Raise why a certificate that let a client in would let none in now."""
+        if (known := await self.certificates.find(certificate_id)) is None:
+            raise CertificateUnknownError(certificate_id=certificate_id, thing=client_id, common_name="removed since")
+        _check_active(known, client_id)
+        if self.revocations is not None:
+            await self.revocations(known.certificate, ())
 
     def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str = "") -> None:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
@@ -191,3 +198,8 @@ class Devices:
                 return client_id
         row = await self.database.one(store.EXCLUSIVE_THING_OF, certificate_id=certificate_id)
         return None if row is None else str(row["thing"])
+
+
+def _check_active(known: DeviceCertificate, who: str) -> None:
+    if known.status is not CertificateStatus.ACTIVE:
+        raise CertificateInactiveError(thing=who, certificate_id=known.id, status=known.status.value)

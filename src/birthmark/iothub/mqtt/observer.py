@@ -30,7 +30,8 @@ class HubObserver:
     def lost(self, client: str, epoch: int) -> None:
         del client, epoch
 
-    def will(self, client: str, will: Will) -> Awaitable[None] | None:
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
+        del is_late  # who was taken back has no session that could have kept it
         return self._tell(client, will, self._clock.micros())
 
     def overrun(self, client: str, limit: int) -> None:

@@ -67,7 +67,8 @@ class Twins:
         self, hub: Hub, device: Device, changes: Callable[[], Changes], decide: Callable[[Twin], Twin]
     ) -> Twin:
         device_id = device.device_id
-        key: dict[str, Any] = {"key_hub": hub.name, "key_device_id": device_id, "key_generation_id": device.generation_id}
+        key: dict[str, Any] = {"key_hub": hub.name, "key_device_id": device_id}
+        key["key_generation_id"] = device.generation_id
         gone = UnknownDeviceError(hub=hub.name, device_id=device_id)
 
         async def change() -> Twin:

@@ -205,7 +205,12 @@ def test_an_upgrade_that_is_none_is_answered(server: RunningServer) -> None:
     assert any(row["code"] == "http.malformed" for row in server.rows("why", "--limit", "50"))
 
 
-def test_mqtt_over_websocket_takes_packets_in_pieces(server: RunningServer) -> None:
+def test_mqtt_over_websocket_takes_packets_in_pieces(tmp_path: Path) -> None:
+    with a_server(tmp_path) as patient:  # a client that has to wait for its core is cut off by the other
+        says_who_it_is_in_pieces(patient)
+
+
+def says_who_it_is_in_pieces(server: RunningServer) -> None:
     from websockets.sync.client import connect as open_websocket
 
     engine = Engine(Role.CLIENT)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.files import DEVICE_ID, EST_ID, Places, file_name, next_of
@@ -16,7 +17,7 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey
-from birthmark.links.errors import LinkLostError, MqttRefusedError
+from birthmark.links.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.openssl.validity import StatedTime
 from birthmark.links.ports import HttpAnswer, Message
@@ -58,6 +59,8 @@ class World:
     root: Holder = field(default_factory=a_ca)
     at_hub: str | None = None
     failing: set[str] = field(default_factory=set)
+    untrusted: set[str] = field(default_factory=set)
+    """Hosts in whose place another answers for a while, as a captive portal does."""
     asked: list[str] = field(default_factory=list)
     believes_certificates: bool = True
     takes_expired: bool = False
@@ -205,7 +208,10 @@ class FakeLinks:
         return FakeMqtt(self.world, self.identity)
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
-        world = self.world
+        world, host = self.world, urlsplit(url).hostname
+        if host in world.untrusted:
+            world.shown.append(world.who(self.identity))
+            raise ServerUntrustedError(host=host, port=443, reason="self-signed certificate")
         if url.endswith("/cacerts"):
             certificates = [world.issuer.certificate, world.root.certificate]
             return HttpAnswer(200, {}, est_wire.render_certs_only(certificates))

@@ -180,6 +180,8 @@ class CertificateSource:
         if proof.identity is not None and est.auth.username is not None:
             try:
                 return await self._asked(managed, request, proof, replace(est, auth=replace(est.auth, username=None)))
+            except ServerUntrustedError:  # which refuses nobody
+                raise
             except (UnauthenticatedError, ForbiddenError):
                 if proof.is_expired:
                     raise
@@ -206,10 +208,10 @@ class CertificateSource:
             async for proof in each:
                 try:
                     return await self.ask(managed, request, proof)
+                except (EstServerBusyError, ServerUntrustedError):
+                    raise
                 except (UnauthenticatedError, ForbiddenError) as error:
                     refusal = error
-                except EstServerBusyError:
-                    raise
                 except BirthmarkError as error:
                     if not proof.is_expired:
                         raise

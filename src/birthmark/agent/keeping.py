@@ -18,20 +18,36 @@ from typing import Protocol
 from birthmark.agent.config.model import EstIssuance
 from birthmark.agent.files import DEVICE_ID, next_of
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import Answered, CertificateSource, Proof, request_for, subject_of
+from birthmark.agent.issuing import (
+    Answered,
+    CertificateNameError,
+    CertificateSource,
+    NotAuthorityError,
+    Proof,
+    request_for,
+    subject_of,
+)
 from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed import Kind, Managed, est_identity_of
 from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
 from birthmark.agent.slots import HeldIdentity, Slot, fits
-from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
-from birthmark.est.client import EstServerBusyError, EstServerForbiddenError
+from birthmark.dps.client import DpsRefusedError
+from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
+from birthmark.est.client import (
+    EstServerAnswerError,
+    EstServerBusyError,
+    EstServerForbiddenError,
+    EstServerUnauthenticatedError,
+)
 from birthmark.est.wire import REJECTED
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import parse_csr
 
 log = logging.getLogger(__name__)
 
-_ACCEPTED = 202
+_ACCEPTED, _BAD_REQUEST = 202, 400
+_REFUSALS = (EstServerUnauthenticatedError, EstServerForbiddenError, DpsRefusedError)
+"""What a service itself says; who could not be believed as that service said nothing."""
 
 
 class ConfirmTime(Protocol):
@@ -101,8 +117,7 @@ class Keeper:
         try:
             answered = await self.source.issue(managed, key, request, current, self.proofs)
         except BirthmarkError as error:
-            # Asking again the same way cannot help; but an operator who rejected a request can still approve that one.
-            if not isinstance(error, UnavailableError) and not _is_rejected(error):
+            if _is_final(error):
                 with contextlib.suppress(BirthmarkError):
                     slot.drop_pending()
             raise
@@ -223,7 +238,7 @@ class Keeper:
             if error.status == _ACCEPTED:  # it was believed, and somebody shall approve
                 return fresh
             raise
-        except (UnauthenticatedError, ForbiddenError):
+        except _REFUSALS:
             with contextlib.suppress(BirthmarkError):
                 self.slot(managed.id).drop_pending()
             raise
@@ -234,14 +249,14 @@ class Keeper:
     async def _usable(self, managed: Managed, pending: HeldIdentity) -> HeldIdentity | None:
         """Return what was not proven yet, now that nothing else is left; None where it is refused, and so dropped.
 
-        Who does not answer refuses nothing: then it is put to use as it is.
+        Who does not answer, or is not trusted, refuses nothing: then it is put to use as it is.
         """
         try:
             if managed.kind is Kind.EST:
                 return await self._believed(managed, pending)
             if managed.kind is Kind.DEVICE:
                 await self.register(pending)
-        except (UnauthenticatedError, ForbiddenError) as error:
+        except _REFUSALS as error:
             log.warning("certificate.not_proven", extra={"id": managed.id, "code": error.code})
             self.slot(managed.id).drop_pending()
             return None
@@ -254,5 +269,14 @@ class Keeper:
         return slot.current() or fresh
 
 
-def _is_rejected(error: BirthmarkError) -> bool:
-    return isinstance(error, EstServerForbiddenError) and error.text.startswith(REJECTED)
+def _is_final(error: BirthmarkError) -> bool:
+    """Say whether the EST server answered, and asking again the same way cannot help.
+
+    Where another answered in its place, or nothing could be asked, the key may be one that an operator approved or a
+    password for once was spent for. An operator who rejected a request can still approve that one.
+    """
+    if isinstance(error, EstServerForbiddenError):
+        return not error.text.startswith(REJECTED)
+    if isinstance(error, EstServerAnswerError):
+        return error.status == _BAD_REQUEST
+    return isinstance(error, EstServerUnauthenticatedError | CertificateNameError | NotAuthorityError)

@@ -35,7 +35,7 @@ class EstServerAnswerError(InvalidRequestError):
     cause = "{url} answered {status}: {text}"
     fix = "An EST server's URL is like `{wanted}`. A Birthmark server tells more, on its machine: `{command}`"
     command: str
-    status: str
+    status: int
     text: str
     url: str
     wanted: str

@@ -9,9 +9,10 @@ import pytest
 from agent_world import BOOTSTRAP, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
-from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
+from birthmark.errors import BirthmarkError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
 from birthmark.est.service.approvals import ApprovalRejectedError
+from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.ports import HttpAnswer
 from birthmark.pki.certificates import Certificate
 
@@ -191,13 +192,60 @@ async def test_a_request_that_an_operator_rejected_is_asked_again_as_it_was(tmp_
     assert len({wire.parse_csr(one).spki_der for one in world.requests}) == 1
 
 
-async def test_a_request_that_is_refused_otherwise_comes_by_another_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_a_request_that_is_refused_otherwise_comes_by_another_key(tmp_path: Path, status: int) -> None:
     world, agent = a_device(tmp_path)
-    world.busy = HttpAnswer(403, {}, b"This key was taken back")
+    world.busy = HttpAnswer(status, {}, b"This key was taken back")
     for _ in range(2):
-        with pytest.raises(ForbiddenError):
+        with pytest.raises(BirthmarkError):
             await world.agent(BOOTSTRAP).keeper.ensure(agent.managed[EST_ID])
     assert len({wire.parse_csr(one).spki_der for one in world.requests}) == 2
+
+
+@pytest.mark.parametrize("first", [HttpAnswer(202, {}, b"waits"), None])
+@pytest.mark.parametrize(
+    "between", ["another server", "no trusted file", HttpAnswer(404, {}, b""), HttpAnswer(200, {}, b"<html>")]
+)
+async def test_what_is_no_word_of_the_est_server_leaves_the_key_that_was_approved_or_that_a_password_was_spent_for(
+    tmp_path: Path, first: HttpAnswer | None, between: str | HttpAnswer
+) -> None:
+    world = World(tmp_path, busy=first, losing_answers=1)
+    trusted, away = tmp_path / "trust.pem", tmp_path / "trust.away"
+    with pytest.raises(UnavailableError):
+        await world.agent().ensure()
+    agent = world.agent()
+    if between == "no trusted file":
+        trusted.rename(away)
+    world.untrusted = {"est.test"} if between == "another server" else set()
+    world.busy = between if isinstance(between, HttpAnswer) else None
+    with pytest.raises(BirthmarkError):
+        await agent.ensure()
+    world.untrusted, world.busy, world.losing_answers = set(), None, 0
+    await world.agent().ensure()
+    assert len({wire.parse_csr(one).spki_der for one in world.requests}) == 1
+
+
+async def test_a_server_that_is_not_trusted_is_not_asked_again_by_the_password(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    held = await certified(agent)
+    world.shown.clear()
+    world.untrusted = {"est.test"}
+    with pytest.raises(ServerUntrustedError):
+        await agent.keeper.fresh(agent.managed[DEVICE_ID], held)
+    assert world.shown == ["device-id"]
+
+
+async def test_an_est_identity_stays_to_be_proven_while_the_server_is_not_trusted(tmp_path: Path) -> None:
+    world, agent = a_device(tmp_path)
+    await agent.apply()
+    world.failing_for.add("est-id-temp")
+    with pytest.raises(UnavailableError):
+        await agent.keeper.renew(agent.managed[EST_ID])
+    world.untrusted = {"est.test"}
+    with pytest.raises(ServerUntrustedError):
+        await agent.keeper.renew(agent.managed[EST_ID])
+    assert agent.keeper.unproven(agent.managed[EST_ID]) is not None
 
 
 def test_what_the_agent_takes_for_a_rejection_is_what_the_server_says() -> None:

@@ -15,7 +15,7 @@ from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import UnauthenticatedError, UnavailableError
-from birthmark.links.errors import MqttRefusedError
+from birthmark.links.errors import MqttRefusedError, ServerUntrustedError
 from pki_builders import a_key, key_pem
 
 
@@ -112,6 +112,16 @@ async def test_at_the_end_of_the_old_one_an_unproven_one_is_put_to_use_unless_dp
     world.failing = {"dps"} if is_away else set()
     used = await certified(world.agent())
     assert (used.leaf == pending.leaf) == (is_away or not is_taken_back)
+
+
+async def test_a_first_certificate_that_was_not_proven_is_put_to_use_while_dps_is_not_trusted(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    fresh = await agent.keeper.fresh(agent.managed[DEVICE_ID], None)  # and no further: it was killed
+    world.untrusted = {"dps.test"}
+    with pytest.raises(ServerUntrustedError):
+        await world.agent().apply()
+    assert (await certified(world.agent())).leaf == fresh.leaf
 
 
 async def test_who_is_refused_for_another_reason_keeps_its_certificate(tmp_path: Path) -> None:

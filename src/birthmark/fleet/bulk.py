@@ -119,7 +119,10 @@ def take_back_all(
     workers: int = AT_ONCE,
     says: Says = silent,
 ) -> None:
-    """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything."""
+    """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything.
+
+    What came before something that is left is not tried: the journal takes what was taken back for the latest.
+    """
 
     def one(written: tuple[str, WayBack]) -> Outcome:
         device_id, way = written
@@ -133,13 +136,16 @@ def take_back_all(
         except BirthmarkError as error:
             return refused(device_id, thumbprint, error, again)
 
-    paced = Paced(workers, says=says)
+    paced, left = Paced(workers, says=says), set[str]()
     with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
         for several in _distinct(journal.written(), 4 * workers):
-            for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), several):
+            tried = [written for written in several if written[0] not in left]
+            for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), tried):
                 with uninterrupted():
                     if outcome.refusal is None:  # what was refused is tried again by the next
                         journal.add(outcome)
+                    else:
+                        left.add(outcome.device_id)
                     tell(outcome)
 
 

@@ -13,6 +13,7 @@ import shlex
 import stat
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
 KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
+_UNDONE = (Done.TAKEN_BACK.value, Done.GONE.value)
 _MAY_BE_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value, Done.UNCHANGED.value, Done.REFUSED.value})
 """After a write that was begun: one whose answer is lost and that an SDK repeats is told as refused, or as there."""
 
@@ -152,11 +154,17 @@ class Journal:
         """Yield what was written and not yet taken back, the latest first: also what a kill left without an outcome."""
         if self._path is None:
             return
+        undone = Counter[str]()
         with self._path.open("rb") as file:
             for offset in reversed(_written(file)):
                 file.seek(offset)
                 row = _object(file.readline())
-                yield row["begun"], row["way_back"]
+                if "outcome" in row:
+                    undone[row["device"]] += 1
+                elif undone[row["begun"]]:
+                    undone[row["begun"]] -= 1
+                else:
+                    yield row["begun"], row["way_back"]
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome, also over a kill."""
@@ -240,7 +248,7 @@ def naming(path: Path | None) -> Iterator[None]:
 
 
 def _written(file: BinaryIO) -> "array[int]":
-    """Return where the ways back stand that still lead somewhere."""
+    """Return where the ways back stand, and where each was gone; none of what was taken back to the end."""
     found, begun, at = array("Q"), dict[str, int](), 0
     for line in file:
         row = _object(line)
@@ -251,6 +259,8 @@ def _written(file: BinaryIO) -> "array[int]":
         elif str(row.get("outcome")) in _MAY_BE_WRITTEN:
             if (place := begun.pop(str(row.get("device")), None)) is not None:
                 found.append(place)
+        elif row.get("outcome") in _UNDONE and isinstance(row.get("device"), str):
+            found.append(at)
         elif "outcome" in row:
             begun.pop(str(row.get("device")), None)
         elif "run" in row:  # that a run was killed before it heard does not mean that nothing was made

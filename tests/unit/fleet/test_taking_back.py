@@ -139,8 +139,38 @@ def test_what_was_taken_back_and_made_anew_by_others_is_theirs(tmp_path: Path) -
     assert len(target.on_record) == 3
 
 
-def test_one_that_did_not_come_to_its_end_begins_again(tmp_path: Path) -> None:
+def test_one_that_did_not_come_to_its_end_goes_on(tmp_path: Path) -> None:
     target, path = MemoryTarget(), tmp_path / "journal"
     enroll(target, path)
+    target.on_record["b"] = "another"
     take_back(target, path, ending=COMPLETE)
-    assert set(take_back(target, path).values()) == {Done.GONE}
+    enroll(target, tmp_path / "other")
+    target.on_record["b"] = WISHES[1].certificate.thumbprint.hex()
+    assert take_back(target, path) == {"b": Done.TAKEN_BACK}
+    assert set(target.on_record) == {"a", "c"}, "which others made anew"
+
+
+def test_a_run_after_one_that_did_not_come_to_its_end_is_taken_back_whole(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    target.on_record["b"] = "another"
+    take_back(target, path, ending=COMPLETE)
+    target.remove("b", is_group=False)
+    enroll(target, path)
+    assert set(take_back(target, path)) == {"a", "b", "c"}
+    assert target.on_record == {}
+
+
+def test_what_came_before_a_change_that_is_left_is_left_too(tmp_path: Path) -> None:
+    """The latest is taken back first; so that it is known of each whether it was."""
+    target, path = MemoryTarget(), tmp_path / "journal"
+    first, second = (a_device(common_name="a").certificate for _ in range(2))
+    with Journal(path, target.identity) as kept:
+        for certificate in (first, second):
+            kept.begin("a", {"thumbprint": certificate.thumbprint.hex()})
+            kept.add(Outcome("a", certificate.thumbprint.hex(), Done.CREATED))
+    target.on_record["a"] = first.thumbprint.hex()
+    assert take_back(target, path, ending=COMPLETE) == {"a": Done.REFUSED}
+    target.on_record["a"] = second.thumbprint.hex()
+    assert take_back(target, path, ending=COMPLETE) == {"a": Done.GONE}
+    assert take_back(target, path) == {}

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import durable
 from birthmark.ca.hierarchy import Generation, Hierarchy
-from birthmark.ca.kept import BELOW, Kept, alone_in, below_root, name_below, read_certificate, read_issuer
+from birthmark.ca.kept import BELOW, Kept, alone_in, below_root, finish, name_below, read_certificate, read_issuer
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     check_directory,
@@ -23,7 +23,6 @@ from birthmark.ca.keyfile import (
     write_key,
 )
 from birthmark.ca.passphrase import BESIDE, Passphrase
-from birthmark.ca.rekey import finish
 from birthmark.ca.token_keys import TokenPlace
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError

@@ -15,13 +15,14 @@ from cryptography.x509.oid import NameOID
 from birthmark import durable, flock
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
+    is_in_file,
     key_pem,
     read_key,
     read_owned,
     read_pair,
     write_key,
 )
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
@@ -40,6 +41,8 @@ BELOW: Mapping[Purpose, tuple[str, Profile]] = {
 }
 """What the root signs: how each is called, and its profile."""
 ROOT_LIST = "root.crl"
+MARK, NEXT = ".moving", ".next"
+"""What stands by `NEXT` beside the files counts once there is a `MARK` (`rekey`)."""
 _PATIENCE, _PAUSE_S = 200, 0.05  # ten seconds: a server that waits does nothing else
 
 
@@ -98,11 +101,16 @@ class Kept:
     def add(
         self, purpose: Purpose, root: Issuer | None, *, now: datetime, entropy: Entropy, places: Places | None = None
     ) -> Issuer:
-        """Make the CA of a purpose where there is none; one that another process made meanwhile is taken."""
+        """Make the CA of a purpose where there is none; one that another process made meanwhile is taken.
+
+        Raise `SecretUnreadableError` where the keys were given another passphrase meanwhile.
+        """
         directory = self._directory
         passphrase = self._passphrase.reveal()
         with alone_in(directory):
+            finish(directory)
             if not (directory / f"{purpose}.pem").exists():
+                _check_opens(directory, passphrase)
                 if root is None:
                     raise PurposeMissingError(path=directory, purpose=purpose)
                 tag, name = entropy.token(3).hex().upper(), organization_of(root.certificate.subject)
@@ -155,6 +163,21 @@ def alone_in(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def finish(directory: Path) -> None:
+    """End what was begun and marked; nothing where there is no mark."""
+    mark = directory / MARK
+    if not mark.exists():
+        return
+    is_beside = mark.read_bytes() == b"beside"
+    for path in sorted(directory.glob(f".*{NEXT}")):
+        path.replace(directory / path.name.removeprefix(".").removesuffix(NEXT))
+    if not is_beside:
+        (directory / BESIDE).unlink(missing_ok=True)
+    durable.sync_directory(directory)
+    mark.unlink()
+    durable.sync_directory(directory)
+
+
 def organization_of(subject: x509.Name) -> str:
     """Return the organization that a CA belongs to."""
     found = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
@@ -166,6 +189,13 @@ def name_below(organization: str, role: str) -> x509.Name:
     room = 64 - len(role) - 1
     short = organization.encode()[:room].decode(errors="ignore")
     return name_of(f"{short} {role}", organization)
+
+
+def _check_opens(directory: Path, passphrase: bytes) -> None:
+    """Raise `SecretUnreadableError` where another passphrase opens the keys by now."""
+    for path in directory.glob("*.key"):
+        if path.with_suffix(".pem").exists() and is_in_file(path):
+            read_key(path, passphrase)
 
 
 def read_certificate(directory: Path, role: str) -> Certificate:

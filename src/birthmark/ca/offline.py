@@ -25,6 +25,7 @@ from birthmark.ca.kept import (
     BELOW,
     ROOT_LIST,
     alone_in,
+    finish,
     name_below,
     organization_of,
     read_certificate,
@@ -38,7 +39,6 @@ from birthmark.ca.keyfile import (
 )
 from birthmark.ca.links import install_links, links_in
 from birthmark.ca.passphrase import BESIDE, Passphrase
-from birthmark.ca.rekey import finish
 from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError

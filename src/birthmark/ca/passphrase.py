@@ -45,13 +45,18 @@ class Passphrase:
     directory: Path
     source: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    ask: Callable[[str], str] = field(default=getpass.getpass, repr=False)
+    ask: Callable[[str], str] = field(default_factory=lambda: getpass.getpass, repr=False)
     _known: bytes | None = field(default=None, init=False, repr=False)
 
     @property
     def is_beside(self) -> bool:
         """It lies in the directory whose keys it opens."""
         return self.source is None
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Somebody types or sends it, which may take long."""
+        return self.source is not None and self.source.partition(":")[0] in {"prompt", "fd"}
 
     def of(self, directory: Path) -> "Passphrase":
         """Return that of another directory: the same, unless it lies beside its keys."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark import durable
-from birthmark.ca.kept import alone_in
+from birthmark.ca.kept import MARK, NEXT, alone_in, finish
 from birthmark.ca.keyfile import (
     is_in_file,
     key_pem,
@@ -19,9 +19,6 @@ from birthmark.ca.keyfile import (
 from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.clock import Entropy
 
-_MARK = ".moving"
-_NEXT = ".next"
-
 
 def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) -> int:
     """Encrypt every key with `new` instead of `old`, and return how many there were.
@@ -30,7 +27,7 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
     """
     with alone_in(directory):
         finish(directory)
-        for stale in directory.glob(f".*{_NEXT}"):  # of a run that ended before its mark
+        for stale in directory.glob(f".*{NEXT}"):  # of a run that ended before its mark
             stale.unlink()
         made = _made(new, entropy)
         before, after = old.reveal(), new.reveal() if made is None else made
@@ -52,7 +49,7 @@ def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) ->
 
     `is_beside` says whether the passphrase of the keys is in the directory then.
     """
-    for stale in directory.glob(f".*{_NEXT}"):
+    for stale in directory.glob(f".*{NEXT}"):
         stale.unlink()
     for name, content in files.items():
         _keep(directory / name, content, 0o644 if name.endswith(".pem") else 0o600)
@@ -61,27 +58,12 @@ def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) ->
 
 def _count(directory: Path, *, is_beside: bool) -> None:
     """Have what was written beside count."""
-    durable.replace(directory / _MARK, b"beside" if is_beside else b"elsewhere")
+    durable.replace(directory / MARK, b"beside" if is_beside else b"elsewhere")
     finish(directory)
 
 
-def finish(directory: Path) -> None:
-    """End what was begun and marked; nothing where there is no mark."""
-    mark = directory / _MARK
-    if not mark.exists():
-        return
-    is_beside = mark.read_bytes() == b"beside"
-    for path in sorted(directory.glob(f".*{_NEXT}")):
-        path.replace(directory / path.name.removeprefix(".").removesuffix(_NEXT))
-    if not is_beside:
-        (directory / BESIDE).unlink(missing_ok=True)
-    durable.sync_directory(directory)
-    mark.unlink()
-    durable.sync_directory(directory)
-
-
 def _keep(path: Path, data: bytes, mode: int = 0o600) -> None:
-    durable.replace(path.with_name(f".{path.name}{_NEXT}"), data, mode)
+    durable.replace(path.with_name(f".{path.name}{NEXT}"), data, mode)
 
 
 def _made(new: Passphrase, entropy: Entropy) -> bytes | None:

@@ -5,6 +5,8 @@ it before it sends the operator's token anywhere: an endpoint that a killed serv
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from birthmark import flock
@@ -48,6 +50,20 @@ class DirectoryLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@contextmanager
+def keeping_out(directory: Path) -> Iterator[None]:
+    """Let no server start on a directory; where there can be no such file none does. Raise `DirectoryInUseError`."""
+    lock, is_new = DirectoryLock(directory), not (directory / NAME).exists()
+    try:
+        with suppress(OSError):
+            lock.acquire()
+        yield
+    finally:
+        if is_new and lock.is_held:
+            (directory / NAME).unlink(missing_ok=True)
+        lock.release()
 
 
 def is_served(directory: Path) -> bool:

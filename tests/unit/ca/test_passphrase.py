@@ -9,9 +9,10 @@ import pytest
 from birthmark import durable
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import load
+from birthmark.ca.kept import finish
 from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError, read_pair
 from birthmark.ca.passphrase import Passphrase, PassphraseMissingError, SourceInvalidError, check_source
-from birthmark.ca.rekey import finish, move
+from birthmark.ca.rekey import move
 from birthmark.pki.issue import Issuer
 from birthmark.pki.profiles import Purpose
 from fakes import NOON, SeededEntropy
@@ -134,6 +135,35 @@ def test_what_is_made_afterwards_is_opened_by_the_new_one(ca: Path, tmp_path: Pa
     move(ca, Passphrase(ca), new, SeededEntropy(5))
     made = load(ca, new).issuer(Purpose.EDGE, now=NOON, entropy=SeededEntropy(7))
     assert load(ca, new).issuers[Purpose.EDGE] == made
+
+
+def test_who_opened_the_keys_before_they_moved_makes_none_with_the_old_one(ca: Path, tmp_path: Path) -> None:
+    before, new = load(ca), Passphrase(ca, a_file(tmp_path / "secret"))
+    move(ca, Passphrase(ca), new, SeededEntropy(5))
+    with pytest.raises(SecretUnreadableError):
+        before.issuer(Purpose.EDGE, now=NOON, entropy=SeededEntropy(7))
+    assert not (ca / "edge.key").exists()
+    assert Purpose.EDGE not in load(ca, new).issuers
+
+
+def test_nor_does_who_comes_before_a_move_that_counts_was_finished(
+    ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, new = load(ca), Passphrase(ca, a_file(tmp_path / "secret"))
+    rename = Path.replace
+
+    def cut(path: Path, target: Path) -> Path:
+        if (ca / ".moving").exists():
+            raise PowerCutError
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(PowerCutError):
+        move(ca, Passphrase(ca), new, SeededEntropy(5))
+    monkeypatch.undo()
+    with pytest.raises(SecretUnreadableError):
+        before.issuer(Purpose.EDGE, now=NOON, entropy=SeededEntropy(7))
+    assert Purpose.EDGE not in load(ca, new).issuers
 
 
 class PowerCutError(Exception):

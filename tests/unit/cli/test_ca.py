@@ -4,14 +4,18 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from birthmark import durable
 from birthmark.ca import directory as ca_directory
 from birthmark.cli.app import app
-from birthmark.cli.ca.common import _passphrase
+from birthmark.cli.ca.common import AuthorityOptions, _passphrase
+from birthmark.cli.ca.hierarchy import passphrase
 from birthmark.clock import SystemClock
+from birthmark.console.lock import DirectoryInUseError, DirectoryLock, is_served
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from birthmark.pki.chains import build_chain
 from birthmark.pki.possession import check_possession
@@ -181,6 +185,42 @@ def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_sto
     back = run("passphrase", newer, "--to", "beside", *source)  # as when a run was stopped between the two
     assert back.exit_code == 0, back.stderr
     assert run("show", newer).exit_code == 0
+
+
+def test_the_passphrase_does_not_move_where_a_server_started_while_a_person_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = DirectoryLock(tmp_path)
+    run("init", tmp_path / "ca", "--name", "Example")
+
+    def typed(_asked: str) -> str:
+        server.acquire()
+        monkeypatch.setattr("getpass.getpass", lambda _asked: "correct horse")
+        return "correct horse"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", typed)
+    with pytest.raises(DirectoryInUseError):
+        passphrase(AuthorityOptions(tmp_path / "ca"), "prompt")
+    server.release()
+    assert run("show", tmp_path / "ca").exit_code == 0
+
+
+def test_no_server_starts_while_the_passphrase_moves_and_no_lock_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    replace = durable.replace
+
+    def watched(*arguments: Any, **options: Any) -> None:
+        seen.append(is_served(tmp_path))
+        replace(*arguments, **options)
+
+    run("init", tmp_path / "ca", "--name", "Example")
+    monkeypatch.setattr(durable, "replace", watched)
+    assert run("passphrase", tmp_path / "ca", "--to", f"file:{tmp_path}/secret").exit_code == 0
+    assert set(seen) == {True}
+    assert {one.name for one in tmp_path.iterdir()} == {"ca", "secret"}
 
 
 @pytest.mark.parametrize("name", ["ca", "ca-3F9A01"])

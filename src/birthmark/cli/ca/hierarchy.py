@@ -38,7 +38,7 @@ from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.inventory import inventory_view, issuer_of
-from birthmark.console.lock import DirectoryInUseError, is_served
+from birthmark.console.lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
@@ -157,15 +157,19 @@ def passphrase(
         raise DirectoryInUseError(path=authority.directory.parent)
     check_leads(authority.directory)
     new = Passphrase(authority.directory, None if to == "beside" else parse_source(to))
+    for one in (authority.passphrase, new):
+        if one.is_handed_over:
+            one.reveal()  # before: no server is kept out while a person types
     count = 0
-    for directory in _generations(authority.directory):
-        old = authority.passphrase.of(directory)
-        later = new if directory == authority.directory else new.of(directory)  # made with the first, if it is a file
-        with suppress(BirthmarkError):  # a run before this one came so far
-            ca_directory.load(directory, later)
-            continue
-        ca_directory.load(directory, old)
-        count += move(directory, old, later, SystemEntropy())
+    with keeping_out(authority.directory.parent):
+        for directory in _generations(authority.directory):
+            old = authority.passphrase.of(directory)
+            later = new if directory == authority.directory else new.of(directory)  # made with the first, if a file
+            with suppress(BirthmarkError):  # a run before this one came so far
+                ca_directory.load(directory, later)
+                continue
+            ca_directory.load(directory, old)
+            count += move(directory, old, later, SystemEntropy())
     emit(authority.as_json, {"keys": count, "passphrase": to})
 
 

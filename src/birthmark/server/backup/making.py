@@ -15,8 +15,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__, flock
-from birthmark.ca.kept import alone_in
-from birthmark.ca.rekey import finish
+from birthmark.ca.kept import alone_in, finish
 from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive

@@ -14,11 +14,11 @@ import msgspec
 
 from birthmark import durable
 from birthmark.ca.generations import ABANDONED, FIRST
-from birthmark.ca.kept import ROOT_LIST, alone_in
+from birthmark.ca.kept import ROOT_LIST, alone_in, finish
 from birthmark.ca.keyfile import read_owned, read_private
 from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW
 from birthmark.ca.passphrase import BESIDE
-from birthmark.ca.rekey import exchange, finish
+from birthmark.ca.rekey import exchange
 from birthmark.pki.profiles import Purpose
 from birthmark.server.machines.sealed import Files
 

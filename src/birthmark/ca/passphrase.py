@@ -1,7 +1,8 @@
 """Where the passphrase of a CA's keys comes from, when it does not lie beside them.
 
 In:   `file:/PATH`, `credential:NAME` (systemd's, in $CREDENTIALS_DIRECTORY), `fd:NUMBER`, or `prompt`.
-Out:  the passphrase, read once and kept for the process: a descriptor can be read only once, and nobody is asked twice.
+Out:  the passphrase, read once and kept for the process: a descriptor can be read only once, and nobody is asked twice,
+      but for a new one at a terminal: a slip would be the passphrase.
 
 Without a source it is the file `passphrase` in the CA's directory, made with it.
 """
@@ -46,6 +47,8 @@ class Passphrase:
     source: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     ask: Callable[[str], str] = field(default_factory=lambda: getpass.getpass, repr=False)
+    is_new: bool = False
+    """It is to be that of keys which are there; where there are none it is new in any case."""
     _known: bytes | None = field(default=None, init=False, repr=False)
 
     @property
@@ -106,7 +109,11 @@ class Passphrase:
     def _prompted(self) -> bytes:
         if not sys.stdin.isatty():
             raise self._missing("nobody is at a terminal to be asked")
-        return self.ask(f"Passphrase of the CA's keys in {self.directory}: ").encode()
+        typed = self.ask(f"Passphrase of the CA's keys in {self.directory}: ")
+        has_keys = any(True for pattern in ("*.key", "*.pending") for _ in self.directory.glob(pattern))
+        if (self.is_new or not has_keys) and self.ask("The same once more: ") != typed:
+            raise self._missing("what was typed the second time is something else")
+        return typed.encode()
 
     def _missing(self, reason: str) -> PassphraseMissingError:
         return PassphraseMissingError(path=self.directory, reason=reason)

@@ -81,6 +81,27 @@ def test_each_source_gives_it_once_and_the_same_again(
     assert b"horse" not in repr(found).encode()
 
 
+def a_typed_one(directory: Path, *typed: str, is_new: bool = False) -> Passphrase:
+    answers = iter(typed)
+    return Passphrase(directory, "prompt", ask=lambda _: next(answers), is_new=is_new)
+
+
+def test_a_new_one_is_asked_for_twice_and_refused_where_the_two_differ(
+    ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    for of_new_keys in (a_typed_one(ca, "horse", "hose", is_new=True), a_typed_one(tmp_path / "new", "horse", "hose")):
+        with pytest.raises(PassphraseMissingError) as refused:
+            of_new_keys.reveal()
+        assert "the second time" in refused.value.explain_cause()
+    assert a_typed_one(ca, "horse", "horse", is_new=True).reveal() == b"horse"
+
+
+def test_one_that_keys_have_is_asked_for_once(ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert a_typed_one(ca, "horse").reveal() == b"horse"
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

@@ -156,7 +156,7 @@ def passphrase(
     if is_served(authority.directory.parent):
         raise DirectoryInUseError(path=authority.directory.parent)
     check_leads(authority.directory)
-    new = Passphrase(authority.directory, None if to == "beside" else parse_source(to))
+    new = Passphrase(authority.directory, None if to == "beside" else parse_source(to), is_new=True)
     for one in (authority.passphrase, new):
         if one.is_handed_over:
             one.reveal()  # before: no server is kept out while a person types

@@ -41,17 +41,16 @@ from birthmark.agent.timekeeping import Timekeeper
 from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.clock import Entropy
-from birthmark.dps.client import Assigned, DpsTarget, is_registered_by_https, register_by_https
+from birthmark.dps.client import Assigned, DpsRefusedError, DpsTarget, is_registered_by_https, register_by_https
 from birthmark.errors import (
     BirthmarkError,
-    ForbiddenError,
     PolicyError,
     ThrottledError,
-    UnauthenticatedError,
     UnavailableError,
 )
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.keys.tpm import TpmSettings
+from birthmark.links.errors import MqttRefusedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
@@ -129,13 +128,13 @@ class Agent:
         """Do what the configuration asks for. Return the assignment.
 
         None where the hub is given: then it is asked whether it knows the device, as nobody else has said so.
-        A certificate from before that is refused, as one that was taken back is, gives way to another.
+        A certificate from before that DPS refuses, as one that was taken back is, gives way to another.
         """
         before = self._kept_mark()
         held = await self.ensure()
         try:
             assigned = await self.register(held)
-        except (UnauthenticatedError, ForbiddenError) as refusal:
+        except DpsRefusedError as refusal:
             if held.mark != before:  # it was issued a moment ago: another would fare no better
                 raise
             assigned = await self._replaced(held, refusal)
@@ -175,7 +174,7 @@ class Agent:
             return None
         try:
             return await self._renewed(held)
-        except (UnauthenticatedError, ForbiddenError):
+        except (DpsRefusedError, MqttRefusedError):
             return None
 
     async def prepare(self) -> None:

@@ -114,6 +114,25 @@ async def test_at_the_end_of_the_old_one_an_unproven_one_is_put_to_use_unless_dp
     assert (used.leaf == pending.leaf) == (is_away or not is_taken_back)
 
 
+@pytest.mark.parametrize("has_unproven", [True, False])
+async def test_applied_again_while_dps_is_not_trusted_nothing_is_replaced(
+    tmp_path: Path, *, has_unproven: bool
+) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    await agent.apply()
+    before = await certified(agent)
+    pending = (await an_unproven_one(world, agent))[1] if has_unproven else None
+    world.requests.clear()
+    world.untrusted = {"dps.test"}
+    for _ in range(2):
+        with pytest.raises(ServerUntrustedError):
+            await world.agent().apply()
+    slot = agent.identities.slot(DEVICE_ID)
+    assert [one and one.mark for one in (slot.current(), slot.pending())] == [before.mark, pending and pending.mark]
+    assert not world.requests
+
+
 async def test_a_first_certificate_that_was_not_proven_is_put_to_use_while_dps_is_not_trusted(tmp_path: Path) -> None:
     world = World(tmp_path)
     agent = world.agent()

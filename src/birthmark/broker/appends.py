@@ -283,10 +283,19 @@ class Appends:
             self._failed(key, items, error)
             return None
         if isinstance(write, str):
-            self._sending.add(key)
-            self._spawn(self._send(write, key, items))
+            own = [item for item in items if item[1].sender in {"", key[0].worker}]
+            if len(own) < len(items):  # who sent the others looks for the session itself: two would wait for each other
+                moved = ChangedMeanwhileError(what="The session")
+                _all_done([item for item in items if item[1].sender not in {"", key[0].worker}], moved)
+            if own:
+                self._sending.add(key)
+                self._spawn(self._send(write, key, own))
             return None
         return write
+
+    def is_sending(self, space: "Space", client: str) -> bool:
+        """Say whether messages for a session are on their way to another worker: what comes from one would wait."""
+        return (space, client) in self._sending
 
     async def _send(self, owner: str, key: Key, items: list[Item]) -> None:
         """Let the worker that has a session queue messages; where it has it no more, they are taken again."""

@@ -221,9 +221,12 @@ class Broker:
         await self.fresh()
         space = self._spaces[asked.space]
         attached = space.live.get(asked.client)
-        if attached is None or attached.outgoing is None:
+        if attached is None or attached.outgoing is None or self.appends.is_sending(space, asked.client):
             return Appended(is_here=False)
-        await space.messages.appended(asked.client, decode_messages(asked.messages), asked.sender)
+        try:
+            await space.messages.appended(asked.client, decode_messages(asked.messages), asked.sender)
+        except ChangedMeanwhileError:
+            return Appended(is_here=False)
         return Appended(is_here=True)
 
     async def _deliver(self, asked: DeliverTo) -> Done:

@@ -14,7 +14,7 @@ from birthmark.broker.model import Message, decode_messages
 from birthmark.broker.requests import AppendTo, DeliverTo
 from birthmark.broker.underway import WINDOW_BYTES
 from birthmark.store import Event, Statement, open_database
-from broker_world import Observer, World
+from broker_world import Client, Observer, World
 from fakes import FakeClock
 
 pytestmark = pytest.mark.integration
@@ -30,6 +30,7 @@ class Between:
         self._handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {}
         self._hearing: defaultdict[type, list[Callable[[Any], None]]] = defaultdict(list)
         self.asked: list[Any] = []
+        self.is_slow = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -55,6 +56,8 @@ class Between:
         del timeout_s
         self.asked.append(request)
         await self.gate.wait()
+        if self.is_slow:
+            await asyncio.sleep(0.002)
         return await self._all[worker]._handlers[type(request)](request)
 
 
@@ -69,6 +72,7 @@ async def two_workers(database_url: str) -> AsyncIterator[tuple[World, World, Be
             world = World(database, clock, SpaceRules())
             world.broker = Broker(database, clock, name, Between(name, buses))  # type: ignore[arg-type] # as much as is used
             await world.broker.load()
+            await world.broker.join()
             world.observer = Observer()
             world.space = world.observer.space = world.broker.space("test", world.rules, world.observer)
             await world.broker.start()
@@ -204,6 +208,42 @@ async def test_a_session_that_begins_anew_gets_nothing_that_the_one_before_asked
         await here.publish("t", b"after")
         await there.broker.settled()
         assert (before.payloads, after.payloads) == ([b"before"], [])
+
+
+async def test_a_session_that_goes_from_worker_to_worker_keeps_none_of_its_publishers_waiting(
+    database_url: str,
+) -> None:
+    async with two_workers(database_url) as (here, there, bus):
+        client, is_over, got = await here.connect("c", expiry_s=600), False, set[bytes]()
+        await here.subscribe(client, "t")
+
+        async def publish(world: World, who: str) -> list[bytes]:
+            sent: list[bytes] = []
+            while not is_over:
+                sent.append(f"{who} {len(sent)}".encode())
+                await world.space.messages.published(Message("t", sent[-1], 1, publisher=who))
+            return sent
+
+        bus.is_slow = bus._all["w2"].is_slow = True
+        publishing = [asyncio.create_task(publish(one, f"{n}")) for n, one in enumerate((here, there, here, there))]
+        for number in range(30):
+            async with asyncio.timeout(20):
+                client = await (there, here)[number % 2].connect("c", expiry_s=600, clean=False, held=True)
+            client.attached.resume()
+            await asyncio.sleep(0.01)
+            got |= set(client.payloads)
+            client.acknowledge()
+        is_over = True
+        async with asyncio.timeout(20):
+            sent = await asyncio.gather(*publishing)
+            await until(lambda: got.issuperset(payload for one in sent for payload in one), client, got)
+
+
+async def until(condition: Callable[[], bool], client: Client, got: set[bytes]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+        got |= set(client.payloads)
+        client.acknowledge()
 
 
 async def test_who_publishes_more_than_is_underway_waits(database_url: str) -> None:

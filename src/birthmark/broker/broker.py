@@ -259,6 +259,8 @@ class Broker:
         while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
             known = [(self._spaces.get(row["space"]), row) for row in rows]
             await asyncio.gather(*(space.free(row) for space, row in known if space is not None))
+            for space in {space for space, _ in known if space is not None}:
+                await self.made_known(space)
             if any(space is None for space, _ in known):
                 break
 

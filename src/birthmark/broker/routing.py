@@ -86,11 +86,6 @@ class Found(NamedTuple):
     rows: Sequence[StoredRow]
     owners: Mapping[str, Owner] = {}
 
-    @property
-    def may_be_kept(self) -> bool:
-        """Whom a member of a shared subscription is connected to changes with no word to other workers."""
-        return not self.owners or not any(one.share for _, one in self.rows)
-
 
 _NOTHING = Found(frozenset(), ())
 
@@ -188,7 +183,7 @@ class Router:
 
     def making(self, topic: str, stored: Found, seen: int) -> Generator[None, None, Route]:
         """Do what `looked_up` does, some receivers at a step."""
-        fitting, is_lasting = self._fitting(topic), seen == self._changes and stored.may_be_kept
+        fitting, is_lasting = self._fitting(topic), seen == self._changes
         key, live_seen = (fitting, stored.filters), self._live_changes
         if is_lasting:
             if len(self.stored_shapes):

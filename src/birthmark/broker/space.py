@@ -519,6 +519,9 @@ class Space:
             await self._database.commit(changes)
         self._broker.due_at(expires_at)
         self._broker.due_at(will_at)
+        if any(one.share for one in attached.subscriptions.values()):  # other members come before it now
+            self.subscriptions.changed()
+            await self._broker.made_known(self)
 
     async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool:
         """End a session as it was read, with all it holds; say False when it changed meanwhile."""

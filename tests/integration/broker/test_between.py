@@ -154,6 +154,32 @@ async def test_who_gets_the_messages_of_a_topic_is_looked_up_once(
         assert (looks.count, len(client.got)) == (1, 5)
 
 
+@pytest.mark.parametrize("expiry_s", [0, 600])
+async def test_a_shared_subscription_is_looked_up_once_and_its_members_are_those_that_are_connected(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, expiry_s: int
+) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        members = [await world.connect(f"c{number}", expiry_s=expiry_s) for number, world in enumerate((here, there))]
+        for member, world in zip(members, (here, there), strict=True):
+            await world.subscribe(member, "$share/g/t")
+        looks = Looks(here, monkeypatch)
+        for _ in range(10):
+            await here.publish("t")
+        await there.broker.settled()
+        assert (looks.count, [len(member.got) for member in members]) == (1, [5, 5])
+        members[1].acknowledge()
+        await there.leave(members[1])
+        for _ in range(4):
+            await here.publish("t")
+        assert len(members[0].got) == 9
+        members[1] = await there.connect("c1", expiry_s=600, clean=False)
+        await there.subscribe(members[1], "$share/g/t")
+        for _ in range(4):
+            await here.publish("t")
+        await there.broker.settled()
+        assert len(members[1].got) == 2
+
+
 async def test_what_is_known_of_a_topic_is_forgotten_when_somebody_subscribes_elsewhere(database_url: str) -> None:
     async with two_workers(database_url) as (here, there, _):
         clients = []

@@ -106,13 +106,6 @@ def test_what_several_workers_have_is_remembered_with_the_worker_of_each_until_i
     assert router.find("t") is None
 
 
-def test_where_members_of_a_share_are_connected_is_of_one_message_only() -> None:
-    router = Router(hash_matches_parent=True)
-    router.stored_shapes.add(".")
-    router.looked_up("t", [("c", Subscription("t", 1, 0, "team"))], router.changes, {"c": ("w2", True)})
-    assert router.find("t") is None
-
-
 def test_a_session_that_took_over_is_not_taken_out_by_the_old_one() -> None:
     router = Router(hash_matches_parent=True)
     old, new = somebody("c"), cast("Attached", [])

@@ -9,8 +9,11 @@ what is not locked is of a run that was killed. Where the file system has no loc
 
 import contextlib
 import errno
+import glob
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -83,6 +86,48 @@ def clear(beside: Path) -> None:
     """Remove what killed runs left under this name and its numbered ones, and nothing that is written now."""
     for one in beside.parent.glob(f"{beside.name}*"):
         _is_free(one)
+
+
+def clear_directories(parent: Path, prefix: str) -> None:
+    """Remove what killed runs of `directory_beside` left, and nothing that is in use."""
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
+        with _locked(left) as is_ours:
+            if is_ours:
+                shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def directory_beside(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give a new directory of its owner's alone, which is removed at the end where it has not been renamed.
+
+    It is locked meanwhile: what a killed run left under the prefix goes first, as nobody has locked that.
+    """
+    clear_directories(parent, prefix)
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
+        with _locked(made) as is_ours:
+            if not is_ours:  # another took it for a killed one's, and removes it
+                continue
+            try:
+                yield made
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(made)
+            return
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Lock a directory; say whether nobody else has it, and it is still there."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # it is gone meanwhile, or another user's
+        yield False
+        return
+    try:
+        yield _is_ours(descriptor) and flock.is_named(descriptor, directory)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,32 @@ def starting(data: Path, database: str | None = None) -> str:
     words = ["serve", "--data", str(data), *(["--database", database] if database is not None else [])]
     owner = other_owner(data)
     return f"{shlex.join(['birthmark', *words]) if owner is None else as_owner(owner, words)} &"
+
+
+def hand_over(path: Path, whose: Path) -> None:
+    """Give what root wrote, and all below it, to the owner of the directory `whose`, who could not read it else.
+
+    Nothing where another user runs this, or where it is not root's: a link, or a second name of another file, may have
+    been put there by that owner.
+    """
+    owner = whose.stat()
+    if os.geteuid() != 0 or not owner.st_uid:
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # not there, or a link
+        return
+    try:
+        seen = os.fstat(descriptor)
+        if stat.S_ISDIR(seen.st_mode):
+            for _, folders, files, at in os.fwalk(dir_fd=descriptor):
+                for name in (*folders, *files):
+                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=at, follow_symlinks=False)
+        elif not stat.S_ISREG(seen.st_mode) or seen.st_uid or seen.st_nlink != 1:
+            return
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def _name(place: Path) -> str | None:

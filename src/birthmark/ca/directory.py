@@ -5,7 +5,6 @@ Layout: `root.pem`, `root.key`, `issuing.pem`, `issuing.key` (encrypted PKCS#8) 
 crash leaves all or nothing; what is made later counts from the moment its certificate is there, the key before it.
 """
 
-import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -191,18 +190,15 @@ def _write(
     directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]], passphrase: Passphrase, entropy: Entropy
 ) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
-    building = directory.with_name(f".{directory.name}.new")
-    shutil.rmtree(building, ignore_errors=True)  # of a start that was killed
-    building.mkdir(mode=0o700)
-    if passphrase.is_beside:
-        durable.create(building / BESIDE, new_passphrase(entropy) + b"\n")
-    secret = read_private(building / BESIDE).strip() if passphrase.is_beside else passphrase.reveal()
-    for role, certificate, key in parts:
-        write_key(building / f"{role}.key", key, secret)
-        durable.create(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
-    try:
-        building.replace(directory)
+    with durable.directory_beside(directory.parent, f".{directory.name}.new") as building:
+        if passphrase.is_beside:
+            durable.create(building / BESIDE, new_passphrase(entropy) + b"\n")
+        secret = read_private(building / BESIDE).strip() if passphrase.is_beside else passphrase.reveal()
+        for role, certificate, key in parts:
+            write_key(building / f"{role}.key", key, secret)
+            durable.create(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
+        try:
+            building.replace(directory)
+        except OSError as error:
+            raise CaExistsError(path=directory) from error
         durable.sync_directory(directory.parent)
-    except OSError as error:
-        shutil.rmtree(building)
-        raise CaExistsError(path=directory) from error

@@ -18,6 +18,7 @@ from birthmark.pki.issue import SigningKey
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 3600.0
+_AGAIN_S = 10.0  # after a look that failed
 
 
 class FreshContext:
@@ -86,9 +87,7 @@ class FreshContext:
 
     def look(self) -> None:
         """Refresh where something changed since it was last taken over; tell a failure that repeats itself once."""
-        if self._stamp is None:
-            self.refresh()
-        elif self._stamp() != self._seen:
+        if self._stamp is None or self._stamp() != self._seen:
             self._take_over()
 
     def _take_over(self) -> None:
@@ -108,6 +107,10 @@ class FreshContext:
         self._seen, self._told = seen, None
 
     async def _keep_fresh(self) -> None:
+        pause_s, waited_s = min(self._look_every_s, _AGAIN_S), 0.0
         while True:
-            await asyncio.sleep(self._look_every_s)
-            self.look()
+            await asyncio.sleep(pause_s)
+            waited_s += pause_s
+            if self._told or waited_s >= self._look_every_s:  # whoever looked at an event may have failed
+                waited_s = 0.0
+                self.look()

@@ -34,14 +34,15 @@ from birthmark import durable
 from birthmark.ca.directory import load_or_create
 from birthmark.ca.generations import FIRST, Generations, directory_of
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.kept import alone_in
 from birthmark.ca.keyfile import (
     SecretUnreadableError,
     check_directory,
     check_owned,
+    key_pem,
     read_key,
     read_owned,
     read_private,
-    write_key,
 )
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.servers import issue_server
@@ -118,6 +119,8 @@ RESTORING = ".restoring"
 """Where a restore builds; it goes when all is in place."""
 UNFINISHED = "restore.unfinished"
 """What a database says of itself until then."""
+MOVING = ".moving"
+"""How the directories begin in which a move of the database has its copies."""
 RESTORED = ".restored"
 """What is left of a restore that is whole, for the next start to remove."""
 
@@ -168,6 +171,7 @@ class DataDirectory:
             if not self._is_held:
                 self._lock.acquire()
             shutil.rmtree(self.path / RESTORED, ignore_errors=True)
+            durable.clear_directories(self.path, MOVING)
 
     def release(self) -> None:
         """Leave the directory to the next server; where this one was reached says nothing any more."""
@@ -222,23 +226,33 @@ class DataDirectory:
         with self._usable():
             if directory.exists():
                 check_directory(directory)
-            try:
-                chain = parse_bundle(read_owned(directory / "server.pem"))
-                key = read_key(directory / "server.key", passphrase)
-            except (OSError, BirthmarkError):
-                chain, key = (), None
-            if key is not None and self._still_good(chain, key, hierarchy, wanted):
-                return chain, key
-            key = ec.generate_private_key(ec.SECP256R1())
-            serial, now = new_serial(self._entropy), self._clock.now()
-            public, issuer = key.public_key(), self._signer(hierarchy)
-            leaf = issue_server(issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places)
-            chain = (leaf, *hierarchy.presented(issuer))
+            if (kept := self._kept_certificate(directory, passphrase, hierarchy, wanted)) is not None:
+                return kept
             directory.mkdir(exist_ok=True, mode=0o700)
-            (directory / "server.key").unlink(missing_ok=True)
-            write_key(directory / "server.key", key, passphrase)
-            (directory / "server.pem").write_text("".join(c.pem() for c in chain), encoding="ascii")
-            return chain, key
+            with alone_in(directory):  # all workers need another at one moment: the first makes it, the others take it
+                if (kept := self._kept_certificate(directory, passphrase, hierarchy, wanted)) is not None:
+                    return kept
+                key = ec.generate_private_key(ec.SECP256R1())
+                serial, now = new_serial(self._entropy), self._clock.now()
+                public, issuer = key.public_key(), self._signer(hierarchy)
+                leaf = issue_server(
+                    issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places
+                )
+                chain = (leaf, *hierarchy.presented(issuer))
+                durable.replace(directory / "server.key", key_pem(key, passphrase))
+                durable.replace(directory / "server.pem", "".join(c.pem() for c in chain).encode("ascii"), 0o644)
+                return chain, key
+
+    def _kept_certificate(
+        self, directory: Path, passphrase: bytes, hierarchy: Hierarchy, wanted: Iterable[str]
+    ) -> tuple[Sequence[Certificate], SigningKey] | None:
+        """Return what is kept, where it is whole and for `wanted`."""
+        try:
+            chain = parse_bundle(read_owned(directory / "server.pem"))
+            key = read_key(directory / "server.key", passphrase)
+        except (OSError, BirthmarkError):
+            return None
+        return (chain, key) if self._still_good(chain, key, hierarchy, wanted) else None
 
     def _signer(self, hierarchy: Hierarchy) -> Issuer:
         if hierarchy.has_root:

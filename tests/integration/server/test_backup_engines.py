@@ -362,7 +362,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
     parts = [Part(archive.FIRST, b"{}"), Part("other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
-    with making._copies(data) as copies:
+    with durable.directory_beside(data, making._COPIES) as copies:
         other.start()
         while not (tmp_path / archive.BUILDING).exists():
             await asyncio.sleep(0.01)
@@ -376,6 +376,25 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     read_archive(tmp_path / "other", SECRET, tmp_path / "of-other")
     assert (tmp_path / "of-other" / "other").exists()
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's directory")
+async def test_what_root_restores_into_another_users_directory_is_that_users(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data/birthmark.db"
+    data, new, elsewhere = await a_data_directory(tmp_path, url), tmp_path / "new", tmp_path / "elsewhere"
+    await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
+    for place in (new, elsewhere):
+        place.mkdir(mode=0o700)
+        shutil.chown(place, "nobody", "nogroup")
+    (elsewhere / "other").mkdir()
+    shutil.chown(elsewhere / "other", "nobody", "nogroup")
+    await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
+    url = f"sqlite:///{elsewhere}/there.db"
+    await restore_backup(tmp_path / "b", elsewhere / "other", SECRET, SystemClock(), url=url)
+    there = [*new.rglob("*"), *elsewhere.rglob("*")]
+    assert {(one.owner(), one.group()) for one in there if one.parent != elsewhere} == {("nobody", "nogroup")}
+    assert {one.owner() for one in elsewhere.iterdir()} == {"nobody"}
+    assert (new / "ca" / "root.key").exists()
 
 
 def test_what_another_backup_makes_and_removes_meanwhile_is_not_looked_into(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from birthmark.pki.profiles import Purpose
 from birthmark.server.backup.making import make_backup
 from birthmark.server.backup.moving import move_database
 from birthmark.server.backup.restoring import restore_backup
-from birthmark.server.data_dir import RecordsLostError
+from birthmark.server.data_dir import DataDirectory, RecordsLostError
 from birthmark.server.installed import note_root
 from birthmark.server.machines.files import collected, put
 from birthmark.server.machines.joining import MachineOccupiedError, join
@@ -112,6 +113,25 @@ async def test_who_joins_again_keeps_its_name(
     second = await second_of(database, database_url, first, tmp_path)
     again = await join(tmp_path / "invitation.json", second, database_url, CLOCK, ENTROPY)
     assert again.name == "m2"
+
+
+async def test_who_joins_while_another_call_ends_in_the_same_directory_keeps_its_name(
+    database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invitation, data = await invited(database, first, tmp_path / "invitation.json"), tmp_path / "second"
+    real, others = DataDirectory.prepare, list[threading.Thread]()
+
+    def prepared(directory: DataDirectory) -> None:
+        if not others:  # the other call is between this one's look and its lock
+            call = join(invitation, data, database_url, CLOCK, ENTROPY)
+            others.append(threading.Thread(target=asyncio.run, args=(call,)))
+            others[0].start()
+            others[0].join()
+        real(directory)
+
+    monkeypatch.setattr(DataDirectory, "prepare", prepared)
+    done = await join(invitation, data, database_url, CLOCK, ENTROPY)
+    assert (done.name, done.files, name_in(data)) == ("m2", 0, "m2")
 
 
 async def test_who_was_cut_off_while_it_joined_goes_on_by_the_same_command(

@@ -1,5 +1,7 @@
 """Everything of a database into another of the other engine: whole, once, and told where it went."""
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -8,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from birthmark import durable
 from birthmark.clock import SystemClock
 from birthmark.server.backup import copying, moving
 from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+from birthmark.server.data_dir import MOVING, DataDirectory
 from birthmark.server.installed import DatabaseMovedError, check_whole
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.holding import DatabaseInUseError
@@ -120,6 +124,29 @@ async def test_what_was_interrupted_is_begun_again_by_the_same_command(
     assert await contents(data, postgres_url) == before
     await may_serve(data, postgres_url)
     assert not list(data.glob(".moving-*"))
+
+
+async def test_a_killed_moves_copies_go_with_the_next_start_and_those_of_one_that_runs_stay(
+    tmp_path: Path,
+) -> None:
+    data = await a_data_directory(tmp_path, f"sqlite:///{tmp_path}/data/birthmark.db")
+    for left in (".moving-0a1b", ".moving-killed"):  # as version 0.2 called them, and as they are called
+        (data / left).mkdir()
+        (data / left / "copied.db").touch()
+    directory = DataDirectory(data, SystemClock(), SeededEntropy())
+    with durable.directory_beside(data, MOVING) as in_use:
+        directory.prepare()
+        assert list(data.glob(".moving*")) == [in_use]
+    directory.release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's directory")
+async def test_what_root_moves_into_another_users_directory_is_that_users(postgres_url: str, tmp_path: Path) -> None:
+    data = await a_data_directory(tmp_path, f"sqlite:///{tmp_path}/data/birthmark.db")
+    await moved(data, f"sqlite:///{data}/birthmark.db", postgres_url)
+    shutil.chown(data, "nobody")
+    await moved(data, postgres_url, f"sqlite:///{data}/back.db")
+    assert {one.owner() for one in data.glob("back.db*")} == {"nobody"}
 
 
 async def test_what_was_moved_is_not_moved_once_more(postgres_url: str, tmp_path: Path) -> None:

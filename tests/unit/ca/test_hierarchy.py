@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,30 @@ def test_a_ca_is_never_overwritten(tmp_path: Path) -> None:
     made(tmp_path / "ca")
     with pytest.raises(CaExistsError):
         made(tmp_path / "ca")
+
+
+def test_of_several_that_make_one_at_the_same_moment_one_makes_it_whole(tmp_path: Path) -> None:
+    def made(place: Path, seed: int) -> Hierarchy | None:
+        try:
+            return ca_directory.create(place, "Plant", now=NOON, entropy=SeededEntropy(seed))
+        except CaExistsError:
+            return None
+
+    with ThreadPoolExecutor(4) as several:
+        for number in range(20):
+            place = tmp_path / str(number)
+            (one,) = filter(None, several.map(made, [place] * 4, range(4)))
+            assert ca_directory.load(place).root.certificate == one.root.certificate
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_run_left_beside_goes_with_the_next(tmp_path: Path) -> None:
+    for left in (".ca.new", ".ca.new-killed"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "root.key").touch()
+    a_hierarchy = ca_directory.create(tmp_path / "ca", "Plant", now=NOON, entropy=SeededEntropy())
+    assert a_hierarchy.has_root
+    assert [one.name for one in tmp_path.iterdir()] == ["ca"]
 
 
 def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:

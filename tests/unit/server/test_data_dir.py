@@ -1,11 +1,13 @@
 """The data directory when starts go wrong: two at once, one that was cut off, a disk that was full."""
 
+import asyncio
 import errno
 import json
 import os
 import shutil
 import stat
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from birthmark.ca.directory import UNNOTED, CaForeignError, CaLostError
 from birthmark.ca.keyfile import SecretExposedError, SecretForeignError, SecretUnreadableError
+from birthmark.clock import SystemEntropy
 from birthmark.console.client import ForeignFileError, OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
@@ -216,6 +219,52 @@ def test_an_empty_secret_lets_nobody_in(tmp_path: Path) -> None:
     (directory.path / "est.password").touch(mode=0o600)
     with pytest.raises(SecretUnreadableError):
         directory.secret("est.password")
+    directory.release()
+
+
+def test_workers_that_need_another_certificate_at_one_moment_make_one(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    directory.secret("tls.passphrase")
+
+    def served(names: Sequence[str]) -> bytes:  # by a worker of its own: the directory has only files in common
+        worker = DataDirectory(directory.path, FakeClock(), SystemEntropy(), is_held=True)
+        chain, key = worker.server_certificate(hierarchy, names)
+        assert chain[0].public_key() == key.public_key()
+        return chain[0].der
+
+    with ThreadPoolExecutor(8) as workers:
+        for number in range(10):
+            assert len(set(workers.map(served, [[f"{number}.example"]] * 8))) == 1
+    directory.release()
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_could_not_take_another_certificate_looks_again_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birthmark.server.certificate._AGAIN_S", 0.01)
+    directory = a_directory(tmp_path)
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    old, new = (directory.server_certificate(hierarchy, [name]) for name in ("old.example", "new.example"))
+    answers = iter([old, None])
+
+    def load() -> tuple[Sequence[Certificate], SigningKey]:
+        if (answer := next(answers, new)) is None:
+            raise DataDirectoryError(path=tmp_path, reason="full")
+        return answer
+
+    context = FreshContext(load)
+    context.start()
+    await asyncio.sleep(0.05)  # it waits for the next hour
+    context.look()  # what comes at the hour, or by an event
+    assert context.trouble
+    async with asyncio.timeout(10):
+        while context.leaf != new[0][0]:
+            await asyncio.sleep(0.01)
+    await context.stop()
     directory.release()
 
 

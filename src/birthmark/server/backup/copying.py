@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table
 
+from birthmark.clock import Clock
 from birthmark.errors import ConflictError
+from birthmark.owners import hand_over
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
-from birthmark.store import Changes, Database, empty, insert, migrate, upsert
+from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.sqlite import DatabaseUnavailableError
@@ -138,6 +140,27 @@ def _check_tables(there: Sequence[str]) -> None:
 
 def _is(is_ours: bool) -> str:
     return "missing" if is_ours else "another's"
+
+
+@contextlib.asynccontextmanager
+async def held(url: str, clock: Clock, worker: str) -> AsyncIterator[Database]:
+    """Open a database that no server and no restore has, or gets meanwhile.
+
+    What root makes of it in another user's directory is that user's in the end.
+    """
+    hold = await hold_database(url)
+    try:
+        database = await open_database(url, clock, worker=worker)
+        try:
+            yield database
+        finally:
+            await database.close()
+    finally:
+        await hold.release()
+        if url.startswith(SQLITE):
+            file = Path(url.removeprefix(SQLITE)).absolute()  # noqa: ASYNC240 - once, at the end
+            for ending in ("", "-wal", "-shm", ".lock"):
+                hand_over(file.with_name(file.name + ending), file.parent)
 
 
 async def take(database: Database, restore: str) -> None:

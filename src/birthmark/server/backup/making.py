@@ -3,10 +3,6 @@
 In that order: what the database tells of (a CA that was made a moment ago) is then among the files too.
 """
 
-import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark import __version__, flock
+from birthmark import __version__, durable
 from birthmark.ca.kept import alone_in, finish
 from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
@@ -89,7 +85,7 @@ async def make_backup(
 ) -> Made:
     """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
     _check_places(data, out)
-    with _copies(data) as copies:
+    with durable.directory_beside(data, _COPIES) as copies:
         tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
@@ -113,39 +109,6 @@ def _check_places(data: Path, out: Path) -> None:
     check_is_server(data)
     if out.resolve().is_relative_to(data.resolve()):
         raise BackupInsideError(path=out, data=data)
-
-
-@contextlib.contextmanager
-def _copies(data: Path) -> Iterator[Path]:
-    """Give a new directory, locked while its backup is made; what a killed one left goes: nobody has locked it."""
-    for left in data.glob(f"{_COPIES}*"):
-        with _locked(left) as is_ours:
-            if is_ours:
-                shutil.rmtree(left)
-    while True:
-        made = Path(tempfile.mkdtemp(prefix=f"{_COPIES}-", dir=data))
-        with _locked(made) as is_ours:
-            if not is_ours:  # another took it for a killed one's, and removes it
-                continue
-            try:
-                yield made
-            finally:
-                shutil.rmtree(made)
-            return
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    """Lock a directory; say whether nobody else has it, and it is still there."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # it is gone meanwhile, or another user's
-        yield False
-        return
-    try:
-        yield flock.try_lock(descriptor) and flock.is_named(descriptor, directory)
-    finally:
-        os.close(descriptor)
 
 
 def _copy_cas(data: Path, to: Path) -> frozenset[Path]:

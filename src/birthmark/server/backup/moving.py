@@ -4,16 +4,15 @@ The one that it came from notes where it went, and no server starts on it any mo
 both be wrong. What was killed is begun again by the same command.
 """
 
-import contextlib
 import hashlib
-import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
+from birthmark import durable
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
 from birthmark.server.backup.copying import (
@@ -21,17 +20,18 @@ from birthmark.server.backup.copying import (
     DatabaseNotEmptyError,
     copy_sqlite,
     dump_postgresql,
+    held,
     let_go,
     load,
     rows_of,
     take,
 )
 from birthmark.server.backup.making import check_is_server
-from birthmark.server.data_dir import UNFINISHED
+from birthmark.server.data_dir import MOVING, UNFINISHED
 from birthmark.server.installed import MOVED, DatabaseMovedError, check_whole
 from birthmark.server.machines.sharing import leave_alone
 from birthmark.server.tables import TABLES
-from birthmark.store import Changes, Database, hold_database, open_database, upsert
+from birthmark.store import Changes, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import server_facts
 
@@ -80,7 +80,9 @@ async def move_database(
     """
     check_is_server(data)
     to = named(target)
-    async with _held(source, clock) as old, _held(target, clock) as new:
+    if target.startswith(SQLITE):
+        Path(target.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with held(source, clock, "move") as old, held(target, clock, "move") as new:
         moved = await old.one(_FACT, name=MOVED)
         if moved is not None and (moved["value"] != to or await new.one(_FACT, name=UNFINISHED) is None):
             raise DatabaseMovedError(to=str(moved["value"]))
@@ -91,13 +93,13 @@ async def move_database(
             await take(new, number)
         except DatabaseNotEmptyError as error:
             raise MoveTargetInUseError(to=to) from error
-        with (
-            tempfile.TemporaryDirectory(prefix=".moving-", dir=data) as left,
-            tempfile.TemporaryDirectory(prefix=".moving-", dir=data) as came,
-        ):
+        with durable.directory_beside(data, MOVING) as copies:
+            left, came = copies / "left", copies / "came"
+            left.mkdir()
+            came.mkdir()
             copied = await _copied(source, left)
             told("Writing it")
-            await load(new, Path(left), copied)
+            await load(new, left, copied)
             told("Comparing each row")
             rows = await _rows(left, copied)
             differ = sorted(table for table, there in (await _rows_there(target, came)).items() if rows[table] != there)
@@ -123,41 +125,25 @@ def named(url: str) -> str:
     return f"{place}{parts.path}?{'&'.join(kept)}" if kept else f"{place}{parts.path}"
 
 
-@contextlib.asynccontextmanager
-async def _held(url: str, clock: Clock) -> AsyncIterator[Database]:
-    """Open a database that no server and no restore has, or gets meanwhile."""
-    if url.startswith(SQLITE):
-        Path(url.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    hold = await hold_database(url)
-    try:
-        database = await open_database(url, clock, worker="move")
-        try:
-            yield database
-        finally:
-            await database.close()
-    finally:
-        await hold.release()
-
-
-async def _copied(url: str, folder: str) -> Path | None:
+async def _copied(url: str, folder: Path) -> Path | None:
     """Copy a database; return its file, or None where `folder` has a file for each table."""
     if url.startswith(SQLITE):
-        copied = Path(folder, "copied.db")
+        copied = folder / "copied.db"
         copy_sqlite(Path(url.removeprefix(SQLITE)), copied)
         return copied
-    await dump_postgresql(url, Path(folder))
+    await dump_postgresql(url, folder)
     return None
 
 
-async def _rows_there(url: str, folder: str) -> Rows:
+async def _rows_there(url: str, folder: Path) -> Rows:
     return await _rows(folder, await _copied(url, folder))
 
 
-async def _rows(folder: str, sqlite_file: Path | None) -> Rows:
+async def _rows(folder: Path, sqlite_file: Path | None) -> Rows:
     found: Rows = {}
     for table in TABLES.values():
         count = total = 0
-        async for columns, rows in rows_of(table, Path(folder), sqlite_file):
+        async for columns, rows in rows_of(table, folder, sqlite_file):
             order = sorted(range(len(columns)), key=columns.__getitem__)
             for row in rows:
                 if table is server_facts and row[columns.index("name")] in _OF_THE_MOVE:

@@ -37,10 +37,11 @@ from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
+from birthmark.owners import hand_over
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.copying import SQLITE, is_let_go, let_go, load, take
+from birthmark.server.backup.copying import SQLITE, held, is_let_go, let_go, load, take
 from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.data_dir import RESTORED, RESTORING
@@ -52,7 +53,6 @@ from birthmark.store import (
     AuditRow,
     Changes,
     Database,
-    hold_database,
     insert,
     migrate,
     open_database,
@@ -202,16 +202,14 @@ async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Data
     """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
     if url is not None:
         check_url(url)
-    hold = None if url is None else await hold_database(url)
-    try:
-        database = await open_database(url or own, clock, worker="restore")
-        try:
+        async with held(url, clock, "restore") as database:
             yield database
-        finally:
-            await database.close()
+        return
+    database = await open_database(own, clock, worker="restore")
+    try:
+        yield database
     finally:
-        if hold is not None:
-            await hold.release()
+        await database.close()
 
 
 async def _ended(data: Path, url: str | None, clock: Clock) -> Restored | None:
@@ -302,6 +300,7 @@ def _put_in_place(building: Path, data: Path) -> None:
     names = sorted(one.name for one in files.iterdir())
     durable.replace(building / _MOVED, msgspec.json.encode(names))
     for name in names:
+        hand_over(files / name, data)
         (files / name).rename(data / name)
     durable.sync_directory(data)
 

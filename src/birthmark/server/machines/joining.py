@@ -51,10 +51,11 @@ async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: En
         raise InvitationRefusedError(path=invitation, reason=str(error.reason).lower()) from error
     if invited.name:
         raise InvitationRefusedError(path=invitation, reason="it is what a machine notes of itself")
-    before = _before(data, invited)
+    _before(data, invited)  # what is another's is left before it is touched
     directory = DataDirectory(data, clock, entropy)
     directory.prepare()
     try:
+        before = _before(data, invited)  # alone by now: another call may have ended meanwhile
         return await _joined(before or invited, data, url, clock, entropy)
     finally:
         directory.release()

@@ -4,14 +4,16 @@ A task whose end nobody waits for would take its work along in silence.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from birthmark.errors import BirthmarkError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 AGAIN_S, MOST_S = 1.0, 60.0
 FAILURES: Counter[str] = Counter()
@@ -52,6 +54,18 @@ async def told(name: str, work: Awaitable[None]) -> None:
         await work
     except Exception as error:  # noqa: BLE001 - as above
         note(name, error)
+
+
+async def beside(work: Callable[[], T]) -> T:
+    """Do in a thread what would keep the loop waiting. Who is cancelled meanwhile ends after it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        raise
 
 
 async def ended(*tasks: asyncio.Future[Any] | None) -> None:

@@ -1,11 +1,12 @@
 """What runs in the background: its mistakes are counted, and it goes on."""
 
 import asyncio
+import threading
 
 import pytest
 
 from birthmark import background
-from birthmark.background import FAILURES, ended, kept, told
+from birthmark.background import FAILURES, beside, ended, kept, told
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +64,31 @@ async def test_work_that_answers_its_end_with_an_error_is_ended_all_the_same() -
     async with asyncio.timeout(5):
         await ended(task)
     assert (turns, task.cancelled()) == (3, True)
+
+
+async def test_what_is_done_beside_the_loop_keeps_nobody_waiting() -> None:
+    goes_on = threading.Event()
+    work = asyncio.create_task(beside(goes_on.wait))
+    await asyncio.sleep(0)
+    assert not work.done()
+    goes_on.set()
+    assert await work
+
+
+async def test_who_is_cancelled_meanwhile_ends_after_what_is_done_beside() -> None:
+    goes_on, done = threading.Event(), list[str]()
+
+    def slow() -> None:
+        goes_on.wait()
+        done.append("made")
+
+    work = asyncio.create_task(beside(slow))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        work.cancel()
+        await asyncio.sleep(0)
+        assert not work.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert done == ["made"]

@@ -31,6 +31,7 @@ from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed import Kind, Managed, est_identity_of
 from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
 from birthmark.agent.slots import HeldIdentity, Slot, fits
+from birthmark.background import beside
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import (
@@ -113,7 +114,7 @@ class Keeper:
             pending = await self._usable(managed, pending)
         if pending is not None:
             return pending
-        key, request = self._next_request(managed, slot, current, is_key_over=is_key_over)
+        key, request = await self._next_request(managed, slot, current, is_key_over=is_key_over)
         try:
             answered = await self.source.issue(managed, key, request, current, self.proofs)
         except BirthmarkError as error:
@@ -204,7 +205,7 @@ class Keeper:
     def _proof(self, held: HeldIdentity) -> Proof:
         return Proof(held.for_links(), self.is_expired(held))
 
-    def _next_request(
+    async def _next_request(
         self, managed: Managed, slot: Slot, current: HeldIdentity | None, *, is_key_over: bool
     ) -> tuple[HeldKey, bytes]:
         """Return key and request: those that were sent before and had no answer, else new ones."""
@@ -214,7 +215,8 @@ class Keeper:
             if not is_of_old_key:
                 return waiting
         slot.drop_pending()
-        key = self._key(managed, current, is_over=is_key_over)
+        # A chip takes seconds for an RSA key, and a service manager counts them.
+        key = await beside(lambda: self._key(managed, current, is_over=is_key_over))
         request = request_for(managed, key)
         if isinstance(managed.issued.by, EstIssuance):
             slot.keep_request(request)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from asn1crypto import core
 
@@ -24,7 +24,7 @@ from birthmark.pki.cms import parse_certs_only as parse_cms
 from birthmark.pki.cms import render_certs_only as render_cms
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
-from birthmark.pki.extensions import ASN1_TROUBLE
+from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
 
 REJECTED = "An operator rejected this request"
 """How an answer begins by which an agent knows that: it asks again as it did, and makes no other request."""
@@ -232,14 +232,22 @@ def render_csr_attributes(attributes: Sequence[CsrAttribute]) -> bytes:
     return der
 
 
+def _attribute(kind: str, read: Any) -> CsrAttribute:
+    if kind == "oid":
+        return CsrAttribute(dotted_of(read))
+    return CsrAttribute(dotted_of(read["type"]), tuple(value.dump() for value in read["values"]))
+
+
 def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
     """Return the attributes a server wants; what they mean, and whether to heed them, is the caller's."""
     try:
         parsed = _CsrAttrs.load(decode_body(body), strict=True)
         attributes = tuple(
-            CsrAttribute(choice.chosen.dotted)
+            CsrAttribute(dotted_of(choice.chosen))
             if choice.name == "oid"
-            else CsrAttribute(choice.chosen["type"].dotted, tuple(value.dump() for value in choice.chosen["values"]))
+            else CsrAttribute(
+                dotted_of(choice.chosen["type"]), tuple(value.dump() for value in choice.chosen["values"])
+            )
             for choice in parsed
         )
     except ASN1_TROUBLE as error:

@@ -123,6 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         "_shut",
         "_tls",
         "_unfinished_bytes",
+        "_unreadable",
         "address",
         "deadline",
         "problem",
@@ -137,6 +138,7 @@ class Connection(asyncio.BufferedProtocol):
         if context is not None:
             self._tls = WAY.accept(context)
         self._peer: TlsPeer | None = None
+        self._unreadable: BirthmarkError | None = None
         self._is_stranger = True
         self._on_crowded_out: Callable[[BirthmarkError], None] | None = None
         self._plain = PlainTransport(self)
@@ -481,7 +483,7 @@ class Connection(asyncio.BufferedProtocol):
         """What the handshake proved, read when it is first asked for; nobody while it cannot be read."""
         if self._peer is None and self._is_secure:
             with contextlib.suppress(BirthmarkError):
-                self._peer = peer_of(self._tls)
+                return self._proven()
         return self._peer or NO_PEER
 
     @property
@@ -563,9 +565,21 @@ class Connection(asyncio.BufferedProtocol):
     def _read_peer(self) -> TlsPeer | None:
         """Return who this is, or give up on what was sent: unreadable or too large."""
         try:
-            self._peer = self._peer or peer_of(self._tls)
+            return self._proven()
         except BirthmarkError as error:
             self._give_up(error)
+            return self._peer
+
+    def _proven(self) -> TlsPeer:
+        """Return what the handshake proved. What cannot be read is tried once: it may be dear."""
+        if self._unreadable is not None:
+            raise self._unreadable
+        if self._peer is None:
+            try:
+                self._peer = peer_of(self._tls)
+            except BirthmarkError as error:
+                self._unreadable = error
+                raise
         return self._peer
 
     def _give_up(self, error: BirthmarkError) -> None:

@@ -125,9 +125,9 @@ def _set_groups(context: SSL.Context) -> None:
 
 
 def certificate_of(pipe: TlsPipe) -> Certificate | None:
-    """Return the client's leaf if it sent one, also while or after the handshake failed."""
+    """Return the client's leaf if it sent one that is not too large, also while or after the handshake failed."""
     sent = pipe.leaf()
-    return None if sent is None else _parse(sent)
+    return None if sent is None or len(sent) > MAX_CHAIN_BYTES else _parse(sent)
 
 
 def peer_of(pipe: TlsPipe) -> TlsPeer:

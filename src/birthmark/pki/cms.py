@@ -10,11 +10,12 @@ from asn1crypto import cms
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.der import EXPLICIT_0, SEQUENCE, wrap
-from birthmark.pki.extensions import ASN1_TROUBLE
+from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
 
 MAX_CMS_BYTES = 256 * 1024
 MAX_CMS_CERTIFICATES = 64
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
+_SIGNED_DATA_OID = "1.2.840.113549.1.7.2"
 _OF_NOTHING = bytes.fromhex("0201013100300b06092a864886f70d010701")
 """Version 1, no digest algorithms, data without content."""
 _BY_NOBODY = bytes.fromhex("3100")
@@ -43,7 +44,7 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
         raise CmsInvalidError(detail=f"more than {MAX_CMS_BYTES} bytes")
     try:
         content = cms.ContentInfo.load(der, strict=True)
-        if content["content_type"].native != "signed_data":
+        if dotted_of(content["content_type"]) != _SIGNED_DATA_OID:
             raise CmsInvalidError(detail="not SignedData")
         choices = list(content["content"]["certificates"] or ())
         ders = [choice.chosen.dump() for choice in choices if choice.name == "certificate"]

@@ -13,7 +13,7 @@ from typing import Any
 from asn1crypto import x509 as asn1
 from cryptography import x509
 
-from birthmark.pki.name_constraints import Name, NameConstraints
+from birthmark.pki.name_constraints import MAX_CONSTRAINTS, Name, NameConstraints
 
 # asn1crypto trips over damaged values in more ways than it says.
 ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, AttributeError, RecursionError)
@@ -29,13 +29,20 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
         lambda value: (value.parsed["ca"].native, value.parsed["path_len_constraint"].native),
     ),
     "key_usage": ("key_usage", lambda value: frozenset(value.parsed.native)),
-    "extended_key_usage": ("extended_key_usage", lambda value: frozenset(one.dotted for one in value.parsed)),
+    "extended_key_usage": ("extended_key_usage", lambda value: frozenset(dotted_of(one) for one in value.parsed)),
     "key_identifier": ("subject_key_id", lambda value: value.parsed.native),
     "authority_key_identifier": ("authority_key_id", lambda value: value.parsed["key_identifier"].native),
     "subject_alt_name": ("subject_alt_name", lambda value: value.contents),
-    "name_constraints": ("name_constraints", lambda value: _constraints(value.parsed)),
+    "name_constraints": ("name_constraints_der", lambda value: _readable(value.contents)),
 }
+_SUBTREES = ("permitted_subtrees", "excluded_subtrees")
 # Critical extensions whose meaning is honored here; key identifiers must not be critical.
+_MOST_BYTES = {"key_usage": 16, "basic_constraints": 64, "name_constraints": 16 * 1024}
+_OFTEN_BYTES = 4096
+"""How long a value may be that is taken apart: far longer than any CA makes it, and read in some milliseconds."""
+_MOST_EXTENSIONS = 100
+_MOST_OID_BYTES = 63
+"""As `cryptography` has it. asn1crypto takes a time by the square of the length, half a second for one of 64 KiB."""
 _KNOWN_CRITICAL = {*_READERS, "certificate_policies"} - {"key_identifier", "authority_key_identifier"}
 _MUST_BE_CRITICAL = frozenset({"name_constraints", "policy_constraints"})  # RFC 5280 sections 4.2.1.10 and 4.2.1.11
 USAGES = (
@@ -64,12 +71,17 @@ class Extensions:
     authority_key_id: bytes | None = None
     subject_alt_name: bytes | None = None
     """The DER value, for comparison byte by byte."""
-    name_constraints: NameConstraints | None = None
+    name_constraints_der: bytes | None = None
+    """The DER value, known to be readable: read, it takes fifty times as much, and every connection keeps its chain."""
     unknown_critical: tuple[str, ...] = ()
     wrongly_critical: tuple[str, ...] = ()
     """Extensions that RFC 5280 wants critical and that are not, by asn1crypto's names."""
     critical: frozenset[str] = frozenset()
     """Those of basic_constraints and subject_alt_name that are critical."""
+
+    @property
+    def name_constraints(self) -> NameConstraints | None:
+        return None if self.name_constraints_der is None else _constraints_in(self.name_constraints_der)
 
 
 def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Extensions:
@@ -139,17 +151,22 @@ def _read_thoroughly(der: bytes) -> Extensions:
     wrong: list[str] = []
     critical: set[str] = set()
     for extension in asn1.Certificate.load(der, strict=True)["tbs_certificate"]["extensions"] or ():
-        name: str = extension["extn_id"].native
+        name = _named(extension)
         if name in seen:
             raise ValueError(f"extension {name} twice")  # RFC 5280 section 4.2 forbids it
         seen.add(name)
+        if len(seen) > _MOST_EXTENSIONS:
+            raise ValueError("there are too many")
         if name in _READERS:
             member, read = _READERS[name]
-            says[member] = read(extension["extn_value"])
+            value = extension["extn_value"]
+            if name != "subject_alt_name" and len(value.contents) > _MOST_BYTES.get(name, _OFTEN_BYTES):
+                raise ValueError(f"extension {name} is too long")
+            says[member] = read(value)
         if extension["critical"].native:
             critical.add(name)
             if name not in _KNOWN_CRITICAL:
-                unknown.append(extension["extn_id"].dotted)
+                unknown.append(dotted_of(extension["extn_id"]))
         elif name in _MUST_BE_CRITICAL:
             wrong.append(name)
     is_ca, path_length = says.pop("basic", (False, None))
@@ -174,7 +191,7 @@ def names_of(der: bytes) -> tuple[Name, ...]:
         subject = tbs["subject"]
         if rdns := _rdns(subject):
             found.append(Name("directory_name", rdns))
-        san = next((one for one in tbs["extensions"] or () if one["extn_id"].native == "subject_alt_name"), None)
+        san = next((one for one in tbs["extensions"] or () if _named(one) == "subject_alt_name"), None)
         if san is not None:
             found += [_name(general) for general in san["extn_value"].parsed]
         if not any(name.form == "rfc822_name" for name in found):  # RFC 5280 section 4.2.1.10, legacy
@@ -189,11 +206,31 @@ def names_of(der: bytes) -> tuple[Name, ...]:
         raise ValueError("the names are damaged") from error
 
 
-def _constraints(value: Any) -> NameConstraints:
-    def subtrees(part: str) -> tuple[Name, ...]:
-        return tuple(_name(subtree["base"]) for subtree in value[part] or ())
+def dotted_of(oid: Any) -> str:
+    """Return an object identifier that asn1crypto read, with its dots. Raise `ValueError` for one that is nobody's."""
+    if len(oid.contents) > _MOST_OID_BYTES:
+        raise ValueError("an object identifier is too long")
+    return str(oid.dotted)
 
-    return NameConstraints(subtrees("permitted_subtrees"), subtrees("excluded_subtrees"))
+
+def _named(extension: Any) -> str:
+    """Return asn1crypto's name of an extension, or its object identifier where it has none."""
+    dotted_of(extension["extn_id"])
+    return str(extension["extn_id"].native)
+
+
+def _readable(der: bytes) -> bytes:
+    """Return the value of name constraints. Raise `ValueError` or one of `ASN1_TROUBLE` where it cannot be read."""
+    _constraints_in.__wrapped__(der)
+    return der
+
+
+@lru_cache(maxsize=16)
+def _constraints_in(der: bytes) -> NameConstraints:
+    value = asn1.NameConstraints.load(der, strict=True)
+    if sum(len(value[part] or ()) for part in _SUBTREES) > MAX_CONSTRAINTS:
+        raise ValueError("there are too many name constraints")
+    return NameConstraints(*(tuple(_name(subtree["base"]) for subtree in value[part] or ()) for part in _SUBTREES))
 
 
 def _name(general: Any) -> Name:

@@ -24,7 +24,7 @@ from cryptography.x509 import ocsp
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import UNREADABLE, Certificate
 from birthmark.pki.crl import Revocation, RevocationReason
-from birthmark.pki.extensions import ASN1_TROUBLE
+from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
 from birthmark.pki.issue import Issuer, hash_for
 
 MAX_REQUEST_BYTES = 4096
@@ -151,10 +151,10 @@ def _read_several(der: bytes) -> OcspRequest:
     asked = [one["req_cert"] for one in listed]
     nonce = None
     for extension in request["request_extensions"] or ():
-        if extension["extn_id"].dotted == _NONCE:
+        if dotted_of(extension["extn_id"]) == _NONCE:
             nonce = _checked(bytes(extension["extn_value"].parsed.native))
         elif extension["critical"].native:
-            raise OcspMalformedError(detail=f"the critical extension {extension['extn_id'].dotted}")
+            raise OcspMalformedError(detail=f"the critical extension {dotted_of(extension['extn_id'])}")
     return OcspRequest(
         tuple(
             CertId(

@@ -5,6 +5,7 @@ from asn1crypto import cms
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.pki.cms import MAX_CMS_BYTES, MAX_CMS_CERTIFICATES, CmsInvalidError, parse_certs_only, render_certs_only
+from fuzz.mutate import tlv
 from pki_builders import a_ca, a_device
 
 ROOT = a_ca()
@@ -40,3 +41,10 @@ def test_a_message_has_the_same_bytes_as_the_librarys() -> None:
     every = [LEAF.certificate, ROOT.certificate, a_device(ROOT, "d2").certificate]
     for some in (every[:1], every[:2], every, every[::-1]):
         assert render_certs_only(some) == pkcs7.serialize_certificates([one.parsed for one in some], Encoding.DER)
+
+
+def test_a_kind_whose_object_identifier_is_long_is_refused_before_it_is_read() -> None:
+    """Which would take seconds: a server that says so is not to hold an agent up."""
+    kind = tlv(0x06, b"\x2a" + b"\xff" * 100_000 + b"\x7f")
+    with pytest.raises(CmsInvalidError, match="ValueError"):
+        parse_certs_only(tlv(0x30, kind + tlv(0xA0, b"\x05\x00")))

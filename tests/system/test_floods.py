@@ -5,15 +5,24 @@ How long a witness waits is measured in work: how much of the flood the server t
 """
 
 import contextlib
+import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from flood_world import FloodWorld, a_world
 from floods import KINDS, Flood, a_flood, witness
+from fuzz.mutate import tlv
+from pki_builders import a_key, key_pem
+from strangers import insecure, read_all, tls
 
 pytestmark = pytest.mark.system
 MAX_FLOODED_BYTES = 4 * 1024 * 1024
@@ -81,3 +90,38 @@ def flooded_beside(newcomers: int, address: str, flood: Flood) -> int:
         while waiting_at(address, 8883):
             pass
         return flood.sent() - before
+
+
+def shown(directory: Path, name: str, *extensions: tuple[str, bytes]) -> ssl.SSLContext:
+    """Return what shows a self-signed certificate with these extensions."""
+    key, subject, now = a_key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
+    for oid, value in extensions:
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical=False)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    (directory / f"{name}.pem").write_text(made + key_pem(key))
+    context = insecure()
+    context.load_cert_chain(directory / f"{name}.pem")
+    return context
+
+
+def cpu_of(world: FloodWorld, context: ssl.SSLContext) -> float:
+    """Return the seconds of the processor that the server takes for strangers with a certificate."""
+
+    def taken() -> int:
+        fields = Path(f"/proc/{world.server.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = taken()
+    for _ in range(40):
+        with contextlib.suppress(OSError), tls(world.server, 8883, context) as line:
+            line.sendall(b"\x10\x00")
+            read_all(line)
+    return (taken() - before) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_stranger_cannot_show_a_certificate_that_is_dear_to_read(world: FloodWorld, tmp_path: Path) -> None:
+    """One object identifier of 30 KiB took a quarter of a second of everybody's time, by the square of its length."""
+    dear = tlv(0x30, tlv(0x06, b"\x2a" + b"\xff" * 30_000 + b"\x7f"))
+    plain = cpu_of(world, shown(tmp_path, "plain"))
+    assert cpu_of(world, shown(tmp_path, "dear", ("2.5.29.37", dear))) < 5 * plain + 0.5

@@ -1,10 +1,13 @@
 """Locks that are the kernel's (flock): they end with the process however that ends."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import time
 from pathlib import Path
+
+from birthmark.owners import hand_over_open
 
 _PAUSE_S = 0.05
 
@@ -13,12 +16,15 @@ def take(path: Path, patience: int) -> int | None:
     """Return a descriptor that holds the lock until it is closed, or None when another has it. Raise `OSError`.
 
     Whoever asks `is_taken` holds it for an instant: `patience` is how often to try. Who had it may have removed the
-    file: the lock is that of the file which has the name.
+    file: the lock is that of the file which has the name. One that root makes in another user's directory is that
+    user's, who may be the next to need it.
     """
     for _ in range(patience):
         descriptor = _opened(path)
         try:
             if try_lock(descriptor) and is_named(descriptor, path):
+                with contextlib.suppress(OSError):  # such as a disk that is read-only
+                    hand_over_open(descriptor, path.parent)
                 taken, descriptor = descriptor, -1
                 return taken
         finally:

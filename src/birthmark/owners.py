@@ -1,6 +1,7 @@
 """Whose a directory is, and what another user's command looks like: a fix has to work for whoever reads it."""
 
 import contextlib
+import grp
 import os
 import shlex
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 SERVICE_DATA = Path("/var/lib/birthmark")
 """Where `birthmark server install` has the service keep its data."""
 SERVICE = "birthmark-server"
+AGENT = "birthmark-agent"
+"""Whose the agent's files are where it is a service, and which group reads its configuration."""
 _KEPT = "BIRTHMARK_DATA"  # what sudo would not hand on
 
 
@@ -55,24 +58,41 @@ def hand_over(path: Path, whose: Path) -> None:
     Nothing where another user runs this, or where it is not root's: a link, or a second name of another file, may have
     been put there by that owner.
     """
-    owner = whose.stat()
-    if os.geteuid() != 0 or not owner.st_uid:
+    if os.geteuid() != 0:
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # not there, or a link
         return
     try:
-        seen = os.fstat(descriptor)
-        if stat.S_ISDIR(seen.st_mode):
-            for _, folders, files, at in os.fwalk(dir_fd=descriptor):
-                for name in (*folders, *files):
-                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=at, follow_symlinks=False)
-        elif not stat.S_ISREG(seen.st_mode) or seen.st_uid or seen.st_nlink != 1:
-            return
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        hand_over_open(descriptor, whose)
     finally:
         os.close(descriptor)
+
+
+def hand_over_open(descriptor: int, whose: Path) -> None:
+    """Do the same with what is open."""
+    owner = whose.stat()
+    if os.geteuid() != 0 or not owner.st_uid:
+        return
+    seen = os.fstat(descriptor)
+    if stat.S_ISDIR(seen.st_mode):
+        for _, folders, files, at in os.fwalk(dir_fd=descriptor):
+            for name in (*folders, *files):
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=at, follow_symlinks=False)
+    elif not stat.S_ISREG(seen.st_mode) or seen.st_uid or seen.st_nlink != 1:
+        return
+    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def closing(file: Path, owner: int) -> str:
+    """Return the command that closes a file to all but whoever is to read it: of root's, the agent's service too."""
+    quoted = shlex.quote(str(file))
+    if owner == 0:
+        with contextlib.suppress(KeyError):
+            grp.getgrnam(AGENT)
+            return f"chgrp {AGENT} {quoted} && chmod 0640 {quoted}"
+    return f"chmod 0600 {quoted}"
 
 
 def _name(place: Path) -> str | None:

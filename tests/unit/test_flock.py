@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,13 @@ def test_who_waited_for_a_lock_whose_holder_removed_the_file_has_one_that_others
     assert flock.is_taken(path)
     assert flock.take(path, 1) is None
     os.close(waited)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's directory")
+def test_a_lock_that_root_makes_in_a_services_directory_is_the_services(tmp_path: Path) -> None:
+    """The first `agent apply` by root kept the service of another user from ever starting."""
+    shutil.chown(tmp_path, "nobody", "nogroup")
+    held = flock.take(tmp_path / "lock", 1)
+    assert held is not None
+    os.close(held)
+    assert ((tmp_path / "lock").owner(), (tmp_path / "lock").group()) == ("nobody", "nogroup")

@@ -75,6 +75,7 @@ class Device:
     agent: Agent
     identity: Identity
     _callbacks: list[Renewed] = field(default_factory=list)
+    _untold: list[Renewed] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _renewal: RenewalTurn = field(init=False)
     _orders: Orders = field(default_factory=Orders)
@@ -106,21 +107,31 @@ class Device:
 
     async def _renewed(self) -> Identity:
         held, hub = await self.agent.renew(self.identity.held)
-        if hub is not None:
-            await hub.close()
-        return await self._changed(held)
+        self._change(held)  # before any wait: the old one is gone, whoever gives up waiting
+        try:
+            await self._tell()
+        finally:
+            if hub is not None:
+                await hub.close()
+        return self.identity
 
-    async def _changed(self, held: HeldIdentity) -> Identity:
+    def _change(self, held: HeldIdentity) -> None:
         self.identity = identity_of(self.agent, held)
+        self._untold = [self._wake, *self._callbacks]
+
+    async def _wake(self, _identity: Identity) -> None:
         async with self._news:
             self._news.notify_all()
-        for callback in self._callbacks:
+
+    async def _tell(self) -> None:
+        """Tell of the identity; where whoever renewed gave up meanwhile, `keep` goes on with it."""
+        while self._untold:
+            callback = self._untold.pop(0)
             try:
                 if (answer := callback(self.identity)) is not None:
                     await answer
             except Exception:  # the program's own fault must not end the renewals
                 log.exception("agent.callback_failed")
-        return self.identity
 
     async def keep(self) -> None:
         """Renew what is due and carry out orders, for as long as the program runs; `connect` has it done."""
@@ -134,6 +145,7 @@ class Device:
 
     async def _kept(self, upkeep: Upkeep) -> None:
         async with self._turn:
+            await self._tell()
             order = self._orders.take()
             now = self.agent.clock.monotonic()
             if order is Order.REPROVISION:
@@ -170,7 +182,8 @@ class Device:
         held, before = self.identity.held, self.identity
         await self.agent.once_more(lambda: self.agent.register(held))
         if self.agent.state.hub != before.hub:
-            await self._changed(held)
+            self._change(held)
+            await self._tell()
 
     async def _register(self) -> None:
         """Register again, as was ordered; while that fails the order stands, as whoever gave it was told."""

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-AGENT_USER = "birthmark-agent"
+from birthmark.owners import AGENT as AGENT_USER
+
 SERVER_USER = "birthmark"
 
 _HARDENED = """\

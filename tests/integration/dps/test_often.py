@@ -1,9 +1,9 @@
-"""A device that registers over and over: each time is a row of the audit chain."""
+"""A device that registers over and over is told to wait, and fills no audit trail."""
 
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from birthmark.dps import store
 from birthmark.dps.errors import connack_reason, http_error
@@ -12,10 +12,12 @@ from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.store import Changes, statement
 from birthmark.store.readonly import UnreadableDatabaseError
+from birthmark.store.schema import audit
 from dps_world import a_dps
-from pki_builders import a_ca, a_device
+from pki_builders import Holder, a_ca, a_device
 
 pytestmark = pytest.mark.integration
+_REGISTERED = statement(select(audit).where(audit.c.action == "dps.register").limit(100))
 
 
 async def test_a_device_that_registers_without_a_pause_is_told_to_wait_and_others_are_not(database_url: str) -> None:
@@ -32,6 +34,25 @@ async def test_a_device_that_registers_without_a_pause_is_told_to_wait_and_other
         await world.register(a_device(ca, "device-2"))
         world.clock.move(timedelta(seconds=EVERY_S))
         await world.register(device)
+
+
+async def test_a_registration_that_says_nothing_new_is_no_row_of_the_audit_trail_for_an_hour(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        ca = a_ca("Ours")
+        device, renewed = (a_device(ca) for _ in range(2))
+        await world.group("fleet", ca)
+
+        async def rows(again: Holder) -> int:
+            await world.register(again)
+            return len(await world.database.all(_REGISTERED))
+
+        assert [await rows(device) for _ in range(3)] == [1, 1, 1]
+        assert [await rows(renewed) for _ in range(2)] == [2, 2]
+        found = await world.registry.device(world.hub, "device-1")
+        await world.registry.remove(world.hub, found.device_id, None, actor="test")
+        assert [await rows(renewed) for _ in range(2)] == [3, 3]
+        world.clock.move(timedelta(hours=1))
+        assert [await rows(renewed) for _ in range(2)] == [4, 4]
 
 
 async def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places
 from birthmark.agent.library import Device, Identity, _proving, identity_of
 from birthmark.agent.orders import Order
+from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.links.errors import MqttRefusedError
@@ -45,6 +47,64 @@ async def test_callbacks_hear_of_each_renewal_with_the_files_in_place(world: Wor
     assert fresh.certificate_file == Places(agent.places.root).certificate("device-id")
     assert fresh.key_file is not None
     assert fresh.key_file.exists()
+
+
+async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_disk(world: World) -> None:
+    """And who was not told of it yet is told by what keeps it."""
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    began, told = asyncio.Event(), asyncio.Queue[Identity]()
+
+    async def slow(_identity: Identity) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    device.on_renewed(slow)
+    device.on_renewed(told.put_nowait)
+    renewing = asyncio.create_task(device.renew())
+    await began.wait()
+    await background.ended(renewing)
+    current = agent.held()
+    assert isinstance(current, HeldIdentity)
+    assert device.identity.thumbprint == current.mark
+    assert told.empty()
+    keeping = asyncio.create_task(device.keep())
+    assert await asyncio.wait_for(told.get(), 10) == device.identity
+    await background.ended(keeping)
+    assert (await asyncio.wait_for(_without(device, slow), 10)).thumbprint != current.mark
+
+
+async def _without(device: Device, callback: object) -> Identity:
+    device._callbacks.remove(callback)  # type: ignore[arg-type]  # whatever it is
+    return await device.renew()
+
+
+async def test_the_identity_is_the_new_one_before_the_proofs_connection_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    before, closing = device.identity, asyncio.Event()
+
+    class Hub:
+        async def close(self) -> None:
+            closing.set()
+            await asyncio.Event().wait()
+
+    renew = Agent.renew
+
+    async def renewed(agent: Agent, held: Any) -> Any:
+        fresh, hub = await renew(agent, held)
+        assert hub is not None
+        await hub.close()
+        return fresh, Hub()
+
+    monkeypatch.setattr(Agent, "renew", renewed)
+    renewing = asyncio.create_task(device.renew())
+    await closing.wait()
+    await background.ended(renewing)
+    assert device.identity.thumbprint != before.thumbprint
+    assert device.identity.ssl_context() is not None
 
 
 @pytest.mark.parametrize("problem", [OSError("no route"), RuntimeError("broken"), None])

@@ -11,24 +11,25 @@ from pathlib import Path
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.reader import ConfigMissingError
+from birthmark.owners import closing
 from birthmark.text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
-_OTHERS_READ = 0o044
+_GROUP_READS, _ALL_READ = 0o040, 0o004
 _SECRETS = "password|connection_string|symmetric_key|device_id_pk|endorsement|owner|hierarchy_authorization"
 _SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
 
 
 def read_config(file: Path) -> model.AgentConfig:
     """Read and understand a configuration. Raise `ConfigMissingError` or one of the config errors."""
-    text, mode = _read(file)
-    modes = [(file, text, mode)]
-    modes += [(path, *_read(path)) for path in files_over(file)]
-    if sum(len(one) for _, one, _ in modes) > MAX_CONFIG_BYTES:
+    text, seen = _read(file)
+    files = [(file, text, seen)]
+    files += [(path, *_read(path)) for path in files_over(file)]
+    if sum(len(one) for _, one, _ in files) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason=f"{file.stem}.d and it are larger than 1 MiB")
-    found = parse_config(file, text, [(path, one) for path, one, _ in modes[1:]])
-    exposed = [warning for one in modes for warning in _exposed(*one)]
+    found = parse_config(file, text, [(path, one) for path, one, _ in files[1:]])
+    exposed = [warning for one in files for warning in _exposed(*one)]
     return replace(found, warnings=(*found.warnings, *exposed))
 
 
@@ -41,25 +42,30 @@ def files_over(file: Path) -> list[Path]:
     return found
 
 
-def _read(file: Path) -> tuple[str, int]:
+def _read(file: Path) -> tuple[str, os.stat_result]:
     try:
         with file.open("rb") as opened:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
-            mode = os.fstat(opened.fileno()).st_mode
+            seen = os.fstat(opened.fileno())
     except OSError as error:
         raise ConfigMissingError(file=file, reason=reason_of(error)) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:
-        return raw.decode(), mode
+        return raw.decode(), seen
     except UnicodeDecodeError as error:
         raise ConfigMissingError(file=file, reason="it is not UTF-8") from error
 
 
-def _exposed(file: Path, text: str, mode: int) -> list[model.ConfigWarning]:
-    """Warn of the first secret that stands in a file which others can read."""
-    if not mode & _OTHERS_READ or (secret := _SECRET.search(text)) is None:
+def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:
+    """Warn of the first secret that stands in a file which others can read.
+
+    A file of root's that one group may read was given to that group: the agent's service is none of root's.
+    """
+    is_open = seen.st_mode & _ALL_READ or (seen.st_mode & _GROUP_READS and (seen.st_uid or not seen.st_gid))
+    if not is_open or (secret := _SECRET.search(text)) is None:
         return []
-    detail = f"stands in a file that others can read (mode {mode & 0o777:04o}): chmod 0600 {file}"
+    mode = f"{seen.st_mode & 0o777:04o}"
+    detail = f"stands in a file that others can read (mode {mode}): {closing(file, seen.st_uid)}"
     line = text[: secret.start()].count("\n") + 1
     return [model.ConfigWarning(line, secret[1], detail, file)]

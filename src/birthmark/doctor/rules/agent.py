@@ -23,7 +23,7 @@ _CODES = {
     "configs-up-to-date": "doctor.configuration_not_applied",
     "host-local-time": "doctor.clock_wrong",
 }
-_CLOSING = re.compile(r"chmod 0600 [^\s;]+")
+_CLOSING = re.compile(r"(?:chgrp \S+ \S+ && )?chmod 06[04]0 [^\s;]+")
 _CLOCK = "a machine's clock is set by its administrator: `timedatectl set-ntp true`"
 
 

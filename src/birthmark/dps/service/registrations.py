@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from birthmark.auth.sas import derive_device_key
@@ -60,6 +61,7 @@ class RegistrationThrottledError(ThrottledError):
 
 
 BURST, EVERY_S = 30, 2
+_TOLD_AGAIN = timedelta(hours=1)
 _ATTEMPTS = 4
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
 # milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
@@ -218,15 +220,16 @@ class Registrations:
             changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
             if self._inventory is not None and claim.leaf is not None:
                 changes.merge(self._inventory.registered(claim.leaf, now))
-            changes.audit(
-                "device",
-                "dps.register",
-                registration_id,
-                scope=instance.id_scope,
-                enrollment=enrollment.id,
-                hub=registration.hub,
-                thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
-            )
+            if await self._is_news(present, registration):
+                changes.audit(
+                    "device",
+                    "dps.register",
+                    registration_id,
+                    scope=instance.id_scope,
+                    enrollment=enrollment.id,
+                    hub=registration.hub,
+                    thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
+                )
             try:
                 if attested.heard != self._heard:
                     raise ChangedMeanwhileError(what="The enrollment")
@@ -237,6 +240,19 @@ class Registrations:
             self.count += 1
             return registration
         raise RegistrationBusyError(retry_after_s=1) from problem
+
+    async def _is_news(self, present: Registration | None, made: Registration) -> bool:
+        """Say whether a registration goes into the audit trail.
+
+        One that says what the last one said does so once an hour: rows are kept for ever, and a device that registers
+        at each start, or as often as it may, would fill the disk with them.
+        """
+        if present is None or made.updated_at - present.updated_at >= _TOLD_AGAIN:
+            return True
+        kept = (present.hub, present.device_id, present.thumbprint, present.group_id)
+        if kept != (made.hub, made.device_id, made.thumbprint, made.group_id):
+            return True
+        return not await self._hubs.has(made.hub, made.device_id)
 
     async def _check_stays(self, present: Registration | None, wanted: Registration) -> None:
         """Raise `HubChangeNotServedError` where a device's data would stay behind at another hub."""

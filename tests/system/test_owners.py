@@ -96,3 +96,23 @@ def test_doctor_says_that_the_directory_is_closed(data: Path) -> None:
     assert done.returncode == 6, done.stderr
     assert "operator.data_directory_closed" in done.stdout
     assert f"sudo -u {OWNER} {BIRTHMARK} doctor --offline --data {data}" in done.stdout
+
+
+def test_root_may_type_the_agents_first_command_before_its_service_ran() -> None:
+    """Its lock was root's, and the service, of another user, never started."""
+    with tempfile.TemporaryDirectory(prefix="birthmark-agent-") as place:
+        Path(place).chmod(0o755)
+        for below in ("certd/certs", "keyd/keys", "identityd"):
+            (Path(place) / "var/lib/aziot" / below).mkdir(parents=True)
+        for path in (Path(place) / "var/lib/aziot").rglob("*"):
+            shutil.chown(path, OWNER)
+        config = Path(place) / "config.toml"
+        config.write_text(
+            '[provisioning]\nsource = "manual"\niothub_hostname = "hub.example"\ndevice_id = "d"\n'
+            '[provisioning.authentication]\nmethod = "sas"\ndevice_id_pk = { value = "a2V5" }\n'
+        )
+        command = f"{shlex.quote(BIRTHMARK)} agent forget-time --root {place} --config {config}"
+        for user in (None, OWNER):
+            done = typed(command, user=user)
+            assert done.returncode == 0, done.stderr
+        assert {one.owner() for one in (Path(place) / "var/lib/aziot/identityd").iterdir()} == {OWNER}

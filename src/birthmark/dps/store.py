@@ -11,7 +11,7 @@ from birthmark.dps.model import Authority, IdScope, Instance, Registration, Sign
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, held, page, remove
+from birthmark.store.keyed import change, find, held, page, present, remove
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
 
@@ -21,6 +21,7 @@ ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
 CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
 DELETE_INSTANCE = remove(instances, "id_scope", "name")
+INSTANCE_IS_THERE = present(instances)
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
 tpm_roots = Table(
@@ -80,6 +81,7 @@ REPLACE_AUTHORITY = change(
     authorities, [c.name for c in authorities.columns if not c.primary_key], "scope", "name", "etag"
 )
 GET_AUTHORITY = find(authorities)
+AUTHORITY_IS_THERE = present(authorities)
 DELETE_AUTHORITY = remove(authorities)
 LIST_AUTHORITIES = find(authorities, "scope", order=authorities.c.name, limit=1000)
 AUTHORITIES_NAMED = find(authorities, "scope", "subject_digest", limit=100)

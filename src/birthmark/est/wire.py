@@ -24,6 +24,7 @@ from birthmark.pki.cms import parse_certs_only as parse_cms
 from birthmark.pki.cms import render_certs_only as render_cms
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
+from birthmark.pki.der import check_quick
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
 
 REJECTED = "An operator rejected this request"
@@ -241,7 +242,9 @@ def _attribute(kind: str, read: Any) -> CsrAttribute:
 def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
     """Return the attributes a server wants; what they mean, and whether to heed them, is the caller's."""
     try:
-        parsed = _CsrAttrs.load(decode_body(body), strict=True)
+        der = decode_body(body)
+        check_quick(der)
+        parsed = _CsrAttrs.load(der, strict=True)
         attributes = tuple(
             CsrAttribute(dotted_of(choice.chosen))
             if choice.name == "oid"

@@ -9,7 +9,7 @@ from asn1crypto import cms
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.pki.der import EXPLICIT_0, SEQUENCE, wrap
+from birthmark.pki.der import EXPLICIT_0, SEQUENCE, check_quick, wrap
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
 
 MAX_CMS_BYTES = 256 * 1024
@@ -43,6 +43,7 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
     if len(der) > MAX_CMS_BYTES:
         raise CmsInvalidError(detail=f"more than {MAX_CMS_BYTES} bytes")
     try:
+        check_quick(der)
         content = cms.ContentInfo.load(der, strict=True)
         if dotted_of(content["content_type"]) != _SIGNED_DATA_OID:
             raise CmsInvalidError(detail="not SignedData")

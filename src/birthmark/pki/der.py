@@ -3,6 +3,7 @@
 What is cut was read by the library before, so that hardly anything is checked here.
 """
 
+import re
 from datetime import datetime
 
 SEQUENCE, SET, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x30, 0x31, 0x02, 0x03, 0x04, 0x06
@@ -11,6 +12,7 @@ UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 EXPLICIT_0 = 0xA0
 _SHORT, _LONG = 0x80, 0x7F
 _FIRST_GENERALIZED = 2050  # RFC 5280 section 4.1.2.5
+_ENDLESS = re.compile(rb"[\x80-\xff]{2000}")
 _HEADER = 2  # tag and length, where the length is short
 
 
@@ -29,6 +31,15 @@ def shortest_element(der: bytes, at: int) -> tuple[int, int]:
     if end - content < (_SHORT if content - at > _HEADER else 0) or (content - at > _HEADER and not der[at + 2]):
         raise ValueError("a length in more bytes than it needs")
     return content, end
+
+
+def check_quick(der: bytes) -> None:
+    """Raise `ValueError` for what asn1crypto reads in a time by the square of its length: seconds, for some words.
+
+    Tags and object identifiers go on while a byte's first bit is set. No real one is so long, nor is any text.
+    """
+    if _ENDLESS.search(der):
+        raise ValueError("a tag or an object identifier is too long")
 
 
 def wrap(tag: int, *contents: bytes) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 from asn1crypto import x509 as asn1
 from cryptography import x509
 
+from birthmark.pki.der import check_quick
 from birthmark.pki.name_constraints import MAX_CONSTRAINTS, Name, NameConstraints
 
 # asn1crypto trips over damaged values in more ways than it says.
@@ -37,7 +38,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 }
 _SUBTREES = ("permitted_subtrees", "excluded_subtrees")
 # Critical extensions whose meaning is honored here; key identifiers must not be critical.
-_MOST_BYTES = {"key_usage": 16, "basic_constraints": 64, "name_constraints": 16 * 1024}
+_MOST_BYTES = {"key_usage": 16, "basic_constraints": 64, "name_constraints": 8192}
 _OFTEN_BYTES = 4096
 """How long a value may be that is taken apart: far longer than any CA makes it, and read in some milliseconds."""
 _MOST_EXTENSIONS = 100
@@ -92,6 +93,7 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
         except (ValueError, TypeError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, _Unusual):
             pass  # the thorough reader decides
     try:
+        check_quick(der)
         return _read_thoroughly(der)
     except ASN1_TROUBLE as error:
         raise ValueError("the extensions are damaged") from error
@@ -186,6 +188,7 @@ def names_of(der: bytes) -> tuple[Name, ...]:
     Raise `ValueError` or `TypeError`.
     """
     try:
+        check_quick(der)
         tbs = asn1.Certificate.load(der, strict=True)["tbs_certificate"]
         found: list[Name] = []
         subject = tbs["subject"]

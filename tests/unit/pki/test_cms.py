@@ -48,3 +48,8 @@ def test_a_kind_whose_object_identifier_is_long_is_refused_before_it_is_read() -
     kind = tlv(0x06, b"\x2a" + b"\xff" * 100_000 + b"\x7f")
     with pytest.raises(CmsInvalidError, match="ValueError"):
         parse_certs_only(tlv(0x30, kind + tlv(0xA0, b"\x05\x00")))
+
+
+def test_a_tag_that_does_not_end_is_refused_before_it_is_read() -> None:
+    with pytest.raises(CmsInvalidError, match="ValueError"):
+        parse_certs_only(tlv(0x30, b"\xbf" + b"\xff" * 100_000))

@@ -8,6 +8,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged
 from birthmark.dps.model import Authority, IdScope
+from birthmark.dps.service.instances import UnknownScopeError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
@@ -147,7 +148,9 @@ class Authorities:
     ) -> Authority:
         row = store.authority_row(scope, made)
         if present is None:
-            changes = Changes().run(store.ADD_AUTHORITY, **row)
+            gone = UnknownScopeError(scope=scope, known="…")
+            changes = Changes().run(store.INSTANCE_IS_THERE, expect=1, otherwise=gone, key_id_scope=scope)
+            changes.run(store.ADD_AUTHORITY, **row)
         else:
             key = {f"key_{name}": row.pop(name) for name in ("scope", "name")}
             changed = ChangedMeanwhileError(what="The CA certificate")

@@ -12,6 +12,7 @@ from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import TAKEN_BACK, Authority, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
+from birthmark.dps.service.instances import UnknownInstanceError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again
@@ -166,7 +167,9 @@ class Enrollments:
         document = msgspec.json.encode(done).decode()
         kind = _kind(done.is_group)
         told: dict[str, object] = {"scope": scope, "kind": kind, "status": done.provisioning_status, **_shown(done)}
-        changes = Changes().audit(actor, "dps.enrollment_put", done.id, **told)
+        gone = UnknownInstanceError(name=instance.name)
+        changes = Changes().run(store.INSTANCE_IS_THERE, expect=1, otherwise=gone, key_id_scope=scope)
+        changes.audit(actor, "dps.enrollment_put", done.id, **told)
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
         else:
@@ -182,6 +185,14 @@ class Enrollments:
                 etag=done.etag,
             )
         if done.is_group:
+            for name in _referenced(done):
+                changes.run(
+                    store.AUTHORITY_IS_THERE,
+                    expect=1,
+                    otherwise=_unnamed(done.id, name),
+                    key_scope=scope,
+                    key_name=name,
+                )
             changes.run(store.DROP_SIGNERS, scope=scope, group_id=done.id)
             for certificate in await self._signers_of(scope, done):
                 changes.run(
@@ -226,18 +237,24 @@ class Enrollments:
         await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 
     async def _signers_of(self, scope: IdScope, group: EnrollmentDocument) -> list[Certificate]:
-        x509 = group.attestation.x509
-        if x509 is None:
-            return []
-        names = x509.ca_references.names() if x509.ca_references else []
         found = certificates_of(group)
-        for name in names:
+        for name in _referenced(group):
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
             if row is None:
-                raise EnrollmentInvalidError(enrollment=group.id, detail=f"no CA certificate named {name}")
+                raise _unnamed(group.id, name)
             authority: Authority = store.AUTHORITIES.of(row)
             found.append(authority.certificate)
         return found
+
+
+def _referenced(group: EnrollmentDocument) -> Sequence[str]:
+    """Return the names of the CAs on record that a group goes by."""
+    x509 = group.attestation.x509
+    return x509.ca_references.names() if x509 is not None and x509.ca_references is not None else ()
+
+
+def _unnamed(group: str, name: str) -> EnrollmentInvalidError:
+    return EnrollmentInvalidError(enrollment=group, detail=f"no CA certificate named {name}")
 
 
 def _kind(is_group: bool) -> str:  # noqa: FBT001 - the two kinds as the database names them

@@ -103,17 +103,15 @@ class Device:
     async def renew(self) -> Identity:
         """Renew now. On failure the old identity stays, and the reason is raised."""
         async with self._turn:
-            return await self._renewed()
+            await self._renewed()
+        await self._tell()
+        return self.identity
 
-    async def _renewed(self) -> Identity:
+    async def _renewed(self) -> None:
         held, hub = await self.agent.renew(self.identity.held)
         self._change(held)  # before any wait: the old one is gone, whoever gives up waiting
-        try:
-            await self._tell()
-        finally:
-            if hub is not None:
-                await hub.close()
-        return self.identity
+        if hub is not None:
+            await hub.close()
 
     def _change(self, held: HeldIdentity) -> None:
         self.identity = identity_of(self.agent, held)
@@ -124,7 +122,10 @@ class Device:
             self._news.notify_all()
 
     async def _tell(self) -> None:
-        """Tell of the identity; where whoever renewed gave up meanwhile, `keep` goes on with it."""
+        """Tell of the identity; where whoever renewed gave up meanwhile, `keep` goes on with it.
+
+        Who has the turn does not: a callback may renew.
+        """
         while self._untold:
             callback = self._untold.pop(0)
             try:
@@ -138,6 +139,7 @@ class Device:
         upkeep = Upkeep(self.agent, lambda event, _facts: log.info(event), self.agent.note)
         while True:
             try:
+                await self._tell()
                 await self._kept(upkeep)
             except Exception:  # nobody waits for this task: what went wrong is told, and looked at again
                 log.exception("agent.upkeep_failed")
@@ -145,7 +147,6 @@ class Device:
 
     async def _kept(self, upkeep: Upkeep) -> None:
         async with self._turn:
-            await self._tell()
             order = self._orders.take()
             now = self.agent.clock.monotonic()
             if order is Order.REPROVISION:
@@ -183,7 +184,6 @@ class Device:
         await self.agent.once_more(lambda: self.agent.register(held))
         if self.agent.state.hub != before.hub:
             self._change(held)
-            await self._tell()
 
     async def _register(self) -> None:
         """Register again, as was ordered; while that fails the order stands, as whoever gave it was told."""

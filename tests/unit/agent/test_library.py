@@ -74,6 +74,23 @@ async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_d
     assert (await asyncio.wait_for(_without(device, slow), 10)).thumbprint != current.mark
 
 
+async def test_a_callback_may_renew(world: World) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    seen: list[Identity] = []
+
+    async def once_more(identity: Identity) -> None:
+        seen.append(identity)
+        if len(seen) == 1:
+            await device.renew()
+
+    device.on_renewed(once_more)
+    async with asyncio.timeout(10):
+        await device.renew()
+    assert len({one.thumbprint for one in seen}) == 2
+    assert seen[-1] == device.identity
+
+
 async def _without(device: Device, callback: object) -> Identity:
     device._callbacks.remove(callback)  # type: ignore[arg-type]  # whatever it is
     return await device.renew()

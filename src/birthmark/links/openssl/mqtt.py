@@ -5,6 +5,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.links.conversation import Conversation
@@ -96,18 +97,19 @@ class OpensslMqtt(Conversation):
 
     async def close(self) -> None:
         self._end(LinkLostError(host=self._host, reason=CLOSED_HERE))
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
         writer, self._writer = self._writer, None
+        try:
+            if task is not asyncio.current_task():
+                await ended(task)
+        finally:  # whoever is cancelled meanwhile leaves no connection behind
+            if writer is not None:
+                with contextlib.suppress(OSError, LocalProtocolError):
+                    self._engine.send(Disconnect())
+                    writer.write(self._framed(self._engine.data_to_send()))
+                writer.close()
         if writer is None:
             return
-        with contextlib.suppress(OSError, LocalProtocolError):
-            self._engine.send(Disconnect())
-            writer.write(self._framed(self._engine.data_to_send()))
-        writer.close()
         with contextlib.suppress(OSError):
             async with asyncio.timeout(1):  # a dead peer must not hold us
                 await writer.wait_closed()

@@ -27,7 +27,7 @@ from strangers import insecure, read_all, tls
 pytestmark = pytest.mark.system
 MAX_FLOODED_BYTES = 4 * 1024 * 1024
 """What both kernels hold of a connection, and what the server takes in a few of its turns."""
-TRIES = 3
+TRIES = 6
 """Where the machine gives the witness itself no processor, the flood goes on all the same: not at every try."""
 
 

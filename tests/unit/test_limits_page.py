@@ -43,7 +43,7 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import backlog, budget, connection, http, listener, pieces, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
-from birthmark.pki import certificates, chains, csr, ocsp
+from birthmark.pki import certificates, chains, csr, extensions, name_constraints, ocsp
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.server import body_limits, descriptors, quiet, signing_share
@@ -168,6 +168,10 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{signing_share.ALL[0]} at once, then {signing_share.ALL[1]} a second"
     ),
     ("Revocation", "OCSP answers kept"): number(answers.MAX_KEPT),
+    ("Parsers", "the extensions of a certificate"): (
+        f"{extensions._MOST_EXTENSIONS}, {name_constraints.MAX_CONSTRAINTS} name constraints, "
+        f"{extensions._MOST_OID_BYTES} bytes of an object identifier, {size(extensions._OFTEN_BYTES)} of most values"
+    ),
     ("Parsers", "certificate"): (
         f"{size(certificates.MAX_CERTIFICATE_BYTES)}; a bundle {size(certificates.MAX_BUNDLE_BYTES)} and "
         f"{certificates.MAX_BUNDLE_CERTIFICATES} certificates"

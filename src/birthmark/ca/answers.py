@@ -16,6 +16,7 @@ from birthmark.ca import store
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.lists import revocation_of
 from birthmark.ca.service import CertificateAuthority
+from birthmark.ca.token_keys import signed_by
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.issue import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
@@ -165,7 +166,7 @@ class Answers:
         known = self._responders.get(name)
         if known is None or not is_good(known):
             file = f"ocsp-{name_of_key(issuer.certificate)[:16]}"
-            known = self.ca.hierarchy.keeper.pair(file, is_good, make)
+            known = await signed_by(issuer.private_key, lambda: self.ca.hierarchy.keeper.pair(file, is_good, make))
             await self.ca.note(OCSP, known.certificate)
             self._responders[name] = known
         return known

@@ -5,12 +5,14 @@ a start and after a step of which nobody can tell whether it is kept. A device c
 handed them on a connection that proved who it is.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, assert_never
 
+from birthmark.background import beside
 from birthmark.ca import rollover_store as store
 from birthmark.ca.events import RolloverMoved
 from birthmark.ca.hierarchy import Generation, Hierarchy
@@ -108,6 +110,7 @@ class Rollovers:
     _current: Rollover | None = field(default=None, init=False)
     _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
     _loading: Loading = field(init=False, repr=False)
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._loading = Loading(self.database, self._follow_record, RolloverMoved)
@@ -135,12 +138,16 @@ class Rollovers:
 
     async def start(self, actor: str) -> Rollover:
         """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`, what `shared` raises."""
+        async with self._making:  # of two that are made at once nobody would take up one
+            return await self._start(actor)
+
+    async def _start(self, actor: str) -> Rollover:
         before = self._current
         if before is not None and before.phase is not Phase.FINISHED:
             raise _running(before)
         await self.shared.check_leads()
         old, now = self.hierarchy.generations[0], self.clock.now()
-        new = self.roots.make(old)
+        new = await beside(lambda: self.roots.make(old))  # a token takes its time
         changes = await self.shared.give(new)  # before anybody is told of it
         version = 0 if before is None else before.version + 1
         made = Rollover(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)

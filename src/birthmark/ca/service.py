@@ -1,6 +1,5 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, diges
 from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
 from birthmark.ca.rules.names import check_taken_over, granted_names, names_in
 from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
-from birthmark.ca.token_keys import place_of
+from birthmark.ca.token_keys import signed_by
 from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
@@ -170,8 +169,7 @@ class CertificateAuthority:
                 places=self.places_for(profile, lives),
                 excluded=self.own_names,
             )
-            # A token takes its time, and others are served meanwhile; by a key in memory a thread costs more.
-            certificate = await asyncio.to_thread(signed) if place_of(issuer.private_key) is not None else signed()
+            certificate = await signed_by(issuer.private_key, signed)
             await record(certificate, device_id, issuer.certificate, standing)
             return (certificate, *self.hierarchy.above(issuer))
 

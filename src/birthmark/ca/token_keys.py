@@ -5,15 +5,17 @@ the file of the PIN. The token is opened when something is signed, and again aft
 it, refuses what needs it, and goes on when it is back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from pkcs11 import MechanismFlag
 from pkcs11.constants import Attribute
 from pkcs11.mechanisms import KeyType
 from pkcs11.util.ec import encode_named_curve_parameters
 
+from birthmark.background import beside
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.handles import render_uri_pem, uri_in
 from birthmark.keys.library import LOCK, find_softhsm, stop_library
@@ -25,6 +27,7 @@ from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.pki.issue import SigningKey
 
+T = TypeVar("T")
 # Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
 _GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
 _SIGN = MechanismFlag.SIGN | MechanismFlag.VERIFY
@@ -122,6 +125,11 @@ def place_of(key: SigningKey) -> TokenPlace | None:
         return None
     uri = signer.uri
     return TokenPlace(uri.module_path or Path(), uri.token or "", uri.pin_source or Path())
+
+
+async def signed_by(key: SigningKey, sign: Callable[[], T]) -> T:
+    """Do what signs by a key, beside the loop where that is in a token: others are served meanwhile."""
+    return sign() if place_of(key) is None else await beside(sign)
 
 
 def render(key: SigningKey) -> bytes | None:

@@ -6,12 +6,16 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from aws_account import ACCOUNT
+from birthmark.awsiot.model import CertificateStatus
+from birthmark.awsiot.service import AwsIot
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.answers import Answers
 from birthmark.ca.generations import Generations
@@ -20,6 +24,7 @@ from birthmark.ca.kept import BELOW
 from birthmark.ca.offline import ask, install, read_request
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rekey import move
+from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
 from birthmark.elements.element import Element
@@ -187,7 +192,30 @@ def test_what_a_root_elsewhere_signs_has_its_key_in_the_token_too(tmp_path: Path
     assert sorted(one.suffix for one in here.iterdir() if one.suffix in {".pending", ".asked"}) == []
 
 
-async def test_others_are_served_while_a_token_signs(tmp_path: Path, place: TokenPlace) -> None:
+async def issued(ca: CertificateAuthority, _directory: Path) -> None:
+    await ca.issue(parse_csr(a_csr("pump-1")), OPERATOR)
+
+
+async def issued_at_aws(ca: CertificateAuthority, _directory: Path) -> None:
+    aws = AwsIot(ACCOUNT, ca.database, ca.clock, ca.entropy, lambda: ca.hierarchy.issuing)
+    request = x509.load_der_x509_csr(a_csr("pump-1")).public_bytes(Encoding.PEM).decode()
+    await aws.certificates.create_from_csr(request, CertificateStatus.ACTIVE, actor="test")
+
+
+async def answered(ca: CertificateAuthority, _directory: Path) -> None:
+    await Answers(ca, lambda _: True).answer(a_request(1, ca.hierarchy.issuing.certificate), "192.0.2.1")
+
+
+async def a_root(ca: CertificateAuthority, directory: Path) -> None:
+    (first,) = ca.hierarchy.generations
+    roots = Generations(directory, first, Passphrase(directory / "ca"), ca.clock, ca.entropy)
+    await Rollovers(ca.hierarchy, roots, ca.database, ca.clock).start("test")
+
+
+@pytest.mark.parametrize("work", [issued, issued_at_aws, answered, a_root])
+async def test_others_are_served_while_a_token_signs(
+    tmp_path: Path, place: TokenPlace, work: Callable[[CertificateAuthority, Path], Awaitable[None]]
+) -> None:
     hierarchy = made(tmp_path, place)
     database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
     ca = CertificateAuthority(hierarchy, database, FakeClock(), SeededEntropy(2))
@@ -203,7 +231,7 @@ async def test_others_are_served_while_a_token_signs(tmp_path: Path, place: Toke
     holding = threading.Thread(target=hold)
     holding.start()
     is_busy.wait()
-    task = asyncio.create_task(ca.issue(parse_csr(a_csr("pump-1")), OPERATOR))
+    task = asyncio.ensure_future(work(ca, tmp_path))
     asyncio.get_running_loop().call_later(0.2, was_served.set)
     await task
     holding.join()

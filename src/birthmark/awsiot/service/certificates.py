@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -21,6 +22,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
+from birthmark.ca.token_keys import signed_by
 from birthmark.clock import new_uuid
 from birthmark.errors import (
     ChangedMeanwhileError,
@@ -169,7 +171,7 @@ class Certificates(AccountService):
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""
-        made = self._issue(parse_csr(unarmor(csr.encode())).public_key)
+        made = await self._issue(parse_csr(unarmor(csr.encode())).public_key)
         return await self._add(made, status, CertificateMode.DEFAULT, None, actor=actor)
 
     async def create_with_keys(
@@ -177,7 +179,7 @@ class Certificates(AccountService):
     ) -> tuple[DeviceCertificate, rsa.RSAPrivateKey]:
         """Make an RSA key and its certificate; the key leaves with the answer and is not kept."""
         key = await asyncio.to_thread(rsa.generate_private_key, 65537, _MIN_RSA_BITS)
-        known = await self._add(self._issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
+        known = await self._add(await self._issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
         return known, key
 
     async def set_status(self, certificate_id: str, status: CertificateStatus, *, actor: str) -> None:
@@ -259,12 +261,13 @@ class Certificates(AccountService):
         await self.database.commit(changes)
         return known
 
-    def _issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
+    async def _issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
         """Sign; the certificate ends with the CA's own, at the latest."""
         now = self.clock.now()
         lifetime = max(_UNTIL - now, timedelta(days=365))
         issuer, serial = self.issuer(), new_serial(self.entropy)
-        return issue(DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
+        sign = partial(issue, DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
+        return await signed_by(issuer.private_key, sign)
 
 
 def _check(certificate: Certificate, now: datetime) -> None:

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent_device import AgentOnDevice
+from pki_builders import a_ca
 from rollover_fleet import Fleet
 from servers import RunningServer, a_server
 
@@ -160,3 +163,88 @@ def test_an_agent_follows_the_new_root_for_est_and_for_its_hub(server: RunningSe
     assert (again["connected"], again["renewals"]) == (False, 3)
     assert device.thumbprint_at_hub() == again["thumbprint"] != renewed["thumbprint"]
     assert "error" not in {row["result"] for row in map(json.loads, device.run("check", "--json").stdout.splitlines())}
+
+
+def exchanged(server: RunningServer) -> None:
+    """Exchange the root of a server whose devices need not be waited for."""
+    step(server, "start")
+    server.run("pki", "rollover", "groups")
+    step(server, "next", "--share", "0%")
+    assert step(server, "next")["state"] == "the new alone"
+
+
+@pytest.mark.parametrize("way", ["by name", "carried"])
+def test_who_has_the_old_roots_key_is_let_in_by_no_group_when_the_exchange_is_over(
+    server: RunningServer, tmp_path: Path, way: str
+) -> None:
+    ca = server.data / "ca"
+    if way == "by name":
+        server.run("dps", "ca", "create", "ours", f"{ca}/root.pem", "--verified")
+        server.run("device", "enroll-group", "edge", "--ca-name", "ours")
+    else:
+        server.run("device", "enroll-group", "edge", "--cert", f"{ca}/issuing.pem")
+        server.run("dps", "ca", "create", "ours", "--of-group", "edge", "--verified")
+    given = server.endpoints["dps"]
+    environment = {"PROVISIONING_HOST": given["host"], "PROVISIONING_IDSCOPE": given["id_scope"]}
+    environment |= {"SSL_CERT_FILE": str(server.data / "bundle.pem")}
+    shutil.copytree(ca, tmp_path / "stolen")
+    server.run("ca", "issue", "edge-7", "--dir", f"{tmp_path}/stolen", "--out-dir", str(tmp_path))
+    files = [tmp_path / "edge-7.cert.pem", tmp_path / "stolen" / "issuing.pem"]
+    (tmp_path / "chain.pem").write_text("".join(file.read_text() for file in files))
+    asked = ("device", "register", "--cert", f"{tmp_path}/chain.pem", "--key", f"{tmp_path}/edge-7.key.pem")
+    server.run(*asked, **environment)
+    exchanged(server)
+    assert server.attempt(*asked, **environment).returncode != 0
+    assert "dps.ca_unverified" in server.run("why", "edge-7").stdout
+    assert {row["name"]: row["verified"] for row in server.rows("dps", "ca", "ls")}["ours"] is False
+    step(server, "back")
+    server.run(*asked, **environment)
+
+
+def test_the_old_roots_directory_may_go_into_a_safe_when_the_exchange_is_over(tmp_path: Path) -> None:
+    with a_server(tmp_path, CONFIG, is_warm=False) as server:
+        put_away(server, tmp_path)
+
+
+def put_away(server: RunningServer, tmp_path: Path) -> None:
+    exchanged(server)
+    (server.data / "ca").rename(tmp_path / "safe")
+    (tmp_path / "passphrase").write_text("correct horse battery staple")
+    (tmp_path / "passphrase").chmod(0o600)
+    server.run("server", "backup", "--out", f"{tmp_path}/b", "--passphrase-file", f"{tmp_path}/passphrase")
+    assert server.rows("pki", "rollover", "status")[0]["state"] == "the new alone"
+    server.kill()
+    server.start()
+    told = refused(server, "back")
+    assert f"`cp -a safe/ca {server.data}/ca`" in told.replace("\n", " ")
+    (tmp_path / "safe").rename(server.data / "ca")
+    assert step(server, "back")["state"] == "both trusted, the new signs"
+    step(server, "next")
+    (server.data / "ca").rename(tmp_path / "safe")
+    assert step(server, "start")["state"] == "both trusted, the old signs"
+    server.kill()
+    server.start()
+
+
+def test_a_second_exchange_takes_the_place_of_a_ca_that_is_over(server: RunningServer) -> None:
+    server.run("dps", "ca", "create", "ours", f"{server.data}/ca/root.pem", "--verified")
+    server.run("device", "enroll-group", "edge", "--ca-name", "ours")
+    exchanged(server)
+    exchanged(server)
+    verified = [row["name"] for row in server.rows("dps", "ca", "ls") if row["verified"]]
+    assert [name.startswith("ours-") for name in verified] == [True]
+
+
+def test_a_group_with_two_cas_that_are_in_use_is_named_with_what_frees_a_place(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    (tmp_path / "other.pem").write_text(a_ca("Other", now=datetime.now(UTC)).certificate.pem())
+    for name, file in (("ours", f"{server.data}/ca/root.pem"), ("other", f"{tmp_path}/other.pem")):
+        server.run("dps", "ca", "create", name, file, "--verified")
+    server.run("device", "enroll-group", "edge", "--ca-name", "ours", "--secondary", "other")
+    step(server, "start")
+    told = server.attempt("pki", "rollover", "groups").stderr.replace("\n", " ")
+    assert "`birthmark dps ca rm other --yes`" in told
+    server.run("dps", "ca", "rm", "other", "--yes")
+    assert server.rows("pki", "rollover", "groups") == [{"groups": ["edge"]}]
+    step(server, "next", "--share", "0%")

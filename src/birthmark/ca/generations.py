@@ -26,9 +26,14 @@ from birthmark.pki.profiles import Purpose
 FIRST, ABANDONED = "ca", "abandoned"
 
 
+def directories_of(data: Path) -> list[Path]:
+    """Return those with a root; the first one's may be in a safe, when another took its place."""
+    return [one for one in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))) if (one / "root.pem").exists()]
+
+
 def directory_of(data: Path, root: str | None) -> Path:
     """Return the directory with the root of this thumbprint (hex); the first one where none has it."""
-    for directory in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))):
+    for directory in directories_of(data):
         with suppress(BirthmarkError):
             if read_certificate(directory, Purpose.ROOT).thumbprint.hex() == root:
                 return directory

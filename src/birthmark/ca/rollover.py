@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol
 
 from birthmark.background import beside
 from birthmark.ca import rollover_store as store
+from birthmark.ca.directory import CaLostError
 from birthmark.ca.events import RolloverMoved
 from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.rules.rollover import (
@@ -38,6 +39,10 @@ _MAX_REMEMBERED = 65_536
 
 GroupsWithout = Callable[[Generation, Generation], Awaitable[Sequence[str]]]
 """Returns the enrollment groups that know a CA of the first and none of the second."""
+
+
+Trusting = Callable[[Generation, bool, str], Awaitable[Changes]]
+"""Returns what ends, or begins again, the trust of provisioning services in a generation's CAs; by whom comes last."""
 
 
 class Roots(Protocol):
@@ -91,6 +96,10 @@ class _OneMachine:
     async def settle(self) -> None: ...
 
 
+async def _nothing(_of: Generation, _is_trusted: bool, _actor: str) -> Changes:  # noqa: FBT001 - as `Trusting` has it
+    return Changes()
+
+
 async def _no_groups(_old: Generation, _new: Generation) -> Sequence[str]:
     return ()
 
@@ -104,6 +113,7 @@ class Rollovers:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     groups_without: GroupsWithout = field(default=_no_groups, repr=False)
+    trusting: Trusting = field(default=_nothing, repr=False)
     changed: Callable[[], None] = field(default=lambda: None, repr=False)
     """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
     shared: Shared = field(default_factory=_OneMachine, repr=False)
@@ -132,7 +142,10 @@ class Rollovers:
         current = self._current
         if current is None:
             return None, await self._measured(None, self.hierarchy.generations[0], None, ())
-        old, new = (self.roots.generation(root) for root in (current.old, current.new))
+        new = self.roots.generation(current.new)
+        if current.phase is Phase.FINISHED:  # the old one's files may be in a safe
+            return current, await self._measured(current, None, new, ())
+        old = self.roots.generation(current.old)
         groups = await self.groups_without(old, new)
         return current, await self._measured(current, old, new, groups)
 
@@ -174,7 +187,12 @@ class Rollovers:
         current, progress = await self._running(seen)
         before = step_back(current, progress, self.clock.now())
         if before is not None:
-            return await self._move(current, before, "back", actor)
+            try:
+                return await self._move(current, before, "back", actor)
+            except CaLostError as error:
+                back = f"Bring its files back from where they are: `cp -a safe/ca {error.path}`. Then type this again."
+                error.quote(cause=f"The old root is to be trusted again, and {error.path} has it no more.", fix=back)
+                raise
         await self.shared.check_leads()  # the root that is given up is marked in its directory
         changes = await self.shared.give(self.hierarchy.generations[0])
         changes.run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
@@ -209,6 +227,9 @@ class Rollovers:
         root = to.new if to.phase is Phase.FINISHED else to.old
         changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
         changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
+        if Phase.FINISHED in {current.phase, to.phase}:  # else whoever has the old root's key goes on to be let in
+            is_trusted = to.phase is not Phase.FINISHED
+            changes.merge(await self.trusting(self.roots.generation(to.old), is_trusted, actor))
         await self._put_on_record(changes, to)
         return to
 
@@ -243,17 +264,13 @@ class Rollovers:
         become, before = self.hierarchy.become, self._current
         if rollover is None:
             return partial(become, self.roots.generation(before.old)) if before is not None else lambda: None
-        old, new = (self.roots.generation(root) for root in (rollover.old, rollover.new))
-        links = self.roots.links(new)
-        match rollover.phase:
-            case Phase.OLD_SIGNS:
-                return partial(become, old, new, links)
-            case Phase.NEW_SIGNS:
-                return partial(become, new, old, links, links[0])
-            case Phase.FINISHED:
-                return partial(become, new)
-            case _:
-                assert_never(rollover.phase)
+        new = self.roots.generation(rollover.new)
+        if rollover.phase is Phase.FINISHED:
+            return partial(become, new)
+        old, links = self.roots.generation(rollover.old), self.roots.links(new)
+        if rollover.phase is Phase.OLD_SIGNS:
+            return partial(become, old, new, links)
+        return partial(become, new, old, links, links[0])
 
     def _take_over(self, rollover: Rollover | None, become: Callable[[], None]) -> None:
         """Have everyone sign and trust by this state."""
@@ -263,11 +280,11 @@ class Rollovers:
         self.changed()
 
     async def _measured(
-        self, current: Rollover | None, old: Generation, new: Generation | None, groups: Sequence[str]
+        self, current: Rollover | None, old: Generation | None, new: Generation | None, groups: Sequence[str]
     ) -> Progress:
         after = self.clock.micros()
         mark = b"" if new is None else new.anchor.thumbprint
-        left = store.issuers_of(old.certificates)
+        left = store.issuers_of(() if old is None else old.certificates)
         ahead = store.issuers_of(() if new is None else new.certificates)
         below_old = await self._one(store.LATEST_BELOW, after=after, **left)
         if current is not None and current.phase is Phase.NEW_SIGNS:  # those that still have to renew

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark.ca.generations import directories_of
 from birthmark.doctor.facts import IdentitySeen, LeafSeen
 from birthmark.doctor.looking import bytes_of, seen
 from birthmark.doctor.settings import Setting
@@ -139,7 +140,7 @@ def _above(last: Certificate, paths: list[Path], data: Path | None) -> tuple[str
     if last.is_self_signed:
         return "", ""
     directories = [path for path in {one.parent / "ca" for one in paths} if path.is_dir()]
-    directories += [] if data is None else [data / "ca"]
+    directories += [] if data is None else directories_of(data)
     known = [one for directory in directories for one in sorted(directory.glob("*.pem"))]
     for path, chain in _chains([*paths, *known]):
         above = chain[0]

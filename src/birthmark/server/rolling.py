@@ -1,18 +1,20 @@
 """What an exchange of the root means for the provisioning services of this server: groups have to know both CAs."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from birthmark.ca.hierarchy import Generation
-from birthmark.dps.document import CaReferences, CertificateEntry, EnrollmentDocument, X509Attestation
-from birthmark.dps.model import Instance
+from birthmark.ca.rules.rollover import GroupPlacesTakenError
+from birthmark.dps.document import CertificateEntry, CertificatePair, EnrollmentDocument, X509Attestation
+from birthmark.dps.model import Authority, Instance
 from birthmark.dps.rules.attestation import ca_name_for
 from birthmark.dps.rules.enrollment import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.places import name_of_key
+from birthmark.store import Changes
 
 _PAGE = 250
 
@@ -29,31 +31,48 @@ class GroupsOfRoots:
         """Return the groups that know a CA of `old` and none of `new`."""
         return [group.id async for _, group, _ in self._without(old, new)]
 
+    async def trusting(self, of: Generation, is_trusted: bool, actor: str) -> Changes:
+        """Return what ends the trust in the CAs of a root that is over, or begins it again: groups need not change."""
+        changes = Changes()
+        for instance in self.instances.all():
+            scope, certificates = instance.id_scope, of.certificates
+            changes.merge(await self.authorities.trusting(scope, certificates, actor, is_trusted=is_trusted))
+        return changes
+
     async def teach(self, old: Generation, new: Generation, actor: str) -> Sequence[str]:
-        """Put the new CA into the second place of those groups; return which. One that is taken is left as it is."""
-        taught = []
+        """Put the new CA into the second place of those groups, or of a CA that is verified no more; return which.
+
+        Raise `GroupPlacesTakenError` for one without such a place, when all others have been taught.
+        """
+        taught: list[str] = []
+        full: GroupPlacesTakenError | None = None
         async for instance, group, known in self._without(old, new):
-            successor = _successor(known, old, new)
+            successor, scope = _successor(known, old, new), instance.id_scope
+            on_record = await self.authorities.all(scope)
             x509 = group.attestation.x509 or X509Attestation()
-            if x509.ca_references is not None:
-                if x509.ca_references.secondary:
-                    continue
-                name = f"{x509.ca_references.primary}-{name_of_key(successor)[:8]}"
-                await self.authorities.add(instance.id_scope, name, successor, is_verified=True, actor=actor)
-                both = msgspec.structs.replace(x509, ca_references=CaReferences(x509.ca_references.primary, name))
-            elif x509.signing_certificates is not None and x509.signing_certificates.secondary is None:
-                name = ca_name_for(group.id, f"-{name_of_key(successor)[:8]}")  # none is let in by a CA off the record
-                await self.authorities.add(instance.id_scope, name, successor, is_verified=True, actor=actor)
-                pair = msgspec.structs.replace(
-                    x509.signing_certificates, secondary=CertificateEntry(certificate=successor.pem())
-                )
-                both = msgspec.structs.replace(x509, signing_certificates=pair)
-            else:
+            ca = _places(group, {one.name: one.certificate for one in on_record})
+            free = next((one for one in ("secondary", "primary") if _is_over(ca[one], on_record)), None)
+            if free is None:
+                other = next(one for one in ca.values() if one is not None and one != known)
+                above = next((one for one in on_record if _is_or_signed(one, other)), None)
+                full = GroupPlacesTakenError(group=group.id, ca=group.id if above is None else above.name)
                 continue
+            if x509.ca_references is not None:
+                name = f"{_named(x509.ca_references.names(), on_record, known)}-{name_of_key(successor)[:8]}"
+                references = msgspec.structs.replace(x509.ca_references, **{free: name})
+                both = msgspec.structs.replace(x509, ca_references=references)
+            else:
+                name = ca_name_for(group.id, f"-{name_of_key(successor)[:8]}")  # none is let in by a CA off the record
+                entry = {free: CertificateEntry(certificate=successor.pem())}
+                pair = msgspec.structs.replace(x509.signing_certificates or CertificatePair(), **entry)
+                both = msgspec.structs.replace(x509, signing_certificates=pair)
+            await self.authorities.add(scope, name, successor, is_verified=True, actor=actor)
             attestation = msgspec.structs.replace(group.attestation, x509=both)
             document = msgspec.structs.replace(group, attestation=attestation)
             await self.enrollments.put(instance, document, group.etag, actor=actor)
             taught.append(group.id)
+        if full is not None:
+            raise full
         return taught
 
     async def _without(
@@ -75,6 +94,31 @@ def _referenced(group: EnrollmentDocument, on_record: dict[str, Certificate]) ->
     x509 = group.attestation.x509
     names = x509.ca_references.names() if x509 is not None and x509.ca_references is not None else []
     return [on_record[name] for name in names if name in on_record]
+
+
+def _places(group: EnrollmentDocument, on_record: Mapping[str, Certificate]) -> dict[str, Certificate | None]:
+    """Return what stands in each of the two places of a group for CAs."""
+    x509 = group.attestation.x509
+    if x509 is not None and x509.ca_references is not None:
+        references = x509.ca_references
+        return {place: on_record.get(getattr(references, place) or "") for place in ("primary", "secondary")}
+    first, second = (*certificates_of(group), None, None)[:2]
+    return {"primary": first, "secondary": second}
+
+
+def _is_over(ca: Certificate | None, on_record: Sequence[Authority]) -> bool:
+    """Say whether nobody comes in by what stands in a place: nothing, or a CA of an exchange that is over."""
+    return ca is None or any(_is_or_signed(one, ca) for one in on_record if not one.is_verified)
+
+
+def _is_or_signed(authority: Authority, ca: Certificate) -> bool:
+    return authority.certificate == ca or is_signed_by(ca, authority.certificate)
+
+
+def _named(names: Sequence[str], on_record: Sequence[Authority], known: Certificate) -> str:
+    """Return the name, without what an earlier exchange put behind it, of a CA that a group goes by."""
+    name = next(one.name for one in on_record if one.name in names and one.certificate == known)
+    return name.removesuffix(f"-{name_of_key(known)[:8]}")
 
 
 def _successor(known: Certificate, old: Generation, new: Generation) -> Certificate:

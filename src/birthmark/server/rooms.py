@@ -143,7 +143,7 @@ async def open_rooms(
 
     authority.revocations.on_record = on_record
     groups = GroupsOfRoots(instances, enrollments, authorities)
-    rollovers.groups_without = groups.without
+    rollovers.groups_without, rollovers.trusting = groups.without, groups.trusting
     registrations = Registrations(
         database,
         clock,

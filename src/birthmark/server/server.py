@@ -98,6 +98,7 @@ class Server:
         bus = await self._bus(database)
         rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
         self._rooms = rooms
+        self._closers.append(rooms.stop)
         await rollovers.load()
         await self._sharing.share(rollovers.hierarchy.generations)
         if (upstream := upstream_of(settings, self._data, clock, entropy)) is not None:
@@ -106,7 +107,7 @@ class Server:
         self._data.trust(rollovers.hierarchy)
         rooms.est.callers.presented_by = partial(presented_by, rooms)
         rooms.subscribe(bus)
-        self._closers += [rooms.settled, rooms.stop, bus.stop]
+        self._closers += [rooms.settled, bus.stop]
         await take_back_again(rooms)
         doors = Applications(rooms, settings, clock, entropy)
         context = self._context(rollovers.hierarchy)

@@ -33,6 +33,17 @@ ROLLOVER: Mapping[str, Scenario] = {
         ),
         config=OWN_SERVER,
     ),
+    "ca.rollover_group_full": Scenario(
+        "birthmark pki rollover groups",
+        typed(
+            "birthmark ca init --name Other --flat --dir other",
+            'birthmark dps ca create root "$BIRTHMARK_DATA/trust.pem" --verified',
+            "birthmark dps ca create other other/root.pem --verified",
+            "birthmark device enroll-group all --ca-name root --secondary other",
+            START,
+        ),
+        config=OWN_SERVER,
+    ),
     "ca.rollover_old_used": Scenario(
         NEXT,
         after(asking, ANY, POST, START, f"{NEXT} --share 0"),

@@ -108,6 +108,19 @@ class GroupsMissingError(PolicyError):
     groups: str
 
 
+class GroupPlacesTakenError(ConflictError):
+    """An enrollment group has no place for another CA."""
+
+    code = "ca.rollover_group_full"
+    cause = "The enrollment group {group} knows two CAs already, and the other one, {ca}, is on record as verified."
+    fix = (
+        "If no device of that group needs it, take it off the record: `birthmark dps ca rm {ca} --yes`. Then let the "
+        "group know the new one: `birthmark pki rollover groups`"
+    )
+    ca: str
+    group: str
+
+
 class OldStillUsedError(PolicyError):
     """Certificates below the old root are alive."""
 
@@ -147,14 +160,19 @@ def step_forward(rollover: Rollover, progress: Progress, share: float, now: date
                 within_reach=f"{int(progress.share * 100)}%",
                 missing=", ".join(progress.missing) or "nobody by name",
             )
-        if progress.groups:
-            raise GroupsMissingError(groups=", ".join(progress.groups))
+        _check_groups(progress)
         return _moved(rollover, Phase.NEW_SIGNS, now)
+    _check_groups(progress)  # one that came meanwhile
     if progress.below_old:
         until = "an unknown time" if progress.last_below_old is None else progress.last_below_old.isoformat()
         device = progress.missing[0] if progress.missing else "NAME"
         raise OldStillUsedError(count=progress.below_old, until=until, device=device)
     return _moved(rollover, Phase.FINISHED, now)
+
+
+def _check_groups(progress: Progress) -> None:
+    if progress.groups:
+        raise GroupsMissingError(groups=", ".join(progress.groups))
 
 
 def step_back(rollover: Rollover, progress: Progress, now: datetime) -> Rollover | None:

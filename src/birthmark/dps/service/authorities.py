@@ -1,7 +1,7 @@
 """CA certificates on record, and the proof that the operator holds their keys."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from birthmark.clock import Clock, Entropy
@@ -143,9 +143,26 @@ class Authorities:
         changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AuthorityChanged(scope, name))
         await self._database.commit(changes)
 
+    async def trusting(
+        self, scope: IdScope, certificates: Collection[Certificate], actor: str, *, is_trusted: bool
+    ) -> Changes:
+        """Return what takes CAs that are on record for verified, or for verified no more."""
+        changes, now = Changes(), self._clock.now()
+        for one in await self.all(scope):
+            if one.certificate in certificates and one.is_verified != is_trusted:
+                made = replace(one, is_verified=is_trusted, updated_at=now, etag=self._etag())
+                changes.merge(self._written(scope, made, one, actor, "dps.ca_trust", verified=is_trusted))
+        return changes
+
     async def _put(
         self, scope: IdScope, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
     ) -> Authority:
+        await self._database.commit(self._written(scope, made, present, actor, action, **detail))
+        return made
+
+    def _written(
+        self, scope: IdScope, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
+    ) -> Changes:
         row = store.authority_row(scope, made)
         if present is None:
             gone = UnknownScopeError(scope=scope, known="…")
@@ -159,8 +176,7 @@ class Authorities:
             )
         thumbprint = made.certificate.thumbprint.hex()
         changes.audit(actor, action, made.name, scope=scope, thumbprint=thumbprint, **detail)
-        await self._database.commit(changes.event(AuthorityChanged(scope, made.name)))
-        return made
+        return changes.event(AuthorityChanged(scope, made.name))
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()

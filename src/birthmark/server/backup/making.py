@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__, durable
+from birthmark.ca.generations import directories_of
 from birthmark.ca.kept import alone_in, finish
 from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
@@ -101,7 +102,7 @@ async def make_backup(
 
 def check_is_server(data: Path) -> None:
     """Raise `NothingToBackUpError` unless this is a server's data directory."""
-    if not (data / "ca" / "root.pem").exists():
+    if not directories_of(data):
         raise NothingToBackUpError(path=data)
 
 

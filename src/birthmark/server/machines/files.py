@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark import durable
-from birthmark.ca.generations import ABANDONED, FIRST
+from birthmark.ca.generations import ABANDONED, FIRST, directories_of
 from birthmark.ca.kept import ROOT_LIST, alone_in, finish
 from birthmark.ca.keyfile import read_owned, read_private
 from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW
@@ -36,7 +36,7 @@ _NAMES = {ROOT_LIST, BESIDE, ABANDONED, f"{NEW_WITH_OLD}.pem", f"{OLD_WITH_NEW}.
 def collected(data: Path) -> dict[str, dict[str, bytes]]:
     """Return what there is, by a CA's directory or `SEEDS`. Raise `CaBusyError`, `SecretUnreadableError`."""
     found = {SEEDS: {name: read_private(data / name) for name in _SEEDS if (data / name).exists()}}
-    for directory in _cas(data):
+    for directory in directories_of(data):
         with alone_in(directory):
             finish(directory)
             found[directory.name] = _in(directory)
@@ -45,7 +45,7 @@ def collected(data: Path) -> dict[str, dict[str, bytes]]:
 
 def left_out(data: Path) -> list[Path]:
     """Return what lies in a CA's directory and is shared with nobody, but for a machine's own and what is hidden."""
-    there = (path for directory in _cas(data) for path in sorted(directory.iterdir()))
+    there = (path for directory in directories_of(data) for path in sorted(directory.iterdir()))
     return [path for path in there if path.name not in _NAMES and not path.name.startswith((".", _OWN))]
 
 
@@ -84,10 +84,6 @@ def note(directory: Path, files: Files) -> None:
 def is_name(name: str) -> bool:
     """Say whether files of this name belong into a data directory."""
     return name in {SEEDS, FIRST} or (name.startswith(f"{FIRST}-") and "/" not in name and "\0" not in name)
-
-
-def _cas(data: Path) -> list[Path]:
-    return [one for one in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))) if (one / "root.pem").exists()]
 
 
 def _in(directory: Path) -> dict[str, bytes]:

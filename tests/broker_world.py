@@ -1,14 +1,17 @@
 """A broker on a real database, with clients that keep what they get."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
+
+import pytest
 
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
 from birthmark.broker.model import Message, Will, subscription_of
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
-from birthmark.store import Database, open_database
+from birthmark.store import Changes, Database, open_database
 from fakes import FakeClock
 
 HOUR = 3600
@@ -155,3 +158,15 @@ async def a_world(database_url: str, rules: SpaceRules = SpaceRules()) -> AsyncI
         await world.broker.stop()
     finally:
         await database.close()
+
+
+def hold_what_is_submitted(database: Database, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let what is submitted from now on wait for the event."""
+    real, go_on = database.submit, asyncio.Event()
+
+    async def later(changes: Changes) -> None:
+        await go_on.wait()
+        await real(changes)
+
+    monkeypatch.setattr(database, "submit", lambda changes: asyncio.ensure_future(later(changes)))
+    return go_on

@@ -18,7 +18,7 @@ from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
 from birthmark.awsiot.wire import shadows as shadow_wire
-from birthmark.broker import appends, attached, routing, space, stream, viewing
+from birthmark.broker import appends, attached, routing, space, stream, underway, viewing
 from birthmark.ca import answers
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
@@ -110,6 +110,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("MQTT", "IoT Hub message"): size(messages.MAX_MESSAGE_BYTES),
     ("MQTT", "IoT Hub subscriptions of a device"): number(hub_connection.MAX_SUBSCRIPTIONS),
+    ("MQTT", "messages of one key for stored sessions, waiting for the database"): (
+        f"{size(underway.UNWRITTEN_BYTES)}, and {underway.ROW_BYTES} bytes for each session that gets one"
+    ),
     ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
         f"{hub_telemetry.WINDOW}, or {size(hub_telemetry.WINDOW_BYTES)}"
     ),

@@ -49,7 +49,7 @@ Key = tuple["Space", str]
 class Pending:
     """What one publisher sent at once; `done` is called when it is in every queue it has to be in."""
 
-    __slots__ = ("_done", "_left", "_problem", "sender", "then")
+    __slots__ = ("_done", "_left", "_problem", "held_bytes", "sender", "then")
 
     def __init__(self, done: Done, sender: str = "") -> None:
         self.sender = sender  # the worker that took it, where there are several
@@ -58,6 +58,8 @@ class Pending:
         self._problem: BaseException | None = None
         self.then: Callable[[], object] | None = None
         """Called after `done`."""
+        self.held_bytes = 0
+        """What it counts against whoever published it (`underway`)."""
 
     @property
     def is_over(self) -> bool:
@@ -66,6 +68,11 @@ class Pending:
     def expect(self) -> None:
         """One more thing has to be durable first."""
         self._left += 1
+
+    def part(self) -> "Pending":
+        """Return what one thing more hangs on, which is over by itself."""
+        self.expect()
+        return Pending(self.one_done, self.sender)
 
     def one_done(self, problem: BaseException | None = None) -> None:
         """One thing is, or never will be."""

@@ -19,6 +19,7 @@ from birthmark.broker.ports import Observer
 from birthmark.broker.requests import Appended, AppendTo, DeliverTo, SubscriptionsChanged, Yield
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.space import Condition, Space, SpaceRules, record_of
+from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
@@ -62,6 +63,7 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.across = Across(self._deliver_at, self.spawn)
         self.underway = self.across.underway
+        self.unwritten = Underway(UNWRITTEN_BYTES, overhead_bytes=0)
         self._settling: Timer | None = None
         self._due: Timer | None = None
         self._next = self._swept_upto = 0

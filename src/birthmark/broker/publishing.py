@@ -41,6 +41,7 @@ from birthmark.broker.routing import (
     portions,
     weight_of,
 )
+from birthmark.broker.underway import ROW_BYTES
 from birthmark.broker.viewing import Viewer
 from birthmark.broker.waiting import until_done
 from birthmark.mqtt.parcel import Parcel
@@ -97,17 +98,37 @@ class Messages:
     def _publish_stored(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
         """Do what `publish` does from the first message on that somebody's stored session may get, or very many get."""
         pending, left = Pending(done, "" if self._space.is_alone else self._space.worker), PORTION
+        if not messages:
+            pending.one_done()
+            return None
+        owner, part = self._owner_of(messages[0]), pending.part()
+        is_full = self._broker.unwritten.full(owner) is not None
         for place, message in enumerate(messages):
             route = self._router.find(message.topic) if self._broker.is_fresh else None
-            if route is None or message.retain or (left := left - route.cost_of(message)) < 0:
+            if route is None or is_full or message.retain or (left := left - route.cost_of(message)) < 0:
+                part.one_done()
                 self._not_safe(messages, pending)
                 return self._publish_rest(messages[place:], pending)
-            self._send(route, message, pending)
+            self._hold(part, owner, route, message)
+            self._send(route, message, part)
+        part.one_done()
         pending.one_done()
         if not pending.is_over:
             self._not_safe(messages, pending)
-        underway = self._broker.underway
-        return underway.full(self._owner_of(messages[0])) if underway and messages else None
+        return self._broker.underway.full(owner) if self._broker.underway else self._broker.unwritten.full(owner)
+
+    def _hold(self, part: Pending, owner: str, route: Route, message: Message) -> None:
+        """Count what has to be written against whoever publishes it; what the cloud itself says is nobody's."""
+        if not owner or route.is_live_only:
+            return
+        if part.then is None:
+            part.then = partial(self._let_go, part, owner)
+        weight = message.size + ROW_BYTES * (len(route.stored) + len(route.shares))
+        part.held_bytes += weight
+        self._broker.unwritten.begun(owner, weight)
+
+    def _let_go(self, part: Pending, owner: str) -> None:
+        self._broker.unwritten.ended(owner, part.held_bytes)
 
     def _not_safe(self, messages: Sequence[Message], pending: Pending) -> None:
         """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere."""
@@ -154,23 +175,34 @@ class Messages:
             await self._broker.fresh()
             left = PORTION
             for message in messages:
-                if message.retain:
-                    await self._space.retained.keep(message, pending)
-                if not self._broker.is_fresh:
-                    await self._broker.fresh()
                 owner = self._owner_of(message)
-                route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
-                if (left := left - route.cost_of(message)) < 0:
-                    await self._backlog.work(self._sending(route, message, pending), owner)
-                    left = PORTION
-                else:
-                    self._send(route, message, pending)
+                while (no_room := self._broker.unwritten.full(owner)) is not None:  # many may have waited for it
+                    await no_room
+                part = pending.part()
+                try:
+                    left = await self._publish_one(message, owner, part, left)
+                finally:
+                    part.one_done()
                 if (no_room := self._broker.underway.full(owner)) is not None:
                     await no_room
         except BaseException:
             pending.abandon()
             raise
         pending.one_done()
+
+    async def _publish_one(self, message: Message, owner: str, part: Pending, left: int) -> int:
+        """Hand a message on; return for how many receivers more may be done before others have their turn."""
+        if message.retain:
+            await self._space.retained.keep(message, part)
+        if not self._broker.is_fresh:
+            await self._broker.fresh()
+        route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
+        self._hold(part, owner, route, message)
+        if (left := left - route.cost_of(message)) < 0:
+            await self._backlog.work(self._sending(route, message, part), owner)
+            return PORTION
+        self._send(route, message, part)
+        return left
 
     def _owner_of(self, message: Message) -> str:
         """Return in whose turns a message is handed on: a key's, else a client's; those of nobody are the cloud's."""

@@ -3,10 +3,17 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from birthmark.broker.dropping import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
+from birthmark.broker.model import Message
 from birthmark.broker.space import SpaceRules
-from broker_world import HOUR, World, a_world
+from birthmark.broker.underway import UNWRITTEN_BYTES
+from birthmark.broker.waiting import until_done
+from birthmark.store import Changes
+from birthmark.store.sqlite import DatabaseUnavailableError
+from broker_world import HOUR, World, a_world, hold_what_is_submitted
 
 BIG = 100_000
 
@@ -112,3 +119,76 @@ async def test_a_share_is_kept_as_long_as_its_rows_are(database_url: str) -> Non
             await world.publish(topic, b"x", retain=True, principal="one", expires_at=first + 1_000_000)
         await world.space.retained.recount(first + 999_999, 0)
         assert not world.space.retained._shares.has_room("one", 16)
+
+
+async def away(world: World, *clients: str, topic: str = "t") -> None:
+    """Leave stored sessions that get what is published to a topic."""
+    for name in clients:
+        client = await world.connect(name, expiry_s=HOUR)
+        await world.subscribe(client, topic)
+        await world.leave(client)
+
+
+def flooding(world: World, *payloads: bytes, of: str = "flood") -> asyncio.Task[None]:
+    """Publish one after the other, as one connection of a key does."""
+
+    async def publish() -> None:
+        for payload in payloads:
+            waiting = world.space.messages.publish((Message("t", payload, 1, principal=of),), lambda _problem: None)
+            if waiting is not None:
+                await waiting
+
+    return asyncio.create_task(publish())
+
+
+@pytest.mark.parametrize(("sessions", "size"), [(1, BIG), (500, 20)])
+async def test_what_one_key_has_waiting_for_the_disk_is_bounded_whatever_its_connections(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, sessions: int, size: int
+) -> None:
+    """A device took 12 MiB of memory for each of its connections, and kept others waiting for all of it."""
+    async with a_world(database_url) as world:
+        await away(world, *(f"s{number}" for number in range(sessions)))
+        go_on = hold_what_is_submitted(world.database, monkeypatch)
+        floods = [flooding(world, *[bytes(size)] * 20) for _ in range(10)]
+        await asyncio.sleep(0.2)
+        held = world.broker.unwritten._bytes["flood"]
+        assert UNWRITTEN_BYTES < held < 2 * UNWRITTEN_BYTES
+        assert not any(flood.done() for flood in floods)
+        other = asyncio.create_task(world.space.messages.published(Message("t", b"mine", 1, principal="other")))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await other
+        assert not all(flood.done() for flood in floods)
+        await asyncio.gather(*floods)
+        await world.broker.settled()
+        assert len(world.broker.unwritten) == 0
+
+
+async def test_a_burst_larger_than_the_bound_is_written_all_the_same(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await away(world, "s")
+        burst = [Message("t", bytes([number]) * BIG, 1, principal="flood") for number in range(40)]
+        safe, done = until_done()
+        if (waiting := world.space.messages.publish(burst, done)) is not None:
+            await waiting
+        await safe
+        assert len(world.broker.unwritten) == 0
+        client = await world.connect("s", expiry_s=HOUR, clean=False)
+        client.acknowledge()
+        assert len(client.payloads) == 40
+
+
+async def test_what_could_not_be_written_counts_no_more(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_world(database_url) as world:
+        await away(world, "s")
+
+        def refused(_changes: Changes) -> asyncio.Future[None]:
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(DatabaseUnavailableError(where="here", reason="full"))
+            return failed
+
+        monkeypatch.setattr(world.database, "submit", refused)
+        floods = [flooding(world, *[bytes(BIG)] * 20) for _ in range(3)]
+        await asyncio.gather(*floods)
+        await world.broker.settled()
+        assert len(world.broker.unwritten) == 0

@@ -22,9 +22,9 @@ from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
-from birthmark.store import Changes, Database
+from birthmark.store import Changes
 from birthmark.store.keyed import change
-from broker_world import HOUR, Client, a_world
+from broker_world import HOUR, Client, a_world, hold_what_is_submitted
 
 pytestmark = pytest.mark.integration
 AWS = SpaceRules(hash_matches_parent=False)
@@ -581,18 +581,6 @@ async def test_retained_messages_that_expired_leave_room_beside_others_on_their_
         await asyncio.gather(*on_their_way)
         assert world.space.retained.count == 2
         await world.publish("e", retain=True, principal="one")
-
-
-def hold_what_is_submitted(database: Database, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Let what is submitted from now on wait for the event."""
-    real, go_on = database.submit, asyncio.Event()
-
-    async def later(changes: Changes) -> None:
-        await go_on.wait()
-        await real(changes)
-
-    monkeypatch.setattr(database, "submit", lambda changes: asyncio.ensure_future(later(changes)))
-    return go_on
 
 
 async def test_retained_messages_are_kept_replaced_and_deleted(database_url: str) -> None:

@@ -49,7 +49,7 @@ Key = tuple["Space", str]
 class Pending:
     """What one publisher sent at once; `done` is called when it is in every queue it has to be in."""
 
-    __slots__ = ("_done", "_left", "_problem", "held_bytes", "sender", "then")
+    __slots__ = ("_done", "_left", "_problem", "sender", "then")
 
     def __init__(self, done: Done, sender: str = "") -> None:
         self.sender = sender  # the worker that took it, where there are several
@@ -58,8 +58,6 @@ class Pending:
         self._problem: BaseException | None = None
         self.then: Callable[[], object] | None = None
         """Called after `done`."""
-        self.held_bytes = 0
-        """What it counts against whoever published it (`underway`)."""
 
     @property
     def is_over(self) -> bool:

@@ -98,46 +98,43 @@ class Messages:
     def _publish_stored(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
         """Do what `publish` does from the first message on that somebody's stored session may get, or very many get."""
         pending, left = Pending(done, "" if self._space.is_alone else self._space.worker), PORTION
-        if not messages:
-            pending.one_done()
-            return None
-        owner, part = self._owner_of(messages[0]), pending.part()
-        is_full = self._broker.unwritten.full(owner) is not None
+        broker, owner, weight = self._broker, self._owner_of(messages[0]) if messages else "", 0
+        is_full = broker.unwritten.full(owner) is not None
         for place, message in enumerate(messages):
-            route = self._router.find(message.topic) if self._broker.is_fresh else None
+            route = self._router.find(message.topic) if broker.is_fresh else None
             if route is None or is_full or message.retain or (left := left - route.cost_of(message)) < 0:
-                part.one_done()
                 self._not_safe(messages, pending)
                 return self._publish_rest(messages[place:], pending)
-            self._hold(part, owner, route, message)
-            self._send(route, message, part)
-        part.one_done()
+            if not route.is_live_only:
+                size = message.size if message.properties else len(message.payload)
+                weight += size + ROW_BYTES * route.rows
+            self._send(route, message, pending)
         pending.one_done()
         if not pending.is_over:
-            self._not_safe(messages, pending)
-        return self._broker.underway.full(owner) if self._broker.underway else self._broker.unwritten.full(owner)
+            self._not_safe(messages, pending, owner, weight)
+        return broker.underway.full(owner) if broker.underway else broker.unwritten.full(owner)
 
-    def _hold(self, part: Pending, owner: str, route: Route, message: Message) -> None:
-        """Count what has to be written against whoever publishes it; what the cloud itself says is nobody's."""
-        if not owner or route.is_live_only:
-            return
-        if part.then is None:
-            part.then = partial(self._let_go, part, owner)
-        weight = message.size + ROW_BYTES * (len(route.stored) + len(route.shares))
-        part.held_bytes += weight
-        self._broker.unwritten.begun(owner, weight)
+    def _not_safe(self, messages: Sequence[Message], pending: Pending, owner: str = "", weight: int = 0) -> None:
+        """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere.
 
-    def _let_go(self, part: Pending, owner: str) -> None:
-        self._broker.unwritten.ended(owner, part.held_bytes)
-
-    def _not_safe(self, messages: Sequence[Message], pending: Pending) -> None:
-        """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere."""
-        if messages and (publisher := messages[0].publisher):
+        So much `weight` counts against its `owner` until then; what the cloud itself says is nobody's.
+        """
+        publisher = messages[0].publisher if messages else ""
+        if publisher:
             count, waiting = self._unsafe.get(publisher, (0, None))
             self._unsafe[publisher] = count + 1, waiting
-            pending.then = partial(self._became_safe, publisher)
+        if not owner:
+            weight = 0
+        if weight:
+            self._broker.unwritten.begun(owner, weight)
+        if publisher or weight:
+            pending.then = partial(self._became_safe, publisher, owner, weight)
 
-    def _became_safe(self, publisher: str) -> None:
+    def _became_safe(self, publisher: str, owner: str, weight: int) -> None:
+        if weight:
+            self._broker.unwritten.ended(owner, weight)
+        if not publisher:
+            return
         count, waiting = self._unsafe.pop(publisher)
         if count > 1:
             self._unsafe[publisher] = count - 1, waiting
@@ -197,7 +194,10 @@ class Messages:
         if not self._broker.is_fresh:
             await self._broker.fresh()
         route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
-        self._hold(part, owner, route, message)
+        if owner and not route.is_live_only:
+            weight = message.size + ROW_BYTES * route.rows
+            self._broker.unwritten.begun(owner, weight)
+            part.then = partial(self._broker.unwritten.ended, owner, weight)
         if (left := left - route.cost_of(message)) < 0:
             await self._backlog.work(self._sending(route, message, part), owner)
             return PORTION
@@ -206,8 +206,10 @@ class Messages:
 
     def _owner_of(self, message: Message) -> str:
         """Return in whose turns a message is handed on: a key's, else a client's; those of nobody are the cloud's."""
+        if message.principal:
+            return message.principal
         publisher = self._space.live.get(message.publisher)
-        return message.principal or (publisher.principal if publisher is not None else "") or message.publisher
+        return (publisher.principal if publisher is not None else "") or message.publisher
 
     async def _look_up(self, topic: str, owner: str) -> Route:
         """Return where a topic leads; many rows are read by their pages, and made into a route in its owner's turns."""

@@ -53,7 +53,7 @@ Owner: TypeAlias = tuple[str | None, bool]
 class Route:
     """Where the messages of one topic go."""
 
-    __slots__ = ("is_live_only", "live", "owners", "shares", "size", "stored")
+    __slots__ = ("is_live_only", "live", "owners", "rows", "shares", "size", "stored")
 
     def __init__(
         self,
@@ -67,6 +67,8 @@ class Route:
         self.stored = stored
         self.shares = shares
         self.is_live_only = not stored and not shares
+        self.rows = len(stored) + len(shares)
+        """In how many queues a message has to be written, at most."""
         self.size = len(live) + len(stored) + sum(len(share.members) for share in shares)
 
     def cost_of(self, message: Message) -> int:

@@ -1,8 +1,10 @@
 """Exchanging the root under devices that keep their own trust: nobody who is online is cut off, in any phase."""
 
+import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent_device import AgentOnDevice
+from birthmark.agent import connect
 from pki_builders import a_ca
 from rollover_fleet import Fleet
 from servers import RunningServer, a_server
@@ -163,6 +166,18 @@ def test_an_agent_follows_the_new_root_for_est_and_for_its_hub(server: RunningSe
     assert (again["connected"], again["renewals"]) == (False, 3)
     assert device.thumbprint_at_hub() == again["thumbprint"] != renewed["thumbprint"]
     assert "error" not in {row["result"] for row in map(json.loads, device.run("check", "--json").stdout.splitlines())}
+    asyncio.run(connected_by_a_program(device, server))
+
+
+async def connected_by_a_program(device: AgentOnDevice, server: RunningServer) -> None:
+    """Connect to the hub as a program does that keeps the device's identity: it trusts what the agent trusts."""
+    async with connect(device.config, root=device.root) as kept:
+        assert kept.identity.hub is not None
+        with (
+            socket.create_connection((server.address, 8883), 10) as line,
+            kept.identity.ssl_context().wrap_socket(line, server_hostname=kept.identity.hub) as tls,
+        ):
+            assert tls.version() is not None
 
 
 def exchanged(server: RunningServer) -> None:

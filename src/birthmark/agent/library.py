@@ -54,14 +54,17 @@ class Identity:
     thumbprint: str
     not_after: datetime
     held: HeldIdentity = field(repr=False)
-    trust: Trust = field(repr=False)
+    trusted: Callable[[], Trust] = field(repr=False, compare=False)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return a TLS context that shows the identity and trusts what the configuration trusts; for keys in files."""
+        """Return a TLS context that shows the identity and trusts what the device trusts now; for keys in files.
+
+        That is what the configuration trusts, and the roots to which these have led, as when a server's is exchanged.
+        """
         shown = self.held.for_links()
         if not isinstance(shown, FileIdentity):
             raise TypeError("the key is in a token: no ssl.SSLContext can use it")
-        return client_context(shown, self.trust)
+        return client_context(shown, self.trusted())
 
 
 Prove = Callable[[Identity], Awaitable[None]]
@@ -84,21 +87,27 @@ class Device:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One renewal at a time: of two registrations the later ends the earlier."""
 
+    _yielded: Identity = field(init=False)
+
     def __post_init__(self) -> None:
         self._renewal = RenewalTurn(self.agent)
+        self._yielded = self.identity
 
     def on_renewed(self, callback: Renewed) -> None:
         """Have a function, or a coroutine function, called with each new identity; what it raises is logged."""
         self._callbacks.append(callback)
 
     async def renewals(self) -> AsyncIterator[Identity]:
-        """Yield each new identity; of several that came at once, the latest."""
-        seen = self.identity
+        """Yield each new identity; of several that came at once, the latest.
+
+        New is what came since `connect`, or since the last one that was yielded: whoever is busy with the first one
+        when another comes misses none.
+        """
         while True:
             async with self._news:
-                await self._news.wait_for(lambda: _news_of(self.identity) != _news_of(seen))  # noqa: B023 (this turn's)
-            seen = self.identity
-            yield seen
+                await self._news.wait_for(lambda: _news_of(self.identity) != _news_of(self._yielded))
+            self._yielded = self.identity
+            yield self._yielded
 
     async def renew(self) -> Identity:
         """Renew now. On failure the old identity stays, and the reason is raised."""
@@ -251,8 +260,12 @@ def identity_of(agent: Agent, held: HeldIdentity) -> Identity:
     key = held.key.handle
     name = agent.state.device_id or held.leaf.subject_cn or ""
     file = key.path if isinstance(key, FileKey) else None
-    trust, until = agent.cloud_trust, held.leaf.not_after
-    return Identity(name, agent.state.hub, certificate, file, key.describe(), held.mark, until, held, trust)
+    until = held.leaf.not_after
+
+    def trusted() -> Trust:
+        return agent.anchors.beyond(agent.cloud_trust)
+
+    return Identity(name, agent.state.hub, certificate, file, key.describe(), held.mark, until, held, trusted)
 
 
 def _news_of(identity: Identity) -> tuple[str, str | None]:

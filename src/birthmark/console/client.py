@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark import errors
-from birthmark.console.door import DoorConnection
+from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 from birthmark.owners import starting
+from birthmark.text import reason_of
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _OTHERS = 3
@@ -258,8 +259,11 @@ class OperatorClient:
         connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
         try:
             connection.connect()
-        except OSError:  # a server of before, which has a port alone
+        except OSError as error:
             connection.close()
+            # Anybody may have the port of a server that has ended, or ends: its door is its owner's alone.
+            if not ((self.data / PORT_ALONE).exists() and is_served(self.data)):
+                raise not_running(self.data, reason_of(error)) from error
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
         try:
             connection.request(

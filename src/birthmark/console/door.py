@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = "operator.sock"
+PORT_ALONE = "operator.port"
+"""What stands there while a server runs that could make no door: the health port is its own, and nobody else's."""
 _MAX_PATH_BYTES = 100
 """What fits into a socket's address everywhere."""
 _CROWDED_S = 0.02

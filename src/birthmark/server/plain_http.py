@@ -7,8 +7,9 @@ from pathlib import Path
 
 from starlette.responses import PlainTextResponse
 
+from birthmark import durable
 from birthmark.clock import Clock
-from birthmark.console.door import open_door
+from birthmark.console.door import PORT_ALONE, open_door
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
@@ -45,12 +46,16 @@ async def serve_plain(
     service = HttpService(_ByAddress(probe, operator, (settings.host_name, *settings.names)), bounds, body_limit)
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
     close_door: Callable[[], Awaitable[None]] | None = None
+    alone = settings.directory / PORT_ALONE
+    alone.unlink(missing_ok=True)  # of a server that was killed
     try:
         close_door = await serve_door(settings.directory, operator, limits, clock, on_refused)
     except OSError as error:  # a file system without sockets: the port is there
         log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
+        durable.put(alone, b"", mode=0o600)
 
     async def close() -> None:
+        alone.unlink(missing_ok=True)  # before the port is anybody's
         if close_door is not None:
             await close_door()
         await listeners.close()

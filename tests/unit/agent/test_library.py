@@ -74,6 +74,17 @@ async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_d
     assert (await asyncio.wait_for(_without(device, slow), 10)).thumbprint != current.mark
 
 
+async def test_who_is_busy_with_the_first_identity_when_another_comes_is_told_of_it(world: World) -> None:
+    """A program that connects, and asks for renewals when its connection ends, slept through the first one."""
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    for _ in range(2):
+        fresh = await device.renew()
+        assert await asyncio.wait_for(anext(device.renewals()), 5) == fresh
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(device.renewals()), 0.05)
+
+
 async def test_a_callback_may_renew(world: World) -> None:
     agent = world.agent()
     device = Device(agent, identity_of(agent, await certified(agent)))

@@ -21,6 +21,8 @@ from birthmark.console.client import (
     ServerNotRunningError,
     read_endpoints,
 )
+from birthmark.console.door import PORT_ALONE
+from birthmark.console.lock import DirectoryLock
 
 WHOLE: dict[str, dict[str, str]] = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
 
@@ -63,6 +65,9 @@ def test_a_directory_of_another_user_gives_no_rights(tmp_path: Path) -> None:
 @contextmanager
 def answering(data: Path, answer: bytes | None) -> Iterator[OperatorClient]:
     """A server that gives one caller this answer, or none."""
+    (data / PORT_ALONE).touch()  # as on a file system without sockets
+    lock = DirectoryLock(data)
+    lock.acquire()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -78,6 +83,21 @@ def answering(data: Path, answer: bytes | None) -> Iterator[OperatorClient]:
         thread.start()
         yield OperatorClient(data, f"http://127.0.0.1:{listening.getsockname()[1]}", "token")
         thread.join()
+    lock.release()
+
+
+@pytest.mark.parametrize("is_left", ["nothing", "the mark of a server without a door"])
+def test_the_token_goes_to_nobody_who_has_the_port_of_a_server_that_has_ended(tmp_path: Path, is_left: str) -> None:
+    """Another user of the machine may bind it the moment it is free."""
+    if is_left != "nothing":
+        (tmp_path / PORT_ALONE).touch()
+    with socket.create_server(("127.0.0.1", 0)) as thief:
+        client = OperatorClient(tmp_path, f"http://127.0.0.1:{thief.getsockname()[1]}", "token")
+        with pytest.raises(ServerNotRunningError):
+            client.get("/hubs")
+        thief.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            thief.accept()
 
 
 def test_a_server_that_is_slow_is_not_said_to_be_gone(tmp_path: Path) -> None:

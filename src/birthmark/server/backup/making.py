@@ -13,6 +13,7 @@ import msgspec
 from birthmark import __version__, durable
 from birthmark.ca.generations import directories_of
 from birthmark.ca.kept import alone_in, finish
+from birthmark.console.door import PORT_ALONE
 from birthmark.console.records import NAME
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
@@ -24,7 +25,9 @@ MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "da
 FORMAT = 1
 _COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
-_LEFT_OUT = frozenset({"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", "nats.conf", NAME})
+_LEFT_OUT = frozenset(
+    {"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", "nats.conf", PORT_ALONE, NAME}
+)
 
 
 class NothingToBackUpError(NotFoundError):

@@ -22,6 +22,7 @@ from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
+_SHORT_S = 60.0  # a connection that ends sooner, again and again, is another's to have, or a hub's to refuse
 _LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
 
 Tell = Callable[[str, dict[str, object]], None]
@@ -38,6 +39,8 @@ class Loop:
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
     _journaled: str | None = None
     _failures: int = 0
+    _short: int = 0
+    """How many connections in a row ended as soon as they began."""
     _renewal: RenewalTurn = field(init=False)
     _upkeep: Upkeep = field(init=False)
     _next_telemetry: float = 0.0
@@ -50,12 +53,14 @@ class Loop:
         """Stay connected until told to stop."""
         hub: HubClient | None = None
         held: Held | None = None
+        began = 0.0
         try:
             while not self.orders.is_stopping:
                 if hub is None or held is None:
                     held, hub = await self._come_up()
                     if hub is None or held is None:
                         continue
+                    began = self.agent.clock.monotonic()
                 match await self._watch(held, hub):
                     case Order.STOP:
                         break
@@ -66,11 +71,20 @@ class Loop:
                         hub = None
                         if ended is Order.REPROVISION:
                             self.agent.update(hub=None)
+                        else:
+                            await self._pause_after(self.agent.clock.monotonic() - began)
         finally:
             if hub is not None:
                 await hub.close()
             self.agent.update(is_connected=False)
         self.tell("stopped", {})
+
+    async def _pause_after(self, lived_s: float) -> None:
+        """Wait where connections end as soon as they begin: two of one identity take them from each other."""
+        self._short = 0 if lived_s >= _SHORT_S else self._short + 1
+        if self._short > 1:
+            pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._short, 10) - 2)) * (0.5 + self._chance())
+            await self.orders.wait(pause)
 
     async def _come_up(self) -> tuple[Held | None, HubClient | None]:
         """Get an identity and connect; after a failure wait, so that the caller may simply try again.

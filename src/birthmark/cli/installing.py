@@ -32,6 +32,8 @@ class Made(msgspec.Struct, frozen=True):
     links: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
     user: str | None = None
+    settled: bool = False
+    """Whether all of it has the owner and the mode that it shall have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,10 @@ class Installer:
         missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
         for name in missing:
             yield Step(f"make /{name}", partial(self._make_directory, name))
-        if (different or missing) and has_users:
-            yield from self._tool("systemd-tmpfiles", "--create", self._place("tmpfiles.d"))
+        was_cut_off = self.record.exists() and not self._made.settled
+        if (different or missing or was_cut_off) and has_users:
+            for step in self._tool("systemd-tmpfiles", "--create", self._place("tmpfiles.d")):
+                yield Step(step.what, partial(self._settle, step.do))
         wants = self.root / self.service.wants
         if not wants.is_symlink():
             yield Step(f"start it with the machine: /{self.service.wants}", self._enable)
@@ -89,7 +93,8 @@ class Installer:
     def uninstall(self) -> Iterator[Step]:
         """Yield what has to be done to take it back."""
         made = self._made = self._recorded()
-        if self.is_here and made.files:
+        unit = f"etc/systemd/system/{self.service.name}.service"
+        if self.is_here and made.files and (self.root / unit).exists():  # else it was stopped before it was removed
             yield from self._systemctl("stop", f"{self.service.name}.service")
         yield from self._files_back(made)
         if made.user is not None and self._has_user():
@@ -166,7 +171,8 @@ class Installer:
             path, before = self.root / name, _text(self.root / name)
             self._directories(path.parent)
             earlier = {} if before is None else {name: _digest(before)}
-            self._remember(files=self._made.files | {name: _digest(text)}, before=self._made.before | earlier)
+            known = self._made.files | {name: _digest(text)}
+            self._remember(files=known, before=self._made.before | earlier, settled=False)
             durable.replace(path, text.encode(), mode=0o644)
 
         return write
@@ -177,7 +183,12 @@ class Installer:
 
     def _make_directory(self, name: str) -> None:
         self._directories(self.root / name)
-        self._remember()
+        self._remember(settled=False)
+
+    def _settle(self, do: Callable[[], None]) -> None:
+        """Give everything its owner and mode, and remember it: what was cut off before is done by the next call."""
+        do()
+        self._remember(settled=True)
 
     def _make_user(self) -> None:
         self._remember(user=self.service.user)

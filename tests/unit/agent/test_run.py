@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent_faults import VirtualOrders
 from agent_world import LIFETIME, World
 from birthmark.agent.files import Places
 from birthmark.agent.orders import Order, Orders
@@ -68,6 +69,32 @@ async def test_a_lost_connection_is_made_again(tmp_path: Path) -> None:
         world.connections[0].lose()
         await told.until("connected", 2)
     assert told == ["connected", "disconnected", "connected", "stopped"]
+
+
+async def test_connections_that_end_as_soon_as_they_begin_are_made_ever_more_slowly(tmp_path: Path) -> None:
+    """Two agents of one copied identity took the connection from each other a thousand times in fifteen seconds."""
+    world = World(tmp_path)
+    pauses, told = list[float](), list[str]()
+
+    class Watched(VirtualOrders):
+        async def wait(self, seconds: float) -> None:
+            if told[-1:] == ["disconnected"]:
+                pauses.append(seconds)
+            await super().wait(seconds)
+
+    orders = Watched(world.clock)
+
+    def tell(event: str, _facts: dict[str, object]) -> None:
+        told.append(event)
+        if event == "connected":
+            world.connections[-1].lose()
+            if told.count("connected") == 12:
+                orders.give(Order.STOP)
+
+    await Loop(world.agent(), orders, tell).run()
+    assert len(pauses) >= 9
+    assert pauses[0] < 2
+    assert all(30 <= one <= 90 for one in pauses[7:])
 
 
 async def test_it_renews_when_it_is_due_and_the_old_connection_goes(tmp_path: Path) -> None:

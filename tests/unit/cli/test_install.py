@@ -100,6 +100,42 @@ def test_what_a_killed_installation_made_is_taken_back(
     assert {"replace", "mkdir", "symlink_to"} == {one.split()[0] for one in changed} or is_installed_before
 
 
+def test_what_was_cut_off_before_it_had_its_owner_is_given_it_by_the_next_call(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("birthmark-agent:x:990:990::/:/usr/sbin/nologin\n")
+    given: list[str] = []
+
+    def tool(_installer: Installer, name: str, *_arguments: str) -> Iterator[Step]:
+        def do() -> None:
+            if not given and is_cut:
+                raise KilledError
+            given.append(name)
+
+        yield Step(name, do)
+
+    monkeypatch.setattr(Installer, "_tool", tool)
+    is_cut = True
+    with contextlib.suppress(KilledError):
+        every_step(Installer(a_service(), root).install())
+    is_cut = False
+    every_step(Installer(a_service(), root).install())
+    assert given == ["systemd-tmpfiles"]
+    assert list(Installer(a_service(), root).install()) == []
+
+
+def test_a_service_whose_unit_is_gone_is_not_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be refused as not loaded, for good, where an uninstallation was cut off."""
+    monkeypatch.setattr(Installer, "is_here", True)
+    monkeypatch.setattr(Installer, "_systemctl", lambda _self, *words: iter([Step(" ".join(words), lambda: None)]))
+    every_step(Installer(a_service(), root).install())
+    steps = [one.what for one in Installer(a_service(), root).uninstall()]
+    assert steps[0] == "stop birthmark-agent.service"
+    (root / "etc/systemd/system/birthmark-agent.service").unlink()
+    assert not [one.what for one in Installer(a_service(), root).uninstall() if one.what.startswith("stop ")]
+
+
 def test_a_file_that_somebody_changed_is_left(root: Path) -> None:
     every_step(Installer(a_service(), root).install())
     unit = root / "etc/systemd/system/birthmark-agent.service"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
+_MAX_UNSENT_BYTES = 4 * 1024 * 1024  # far more than any message
 _MAX_UNTAKEN = 1000
 
 
@@ -171,6 +172,8 @@ class OpensslMqtt(Conversation):
         if self._frames is not None and (goodbye := self._frames.goodbye):
             raise self._lost(goodbye)
         self._flush()
+        if self._writer is not None and self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+            raise self._lost("it asks for answers and does not read them")
 
     def _take(self, packet: Packet) -> None:
         match packet:

@@ -21,6 +21,7 @@ import pyrage
 
 from birthmark import durable
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.server.backup.passphrase import decrypted
 
 KEY, CONTENT = "key.age", "backup.tar.gz.age"
 _MAX_KEY_BYTES = 64 * 1024
@@ -144,7 +145,7 @@ def read_archive(path: Path, passphrase: str, into: Path) -> None:
 def _decrypted_key(outer: tarfile.TarFile, passphrase: str) -> str:
     file = outer.extractfile(KEY)
     data = b"" if file is None else file.read(_MAX_KEY_BYTES)
-    return bytes(pyrage.passphrase.decrypt(data, passphrase)).decode("ascii")
+    return decrypted(data, passphrase).decode("ascii")
 
 
 def _pack(pipe: IO[bytes], parts: Sequence[Part]) -> None:

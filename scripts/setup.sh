@@ -48,6 +48,8 @@ setup_python() {
   if [ "$(cat .venv/birthmark.stamp 2>/dev/null)" != "$want" ]; then
     say "Preparing .venv with the locked packages (about a minute, once)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
+    # Debian 12's pip 23.0 refuses a locked package that is also asked for by an extra, once a newer one of it is out.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25,<27'
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
     printf '%s' "$want" > .venv/birthmark.stamp

@@ -74,10 +74,27 @@ def again_and_again(what: str, pause_s: float, act: Callable[[int], None]) -> th
 # ---- AWS: a stored session that is taken over all the time, and those who publish to it
 
 
-class Paho(paho.Client):  # type: ignore[misc] # it has no types
-    """One whose thread outlives a server that is killed while it writes; theirs ends there, and tells nobody.
+_theirs = paho.Client._sock_send
 
-    Theirs also sends what is published between CONNECT and CONNACK, and only then what was published before it: whoever
+
+def _send(client: Any, data: bytes) -> int:
+    """Tell a server that is killed while it is written to as an end of the connection.
+
+    Theirs ends its thread there and tells nobody, so that Azure's SDK, which is made of it, is stuck for good too.
+    """
+    try:
+        return int(_theirs(client, data))
+    except ssl.SSLEOFError as error:
+        raise ConnectionResetError from error
+
+
+paho.Client._sock_send = _send
+
+
+class Paho(paho.Client):  # type: ignore[misc] # it has no types
+    """One that can be asked for its order.
+
+    Theirs sends what is published between CONNECT and CONNACK, and only then what was published before it: whoever
     minds the order publishes under `in_order`.
     """
 
@@ -98,14 +115,6 @@ class Paho(paho.Client):  # type: ignore[misc] # it has no types
         finally:
             self._resumes = False
             self.in_order.release()
-
-    def loop_forever(self, *args: Any, **kwargs: Any) -> Any:
-        while True:
-            try:
-                return super().loop_forever(*args, **kwargs)
-            except ssl.SSLEOFError:
-                self.on_disconnect(self, None, 1)
-                self.connect_async(self._host, self._port, self._keepalive)
 
 
 def a_paho(client_id: str, *, clean: bool) -> Any:

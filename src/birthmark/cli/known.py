@@ -147,6 +147,15 @@ TELLING: Sequence[Telling] = (
         "The SDK takes libraries that say 2.20 or a later 2.x; this one, as pkcs11-spy does, says another version.",
         "Give the program the chip's own library, with nothing before it: `birthmark chip ls --module FILE`.",
     ),
+    Telling(
+        "paho-mqtt 1.6, inside azure-iot-device",
+        "…/paho/mqtt/client.py … in _sock_send … ssl.SSLEOFError: EOF occurred in violation of protocol",
+        r"paho[\s\S]*ssl\.SSLEOFError: EOF occurred in violation",
+        "The server went away, without a word, while the library wrote to it. The library's thread has ended and tells "
+        "nobody: the SDK takes itself for connected, and whatever it is asked for waits for ever.",
+        "Start the program again. One that has to go on by itself gives each call a deadline, and makes a new client "
+        "after it.",
+    ),
 )
 
 _TRACKING_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)

@@ -5,9 +5,11 @@ A task whose end nobody waits for would take its work along in silence.
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from birthmark.errors import BirthmarkError
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AGAIN_S, MOST_S = 1.0, 60.0
+_WAITING = ThreadPoolExecutor(max_workers=64, thread_name_prefix="waiting")
 FAILURES: Counter[str] = Counter()
 """How often each kind of work of this process failed, by its name."""
 
@@ -66,6 +69,15 @@ async def beside(work: Callable[[], T]) -> T:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
         raise
+
+
+async def waiting(work: Callable[[], T]) -> T:
+    """Do in a thread what waits for somebody else, who may be silent.
+
+    Asyncio has few threads, six on two cores, and passwords, lists and reads of the database need them.
+    """
+    run = contextvars.copy_context().run
+    return await asyncio.get_running_loop().run_in_executor(_WAITING, run, work)
 
 
 async def ended(*tasks: asyncio.Future[Any] | None) -> None:

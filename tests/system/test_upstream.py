@@ -1,7 +1,10 @@
 """A server in front of another EST server: it identifies the device, the other signs; one for each network layer."""
 
+import json
+import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,21 @@ def test_the_cas_of_the_top_are_handed_out_while_it_is_away(top: RunningServer, 
         middle.start()
         assert set(device.cacerts()) == set(before)
         assert device.status("sensor-1") == 503
+
+
+def test_one_above_that_is_silent_keeps_nobody_else_waiting(top: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "middle").mkdir()
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent, ThreadPoolExecutor(12) as devices:
+        config = below(top, tmp_path, "ra-1").replace(
+            top.endpoints["est"]["url"], f"https://127.0.0.1:{silent.getsockname()[1]}/.well-known/est"
+        )
+        with a_server(tmp_path / "middle", config) as middle:
+            device = EstByCurl(middle, tmp_path)
+            made = json.loads(middle.run("pki", "user", "create", "line", "--any-name", "--json").stdout)
+            password = f"line:{made['password']}"
+            waiting = [devices.submit(device.status, f"sensor-{number}", password) for number in range(12)]
+            for _ in waiting:
+                silent.accept()[0].detach()  # it has been asked, and never answers
+            assert device.status("sensor-1", password) == 503, "the same device asks only once at a time"
+            assert device.status("other", "other:wrong") == 401
+            assert not any(one.done() for one in waiting)

@@ -4,7 +4,9 @@ Everything else stays as it is: who may ask, who holds a name and a key, the inv
 checked before it is believed: it is for the key and the name that were asked for, and one of its CAs has signed it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -31,6 +33,26 @@ class Upstream(Protocol):
     def certificates(self) -> tuple[Certificate, ...]:
         """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError` before they were learnt."""
         ...
+
+
+@dataclass(slots=True)
+class Asking:
+    """Who waits for a CA elsewhere: each subject once, and `most` in all, so that a silent one is waited for by few."""
+
+    most: int = 24
+    _subjects: set[x509.Name] = field(default_factory=set)
+
+    @contextmanager
+    def turn(self, subject: x509.Name) -> Iterator[bool]:
+        """Say whether there is room to ask for that subject now."""
+        if subject in self._subjects or len(self._subjects) >= self.most:
+            yield False
+            return
+        self._subjects.add(subject)
+        try:
+            yield True
+        finally:
+            self._subjects.discard(subject)
 
 
 class UpstreamUnknownError(UnavailableError):

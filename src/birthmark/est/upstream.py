@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from cryptography import x509
 
-from birthmark.ca.upstream import UpstreamAnswerError, UpstreamUnknownError, check_answer
+from birthmark.ca.upstream import Asking, UpstreamAnswerError, UpstreamUnknownError, check_answer
 from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
 from birthmark.est.client import EstClient, EstServerBusyError, Https
 from birthmark.pki.certificates import Certificate
@@ -34,10 +34,10 @@ class UpstreamPendingError(ThrottledError):
 
 
 class UpstreamBusyError(ThrottledError):
-    """The server above is busy."""
+    """The server above is busy, or who asked before still waits for it."""
 
     code = "est.upstream_busy"
-    cause = "{url}, which signs for this server, said to come back in {retry_after_s} s."
+    cause = "{url}, which signs for this server, is busy: come back in {retry_after_s} s."
     fix = "Wait {retry_after_s} s: the device comes back by itself."
     url: str
 
@@ -66,6 +66,7 @@ class EstUpstream:
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] | None = None
     """Is handed its CAs when they are others than before."""
     known: tuple[Certificate, ...] = ()
+    _asking: Asking = field(default_factory=Asking, init=False, repr=False)
     _is_kept: bool = field(default=True, init=False)
     """What could not be kept is handed over again by the next look."""
 
@@ -89,7 +90,13 @@ class EstUpstream:
         self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
     ) -> Certificate:
         """Return a certificate for the request, handed on as it is: subject and lifetime are the other's to say."""
-        del subject, lifetime
+        del lifetime
+        with self._asking.turn(subject) as is_next:
+            if not is_next:
+                raise UpstreamBusyError(url=self.url, retry_after_s=_RETRY_S)
+            return await self._issued(request, profile)
+
+    async def _issued(self, request: CertificateRequest, profile: Profile) -> Certificate:
         label = self.labels.get(profile.name)
         url, asked = self.url if label is None else f"{self.url.rstrip('/')}/{label}", request.subject_cn or ""
         try:

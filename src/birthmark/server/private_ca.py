@@ -9,13 +9,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from birthmark.ca.upstream import UpstreamAnswerError, check_answer
+from birthmark import background
+from birthmark.ca.upstream import Asking, UpstreamAnswerError, check_answer
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
@@ -55,6 +57,7 @@ class PrivateCa:
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] = field(repr=False)
     known: tuple[Certificate, ...] = ()
     _algorithm: str | None = None
+    _asking: Asking = field(default_factory=Asking, init=False, repr=False)
     _is_kept: bool = field(default=True, init=False)
     """What could not be kept is handed over again by the next look."""
 
@@ -81,7 +84,10 @@ class PrivateCa:
     ) -> Certificate:
         """Return a certificate with that subject. Raise `PrivateCaError`, `UpstreamAnswerError`."""
         try:
-            return await self._issue(request, subject, profile, lifetime)
+            with self._asking.turn(subject) as is_next:
+                if not is_next:
+                    raise self._problem("IssueCertificate", "it is busy with what was asked before")
+                return await self._issue(request, subject, profile, lifetime)
         except PrivateCaError as error:
             error.add_facts(device_id=request.subject_cn or "")
             raise
@@ -122,7 +128,7 @@ class PrivateCa:
 
         call = getattr(self.client, operation)
         try:
-            return dict(await asyncio.to_thread(call, CertificateAuthorityArn=self.url, **parameters))
+            return dict(await background.waiting(partial(call, CertificateAuthorityArn=self.url, **parameters)))
         except ClientError as error:
             told = error.response.get("Error", {})
             raise self._problem(operation, f"{told.get('Code')}: {told.get('Message')}") from error

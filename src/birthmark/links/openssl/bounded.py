@@ -10,8 +10,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from birthmark import background
 from birthmark.links.proxy import ProxyFailedError, proxy_of, tunnel
 
 T = TypeVar("T")
@@ -81,7 +83,7 @@ async def connected(seconds: float, host: str, port: int) -> socket.socket:
     cut = Cut()
     try:
         async with asyncio.timeout(seconds):
-            line = await asyncio.to_thread(cut.connect, (host, port), seconds)
+            line = await background.waiting(partial(cut.connect, (host, port), seconds))
     except BaseException:
         cut.end()
         raise
@@ -95,6 +97,6 @@ async def bounded(seconds: float, work: Callable[[Cut], T]) -> T:
     cut = Cut()
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.to_thread(work, cut)
+            return await background.waiting(partial(work, cut))
     finally:
         cut.end()

@@ -1,6 +1,7 @@
 """The peers, each with TLS and client certificates as our server has them, one process or worker each."""
 
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,26 @@ plugins:
     )
     process = _start(rig, str(_OWN / "amqtt"), "-c", str(where / "amqtt.yaml"))
     wait_for(rig.address, port, "amqtt")
+    return Peer(rig.address, port, process.pid)
+
+
+def nats(rig: Rig) -> Peer:
+    """NATS with MQTT, which syncs each message to disk before it acknowledges it."""
+    where, port = rig.directory, 8887
+    chain, key = rig.server_pem()
+    (where / "nats.conf").write_text(
+        f"""
+server_name: bench
+listen: "{rig.address}:4222"
+jetstream {{ store_dir: "{where}/nats", sync_interval: always }}
+mqtt {{
+  listen: "{rig.address}:{port}"
+  tls {{ cert_file: "{chain}", key_file: "{key}", ca_file: "{rig.ca_file}", verify: true }}
+}}
+"""
+    )
+    process = _start(rig, str(Path(sys.executable).with_name("nats-server")), "-c", str(where / "nats.conf"))
+    wait_for(rig.address, port, "nats-server")
     return Peer(rig.address, port, process.pid)
 
 

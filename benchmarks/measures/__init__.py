@@ -4,9 +4,16 @@ from measures.agent import AgentMemory, AgentMemoryWithToken, AgentStart
 from measures.connect import HubConnect
 from measures.documents import MethodCall, ShadowUpdate, TwinPatch
 from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
-from measures.handshake import Handshake, HybridHandshake
+from measures.handshake import Handshake, HandshakeAndRequest, HybridHandshake
 from measures.idle import Idle
-from measures.ingest import AgainstPythonOne, AgainstPythonTen, IngestOneInFlight, IngestRecordEach, IngestTenInFlight
+from measures.ingest import (
+    AgainstPythonOne,
+    AgainstPythonTen,
+    IngestBesideDurable,
+    IngestOneInFlight,
+    IngestRecordEach,
+    IngestTenInFlight,
+)
 from measures.manifest import ManifestEntry
 from measures.measure import Measure
 from measures.registration import Registration, RegistrationAmongMany
@@ -18,10 +25,12 @@ from measures.stored import Matching, MemoryWithSessions, StartWithSessions
 
 ALL: tuple[type[Measure], ...] = (
     Handshake,
+    HandshakeAndRequest,
     HybridHandshake,
     Registration,
     HubConnect,
     IngestOneInFlight,
+    IngestBesideDurable,
     IngestTenInFlight,
     IngestRecordEach,
     AgainstPythonOne,

@@ -1,4 +1,4 @@
-"""P1: a full TLS 1.3 handshake with a client certificate, and a clean close."""
+"""P1, P1h, P1q: a full TLS 1.3 handshake with a client certificate, and a clean close."""
 
 import contextlib
 import socket
@@ -43,6 +43,34 @@ class Handshake(Measure):
 def shake_nginx(nginx: peers.Peer, devices: list[Device]) -> float:
     """Return what one handshake costs nginx."""
     return cpu_us_each(nginx.pid, lambda: each(lambda d: shake(nginx.address, nginx.port, d), devices))
+
+
+class HandshakeAndRequest(Measure):
+    """The same with one request over HTTP, for what is not there."""
+
+    name, title, peer = "P1h", "mTLS handshake and a 404 over HTTP", "nginx"
+    unit, gate, aim = "us", 0.95, 0.80
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._nginx = rig.once("nginx", peers.nginx)
+        self._runs = count()
+
+    def round(self) -> Sample:
+        fresh, server = self._rig.devices(OPERATIONS, f"ask-{next(self._runs)}"), self._rig.server
+        ours = cpu_us_each(server.pid, lambda: each(lambda d: ask(server.address, 8443, d), fresh))
+        nginx = self._nginx
+        return Sample(ours, cpu_us_each(nginx.pid, lambda: each(lambda d: ask(nginx.address, nginx.port, d), fresh)))
+
+
+def ask(address: str, port: int, device: Device) -> None:
+    """Connect, ask for what is not there, read the answer to its end."""
+    with connected(address, port, device.context) as sock:
+        sock.sendall(f"GET /nowhere HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while more := sock.recv(65536):
+            answer += more
+        assert answer.startswith(b"HTTP/1.1 404"), answer
 
 
 class HybridHandshake(Measure):

@@ -1,4 +1,4 @@
-"""P4, P5, P6: telemetry of QoS 1 from 100 connections, acknowledged by our server when it is durable."""
+"""P4, P4n, P5, P5r, P6: telemetry of QoS 1 from 100 connections, acknowledged by our server when it is durable."""
 
 import sqlite3
 from collections.abc import Callable
@@ -50,6 +50,14 @@ class IngestOneInFlight(_Ingest):
     name, title, peer = "P4", "durable ingest, 100 connections, 1 in flight", "mosquitto"
     gate, aim = 2.0, 1.5
     in_flight, rounds, start = 1, 150, staticmethod(peers.mosquitto)
+
+
+class IngestBesideDurable(_Ingest):
+    """Beside the broker that keeps what it acknowledges, too."""
+
+    name, title, peer = "P4n", "the same beside a broker that syncs, 1 in flight", "NATS with MQTT"
+    gate, aim = 0.7, 0.5
+    in_flight, rounds, start = 1, 40, staticmethod(peers.nats)
 
 
 class IngestTenInFlight(_Ingest):

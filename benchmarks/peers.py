@@ -98,7 +98,7 @@ plugins:
 
 def nats(rig: Rig) -> Peer:
     """NATS with MQTT, which syncs each message to disk before it acknowledges it."""
-    where, port = rig.directory, 8887
+    where, port = rig.directory, 8889
     chain, key = rig.server_pem()
     (where / "nats.conf").write_text(
         f"""

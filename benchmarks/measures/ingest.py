@@ -55,7 +55,7 @@ class IngestOneInFlight(_Ingest):
 class IngestBesideDurable(_Ingest):
     """Beside the broker that keeps what it acknowledges, too."""
 
-    name, title, peer = "P4n", "the same beside a broker that syncs, 1 in flight", "NATS with MQTT"
+    name, title, peer = "P4n", "the same, 1 in flight, both on disk", "NATS with MQTT"
     gate, aim = 0.7, 0.5
     in_flight, rounds, start = 1, 40, staticmethod(peers.nats)
 

@@ -191,7 +191,8 @@ class Keeper:
         if (planned := self.planned(managed, leaf)) is not None:
             return planned
         at = renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
-        return spread(at, renewal.retry.of(leaf.not_after - leaf.not_before), chance_of(leaf.thumbprint))
+        retry = renewal.retry.of(leaf.not_after - leaf.not_before)
+        return spread(at, leaf.not_after, retry, chance_of(leaf.thumbprint))
 
     # ---- inside
 

@@ -77,12 +77,15 @@ def renew_at(not_before: datetime, not_after: datetime, threshold: Span) -> date
         return not_before
     if threshold.percent is not None:
         return not_before + threshold.of(lifetime)
-    return max(not_before, not_after - threshold.of(lifetime))
+    return not_after - min(threshold.of(lifetime), lifetime)
 
 
-def spread(at: datetime, retry: timedelta, chance: float) -> datetime:
-    """Return a moment soon after `at`: what was issued to a fleet at once is not renewed at once."""
-    return at + retry / 2 * chance
+def spread(at: datetime, until: datetime, retry: timedelta, chance: float) -> datetime:
+    """Return a moment soon after `at`: what was issued to a fleet at once is not renewed at once.
+
+    It is in the first quarter of what is left `until` the end: a part of a long life may be longer than that.
+    """
+    return at + min(retry / 2, max(until - at, timedelta(0)) / 4) * chance
 
 
 def moment_in(window: tuple[datetime, datetime], not_before: datetime, not_after: datetime, chance: float) -> datetime:
@@ -123,7 +126,7 @@ def pause_within(pause: timedelta, left: timedelta) -> timedelta:
 def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> datetime:
     """Return from when on an expiry check should warn: two retries after the renewal was due, in proportion to life."""
     due = renew_at(not_before, not_after, renewal.threshold)
-    return min(due + 2 * renewal.retry.of(not_after - not_before), not_after)
+    return due + min(2 * renewal.retry.of(not_after - not_before), not_after - due)
 
 
 def chance_of(token: bytes) -> float:

@@ -1,6 +1,6 @@
 """When the agent renews and comes back: as the server says, and not all at once."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,16 @@ import pytest
 from agent_world import BOOTSTRAP, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.orders import Order, Orders
-from birthmark.agent.renewal import moment_in, overdue_pause, pause_as_asked, spread
+from birthmark.agent.renewal import (
+    Renewal,
+    Span,
+    moment_in,
+    overdue_pause,
+    pause_as_asked,
+    renew_at,
+    spread,
+    warn_at,
+)
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.agent.upkeep import Pace, RenewalTurn
@@ -53,8 +62,16 @@ def test_a_window_outside_the_life_of_a_certificate_counts_as_far_as_it_reaches(
 
 
 def test_what_was_issued_at_once_is_renewed_over_half_a_retry() -> None:
-    assert spread(NOON, HOUR, 0) == NOON
-    assert spread(NOON, HOUR, 1) == NOON + HOUR / 2
+    assert spread(NOON, NOON + 10 * HOUR, HOUR, 0) == NOON
+    assert spread(NOON, NOON + 10 * HOUR, HOUR, 1) == NOON + HOUR / 2
+
+
+def test_what_is_renewed_a_fixed_time_before_the_end_of_a_long_life_is_renewed_before_the_end() -> None:
+    months = Renewal(threshold=Span(duration=timedelta(days=30)), retry=Span(percent=4))
+    for end in (NOON.replace(year=NOON.year + 20), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)):
+        due = renew_at(NOON, end, months.threshold)
+        assert due <= spread(due, end, months.retry.of(end - NOON), 1.0) < end
+        assert due <= warn_at(NOON, end, months) <= end
 
 
 def test_an_overdue_renewal_waits_within_what_is_left() -> None:

@@ -51,6 +51,7 @@ def test_a_certificate_of_a_day_is_renewed_after_19_hours_and_12_minutes() -> No
 def test_a_time_counts_back_from_expiry_and_never_before_the_beginning() -> None:
     assert renew_at(NOON, NOON + DAY, Span(duration=30 * MINUTE)) == NOON + DAY - 30 * MINUTE
     assert renew_at(NOON, NOON + DAY, Span(duration=2 * DAY)) == NOON
+    assert renew_at(NOON, NOON + DAY, Span(duration=999_999 * DAY)) == NOON
     assert renew_at(NOON, NOON, Span(percent=80)) == NOON
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from birthmark.owners import hand_over_open
 
 _PAUSE_S = 0.05
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def take(path: Path, patience: int) -> int | None:
@@ -52,12 +53,13 @@ def is_named(descriptor: int, path: Path) -> bool:
 
 
 def _opened(path: Path) -> int:
+    # A link may be another user's, whose directory it is, and would have root make a file wherever it leads.
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.ENOSPC):
             raise
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the lock is the kernel's: nothing is written for it
+        return os.open(path, os.O_RDONLY | _FLAGS)  # the lock is the kernel's: nothing is written for it
 
 
 def holder(path: Path) -> int | None:
@@ -88,7 +90,7 @@ def has_open(pid: int, path: Path) -> bool:
 def is_taken(path: Path) -> bool:
     """Say whether somebody holds the lock now."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except OSError:
         return False
     try:

@@ -33,6 +33,16 @@ def test_who_waited_for_a_lock_whose_holder_removed_the_file_has_one_that_others
     os.close(waited)
 
 
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    """Whose directory it is could have root make a file wherever it likes."""
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "lock").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic links"):
+        flock.take(tmp_path / "lock", 1)
+    assert not flock.is_taken(tmp_path / "lock")
+    assert not elsewhere.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's directory")
 def test_a_lock_that_root_makes_in_a_services_directory_is_the_services(tmp_path: Path) -> None:
     """The first `agent apply` by root kept the service of another user from ever starting."""

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.errors import UnavailableError
+from birthmark.errors import ConflictError, UnavailableError
 from birthmark.pki.tpm_sealing import parse_sealed
 from birthmark.text import printable
 
 PERSISTENT = 0x81000000
 MAX_KEY_INDEX = 0x7FFFFF
+_ELSEWHERE = (0x101, 0x102)
 _LOCK = threading.Lock()
 
 
@@ -32,6 +33,23 @@ class TpmUnavailableError(UnavailableError):
     tcti: str
 
 
+class TpmPlaceTakenError(ConflictError):
+    """A key of another program is where the cloud's is to be kept."""
+
+    code = "keys.tpm_place_taken"
+    cause = (
+        "The TPM at {tcti} has another program's key at {handle}, where this agent is told to keep the key of its "
+        "cloud; what is there may be its only copy, and stays."
+    )
+    fix = (
+        "Name another place, one that `tpm2_getcap handles-persistent` does not list, by a line below `[tpm]` of the "
+        "agent's configuration: `auth_key_index = {other}`"
+    )
+    handle: str
+    other: str
+    tcti: str
+
+
 @dataclass(frozen=True, slots=True)
 class TpmSettings:
     """`[tpm]`: how the TPM is reached, where its key is kept, and the passwords of its hierarchies."""
@@ -44,7 +62,7 @@ class TpmSettings:
 
 @dataclass(frozen=True, slots=True)
 class Tpm:
-    """One TPM. Every method raises `TpmUnavailableError`."""
+    """One TPM. Every method raises `TpmUnavailableError`, those about the kept key `TpmPlaceTakenError` too."""
 
     settings: TpmSettings
 
@@ -69,19 +87,29 @@ class Tpm:
         """Keep the key from now on, in the place of the one before. Raise `TpmKeyInvalidError`."""
         parsed = parse_sealed(sealed)
         with self._opened() as (tss, tpm), tss.loaded(tpm, parsed) as key:
+            self._kept(tss, tpm)
             tss.keep(tpm, key, self.handle)
 
     def sign(self, data: bytes) -> bytes:
         """Return HMAC-SHA-256 of `data` under the key that is kept."""
         with self._opened() as (tss, tpm):
-            if (key := tss.at(tpm, self.handle)) is None:
+            if (key := self._kept(tss, tpm)) is None:
                 raise self._unavailable(f"it has no key at {self.handle:#x}, and the device has to register again")
             return bytes(tss.hmac(tpm, key, data))
 
     def has_key(self) -> bool:
         """Say whether a key is kept."""
         with self._opened() as (tss, tpm):
-            return tss.at(tpm, self.handle) is not None
+            return self._kept(tss, tpm) is not None
+
+    def _kept(self, tss: Any, tpm: Any) -> Any:
+        """Return the key of the cloud that is kept, or None. Raise `TpmPlaceTakenError`."""
+        if (key := tss.at(tpm, self.handle)) is not None and not tss.is_hub_key(tpm, key):
+            other = next(index for index in _ELSEWHERE if index != self.settings.key_index)
+            raise TpmPlaceTakenError(
+                handle=f"{self.handle:#x}", other=f"{other:#x}", tcti=printable(self.settings.tcti)
+            )
+        return key
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:

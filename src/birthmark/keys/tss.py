@@ -50,6 +50,11 @@ def public_of(tpm: ESAPI, key: ESYS_TR) -> bytes:
     return bytes(tpm.read_public(key)[0].marshal())
 
 
+def is_hub_key(tpm: ESAPI, key: ESYS_TR) -> bool:
+    """Say whether it can be a key that a cloud gave: the others of a TPM are RSA, of a curve, or ciphers."""
+    return bool(tpm.read_public(key)[0].publicArea.type == TPM2_ALG.KEYEDHASH)
+
+
 def keep(tpm: ESAPI, key: ESYS_TR, handle: int) -> None:
     """Keep a key there from now on, in the place of the one before."""
     if (old := at(tpm, handle)) is not None:

@@ -124,7 +124,7 @@ async def _hold_file(path: str) -> Hold:
     # A file of its own: closing any descriptor of the database's would drop SQLite's own locks on it.
     lock = Path(os.path.realpath(path) + ".lock")  # noqa: ASYNC240 - once, at start
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DatabaseUnavailableError(where=path, reason=error) from error
 

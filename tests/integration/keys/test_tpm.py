@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.keys.tpm import Tpm, TpmSettings, TpmUnavailableError
+from birthmark.keys.tpm import Tpm, TpmPlaceTakenError, TpmSettings, TpmUnavailableError
 from birthmark.pki.tpm_public import TpmKeyInvalidError
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from fakes import SeededEntropy
@@ -41,6 +41,18 @@ def test_a_key_that_is_kept_signs_after_a_restart_until_another_takes_its_place(
         tpm.device.keep(sealed_for(tpm))
     with a_tpm(tmp_path) as again:
         assert again.device.sign(b"data") == hmac.digest(KEY, b"data", hashlib.sha256)
+
+
+def test_a_key_of_another_program_stays_where_it_is(tpm: SoftwareTpm) -> None:
+    tpm.device.public_keys()  # makes the storage root key
+    on_it = Tpm(TpmSettings(tpm.tcti, key_index=0x000001))
+    with pytest.raises(TpmPlaceTakenError):
+        on_it.keep(sealed_for(tpm))
+    with pytest.raises(TpmPlaceTakenError):
+        on_it.sign(b"data")
+    with pytest.raises(TpmPlaceTakenError):
+        on_it.has_key()
+    tpm.device.keep(sealed_for(tpm))  # for which the storage root key has to be there still
 
 
 def test_another_tpm_opens_nothing(tpm: SoftwareTpm) -> None:

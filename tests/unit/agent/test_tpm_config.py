@@ -40,6 +40,8 @@ def test_every_setting_is_taken_and_no_password_is_shown() -> None:
     [
         ("[tpm]\nauth_key_index = 0x80_00_00\n", "tpm.auth_key_index"),
         ("[tpm]\nauth_key_index = -1\n", "tpm.auth_key_index"),
+        ("[tpm]\nauth_key_index = 0x1\n", "tpm.auth_key_index"),
+        ("[tpm]\nauth_key_index = 0x01_00_01\n", "tpm.auth_key_index"),
         ("[tpm]\ntcti = 5\n", "tpm.tcti"),
         ("[tpm.hierarchy_authorization]\nowner = 5\n", "tpm.hierarchy_authorization.owner"),
         (f'[tpm.hierarchy_authorization]\nowner = "{"x" * 65}"\n', "tpm.hierarchy_authorization.owner"),

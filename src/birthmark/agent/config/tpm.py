@@ -12,6 +12,7 @@ _INDEX: Read[int] = kind_of(
     f"must be a whole number from 0 to {MAX_KEY_INDEX:#x}",
     "`{name} = 0x100`",
 )
+_TAKEN = {0x000001: "storage root key", 0x010001: "endorsement key"}
 _PASSWORD: Read[str] = kind_of(
     Annotated[str, msgspec.Meta(max_length=64)], "must be a text of at most 64 characters", '`{name} = "…"`'
 )
@@ -28,6 +29,9 @@ def parse_tpm(table: Table) -> TpmSettings:
         passwords.take("endorsement", _PASSWORD) or "",
         passwords.take("owner", _PASSWORD) or "",
     )
+    if index in _TAKEN:
+        accepted = "Left out, it is kept where Azure's own software keeps it: `auth_key_index = 0x100`."
+        table.wrong("auth_key_index", f"is where a TPM keeps its {_TAKEN[index]}", accepted)
     passwords.finish()
     table.finish()
     return found

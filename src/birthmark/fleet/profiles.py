@@ -31,6 +31,7 @@ import msgspec
 from birthmark.console.client import read_endpoints, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.text import reason_of
+from birthmark.toml_text import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
@@ -158,14 +159,14 @@ def named_for(cloud: str) -> str:
         tables = _tables(Path(_FILE).expanduser())
     except FileNotFoundError:
         tables = {}
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):  # which is told to whoever names one of them
+    except (OSError, ValueError):  # which is told to whoever names one of them
         return ""
     names = sorted(name for name, clouds in tables.items() if cloud in clouds)
     return f"; for {cloud}: {', '.join(names)}" if names else f"; none there is for {cloud}"
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
-    return msgspec.toml.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    return msgspec.convert(parse(path.read_text("utf-8")), dict[str, dict[str, Any]])
 
 
 def _ca_file(table: Mapping[str, Any]) -> Path | None:
@@ -178,7 +179,7 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         tables = _tables(path)
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
         raise ProfileError(profile=name, detail=f"{path}: {error}") from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):

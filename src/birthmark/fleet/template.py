@@ -21,15 +21,12 @@ from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 from birthmark.manifests.model import Entry
-from birthmark.toml_lines import lines_of
+from birthmark.toml_mistakes import mistakes_in
+from birthmark.toml_text import TomlError, lines_of, parse
 
 MAX_BYTES = 64 * 1024
 _UNREAD = "\N{REPLACEMENT CHARACTER}"  # what decoding leaves in the place of what is no UTF-8
 _WIDTH = re.compile(r"0?[1-9]?")
-_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
-_EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
-_TOML_LINE = re.compile(r"\(at line (\d{1,9}), column \d+\)")
-_WHERE = re.compile(r"at `\$\.?([^`]*)`")
 EXAMPLE = """\
 # What a text may name: {names};
 # of a table (CSV) any column of its own, as {{csv.site}}.
@@ -202,10 +199,13 @@ def parse_template(text: str, file: Path) -> Template:
         raise TemplateInvalidError(file=file, line=text.count("\n", 0, unread) + 1, detail="something here is no UTF-8")
     lines = lines_of(text)
     try:
-        given = msgspec.toml.decode(text)
+        given = parse(text)
         template = msgspec.convert(given, Template)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TemplateInvalidError(file=file, line=_line_of(str(error), lines), detail=_in_words(error)) from error
+    except TomlError as error:
+        raise TemplateInvalidError(file=file, line=error.line, detail=error.detail) from error
+    except msgspec.ValidationError as error:
+        mistake = mistakes_in(given, Template, text)[0]
+        raise TemplateInvalidError(file=file, line=mistake.line or 1, detail=mistake.what) from error
     for key, detail in _problems(template):
         line = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
         raise TemplateInvalidError(file=file, line=line, detail=f"{'.'.join(key)}: {detail}")
@@ -232,31 +232,6 @@ def _problems(template: Template) -> Iterator[tuple[tuple[str, ...], str]]:
             check(part, shape)
         except DocumentProblem as problem:
             yield ("azure", name, *problem.path.split(".")), problem.problem.value
-
-
-def _in_words(error: Exception) -> str:
-    """Return what the library says, without its own marks."""
-    said = str(error)
-    where = ".".join(found for found in _WHERE.findall(said) if found)
-    if (unknown := _UNKNOWN.search(said)) is not None:
-        return f"{where or 'a template'} has no key {unknown[1]}; `birthmark device template` prints every key"
-    if (expected := _EXPECTED.search(said)) is not None:
-        kind, got = (" or ".join(_KINDS.get(one, one) for one in half.split(" | ")) for half in expected.groups())
-        return f"{where or 'it'} is {got}, and has to be {kind}"
-    return _TOML_LINE.sub("", said).strip()
-
-
-_KINDS = {"str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "object": "a table"}
-_KINDS |= {"array": "a list", "null": "left out"}
-
-
-def _line_of(message: str, lines: Mapping[tuple[str, ...], int]) -> int:
-    """Return the line that an error of msgspec's is about."""
-    if (told := _TOML_LINE.search(message)) is not None:
-        return int(told[1])
-    where = [part for found in _WHERE.findall(message) for part in found.split(".") if part]
-    where += _UNKNOWN.findall(message)
-    return next((lines[tuple(where[:end])] for end in range(len(where), 0, -1) if tuple(where[:end]) in lines), 1)
 
 
 def _texts(value: Any, key: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:

@@ -19,8 +19,9 @@ from birthmark.net.proxied import networks_of
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
-from birthmark.server.mistakes import mistakes_in
-from birthmark.toml_lines import lines_of
+from birthmark.text import printable
+from birthmark.toml_mistakes import mistakes_in
+from birthmark.toml_text import TomlError, lines_of, parse
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")
@@ -224,14 +225,14 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     if path is not None:
         try:
             text = path.read_bytes().decode()
-            known = msgspec.toml.decode(text, type=dict[str, object])
+            known = parse(text)
         except OSError as error:
             detail = (error.strerror or "error").lower()
             raise ConfigInvalidError(where=where, detail=detail) from error
         except UnicodeDecodeError as error:
             raise ConfigInvalidError(where=where, detail="it is not UTF-8 text") from error
-        except msgspec.MsgspecError as error:
-            raise ConfigInvalidError(where=where, detail=str(error)) from error
+        except TomlError as error:
+            raise ConfigInvalidError(where=where, detail=printable(str(error))) from error
     for name in ("data", "host", "database", "bus"):
         if value := environment.get(f"BIRTHMARK_{name.upper()}"):
             known[name] = value

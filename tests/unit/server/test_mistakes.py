@@ -36,6 +36,14 @@ def test_every_mistake_is_told_with_its_line_and_key(tmp_path: Path) -> None:
     assert "`" not in told
 
 
+def test_a_key_of_very_many_parts_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[aws]\n" + ".".join("a" * 28_000) + " = 1\n")
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_settings(file, {})
+    assert "line 2: a key has more than 64 parts" in refused.value.explain_cause()
+
+
 def test_a_mistake_of_the_environment_has_no_line() -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         read_settings(None, {}, listen=7)

@@ -1,8 +1,6 @@
 """Tables of a TOML file with their place. All mistakes are told, each with file, line, key and the accepted form."""
 
 import difflib
-import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -12,14 +10,13 @@ import msgspec
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import printable
-from birthmark.toml_lines import lines_of
+from birthmark.toml_text import TomlError, lines_of, parse
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]
 
 MAX_SHOWN = 60
 _MAX_INT = 36_500  # a century of days
-_AT_LINE = re.compile(r" \(at line ([0-9]+)")
 
 
 class ConfigMissingError(NotFoundError):
@@ -248,15 +245,13 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
     """Return what a file says. Raise `ConfigInvalidError` with the line of a syntax error."""
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long
-        message = str(error) or "nested too deeply"
-        found = _AT_LINE.search(message)
+        return parse(text)
+    except TomlError as error:
         raise ConfigInvalidError(
             file=file,
-            line=found[1] if found else "1",
+            line=str(error.line),
             key="(syntax)",
-            detail=printable(_AT_LINE.split(message)[0]),
+            detail=printable(error.detail),
             accepted="See https://toml.io for the syntax; texts stand in double quotes.",
         ) from error
 

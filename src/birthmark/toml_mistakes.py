@@ -1,4 +1,4 @@
-"""Every mistake of a configuration at once, each with its line and in words: what msgspec tells is one, in its own.
+"""Every mistake of a TOML file at once, each with its line and in words: what msgspec tells is one, in its own.
 
 A mistake that was found is taken out and the rest is read again, until nothing is left to complain about.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from birthmark.toml_lines import lines_of
+from birthmark.toml_text import lines_of
 
 _MAX = 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>[^`]*)`)?")
@@ -34,10 +34,15 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong, and the line that says what holds by default; "" where there is none."""
+    """What is wrong where, and the line that says what holds by default; "" and None where there is none."""
 
-    words: str
+    line: int | None
+    what: str
     default: str
+
+    @property
+    def words(self) -> str:
+        return f"line {self.line}: {self.what}" if self.line else self.what
 
 
 def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[Mistake]:
@@ -51,8 +56,7 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
         except msgspec.ValidationError as error:
             path, words = _told(_named(str(error), rest, kind), kind)
             line = lines.get(tuple(path.split(".")))
-            words = (f"line {line}: " if line else "") + f"{path or 'the file'} {words}"
-            found.append(Mistake(words, _default_of(kind, path)))
+            found.append(Mistake(line, f"{path or 'the file'} {words}", _default_of(kind, path)))
             if not _take_out(rest, path):
                 break
         else:

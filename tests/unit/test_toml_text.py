@@ -1,0 +1,53 @@
+"""Lines of keys in a TOML file, whatever else stands in it."""
+
+import pytest
+
+from birthmark.toml_text import TomlError, lines_of, parse
+
+
+def test_tables_and_keys_are_found_by_their_line() -> None:
+    text = '# first\n[a]\nb = 1\n[ c . "d e" ] # more\nf.g = 2\n[[h]]\ni = 3\n'
+    assert lines_of(text) == {
+        ("a",): 2,
+        ("a", "b"): 3,
+        ("c", "d e"): 4,
+        ("c", "d e", "f", "g"): 5,
+        ("h",): 6,
+        ("h", "i"): 7,
+    }
+
+
+def test_a_long_line_that_is_no_table_costs_no_more_than_its_length() -> None:
+    assert lines_of("[" + " " * 200_000 + "x") == {}
+    assert lines_of("[[" + "] " * 100_000) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("a = 1\nb = \n", 2, "Invalid value"),
+        ("a = 1\nb = 'x", 2, "Expected"),
+        ("a = 1\nb = " + "[" * 100_000, 2, "nested"),
+        ("a = 1" + "0" * 10_000, 1, "integer"),
+        ("a = 1\n" + ".".join("a" * 28_000) + " = 1", 2, "more than 64 parts"),
+        ("a = { " + " . ".join("a" * 28_000) + " = 1 }", 1, "more than 64 parts"),
+        ("[" + ".".join(["'a.b'"] * 28_000) + "]", 1, "more than 64 parts"),
+    ],
+)
+def test_what_is_no_toml_or_takes_more_than_its_size_is_told_with_its_line(text: str, line: int, said: str) -> None:
+    with pytest.raises(TomlError) as refused:
+        parse(text)
+    assert refused.value.line == line
+    assert said in refused.value.detail
+
+
+def test_texts_may_have_as_many_dots_as_they_like() -> None:
+    assert parse(
+        'a = "' + "1." * 60 + '1"\nb.c = "...................................................................."'
+    )
+
+
+def test_looking_for_long_keys_costs_no_more_than_the_length() -> None:
+    for text in ("a" * 1_000_000, "'" * 1_000_000, "a " * 500_000, "a.b " * 250_000):
+        with pytest.raises(TomlError):
+            parse(text)

@@ -18,7 +18,8 @@ from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
 from birthmark.awsiot.service import policies
 from birthmark.awsiot.wire import shadows as shadow_wire
-from birthmark.broker import appends, attached, routing, space, stream, underway, viewing
+from birthmark.broker import appends, attached, routing, stream, underway, viewing
+from birthmark.broker.rules import limits
 from birthmark.ca import answers
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
@@ -143,12 +144,12 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "sessions that one commit writes messages for"): (
         f"{appends.MAX_SESSIONS}, and {appends.MAX_SESSIONS} of those that very many get"
     ),
-    ("AWS IoT", "stored sessions"): number(space.MAX_SESSIONS),
+    ("AWS IoT", "stored sessions"): number(limits.MAX_SESSIONS),
     ("AWS IoT", "messages held back while a client's policies are read again"): (
         f"{attached.MAX_HELD}, or {size(attached.MAX_HELD_BYTES)}"
     ),
-    ("AWS IoT", "messages waiting in a stored session"): number(space.MAX_WAITING),
-    ("AWS IoT", "retained messages"): number(space.MAX_RETAINED),
+    ("AWS IoT", "messages waiting in a stored session"): number(limits.MAX_WAITING),
+    ("AWS IoT", "retained messages"): number(limits.MAX_RETAINED),
     ("AWS IoT", "publishes of one connection waiting for the database"): number(aws_acks.WINDOW),
     ("AWS IoT", "policy document"): f"{policy.MAX_DOCUMENT_CHARS} characters without white space",
     ("AWS IoT", "policies on a certificate, versions of a policy"): (

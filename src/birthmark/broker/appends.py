@@ -10,23 +10,20 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from birthmark.background import note
 from birthmark.broker import store
+from birthmark.broker.attached import Attached, Home
 from birthmark.broker.model import Done, Message, Record, encode_messages
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.backlog import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
 from birthmark.store.numbers import Numbers
-
-if TYPE_CHECKING:
-    from birthmark.broker.attached import Attached
-    from birthmark.broker.space import Space
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ _STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
 _MOST_HELD_S = 1.0
-Key = tuple["Space", str]
+Key = tuple[Home, str]
 
 
 class Pending:
@@ -103,7 +100,7 @@ class _Write:
     """One session's part of a commit: `first` is the position of the first of `items`."""
 
     key: Key
-    attached: "Attached | None"
+    attached: Attached | None
     items: list[Item]
     first: int
     record: Record | None
@@ -139,9 +136,7 @@ class Appends:
         self._is_running = False
         self.numbers = Numbers(database.sharing)  # of messages that go to several sessions
 
-    def add(
-        self, space: "Space", client: str, message: Message, pending: Pending, *, is_for_many: bool = False
-    ) -> None:
+    def add(self, space: Home, client: str, message: Message, pending: Pending, *, is_for_many: bool = False) -> None:
         """Queue a message for a client; one that is for very many does not keep what is for few waiting."""
         pending.expect()
         key = (space, client)
@@ -163,7 +158,7 @@ class Appends:
             self._is_running = True
             self._spawn(self._run())  # begins with the next turn of the loop, with all that comes until then
 
-    def forget(self, space: "Space", client: str) -> None:
+    def forget(self, space: Home, client: str) -> None:
         """A session changed hands."""
         self._records.pop((space, client), None)
 
@@ -209,7 +204,7 @@ class Appends:
             for items in batch.values():
                 _all_done([item for item in items if not item[1].is_over], error)
 
-    async def until_let_through(self, space: "Space", client: str) -> None:
+    async def until_let_through(self, space: Home, client: str) -> None:
         """Return when what waited for who was about to take a session had its turn, or after a while.
 
         Whoever comes by one name again and again would keep a session's publishers waiting for ever.
@@ -298,7 +293,7 @@ class Appends:
             return None
         return write
 
-    def is_sending(self, space: "Space", client: str) -> bool:
+    def is_sending(self, space: Home, client: str) -> bool:
         """Say whether messages for a session are on their way to another worker: what comes from one would wait."""
         return (space, client) in self._sending
 
@@ -366,11 +361,11 @@ class Appends:
             changes.run(store.APPEND, space=space.name, client=client, at=now, **row)
         return changes
 
-    def _away(self, record: Record, space: "Space") -> Statement:
+    def _away(self, record: Record, space: Home) -> Statement:
         """A session that nobody has; or that this worker has not let go of yet."""
         return store.ADVANCE_AWAY if record.owner != space.worker else store.ADVANCE
 
-    def _as_read(self, record: Record, space: "Space", client: str, tail: int) -> dict[str, Any]:
+    def _as_read(self, record: Record, space: Home, client: str, tail: int) -> dict[str, Any]:
         seen: dict[str, Any] = {"key_space": space.name, "key_client": client, "tail": tail}
         seen |= {"key_epoch": record.epoch, "key_tail": record.tail}
         return seen if record.owner != space.worker else {**seen, "key_owner": space.worker, "cursor": record.cursor}
@@ -390,7 +385,7 @@ class Appends:
                     changes.run(store.KEEP_MESSAGE, id=number, body=encode_messages([message]))
         return numbers, [self._database.submit(changes)] if numbers else []
 
-    async def _looked_again(self, attached: "Attached") -> None:
+    async def _looked_again(self, attached: Attached) -> None:
         """A write of a session that is connected here was refused: it is somebody else's, or an answer was lost."""
         space = attached.space
         with contextlib.suppress(BirthmarkError):

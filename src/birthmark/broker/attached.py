@@ -1,16 +1,16 @@
-"""One client's session while a connection has it."""
+"""One client's session while a connection has it; what it needs of its space, and who is told what became of it."""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol
 
-from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Subscription, Will
+from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Record, Subscription, Will
 from birthmark.broker.ports import Connection
+from birthmark.broker.rules.limits import SpaceRules
 from birthmark.broker.rules.outgoing import Outgoing, packet_id_of
 from birthmark.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from birthmark.broker.space import Space
+from birthmark.mqtt.parcel import Parcel
+from birthmark.net.admission import Closed
 
 _AGAIN_S = 1.0
 MAX_HELD = 1000
@@ -48,7 +48,7 @@ class Attached:
 
     def __init__(
         self,
-        space: "Space",
+        space: "Home",
         client: str,
         connection: Connection,
         *,
@@ -96,7 +96,7 @@ class Attached:
             self._hold(message, qos, options)
             return
         keeps_flag = bool(options & RETAIN_AS_PUBLISHED)
-        if (parcel := self.space.messages.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
+        if (parcel := self.space.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
             self.connection.deliver(parcel, qos)
 
     def _hold(self, message: Message, qos: int, options: int) -> None:
@@ -137,7 +137,7 @@ class Attached:
         while (queued := outgoing.next()) is not None:
             number, message = queued
             packet_id = packet_id_of(number)
-            parcel = self.space.messages.parcel_of(message, retain=message.retain)
+            parcel = self.space.parcel_of(message, retain=message.retain)
             dup = number <= outgoing.resent_upto
             if parcel is None or not self.connection.forward(parcel, packet_id, dup=dup):
                 outgoing.settled((packet_id,))
@@ -168,3 +168,89 @@ class Attached:
             outgoing.loaded(found)
             if not found:
                 outgoing.skipped(tail)
+
+
+class Observer(Protocol):
+    """What a cloud hears of the clients of its space."""
+
+    def disconnected(self, attached: Attached, reason: Closed) -> None:
+        """A client that was there is gone."""
+        ...
+
+    def lost(self, client: str, epoch: int) -> None:
+        """A client is gone whose worker ended before it could say so."""
+        ...
+
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
+        """Publish a will; a late one waited for its time, or for who finds it, after its connection was over."""
+        ...
+
+    def overrun(self, client: str, limit: int) -> None:
+        """A message was dropped: the client is too slow, or away for too long."""
+        ...
+
+
+class Home(Protocol):
+    """The space of a session, as far as its connection and its queue need it."""
+
+    name: str
+    worker: str
+    is_alone: bool
+    rules: SpaceRules
+    observer: Observer
+    dropped: int
+    """Messages that found no room in a queue."""
+
+    @property
+    def live(self) -> Mapping[str, Attached]:
+        """The clients that are connected to this worker."""
+        ...
+
+    @property
+    def arrivals(self) -> int:
+        """How many clients came since this process began."""
+        ...
+
+    def now(self) -> int:
+        """Return the time in microseconds since 1970."""
+        ...
+
+    def spawn(self, waiting: Awaitable[None]) -> None:
+        """Run something to its end, whoever else is gone by then; what it raises is logged."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        ...
+
+    def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
+        """Return a message as it is sent now; None when it has expired."""
+        ...
+
+    async def record(self, client: str) -> Record | None:
+        """Return what is stored of a session."""
+        ...
+
+    async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
+        """Return what waits in a queue after a position: numbers and messages, oldest first."""
+        ...
+
+    def is_arriving(self, client: str) -> bool:
+        """Somebody is about to take this session."""
+        ...
+
+    def settle_later(self, attached: Attached) -> None:
+        """Note that a queue's cursor moved; it is written with the next commit, or soon."""
+        ...
+
+    def is_unsettled(self, attached: Attached) -> bool:
+        """Its cursor moved since it was written."""
+        ...
+
+    def is_settled(self, attached: Attached) -> None:
+        """Its cursor is written."""
+        ...
+
+    def fenced(self, attached: Attached) -> None:
+        """Another worker has this session: nothing that this connection does counts any more."""
+        ...

@@ -11,14 +11,14 @@ from birthmark.background import ended, kept, told
 from birthmark.broker import store
 from birthmark.broker.across import Across
 from birthmark.broker.appends import Appends
-from birthmark.broker.attached import Attached
+from birthmark.broker.attached import Attached, Home, Observer
 from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
 from birthmark.broker.model import Record, decode_messages
-from birthmark.broker.ports import Observer
 from birthmark.broker.requests import Appended, AppendTo, DeliverTo, SubscriptionsChanged, Yield
 from birthmark.broker.rules.leases import LEASE_S
-from birthmark.broker.space import Condition, Space, SpaceRules, record_of
+from birthmark.broker.rules.limits import SpaceRules
+from birthmark.broker.space import Condition, Space, record_of
 from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
@@ -184,7 +184,7 @@ class Broker:
         if self.workers is not None:
             await self.workers.fresh()
 
-    async def vacate(self, space: Space, client: str, record: Record, *, ends: bool) -> None:
+    async def vacate(self, space: Home, client: str, record: Record, *, ends: bool) -> None:
         """Return when the worker that has a session has let go of it, or is dead and its session is free."""
         owner = record.owner or ""
         while self._bus is not None and self.workers is not None:
@@ -198,7 +198,7 @@ class Broker:
             else:
                 return
 
-    async def made_known(self, space: Space, shapes: Iterable[str] = ()) -> None:
+    async def made_known(self, space: Home, shapes: Iterable[str] = ()) -> None:
         """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
         if self._bus is not None and space.rules.routes:
             await self._bus.confirm(SubscriptionsChanged(space.name, tuple(sorted(set(shapes)))))

@@ -1,16 +1,13 @@
-"""What the broker needs of a cloud: a way to each client, someone to tell what became of it. And what a stream is."""
+"""What the broker needs of a cloud: a way to each client. And what a stream is."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from birthmark.broker.model import Done, Will
+from birthmark.broker.model import Done
 from birthmark.broker.rules.partitions import Positions
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
-
-if TYPE_CHECKING:
-    from birthmark.broker.attached import Attached
 
 
 class Connection(Protocol):
@@ -34,26 +31,6 @@ class Connection(Protocol):
 
     async def left(self) -> None:
         """Return when nothing is held any more that its client's next connection is to find, at whichever worker."""
-        ...
-
-
-class Observer(Protocol):
-    """What a cloud hears of the clients of its space."""
-
-    def disconnected(self, attached: "Attached", reason: Closed) -> None:
-        """A client that was there is gone."""
-        ...
-
-    def lost(self, client: str, epoch: int) -> None:
-        """A client is gone whose worker ended before it could say so."""
-        ...
-
-    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
-        """Publish a will; a late one waited for its time, or for who finds it, after its connection was over."""
-        ...
-
-    def overrun(self, client: str, limit: int) -> None:
-        """A message was dropped: the client is too slow, or away for too long."""
         ...
 
 

@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Awaitable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.appends import Pending
-from birthmark.broker.attached import Attached
+from birthmark.broker.attached import Attached, Home
+from birthmark.broker.host import Host
 from birthmark.broker.model import (
     NO_LOCAL,
     RETAIN_AS_PUBLISHED,
@@ -27,6 +28,7 @@ from birthmark.broker.model import (
     properties_at,
 )
 from birthmark.broker.requests import Letter
+from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import (
     NOWHERE,
     PORTION,
@@ -48,11 +50,6 @@ from birthmark.mqtt.parcel import Parcel
 from birthmark.net.backlog import Backlog, Slices
 from birthmark.store.database import Row
 
-if TYPE_CHECKING:
-    from birthmark.broker.broker import Broker
-    from birthmark.broker.space import Space
-
-
 Away: TypeAlias = defaultdict[str, list[tuple[str, int, int]]]
 """Clients with QoS and options, by the other worker that they are connected to."""
 _FEW = 64  # subscriptions that a topic fits are read at once; more are by their pages
@@ -61,8 +58,9 @@ _FEW = 64  # subscriptions that a topic fits are read at once; more are by their
 class Messages:
     """See the module."""
 
-    def __init__(self, broker: "Broker", space: "Space", router: Router) -> None:
+    def __init__(self, broker: Host, space: Home, router: Router, retained: Retained) -> None:
         self._broker = broker
+        self._retained = retained
         self._database = broker.database
         self._space = space
         self._router = router
@@ -190,7 +188,7 @@ class Messages:
     async def _publish_one(self, message: Message, owner: str, part: Pending, left: int) -> int:
         """Hand a message on; return for how many receivers more may be done before others have their turn."""
         if message.retain:
-            await self._space.retained.keep(message, part)
+            await self._retained.keep(message, part)
         if not self._broker.is_fresh:
             await self._broker.fresh()
         route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
@@ -314,7 +312,7 @@ class Messages:
                 to = client, min(granted, qos), options
                 self._send_stored(route, to, message, pending, away, is_for_many=is_for_many)
 
-    def _send_live(self, live: "Sequence[tuple[Attached, int, int]]", message: Message) -> None:
+    def _send_live(self, live: Sequence[tuple[Attached, int, int]], message: Message) -> None:
         publisher, qos = message.publisher, message.qos
         parcel: Parcel | None = None
         for attached, granted, options in live:

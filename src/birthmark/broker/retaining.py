@@ -1,28 +1,25 @@
 """Retained messages of one space (section 3.3.1.3): the last of each topic, for whoever subscribes later."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from birthmark.broker import store
 from birthmark.broker.appends import Pending
+from birthmark.broker.attached import Home
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, decode_messages, encode_messages
 from birthmark.broker.rules.shares import Portions, share_of
 from birthmark.broker.turns import Turns
-from birthmark.store import Changes
+from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.paging import Page, page_of
-
-if TYPE_CHECKING:
-    from birthmark.broker.broker import Broker
-    from birthmark.broker.space import Space
 
 
 class Retained:
     """See the module. `count` is how many there are."""
 
-    def __init__(self, broker: "Broker", space: "Space") -> None:
-        self._database = broker.database
+    def __init__(self, database: Database, space: Home) -> None:
+        self._database = database
         self._space = space
         self.count = 0
         self._shares = Portions()  # of topics

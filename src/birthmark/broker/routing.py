@@ -6,20 +6,18 @@ the filters are looked up. What a topic led to is remembered until a subscriptio
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
+from birthmark.broker.attached import Attached
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription
 from birthmark.broker.rules.known import Known
 from birthmark.broker.rules.matching import Shapes, shape_of
-
-if TYPE_CHECKING:
-    from birthmark.broker.attached import Attached
 
 PORTION = 256
 """How many receivers there may be of what is done at once; more have their turns between everybody else's."""
 _LIGHT_BYTES = 8192
 _WORD, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
-Receiver: TypeAlias = "tuple[str, Attached | None, int, int]"
+Receiver: TypeAlias = tuple[str, Attached | None, int, int]
 """Client id; its connection, where the session is not stored; QoS; options."""
 
 
@@ -57,7 +55,7 @@ class Route:
 
     def __init__(
         self,
-        live: "Sequence[tuple[Attached, int, int]]",
+        live: Sequence[tuple[Attached, int, int]],
         stored: Sequence[tuple[str, int, int]],
         shares: Sequence[Share],
         owners: Mapping[str, Owner],
@@ -106,7 +104,7 @@ class Router:
 
     # ---- changes
 
-    def add(self, attached: "Attached", subscription: Subscription) -> None:
+    def add(self, attached: Attached, subscription: Subscription) -> None:
         """Enter a filter of a session that is not stored."""
         key = (attached.client, subscription.share)
         here = self._live[subscription.topic_filter]
@@ -115,7 +113,7 @@ class Router:
         here[key] = (attached, subscription)
         self._live_changed()
 
-    def remove(self, attached: "Attached", subscription: Subscription) -> None:
+    def remove(self, attached: Attached, subscription: Subscription) -> None:
         """Take a filter out again."""
         here = self._live.get(subscription.topic_filter, {})
         known = here.get((attached.client, subscription.share))

@@ -10,43 +10,32 @@ A session that is not stored lives in memory, as long as its connection.
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.attached import Attached
+from birthmark.broker.attached import Attached, Observer
 from birthmark.broker.dropping import nearly_emptied
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
-from birthmark.broker.model import (
-    MICROS,
-    NEVER,
-    Message,
-    Record,
-    Subscription,
-    Will,
-    decode_messages,
-    decode_will,
-    encode_will,
-)
-from birthmark.broker.ports import Connection, Observer
+from birthmark.broker.host import Host
+from birthmark.broker.model import Message, Record, Subscription, Will, decode_messages, decode_will
+from birthmark.broker.ports import Connection
+from birthmark.broker.presence import Presence, Seen
 from birthmark.broker.publishing import Messages
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import Router
+from birthmark.broker.rules import sessions
+from birthmark.broker.rules.limits import SpaceRules, bounds_of_sessions
 from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.broker.rules.shares import Portions, share_of
+from birthmark.broker.rules.shares import Portions
 from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.admission import Closed
-from birthmark.net.limits import Limits
 from birthmark.store import Changes
 from birthmark.store.database import Row
-
-if TYPE_CHECKING:
-    from birthmark.broker.broker import Broker
 
 log = logging.getLogger(__name__)
 
@@ -55,35 +44,8 @@ _QUEUE_ROWS = 16
 _RELEASE_AGAIN_S = 1.0
 
 
-MAX_SESSIONS = 500_000
-MAX_RETAINED = 100_000
-MAX_WAITING = 1000
-
-
-class SpaceRules(msgspec.Struct, frozen=True):
-    """What a cloud allows in one space."""
-
-    max_sessions: int = MAX_SESSIONS
-    max_sessions_per_key: int = Limits().max_sessions_per_key
-    max_waiting: int = MAX_WAITING
-    max_retained: int = MAX_RETAINED
-    hash_matches_parent: bool = True
-    routes: bool = True
-    """Messages go by topic to whoever subscribed; without, a session keeps its subscriptions and nothing else."""
-
-
-MAX_GONE = 100_000
-
-
 Condition = Callable[[str], Changes]
 """What has to hold of a client when its session begins to be stored, or gets a subscription."""
-
-
-class Seen(NamedTuple):
-    """When a client came, in microseconds; or with `reason` when it went."""
-
-    at: int
-    reason: Closed | None
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -101,12 +63,13 @@ class Arrival(msgspec.Struct, frozen=True):
     """Whose it is, whatever it calls itself: its stored sessions are this one's share. Empty where nobody shares."""
 
 
-class Space:
+class Space(Presence):
     """See the module."""
 
     def __init__(
-        self, broker: "Broker", name: str, rules: SpaceRules, observer: Observer, condition: Condition | None
+        self, broker: Host, name: str, rules: SpaceRules, observer: Observer, condition: Condition | None
     ) -> None:
+        super().__init__()
         self._broker = broker
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
@@ -116,7 +79,6 @@ class Space:
         self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
-        self.arrivals = 0  # clients that came since this process began
         self.dropped = 0  # messages that found no room in a queue
         self.rules = rules
         self.observer = observer
@@ -126,13 +88,11 @@ class Space:
         self.now = broker.now
         self.spawn = broker.spawn
         self.sleep = broker.sleep
-        self.live: dict[str, Attached] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
-        self._gone: OrderedDict[str, tuple[int, Closed]] = OrderedDict()  # who was here since this process began
-        self._tagged: defaultdict[str, set[Attached]] = defaultdict(set)
         self.subscriptions = Subscriptions(broker, self, self._router)
-        self.messages = Messages(broker, self, self._router)
-        self.retained = Retained(broker, self)
+        self.retained = Retained(broker.database, self)
+        self.messages = Messages(broker, self, self._router, self.retained)
+        self.parcel_of = self.messages.parcel_of
 
     def learn(self, shapes: Mapping[str, int], sessions: int, retained: int) -> None:
         """Learn what is stored: the shapes of its filters with their number, how many sessions and messages."""
@@ -154,15 +114,6 @@ class Space:
     def stored(self) -> int:
         """How many sessions outlive their connections."""
         return self._stored_count
-
-    def seen(self, client: str) -> Seen | None:
-        """Return since when a client is connected, or when and how it went; None for one that this process never saw.
-
-        Of those that went the latest `MAX_GONE` are known.
-        """
-        if (attached := self.live.get(client)) is not None:
-            return Seen(attached.since, None)
-        return None if (gone := self._gone.get(client)) is None else Seen(*gone)
 
     async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, Seen]:
         """Return when clients came or went last, on whichever worker; `clients` are in the order of their names."""
@@ -293,9 +244,7 @@ class Space:
         attached.subscriptions = known
         attached.session_present = goes_on and (self.rules.routes or bool(known))
         attached.has_row = is_claimed or (record is not None and keeps)
-        self.live[client] = attached
-        self.arrivals += 1
-        self.tag(attached, arrival.tags)
+        self.came(attached, arrival.tags)
         return attached
 
     async def _claimed(
@@ -315,53 +264,23 @@ class Space:
             raise
         return known
 
-    def tag(self, attached: Attached, tags: frozenset[str]) -> None:
-        """Let a connection be found by what it depends on now."""
-        if attached.is_over or tags == attached.tags:
-            return
-        self._untag(attached)
-        attached.tags = tags
-        for tag in tags:
-            self._tagged[tag].add(attached)
-
-    def tagged(self, tag: str) -> Sequence[Attached]:
-        """Return the connections that depend on something."""
-        return tuple(self._tagged.get(tag, ()))
-
-    def _untag(self, attached: Attached) -> None:
-        for tag in attached.tags:
-            self._tagged[tag].discard(attached)
-            if not self._tagged[tag]:
-                del self._tagged[tag]
-        attached.tags = frozenset()
-
     def _outgoing(self, arrival: Arrival, record: Record | None, old: Attached | None, *, goes_on: bool) -> Outgoing:
-        """Return where the queue goes on; the connection that is taken over knows better than its row."""
-        if record is None:
-            return Outgoing(0, 0, arrival.window)
-        if not goes_on:
-            return Outgoing(record.tail, record.tail, arrival.window)
-        cursor, sent = record.cursor, record.sent
-        if old is not None and old.outgoing is not None:
-            cursor, sent = max(cursor, old.outgoing.cursor), max(sent, old.outgoing.sent)
-        return Outgoing(cursor, record.tail, arrival.window, resent_upto=sent)
+        before = None if old is None else old.outgoing
+        return sessions.resumed(record, before, arrival.window, goes_on=goes_on)
 
     def _after(self, client: str, record: Record, *, goes_on: bool) -> None:
         """Do for the connection before what it can do no more: its worker was killed, or its will is waiting."""
-        was_lost = record.owner not in {None, self.worker}
-        if record.will is not None and (was_lost if record.will_at is None else not goes_on):
+        if sessions.will_is_due(record, self.worker, goes_on=goes_on):
             self._send_will(client, will_of(record.will))
-        if was_lost:
+        if sessions.was_lost(record, self.worker):
             self.observer.lost(client, record.epoch)
 
     def _claim(
         self, changes: Changes, arrival: Arrival, record: Record | None, outgoing: Outgoing | None, *, goes_on: bool
     ) -> tuple[int, bool]:
         """Add what makes the session this worker's; return its epoch, and whether a row says so."""
-        will = None if arrival.will is None else encode_will(arrival.will)
-        may_skip = self._broker.is_alone and not self.rules.routes and will is None
-        state: dict[str, Any] = {"owner": self.worker, "expires_at": None, "expiry_s": arrival.expiry_s}
-        state |= {"will": will, "will_at": None, "cursor": 0, "sent": 0, "seen_at": self.now(), "gone": None}
+        may_skip = self._broker.is_alone and not self.rules.routes and arrival.will is None
+        state = sessions.claimed(self.worker, arrival.will, arrival.expiry_s, self.now())
         if record is None:
             if may_skip:
                 return 0, False  # its first subscription makes the row
@@ -372,7 +291,7 @@ class Space:
         if may_skip and goes_on and record.expires_at is None and record.owner is None:
             return record.epoch, False
         if outgoing is not None:
-            state |= {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
+            state |= sessions.positions(outgoing)
         epoch = self._next_epoch(record.epoch + 1)
         name: dict[str, Any] = {"key_space": self.name, "key_client": arrival.client}
         seen: dict[str, Any] = {"key_epoch": record.epoch, "key_tail": record.tail}
@@ -402,7 +321,7 @@ class Space:
             raise TooManySessionsError(retry_after_s=60, limit=str(limit), value=str(2 * limit))
         most = self.rules.max_sessions_per_key
         if principal and not self._shares.has_room(principal, limit, most):
-            raise SessionShareUsedError(retry_after_s=60, **_what_bounds(limit, most))
+            raise SessionShareUsedError(retry_after_s=60, **bounds_of_sessions(limit, most))
         self._count(client, principal)
         if is_full:
             await self.forget(rows[0]["client"], record_of(rows[0]))
@@ -461,13 +380,7 @@ class Space:
     def _left(self, attached: Attached, reason: Closed, *, with_will: bool) -> None:
         """Take a connection out of memory, and say that it is gone."""
         attached.is_over = True
-        if self.live.get(attached.client) is attached:
-            del self.live[attached.client]
-            self._gone[attached.client] = self.now(), reason
-            self._gone.move_to_end(attached.client)
-            if len(self._gone) > MAX_GONE:
-                self._gone.popitem(last=False)
-        self._untag(attached)
+        self.went(attached, reason, self.now())
         self._broker.unsettled.discard(attached)
         if not attached.is_stored:
             for one in attached.subscriptions.values():
@@ -505,20 +418,16 @@ class Space:
         if not expiry_s:
             await self.forget(attached.client, epoch=attached.epoch)
             return
-        expires_at = None if expiry_s == NEVER else now + expiry_s * MICROS
-        will_at = None if will is None else now + delay_s * MICROS
-        state: dict[str, Any] = {"owner": None, "expires_at": expires_at, "expiry_s": expiry_s, "will_at": will_at}
-        state |= {"will": None if will is None else encode_will(will), "cursor": 0, "sent": 0, "seen_at": now}
-        state["gone"] = self._gone[attached.client][1] if attached.client in self._gone else Closed.TAKEN_OVER
+        state = sessions.released(expiry_s, will, delay_s, self.reason(attached.client), now)
         changes = Changes()
         if outgoing is not None:
-            state |= {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
+            state |= sessions.positions(outgoing)
             changes.run(store.DROP_SETTLED, space=self.name, client=attached.client, upto=outgoing.cursor)
         changes.run(store.RELEASE, expect=1, **state, **attached.fence)
         with contextlib.suppress(ChangedMeanwhileError):  # somebody else has it already
             await self._database.commit(changes)
-        self._broker.due_at(expires_at)
-        self._broker.due_at(will_at)
+        self._broker.due_at(state["expires_at"])
+        self._broker.due_at(state["will_at"])
         if any(one.share for one in attached.subscriptions.values()):  # other members come before it now
             self.subscriptions.changed()
             await self._broker.made_known(self)
@@ -555,16 +464,13 @@ class Space:
         if record.expiry_s:
             fence = {f"key_{key}": value for key, value in name.items()}
             fence |= {"key_epoch": record.epoch, "key_owner": record.owner}
-            expires_at = None if record.expiry_s == NEVER else now + record.expiry_s * MICROS
-            state: dict[str, Any] = {"epoch": record.epoch + 1, "owner": None, "expires_at": expires_at}
-            state |= {"will": record.will if delay_s else None, "will_at": now + delay_s * MICROS if delay_s else None}
-            state |= {"seen_at": now, "gone": Closed.LOST}
+            state = sessions.freed(record, delay_s, now)
             with contextlib.suppress(ChangedMeanwhileError):
                 await self._database.commit(Changes().run(store.FREE, expect=1, **state, **fence))
                 if will is not None and not delay_s:
                     self._send_will(client, will)
                 self.observer.lost(client, record.epoch)
-                self._broker.due_at(expires_at)
+                self._broker.due_at(state["expires_at"])
         elif await self.forget(client, record):
             self.observer.lost(client, record.epoch)
 
@@ -614,14 +520,6 @@ class Space:
     def is_settled(self, attached: Attached) -> None:
         """Its cursor is written."""
         self._broker.unsettled.discard(attached)
-
-
-def _what_bounds(whole: int, most: int) -> dict[str, str]:
-    """Return the facts of a share of the stored sessions that is used up, with the setting that makes it larger."""
-    share = share_of(whole, most)
-    if share == most:
-        return {"share": str(share), "setting": "limits.max_sessions_per_key", "value": str(2 * most)}
-    return {"share": str(share), "setting": "aws.max_sessions", "value": str(2 * whole)}
 
 
 def will_of(body: bytes | None) -> Will | None:

@@ -2,25 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from birthmark.broker import store
 from birthmark.broker.attached import Attached
+from birthmark.broker.host import Counted, Host
 from birthmark.broker.model import Subscription
 from birthmark.broker.routing import Router
 from birthmark.broker.rules.matching import shape_of
+from birthmark.broker.rules.sessions import unclaimed
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, may_be_kept
-
-if TYPE_CHECKING:
-    from birthmark.broker.broker import Broker
-    from birthmark.broker.space import Space
 
 
 class Subscriptions:
     """See the module."""
 
-    def __init__(self, broker: "Broker", space: "Space", router: Router) -> None:
+    def __init__(self, broker: Host, space: Counted, router: Router) -> None:
         self._broker = broker
         self._database = broker.database
         self._space = space
@@ -46,16 +44,7 @@ class Subscriptions:
         if has_rows and wanted:
             changes = Changes() if attached.is_claimed else self._space.condition(attached.client)
             if is_first := not attached.has_row:
-                state: dict[str, Any] = {"owner": None, "expires_at": None, "expiry_s": attached.expiry_s}
-                state |= {
-                    "tail": 0,
-                    "cursor": 0,
-                    "sent": 0,
-                    "will": None,
-                    "will_at": None,
-                    "seen_at": None,
-                    "gone": None,
-                }
+                state = unclaimed(attached.expiry_s)
                 changes.run(store.ADD_IF_NEW, space=self._space.name, client=attached.client, epoch=1, **state)
             for one in wanted:
                 row: dict[str, Any] = {

@@ -3,15 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from birthmark.broker.attached import Attached
+from birthmark.broker.attached import Attached, Home
 from birthmark.broker.model import Message
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
-
-if TYPE_CHECKING:
-    from birthmark.broker.space import Space
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024
@@ -41,7 +37,7 @@ class Viewer(Attached):
     It stays on hold, so that it is handed messages and not what is sent of them.
     """
 
-    def __init__(self, space: "Space", name: str) -> None:
+    def __init__(self, space: Home, name: str) -> None:
         super().__init__(
             space,
             name,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.broker.space import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
+from birthmark.broker.rules.limits import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits

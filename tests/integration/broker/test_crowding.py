@@ -8,7 +8,7 @@ import pytest
 from birthmark.broker.dropping import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.model import Message
-from birthmark.broker.space import SpaceRules
+from birthmark.broker.rules.limits import SpaceRules
 from birthmark.broker.underway import UNWRITTEN_BYTES
 from birthmark.broker.waiting import until_done
 from birthmark.store import Changes

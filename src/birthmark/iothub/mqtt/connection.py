@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from birthmark.broker import Attached
+from birthmark.broker import Attached, Space
 from birthmark.broker.model import Subscription
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
@@ -58,6 +58,7 @@ class HubConnection:
         "_connections",
         "_device",
         "_devicebound",
+        "_space",
         "_telemetry",
         "attached",
         "device_id",
@@ -65,13 +66,14 @@ class HubConnection:
         "pump",
     )
 
-    def __init__(self, connections: Among, pump: MqttPump, *, hub: Hub, device: Device) -> None:
+    def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, device: Device) -> None:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
         self._telemetry = TelemetryWindow(pump, device.device_id, stream, connections.clock)
         self._device = device
+        self._space = space
         self.pump = pump
         self.hub = hub
         self.device_id = device.device_id
@@ -110,11 +112,10 @@ class HubConnection:
 
     def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
         del session_expiry_s
-        space = self.attached.space
         was_open = not self.attached.is_on_hold
-        space.disconnect(self.attached, reason, with_will=was_open and reason is not Closed.DISCONNECT)
+        self._space.disconnect(self.attached, reason, with_will=was_open and reason is not Closed.DISCONNECT)
         if self._devicebound is not None:
-            space.spawn(self._give_back(self._devicebound))
+            self._space.spawn(self._give_back(self._devicebound))
 
     # ---- what the broker calls
 
@@ -219,11 +220,11 @@ class HubConnection:
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]
-        await self.attached.space.subscriptions.subscribe(self.attached, wanted)
+        await self._space.subscriptions.subscribe(self.attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
         if wire.devicebound(self.device_id) in granted:
             self.mail_came()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
-        await self.attached.space.subscriptions.unsubscribe(self.attached, packet.filters)
+        await self._space.subscriptions.unsubscribe(self.attached, packet.filters)
         self.pump.send(UnsubAck(packet.packet_id))

@@ -129,9 +129,9 @@ class HubConnections:
             hub, device, token = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
             check_client_id(device, packet.client_id)
             will = None if packet.will is None else _will_of(packet.will, device.device_id)
-            connection = HubConnection(self, pump, hub=hub, device=device)
-            expiry_s = 0 if packet.clean_start else NEVER
             space = self.space(hub.name)
+            connection = HubConnection(self, pump, space, hub=hub, device=device)
+            expiry_s = 0 if packet.clean_start else NEVER
             attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s, will))
             connection.attached = attached
             try:

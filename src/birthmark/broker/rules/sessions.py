@@ -1,0 +1,99 @@
+"""How a session is claimed, gone on with, released and freed: the columns of its row, and where its queue begins."""
+
+from typing import Any
+
+from birthmark.broker.model import MICROS, NEVER, Record, Will, encode_will
+from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.net.admission import Closed
+
+
+def resumed(record: Record | None, before: Outgoing | None, window: int, *, goes_on: bool) -> Outgoing:
+    """Return where the queue goes on; the connection that is taken over, `before`, knows better than its row."""
+    if record is None:
+        return Outgoing(0, 0, window)
+    if not goes_on:
+        return Outgoing(record.tail, record.tail, window)
+    cursor, sent = record.cursor, record.sent
+    if before is not None:
+        cursor, sent = max(cursor, before.cursor), max(sent, before.sent)
+    return Outgoing(cursor, record.tail, window, resent_upto=sent)
+
+
+def will_is_due(record: Record, worker: str, *, goes_on: bool) -> bool:
+    """Say whether a client's next connection sends the will of the one before: its worker was killed, or it waited."""
+    if record.will is None:
+        return False
+    return was_lost(record, worker) if record.will_at is None else not goes_on
+
+
+def was_lost(record: Record, worker: str) -> bool:
+    """Say whether a session's worker ended, or does not answer, without saying that its client is gone."""
+    return record.owner not in {None, worker}
+
+
+def claimed(owner: str, will: Will | None, expiry_s: int, now: int) -> dict[str, Any]:
+    """Return the columns of a session that a worker takes for a connection."""
+    return {
+        "owner": owner,
+        "expires_at": None,
+        "expiry_s": expiry_s,
+        "cursor": 0,
+        "sent": 0,
+        "will": None if will is None else encode_will(will),
+        "will_at": None,
+        "seen_at": now,
+        "gone": None,
+    }
+
+
+def unclaimed(expiry_s: int) -> dict[str, Any]:
+    """Return the columns of a session that its first subscription makes: a worker alone says of none that it has it."""
+    return {
+        "owner": None,
+        "expires_at": None,
+        "expiry_s": expiry_s,
+        "tail": 0,
+        "cursor": 0,
+        "sent": 0,
+        "will": None,
+        "will_at": None,
+        "seen_at": None,
+        "gone": None,
+    }
+
+
+def released(expiry_s: int, will: Will | None, delay_s: int, reason: Closed, now: int) -> dict[str, Any]:
+    """Return the columns of a session that is let go of; `will` waits for `delay_s`."""
+    return {
+        "owner": None,
+        "expires_at": _end(expiry_s, now),
+        "expiry_s": expiry_s,
+        "cursor": 0,
+        "sent": 0,
+        "will": None if will is None else encode_will(will),
+        "seen_at": now,
+        "gone": reason,
+        "will_at": None if will is None else now + delay_s * MICROS,
+    }
+
+
+def freed(record: Record, delay_s: int, now: int) -> dict[str, Any]:
+    """Return the columns of a session whose worker is no more; its will waits where `delay_s` is not 0."""
+    return {
+        "epoch": record.epoch + 1,
+        "owner": None,
+        "expires_at": _end(record.expiry_s, now),
+        "will": record.will if delay_s else None,
+        "will_at": now + delay_s * MICROS if delay_s else None,
+        "seen_at": now,
+        "gone": Closed.LOST,
+    }
+
+
+def positions(outgoing: Outgoing) -> dict[str, Any]:
+    """Return the columns of a queue that is on its way to a connection."""
+    return {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
+
+
+def _end(expiry_s: int, now: int) -> int | None:
+    return None if expiry_s == NEVER else now + expiry_s * MICROS

@@ -1,14 +1,17 @@
 """A real `birthmark serve` on a loopback address of its own, for tests with real clients."""
 
+import atexit
 import contextlib
 import ipaddress
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -93,6 +96,8 @@ class RunningServer:
     """What time it believes it is, as faketime is told it; the machine's where empty."""
     is_warm: bool = False
     """Whether it starts from a warm interpreter: `process` then stands in for the server's own."""
+    log_file: Path = Path()
+    """Where a trial's log is."""
 
     @property
     def pid(self) -> int:
@@ -221,3 +226,78 @@ def a_server(
     finally:
         if server.process is not None:
             server.stop()
+
+
+class TrialServer(RunningServer):
+    """A server that is as new again by one word, in some milliseconds: for tests that need no fresh process."""
+
+    def start(self) -> "TrialServer":
+        """Start it, on an address and with data of its own."""
+        self.log_file = Path(tempfile.mkdtemp(prefix="birthmark-trial-")) / "log"
+        with self.log_file.open("a") as log:
+            self.process = subprocess.Popen(
+                [str(warm.programs() / "birthmark"), "test-server", "--json"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=clean_environment(BIRTHMARK_LOG=self.log_level),
+            )
+        self._said()
+        self.data = Path(self.endpoints["trust_bundle"]).parent
+        self.address = self.endpoints["dps"]["host"]
+        return self
+
+    def reset(self) -> None:
+        """Have it as new, and the home of what ran against it too."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        for left in self.data.parent.iterdir():
+            if left != self.data:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        self.log_file.write_text("")
+        self.process.stdin.write("reset\n")
+        self.process.stdin.flush()
+        self._said()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        code = self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        shutil.rmtree(self.log_file.parent)
+        return code
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def _said(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(f"the server did not begin:\n{self.log()}")
+        self.endpoints = json.loads(line)
+
+
+_FREE: list[TrialServer] = []
+
+
+@contextlib.contextmanager
+def a_new_server(directory: Path) -> Iterator[RunningServer]:
+    """Give a server that is as new, which another test of this process may have had before.
+
+    It is not to be stopped, killed or configured, and its data is not below `directory`: for that there is `a_server`.
+    """
+    if scaled.WORKERS > 1:
+        with a_server(directory) as server:
+            yield server
+        return
+    if _FREE:
+        (trial := _FREE.pop()).reset()
+    else:
+        trial = TrialServer(Path("/nonexistent"), "").start()
+        atexit.register(trial.stop)
+    yield trial
+    _FREE.append(trial)  # one whose test failed may be in any state, and is nobody's

@@ -13,6 +13,7 @@ import glob
 import itertools
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,23 @@ def replacing(path: Path, mode: int = 0o666, *, owner: tuple[int, int] | None = 
     with _begun(_building(path), mode, lambda building: building.replace(path), owner) as file:
         yield file
     sync_directory(path.parent)
+
+
+def is_there(path: Path, data: bytes, mode: int) -> bool:
+    """Say whether a file of ours says this already, with this mode, and is no link to another."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        return (
+            is_ours
+            and stat.S_IMODE(found.st_mode) == mode
+            and found.st_size == len(data)
+            and file.read(len(data) + 1) == data
+        )
 
 
 def put(path: Path, data: bytes, mode: int = 0o666) -> None:

@@ -156,3 +156,15 @@ def test_a_name_aside_is_one_that_nothing_has(tmp_path: Path) -> None:
     (tmp_path / "gateway.key.pem.old-2").mkdir()
     assert durable.aside(key).name == "gateway.key.pem.old-3"
     assert durable.aside(key, "damaged").name == "gateway.key.pem.damaged"
+
+
+def test_what_is_there_already_is_told_by_bytes_mode_and_kind(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    durable.replace(file, b"same", 0o600)
+    assert durable.is_there(file, b"same", 0o600)
+    assert not durable.is_there(file, b"other", 0o600)
+    assert not durable.is_there(file, b"sam", 0o600)
+    assert not durable.is_there(file, b"same", 0o644)
+    assert not durable.is_there(tmp_path / "none", b"same", 0o600)
+    (tmp_path / "link").symlink_to(file)
+    assert not durable.is_there(tmp_path / "link", b"same", 0o600)

@@ -23,9 +23,11 @@ MAX_PASSWORD_BYTES = 1024
 def hash_password(password: str, entropy: Entropy) -> str:
     """Return `scrypt$logN$r$p$salt$digest`."""
     salt = entropy.token(_SALT_BYTES)
-    return "$".join(
-        ("scrypt", str(_LOG_N), str(_R), str(_P), _text(salt), _text(_scrypt(password, salt, _LOG_N, _R, _P)))
-    )
+    return _stored(salt, _scrypt(password, salt, _LOG_N, _R, _P))
+
+
+def _stored(salt: bytes, digest: bytes) -> str:
+    return "$".join(("scrypt", str(_LOG_N), str(_R), str(_P), _text(salt), _text(digest)))
 
 
 def hash_made(password: str) -> str:
@@ -64,7 +66,8 @@ class PasswordCheck:
 
     def __post_init__(self) -> None:
         self._key = self.entropy.token(32)
-        self._decoy = hash_password("", self.entropy)
+        # As dear to check as any, and no password's: what scrypt makes is not told from chance.
+        self._decoy = _stored(self.entropy.token(_SALT_BYTES), self.entropy.token(_DIGEST_BYTES))
 
     def remembers(self, password: str, stored: str | None) -> bool:
         """Say whether this password was verified before, or was made here; costs nothing, and helps no guesser."""

@@ -314,6 +314,7 @@ TREE = Group(
         "demo": Leaf("demo:demo", "azure"),
         "serve": Leaf("serve:serve", "--data ./birthmark-data"),
         "env": Leaf("env:env", 'eval "$(birthmark env)"'),
+        "test-server": Leaf("trial:trial", "--json"),
         "chip": CHIP,
         "agent": AGENT,
         "swarm": SWARM,
@@ -332,7 +333,7 @@ TREE = Group(
     },
     "demo azure",
     {
-        "Begin": ("demo", "serve", "env"),
+        "Begin": ("demo", "serve", "env", "test-server"),
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
         "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws"),

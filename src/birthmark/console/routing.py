@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from starlette.requests import Request
@@ -28,6 +28,8 @@ PROBLEM = "application/problem+json"
 NDJSON = "application/x-ndjson"
 SIGN_OF_LIFE_S = 10.0
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
 
 STATUS: Mapping[type[BirthmarkError], int] = {
     errors.InvalidRequestError: 400,
@@ -152,11 +154,11 @@ class Endpoint:
         return _PARAMETER.sub(r"{\1}", self.path)
 
 
-def operator_mount(tokens: Mapping[str, Role], table: Sequence[Endpoint], document: Mapping[str, Any]) -> Mount:
+def operator_mount(tokens: Mapping[str, Role], table: Sequence[Endpoint], describe: Describe) -> Mount:
     """Return the interface; a token says which role its caller has."""
 
     async def openapi(_request: Request) -> Response:
-        return JSONResponse(document)
+        return JSONResponse(describe(table))
 
     routes = [Route(one.path, _answering(one, tokens), methods=[one.method]) for one in table]
     return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])

@@ -156,7 +156,7 @@ class Applications:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         self.metering.certificate = served
         table = self.operator_table(seed, audit_key, served, sharing)
-        mount = operator_mount({token: Role.ADMIN}, table, openapi(table))
+        mount = operator_mount({token: Role.ADMIN}, table, openapi)
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
 
     def operator_table(

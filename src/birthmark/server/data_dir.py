@@ -275,9 +275,11 @@ class DataDirectory:
         return (self.path / name).exists()
 
     def write(self, name: str, content: bytes, *, is_secret: bool) -> None:
-        """Replace a file in one step."""
+        """Replace a file in one step, unless it is so already."""
+        mode = 0o600 if is_secret else 0o644
         with self._usable():
-            durable.replace(self.path / name, content, 0o600 if is_secret else 0o644)
+            if not durable.is_there(self.path / name, content, mode):
+                durable.replace(self.path / name, content, mode)
 
     def forget(self, name: str) -> None:
         """Remove a file if it is there."""

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from starlette.responses import PlainTextResponse
 
@@ -20,13 +21,13 @@ from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
+Close: TypeAlias = Callable[[float], Awaitable[None]]
+"""Ends it, and waits so many seconds for who is connected."""
 _WITHOUT_TOKEN = {"/metrics"}
 """What a page in somebody's browser could read here without the token; that a server lives is no secret."""
 
 
-async def serve_door(
-    directory: Path, operator: ASGIApp, limits: Limits, clock: Clock, on_refused: OnRefused
-) -> Callable[[], Awaitable[None]]:
+async def serve_door(directory: Path, operator: ASGIApp, limits: Limits, clock: Clock, on_refused: OnRefused) -> Close:
     """Serve on the door of a directory; return what ends it. Raise `OSError` where there can be none."""
     door, bounds = Listeners(clock, for_health(limits), on_refused), for_health(limits)
     await door.listen_at(open_door(directory), {"http": HttpService(operator, bounds, body_limit).protocol})
@@ -35,7 +36,7 @@ async def serve_door(
 
 async def serve_plain(
     probe: ASGIApp, operator: ASGIApp, settings: Settings, limits: Limits, clock: Clock, on_refused: OnRefused
-) -> Callable[[], Awaitable[None]]:
+) -> Close:
     """Serve on the health port and at the operator's own door; return what ends it. Raise what `listen` raises.
 
     Whoever does not come by loopback gets `probe`, whatever the port is bound to. There nobody is ever more than a
@@ -45,7 +46,7 @@ async def serve_plain(
     listeners = Listeners(clock, bounds, on_refused, grace_s=0.0)
     service = HttpService(_ByAddress(probe, operator, (settings.host_name, *settings.names)), bounds, body_limit)
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
-    close_door: Callable[[], Awaitable[None]] | None = None
+    close_door: Close | None = None
     alone = settings.directory / PORT_ALONE
     alone.unlink(missing_ok=True)  # of a server that was killed
     try:
@@ -54,11 +55,11 @@ async def serve_plain(
         log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
         durable.put(alone, b"", mode=0o600)
 
-    async def close() -> None:
+    async def close(drain_s: float) -> None:
         alone.unlink(missing_ok=True)  # before the port is anybody's
         if close_door is not None:
-            await close_door()
-        await listeners.close()
+            await close_door(drain_s)
+        await listeners.close(drain_s)
 
     return close
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -57,6 +57,14 @@ _ANSWER_S, _ASK_S, _DRAIN_S = 1.0, 0.6, 0.1
 _LOOK_AT_FILES_S = 2.0
 
 
+class _Patience(NamedTuple):
+    """How long a server's end waits for its peers."""
+
+    drain_s: float = 5.0
+    answer_s: float = 5.0
+    ask_s: float = 2.0
+
+
 class Server:
     """Everything of one process. `start` returns when every listener is bound; `stop` ends it cleanly."""
 
@@ -67,9 +75,15 @@ class Server:
         entropy: Entropy,
         config: Path | None = None,
         place: Place | None = None,
+        *,
+        waits_for_peers: bool = True,
     ) -> None:
+        """`waits_for_peers`: its end gives whoever is connected some seconds."""
         self.settings = settings
         self._place = place or Place()
+        self._patience = _Patience() if self._place.is_alone else _Patience(_DRAIN_S, _ANSWER_S, _ASK_S)
+        if not waits_for_peers:
+            self._patience = _Patience(0.0, 0.0, 0.0)
         self._config = config
         self._clock = clock
         self._entropy = entropy
@@ -118,12 +132,11 @@ class Server:
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
         listeners = Listeners(clock, limits, doors.report, bind=bind, proxies=proxies)
         doors.metering.handshakes = listeners.handshakes
-        is_alone = self._place.is_alone
         self._doors = [
-            listeners.close if is_alone else partial(listeners.close, _DRAIN_S),
+            partial(listeners.close, self._patience.drain_s),
             rooms.end_connections,
             database.before_close,
-            listeners.answer_who_came if is_alone else partial(listeners.answer_who_came, _ANSWER_S, _ASK_S),
+            partial(listeners.answer_who_came, self._patience.answer_s, self._patience.ask_s),
             listeners.refuse_newcomers,
         ]
         https_port = await self._bind(listeners, context, doors, limits)
@@ -279,11 +292,12 @@ class Server:
         probe = doors.health(parts)
         operator = doors.operator(token, seed, signer.public_key, parts, context, self._sharing)
         if self._place.is_alone:
-            self._closers.append(await serve_plain(probe, operator, settings, limits, clock, doors.report))
+            end = await serve_plain(probe, operator, settings, limits, clock, doors.report)
         else:
             at = self._place.door(settings.directory)
             at.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._closers.append(await serve_door(at, operator, limits, clock, doors.report))
+            end = await serve_door(at, operator, limits, clock, doors.report)
+        self._closers.append(partial(end, self._patience.drain_s))
 
     def when_dead(self, end: Callable[[], object]) -> None:
         """Call `end` when the other workers took this one for dead: they have what was its own."""

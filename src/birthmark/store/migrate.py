@@ -5,6 +5,7 @@ that fails leaves the old state. The version is kept where Alembic's own command
 """
 
 import asyncio
+import functools
 import io
 import logging
 import sqlite3
@@ -63,6 +64,7 @@ def script_for(engine: str, current: str | None) -> str | None:
     return buffer.getvalue()
 
 
+@functools.cache
 def _revisions() -> Sequence[Script]:
     """Return them all, the oldest first."""
     config = Config()

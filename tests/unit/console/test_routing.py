@@ -73,7 +73,7 @@ TOKENS = {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}
 
 
 async def call(method: str, path: str, token: str = "rules", body: bytes = b"") -> Answer:
-    mount = operator_mount(TOKENS, TABLE, openapi(TABLE))
+    mount = operator_mount(TOKENS, TABLE, openapi)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     return await ask(mount, method, f"http://x/operator/v1{path}", headers=headers, body=body)
 
@@ -192,7 +192,7 @@ async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:
         finally:
             over.set()
 
-    mount = operator_mount({"t": Role.ADMIN}, [Endpoint("POST", "/x", Role.VIEWER, "Wait.", wait, waits=True)], {})
+    mount = operator_mount({"t": Role.ADMIN}, [Endpoint("POST", "/x", Role.VIEWER, "Wait.", wait, waits=True)], openapi)
     scope = {"type": "http", "method": "POST", "path": "/operator/v1/x", "root_path": "", "query_string": b""}
     messages = [{"type": "http.request", "body": b""}]
 

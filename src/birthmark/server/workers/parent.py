@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from birthmark.net.listener import bind_error, bound_at
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.machines.record import check_bus, machine_of
-from birthmark.server.plain_http import serve_plain
+from birthmark.server.plain_http import Close, serve_plain
 from birthmark.server.settings import Settings
 from birthmark.server.workers.asking import Question
 from birthmark.server.workers.child import Ready, Start
@@ -48,6 +48,7 @@ _READY_S = 120.0
 _STOP_S = 40.0
 _LOOK_EVERY_S, _LOOK_S = 1.0, 2.0
 _STUCK_S = 10.0
+_FRONT_DRAIN_S = 5.0
 """One that has not answered for so long is ended: others took over what it had, and it still gets new connections."""
 _MAX_ANSWER_BYTES = 1024 * 1024
 _OF_THE_PARENT = ("data", "listen", "ports", "only", "workers", "bus", "database", "health_listen", "health_metrics")
@@ -299,7 +300,7 @@ class Parent:
         self._prefix = ""
         self._stack = AsyncExitStack()
         self._restarting = asyncio.Lock()
-        self._close_front: Callable[[], Awaitable[None]] | None = None
+        self._close_front: Close | None = None
 
     async def start(self) -> Ready:
         """Make the directory, bind the ports, start NATS where none is named, then the workers one after the other.
@@ -366,7 +367,7 @@ class Parent:
 
     async def _end_front(self) -> None:
         if self._close_front is not None:
-            await self._close_front()
+            await self._close_front(_FRONT_DRAIN_S)
 
     async def _stop_workers(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._workers))

@@ -1,0 +1,134 @@
+"""A server for tests (`birthmark test-server`): as new by one word, and gone with whoever asked for it."""
+
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+
+from azure_clients import a_file_device
+from servers import BIRTHMARK, TrialServer, clean_environment
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def trial() -> Iterator[TrialServer]:
+    server = TrialServer(Path("/nonexistent"), "").start()
+    yield server
+    server.stop()
+
+
+def test_nothing_that_was_made_is_there_after_a_reset(trial: TrialServer) -> None:
+    trial.run("hub", "create", "another", "--host", "another.example")
+    trial.run("hub", "device", "create", "pump-1", "--json")
+    trial.run("aws", "key", "create", "--json")
+    (trial.data / "left").write_text("here")
+    trial.reset()
+    assert [one["name"] for one in trial.rows("hub", "ls")] == ["birthmark"]
+    assert trial.rows("hub", "device", "ls") == []
+    assert len(trial.rows("aws", "key", "ls")) == 1
+    assert not (trial.data / "left").exists()
+    trial.run("server", "audit", "verify")
+
+
+def test_what_a_client_was_told_stays_true(trial: TrialServer) -> None:
+    before, root = trial.endpoints, (trial.data / "trust.pem").read_text()
+    trial.reset()
+    assert trial.endpoints == before
+    assert (trial.data / "trust.pem").read_text() == root
+    context = ssl.create_default_context(cafile=str(trial.data / "trust.pem"))
+    raw = socket.create_connection((trial.address, 8443), 5)
+    context.wrap_socket(raw, server_hostname=trial.address).close()
+
+
+def test_a_connection_ends_and_its_session_is_forgotten(trial: TrialServer, tmp_path: Path) -> None:
+    device = a_file_device(tmp_path, "pump-2")
+    trial.run("hub", "device", "create", "pump-2", "--cert", str(device.certificate_file))
+    answers: list[int] = []
+    came, went = threading.Event(), threading.Event()
+    client = paho.Client("pump-2", clean_session=False)
+    client.username_pw_set(f"{trial.address}/pump-2/?api-version=2021-04-12")
+    context = ssl.create_default_context(cafile=str(trial.data / "trust.pem"))
+    context.load_cert_chain(device.certificate_file, device.key_file)
+    client.tls_set_context(context)
+
+    def connected(*told: Any) -> None:
+        answers.append(told[3])
+        came.set()
+
+    client.on_connect, client.on_disconnect = connected, lambda *_: went.set()
+    client.reconnect_delay_set(1, 1)
+    client.connect(trial.address, 8883)
+    client.loop_start()
+    assert came.wait(10)
+    came.clear()
+    trial.reset()
+    assert went.wait(10)
+    assert came.wait(10)
+    client.disconnect()
+    client.loop_stop()
+    assert answers[0] == 0
+    assert answers[1] != 0  # nobody knows it any more
+    assert trial.why("pump-2")["code"] == "iothub.unknown_device"
+
+
+def test_guesses_of_before_a_reset_are_nobodys(trial: TrialServer) -> None:
+    url = f"https://{trial.address}:8085/.well-known/est/simpleenroll"
+    command = [
+        "curl",
+        "-sk",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-u",
+        "nobody:wrong",
+        "-H",
+        "Content-Type: application/pkcs10",
+        "-d",
+        "x",
+        url,
+    ]
+
+    def guess() -> int:
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    found = [guess() for _ in range(14)]
+    assert found[0] == 401
+    assert found[-1] == 429
+    trial.reset()
+    assert guess() == 401
+
+
+def test_it_ends_with_its_input_and_leaves_nothing() -> None:
+    pipe = subprocess.PIPE
+    command = [BIRTHMARK, "test-server", "--json"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=clean_environment()) as asked:
+        assert asked.stdout is not None
+        assert asked.stdin is not None
+        data = Path(json.loads(asked.stdout.readline())["trust_bundle"]).parent
+        assert data.is_dir()
+        asked.stdin.close()
+        assert asked.wait(20) == 0
+    assert not data.parent.exists()
+
+
+def test_without_an_input_it_stays_until_it_is_told_to_end() -> None:
+    """A shell gives its jobs /dev/null."""
+    none, pipe = subprocess.DEVNULL, subprocess.PIPE
+    command = [BIRTHMARK, "test-server"]
+    with subprocess.Popen(command, stdin=none, stdout=pipe, text=True, env=clean_environment()) as asked:
+        assert asked.stdout is not None
+        assert asked.stdout.readline().startswith("export ")
+        with pytest.raises(subprocess.TimeoutExpired):
+            asked.wait(0.5)
+        asked.send_signal(signal.SIGTERM)
+        assert asked.wait(20) == 0

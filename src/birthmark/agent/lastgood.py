@@ -14,6 +14,7 @@ from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.config.reading import MAX_CONFIG_BYTES
 from birthmark.agent.files import Places, StateNotWritableError, write_file
 from birthmark.errors import BirthmarkError
+from birthmark.text import decode_json
 
 
 class LastGood(msgspec.Struct, frozen=True):
@@ -45,5 +46,5 @@ def recall(places: Places, file: Path) -> tuple[AgentConfig, datetime] | None:
 
 def _read(places: Places) -> LastGood | None:
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), places.last_good.open("rb") as opened:
-        return msgspec.json.decode(opened.read(2 * MAX_CONFIG_BYTES), type=LastGood)
+        return decode_json(opened.read(2 * MAX_CONFIG_BYTES), LastGood)
     return None

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark.agent.files import write_file
+from birthmark.text import decode_json
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MAX_STATE_BYTES = 256 * 1024
@@ -56,7 +57,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 def read_state(path: Path) -> State:
     """Return the state; a file that is missing or damaged counts as none."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), path.open("rb") as file:
-        return msgspec.json.decode(file.read(MAX_STATE_BYTES), type=State)
+        return decode_json(file.read(MAX_STATE_BYTES), State)
     return State()
 
 

@@ -13,6 +13,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
 from birthmark.store.chain import Seen, head_body, parse_seen
 from birthmark.store.records import Records
+from birthmark.text import decode_json
 
 MAX_HEAD_BYTES = 65_536
 
@@ -86,7 +87,7 @@ def parse_head(text: bytes) -> Head:
     if len(text) > MAX_HEAD_BYTES:
         raise HeadInvalidError(detail="it is too large")
     try:
-        told: dict[str, Any] = msgspec.json.decode(text, type=dict)
+        told: dict[str, Any] = decode_json(text, dict)
         digests = {name: bytes.fromhex(told[name]) for name in ("digest", "key", "signature")}
         return msgspec.convert(told | digests, Head)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:

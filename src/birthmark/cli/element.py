@@ -30,6 +30,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo
 from birthmark.pki.certificates import parse_any, parse_bundle
+from birthmark.text import decode_json
 
 Key = Annotated[
     str | None,
@@ -243,7 +244,7 @@ def _hex(text: str | None) -> bytes | None:
 def _checked(path: Path, nonce: str) -> PublicKey:
     """Return the key of a proof that holds; a refusal says which proof of what is needed."""
     try:
-        proof = msgspec.json.decode(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), type=Proof)
+        proof = decode_json(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), Proof)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProofUnreadableError(path=path, nonce=nonce) from error
     try:

@@ -20,7 +20,7 @@ import msgspec
 from birthmark import durable
 from birthmark.cli.common import FileUnusableError
 from birthmark.cli.units import Service
-from birthmark.text import reason_of
+from birthmark.text import decode_json, reason_of
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -127,7 +127,7 @@ class Installer:
     def _recorded(self) -> Made:
         """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
         try:
-            return msgspec.json.decode(self.record.read_bytes(), type=Made)
+            return decode_json(self.record.read_bytes(), Made)
         except FileNotFoundError:
             return Made()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

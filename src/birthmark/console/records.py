@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from birthmark.text import decode_json
+
 NAME = "database.json"
 _SQLITE = "sqlite:///"
 
@@ -40,7 +42,7 @@ def _place(text: str) -> str:
 def noted(data: Path) -> Noted | None:
     """Return what is noted; None where nothing is, as an earlier version left it."""
     try:
-        return msgspec.json.decode((data / NAME).read_bytes(), type=Noted)
+        return decode_json((data / NAME).read_bytes(), Noted)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -22,6 +22,7 @@ from birthmark import errors
 from birthmark.background import ended
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing
+from birthmark.text import decode_json
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"
@@ -243,7 +244,7 @@ async def _asked(endpoint: Endpoint, request: Request) -> Asked:
     raw = await request.body()
     try:
         query = msgspec.convert(dict(request.query_params), endpoint.query, strict=False)
-        body = msgspec.json.decode(raw or b"{}", type=endpoint.body)
+        body = decode_json(raw or b"{}", endpoint.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OperatorRequestError(detail=str(error)) from error
     return Asked(request.path_params, query, body)

@@ -10,6 +10,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire.shadows import Request, shadow_json
 from birthmark.console.names import ACTOR
 from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.text import decode_json
 
 
 class ShadowPatch(msgspec.Struct):
@@ -24,7 +25,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     async def shadow(asked: Asked) -> Any:
         thing, name = _shadow_of(asked)
-        return msgspec.json.decode(shadow_json(await aws.shadows.get(thing, name), aws.shadows.now()))
+        return decode_json(shadow_json(await aws.shadows.get(thing, name), aws.shadows.now()))
 
     async def change_shadow(asked: Asked) -> Any:
         body: ShadowPatch = asked.body

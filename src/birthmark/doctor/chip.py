@@ -17,6 +17,7 @@ from birthmark.doctor.looking import libraries, machine_of, seen, text_of, this_
 from birthmark.doctor.probe import Answer, Question
 from birthmark.doctor.settings import Kind, Setting
 from birthmark.elements.atecc.token import is_atecc
+from birthmark.text import decode_json
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^\s*directories\.tokendir\s*=\s*(.+?)\s*$", re.MULTILINE)
@@ -63,7 +64,7 @@ def _used(found: ChipSeen, question: Question) -> ChipSeen:
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
         last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
-        answer = msgspec.json.decode(done.stdout, type=Answer)
+        answer = decode_json(done.stdout, Answer)
     except msgspec.DecodeError:
         return replace(found, ending=Ending.CRASHED, detail=_how_it_ended(done.returncode, last))
     return replace(

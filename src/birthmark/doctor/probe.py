@@ -26,6 +26,7 @@ from birthmark.keys.library import load_library, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token, bytes_of, text_of
 from birthmark.keys.token_key import TokenKey
+from birthmark.text import decode_json
 
 MAX_QUESTION_BYTES = 64 * 1024
 _MAX_KEYS = 64
@@ -147,7 +148,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_PRINTED_BYTES, _MAX_PRINTED_BYTES))
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    question: Any = msgspec.json.decode(sys.stdin.buffer.read(MAX_QUESTION_BYTES), type=Question)
+    question: Any = decode_json(sys.stdin.buffer.read(MAX_QUESTION_BYTES), Question)
     answer = msgspec.json.encode(ask(question))
     stop_library()
     os.write(answer_to, answer + b"\n")

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+_MAX_PATH = 200
 _size = msgspec.json.Encoder().encode
 
 
@@ -25,10 +26,23 @@ class Problem(StrEnum):
 class DocumentProblem(Exception):  # noqa: N818 - each cloud makes its own error of it
     """A document that is not allowed; `path` says where, as `a.b.c`."""
 
-    def __init__(self, problem: Problem, path: str) -> None:
-        super().__init__(f"{path} {problem.value}" if path else problem.value)
+    def __init__(self, problem: Problem, path: str | None = None) -> None:
+        super().__init__()
         self.problem = problem
-        self.path = path
+        self._path = path
+
+    @property
+    def path(self) -> str:
+        return self._path or ""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.problem.value}" if self.path else self.problem.value
+
+    def below(self, step: str) -> None:
+        """Say that it is so far down: who looks at a whole document makes no path before it is wanted."""
+        inner = self._path
+        joined = step if inner is None else f"{step}{inner}" if inner.startswith("[") else f"{step}.{inner}"
+        self._path = joined[:_MAX_PATH]
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -57,7 +71,11 @@ def check(document: object, shape: Shape, *, place: str = "") -> dict[str, Any]:
             raise DocumentProblem(Problem.TOO_LARGE, place)
     except RecursionError as error:
         raise DocumentProblem(Problem.TOO_DEEP, place) from error
-    _walk(document, shape, place, 1, in_array=False)
+    try:
+        _walk(document, shape, 1, in_array=False)
+    except DocumentProblem as problem:
+        problem.below(place) if place else None
+        raise
     return document
 
 
@@ -67,51 +85,54 @@ def check_size(document: Mapping[str, Any], shape: Shape, *, place: str = "") ->
         raise DocumentProblem(Problem.TOO_LARGE, place)
 
 
-def _walk(value: object, shape: Shape, place: str, level: int, *, in_array: bool) -> None:
+def _walk(value: object, shape: Shape, level: int, *, in_array: bool) -> None:
     if isinstance(value, dict):
         if level > shape.max_levels:
-            raise DocumentProblem(Problem.TOO_DEEP, _short(place))
+            raise DocumentProblem(Problem.TOO_DEEP)
         for name, inner in value.items():
-            where = f"{place}.{name}" if place else name
-            _check_name(name, shape, where)
-            _walk(inner, shape, where, level + 1, in_array=in_array)
+            try:
+                _check_name(name, shape)
+                _walk(inner, shape, level + 1, in_array=in_array)
+            except DocumentProblem as problem:
+                problem.below(name[:_MAX_PATH])
+                raise
     elif isinstance(value, list):
         if level > shape.max_levels:
-            raise DocumentProblem(Problem.TOO_DEEP, _short(place))
+            raise DocumentProblem(Problem.TOO_DEEP)
         for number, inner in enumerate(value):
-            _walk(inner, shape, f"{place}[{number}]", level + 1, in_array=True)
+            try:
+                _walk(inner, shape, level + 1, in_array=True)
+            except DocumentProblem as problem:
+                problem.below(f"[{number}]")
+                raise
     else:
-        _check_leaf(value, shape, _short(place), in_array=in_array)
+        _check_leaf(value, shape, in_array=in_array)
 
 
-def _check_leaf(value: object, shape: Shape, place: str, *, in_array: bool) -> None:
+def _check_leaf(value: object, shape: Shape, *, in_array: bool) -> None:
     if value is None and in_array:
-        raise DocumentProblem(Problem.NULL_IN_ARRAY, place)
+        raise DocumentProblem(Problem.NULL_IN_ARRAY)
     if isinstance(value, str) and shape.max_text_bytes is not None and len(value.encode()) > shape.max_text_bytes:
-        raise DocumentProblem(Problem.TEXT, place)
+        raise DocumentProblem(Problem.TEXT)
     if shape.integers is not None and isinstance(value, int) and not isinstance(value, bool):
         low, high = shape.integers
         if not low <= value <= high:
-            raise DocumentProblem(Problem.NUMBER, place)
+            raise DocumentProblem(Problem.NUMBER)
 
 
-def _check_name(name: str, shape: Shape, where: str) -> None:
+def _check_name(name: str, shape: Shape) -> None:
     if (
         not name
         or name[0] in shape.forbidden_first
         or not _letters_not_in_names(shape.forbidden).isdisjoint(name)
         or len(name.encode(errors="replace")) > shape.max_name_bytes
     ):
-        raise DocumentProblem(Problem.KEY, _short(where))
+        raise DocumentProblem(Problem.KEY)
 
 
 @lru_cache
 def _letters_not_in_names(forbidden: str) -> frozenset[str]:
     return frozenset({*forbidden, *map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))})
-
-
-def _short(place: str) -> str:
-    return place[:200]
 
 
 __all__ = ["DocumentProblem", "Problem", "Shape", "check", "check_size"]

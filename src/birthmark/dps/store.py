@@ -14,6 +14,7 @@ from birthmark.store.database import Row
 from birthmark.store.keyed import change, find, held, page, present, remove
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
+from birthmark.text import decode_json
 
 INSTANCES = Records(Instance)
 instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")])
@@ -131,7 +132,7 @@ def subject_digest(name: bytes) -> str:
 def document_of(row: Row) -> EnrollmentDocument:
     """Return the document of a row. Raise `UnreadableDatabaseError` for one that this version did not write."""
     try:
-        return msgspec.json.decode(row["document"], type=EnrollmentDocument)
+        return decode_json(row["document"], EnrollmentDocument)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UnreadableDatabaseError(path="table dps_enrollments", reason=error) from error
 

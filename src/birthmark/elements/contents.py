@@ -6,7 +6,7 @@ from birthmark.elements.errors import ElementMemoryInvalidError
 from birthmark.elements.memory import Layout, is_blank, read_memory
 from birthmark.keys.token_key import cut_der
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
-from birthmark.text import printable
+from birthmark.text import decode_json, printable
 
 _MAX_SHOWN_CHARS = 60
 _SEQUENCE = 0x30
@@ -38,7 +38,7 @@ def _another(raw: bytes) -> str:
     if text.startswith(b"-----BEGIN "):
         return "PEM"
     try:
-        msgspec.json.decode(text)
+        decode_json(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "text" if text.isascii() and text.decode("ascii").strip().isprintable() else "bytes of another program"
     return "JSON"

@@ -16,6 +16,7 @@ from enum import StrEnum
 import msgspec
 
 from birthmark.elements.errors import ElementDataTooLargeError, ElementLayoutTooSmallError, ElementMemoryInvalidError
+from birthmark.text import decode_json
 
 MAX_MEMORY_BYTES = 4096
 SERIAL_BYTES = 20
@@ -100,7 +101,7 @@ def write_memory(assignment: Assignment, layout: Layout, over: Memory, limit: in
 
 def _birthmark(raw: bytes) -> Memory:
     try:
-        stored = msgspec.json.decode(raw.rstrip(_PADDING), type=_Stored)
+        stored = decode_json(raw.rstrip(_PADDING), _Stored)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ElementMemoryInvalidError(detail="it has neither Birthmark's layout nor the how-to's") from error
     if stored.v != _VERSION or not stored.h or not stored.d:

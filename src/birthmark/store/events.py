@@ -9,6 +9,8 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
+from birthmark.text import decode_json
+
 E = TypeVar("E", bound="Event")
 
 
@@ -47,4 +49,4 @@ def encode_event(event: Event) -> str:
 
 def decode_event(body: str | bytes, kind: type[E]) -> E:
     """Return the event of a kind from its JSON text. Raise `msgspec.MsgspecError`."""
-    return msgspec.json.decode(body, type=kind)
+    return decode_json(body, kind)

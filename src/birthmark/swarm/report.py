@@ -14,7 +14,7 @@ from birthmark import durable
 from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.results import FORMAT
-from birthmark.text import reason_of
+from birthmark.text import decode_json, reason_of
 
 MAX_REPORT_BYTES = 256 * 1024 * 1024
 SUFFIXES = (".json", ".csv", ".html")
@@ -105,7 +105,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """Return a report that was written as JSON. Raise `ReportInvalidError`."""
     try:
         with path.open("rb") as file:
-            found = msgspec.json.decode(file.read(MAX_REPORT_BYTES))
+            found = decode_json(file.read(MAX_REPORT_BYTES))
     except OSError as error:
         raise ReportInvalidError(path=path, detail=reason_of(error)) from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.http import routes
 from birthmark.iothub.model import Message
 from birthmark.iothub.mqtt.todevices import DevicesByBus
-from birthmark.iothub.rules.methods import MAX_LEVELS, MethodAnswerInvalidError
+from birthmark.iothub.rules.methods import MAX_LEVELS, MAX_PAYLOAD_BYTES, MethodAnswerInvalidError
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe
 from hub_world import ON_RECORD, World, a_world, until
@@ -97,7 +97,9 @@ async def test_a_call_that_waited_reaches_no_device_that_has_the_name_since(tmp_
         assert client.got(Publish) == []
 
 
-@pytest.mark.parametrize("said", [b'{"a":"\xff"}', b"x", b"[" * (MAX_LEVELS + 1) + b"]" * (MAX_LEVELS + 1)])
+@pytest.mark.parametrize(
+    "said", [b'{"a":"\xff"}', b"x", b"[" * (MAX_LEVELS + 1) + b"]" * (MAX_LEVELS + 1), b"1" * (MAX_PAYLOAD_BYTES + 1)]
+)
 async def test_an_answer_that_cannot_be_handed_on_ends_the_call_and_leaves_the_device(
     tmp_path: Path, said: bytes
 ) -> None:

@@ -168,6 +168,7 @@ def test_an_error_body_is_azures() -> None:
         "$dps/registrations/PUT/iotdps-register/?$rid=a$b",
         f"$dps/registrations/PUT/iotdps-register/?$rid={'x' * 5000}",
         "$dps/registrations/DELETE/iotdps-register/?$rid=a",
+        f"$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1&operationId=x&{'%C3=%C3&' * 8000}",
     ],
 )
 def test_a_topic_that_asks_for_nothing_we_have_is_refused(topic: str) -> None:

@@ -21,6 +21,7 @@ from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.topics import is_valid_name
+from birthmark.text import decode_json
 
 FOR_DEVICES = frozenset(
     {
@@ -168,9 +169,9 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     The SDKs take JSON as text and pack it once more, as JSON.
     """
     try:
-        given = msgspec.json.decode(_unpacked("userProperties", text))
+        given = decode_json(_unpacked("userProperties", text))
         if isinstance(given, str):
-            given = msgspec.json.decode(given)
+            given = decode_json(given)
         objects = msgspec.convert(given, list[dict[str, str]])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(detail="userProperties is no JSON array of objects with texts") from error

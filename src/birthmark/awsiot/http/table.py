@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from birthmark.text import decode_json
+
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_OURS = frozenset({"api", "jobs"})  # the hub has paths that begin so; what is signed comes here all the same
 
@@ -56,5 +58,5 @@ class Operation(msgspec.Struct, frozen=True, dict=True):
         return {member.name: member for member in self.members}
 
 
-OPERATIONS = msgspec.json.decode((Path(__file__).parent / "operations.json").read_bytes(), type=tuple[Operation, ...])
+OPERATIONS = decode_json((Path(__file__).parent / "operations.json").read_bytes(), tuple[Operation, ...])
 FIRST_SEGMENTS = frozenset(operation.segments[0] for operation in OPERATIONS) - _NOT_OURS

@@ -12,13 +12,12 @@ import msgspec
 from birthmark.awsiot.model import Shadow
 from birthmark.documents import Section, delta, submitted
 from birthmark.errors import InvalidRequestError
+from birthmark.text import decode_json
 
 MAX_TOKEN_BYTES = 64
 MAX_LEVELS = 8
 _MICROS = 1_000_000
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
-_read_sections = msgspec.json.Decoder(tuple[Section, Section]).decode
 
 
 class ShadowInvalidError(InvalidRequestError):
@@ -60,7 +59,7 @@ class Request(msgspec.Struct, frozen=True):
 def parse_request(payload: bytes) -> Request:
     """Return a request; an empty one is `{}`. Raise `ShadowInvalidError` or `ShadowEncodingError`."""
     try:
-        document = _decode(payload or b"{}")
+        document = decode_json(payload or b"{}")
     except RecursionError as error:
         raise too_deep() from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -100,7 +99,8 @@ def sections_body(desired: Section, reported: Section) -> bytes:
 
 def sections_of(body: bytes) -> tuple[Section, Section]:
     """Return the sections of a column."""
-    return _read_sections(body)
+    sections: tuple[Section, Section] = decode_json(body, tuple[Section, Section])
+    return sections
 
 
 # ---- what is answered, and published

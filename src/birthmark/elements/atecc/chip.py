@@ -25,6 +25,7 @@ from birthmark.elements.atecc.software import (
     SoftwareChip,
 )
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, TokenFailedError
+from birthmark.text import decode_json
 
 NAME = "cryptoauthlib"
 """What stands in place of a PKCS#11 library's path."""
@@ -71,7 +72,7 @@ def load_memory(directory: Path) -> Memory:
     path = directory / CHIP_FILE
     try:
         with path.open("rb") as file:
-            memory = msgspec.json.decode(file.read(_MAX_FILE_BYTES), type=Memory)
+            memory = decode_json(file.read(_MAX_FILE_BYTES), Memory)
     except OSError as error:
         raise ModuleMissingError(path=path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

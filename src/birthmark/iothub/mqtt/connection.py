@@ -9,6 +9,7 @@ import msgspec
 from birthmark.broker import Attached, Space
 from birthmark.broker.model import Subscription
 from birthmark.clock import Clock
+from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
@@ -17,7 +18,7 @@ from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
-from birthmark.iothub.rules.twins import TwinInvalidError
+from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
@@ -211,6 +212,8 @@ class HubConnection:
         def refused(detail: str) -> BirthmarkError:
             return TwinInvalidError(device_id=self.device_id, detail=detail)
 
+        if len(payload) > MAX_PATCH_BYTES:
+            raise refused(f"reported {Problem.TOO_LARGE.value}")
         return read_json(payload, object, refused)
 
     async def _give_back(self, devicebound: DeviceBound) -> None:

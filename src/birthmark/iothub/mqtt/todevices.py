@@ -15,6 +15,7 @@ from birthmark.iothub.mqtt.connections import HubConnections
 from birthmark.iothub.mqtt.methods import CallMethod
 from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
+from birthmark.text import decode_json
 
 _LOOK_S = 0.1
 _STALE_S = 0.05
@@ -71,7 +72,7 @@ class DevicesByBus:
                 await asyncio.sleep(_LOOK_S)
                 continue
             await look_again()
-            return answer.status, msgspec.json.decode(answer.payload)
+            return answer.status, decode_json(answer.payload)
 
     def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
         """Tell a device that listens what is desired of it now."""

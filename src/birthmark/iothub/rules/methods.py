@@ -6,6 +6,7 @@ import msgspec
 
 from birthmark.errors import InvalidRequestError, NotFoundError, UnavailableError
 from birthmark.iothub.wire import MethodCall
+from birthmark.text import decode_json
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 MAX_WAIT_S, MIN_RESPONSE_S = 300, 5
@@ -59,18 +60,24 @@ class MethodAnswerInvalidError(UnavailableError):
     """The device's answer is none that a service could be given."""
 
     code = "iothub.method_answer_invalid"
-    message = "Device {device_id} answered with what is not JSON, or has more than {levels} levels"
-    cause = "{device_id} answered a method call with a payload that is not JSON, or has more than {levels} levels."
+    message = "Device {device_id} answered with what is not JSON, or has more than {levels} levels, or {size} bytes"
+    cause = (
+        "{device_id} answered a method call with a payload that is not JSON, or has more than {levels} levels, "
+        "or more than {size} bytes."
+    )
     fix = "Have its program answer with JSON in UTF-8. What it said lately: `birthmark hub messages {device_id}`"
     device_id: str
-    levels: int
+    levels: int = MAX_LEVELS
+    size: int = MAX_PAYLOAD_BYTES
 
 
 def read_answer(payload: bytes, device_id: str) -> Any:
     """Return what a device answered, None for nothing. Raise `MethodAnswerInvalidError`."""
-    invalid = MethodAnswerInvalidError(device_id=device_id, levels=MAX_LEVELS)
+    invalid = MethodAnswerInvalidError(device_id=device_id)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise invalid
     try:
-        shown = msgspec.json.decode(payload) if payload.strip() else None
+        shown = decode_json(payload) if payload.strip() else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise invalid from error
     inside = [shown]

@@ -24,6 +24,8 @@ PROPERTIES = Shape(
     max_text_bytes=4096,
     integers=_INTEGERS,
 )
+MAX_PATCH_BYTES = 4 * PROPERTIES.max_bytes
+"""Of what a device reports, with its white space and escapes: more is not looked at."""
 TAGS = msgspec.structs.replace(PROPERTIES, max_bytes=8 * 1024)
 _OWN = frozenset({"$version", "$metadata"})  # what a twin shows beside the values: nobody sets it
 

@@ -19,6 +19,7 @@ from birthmark.iothub.service.registry import Registry, still_there
 from birthmark.iothub.wire import registry_time
 from birthmark.store import Changes, Database, from_micros
 from birthmark.store.numbers import Numbers
+from birthmark.text import decode_json
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Mail).decode
@@ -77,7 +78,7 @@ class CloudToDevice:
 
     def record_of(self, letter: Letter) -> Mapping[str, Any]:
         """Return the feedback record that a letter to the service holds."""
-        record: dict[str, Any] = msgspec.json.decode(letter.body)
+        record: dict[str, Any] = decode_json(letter.body)
         return record
 
     def _ended(self, space: str, client: str, letter: Letter, outcome: Outcome) -> Changes:

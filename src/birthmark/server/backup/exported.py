@@ -21,6 +21,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
 from birthmark.store.changes import canonical
 from birthmark.store.schema import audit, audit_heads
+from birthmark.text import decode_json
 
 _MAX_LINE = 1 << 20
 _PAGE = 500
@@ -101,7 +102,7 @@ async def _load(database: Database, path: Path) -> None:
             if b'"signature"' in line and b'"action"' not in line:
                 changes.run(_ADD_HEAD, **HEADS.row(parse_head(line)))
             else:
-                row = msgspec.json.decode(line, type=ExportedRow)
+                row = decode_json(line, ExportedRow)
                 told = {"at": to_micros(row.at), "detail": canonical(row.detail), "digest": bytes.fromhex(row.digest)}
                 changes.run(_ADD_ROW, **msgspec.structs.asdict(row) | told)
                 has_rows = True

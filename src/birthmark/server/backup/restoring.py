@@ -64,6 +64,7 @@ from birthmark.store.chain import GENESIS, head_body, link, render_seen
 from birthmark.store.keyed import remove
 from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
+from birthmark.text import decode_json
 
 STEP = 1_000_000
 """How far numbers go on beyond those of the backup, at least: more than any server gives out between two backups.
@@ -220,7 +221,7 @@ async def _ended(data: Path, url: str | None, clock: Clock) -> Restored | None:
     noted = data / RESTORING / _ENDED
     if not noted.exists():
         return None
-    before, is_over = msgspec.json.decode(noted.read_bytes(), type=_Ended), None
+    before, is_over = decode_json(noted.read_bytes(), _Ended), None
     if url is not None:
         async with _opened(url, url, clock) as database:
             is_over = await is_let_go(database, before.restore)
@@ -281,7 +282,7 @@ def _check_empty(data: Path) -> None:
 def _moved(data: Path) -> list[str]:
     """Return the names that a restore was about to put in place."""
     listed = data / RESTORING / _MOVED
-    return msgspec.json.decode(listed.read_bytes(), type=list[str]) if listed.exists() else []
+    return decode_json(listed.read_bytes(), list[str]) if listed.exists() else []
 
 
 def _clear(data: Path) -> None:
@@ -307,7 +308,7 @@ def _put_in_place(building: Path, data: Path) -> None:
 
 def _manifest(file: Path, building: Path) -> making.Manifest:
     try:
-        manifest = msgspec.json.decode((building / making.MANIFEST).read_bytes(), type=making.Manifest)
+        manifest = decode_json((building / making.MANIFEST).read_bytes(), making.Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise BackupUnreadableError(path=file, detail="it does not say what it is") from error
     if manifest.format != making.FORMAT:

@@ -22,6 +22,7 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, statement, upsert
 from birthmark.store.keyed import remove
 from birthmark.store.schema import server_facts
+from birthmark.text import decode_json
 
 log = logging.getLogger(__name__)
 _LOST = "device.lost "
@@ -53,7 +54,7 @@ def _set(changes: Changes, note: _Note) -> None:
 async def take_back_again(rooms: Rooms) -> None:
     """Take back what was noted, and forget of the note what is done; the next start tries the rest once more."""
     for row in await rooms.database.all(_NOTED):
-        note, changes = msgspec.json.decode(row["value"], type=_Note), Changes()
+        note, changes = decode_json(row["value"], _Note), Changes()
         left = await _left(rooms, note)
         if left:
             _set(changes, msgspec.structs.replace(note, left=left))

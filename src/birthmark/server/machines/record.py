@@ -13,6 +13,7 @@ from birthmark import durable
 from birthmark.ca.keyfile import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.machines.sealed import KEY_BYTES
+from birthmark.text import decode_json
 
 FILE = "machine.json"
 FIRST = "m1"
@@ -85,7 +86,7 @@ def parse(data: bytes, path: Path) -> Machine:
     if len(data) > MAX_BYTES:
         raise InvitationRefusedError(path=path, reason="it is too large")
     try:
-        return msgspec.json.decode(data, type=Machine)
+        return decode_json(data, Machine)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvitationRefusedError(path=path, reason=_told(error)) from error
 

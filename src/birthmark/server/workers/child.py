@@ -23,6 +23,7 @@ from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 from birthmark.server.workers.orphans import end_with_parent
 from birthmark.server.workers.place import Given, Place
+from birthmark.text import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def main() -> None:
     with os.fdopen(told, "rb") as pipe:
         if not (line := pipe.readline()):  # it is not wanted any more
             return
-    start = msgspec.json.decode(line, type=Start)
+    start = decode_json(line, Start)
     begin_log(start.given.name)
     os.umask(os.umask(0o077) | 0o022)
 

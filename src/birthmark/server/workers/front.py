@@ -21,6 +21,7 @@ from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
 from birthmark.server.workers.place import door_of
+from birthmark.text import decode_json
 
 _LOOK_S = 5.0
 _JOIN_S = 1.0
@@ -235,7 +236,7 @@ def _kept(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 def _words(body: bytes) -> dict[str, str]:
     try:
-        found = msgspec.json.decode(body, type=dict[str, bool | str])
+        found = decode_json(body, dict[str, bool | str])
     except msgspec.MsgspecError:
         return {}
     return {name: word for name, word in found.items() if isinstance(word, str)}

@@ -37,7 +37,7 @@ from birthmark.server.workers.child import Ready, Start
 from birthmark.server.workers.front import Front
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.place import Given, at, door_of, names_of
-from birthmark.text import reason_of
+from birthmark.text import decode_json, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -267,7 +267,7 @@ class Worker:
         line = await program.heard()
         if not line.endswith(b"\n"):
             raise NobodyThereError(worker=self.name)
-        ready = msgspec.json.decode(line, type=Ready)
+        ready = decode_json(line, Ready)
         if ready.refusal is not None:
             opened(ready.refusal, {"worker": self.name, "request": "start"})
         self._is_ready.set()

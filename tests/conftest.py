@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Real services are started on loopback and stopped at the end of the run."""
 
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ __all__ = ["free_port"]
 # Other tests run beside them: how long an example takes says nothing.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
+
+# A shell has its jobs ignore Ctrl-C, and so would every program that a test starts, and presses it at.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST_FIRST = (
     "system/fixes/",

@@ -40,7 +40,7 @@ def kept(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         while True:
             began = loop.time()
             try:
-                await work()
+                await of_another(work())
             except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
                 note(name, error)
             if loop.time() - began > MOST_S:
@@ -54,9 +54,23 @@ def kept(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
 async def told(name: str, work: Awaitable[None]) -> None:
     """Do something to its end, once; note what goes wrong."""
     try:
-        await work
+        await of_another(work)
     except Exception as error:  # noqa: BLE001 - as above
         note(name, error)
+
+
+async def of_another(work: Awaitable[T]) -> T:
+    """Wait for what a program of another's does. What it was cancelled by, and not we, is a mistake of its own.
+
+    Raise `RuntimeError` for that: `CancelledError` would end whoever waits, as if that had been asked for.
+    """
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        waiter = asyncio.current_task()
+        if waiter is None or waiter.cancelling():
+            raise
+        raise RuntimeError("it waited for something that was cancelled") from error
 
 
 async def beside(work: Callable[[], T]) -> T:

@@ -29,7 +29,7 @@ from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
-from birthmark.background import ended
+from birthmark.background import ended, of_another
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -40,6 +40,8 @@ from birthmark.links.openssl.tls import client_context
 log = logging.getLogger(__name__)
 
 _LOOK_S = 30.0
+PROVE_S = 300.0
+"""How long a program's proof may take: until it is over, nothing else is renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +99,20 @@ class Device:
         """Have a function, or a coroutine function, called with each new identity; what it raises is logged."""
         self._callbacks.append(callback)
 
-    async def renewals(self) -> AsyncIterator[Identity]:
+    def renewals(self) -> AsyncIterator[Identity]:
         """Yield each new identity; of several that came at once, the latest.
 
-        New is what came since `connect`, or since the last one that was yielded: whoever is busy with the first one
-        when another comes misses none.
+        New is what came since `connect`, or since the last one that anybody had when this was called: whoever is busy
+        with the first one when another comes misses none, and two who ask get each.
         """
+        return self._renewals(self._yielded)
+
+    async def _renewals(self, last: Identity) -> AsyncIterator[Identity]:
         while True:
             async with self._news:
-                await self._news.wait_for(lambda: _news_of(self.identity) != _news_of(self._yielded))
-            self._yielded = self.identity
-            yield self._yielded
+                await self._news.wait_for(lambda: _news_of(self.identity) != _news_of(last))  # noqa: B023 - asked at once
+            last = self._yielded = self.identity
+            yield last
 
     async def renew(self) -> Identity:
         """Renew now. On failure the old identity stays, and the reason is raised."""
@@ -139,7 +144,7 @@ class Device:
             callback = self._untold.pop(0)
             try:
                 if (answer := callback(self.identity)) is not None:
-                    await answer
+                    await of_another(answer)
             except Exception:  # the program's own fault must not end the renewals
                 log.exception("agent.callback_failed")
 
@@ -277,11 +282,12 @@ def _proving(agent: Agent, prove: Prove) -> Callable[[HeldIdentity], Awaitable[N
 
     async def proven(held: HeldIdentity) -> None:
         try:
-            await prove(identity_of(agent, held))
+            async with asyncio.timeout(PROVE_S):
+                await of_another(prove(identity_of(agent, held)))
         except BirthmarkError:
             raise
         except Exception as error:
-            log.warning("agent.not_proven", extra={"reason": str(error)})
+            log.warning("agent.not_proven", extra={"reason": str(error) or type(error).__name__})
             raise UnavailableError from error
 
     return proven

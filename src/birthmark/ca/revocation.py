@@ -79,7 +79,8 @@ class IssuerRevokedError(UnavailableError):
     code = "ca.revoked"
     cause = "'{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
     fix = (
-        "There is no way back: begin with a CA of another data directory, "
+        "There is no way back for it: exchange the root, as docs/howto/exchange-the-root.md tells, where its devices "
+        "may go on by it; else begin with a CA of another data directory, "
         "`export BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
     )
     revoked_at: str

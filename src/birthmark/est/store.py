@@ -41,6 +41,7 @@ bootstrap_cas = Table(
     number("added_at"),
 )
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
+BOOTSTRAP_CA = find(bootstrap_cas)
 BOOTSTRAP_CAS_PAGE = page(bootstrap_cas, "thumbprint")
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
 BOOTSTRAP_CA_AS_READ = present(bootstrap_cas, "thumbprint", "any_name")

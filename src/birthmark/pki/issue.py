@@ -53,6 +53,20 @@ class IssuerExpiredError(PolicyError):
     not_after: str
 
 
+class IssuerNotBegunError(PolicyError):
+    """The CA's certificate has not begun: its clock was ahead when it was made, or is behind now."""
+
+    code = "pki.issuer_not_begun"
+    cause = "The CA certificate '{issuer}' begins {not_before}, and what it signs now would end before that."
+    fix = (
+        "Set the clock, where it is behind. Where it is right, it was ahead when the CA was made; make another: "
+        "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`. A server whose CA it is "
+        "begins with another data directory"
+    )
+    issuer: str
+    not_before: str
+
+
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """A CA: its certificate and the key that signs."""
@@ -87,6 +101,8 @@ def issue(
     if now > above.not_after:
         raise IssuerExpiredError(issuer=above.subject_text, not_after=above.not_after.isoformat())
     not_before, not_after = _validity(now, lifetime or profile.lifetime)
+    if not_after <= above.not_before:
+        raise IssuerNotBegunError(issuer=above.subject_text, not_before=above.not_before.isoformat())
     not_before = max(not_before, above.not_before)
     not_after = NO_END if profile.is_endless and lifetime is None else min(not_after, above.not_after)
     not_before, not_after = (one.astimezone(UTC).replace(microsecond=0) for one in (not_before, not_after))

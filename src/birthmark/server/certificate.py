@@ -25,7 +25,7 @@ class FreshContext:
     """The TLS context for new connections; those that are open keep theirs.
 
     `load` returns chain and key, other ones when the old run out soon. With `stamp` it is asked only after that has
-    changed.
+    changed. With `now` it is asked as well soon after what is served has ended, or is not to begin yet.
     """
 
     def __init__(
@@ -33,7 +33,9 @@ class FreshContext:
         load: Callable[[], tuple[Sequence[Certificate], SigningKey]],
         look_every_s: float = _LOOK_EVERY_S,
         stamp: Callable[[], object] | None = None,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
+        self._now = now
         self._load = load
         self._look_every_s = look_every_s
         self._stamp = stamp
@@ -111,6 +113,7 @@ class FreshContext:
         while True:
             await asyncio.sleep(pause_s)
             waited_s += pause_s
-            if self._told or waited_s >= self._look_every_s:  # whoever looked at an event may have failed
+            is_over = self._now is not None and not self.is_good(self._now())  # a clock may have been set
+            if self._told or is_over or waited_s >= self._look_every_s:  # whoever looked at an event may have failed
                 waited_s = 0.0
                 self.look()

@@ -313,7 +313,9 @@ class Server:
         settings = self.settings
         if settings.server.certificate is None or settings.server.key is None:
             names, places = settings.hosts, settings.ca.places
-            self._fresh = FreshContext(lambda: self._data.server_certificate(hierarchy, names, places))
+            self._fresh = FreshContext(
+                lambda: self._data.server_certificate(hierarchy, names, places), now=self._clock.now
+            )
             return self._fresh
         certificate, key_file = Path(settings.server.certificate), Path(settings.server.key)
         own = OwnCertificate(certificate.expanduser(), key_file.expanduser(), self._clock, settings.host_name)

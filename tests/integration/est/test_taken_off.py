@@ -13,6 +13,7 @@ from asgi import Answer
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
+from birthmark.est.service.authorities import AuthorityUnknownError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.extensions import CMC_RA
@@ -25,6 +26,7 @@ from pki_builders import a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.anyio
 ACTOR = "operator:test"
+CLIENT_AND_RA = (ExtendedKeyUsageOID.CLIENT_AUTH, x509.ObjectIdentifier(CMC_RA))
 
 
 @dataclass
@@ -123,7 +125,7 @@ async def test_a_device_whose_maker_is_accepted_for_its_own_name_alone(server: E
 
 
 async def an_authority(server: EstServer) -> tuple[RegistrationAuthorities, Certificate]:
-    purposes = replace(DEVICE, extended_key_usage=(ExtendedKeyUsageOID.CLIENT_AUTH, x509.ObjectIdentifier(CMC_RA)))
+    purposes = replace(DEVICE, extended_key_usage=CLIENT_AND_RA)
     leaf = a_device(a_ca("Elsewhere"), "ra-1", profile=purposes).certificate
     known = RegistrationAuthorities(server.ca.database, server.clock)
     await known.add(leaf, "*", actor=ACTOR)
@@ -134,6 +136,20 @@ async def test_an_authority_that_was_removed(server: EstServer) -> None:
     known, leaf = await an_authority(server)
     answer = await enroll(server, lambda: known.remove(leaf.thumbprint, actor=ACTOR), leaf)
     await refused(server, answer, 401, "est.client_certificate_unknown")
+
+
+async def test_an_authority_is_taken_off_with_each_of_its_certificates(server: EstServer) -> None:
+    """One that renewed is on the list twice until the earlier one ends."""
+    ca, purposes = a_ca("Elsewhere"), replace(DEVICE, extended_key_usage=CLIENT_AND_RA)
+    earlier, later = (a_device(ca, "ra-1", profile=purposes).certificate for _ in range(2))
+    other = a_device(ca, "ra-2", profile=purposes).certificate
+    known = RegistrationAuthorities(server.ca.database, server.clock)
+    for one in (earlier, later, other):
+        await known.add(one, "*", actor=ACTOR)
+    await known.remove(later.thumbprint, actor=ACTOR)
+    assert [one.certificate for one in await known.all()] == [other]
+    with pytest.raises(AuthorityUnknownError):
+        await known.remove(earlier.thumbprint, actor=ACTOR)
 
 
 async def test_an_authority_that_may_ask_for_other_names_only(server: EstServer) -> None:

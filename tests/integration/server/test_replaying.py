@@ -196,6 +196,21 @@ async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss:
     assert await loss.backup.all(est_store.BOOTSTRAP_CAS_PAGE, after=b"", limit=1) == []
 
 
+async def test_who_was_let_in_for_less_since_comes_back_for_more_and_is_named(loss: Loss) -> None:
+    cas = [{"thumbprint": bytes([n]) * 32, "der": b"", "any_name": 1, "added_at": 0} for n in (1, 2, 3)]
+    await loss.both(lambda: _added(est_store.ADD_BOOTSTRAP_CA, cas))
+    authorities = [{"thumbprint": bytes([4]) * 32, "der": b"", "names": "*", "added_at": 0}]
+    await loss.both(lambda: _added(est_store.ADD_AUTHORITY, authorities))
+    for n, any_name in ((1, False), (2, True), (3, False), (9, True)):
+        await loss.since("est.bootstrap.add", "CN=Maker", thumbprint=(bytes([n]) * 32).hex(), any_name=any_name)
+    await loss.since("est.bootstrap.remove", (bytes([3]) * 32).hex())
+    await loss.since("est.authority.add", "CN=line-ra", thumbprint=(bytes([4]) * 32).hex(), names="line7-*")
+    assert (await loss.replayed()).came_back == [
+        ("maker's CA", f"CN=Maker {'01' * 32}"),
+        ("registration authority", f"CN=line-ra {'04' * 32}"),
+    ]
+
+
 async def test_keys_that_were_changed_since_come_back_and_are_named(loss: Loss) -> None:
     await loss.since("iothub.create", "new", host="x")
     for hub in ("birthmark", "new"):

@@ -8,7 +8,7 @@ from doctor.environment_faults import ENV
 from doctor.fault import Fault, typed
 
 COLD = f'export PATH="{Path(sys.executable).parent}:$PATH"'  # a warm interpreter has started by the right time
-LATER = "export LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1); export FAKETIME=+2h DONT_FAKE_MONOTONIC=1"
+LATER = "export LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1); export FAKETIME=+7250s DONT_FAKE_MONOTONIC=1"
 DEAD_PROXY = "export https_proxy=http://127.0.0.1:9"
 ASK = "AWS_MAX_ATTEMPTS=1 aws iot describe-endpoint"
 NEW_DATA = 'mkdir -m 0700 data; touch data/server.lock; export BIRTHMARK_DATA="$PWD/data"'

@@ -116,6 +116,11 @@ def ended_ca(scene: Scene) -> None:
     scene.environment["BIRTHMARK_CA_DIR"] = "ca"
 
 
+def ca_of_later(scene: Scene) -> None:
+    ca_directory.create(scene.directory / "ca", "Later", now=NOW + timedelta(days=365 * 9), entropy=SystemEntropy())
+    scene.environment["BIRTHMARK_CA_DIR"] = "ca"
+
+
 def proven(name: str, proof: str) -> Scenario:
     """A CA on record whose proof of possession is wrong."""
     ready = typed(A_CA, f"birthmark dps ca create {name} ca/root.pem", f"birthmark dps ca code {name} > code", proof)
@@ -153,6 +158,7 @@ CHAINS: Mapping[str, Scenario] = {
     "pki.certificate_nonconforming": alone(lambda: a_certificate(CA_KEY, is_ca=False, now=NOW)),
     "pki.key_strength": replace(alone(lambda: a_device(now=NOW, key=an_rsa_key(1024))), act=BY_OLD_CLIENT),
     "pki.issuer_expired": Scenario("birthmark ca issue device-1", ended_ca),
+    "pki.issuer_not_begun": Scenario("birthmark ca issue device-1", ca_of_later),
     "pki.name_forbidden": below(
         "fix-names",
         odd(MAY_SIGN, (x509.SubjectAlternativeName([x509.DNSName("elsewhere.example")]), False), is_ca=False),

@@ -85,6 +85,57 @@ async def test_who_is_busy_with_the_first_identity_when_another_comes_is_told_of
         await asyncio.wait_for(anext(device.renewals()), 0.05)
 
 
+async def test_two_who_ask_for_renewals_get_each(world: World) -> None:
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    both = device.renewals(), device.renewals()
+    for _ in range(2):
+        fresh = await device.renew()
+        for renewals in both:
+            assert await asyncio.wait_for(anext(renewals), 5) == fresh
+
+
+async def test_a_callback_that_waits_for_what_it_cancelled_ends_nothing(world: World) -> None:
+    """`task.cancel(); await task` without catching what that raises: upkeep ended in silence."""
+    agent = world.agent()
+    device, heard = Device(agent, identity_of(agent, await certified(agent))), asyncio.Queue[Identity]()
+
+    async def ends_its_own(_identity: Identity) -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    device.on_renewed(ends_its_own)
+    device.on_renewed(heard.put_nowait)
+    keeping = asyncio.create_task(device.keep())
+    for _ in range(2):
+        assert device._orders.give(Order.RENEW)
+        assert await asyncio.wait_for(heard.get(), 5) == device.identity
+    assert not keeping.done()
+    await background.ended(keeping)
+
+
+@pytest.mark.parametrize("is_endless", [True, False])
+async def test_a_proof_without_an_end_or_with_a_cancellation_of_its_own_proves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_endless: bool
+) -> None:
+    monkeypatch.setattr(library, "PROVE_S", 0.05)
+
+    async def prove(_identity: Identity) -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        if not is_endless:
+            task.cancel()
+        await task
+
+    agent = world.agent()
+    agent.prove = _proving(agent, prove)
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    before = device.identity
+    with pytest.raises(UnavailableError):
+        await device.renew()
+    assert device.identity == before
+
+
 async def test_a_callback_may_renew(world: World) -> None:
     agent = world.agent()
     device = Device(agent, identity_of(agent, await certified(agent)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from birthmark.pki import profiles
 from birthmark.pki.cms import CmsInvalidError, parse_certs_only, render_certs_only
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
-from birthmark.pki.issue import IssuerExpiredError, new_serial
+from birthmark.pki.issue import IssuerExpiredError, IssuerNotBegunError, new_serial
 from birthmark.pki.names import (
     CommonNameInvalidError,
     RegistrationIdInvalidError,
@@ -71,6 +71,14 @@ def test_an_expired_issuer_signs_nothing() -> None:
     below = a_ca("Short", parent=ROOT, profile=profiles.ISSUING_CA, lifetime=timedelta(hours=1))
     with pytest.raises(IssuerExpiredError):
         a_device(below, now=NOON + timedelta(hours=2))
+
+
+def test_what_would_end_before_its_issuer_begins_is_not_signed() -> None:
+    """The clock was ahead when the CA was made: the server ended in a traceback."""
+    with pytest.raises(IssuerNotBegunError):
+        a_device(ROOT, now=ROOT.certificate.not_before - timedelta(days=2), lifetime=timedelta(days=1))
+    begun = a_device(ROOT, now=ROOT.certificate.not_before - timedelta(hours=2), lifetime=timedelta(days=1))
+    assert begun.certificate.not_before == ROOT.certificate.not_before
 
 
 def test_only_a_server_gets_host_names() -> None:

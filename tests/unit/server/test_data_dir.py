@@ -268,6 +268,25 @@ async def test_a_worker_that_could_not_take_another_certificate_looks_again_in_s
     directory.release()
 
 
+@pytest.mark.anyio
+async def test_a_clock_that_is_set_beyond_its_end_has_the_certificate_made_anew_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birthmark.server.certificate._AGAIN_S", 0.01)
+    clock = FakeClock()
+    directory = DataDirectory(tmp_path / "data", clock, SeededEntropy())
+    directory.prepare()
+    hierarchy = directory.hierarchy()
+    context = FreshContext(lambda: directory.server_certificate(hierarchy, ["one.example"]), now=clock.now)
+    context.start()
+    clock.move(timedelta(days=700))
+    async with asyncio.timeout(10):
+        while not context.is_good(clock.now()):
+            await asyncio.sleep(0.01)
+    await context.stop()
+    directory.release()
+
+
 def test_a_start_cut_off_between_key_and_certificate_is_made_good(tmp_path: Path) -> None:
     directory = a_directory(tmp_path)
     directory.prepare()

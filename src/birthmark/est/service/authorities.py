@@ -60,13 +60,27 @@ class RegistrationAuthorities:
         return sorted((store.AUTHORITY_RECORDS.of(row) for row in rows), key=lambda one: one.added_at)
 
     async def remove(self, thumbprint: Thumbprint, *, actor: str) -> None:
-        """Raise `AuthorityUnknownError`."""
+        """Take one off the list, by whichever of its certificates. Raise `AuthorityUnknownError`."""
         unknown = AuthorityUnknownError(thumbprint=thumbprint.hex())
-        changes = Changes().run(store.REMOVE_AUTHORITY, expect=1, otherwise=unknown, thumbprint=thumbprint)
-        await self.database.commit(changes.audit(actor, "est.authority.remove", thumbprint.hex()))
+        named = next((one for one in await self.all() if one.certificate.thumbprint == thumbprint), None)
+        if named is None:
+            raise unknown
+        while same := [one.certificate for one in await self.all() if _is_same(one.certificate, named.certificate)]:
+            changes = Changes()
+            for one in same:
+                changes.run(store.REMOVE_AUTHORITY, thumbprint=one.thumbprint)
+                changes.audit(actor, "est.authority.remove", one.thumbprint.hex())
+            await self.database.commit(changes)  # one that renewed meanwhile is found by the next look
 
 
-def follow(authority: Authority, renewed: Certificate, clock: Clock) -> Changes:
+def _is_same(one: Certificate, other: Certificate) -> bool:
+    """Say whether two certificates are of one authority: it renewed, and both are good until the earlier one ends."""
+    return (one.subject, one.issuer) == (other.subject, other.issuer)
+
+
+def follow(authority: Authority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
     """Return what puts the next certificate of an authority on the list, by the same commit that issues it."""
     row = store.AUTHORITY_RECORDS.row(Authority(renewed, authority.names, clock.now()))
-    return Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)
+    facts = {"thumbprint": renewed.thumbprint.hex(), "names": authority.names}
+    changes = Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)
+    return changes.audit(actor, "est.authority.add", renewed.subject_text, **facts)

@@ -220,7 +220,7 @@ class EstService:
         def also(issued: Certificate) -> Changes:
             if authority is None or leaf is None or issued.subject != leaf.subject:
                 return changes
-            return follow(authority, issued, self.ca.clock).merge(changes)
+            return follow(authority, issued, self.ca.clock, principal.actor).merge(changes)
 
         return also
 

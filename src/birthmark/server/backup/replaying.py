@@ -9,7 +9,7 @@ certificate by its thumbprint alone: the inventory has its key, unless it was is
 thumbprint is all there is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,6 +115,8 @@ class _Replay:
     async def _off(self, row: ExportedRow) -> bool | None:
         """Say whether it is switched off by this, or comes back, or neither: it was given."""
         subject, detail, changes = row.subject, row.detail, self._changes
+        if (by_what_is_there := _BY_WHAT_IS_THERE.get(row.action)) is not None:
+            return await by_what_is_there(self, row)
         match row.action:
             case "awsiot.certificate_status":
                 if (status := str(detail.get("status"))) == CertificateStatus.ACTIVE:
@@ -130,13 +132,17 @@ class _Replay:
                 return None
             case "est.request.reject":
                 changes.run(est_store.DECIDE, key_id=detail["id"], decided_at=self._now, is_approved=0)
-            case "iothub.device_put" | "iothub.device_take_back":
-                return await self._device_off(row)
-            case "dps.enrollment_put":
-                return await self._enrollment_off(row)
             case _:
                 return None if _place(row) in self._made else False
         return True
+
+    async def _listed(self, row: ExportedRow) -> bool | None:
+        """Say that one who is let in is let in as before: of a wider or a narrower pattern the row has the last."""
+        (one, column), thumbprint = _LISTED[row.action], str(row.detail["thumbprint"])
+        if (f"{row.action.removesuffix('.add')}.remove", thumbprint) in self._gone:
+            return None
+        found = await self._database.one(one, thumbprint=bytes.fromhex(thumbprint))
+        return None if found is None or found[column] == row.detail.get(column) else False
 
     async def _device_off(self, row: ExportedRow) -> bool | None:
         hub, name = str(row.detail["hub"]), row.subject
@@ -228,6 +234,15 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
 }
+_BY_WHAT_IS_THERE: Mapping[str, Callable[[_Replay, ExportedRow], Awaitable[bool | None]]] = {
+    **dict.fromkeys(("est.authority.add", "est.bootstrap.add"), _Replay._listed),  # noqa: SLF001 - of this module
+    **dict.fromkeys(("iothub.device_put", "iothub.device_take_back"), _Replay._device_off),  # noqa: SLF001 - likewise
+    "dps.enrollment_put": _Replay._enrollment_off,  # noqa: SLF001 - likewise
+}
+_LISTED: Mapping[str, tuple[Statement, str]] = {
+    "est.authority.add": (est_store.AUTHORITY, "names"),
+    "est.bootstrap.add": (est_store.BOOTSTRAP_CA, "any_name"),
+}
 _MADE: Mapping[str, Statement] = {
     "awsiot.ca_add": _named(aws_store.cas, "id"),
     "awsiot.policy_create": _named(policy_store.policies, "name"),
@@ -257,6 +272,8 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "dps.link": ("link of provisioning service", ("hub",)),
     "dps.unlink": ("link of provisioning service", ("hub",)),
     "dps.key_rotate": ("keys of provisioning service", ("policy", "which")),
+    "est.authority.add": ("registration authority", ("thumbprint",)),
+    "est.bootstrap.add": ("maker's CA", ("thumbprint",)),
     "est.request.approve": ("request", ("id",)),
     "est.request.reject": ("request", ("id",)),
     "iothub.create": ("hub", ()),

@@ -41,14 +41,16 @@ from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.postgresql import PostgresUnavailableError, session
 from ca_world import OPERATOR
+from cheap_passphrases import cheap_passphrases
 from data_world import a_data_directory, contents
 from exports import exported
 from fakes import NOON, FakeClock, SeededEntropy
 from pg_proxy import counting
 from pki_builders import a_ca, a_device
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_passphrases")]
 SECRET = "correct horse battery staple"
+__all__ = ["cheap_passphrases"]
 
 
 async def test_it_goes_back_into_either_engine(database_url: str, postgres_url: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 _QUIET = (
@@ -27,7 +27,7 @@ _QUIET = (
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
-    with a_server(tmp_path) as running:
+    with a_new_server(tmp_path) as running:
         yield running
 
 

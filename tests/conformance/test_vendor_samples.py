@@ -15,7 +15,7 @@ import boto3
 import pytest
 
 from birthmark.pki.certificates import parse_pem
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 OURS = Path(__file__).parents[1] / "vendor_calls"
@@ -51,7 +51,7 @@ class Chip:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("vendors")) as running:
+    with a_new_server(tmp_path_factory.mktemp("vendors")) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent_device import AgentOnDevice
 from birthmark.agent.files import Places
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment, with_clock
+from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment, with_clock
 
 pytestmark = pytest.mark.system
 WRONG = pytest.mark.parametrize("clock", ["@1970-01-02 00:00:00", "+3650d"], ids=["1970", "ten years ahead"])
@@ -17,7 +17,7 @@ WRONG = pytest.mark.parametrize("clock", ["@1970-01-02 00:00:00", "+3650d"], ids
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("agent-clock")) as running:
+    with a_new_server(tmp_path_factory.mktemp("agent-clock")) as running:
         running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
         running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running

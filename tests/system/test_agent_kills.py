@@ -12,7 +12,7 @@ import pytest
 
 from agent_device import AgentOnDevice
 from birthmark.agent.files import Places
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 POINTS = [("rename", 1), ("rename", 3), ("rename", 4), ("fsync", 3), ("fsync", 6), ("connect", 1), ("connect", 3)]
@@ -20,7 +20,7 @@ POINTS = [("rename", 1), ("rename", 3), ("rename", 4), ("fsync", 3), ("fsync", 6
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("agent-kills")) as running:
+    with a_new_server(tmp_path_factory.mktemp("agent-kills")) as running:
         running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
         running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running

@@ -10,7 +10,7 @@ import pytest
 
 from agent_device import AgentOnDevice, until
 from birthmark.agent.files import Places
-from servers import RunningServer, a_server, clean_environment
+from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 PROGRAM = """
@@ -38,7 +38,7 @@ with locked(Path(sys.argv[1])):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("agent-orders")) as running:
+    with a_new_server(tmp_path_factory.mktemp("agent-orders")) as running:
         running.run("dps", "ca", "create", "est-root", str(running.data / "ca/root.pem"), "--verified")
         running.run("device", "enroll-group", "est-group", "--ca-name", "est-root")
         yield running

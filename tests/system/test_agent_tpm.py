@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_device import AgentOnDevice, until
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 from tpms import SoftwareTpm, a_tpm
 
 pytestmark = pytest.mark.system
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("server")) as running:
+    with a_new_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 

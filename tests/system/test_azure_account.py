@@ -28,7 +28,7 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AzureProfile, azure_profile
-from servers import a_server
+from servers import a_new_server
 
 pytestmark = pytest.mark.system
 DENIED = (
@@ -102,7 +102,7 @@ def service(host: str, scope: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_service_is_used_by_the_key_that_is_asked_for(management: Management, tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         dps = server.endpoints["dps"]
         parsed = parse_connection_string(dps["service_connection_string"])
         key = dps["service_connection_string"].partition("SharedAccessKey=")[2]

@@ -7,14 +7,14 @@ import pytest
 
 from est_curl import EstByCurl
 from rollover_fleet import Fleet
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
-    with a_server(tmp_path) as running:
+    with a_new_server(tmp_path) as running:
         yield running
 
 

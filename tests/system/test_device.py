@@ -12,14 +12,14 @@ from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
 from fakes import SeededEntropy
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("device")) as running:
+    with a_new_server(tmp_path_factory.mktemp("device")) as running:
         yield running
 
 

@@ -10,14 +10,14 @@ from azure_clients import Device, a_file_device
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.profiles import azure_profile
 from pki_builders import a_ca
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("switch")) as running:
+    with a_new_server(tmp_path_factory.mktemp("switch")) as running:
         yield running
 
 

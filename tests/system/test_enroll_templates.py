@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 COUNT = 5
@@ -35,7 +35,7 @@ POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:C
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("templates")) as running:
+    with a_new_server(tmp_path_factory.mktemp("templates")) as running:
         aws(running, "create-policy", "--policy-name", "device", "--policy-document", POLICY)
         aws(running, "create-thing-type", "--thing-type-name", "gateway")
         aws(running, "create-thing-group", "--thing-group-name", "line-3")

@@ -19,14 +19,14 @@ from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import Done, EnrollmentRequest, unnoted
 from est_curl import enroll_by_curl
 from pki_builders import a_device
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("server")) as running:
+    with a_new_server(tmp_path_factory.mktemp("server")) as running:
         running.run("manifest", "create", "--out", str(running.data.parent / "shipment"), "--count", "5")
         yield running
 
@@ -51,7 +51,7 @@ def test_a_shipment_is_created_then_unchanged_and_what_was_removed_is_created_ag
 
 
 def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Path) -> None:
-    with a_server(tmp_path) as fresh:
+    with a_new_server(tmp_path) as fresh:
         first, second = (AzureTarget(azure_profile("local", fresh.data)) for _ in range(2))
         mine = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("same", "other", "new")]
         theirs = [mine[0], EnrollmentRequest("other", a_device(common_name="other").certificate)]
@@ -72,7 +72,7 @@ def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("birthmark.fleet.azure._SURVEY_AT_LEAST", -100)
-    with a_server(tmp_path) as fresh:
+    with a_new_server(tmp_path) as fresh:
         target = AzureTarget(azure_profile("local", fresh.data))
         wishes = [EnrollmentRequest(n, a_device(common_name=n).certificate) for n in ("one", "two", "one")]
         wishes[2] = wishes[0]
@@ -90,7 +90,7 @@ def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is
 def test_a_fresh_server_has_nothing_and_is_told_everything(server: RunningServer, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     server.run(*shipment(server, "--journal", str(journal)))
-    with a_server(tmp_path) as fresh:
+    with a_new_server(tmp_path) as fresh:
         done = fresh.attempt(*shipment(server, "--journal", str(journal)))
         assert done.returncode == 1
         assert "enroll.journal_of_another_target" in done.stderr
@@ -108,7 +108,7 @@ def test_a_certificate_is_never_appended_to_as_if_it_were_a_journal(server: Runn
 
 
 def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         for cloud in ("azure", "aws"):
             device = a_file_device(tmp_path, f"quiet-{cloud}")
             server.run("device", "enroll", "--to", cloud, "--cert", str(device.certificate_file))
@@ -119,7 +119,7 @@ def test_looking_before_creating_leaves_no_refusal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_attached", [True, False])
 def test_completing_what_is_there_leaves_no_refusal(tmp_path: Path, is_attached: bool) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         device = a_file_device(tmp_path, "half-there")
         line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file)]
         aws = server.endpoints["aws"]
@@ -264,7 +264,7 @@ def test_a_group_is_made_of_a_cas_certificate_without_a_question(server: Running
 
 
 def test_who_is_enrolled_at_aws_without_a_policy_is_told_that_it_may_do_nothing(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         device = a_file_device(tmp_path, "bare")
         line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file)]
         told = server.attempt(*line).stderr

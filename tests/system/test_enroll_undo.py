@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 COUNT = 40
@@ -19,7 +19,7 @@ COUNT = 40
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("undo")) as running:
+    with a_new_server(tmp_path_factory.mktemp("undo")) as running:
         yield running
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from birthmark.est import wire
 from pki_builders import a_csr, a_key
-from servers import EstCredential, RunningServer, a_server
+from servers import EstCredential, RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("credentials")) as running:
+    with a_new_server(tmp_path_factory.mktemp("credentials")) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from birthmark.keys.reference import parse_reference_key
 from birthmark.pki.certificates import parse_pem
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[1] / "node"
@@ -117,7 +117,7 @@ def keys_under(directory: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("exec")) as running:
+    with a_new_server(tmp_path_factory.mktemp("exec")) as running:
         yield running
 
 

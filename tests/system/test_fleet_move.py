@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 NAMES = ("pump-1", "pump-2", "pump-3")
@@ -63,7 +63,7 @@ class Fleet:
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A fresh one: it starts in less time than a few devices are removed."""
-    with a_server(tmp_path_factory.mktemp("move")) as running:
+    with a_new_server(tmp_path_factory.mktemp("move")) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 _ANY = resource.RLIM_INFINITY
@@ -66,7 +66,7 @@ def test_a_server_whose_disk_is_full_says_that_it_is_not_ready_until_there_is_ro
 
 
 def test_a_backup_without_room_for_its_copy_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         secret = tmp_path / "backup.passphrase"
         secret.write_text("correct horse battery staple\n")
         secret.chmod(0o600)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("health")) as running:
+    with a_new_server(tmp_path_factory.mktemp("health")) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import a_server, warm_environment
+from servers import a_new_server, warm_environment
 
 pytestmark = pytest.mark.system
 CHIP = 'eval "$(birthmark chip simulate chip-{n} --profile se050)"'
@@ -32,7 +32,7 @@ def shell(directory: Path, *lines: str, stdin: str = "", **more: str) -> "subpro
 
 
 def test_a_chip_goes_from_the_line_to_the_cloud(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         done = shell(
             tmp_path,
             "set -e",

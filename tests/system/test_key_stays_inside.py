@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.demo.stage import app_path
 from birthmark.keys.reference import parse_reference_key
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ def test_every_key_file_that_exists_or_is_opened_is_a_reference_key(
     device = tmp_path / "device"
     device.mkdir()
     monkeypatch.chdir(device)
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         chip = a_chip(server, device)
         server.run("chip", "cert", "0xF0000100", "--out", "device.pem", **chip)
         server.run("chip", "refkey", "0xF0000100", "--out", "device.key", **chip)

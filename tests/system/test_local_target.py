@@ -8,14 +8,14 @@ import pytest
 
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.profiles import AzureProfile
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("local")) as running:
+    with a_new_server(tmp_path_factory.mktemp("local")) as running:
         yield running
 
 

@@ -15,7 +15,7 @@ from aws_device import document, statement
 from birthmark.pki.certificates import parse_bundle
 from conftest import empty_database
 from est_curl import EstByCurl
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 
@@ -275,7 +275,7 @@ def test_a_name_that_nobody_knows_is_told_and_can_be_shut_out(lost: Lost) -> Non
 
 
 def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_is_left(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:  # without groups, which would leave a disabled enrollment
+    with a_new_server(tmp_path) as server:  # without groups, which would leave a disabled enrollment
         server.run("pki", "user", "create", "locked", "--device", "locked")
         for name, option in (("locked", []), ("unheard-of", ["--block"])):
             server.run("device", "revoke", name, "--yes", *option)
@@ -319,7 +319,7 @@ def test_nothing_is_done_before_somebody_agrees(lost: Lost) -> None:
 @pytest.fixture
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Another server, which the first one's operator knows by a profile, as a vendor's cloud is known."""
-    with a_server(tmp_path_factory.mktemp("plant")) as running:
+    with a_new_server(tmp_path_factory.mktemp("plant")) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from agent_device import AgentOnDevice, until
 from azure_clients import a_file_device, needs_443
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = [
     pytest.mark.system,
@@ -53,7 +53,7 @@ class Proxy:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("server")) as running:
+    with a_new_server(tmp_path_factory.mktemp("server")) as running:
         needs_443(running)
         yield running
 

@@ -12,7 +12,7 @@ from azure_clients import Device, a_file_device, run_app
 from birthmark.pki.certificates import parse_bundle
 from est_curl import enroll_by_curl
 from pki_builders import Holder
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 
@@ -46,7 +46,7 @@ def an_est_device(server: RunningServer, directory: Path, name: str) -> Device:
 
 
 def test_a_revoked_certificate_is_refused_everywhere_and_loses_its_connection(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         server.run("dps", "ca", "create", "est-root", str(server.data / "trust.pem"), "--verified")
         server.run("device", "enroll-group", "est", "--ca-name", "est-root")
         device = an_est_device(server, tmp_path, "taken-back")
@@ -80,7 +80,7 @@ def a_live_device(server: RunningServer, device: Device) -> "subprocess.Popen[st
 
 
 def test_a_device_whose_key_is_taken_back_loses_its_connection(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         server.run("dps", "ca", "create", "est-root", str(server.data / "trust.pem"), "--verified")
         server.run("device", "enroll-group", "est", "--ca-name", "est-root")
         device = an_est_device(server, tmp_path, "by-key")
@@ -94,7 +94,7 @@ def test_a_device_whose_key_is_taken_back_loses_its_connection(tmp_path: Path) -
 
 
 def test_devices_below_a_maker_s_ca_that_is_taken_back_lose_their_connections(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         maker = tmp_path / "maker"
         server.run("ca", "init", "--name", "Maker", "--dir", str(maker))
         server.run("dps", "ca", "create", "maker", str(maker / "root.pem"), "--verified")
@@ -114,7 +114,7 @@ def test_devices_below_a_maker_s_ca_that_is_taken_back_lose_their_connections(tm
 
 
 def test_a_revoked_root_is_seen_above_the_ca_that_a_group_carries(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         maker = tmp_path / "maker"
         server.run("ca", "init", "--name", "Maker", "--dir", str(maker))
         server.run("dps", "ca", "create", "maker", str(maker / "root.pem"), "--verified")
@@ -131,7 +131,7 @@ def test_a_revoked_root_is_seen_above_the_ca_that_a_group_carries(tmp_path: Path
 
 
 def test_a_stolen_device_of_another_ca_is_taken_back_by_its_name_alone(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         device, other = a_file_device(tmp_path, "stolen"), a_file_device(tmp_path, "still-ours")
         for one in (device, other):
             server.run("device", "enroll", "--cert", str(one.certificate_file))
@@ -151,7 +151,7 @@ def test_a_stolen_device_of_another_ca_is_taken_back_by_its_name_alone(tmp_path:
 
 
 def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others_stay(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         server.run("dps", "ca", "create", "est-root", str(server.data / "trust.pem"), "--verified")
         server.run("device", "enroll-group", "est", "--ca-name", "est-root")
         device = an_est_device(server, tmp_path, "below")
@@ -177,7 +177,7 @@ def test_devices_below_a_ca_that_is_taken_back_lose_their_connections_and_others
 
 
 def test_taking_one_certificate_back_says_what_stays_good_of_the_device(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         first, second = (enroll_by_curl(server, tmp_path, "pump-1") for _ in range(2))
         done = server.run("pki", "revoke", second.thumbprint.hex(), "--reason", "keyCompromise")
         assert f"Still good, by another key: {first.thumbprint.hex()}" in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from azure_clients import a_file_device, run_app
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
+from servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 
@@ -298,7 +298,7 @@ def test_a_server_without_any_port_is_a_mistake_of_the_configuration(tmp_path: P
 
 
 def test_its_status_is_told_and_what_is_not_ready(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         (row,) = server.rows("server", "status")
         assert (row["ready"], row["hub"], row["est"]) == (True, server.address, server.endpoints["est"]["url"])
         server.stop()

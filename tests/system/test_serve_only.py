@@ -8,7 +8,7 @@ import pytest
 from paho.mqtt import client as paho
 
 from est_curl import enroll_by_curl
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 
@@ -28,7 +28,7 @@ def test_est_alone_leaves_the_ports_of_mqtt_and_https_to_others(tmp_path: Path) 
 def test_est_alone_is_served_beside_a_program_that_has_the_clouds_ports(tmp_path: Path) -> None:
     beside = 'only = ["est"]\n[ports]\nest = 8086\nhealth = 8081\n'
     (tmp_path / "est").mkdir()
-    with a_server(tmp_path) as edge, a_server(tmp_path / "est", beside, address=edge.address) as server:
+    with a_new_server(tmp_path) as edge, a_server(tmp_path / "est", beside, address=edge.address) as server:
         assert enroll_by_curl(server, tmp_path, "edge-1").subject_cn == "edge-1"
 
 

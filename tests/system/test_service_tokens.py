@@ -10,14 +10,14 @@ import pytest
 
 from birthmark.auth.connection_strings import parse_connection_string
 from sas_tokens import make_sas
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("tokens")) as running:
+    with a_new_server(tmp_path_factory.mktemp("tokens")) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from servers import RunningServer, a_server, clean_environment
+from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 
@@ -41,7 +41,7 @@ def _read(terminal: int) -> bytes:
 
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_a_fix_is_typed_as_it_stands(tmp_path: Path, columns: int) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         shown = at_a_terminal(server, columns, "device", "ls", "--to", "azure", "--profile", "none")
         (line,) = [line.strip() for line in shown if line.strip().startswith("birthmark ")]
         server.run(*line.split()[1:])

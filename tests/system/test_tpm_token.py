@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 from tpm_tokens import TpmToken, a_tpm_token
 
 pytestmark = pytest.mark.system
@@ -29,7 +29,7 @@ print(answer.text)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("server")) as running:
+    with a_new_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 

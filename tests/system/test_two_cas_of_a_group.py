@@ -8,7 +8,7 @@ import pytest
 
 from azure_clients import a_file_device
 from pki_builders import a_ca
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 NOW = datetime.now(UTC)
@@ -16,7 +16,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("two")) as running:
+    with a_new_server(tmp_path_factory.mktemp("two")) as running:
         yield running
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from azure_clients import Device, a_file_device
-from servers import RunningServer, a_server, with_clock
+from servers import RunningServer, a_new_server, a_server, with_clock
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("server")) as running:
+    with a_new_server(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
@@ -83,7 +83,7 @@ def test_rows_of_another_server_are_not_this_ones(server: RunningServer, tmp_pat
     device = a_file_device(tmp_path, "elsewhere")
     register(server, device)
     server.attempt("dps", "link", "nope")
-    with a_server(tmp_path) as fresh:
+    with a_new_server(tmp_path) as fresh:
         done = fresh.attempt("why", HOME=str(server.data.parent))
         rows = [
             json.loads(line) for line in fresh.run("why", "--json", HOME=str(server.data.parent)).stdout.splitlines()
@@ -112,7 +112,7 @@ def test_mistakes_made_on_this_machine_before_are_not_a_fresh_server_s(tmp_path:
 
 
 def test_a_mistake_made_on_this_machine_just_now_is_told_beside_the_server_s(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         server.attempt("dps", "link", "nope")
         server.attempt("ca", "issue", "gateway", "--dir", "nowhere")
         assert [row["code"] for row in server.rows("why")][:2] == ["ca.missing", "iothub.unknown_hub"]

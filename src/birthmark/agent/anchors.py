@@ -134,7 +134,7 @@ def _has_certified(known: Certificate, link: Certificate, now: datetime, work: S
 
 def _is_unbound(link: Certificate) -> bool:
     """Say whether it may be a root's: who has the key of a CA below a root is not to become one by its certificate."""
-    return link.extensions.path_length is None and link.extensions.name_constraints is None
+    return link.extensions.path_length is None and link.extensions.name_constraints_der is None
 
 
 def _is_in(certificate: Certificate, told: str) -> bool:

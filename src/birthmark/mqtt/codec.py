@@ -260,6 +260,15 @@ def _write_numbered(packet: PubAck | PubRec | PubRel | PubComp, level: int) -> b
 # ---- subscriptions
 
 
+MAX_FILTERS = 256
+"""So many are read of one packet, whatever a side allows: of one character each it could have ninety thousand."""
+
+
+def _too_many_filters() -> RemoteProtocolError:
+    told = f"more than {MAX_FILTERS} filters at once"
+    return RemoteProtocolError(told, reason_code=ReasonCode.QUOTA_EXCEEDED)
+
+
 def _read_subscribe(body: bytes, level: int) -> Subscribe:
     packet_id, at = _read_packet_id(body, 0)
     properties: Properties = ()
@@ -271,6 +280,8 @@ def _read_subscribe(body: bytes, level: int) -> Subscribe:
         options, at = p.read_u8(body, at)
         _check_options(topic_filter, options, level)
         filters.append((_checked_filter(topic_filter, level), options))
+        if len(filters) > MAX_FILTERS:
+            raise _too_many_filters()
     if not filters:
         raise RemoteProtocolError("SUBSCRIBE has no filter", reason_code=ReasonCode.PROTOCOL_ERROR)
     return Subscribe(packet_id, tuple(filters), properties)
@@ -332,6 +343,8 @@ def _read_unsubscribe(body: bytes, level: int) -> Unsubscribe:
     while at < len(body):
         topic_filter, at = p.read_utf8(body, at)
         filters.append(_checked_filter(topic_filter, level))
+        if len(filters) > MAX_FILTERS:
+            raise _too_many_filters()
     if not filters:
         raise RemoteProtocolError("UNSUBSCRIBE has no filter", reason_code=ReasonCode.PROTOCOL_ERROR)
     return Unsubscribe(packet_id, tuple(filters), properties)

@@ -142,6 +142,10 @@ class Admission:
     """
 
     connection: MqttConnection
+    proved_by: str = ""
+    """By what the client proved who it is, as one name for all its connections; nothing where its certificate did.
+
+    It may show any certificate beside a token: turns and shares are not that one's."""
     session_present: bool = False
     keep_alive_s: int
     """As granted, which may be less than was asked for; 0 watches nothing."""

@@ -23,7 +23,7 @@ from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlow
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
 from birthmark.net.records import Records
-from birthmark.net.share import owner_of
+from birthmark.net.share import share_of
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
 from birthmark.net.unread import SMALL_BYTES
 from birthmark.pki.certificates import CertificateInvalidError
@@ -188,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
         self._records.add(data)
         backlog = self._host.backlog
         is_behind = backlog.is_behind(self._owner or self.owner)
-        if not self._holds and (is_behind or (not self._is_secure and backlog.is_full)):
+        if not self._holds and (is_behind or ((not self._is_secure or self._inner is None) and backlog.is_full)):
             self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
             return
         backlog.begin()
@@ -281,7 +281,7 @@ class Connection(asyncio.BufferedProtocol):
     def owner(self) -> str:
         """Whose turns it has: a stranger's are those of its address, whatever it shows."""
         if self._owner is None:
-            self._owner = owner_of(None if self._is_stranger else self.peer.leaf, self.address)
+            self._owner = share_of(self.address)
         return self._owner
 
     def _go_on(self) -> None:
@@ -495,10 +495,10 @@ class Connection(asyncio.BufferedProtocol):
     def raw(self) -> asyncio.Transport:
         return self._raw
 
-    def authenticated(self) -> None:
-        """The peer proved who it is: the bounds on strangers are not for it."""
+    def authenticated(self, owner: str) -> None:
+        """The peer proved who it is, and is that owner's: the bounds on strangers are not for it."""
         if self._is_stranger:
-            self._is_stranger, self._owner = False, None
+            self._is_stranger, self._owner = False, owner
             self._host.authenticated(self)
 
     @property
@@ -558,8 +558,11 @@ class Connection(asyncio.BufferedProtocol):
         return True  # the tickets leave with the answer, if there is one at once
 
     def _look_at_silent(self) -> None:
-        """Nobody has asked who this is; a certificate that cannot be read is told of all the same."""
-        if self._read_peer() is not None:
+        """Nobody has asked who this is; a certificate that cannot be read is told of all the same, in its turn."""
+        self._host.backlog.add(self._look_at_peer, self.owner)
+
+    def _look_at_peer(self) -> None:
+        if not self._shut and self._inner is None and self._read_peer() is not None:
             self.set_deadline(self._host.limits.first_byte_s)
 
     def _read_peer(self) -> TlsPeer | None:

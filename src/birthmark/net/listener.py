@@ -109,8 +109,8 @@ class Listeners:
         self._connections: set[Connection] = set()
         self._pending = Pending[Connection]()
         self._per_peer: Counter[str] = Counter()
-        self._keys: dict[Connection, bytes] = {}  # of those that proved who they are by a certificate
-        self._per_key: Counter[bytes] = Counter()
+        self._keys: dict[Connection, str] = {}  # of those that proved who they are by a certificate
+        self._per_key: Counter[str] = Counter()
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Those that were finished, by the protocol and the group of the key exchange."""
         self._strangers: Budget[Connection] = Budget(
@@ -123,7 +123,7 @@ class Listeners:
             limits.max_unread_bytes,
             limits.max_unread_bytes_per_peer,
             lambda connection: connection.unread_bytes,
-            lambda connection: owner_of(connection.peer.leaf, connection.address),
+            lambda connection: connection.owner,
             lambda connection, limit, setting: connection.reads_too_slowly(limit, setting),
         )
         self._sweep: asyncio.TimerHandle | None = None
@@ -232,12 +232,13 @@ class Listeners:
     def authenticated(self, connection: Connection) -> None:
         """A peer proved who it is; whose certificate has too many connections already loses this one."""
         self._let_in(connection)
-        if (leaf := connection.peer.leaf) is None or connection not in self._connections:
+        key, leaf = connection.owner, connection.peer.leaf
+        if leaf is None or key != owner_of(leaf, "") or connection not in self._connections:
             return
-        key = self._keys[connection] = leaf.thumbprint
+        self._keys[connection] = key
         self._per_key[key] += 1
         if self._per_key[key] > self.limits.max_connections_per_key:
-            scope = f"Whoever shows the certificate {key.hex()}"
+            scope = f"Whoever shows the certificate {key}"
             self._turn_away(connection, self._too_many(scope, "max_connections_per_key"))
 
     def _let_in(self, connection: Connection) -> None:

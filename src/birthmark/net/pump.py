@@ -77,8 +77,8 @@ class MqttTransport(Protocol):
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
 
-    def authenticated(self) -> None:
-        """The peer is a stranger no more."""
+    def authenticated(self, owner: str) -> None:
+        """The peer is a stranger no more: it is that owner's."""
         ...
 
     def unfinished(self, size: int) -> None:
@@ -434,9 +434,9 @@ class MqttPump(asyncio.Protocol):
             connection.closed(self._reason, None)
             return
         self._connection = connection
-        self._owner = owner_of(self.peer.leaf, self.address)
+        self._owner = admission.proved_by or owner_of(self.peer.leaf, self.address)
         self._reason_of = admission.reason_of
-        self._transport.authenticated()
+        self._transport.authenticated(self._owner)
         engine = self._engine
         engine.keep_alive_s = admission.keep_alive_s
         if admission.assigned_client_id is not None:

@@ -63,10 +63,10 @@ class _OverWebSocket:
         if self._connection is not None:
             self._connection.unfinished(size)
 
-    def authenticated(self) -> None:
+    def authenticated(self, owner: str) -> None:
         if self._connection is not None:
             self._connection.set_deadline(None)  # from here on the keep alive is the clock
-            self._connection.authenticated()
+            self._connection.authenticated(owner)
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         if self._timer is not None:

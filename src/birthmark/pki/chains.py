@@ -365,14 +365,14 @@ class _Search:
 def _check_names(path: Sequence[Certificate]) -> None:
     """Raise `NameForbiddenError` for a name that a CA above constrains away (RFC 5280 sections 6.1.3 (b) and (c))."""
     for place, authority in enumerate(path):
-        constraints = authority.extensions.name_constraints
-        if constraints is None:
+        if not place or authority.extensions.name_constraints_der is None:
             continue
         for below, certificate in enumerate(path[:place]):
             if below and certificate.is_self_issued:  # only a leaf that is issued to itself is bound
                 continue
             try:
-                refused = refused_by(constraints, names_of(certificate.der))
+                constraints = authority.extensions.name_constraints
+                refused = None if constraints is None else refused_by(constraints, names_of(certificate.der))
                 form = None if refused is None else refused.form
             except (ValueError, TypeError) as error:
                 form = str(error) if isinstance(error, NameUnusableError) else "names"

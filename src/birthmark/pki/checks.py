@@ -119,7 +119,8 @@ def check_conforming(certificate: Certificate) -> None:
         (certificate.serial.bit_length() > MAX_SERIAL_BITS, "its serial number has more than 20 octets"),
         (says.extended_key_usage == frozenset(), "its extendedKeyUsage names no purpose"),
         (not says.is_ca and "key_cert_sign" in usage, "it may sign certificates and is no CA"),
-        (not says.is_ca and says.name_constraints is not None, "it constrains names and is no CA"),
+        (not says.is_ca and says.name_constraints_der is not None, "it constrains names and is no CA"),
+        (says.is_ca and _constrains_unreadably(certificate), "its name constraints cannot be read"),
         (bool(says.wrongly_critical), f"{', '.join(says.wrongly_critical)} is not critical"),
         (_is_nameless(certificate), "it has no subject, and its subjectAltName is not critical"),
         (says.is_ca and not list(certificate.subject), "a CA without a subject"),
@@ -127,6 +128,14 @@ def check_conforming(certificate: Certificate) -> None:
     for is_broken, detail in problems:
         if is_broken:
             raise _nonconforming(certificate, detail)
+
+
+def _constrains_unreadably(ca: Certificate) -> bool:
+    try:
+        _ = ca.extensions.name_constraints
+    except ValueError:
+        return True
+    return False
 
 
 def check_conforming_issuer(certificate: Certificate) -> None:

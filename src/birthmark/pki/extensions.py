@@ -34,7 +34,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "key_identifier": ("subject_key_id", lambda value: value.parsed.native),
     "authority_key_identifier": ("authority_key_id", lambda value: value.parsed["key_identifier"].native),
     "subject_alt_name": ("subject_alt_name", lambda value: value.contents),
-    "name_constraints": ("name_constraints_der", lambda value: _readable(value.contents)),
+    "name_constraints": ("name_constraints_der", lambda value: value.contents),
 }
 _SUBTREES = ("permitted_subtrees", "excluded_subtrees")
 # Critical extensions whose meaning is honored here; key identifiers must not be critical.
@@ -73,7 +73,7 @@ class Extensions:
     subject_alt_name: bytes | None = None
     """The DER value, for comparison byte by byte."""
     name_constraints_der: bytes | None = None
-    """The DER value, known to be readable: read, it takes fifty times as much, and every connection keeps its chain."""
+    """The DER value: to read it takes ten milliseconds, and a stranger may show some of them at each handshake."""
     unknown_critical: tuple[str, ...] = ()
     wrongly_critical: tuple[str, ...] = ()
     """Extensions that RFC 5280 wants critical and that are not, by asn1crypto's names."""
@@ -82,7 +82,11 @@ class Extensions:
 
     @property
     def name_constraints(self) -> NameConstraints | None:
-        return None if self.name_constraints_der is None else _constraints_in(self.name_constraints_der)
+        """Read them, of a CA whose signature counts. Raise `ValueError`."""
+        try:
+            return None if self.name_constraints_der is None else _constraints_in(self.name_constraints_der)
+        except ASN1_TROUBLE as error:
+            raise ValueError("the name constraints are damaged") from error
 
 
 def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Extensions:
@@ -220,12 +224,6 @@ def _named(extension: Any) -> str:
     """Return asn1crypto's name of an extension, or its object identifier where it has none."""
     dotted_of(extension["extn_id"])
     return str(extension["extn_id"].native)
-
-
-def _readable(der: bytes) -> bytes:
-    """Return the value of name constraints. Raise `ValueError` or one of `ASN1_TROUBLE` where it cannot be read."""
-    _constraints_in.__wrapped__(der)
-    return der
 
 
 @lru_cache(maxsize=16)

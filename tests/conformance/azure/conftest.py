@@ -2,11 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for all Azure tests; each uses device names of its own."""
-    with a_server(tmp_path_factory.mktemp("azure")) as running:
+    with a_new_server(tmp_path_factory.mktemp("azure")) as running:
         yield running

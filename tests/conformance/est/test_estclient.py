@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import parse_certs_only
-from servers import RunningServer, a_server, clean_environment
+from servers import RunningServer, a_new_server, clean_environment
 
 ESTCLIENT = shutil.which("estclient")
 pytestmark = [
@@ -28,7 +28,7 @@ def estclient(server: RunningServer, out: Path, *arguments: str) -> None:
 
 
 def test_estclient_gets_the_trust_anchor_the_attributes_and_a_certificate_and_renews_it(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         user = server.est_credential("libest-1")
         estclient(server, tmp_path / "trust", "-g")
         estclient(server, tmp_path / "attributes", "-a")
@@ -44,7 +44,7 @@ def test_estclient_gets_the_trust_anchor_the_attributes_and_a_certificate_and_re
 
 
 def test_estclient_binds_its_request_to_the_connection(tmp_path: Path) -> None:
-    with a_server(tmp_path) as server:
+    with a_new_server(tmp_path) as server:
         user = server.est_credential("libest-2")
         who = ["-u", user.name, "-h", user.password, "--common-name", "libest-2"]
         estclient(server, tmp_path / "bound", "-e", "-z", *who)

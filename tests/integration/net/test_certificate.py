@@ -17,7 +17,7 @@ from cryptography import x509
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.profiles import SERVER
 from pki_builders import Holder, a_ca, a_device
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
+from servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
 from strangers import tls
 
 pytestmark = pytest.mark.system
@@ -26,7 +26,7 @@ REQUEST = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("certificate")) as running:
+    with a_new_server(tmp_path_factory.mktemp("certificate")) as running:
         yield running
 
 

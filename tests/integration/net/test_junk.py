@@ -13,7 +13,7 @@ import pytest
 from OpenSSL import SSL, crypto
 
 from pki_builders import a_device
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 from strangers import read_all, tls
 
 pytestmark = pytest.mark.system
@@ -24,7 +24,7 @@ REGISTER = b"/0neX/registrations/x/register"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("junk")) as running:
+    with a_new_server(tmp_path_factory.mktemp("junk")) as running:
         yield running
         assert "Traceback" not in running.log()
 

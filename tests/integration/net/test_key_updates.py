@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from key_updates import Updater
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 A_REQUEST = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -14,7 +14,7 @@ AN_UPDATE = 27  # bytes of its record
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("updates")) as running:
+    with a_new_server(tmp_path_factory.mktemp("updates")) as running:
         yield running
         assert "Traceback" not in running.log()
 

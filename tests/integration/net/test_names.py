@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import LEVEL_5, Connect
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 from strangers import read_all, tls
 
 pytestmark = pytest.mark.system
@@ -20,7 +20,7 @@ KEY = base64.b64encode(b"k" * 32)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("names")) as running:
+    with a_new_server(tmp_path_factory.mktemp("names")) as running:
         yield running
 
 

@@ -24,7 +24,7 @@ from birthmark.mqtt.packets import Connect
 from fuzz.mutate import read_der, tlv, write_der
 from odd_certificates import CHANGES, odd_certificate
 from pki_builders import a_csr, a_key
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server
 from strangers import masked
 
 pytestmark = pytest.mark.system
@@ -47,7 +47,7 @@ TROUBLE = ("Traceback", "mqtt.bug", "http.bug", "Exception in ", "fatal error", 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("odd")) as running:
+    with a_new_server(tmp_path_factory.mktemp("odd")) as running:
         yield running
 
 

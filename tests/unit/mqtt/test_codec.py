@@ -179,3 +179,13 @@ def test_mqtt5_properties_are_read_strictly(block: str, reason: str | None) -> N
         return
     with pytest.raises(RemoteProtocolError, match=reason):
         codec.decode(0x30, body, 5)
+
+
+@pytest.mark.parametrize(("first", "each"), [(0x82, b"\0\1a\0"), (0xA2, b"\0\1a")])
+def test_filters_are_given_up_before_all_of_them_are_read(first: int, each: bytes) -> None:
+    """Ninety thousand of one character each stopped everybody for 150 ms, and were refused then."""
+    most = codec.decode(first, b"\0\1" + each * codec.MAX_FILTERS)
+    assert isinstance(most, Subscribe | Unsubscribe)
+    assert len(most.filters) == codec.MAX_FILTERS
+    with pytest.raises(RemoteProtocolError, match="filters at once"):
+        codec.decode(first, b"\0\1" + each * (codec.MAX_FILTERS + 1) + b"\xff")

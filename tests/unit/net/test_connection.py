@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import itertools
 import socket
@@ -19,7 +18,6 @@ from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import Connection, Host
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, _Port
-from birthmark.net.tls import NO_PEER
 from birthmark.net.unread import SMALL_BYTES
 from fakes import FakeClock
 
@@ -256,10 +254,9 @@ async def test_a_connection_waits_for_its_own_owners_turn_and_for_nobody_elses(w
     connection, heard = Connection(_Port(host, {}), None), Heard()
     some: typing.Any = connection
     some._tls, some._inner, some._is_secure, some._is_stranger = Opened(), heard, True, False
-    some._peer = dataclasses.replace(NO_PEER, leaf=typing.cast("typing.Any", Leaf(whose)))
     raw = Reading()
     connection.connection_made(raw)
-    some._is_stranger = False
+    some._is_stranger, some._owner = False, whose.hex()
     turns = []
     Backlog.running().add(lambda: turns.append(heard.data), b"many".hex())
     connection.data_received(A_RECORD)

@@ -20,6 +20,7 @@ class Caller:
     def __init__(self, address: str) -> None:
         self.address = address
         self.peer = NO_PEER
+        self.owner = address
         self.is_aborted = False
 
     def abort(self) -> None:
@@ -103,11 +104,22 @@ async def test_one_certificate_has_its_share_wherever_its_connections_come_from(
     callers = []
     for number, shown in enumerate((leaf, leaf, other, leaf)):
         caller = admitted(listeners, f"192.0.2.{number}")
-        caller.peer = TlsPeer(shown, (), b"", "", "")
+        caller.peer, caller.owner = TlsPeer(shown, (), b"", "", ""), shown.thumbprint.hex()
         listeners.authenticated(cast("Connection", caller))
         callers.append(caller)
     assert [caller.is_aborted for caller in callers] == [False, False, False, True]
     assert leaf.thumbprint.hex() in refused[0].explain_cause()
     for caller in callers:
         listeners.dismiss(cast("Connection", caller))
+    assert not listeners._per_key
+
+
+async def test_who_proved_itself_by_something_else_has_no_share_by_what_it_shows(refused: list[BirthmarkError]) -> None:
+    """It may show any certificate beside its token, another device's public one too."""
+    listeners = await some_listeners(refused, max_connections_per_key=1)
+    for number in range(3):
+        caller = admitted(listeners, f"192.0.2.{number}")
+        caller.peer, caller.owner = TlsPeer(a_device().certificate, (), b"", "", ""), "device hub/device-1"
+        listeners.authenticated(cast("Connection", caller))
+    assert not refused
     assert not listeners._per_key

@@ -122,6 +122,7 @@ class AwsConnections:
         asked = get_property(packet.properties, PropertyId.SESSION_EXPIRY) or 0
         return Admission(
             connection=connection,
+            proved_by="" if grant is None else f"key {grant.principal}",
             session_present=attached.session_present,
             keep_alive_s=max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)),
             assigned_client_id=None if packet.client_id else client_id,

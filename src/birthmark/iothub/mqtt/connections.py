@@ -147,6 +147,7 @@ class HubConnections:
             self._tokens.add(token, connection)
         return Admission(
             connection=connection,
+            proved_by="" if token is None else f"device {hub.name}/{device.device_id}",
             session_present=attached.session_present,
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
             traffic=self.traffic,

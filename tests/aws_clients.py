@@ -41,7 +41,7 @@ class Account:
         )
         self._number = next(self.names)
         made = self.iot.create_keys_and_certificate(setAsActive=True)
-        self.certificate_id = made["certificateId"]
+        self.certificate_id, self.arn = made["certificateId"], made["certificateArn"]
         self.files = directory / f"{self._number}.pem", directory / f"{self._number}.key"
         self.files[0].write_text(made["certificatePem"])
         self.files[1].write_text(made["keyPair"]["PrivateKey"])

@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+import scaled
 from postgres import a_postgres, free_port
 
 __all__ = ["free_port"]
@@ -53,7 +54,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start what takes long first."""
+    """Start what takes long first; leave out what is about one process where servers have several workers."""
+    for item in items:
+        if (why := scaled.why_not(item.nodeid.removeprefix("tests/"))) is not None:
+            item.add_marker(pytest.mark.skip(reason=why))
     items.sort(
         key=lambda item: next((n for n, begin in enumerate(LONGEST_FIRST) if place_of(item).startswith(begin)), 9)
     )

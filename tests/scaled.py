@@ -22,6 +22,51 @@ for_one = pytest.mark.skipif(WORKERS > 1, reason=ALONE)
 """A test that is about one process."""
 
 
+_OWN = "runs processes, machines or databases of its own, several where it is about them"
+_FILE = "is about the file of SQLite, or a database that the test itself names"
+_PROCESS = "looks into the one process of a server: its pid, its queues, its streams, its words"
+_EACH = "counts what each worker counts by itself"
+ABOUT_ONE = {
+    **dict.fromkeys(("system/test_machines.py", "system/test_workers.py", "system/test_kills.py"), _OWN),
+    **dict.fromkeys(("system/test_database_lost.py", "system/test_away.py", "system/test_demos.py"), _OWN),
+    **dict.fromkeys(("system/test_tutorials.py", "system/fixes/", "system/test_trial.py"), _OWN),
+    **dict.fromkeys(("system/test_audit.py", "system/test_backup.py", "system/test_full_disk.py"), _FILE),
+    "system/doctor/test_database.py": _FILE,
+    **dict.fromkeys(
+        (
+            "system/test_serve.py::test_a_second_server_on_the_same_database",
+            "system/test_serve.py::test_the_first_start_makes_what_is_secret",
+            "system/test_serve.py::test_why_works_after_the_server_has_stopped",
+            "system/test_serve.py::test_why_reads_the_data_directory_without",
+            "system/test_owners.py::test_root_is_told_how_the_owner_proves_the_audit_trail",
+        ),
+        _FILE,
+    ),
+    **dict.fromkeys(
+        (
+            "system/test_durable_before_answer.py",
+            "system/test_floods.py::test_beside_a_flood_the_kernels_queue",
+        ),
+        _PROCESS,
+    ),
+    **dict.fromkeys(
+        (
+            "system/test_upstream.py::test_one_above_that_is_silent",
+            "system/test_upstream.py::test_what_the_top_says_comes_back",
+        ),
+        _EACH,
+    ),
+}
+"""System tests that say nothing of a server of several workers, each with the reason: by the beginning of their id."""
+
+
+def why_not(place: str) -> str | None:
+    """Return why a test is left out where each server has several workers."""
+    if WORKERS == 1:
+        return None
+    return next((why for begin, why in ABOUT_ONE.items() if place.startswith(begin)), None)
+
+
 @cache
 def _postgres() -> str:
     stack = contextlib.ExitStack()

@@ -120,7 +120,7 @@ class RunningServer:
         if self.clock:
             environment |= with_clock(self.clock)
         if scaled.WORKERS > 1:
-            environment.setdefault("BIRTHMARK_DATABASE", scaled.database_of(self.data))
+            environment |= self._database
             command += ["--workers", str(scaled.WORKERS)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         log.close()
@@ -130,6 +130,14 @@ class RunningServer:
             raise RuntimeError(f"the server did not start:\n{self.log()}")
         self.endpoints = json.loads(line)
         return self
+
+    @property
+    def _database(self) -> dict[str, str]:
+        """What names the database of one that several workers serve, where nothing else does."""
+        names_one = self.config is not None and "database =" in self.config.read_text()
+        if scaled.WORKERS == 1 or names_one or "BIRTHMARK_DATABASE" in self.environment_of_server:
+            return {}
+        return {"BIRTHMARK_DATABASE": scaled.database_of(self.data)}
 
     def stop(self) -> int:
         """Stop it with SIGTERM and return its exit code."""
@@ -167,7 +175,9 @@ class RunningServer:
             text=True,
             timeout=120,
             check=False,
-            env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent)) | environment,
+            env=clean_environment(BIRTHMARK_DATA=str(self.data), HOME=str(self.data.parent))
+            | self._database
+            | environment,
         )
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:

@@ -279,6 +279,20 @@ def test_a_start_that_waits_ends_when_it_is_told_to(tmp_path: Path) -> None:
         assert not (tmp_path / "data" / "nats").exists()
 
 
+def test_connections_of_a_lost_device_are_told_and_ended_at_every_worker(
+    server: RunningServer, account: Account
+) -> None:
+    account.iot.create_thing(thingName="lost-1")
+    account.iot.attach_thing_principal(thingName="lost-1", principal=account.arn)
+    clients = [account.client() for _ in range(8)]
+    spread(server, lambda: clients.append(account.client()))
+    command = ("device", "revoke", "lost-1", "--yes", "--json")
+    rows = [json.loads(line) for line in server.run(*command).stdout.splitlines()]
+    (row,) = [row for row in rows if row["what"] == "connection"]
+    assert row["note"] == f"{len(clients)} of them"
+    until(lambda: all(client.ended.is_set() for client in clients), "some are still connected")
+
+
 def test_a_device_of_a_name_that_looks_encoded_is_itself(server: RunningServer) -> None:
     until_workers_are_ready(server)
     for name in ("pump%41", "pumpA"):

@@ -15,14 +15,22 @@ from birthmark.broker.attached import Attached, Home, Observer
 from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
 from birthmark.broker.model import Record, decode_messages
-from birthmark.broker.requests import Appended, AppendTo, DeliverTo, SubscriptionsChanged, Yield
+from birthmark.broker.requests import (
+    Appended,
+    AppendTo,
+    AskSeen,
+    DeliverTo,
+    SeenThere,
+    SubscriptionsChanged,
+    Yield,
+)
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.limits import SpaceRules
 from birthmark.broker.space import Condition, Space, record_of
 from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
-from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError
+from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError, R, Request
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
@@ -85,6 +93,7 @@ class Broker:
             bus.serve(AppendTo, self._append)
             bus.serve(DeliverTo, self._deliver)
             bus.serve(Yield, self._yield)
+            bus.serve(AskSeen, self._seen)
             bus.on(SubscriptionsChanged, self._subscriptions_changed)
 
     def now(self) -> int:
@@ -206,6 +215,26 @@ class Broker:
     async def leads(self) -> bool:
         """Say whether this is the worker that does what one does for all: the first of those that live."""
         return self.workers is None or all(self.worker < other for other in await self.workers.others())
+
+    async def ask_others(self, request: Request[R]) -> list[R]:
+        """Return what the other workers that live answer; those that do not answer are left out."""
+        if self._bus is None or self.workers is None:
+            return []
+        bus = self._bus
+
+        async def ask(worker: str) -> R | None:
+            try:
+                return await bus.ask(worker, request)
+            except (NobodyThereError, NoAnswerError):
+                return None
+
+        answers = await asyncio.gather(*(ask(worker) for worker in await self.workers.others()))
+        return [answer for answer in answers if answer is not None]
+
+    async def _seen(self, asked: AskSeen) -> SeenThere:
+        space = self._spaces.get(asked.space)
+        seen = {client: space.seen(client) for client in asked.clients} if space is not None else {}
+        return SeenThere({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
 
     async def _deliver_at(self, worker: str, request: DeliverTo) -> None:
         if self._bus is not None:

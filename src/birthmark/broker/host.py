@@ -8,6 +8,7 @@ from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached, Home
 from birthmark.broker.model import Record
 from birthmark.broker.underway import Underway
+from birthmark.bus.ports import R, Request
 from birthmark.store import Changes, Database
 
 
@@ -58,6 +59,10 @@ class Host(Protocol):
 
     async def vacate(self, space: Home, client: str, record: Record, *, ends: bool) -> None:
         """Return when the worker that has a session has let go of it, or is dead and its session is free."""
+        ...
+
+    async def ask_others(self, request: Request[R]) -> list[R]:
+        """Return what the other workers that live answer; those that do not answer are left out."""
         ...
 
     async def made_known(self, space: Home, shapes: Iterable[str] = ()) -> None:

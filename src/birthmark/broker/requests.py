@@ -35,6 +35,19 @@ class DeliverTo(Request[Done], frozen=True, tag="broker.deliver_to"):
     letters: tuple[Letter, ...]
 
 
+class SeenThere(Reply, frozen=True, tag="broker.seen_there"):
+    """When clients came or went, in microseconds, and why those went that did."""
+
+    clients: dict[str, tuple[int, str | None]]
+
+
+class AskSeen(Request[SeenThere], frozen=True, tag="broker.ask_seen"):
+    """Say of clients when they were there last: of a session that is not kept no row says it."""
+
+    space: str
+    clients: tuple[str, ...]
+
+
 class Yield(Request[Done], frozen=True, tag="broker.yield"):
     """Let go of a session: its client is about to connect elsewhere. `ends`: to a session of its own."""
 

@@ -24,6 +24,7 @@ from birthmark.broker.model import Message, Record, Subscription, Will, decode_m
 from birthmark.broker.ports import Connection
 from birthmark.broker.presence import Presence, Seen
 from birthmark.broker.publishing import Messages
+from birthmark.broker.requests import AskSeen
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import Router
 from birthmark.broker.rules import sessions
@@ -126,6 +127,11 @@ class Space(Presence):
             if at is None or (known is not None and (known.reason is None or known.at >= at)):
                 continue
             found[row["client"]] = Seen(at, Closed(row["gone"] or Closed.LOST) if owner is None else None)
+        away = tuple([client for client in missing if client not in found or found[client].reason is not None])
+        for answer in await self._broker.ask_others(AskSeen(self.name, away)) if away else ():
+            for client, (at, reason) in answer.clients.items():
+                if client not in found or at > found[client].at:
+                    found[client] = Seen(at, None if reason is None else Closed(reason))
         return found
 
     async def owner(self, client: str) -> str | None:

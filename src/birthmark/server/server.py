@@ -38,6 +38,7 @@ from birthmark.server.descriptors import fit_to_descriptors, shared_by
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
+from birthmark.server.losing.open import answer_others
 from birthmark.server.machines.record import check_bus, machine_of
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.noted import keep_noted
@@ -121,6 +122,7 @@ class Server:
         self._data.trust(rollovers.hierarchy)
         rooms.est.callers.presented_by = partial(presented_by, rooms)
         rooms.subscribe(bus)
+        answer_others(bus, rooms)
         self._closers += [rooms.settled, bus.stop]
         await take_back_again(rooms)
         doors = Applications(rooms, settings, clock, entropy)

@@ -13,6 +13,7 @@ from birthmark.broker.appends import _MOST_BYTES
 from birthmark.broker.model import Message, decode_messages
 from birthmark.broker.requests import AppendTo, DeliverTo
 from birthmark.broker.underway import WINDOW_BYTES
+from birthmark.net.admission import Closed
 from birthmark.store import Event, Statement, open_database
 from broker_world import Client, Observer, World
 from fakes import FakeClock
@@ -128,6 +129,17 @@ async def test_what_is_large_keeps_nobody_elses_room(database_url: str) -> None:
         await asyncio.gather(*map(here.space.messages.published, (large, small, large)))
         await here.broker.settled()
         assert [len(asked.letters) for asked in bus.asked] == [1, 1, 1]
+
+
+async def test_who_was_connected_to_another_worker_was_seen_though_nothing_of_it_is_kept(database_url: str) -> None:
+    """A clean session that is over has no row: devices that had come counted as never seen at half of the workers."""
+    async with two_workers(database_url) as (here, there, _):
+        kept, gone = await there.connect("kept"), await there.connect("gone")
+        there.space.disconnect(gone.attached, Closed.DISCONNECT, with_will=False)
+        await there.broker.settled()
+        seen = await here.space.seen_anywhere(["gone", "kept", "never"])
+        assert {client: one.reason for client, one in seen.items()} == {"gone": Closed.DISCONNECT, "kept": None}
+        assert kept.ended is None
 
 
 class Looks:

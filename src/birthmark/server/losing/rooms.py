@@ -8,7 +8,8 @@ which there may be very many; things' certificates, and last what is still conne
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,12 +20,11 @@ from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.dps.model import TAKEN_BACK, Instance
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
-from birthmark.net.admission import Closed
-from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.server.losing.model import Found
+from birthmark.server.losing.open import end_everywhere, open_elsewhere, open_here
 from birthmark.server.on_record import names_of, presented_by
 from birthmark.server.rooms import Rooms
 
@@ -181,25 +181,9 @@ class Looking:
             yield Found("aws", "certificate", known.id, None if is_taken else revoke, note=note)
 
     async def _connections(self, names: set[str]) -> AsyncIterator[Found]:
-        rooms = self.rooms
-        open_there: dict[tuple[str, str], list[MqttPump]] = {}
-        for hub in rooms.hub_connections.everyone():
-            if hub.device_id in names or self._is_its(hub.pump):
-                open_there.setdefault((f"hub {hub.hub.name}", hub.pump.address), []).append(hub.pump)
-        for room, place in ((rooms.aws_connections, "aws"), (rooms.dps_connections, "dps")):
-            for one in room.everyone():
-                if self._is_its(one.pump):
-                    open_there.setdefault((place, one.pump.address), []).append(one.pump)
-        for (place, address), pumps in open_there.items():
-            note = f"{len(pumps)} of them" if len(pumps) > 1 else ""
-            yield Found(place, "connection", address, partial(_end, pumps), note=note)
-
-    def _is_its(self, pump: MqttPump) -> bool:
-        leaf = pump.peer.leaf
-        return leaf is not None and leaf.thumbprint in self.certificates
-
-
-async def _end(pumps: Sequence[MqttPump]) -> None:
-    for pump in pumps:
-        if not pump.is_over:  # what was taken back before has ended it already
-            pump.close(Closed.ADMINISTRATIVE)
+        rooms, whose = self.rooms, (names, self.certificates)
+        counts = Counter({place: len(pumps) for place, pumps in open_here(rooms, *whose).items()})
+        counts.update(await open_elsewhere(rooms, *whose))
+        for (place, address), count in counts.items():
+            note = f"{count} of them" if count > 1 else ""
+            yield Found(place, "connection", address, partial(end_everywhere, rooms, *whose), note=note)

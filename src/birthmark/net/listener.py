@@ -123,7 +123,7 @@ class Listeners:
             limits.max_unread_bytes,
             limits.max_unread_bytes_per_peer,
             lambda connection: connection.unread_bytes,
-            lambda connection: connection.owner,
+            _whose_unread,
             lambda connection, limit, setting: connection.reads_too_slowly(limit, setting),
         )
         self._sweep: asyncio.TimerHandle | None = None
@@ -322,6 +322,11 @@ class Listeners:
             self._sweep = loop.call_later(0, self._pass_by, late)
         else:
             self._sweep = loop.call_later(_SWEEP_S, self._sweep_deadlines)
+
+
+def _whose_unread(connection: Connection) -> str:
+    """Return whose share what waits for a peer is in; HTTP says of nobody that it proved who it is."""
+    return owner_of(connection.peer.leaf, connection.address) if connection.is_stranger else connection.owner
 
 
 class _Port:

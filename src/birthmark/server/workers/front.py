@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,8 +61,17 @@ class Known(Protocol):
 class Front:
     """An ASGI application: health of all, metrics of all, and whatever else from the first worker that is ready."""
 
-    def __init__(self, workers: Sequence[Known], directory: Path, *, has_metrics: bool) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Known],
+        directory: Path,
+        *,
+        has_metrics: bool,
+        is_restarting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_restarting`: the workers are started anew one after the other, and the others serve meanwhile."""
         self._workers = workers
+        self._is_restarting = is_restarting
         self._directory = directory
         health = [Route("/healthz", self._alive), Route("/readyz", self._ready)]
         metrics = Route("/metrics", self._measured)
@@ -79,13 +88,15 @@ class Front:
 
     async def _ready(self, _request: Request) -> Response:
         answers = await asyncio.gather(*(self._asked(worker, b"/readyz") for worker in self._workers))
-        is_ready = all(status == HTTPStatus.OK for status, _ in answers)
         parts = [_words(body) for _, body in answers]
+        is_planned = self._is_restarting()
+        serving = [status == HTTPStatus.OK for (status, _), words in zip(answers, parts, strict=True) if words]
+        is_ready = all(serving) and (bool(serving) if is_planned else len(serving) == len(parts))
         found: dict[str, Any] = {"ready": is_ready}
         for words in parts:
             found |= {name: word for name, word in words.items() if found.get(name, "ready") == "ready"}
         away = [worker.name for worker, words in zip(self._workers, parts, strict=True) if not words]
-        found["workers"] = "ready" if not away else f"away: {', '.join(away)}"
+        found["workers"] = f"away: {', '.join(away)}" if away else "restarting" if is_planned else "ready"
         return JSONResponse(found, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _measured(self, _request: Request) -> Response:

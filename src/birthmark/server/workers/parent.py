@@ -326,7 +326,12 @@ class Parent:
         self._stack.push_async_callback(self._end_front)
         self._stack.push_async_callback(self._stop_workers)  # before it: who looks on is told that they end
         first = await self._workers[0].start()
-        front = Front(self._workers, settings.directory, has_metrics=settings.health_metrics)
+        front = Front(
+            self._workers,
+            settings.directory,
+            has_metrics=settings.health_metrics,
+            is_restarting=self._restarting.locked,
+        )
         self._close_front = await serve_plain(
             front.probe, front, settings, fit_to_descriptors(settings.bounds()), self._clock, _unseen
         )
@@ -346,6 +351,7 @@ class Parent:
                 if not await worker.again():
                     log.error("server.restart_given_up", extra={"worker": worker.name})
                     return
+            log.info("server.restarted", extra={"workers": len(self._workers)})
 
     def _read_again(self) -> None:
         """Take over what workers are told; what the parent itself has stands until it is started anew."""

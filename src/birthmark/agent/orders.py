@@ -140,9 +140,9 @@ def _door(path: Path) -> Iterator[socket.socket]:
         if path.is_socket():
             path.unlink()
         door = stack.enter_context(socket.socket(socket.AF_UNIX))
+        os.fchmod(door.fileno(), stat.S_IRUSR | stat.S_IWUSR)  # which the name gets: by the name it may be another's
         door.bind(near)
         stack.callback(_remove, path)
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         door.setblocking(False)
         yield door
 

@@ -6,6 +6,7 @@ noted (`_THINNED`), with the bytes that stayed below. When those are half of all
 go whoever sent them.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from birthmark.broker import store
+from birthmark.broker.dropping import portion_of
 from birthmark.broker.rules.partitions import cut, key_of, partition_of, seq_of, through
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
@@ -37,6 +39,20 @@ class Frontier(NamedTuple):
 
     seq: int
     kept: int
+
+
+def whole_commits(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return as many of the first rows as one commit deletes, by whole commits of the stream; one of those at least.
+
+    The last of them has to be there whole.
+    """
+    part = portion_of(rows)
+    if len(part) == len(rows):
+        return rows
+    last = part[-1]["seq"]
+    if rows[len(part)]["seq"] == last and rows[0]["seq"] != last:  # cut within a commit: up to the one before
+        last = max(row["seq"] for row in part if row["seq"] != last)
+    return [row for row in rows if row["seq"] <= last]
 
 
 class Trimming(Generic[T]):
@@ -68,7 +84,7 @@ class Trimming(Generic[T]):
             last = cut(tuple(commits.values()), newest.seq, before, 0)
             if last is None:
                 break
-            await self._drop([row for row in rows if row["seq"] <= last], last)
+            await self._drop(whole_commits([row for row in rows if row["seq"] <= last]))
 
     async def by_size(self, keep_bytes: int, newest: Newest, heavy: AbstractSet[int]) -> int:
         """Drop what is too much, first of the `heavy` (keys of devices); return how many bytes stay."""
@@ -107,12 +123,12 @@ class Trimming(Generic[T]):
             if gone >= too_much and row["seq"] != last:
                 break
             gone, last = gone + row["size"], row["seq"]
-        whole = [row for row in rows if row["seq"] <= last]
-        await self._drop(whole, last)
+        await self._drop(whole_commits([row for row in rows if row["seq"] <= last]))
         return True
 
-    async def _drop(self, rows: Sequence[Row], last: int) -> None:
-        frontier = await self.frontier()
+    async def _drop(self, rows: Sequence[Row]) -> None:
+        """Drop rows that are whole commits, and no more than one commit may."""
+        last, frontier = rows[-1]["seq"], await self.frontier()
         place: dict[str, Any] = {"stream": self._name, "grp": TRIMMED, "partition": 0, "position": through(last)[0]}
         changes = Changes().run(store.TRIM, stream=self._name, last=last).run(store.SET_POSITION, **place)
         if frontier.seq:
@@ -123,16 +139,19 @@ class Trimming(Generic[T]):
     async def _thin(self, too_much: int, newest: Newest, heavy: AbstractSet[int], frontier: Frontier) -> None:
         """Take the messages of the heavy out of the rows that follow, until so many bytes are gone."""
         first = max(frontier.seq, await self.trimmed()) + 1
-        rows = await self._database.all(store.SEGMENTS_FROM, stream=self._name, first=first, limit=_ROWS)
-        if len(rows) == _ROWS and rows[0]["seq"] != rows[-1]["seq"]:  # whole commits
-            rows = [row for row in rows if row["seq"] != rows[-1]["seq"]]
-        rows = [row for row in rows if row["seq"] < newest.seq]
+        wanted: dict[str, Any] = {"stream": self._name, "first": first}
+        sizes = await self._database.all(store.OLDEST, **wanted, limit=_ROWS)
+        if len(sizes) == _ROWS and sizes[0]["seq"] != sizes[-1]["seq"]:  # whole commits
+            sizes = [row for row in sizes if row["seq"] != sizes[-1]["seq"]]
+        count = len(whole_commits([row for row in sizes if row["seq"] < newest.seq]))
+        rows = await self._database.all(store.SEGMENTS_FROM, **wanted, limit=count) if count else []
         changes, gone, kept, last = Changes(), 0, frontier.kept, newest.seq - 1
         partitions = {partition_of(key) for key in heavy}
         for row in rows:
             if gone >= too_much and row["seq"] != last:
                 break
             last, body = row["seq"], row["body"]
+            await asyncio.sleep(0)  # a row of megabytes takes some milliseconds, and others have their turn
             left = self._without(body, heavy) if row["partition"] in partitions else body
             gone, kept = gone + len(body) - len(left), kept + len(left)
             place: dict[str, Any] = {"stream": self._name, "seq": row["seq"], "partition": row["partition"]}

@@ -84,7 +84,7 @@ class DpsMqtt:
             raise MqttRefusedError(connack_reason(error), error) from error
         return Admission(
             connection=DpsConnection(self, self._registrations, self._ledger, self._clock, pump=pump, verdict=verdict),
-            proved_by=f"registration {user.id_scope}/{user.registration_id}" if packet.password else "",
+            proved_by=f"registration {user.id_scope}/{user.registration_id.lower()}" if packet.password else "",
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
             traffic=self.traffic,
         )

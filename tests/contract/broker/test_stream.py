@@ -10,7 +10,7 @@ import pytest
 
 from between import lose_the_next_answer
 from birthmark.background import FAILURES
-from birthmark.broker import store, stream
+from birthmark.broker import dropping, store, stream
 from birthmark.broker.ports import Page, Stream
 from birthmark.broker.rules.partitions import BEGINNING, PARTITIONS, key_of, partition_of, through
 from birthmark.broker.stream import SqlStream
@@ -141,6 +141,39 @@ async def test_trimming_keeps_so_many_bytes_of_the_newest(database_url: str) -> 
         assert 3000 < kept <= 3300
         await world.stream.trim(0, 1)
         assert [text[0] for text in bodies((await world.stream.read(BEGINNING, 10)).items)] == ["7"]
+
+
+@pytest.mark.parametrize("how", ["by age", "by size", "thinned"])
+async def test_no_commit_of_trimming_takes_more_than_a_portion_away(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Two gigabytes of one device, a day old, kept everybody's messages waiting for five seconds at a time."""
+    async with a_world(database_url) as world:
+        for number in range(40):
+            await world.send(("loud", f"{number}" + "x" * 10_000), ("quiet", f"{number}" + "y" * 5000))
+        monkeypatch.setattr(dropping, "PORTION_BYTES", 64 * 1024)
+        commit, counts = world.database.commit, list[int]()
+
+        async def counting(changes: Changes) -> None:
+            before = await total(world)
+            await commit(changes)
+            counts.append(before - await total(world))
+
+        monkeypatch.setattr(world.database, "commit", counting)
+        if how == "thinned":
+            await world.stream.trim(0, 400_000)
+        elif how == "by size":
+            world.again()
+            await world.stream.trim(0, 1)
+        else:
+            await world.stream.trim(to_micros(world.clock.now()), 10**9)
+        assert max(counts) <= 64 * 1024
+        assert sum(counts) > 150_000
+
+
+async def total(world: World) -> int:
+    rows = await world.database.all(store.OLDEST, stream="hub/main", first=0, limit=10_000)
+    return sum(row["size"] for row in rows)
 
 
 async def test_what_is_too_much_is_first_taken_from_who_sent_most_of_it(database_url: str) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from birthmark.broker.underway import UNWRITTEN_BYTES
 from birthmark.iothub.model import Message
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.service.telemetry import Telemetry
@@ -49,3 +51,25 @@ async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypa
             await send(kept, world, 40)
             await until(lambda: all(one.kept_bytes <= KEEP + MORE for one in kept.streams().values()))
         trimming.cancel()
+
+
+async def test_what_one_device_has_unwritten_is_bounded_however_many_requests_bring_it(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        kept = world.iothub.telemetry
+        stream: Any = kept.stream(world.hub)
+        append, waiting = stream.append, list[tuple[Any, ...]]()
+        stream.append = lambda *told: waiting.append(told)
+        body = b"x" * 200_000
+
+        def sent(key: int) -> asyncio.Task[None]:
+            message = Message(f"device-{key}", to_micros(world.clock.now()), body, {}, {})
+            return asyncio.create_task(kept.written(world.hub, key, [message], len(body)))
+
+        requests = [sent(1) for _ in range(30)]
+        other = sent(2)
+        await until(lambda: any(key == 2 for key, *_ in waiting))
+        assert sum(key == 1 for key, *_ in waiting) == 1 + UNWRITTEN_BYTES // len(body)
+        stream.append = append
+        for told in waiting:
+            append(*told)
+        await asyncio.gather(*requests, other)

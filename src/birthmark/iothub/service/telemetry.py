@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
+from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import BirthmarkError
@@ -45,6 +46,7 @@ class Telemetry:
         self._keep = timedelta(seconds=keep_s)
         self._keep_bytes = keep_bytes
         self._streams: dict[str, SqlStream[Message]] = {}
+        self._unwritten = Underway(UNWRITTEN_BYTES)
         self._trimming = asyncio.Lock()
         self._steadiness = Steadiness(clock)
         self.leads: Callable[[], Awaitable[bool]] = _always
@@ -56,10 +58,20 @@ class Telemetry:
         return self._stream(hub.name)
 
     async def written(self, hub: Hub, key: int, messages: Sequence[Message], size: int) -> None:
-        """Keep messages of one device; return when they are durable. Raise `UnavailableError`."""
-        written, done = until_done()
-        self.stream(hub).append(key, messages, size, done)
-        await written
+        """Keep messages of one device; return when they are durable. Raise `UnavailableError`.
+
+        However many requests bring them: what a device has unwritten is bounded, as it is for one that comes by MQTT.
+        """
+        owner = f"{hub.name}/{key}"
+        while (no_room := self._unwritten.full(owner)) is not None:
+            await no_room
+        stream, (written, done) = self.stream(hub), until_done()
+        self._unwritten.begun(owner, size)
+        try:
+            stream.append(key, messages, size, done)
+            await written
+        finally:
+            self._unwritten.ended(owner, size)
 
     @contextlib.asynccontextmanager
     async def without(self, hub: Hub) -> AsyncIterator[None]:

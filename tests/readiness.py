@@ -32,8 +32,8 @@ def until_ready(server: RunningServer, wanted: tuple[int, Any] = (200, ALL_THERE
 
 
 def until_workers_are_ready(server: RunningServer) -> None:
-    """Return when every worker is ready."""
+    """Return when every worker is ready, and none is to be started anew."""
     deadline = time.monotonic() + 60
-    while (found := readiness(server))[0] != HTTPStatus.OK:
+    while (found := readiness(server))[0] != HTTPStatus.OK or found[1].get("workers", "ready") != "ready":
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

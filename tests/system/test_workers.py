@@ -175,6 +175,25 @@ def test_all_workers_are_started_again_one_after_the_other_and_nobody_is_refused
     assert (failed, came[0] > 20) == ([], True)
 
 
+def test_a_server_whose_workers_are_started_anew_stays_ready_and_says_when_it_is_over(server: RunningServer) -> None:
+    until_workers_are_ready(server)
+    over, seen = threading.Event(), list[tuple[int, str]]()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            status, told = readiness(server)
+            seen.append((status, told["workers"]))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    started_anew(server)
+    over.set()
+    looking.join()
+    assert {status for status, _ in seen} == {HTTPStatus.OK}
+    assert {word.partition(":")[0] for _, word in seen} >= {"restarting", "away"}
+    assert "server.restarted" in server.log()
+
+
 def subject_names(server: RunningServer) -> set[str]:
     """Return the names of the certificate that is served."""
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])

@@ -53,9 +53,11 @@ ABOUT_ONE = {
         (
             "system/test_upstream.py::test_one_above_that_is_silent",
             "system/test_upstream.py::test_what_the_top_says_comes_back",
+            "conformance/test_metrics.py::test_every_metric_moves",
         ),
         _EACH,
     ),
+    "conformance/azure/test_monitor.py::test_whoever_looks_on_is_told_when_the_server_ends": _PROCESS,
 }
 """System tests that say nothing of a server of several workers, each with the reason: by the beginning of their id."""
 

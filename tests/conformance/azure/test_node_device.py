@@ -68,9 +68,12 @@ async function cut() {
   const port = process.env.WEBSOCKET ? 443 : 8883;
   const own = [...lines].filter((line) => line.remotePort === port);
   assert.ok(own.length > 0, 'no line to cut');
+  const before = (await registry.get(name)).responseBody.connectionStateUpdatedTime;
   own.forEach((line) => line.destroy());
-  await until(async () => (await registry.get(name)).responseBody.connectionState === 'Disconnected', 'cut');
-  await until(async () => (await registry.get(name)).responseBody.connectionState === 'Connected', 'back');
+  await until(async () => {  // it may be back before anybody has seen that it was gone
+    const now = (await registry.get(name)).responseBody;
+    return now.connectionState === 'Connected' && now.connectionStateUpdatedTime !== before;
+  }, 'back');
 }
 
 async function main() {

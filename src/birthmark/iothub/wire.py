@@ -327,7 +327,7 @@ def device_json(
         "connectionState": "Connected" if is_connected else "Disconnected",
         "status": "enabled" if device.is_enabled else "disabled",
         "statusReason": device.status_reason,
-        "connectionStateUpdatedTime": NEVER,
+        "connectionStateUpdatedTime": last_activity,
         "statusUpdatedTime": NEVER,
         "lastActivityTime": last_activity,
         "cloudToDeviceMessageCount": 0,

@@ -15,14 +15,16 @@ import contextlib
 import logging
 import math
 import os
+import shlex
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from birthmark.agent.config import ManualSource, read_config
-from birthmark.agent.control import locked
+from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
+from birthmark.agent.config.model import SymmetricKey
+from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import DEVICE_ID, Places, orders_beside
 from birthmark.agent.opening import open_agent
 from birthmark.agent.orders import Order, Orders, answering
@@ -33,6 +35,7 @@ from birthmark.background import ended, of_another
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
+from birthmark.keys.tpm import TpmSettings
 from birthmark.links.choose import open_links
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
@@ -230,8 +233,18 @@ async def connect(
     Raise `AgentRunningError` where an agent runs on this root already, and whatever keeps the device from its identity.
     """
     places = Places(Path(root))
+    file = Path(config) if config is not None else places.config
+    read = read_config(file)
+    if isinstance(read.source.identity, SymmetricKey | TpmSettings):
+        raise ConfigUnsupportedError(
+            file=file,
+            line="1",
+            key="provisioning",
+            detail="an identity without a certificate, for a program of its own,",
+            accepted="Have `birthmark agent run` keep it, or give the device a certificate (`identity_cert`)",
+        )
     agent = open_agent(
-        read_config(Path(config) if config is not None else places.config),
+        read,
         places,
         make_links=lambda identity, trust: open_links(identity, trust, SystemClock()),
         environment=os.environ,
@@ -239,7 +252,13 @@ async def connect(
         entropy=SystemEntropy(),
     )
     places.prepare()
-    with locked(places.lock), contextlib.closing(agent.identities.keys):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(places.lock))
+        except AgentRunningError as error:
+            error.add_facts(root=shlex.quote(str(root)))
+            raise
+        stack.enter_context(contextlib.closing(agent.identities.keys))
         agent.keeper.recover()
         if prove is not None:
             agent.prove = _proving(agent, prove)

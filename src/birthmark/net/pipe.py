@@ -7,7 +7,7 @@ tested with. Both keep the same contract suite. Numbers: docs/adr/0013.
 
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from OpenSSL import SSL
 
@@ -97,11 +97,17 @@ class TlsPipe(Protocol):
         ...
 
 
+_QUICK = (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
+
+
 def is_burden_to_check(spki: bytes) -> bool:
-    """Say whether a stranger's key (DER) makes the server work far longer for a signature than any device's does."""
+    """Say whether a stranger's key (DER) makes the server work far longer for a signature than any device's does.
+
+    So may a DSA key, of ten thousand bits, and no device has one.
+    """
     key = load_der_public_key(spki)
     if not isinstance(key, rsa.RSAPublicKey):
-        return False
+        return not isinstance(key, _QUICK)
     return key.key_size > MAX_RSA_BITS or key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS
 
 

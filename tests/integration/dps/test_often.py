@@ -55,6 +55,18 @@ async def test_a_registration_that_says_nothing_new_is_no_row_of_the_audit_trail
         assert [await rows(renewed) for _ in range(2)] == [4, 4]
 
 
+async def test_a_device_that_shows_two_certificates_by_turns_fills_no_audit_trail(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        ca = a_ca("Ours")
+        one, other = (a_device(ca) for _ in range(2))
+        await world.group("fleet", ca)
+        for _ in range(6):
+            await world.register(one)
+            await world.register(other)
+            world.clock.move(timedelta(seconds=2 * EVERY_S))
+        assert len(await world.database.all(_REGISTERED)) <= 3
+
+
 async def test_who_proves_nothing_uses_up_nobody_s_share(database_url: str) -> None:
     async with a_dps(database_url) as world:
         ca, other = a_ca("Ours"), a_ca("Others")

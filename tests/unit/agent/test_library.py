@@ -12,6 +12,7 @@ import pytest
 from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark import background
 from birthmark.agent import connect, library
+from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places
 from birthmark.agent.library import Device, Identity, _proving, identity_of
@@ -32,9 +33,24 @@ async def test_one_root_has_one_agent(world: World) -> None:
     config = world.directory / "config.toml"
     config.touch(mode=0o600)
     config.write_text(CONFIG.replace("TRUST", str(world.directory / "trust.pem")))
-    with locked(agent.places.lock), pytest.raises(AgentRunningError):
+    with locked(agent.places.lock), pytest.raises(AgentRunningError) as refused:
         async with connect(config, root=agent.places.root):
             pass
+    assert f"birthmark agent stop --root {agent.places.root}`" in refused.value.explain_fix()
+
+
+async def test_a_device_without_a_certificate_is_refused_by_name_before_anything_is_done(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.touch(mode=0o600)
+    config.write_text(
+        '[provisioning]\nsource = "manual"\n'
+        'connection_string = "HostName=hub.example;DeviceId=d;SharedAccessKey=a2V5"\n'
+    )
+    with pytest.raises(ConfigUnsupportedError) as refused:
+        async with connect(config, root=tmp_path / "root"):
+            pass
+    assert "agent run" in refused.value.explain_fix()
+    assert not (tmp_path / "root").exists()
 
 
 async def test_callbacks_hear_of_each_renewal_with_the_files_in_place(world: World) -> None:

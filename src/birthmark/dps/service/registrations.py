@@ -1,9 +1,10 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from birthmark.auth.sas import derive_device_key
@@ -62,6 +63,7 @@ class RegistrationThrottledError(ThrottledError):
 
 BURST, EVERY_S = 30, 2
 _TOLD_AGAIN = timedelta(hours=1)
+_MAX_TOLD = 10_000
 _ATTEMPTS = 4
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
 # milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
@@ -97,6 +99,7 @@ class Registrations:
         hubs: HubRegistry,
         inventory: CertificateInventory | None = None,
     ) -> None:
+        self._told: OrderedDict[tuple[object, ...], datetime] = OrderedDict()  # what changed, and when a row said so
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -250,9 +253,17 @@ class Registrations:
         if present is None or made.updated_at - present.updated_at >= _TOLD_AGAIN:
             return True
         kept = (present.hub, present.device_id, present.thumbprint, present.group_id)
-        if kept != (made.hub, made.device_id, made.thumbprint, made.group_id):
-            return True
+        if kept != (said := (made.hub, made.device_id, made.thumbprint, made.group_id)):
+            return self._is_told_first((made.registration_id, *said), made.updated_at)
         return not await self._hubs.has(made.hub, made.device_id)
+
+    def _is_told_first(self, said: tuple[object, ...], at: datetime) -> bool:
+        """Say whether this was not told within the hour: a device with two certificates may show them by turns."""
+        before = self._told.pop(said, None)
+        self._told[said] = at if before is None or at - before >= _TOLD_AGAIN else before
+        if len(self._told) > _MAX_TOLD:
+            self._told.popitem(last=False)
+        return before is None or at - before >= _TOLD_AGAIN
 
     async def _check_stays(self, present: Registration | None, wanted: Registration) -> None:
         """Raise `HubChangeNotServedError` where a device's data would stay behind at another hub."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,11 +125,15 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Serve workers, and return who asks the front before them."""
     async with AsyncExitStack() as stack:
 
-        async def served(*workers: FakeWorker, away: tuple[str, ...] = ()) -> Caller:
+        async def served(
+            *workers: FakeWorker, away: tuple[str, ...] = (), restarting: Sequence[bool] = (False,)
+        ) -> Caller:
+            """`restarting`: what is said of it, one after the other, and the last one from then on."""
             for worker in workers:
                 await stack.enter_async_context(worker.served(tmp_path))
-            nobody = [FakeWorker(name) for name in away]
-            return Caller(Front([*nobody, *workers], tmp_path, has_metrics=True))
+            nobody, said = [FakeWorker(name) for name in away], list(restarting)
+            is_restarting = lambda: said.pop(0) if len(said) > 1 else said[0]  # noqa: E731
+            return Caller(Front([*nobody, *workers], tmp_path, has_metrics=True, is_restarting=is_restarting))
 
         yield served
 
@@ -252,3 +256,37 @@ async def test_what_nobody_said_is_not_away(serve: Serve) -> None:
     caller = await (await serve(worker, away=("w1",))).ask(b"/readyz", path="/readyz")
     assert caller.status == 503
     assert caller.lines == [{"ready": False, "database": "ready", "hold": "away", "workers": "away: w1"}]
+
+
+def told(status: int, **words: object) -> bytes:
+    body = json.dumps(words).encode()
+    return b"HTTP/1.1 %d Said\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("is_restarting", "left_is_ready", "status", "workers"),
+    [
+        (True, False, 200, "away: w1"),  # it was told to end, and says so
+        (True, True, 503, "restarting"),  # it was not, and its listeners are away
+        (False, False, 503, "ready"),
+    ],
+)
+async def test_only_a_worker_that_was_told_to_end_may_be_unready_while_others_serve(
+    serve: Serve, is_restarting: bool, left_is_ready: bool, status: int, workers: str
+) -> None:
+    leaving = FakeWorker("w1", told(503, ready=False, listeners="away"), is_ready=left_is_ready)
+    serves = FakeWorker("w2", told(200, ready=True, listeners="ready"))
+    caller = await serve(leaving, serves, restarting=[is_restarting])
+    await caller.ask(b"/readyz", path="/readyz")
+    assert (caller.status, caller.lines[0]["workers"]) == (status, workers)
+
+
+async def test_a_worker_that_came_again_while_all_were_asked_counts_by_nothing_it_said_before(serve: Serve) -> None:
+    leaving = FakeWorker("w1", told(503, ready=False, listeners="away"), is_ready=False)
+    caller = await serve(leaving, FakeWorker("w2", told(200, ready=True, listeners="ready")), restarting=[True, False])
+    asking = asyncio.create_task(caller.ask(b"/readyz", path="/readyz"))
+    while not leaving.asked:
+        await asyncio.sleep(0)
+    leaving.is_ready = True
+    await asking
+    assert caller.status == 200

@@ -87,9 +87,13 @@ class Front:
         return JSONResponse({"status": "alive"})
 
     async def _ready(self, _request: Request) -> Response:
+        is_planned, were_ready = self._is_restarting(), [worker.is_ready for worker in self._workers]
         answers = await asyncio.gather(*(self._asked(worker, b"/readyz") for worker in self._workers))
         parts = [_words(body) for _, body in answers]
-        is_planned = self._is_restarting()
+        is_planned |= self._is_restarting()
+        if is_planned:  # who was told to end, or begins, says that its listeners are away; it is not asked to serve
+            are_ready = [worker.is_ready and before for worker, before in zip(self._workers, were_ready, strict=True)]
+            parts = [words if stays else {} for words, stays in zip(parts, are_ready, strict=True)]
         serving = [status == HTTPStatus.OK for (status, _), words in zip(answers, parts, strict=True) if words]
         is_ready = all(serving) and (bool(serving) if is_planned else len(serving) == len(parts))
         found: dict[str, Any] = {"ready": is_ready}

@@ -9,6 +9,7 @@ import pytest
 
 from asgi import Answer
 from birthmark.est.service import Credentials
+from birthmark.est.service.guesses import Asked
 from est_server import EstServer, an_est_server
 from fakes import SeededEntropy
 from hub_world import until
@@ -28,7 +29,7 @@ class World:
 
     async def ask(self) -> "asyncio.Task[Answer]":
         guesses = self.server.service.callers.guesses
-        self._before = asyncio.create_task(guesses.check("", (False, 0, 0), self._may_go_on.wait))
+        self._before = asyncio.create_task(guesses.check(Asked("", ""), self._may_go_on.wait))
         asked = asyncio.create_task(self.server.post("simpleenroll", a_csr("device-1")))
         await until(lambda: bool(guesses._waiting))
         return asked

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.est.rules.limits import EstThrottledError
 from birthmark.est.service import guesses
-from birthmark.est.service.guesses import Guesses
+from birthmark.est.service.guesses import Asked, Guesses
 from fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -20,12 +20,15 @@ class Slow:
         self.seen: list[str] = []
         self._ends: asyncio.Queue[bool] = asyncio.Queue()
 
-    def ask(self, name: str, *rank: int, address: str = "", is_unknown: bool = False) -> "asyncio.Task[bool]":
+    def ask(
+        self, name: str, *rank: int, address: str = "", user: str = "", of_user: int = 0, is_unknown: bool = False
+    ) -> "asyncio.Task[bool]":
         async def is_right() -> bool:
             self.seen.append(name)
             return await self._ends.get()
 
-        return asyncio.create_task(self.queue.check(address or name, (is_unknown, rank[0], rank[1]), is_right))
+        asked = Asked(user or name, address or name, is_unknown, of_user, *rank)
+        return asyncio.create_task(self.queue.check(asked, is_right))
 
     def end(self, *, right: bool) -> None:
         self._ends.put_nowait(right)
@@ -93,7 +96,7 @@ async def test_a_check_that_fails_leaves_the_turn_to_the_next() -> None:
         raise OSError
 
     with pytest.raises(OSError):
-        await slow.queue.check("", (False, 0, 0), broken)
+        await slow.queue.check(Asked("", ""), broken)
     slow.end(right=True)
     assert await slow.ask("next", 0, 0)
 
@@ -127,3 +130,41 @@ async def test_who_is_sent_away_and_gives_up_at_once_leaves_no_turn_that_was_not
     for _ in range(2):
         slow.end(right=True)
     assert [await running, await clean] == [True] * 2
+
+
+async def test_who_guesses_at_one_user_from_everywhere_keeps_no_other_waiting() -> None:
+    slow = Slow()
+    tasks = [slow.ask(f"guess {number}", 0, 0, user="edge") for number in range(5)]
+    await turns()
+    tasks.append(slow.ask("device", 0, 0))
+    await turns()
+    for _ in tasks:
+        slow.end(right=True)
+    await asyncio.gather(*tasks)
+    assert slow.seen[:2] == ["guess 0", "device"]
+
+
+async def test_a_user_at_whom_nobody_guessed_comes_before_many_who_were_guessed_at() -> None:
+    slow = Slow()
+    tasks = [slow.ask(f"guess {number}", 0, 0, of_user=1) for number in range(5)]
+    await turns()
+    tasks.append(slow.ask("device", 0, 0))
+    await turns()
+    for _ in tasks:
+        slow.end(right=True)
+    await asyncio.gather(*tasks)
+    assert slow.seen[:2] == ["guess 0", "device"]
+
+
+async def test_where_too_many_wait_it_is_the_user_of_most_who_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guesses, "MAX_WAITING", 3)
+    slow = Slow()
+    tasks = [slow.ask(f"guess {number}", 0, 0, user="edge") for number in range(4)]
+    await turns()
+    device = slow.ask("device", 0, 0)
+    await turns()
+    with pytest.raises(EstThrottledError):
+        await tasks[3]
+    for _ in range(4):
+        slow.end(right=True)
+    assert [await device, *await asyncio.gather(*tasks[:3])] == [True] * 4

@@ -24,7 +24,7 @@ from birthmark.est.rules.identity import (
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.service.credentials import accepted_cas
-from birthmark.est.service.guesses import SHARE, Guesses
+from birthmark.est.service.guesses import SHARE, Asked, Guesses
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -90,6 +90,8 @@ class Callers:
     """Wrong passwords per user and address, of IPv6 per /64: one that guesses uses up nobody else's."""
     noise: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
     """Wrong passwords per address: who made least of it is looked at first."""
+    guessed: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
+    """Wrong passwords per user there is, from anywhere: a user at whom nobody guessed is looked at first."""
     comebacks: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Looks at what took the place of an expired certificate, per name."""
     guesses: Guesses = field(init=False, repr=False)
@@ -193,13 +195,18 @@ class Callers:
         async with turn:
             now = self.ca.clock.monotonic()
             self.failures.check(who, now)
-            rank = user is None, self.failures.used(who, now), self.noise.used(address, now)
-            is_right = await self.guesses.check(address, rank, partial(self.passwords.matches, password, stored))
+            used = self.failures.used(who, now), self.noise.used(address, now)
+            of_user = 0 if user is None else self.guessed.used(name, now)
+            asked = Asked(name, address, user is None, of_user, *used)
+            is_right = await self.guesses.check(asked, partial(self.passwords.matches, password, stored))
             if not is_right or user is None:
                 now = self.ca.clock.monotonic()
                 self.failures.take(who, now)
                 with suppress(EstThrottledError):
                     self.noise.take(address, now)
+                with suppress(EstThrottledError):
+                    if user is not None:
+                        self.guessed.take(name, now)
                 raise PasswordWrongError(user=name, device_id=(user and user.device_id) or name)
         again = await self._user(name)
         if again is None or again.password_hash != stored:

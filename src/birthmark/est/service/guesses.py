@@ -1,27 +1,48 @@
 """Whose password is checked next: one at a time, those first who guessed least, in a share of the processor.
 
 A check is slow on purpose. So right passwords follow each other at once, and after a wrong one there is a pause:
-strangers who guess from many addresses together get a quarter of one core, whatever the number of workers.
+strangers who guess from many addresses together get a quarter of one core, whatever the number of workers. Users take
+turns: whoever guesses at one, from however many addresses, keeps the devices of that one waiting and no other.
 """
 
 import asyncio
-import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from birthmark.clock import Clock
 from birthmark.est.rules.limits import EstThrottledError
 
-Rank: TypeAlias = tuple[bool, int, int]
-"""Whether there is no such user, how many wrong guesses the user had at this address lately, and the address with all
-users, those that wait too."""
+
+class Asked(NamedTuple):
+    """Whose password is asked for, from where, and the wrong guesses of lately."""
+
+    user: str
+    address: str
+    is_unknown: bool = False
+    """There is no such user."""
+    of_user: int = 0
+    """At this user, from anywhere."""
+    of_user_here: int = 0
+    of_address: int = 0
+
+
 SHARE = 0.25
 MAX_WAITING = 512
 _GUESS_S = 0.16
 """About what a wrong one takes, with its pause."""
+
+
+class _Turn(NamedTuple):
+    """One that waits; those of one user are compared."""
+
+    of_user_here: int
+    of_address: int
+    number: int
+    asked: Asked
+    turn: asyncio.Future[None]
 
 
 @dataclass(slots=True)
@@ -31,25 +52,25 @@ class Guesses:
     clock: Clock = field(repr=False)
     share: float = SHARE
     """Of one core, for wrong ones."""
-    _waiting: list[tuple[Rank, int, asyncio.Future[None]]] = field(default_factory=list, init=False, repr=False)
+    _waiting: dict[str, list[_Turn]] = field(default_factory=dict, init=False, repr=False)
     _waiting_of: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _numbers: "count[int]" = field(default_factory=count, init=False, repr=False)
     _is_busy: bool = field(default=False, init=False)
 
-    async def check(self, address: str, rank: Rank, is_right: Callable[[], Awaitable[bool]]) -> bool:
+    async def check(self, asked: Asked, is_right: Callable[[], Awaitable[bool]]) -> bool:
         """Return what `is_right` says, at its turn: users there are come first, so that names that somebody makes up by
-        the thousand keep no device waiting; then fewer wrong guesses, then whose address waits for less.
+        the thousand keep no device waiting; then users at whom fewer wrong guesses were made, and of whom fewer wait;
+        then fewer wrong guesses at this address, and whose address waits for less.
 
         Raise `EstThrottledError` for who was sent away.
         """
-        is_unknown, of_user, of_address = rank
-        self._waiting_of[address] += 1
+        self._waiting_of[asked.address] += 1
         try:
-            await self._turn((is_unknown, of_user, of_address + self._waiting_of[address] - 1))
+            await self._turn(asked)
         finally:
-            self._waiting_of[address] -= 1
-            if not self._waiting_of[address]:
-                del self._waiting_of[address]
+            self._waiting_of[asked.address] -= 1
+            if not self._waiting_of[asked.address]:
+                del self._waiting_of[asked.address]
         began, right = self.clock.monotonic(), False
         try:
             right = await is_right()
@@ -58,13 +79,15 @@ class Guesses:
             self._next(0.0 if right else took * (1 / self.share - 1))
         return right
 
-    async def _turn(self, rank: Rank) -> None:
+    async def _turn(self, asked: Asked) -> None:
         if not self._is_busy:
             self._is_busy = True
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
-        if len(self._waiting) > MAX_WAITING:
+        of_address = asked.of_address + self._waiting_of[asked.address] - 1
+        one = _Turn(asked.of_user_here, of_address, next(self._numbers), asked, turn)
+        self._waiting.setdefault(asked.user, []).append(one)
+        if sum(map(len, self._waiting.values())) > MAX_WAITING:
             self._send_away()
         try:
             await turn
@@ -74,24 +97,34 @@ class Guesses:
                 self._next(0.0)
             raise
 
+    def _order(self, user: str) -> tuple[object, ...]:
+        best = min(self._waiting[user])
+        return best.asked.is_unknown, best.asked.of_user, len(self._waiting[user]), best[:3]
+
+    def _taken(self, user: str, one: _Turn) -> asyncio.Future[None]:
+        self._waiting[user].remove(one)
+        if not self._waiting[user]:
+            del self._waiting[user]
+        return one.turn
+
     def _send_away(self) -> None:
-        worst = max(self._waiting)
-        self._waiting.remove(worst)
-        heapq.heapify(self._waiting)
-        if not worst[2].done():
+        user = max(self._waiting, key=self._order)
+        worst = self._taken(user, max(self._waiting[user]))
+        if not worst.done():
             facts: dict[str, Any] = {
                 "who": "All who ask by password together",
                 "burst": MAX_WAITING,
                 "every_s": _GUESS_S,
             }
-            worst[2].set_exception(EstThrottledError(retry_after_s=1, wait_s=1, **facts))
+            worst.set_exception(EstThrottledError(retry_after_s=1, wait_s=1, **facts))
 
     def _next(self, pause_s: float) -> None:
         if pause_s > 0:
             asyncio.get_running_loop().call_later(pause_s, self._next, 0.0)
             return
         while self._waiting:
-            _, _, turn = heapq.heappop(self._waiting)
+            user = min(self._waiting, key=self._order)
+            turn = self._taken(user, min(self._waiting[user]))
             if not turn.done():
                 turn.set_result(None)
                 return

@@ -109,11 +109,15 @@ class Twin(msgspec.Struct, frozen=True):
 
 
 class Mail(msgspec.Struct, frozen=True, array_like=True):
-    """What a letter to a device holds: system properties by their names in a property bag, and the application's."""
+    """What a letter to a device holds: system properties by their names in a property bag, and the application's.
+
+    `generation` is that of the device it is for; empty where an earlier version kept the letter.
+    """
 
     payload: bytes
     system: dict[str, str]
     properties: dict[str, str]
+    generation: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -15,7 +15,7 @@ from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Dev
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import UnknownDeviceError
-from birthmark.iothub.wire import DeviceBody
+from birthmark.iothub.wire import DeviceBody, registry_time
 from birthmark.store import Database, open_database
 from fakes import FakeClock, SeededEntropy
 
@@ -78,6 +78,19 @@ async def test_letters_are_taken_in_their_order_and_settled_by_their_lock(databa
         await world.inboxes.settle(SPACE, DEVICE, second.lock or "", Outcome.COMPLETED)
         await world.inboxes.settle(SPACE, DEVICE, first.lock or "", Outcome.REJECTED)
         assert await world.told() == [("m-b", "Success"), ("m-a", "Rejected")]
+
+
+async def test_a_record_says_when_the_end_was_and_which_device_of_that_name_it_was(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send()
+        letter = await world.taken()
+        world.clock.move(timedelta(seconds=10))
+        await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", Outcome.COMPLETED)
+        (told,) = await world.iothub.c2d.feedback.letters(SPACE, FEEDBACK)
+        record = world.iothub.c2d.record_of(told)
+        device = await world.iothub.registry.device(world.hub, DEVICE)
+        assert record["enqueuedTimeUtc"] == registry_time(world.clock.now())
+        assert record["deviceGenerationId"] == device.generation_id
 
 
 async def test_a_lock_that_ran_out_settles_nothing_and_the_letter_comes_again(database_url: str) -> None:

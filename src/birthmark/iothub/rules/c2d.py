@@ -62,11 +62,17 @@ def check_mail(device_id: str, message_id: str, mail: Mail, feedback: str, *, ex
         raise C2dInvalidError(device_id=device_id, detail=problem)
 
 
-def feedback_of(device_id: str, generation: str, letter: Letter, outcome: Outcome, at: str) -> dict[str, Any] | None:
-    """Return the record that the service gets of a letter's end, if it asked for one."""
+def is_told(letter: Letter, outcome: Outcome) -> bool:
+    """Say whether the service asked for a record of a letter's end by this outcome."""
     wanted = {"none": (), "positive": (True,), "negative": (False,), "full": (True, False)}[letter.feedback or "none"]
-    if (outcome is Outcome.COMPLETED) not in wanted:
-        return None
+    return (outcome is Outcome.COMPLETED) in wanted
+
+
+def feedback_of(device_id: str, generation: str, letter: Letter, outcome: Outcome, at: str) -> dict[str, Any]:
+    """Return the record that the service gets of a letter's end, which happened `at` that time.
+
+    As the class FeedbackRecord of Azure's service SDKs has it: `enqueuedTimeUtc` is the end's time, not the message's.
+    """
     status = _STATUS[outcome]
     return {
         "originalMessageId": letter.id,

@@ -48,7 +48,8 @@ class CloudToDevice:
         self, hub: Hub, device_id: str, mail: Mail, *, message_id: str, feedback: str, expiry: str | None, actor: str
     ) -> Letter:
         """Queue a message. Raise `UnknownDeviceError`, `C2dInvalidError`, `InboxFullError`."""
-        await self._registry.device(hub, device_id)
+        device = await self._registry.device(hub, device_id)
+        mail = msgspec.structs.replace(mail, generation=device.generation_id)
         now = self.now()
         expires_at = rules.parse_expiry(expiry, now)
         feedback = feedback or "none"
@@ -83,11 +84,11 @@ class CloudToDevice:
 
     def _ended(self, space: str, client: str, letter: Letter, outcome: Outcome) -> Changes:
         """Write the feedback in the commit that ends the letter; a purged inbox may be one of a device that is gone."""
-        at = registry_time(from_micros(letter.enqueued_at))
-        record = rules.feedback_of(client, "", letter, outcome, at)
-        if record is None:
+        if not rules.is_told(letter, outcome):
             return Changes()
         now = self.now()
+        at = registry_time(from_micros(now))
+        record = rules.feedback_of(client, self.mail_of(letter).generation, letter, outcome, at)
         body = msgspec.json.encode(record)
         return putting(
             space, FEEDBACK, Letter(self._places.next(now), new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE)

@@ -17,7 +17,7 @@ from birthmark.store.records import Records
 from birthmark.text import decode_json
 
 INSTANCES = Records(Instance)
-instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")])
+instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")], sealed=["policies"])
 ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
 CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
@@ -39,7 +39,7 @@ DROP_ROOTS = remove(tpm_roots)
 
 _KEY = ("scope", "kind", "id")
 enrollments = Table(
-    "dps_enrollments", metadata, *(text(name, key=True) for name in _KEY), text("document"), text("etag")
+    "dps_enrollments", metadata, *(text(name, key=True) for name in _KEY), text("document", sealed=True), text("etag")
 )
 ADD_ENROLLMENT = insert(enrollments)
 REPLACE_ENROLLMENT = change(enrollments, ("document", "etag"), *_KEY, "etag")

@@ -33,7 +33,7 @@ devices = Table(
     text("status_reason", optional=True),
     text("auth_type"),
     *(text(f"{place}_thumbprint", optional=True) for place in ("primary", "secondary")),
-    *(blob(f"{place}_key", optional=True) for place in ("primary", "secondary")),
+    *(blob(f"{place}_key", optional=True, sealed=True) for place in ("primary", "secondary")),
     *(number(name) for name in ("iot_edge", "created_at", "updated_at")),
     text("maker", server_default=OPERATOR),
 )
@@ -61,7 +61,7 @@ CHANGE_TWIN = change(
 DELETE_TWIN = remove(twins)
 
 HUBS = Records(Hub)
-hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")])
+hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
 ADD_HUB = insert(hubs)
 CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 REMOVE_HUB = remove(hubs, "name", "policies")

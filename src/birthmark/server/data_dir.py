@@ -11,7 +11,8 @@
     operator.token        the operator interface's password
     audit.seed            what the audit chain's heads are signed with
     machine.json          which of several machines this is, and the key to what they share
-    est.seed              what the passwords of EST credentials for one device follow from
+    est.seed              what the passwords of EST credentials for one device follow from, and what seals the
+                          shared keys in the database
     est.password          only of a directory that version 0.1.0 made: its first EST user's password
     endpoints.json        how to reach the server; written when it is ready
 

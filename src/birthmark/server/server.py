@@ -47,9 +47,11 @@ from birthmark.server.own_certificate import OwnCertificate
 from birthmark.server.plain_http import serve_door, serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
+from birthmark.server.unlocking import unlock
 from birthmark.server.upstream import keep_known, upstream_of
 from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
+from birthmark.store.sealing import Seal
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +197,7 @@ class Server:
         await installed.note_holder(database, hold)
         if self._place.is_first:
             await installed.forget_outboxes(database, self._place.is_no_more)
+        await unlock(database, Seal.of(self._data.secret("est.seed").encode()))
         sharing = self._sharing = self._shared(database)
         root = await installed.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.

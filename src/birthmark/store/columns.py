@@ -1,13 +1,28 @@
-"""The three kinds of columns there are, so that a row means the same on both engines: text, 64-bit integers, bytes."""
+"""The three kinds of columns there are, so that a row means the same on both engines: text, 64-bit integers, bytes.
+
+A column of text or bytes may be `sealed`: what it holds are secrets (`sealing`).
+"""
 
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, LargeBinary, Text
 
 
-def text(name: str, *, key: bool = False, optional: bool = False, **more: Any) -> Column[str]:
+class SealedText(Text):
+    """The type of text that is sealed."""
+
+    cache_ok = True
+
+
+class SealedBytes(LargeBinary):
+    """The type of bytes that are sealed."""
+
+    cache_ok = True
+
+
+def text(name: str, *, key: bool = False, optional: bool = False, sealed: bool = False, **more: Any) -> Column[str]:
     """Return a column of text; a `key` is one of the table's primary key."""
-    return Column(name, Text, primary_key=key, nullable=optional, **more)
+    return Column(name, SealedText if sealed else Text, primary_key=key, nullable=optional, **more)
 
 
 def number(name: str, *, key: bool = False, optional: bool = False, **more: Any) -> Column[int]:
@@ -15,6 +30,6 @@ def number(name: str, *, key: bool = False, optional: bool = False, **more: Any)
     return Column(name, BigInteger, primary_key=key, nullable=optional, autoincrement=False, **more)
 
 
-def blob(name: str, *, key: bool = False, optional: bool = False) -> Column[bytes]:
+def blob(name: str, *, key: bool = False, optional: bool = False, sealed: bool = False) -> Column[bytes]:
     """Return a column of bytes."""
-    return Column(name, LargeBinary, primary_key=key, nullable=optional)
+    return Column(name, SealedBytes if sealed else LargeBinary, primary_key=key, nullable=optional)

@@ -10,6 +10,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableErr
 from birthmark.metrics import SECONDS, SIZES, Distribution
 from birthmark.store.changes import Changes
 from birthmark.store.events import Event
+from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement
 
 # A row of either engine: values by column name.
@@ -107,6 +108,9 @@ class Reader(Protocol):
 
 class Database(Reader, Protocol):
     """Durable state. Reads see every commit that has returned."""
+
+    seal: Seal | None
+    """What seals and opens the columns with secrets; without one they are as they are kept."""
 
     @property
     def worker(self) -> str:

@@ -60,9 +60,15 @@ class Records(Generic[T]):
         self._hints = {columns.get(name, name): hint for name, hint in hints.items()}
         self._fields = [(name, columns.get(name, name), _codec(hint)) for name, hint in hints.items()]
 
-    def table(self, name: str, *keys: str, more: Sequence[SchemaItem] = ()) -> Table:
-        """Return the table of these rows: `keys` name one, and `more` is what no field has: columns, constraints."""
-        return Table(name, metadata, *(_column(one, hint, keys) for one, hint in self._hints.items()), *more)
+    def table(self, name: str, *keys: str, more: Sequence[SchemaItem] = (), sealed: Sequence[str] = ()) -> Table:
+        """Return the table of these rows: `keys` name one, and `more` is what no field has: columns, constraints.
+
+        The columns that are `sealed` hold secrets, as text.
+        """
+        columns = (
+            text(one, sealed=True) if one in sealed else _column(one, hint, keys) for one, hint in self._hints.items()
+        )
+        return Table(name, metadata, *columns, *more)
 
     def of(self, row: Row, **known: Any) -> T:
         """Return the value of a row; fields that are `known` are not read."""

@@ -20,6 +20,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
+from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
 
@@ -59,6 +60,7 @@ class SqliteDatabase:
         self._path = path
         self._clock = clock
         self.worker = worker
+        self.seal: Seal | None = None
         self._writer = _connect(path)
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
@@ -109,24 +111,28 @@ class SqliteDatabase:
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("sqlite")
         try:
-            return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchone()
+            row = self._reader.execute(compiled.sql, compiled.arguments(params, self.seal)).fetchone()
         except _UNREADABLE as error:
             raise self._refusal(error) from error
+        return row if row is None or self.seal is None or not compiled.opened else self.seal.row(compiled.opened, row)
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
         try:
-            return self._reader.execute(compiled.sql, compiled.arguments(params)).fetchall()
+            rows = self._reader.execute(compiled.sql, compiled.arguments(params, self.seal)).fetchall()
         except _UNREADABLE as error:
             raise self._refusal(error) from error
+        return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
 
     async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
         try:
             async with self._aside:  # one at a time: the threads are for others, too
-                return await asyncio.to_thread(_read, self._path, compiled.sql, compiled.arguments(params))
+                arguments = compiled.arguments(params, self.seal)
+                rows = await asyncio.to_thread(_read, self._path, compiled.sql, arguments)
         except _UNREADABLE as error:
             raise self._refusal(error) from error
+        return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         sql = "SELECT seq, kind, body FROM outbox WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?"
@@ -242,7 +248,7 @@ class SqliteDatabase:
         execute = self._writer.execute
         for write in changes.writes:
             compiled = write.statement.compiled("sqlite")
-            touched = execute(compiled.sql, compiled.arguments(write.params)).rowcount
+            touched = execute(compiled.sql, compiled.arguments(write.params, self.seal)).rowcount
             if write.expect is not None and touched != write.expect:
                 raise write.otherwise or ChangedMeanwhileError()
         if not changes.events and not changes.audits:

@@ -14,6 +14,9 @@ from sqlalchemy.dialects.postgresql import asyncpg as postgresql_asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
+from birthmark.store.columns import SealedBytes, SealedText
+from birthmark.store.sealing import Seal
+
 Engine = Literal["sqlite", "postgresql"]
 Kind = Literal["text", "number", "blob"]
 
@@ -26,9 +29,15 @@ class Compiled:
     order: tuple[str, ...]
     fixed: Mapping[str, Any]
     kinds: tuple[Kind | None, ...] = ()
+    sealed: tuple[str, ...] = ()
+    """The parameters that are values of sealed columns."""
+    opened: tuple[str, ...] = ()
+    """The sealed columns of its rows."""
 
-    def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+    def arguments(self, params: Mapping[str, Any], seal: Seal | None = None) -> tuple[Any, ...]:
         """Return the positional arguments; raise KeyError when one is missing."""
+        if self.sealed and seal is not None:
+            params = seal.closed(self.sealed, params)
         if self.fixed:
             params = {**self.fixed, **params}
         return tuple([params[name] for name in self.order])
@@ -55,9 +64,14 @@ class Statement:
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         order = tuple(compiled.positiontup or ())
-        return Compiled(str(compiled), order, fixed, tuple(_kind(compiled.binds[name].type) for name in order))
+        types = {name: compiled.binds[name].type for name in order}
+        sealed = tuple(name for name, of in types.items() if isinstance(of, _SEALED))
+        columns = getattr(compiled, "_result_columns", ())
+        opened = tuple(str(column.keyname) for column in columns if isinstance(column.type, _SEALED))
+        return Compiled(str(compiled), order, fixed, tuple(_kind(types[name]) for name in order), sealed, opened)
 
 
+_SEALED = (SealedText, SealedBytes)
 _KINDS: Mapping[type[TypeEngine[Any]], Kind] = {String: "text", Integer: "number", LargeBinary: "blob"}
 
 

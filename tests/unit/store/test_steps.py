@@ -60,3 +60,11 @@ def test_a_parameter_without_a_type_is_a_mistake_and_leaves_no_trace() -> None:
     with pytest.raises(TypeError, match="needs a type"):
         plans.of(untyped.compiled("postgresql"))
     assert plans.definition() == ""
+
+
+def test_two_statements_of_one_text_and_other_names_have_a_plan_each() -> None:
+    plans, steps = Plans(), Steps()
+    for name in ("one", "other"):
+        named = statement(delete(things).where(things.c.id == bindparam(name)))
+        steps.add(plans.of(named.compiled("postgresql")), {name: name})
+    assert steps.arguments()[1] == ["one", "other"]

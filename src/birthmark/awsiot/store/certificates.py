@@ -50,7 +50,7 @@ ADD_CODE = insert(registration_codes, ignore_existing=True)
 DROP_CODE = remove(registration_codes)
 
 KEYS = Records(AccessKey)
-access_keys = KEYS.table("aws_access_keys", "id")
+access_keys = KEYS.table("aws_access_keys", "id", sealed=["secret"])
 ADD_KEY = insert(access_keys)
 KEYS_PAGE = page(access_keys, "id")
 DROP_KEY = remove(access_keys)

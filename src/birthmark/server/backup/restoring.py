@@ -64,6 +64,7 @@ from birthmark.store.chain import GENESIS, head_body, link, render_seen
 from birthmark.store.keyed import remove
 from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
+from birthmark.store.sealing import Seal
 from birthmark.text import decode_json
 
 STEP = 1_000_000
@@ -361,6 +362,8 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
+    if (seed := files / "est.seed").exists():
+        database.seal = Seal.of(seed.read_bytes().strip())
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     ends = await _ends(database)
     exported = Exported([])

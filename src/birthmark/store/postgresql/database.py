@@ -25,6 +25,7 @@ from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.turns import Turns
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
+from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement, insert, statement, upsert
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class PostgresDatabase:
         self._writer, self._beside = writers
         self._clock = clock
         self.worker = worker
+        self.seal: Seal | None = None
         self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
         self._discard = 0
         self._seq = 0
@@ -127,12 +129,13 @@ class PostgresDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("postgresql")
-        return await self._read("fetchrow", compiled.sql, *compiled.arguments(params))
+        row = await self._read("fetchrow", compiled.sql, *compiled.arguments(params, self.seal))
+        return row if row is None or self.seal is None or not compiled.opened else self.seal.row(compiled.opened, row)
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("postgresql")
-        rows: Sequence[Row] = await self._read("fetch", compiled.sql, *compiled.arguments(params))
-        return rows
+        rows: Sequence[Row] = await self._read("fetch", compiled.sql, *compiled.arguments(params, self.seal))
+        return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
 
     async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         return await self.all(statement, **params)  # PostgreSQL reads in a process of its own
@@ -140,7 +143,7 @@ class PostgresDatabase:
     async def beside(self, statement: Statement, /, **params: Any) -> bool:
         compiled = statement.compiled("postgresql")
         with translated():
-            return await patiently(partial(self._beside.run, compiled.sql, *compiled.arguments(params)))
+            return await patiently(partial(self._beside.run, compiled.sql, *compiled.arguments(params, self.seal)))
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         rows: Sequence[Row] = await self._read("fetch", _EVENTS, self.worker, last, limit)
@@ -305,7 +308,9 @@ class PostgresDatabase:
 
     def _add_writes(self, steps: Steps, changes: Changes) -> None:
         for write in changes.writes:
-            steps.add(self._plan(write.statement), write.params, write.expect)
+            compiled = write.statement.compiled("postgresql")
+            params = self.seal.closed(compiled.sealed, write.params) if self.seal and compiled.sealed else write.params
+            steps.add(self._writer.plans.of(compiled), params, write.expect)
 
     def _add_own(self, steps: Steps, changes: Changes) -> None:
         """Add the events and audit rows of a change."""

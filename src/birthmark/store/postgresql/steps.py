@@ -129,14 +129,14 @@ class Plans:
     """The statements of a session by number, and the SQL that makes them known."""
 
     def __init__(self) -> None:
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}  # by SQL and names
         self._functions: list[str] = []
         self._defined = 0
         self._sound = 0  # what was defined in this session or an earlier one
 
     def of(self, compiled: Compiled) -> Plan:
         """Return the plan of a statement; one that is new is known after `definition` was run."""
-        if (known := self._plans.get(compiled.sql)) is None:
+        if (known := self._plans.get((compiled.sql, compiled.order))) is None:
             names: dict[Kind, list[str]] = {"text": [], "number": [], "blob": []}
             for name, kind in zip(compiled.order, compiled.kinds, strict=True):
                 if kind is None:
@@ -145,7 +145,7 @@ class Plans:
             texts, numbers, blobs = (tuple(names[kind]) for kind in _ARRAYS)
             known = Plan(len(self._plans), texts, numbers, blobs, compiled.fixed)
             self._functions.append(_function(known.number, compiled))
-            self._plans[compiled.sql] = known
+            self._plans[compiled.sql, compiled.order] = known
         return known
 
     def forget(self) -> None:
@@ -165,7 +165,7 @@ class Plans:
     def drop_new(self) -> None:
         """Drop what was never defined: the server takes it for a mistake."""
         del self._functions[self._sound :]
-        self._plans = {sql: plan for sql, plan in self._plans.items() if plan.number < self._sound}
+        self._plans = {named: plan for named, plan in self._plans.items() if plan.number < self._sound}
 
 
 def _function(number: int, compiled: Compiled) -> str:

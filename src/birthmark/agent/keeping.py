@@ -11,8 +11,8 @@ server that has answered already, or lets somebody approve first, then finds it 
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from birthmark.agent.config.model import EstIssuance
@@ -31,6 +31,7 @@ from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed import Kind, Managed, est_identity_of
 from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
 from birthmark.agent.slots import HeldIdentity, Slot, fits
+from birthmark.agent.timekeeping import TOLERANCE
 from birthmark.background import beside
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
@@ -47,6 +48,7 @@ from birthmark.pki.csr import parse_csr
 log = logging.getLogger(__name__)
 
 _ACCEPTED, _BAD_REQUEST = 202, 400
+_EARLY_EVERY_S = 300.0
 _REFUSALS = (EstServerUnauthenticatedError, EstServerForbiddenError, DpsRefusedError)
 """What a service itself says; who could not be believed as that service said nothing."""
 
@@ -69,8 +71,13 @@ class Keeper:
     planned: Callable[[Managed, Certificate], datetime | None]
     """When a certificate shall be renewed because its issuer said so."""
     confirm_time: ConfirmTime
+    begins_in: Callable[[HeldIdentity], timedelta]
+    """How long until a certificate begins, by a time that a server has told; nothing where none has."""
+    monotonic: Callable[[], float]
     register: Callable[[HeldIdentity], Awaitable[object]]
     """Registers the device by a certificate, which proves it to the provisioning service."""
+    _early_asked_at: dict[str, float] = field(default_factory=dict, init=False)
+    """When another certificate was asked for in the place of one that had not begun, in monotonic seconds."""
 
     def slot(self, certificate_id: str) -> Slot:
         return self.identities.slot(certificate_id)
@@ -84,14 +91,28 @@ class Keeper:
                 log.warning("agent.not_recovered", extra={"id": certificate_id, "code": error.code})
 
     async def ensure(self, managed: Managed) -> HeldIdentity:
-        """Return a usable certificate, issuing one where there is none, or it has expired, or is for another name."""
+        """Return a usable certificate, issuing one where there is none, or it has expired, or is for another name.
+
+        Nor is one usable that begins later: the clock of who issued it was ahead. Another is asked for, now and then;
+        as long as there is none, that one stays.
+        """
         slot = self.slot(managed.id)
         current = slot.current()
-        if current is not None and self._is_named(managed, current):
-            await self.confirm_time(is_over=self.is_expired(current))
-            if not self.is_expired(current):
-                return current
-        return self._put_to_use(slot, await self.fresh(managed, current))
+        if current is None or not self._is_named(managed, current):
+            return self._put_to_use(slot, await self.fresh(managed, current))
+        await self.confirm_time(is_over=self.is_expired(current))
+        if self.is_expired(current):
+            return self._put_to_use(slot, await self.fresh(managed, current))
+        if not self._is_early(managed, current):
+            return current
+        log.warning(
+            "certificate.not_begun", extra={"id": managed.id, "not_before": current.leaf.not_before.isoformat()}
+        )
+        try:
+            return self._put_to_use(slot, await self.fresh(managed, current))
+        except BirthmarkError as error:
+            log.info("certificate.not_replaced", extra={"id": managed.id, "code": error.code})
+            return current
 
     async def renew(self, managed: Managed, *, is_key_over: bool = False) -> HeldIdentity:
         """Renew what proves itself: an EST identity or a CA. On failure the old one stays."""
@@ -131,6 +152,8 @@ class Keeper:
         """Return what was issued before, could not be proven yet, and is not to be renewed itself."""
         pending = self.slot(managed.id).pending()
         if pending is None or not self._is_named(managed, pending) or self.now_for(pending) >= self._due(pending):
+            return None
+        if self.begins_in(pending) > TOLERANCE:
             return None
         return pending
 
@@ -198,6 +221,16 @@ class Keeper:
 
     def _due(self, held: HeldIdentity) -> datetime:
         return renew_at(held.leaf.not_before, held.leaf.not_after, Renewal().threshold)
+
+    def _is_early(self, managed: Managed, held: HeldIdentity) -> bool:
+        """Say whether to ask for another certificate, as this one begins later; so many seconds apart."""
+        if self.begins_in(held) <= TOLERANCE:
+            return False
+        now, before = self.monotonic(), self._early_asked_at.get(managed.id)
+        if before is not None and now - before < _EARLY_EVERY_S:
+            return False
+        self._early_asked_at[managed.id] = now
+        return True
 
     def _is_named(self, managed: Managed, held: HeldIdentity) -> bool:
         """Only a device's name counts: DPS goes by it. What an EST server calls the others is its own affair."""

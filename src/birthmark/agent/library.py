@@ -220,8 +220,10 @@ class Device:
             self._renewal.failed(self.identity.held, error)
             self.agent.note(error, DEVICE_ID)
         else:
-            self._renewal.worked()
-            self.agent.works(DEVICE_ID)
+            if (problem := self._renewal.worked(self.identity.held)) is None:
+                self.agent.works(DEVICE_ID)
+            else:
+                self.agent.note(problem, DEVICE_ID)
 
 
 @contextlib.asynccontextmanager

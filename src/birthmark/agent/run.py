@@ -169,8 +169,10 @@ class Loop:
             pause = self._renewal.failed(held, error)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             return held, hub
-        self._renewal.worked()
-        self.agent.works(DEVICE_ID)
+        if (problem := self._renewal.worked(fresh)) is None:
+            self.agent.works(DEVICE_ID)
+        else:
+            self._note(problem, DEVICE_ID)
         if hub is not None:
             await hub.close()
         self.tell("renewed", self._about(fresh))

@@ -119,6 +119,8 @@ class Agent:
             self._on_issued,
             self._planned,
             self.time_servers.confirm,
+            self._begins_in,
+            self.clock.monotonic,
             self.register,
         )
 
@@ -340,6 +342,9 @@ class Agent:
             return self.clock.now()
         self.clock.suppose(held.leaf.not_before)
         return max(self.clock.now(), held.leaf.not_before)
+
+    def _begins_in(self, held: HeldIdentity) -> timedelta:
+        return held.leaf.not_before - self.clock.now() if self.clock.is_confirmed else timedelta(0)
 
     def forget_time(self) -> None:
         """Take the machine's clock for right, and learn the time anew."""

@@ -15,11 +15,24 @@ from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.dps.client import DpsBusyError
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.est.client import EstServerBusyError
 
 NEVER_S = 3600.0
 _DAY = timedelta(days=1)
+
+
+class RenewedForNothingError(UnavailableError):
+    """The renewed certificate is over already."""
+
+    code = "agent.renewed_for_nothing"
+    cause = (
+        "A renewal gave a certificate that ended at {not_after}: whose clock signed it is behind, or this one ahead."
+    )
+    fix = "See which clock is wrong, `date -u` here and at the server, and set it; the agent renews again by itself."
+    for_a_person = "a clock has to be set"
+    not_after: str
+
 
 Note = Callable[[BirthmarkError, str], None]
 Tell = Callable[[str, dict[str, object]], None]
@@ -79,7 +92,8 @@ class RenewalTurn:
         if due is None:
             return None
         if due <= timedelta(0) and is_new:
-            self._pace.not_before = self.agent.clock.monotonic() + self._overdue_pause(held).total_seconds()
+            overdue_at = self.agent.clock.monotonic() + self._overdue_pause(held).total_seconds()
+            self._pace.not_before = max(self._pace.not_before, overdue_at)
         return max(due.total_seconds(), self._pace.not_before - self.agent.clock.monotonic())
 
     def failed(self, held: Held, problem: BirthmarkError) -> timedelta:
@@ -87,8 +101,14 @@ class RenewalTurn:
         lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else _DAY
         return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime, _left(self.agent, held))
 
-    def worked(self) -> None:
-        self._pace.worked()
+    def worked(self, held: Held) -> BirthmarkError | None:
+        """Note what a renewal gave, and return what is wrong with it: where it is over already, the next one waits."""
+        problem = _for_nothing(self.agent, held)
+        if problem is None:
+            self._pace.worked()
+        else:
+            self.failed(held, problem)
+        return problem
 
     def _overdue_pause(self, held: Held) -> timedelta:
         agent, renewal = self.agent, self.agent.renewal
@@ -149,9 +169,19 @@ class Upkeep:
             told = {"id": managed.id, "error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
             self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
             return
-        pace.worked()
-        self.agent.works(managed.id)
+        if (problem := _for_nothing(self.agent, made)) is None:
+            pace.worked()
+            self.agent.works(managed.id)
+        else:
+            pace.failed(self.agent, problem, managed.renewal, _DAY, timedelta(0))
+            self.note(problem, managed.id)
         self.tell("certificate renewed", _about(managed, made))
+
+
+def _for_nothing(agent: Agent, held: Held) -> RenewedForNothingError | None:
+    if isinstance(held, HeldIdentity) and agent.keeper.is_expired(held):
+        return RenewedForNothingError(not_after=held.leaf.not_after.isoformat())
+    return None
 
 
 def _left(agent: Agent, held: Held | None) -> timedelta:

@@ -20,7 +20,7 @@ from birthmark.agent.renewal import (
 )
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.agent.upkeep import Pace, RenewalTurn
+from birthmark.agent.upkeep import Pace, RenewalTurn, RenewedForNothingError
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
@@ -158,3 +158,28 @@ async def test_what_a_server_asks_for_does_not_keep_a_renewal_from_another_try_b
     held = await certified(agent)
     world.clock.move(held.leaf.not_after - left - world.clock.now())
     assert least <= RenewalTurn(agent).failed(held, busy) <= most
+
+
+async def test_renewals_that_give_what_is_over_already_wait_longer_each_time(tmp_path: Path) -> None:
+    """The server's clock is days behind: each new certificate would be renewed at once."""
+    world = World(tmp_path)
+    world.clock.move(timedelta(days=10))  # its CA is that old
+    agent = world.agent()
+    agent.clock.raise_floor(world.clock.now())  # on which clock and server agreed before
+    turn, held = RenewalTurn(agent), await certified(agent)
+    world.server_offset = timedelta(days=-3)
+    pauses = []
+    for _ in range(3):
+        held, hub = await agent.renew(held)
+        assert hub is not None
+        await hub.close()
+        assert isinstance(turn.worked(held), RenewedForNothingError)
+        pauses.append(turn.due_s(held, agent.renewal_due_in(held)) or 0.0)
+    assert pauses[0] > 30
+    assert sorted(pauses) == pauses
+
+
+async def test_a_renewal_that_gives_what_lives_is_no_failure(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent()
+    held, _ = await agent.renew(await certified(agent))
+    assert RenewalTurn(agent).worked(held) is None

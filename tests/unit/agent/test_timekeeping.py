@@ -216,3 +216,42 @@ async def test_what_was_learnt_wrongly_before_can_be_forgotten(tmp_path: Path) -
     agent.forget_time()
     assert (agent.clock.now(), agent.clock.why) == (NOON, "")
     assert world.agent(CONFIG).clock.now() == NOON
+
+
+@pytest.mark.parametrize("ahead", [HOUR, 20 * 24 * HOUR, YEAR])
+async def test_a_certificate_that_begins_later_gives_way_to_one_that_has_begun(
+    tmp_path: Path, ahead: timedelta
+) -> None:
+    """Its server's clock was ahead for a while: nobody takes it now, and the server that signed it is right again."""
+    world = World(tmp_path)
+    world.server_offset = ahead
+    await world.agent().apply()
+    world.server_offset = timedelta(0)
+    world.clock._now += timedelta(seconds=30)
+    held = await certified(world.agent())
+    assert held.leaf.not_before <= world.clock.now()
+
+
+async def test_as_long_as_the_servers_clock_is_ahead_another_certificate_is_asked_for_now_and_then(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    agent.clock.is_confirmed = True
+    world.server_offset, world.tells_time = 20 * 24 * HOUR, False
+    asked = []
+    for _ in range(5):
+        await agent.ensure()
+        asked.append(len(world.requests))
+        world.clock.move(timedelta(seconds=100))
+    assert asked == [1, 2, 2, 2, 3]
+
+
+async def test_where_no_other_certificate_is_to_be_had_the_one_that_begins_later_stays(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent()
+    agent.clock.is_confirmed = True
+    world.server_offset, world.tells_time = 20 * 24 * HOUR, False
+    before = await certified(agent)
+    world.failing.add("est")
+    assert (await certified(agent)).leaf == before.leaf

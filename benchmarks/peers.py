@@ -46,6 +46,63 @@ http {{
     return Peer(rig.address, port, int(children[0]))
 
 
+def haproxy(rig: Rig) -> Peer:
+    """One thread that verifies client certificates and answers by itself."""
+    where, port = rig.directory, 8447
+    chain, key = rig.server_pem()
+    both = where / "haproxy.pem"
+    both.write_bytes(Path(chain).read_bytes() + Path(key).read_bytes())
+    both.chmod(0o600)
+    (where / "haproxy.cfg").write_text(
+        f"""
+global
+  nbthread 1
+  maxconn 4096
+  tune.ssl.cachesize 0
+defaults
+  mode http
+  timeout connect 10s
+  timeout client 10s
+  timeout server 10s
+frontend tls
+  bind {rig.address}:{port} ssl crt {both} ca-file {rig.ca_file} verify required no-tls-tickets
+  http-request return status 404
+"""
+    )
+    process = _start(rig, "haproxy", "-db", "-f", str(where / "haproxy.cfg"))
+    wait_for(rig.address, port, "haproxy")
+    return Peer(rig.address, port, process.pid)
+
+
+def caddy(rig: Rig) -> Peer:
+    """One processor for all of it."""
+    where, port = rig.directory, 8448
+    chain, key = rig.server_pem()
+    (where / "Caddyfile").write_text(
+        f"""
+{{
+  admin off
+  auto_https off
+  default_sni {rig.address}
+}}
+https://{rig.address}:{port} {{
+  bind {rig.address}
+  tls {chain} {key} {{
+    client_auth {{
+      mode require_and_verify
+      trusted_ca_cert_file {rig.ca_file}
+    }}
+  }}
+  respond 404
+}}
+"""
+    )
+    run = ("env", f"HOME={where}", "GOMAXPROCS=1", "caddy", "run", "--adapter", "caddyfile")
+    process = _start(rig, *run, "--config", str(where / "Caddyfile"))
+    wait_for(rig.address, port, "caddy")
+    return Peer(rig.address, port, process.pid)
+
+
 def mosquitto(rig: Rig, port: int = 8884) -> Peer:
     """Keeps nothing on disk."""
     where = rig.directory

@@ -4,7 +4,13 @@ from measures.agent import AgentMemory, AgentMemoryWithToken, AgentStart
 from measures.connect import HubConnect
 from measures.documents import MethodCall, ShadowUpdate, TwinPatch
 from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
-from measures.handshake import Handshake, HandshakeAndRequest, HybridHandshake
+from measures.handshake import (
+    Handshake,
+    HandshakeAndRequest,
+    HandshakeBesideCaddy,
+    HandshakeBesideHaproxy,
+    HybridHandshake,
+)
 from measures.idle import Idle
 from measures.ingest import (
     AgainstPythonOne,
@@ -25,6 +31,8 @@ from measures.stored import Matching, MemoryWithSessions, StartWithSessions
 
 ALL: tuple[type[Measure], ...] = (
     Handshake,
+    HandshakeBesideHaproxy,
+    HandshakeBesideCaddy,
     HandshakeAndRequest,
     HybridHandshake,
     Registration,

@@ -196,7 +196,6 @@ class Device:
         return NEVER_S if due_s is None else due_s
 
     async def _registered_again(self) -> None:
-        self.agent.update(hub=None)
         held, before = self.identity.held, self.identity
         await self.agent.once_more(lambda: self.agent.register(held))
         if self.agent.state.hub != before.hub:

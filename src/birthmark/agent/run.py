@@ -6,6 +6,7 @@ tried again after a pause that grows and differs from device to device.
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -43,6 +44,8 @@ class Loop:
     """How many connections in a row ended as soon as they began."""
     _renewal: RenewalTurn = field(init=False)
     _upkeep: Upkeep = field(init=False)
+    _registers_at: float = math.inf
+    """When an order to register again is carried out, which stands until that worked; monotonic."""
     _next_telemetry: float = 0.0
     _sent: int = 0
 
@@ -66,13 +69,14 @@ class Loop:
                         break
                     case Order.RENEW:
                         held, hub = await self._renew(held, hub)
-                    case ended:
+                    case Order.REPROVISION:
+                        if await self._register(held):
+                            await hub.close()
+                            hub = None
+                    case _:
                         await hub.close()
                         hub = None
-                        if ended is Order.REPROVISION:
-                            self.agent.update(hub=None)
-                        else:
-                            await self._pause_after(self.agent.clock.monotonic() - began)
+                        await self._pause_after(self.agent.clock.monotonic() - began)
         finally:
             if hub is not None:
                 await hub.close()
@@ -93,7 +97,8 @@ class Loop:
         """
         agent = self.agent
         if self.orders.take_one(Order.REPROVISION):
-            agent.update(hub=None, error=None)  # who gave the order waits for an error of its own
+            self._registers_at = agent.clock.monotonic()
+            agent.update(error=None)  # who gave the order waits for an error of its own
         try:
             held, hub = await agent.once_more(self._connected)
         except BirthmarkError as error:
@@ -102,7 +107,8 @@ class Loop:
             await self._failed(error)
             return None, None
         self._failures, self._journaled = 0, None
-        agent.update(is_connected=True, error=None, config_digest=agent.config.digest, failures=0)
+        awaited = None if math.isinf(self._registers_at) else agent.state.error
+        agent.update(is_connected=True, error=awaited, config_digest=agent.config.digest, failures=0)
         keep(agent.places, agent.config, agent.clock.now())
         self.tell("connected", self._about(held))
         return held, hub
@@ -110,11 +116,29 @@ class Loop:
     async def _connected(self) -> tuple[Held, HubClient]:
         agent, hub = self.agent, None
         held: Held = await agent.ensure()
+        if self._registers_at <= agent.clock.monotonic():
+            await self._register(held)
         if self.orders.take_one(Order.RENEW):
             agent.update(error=None)
             await self._upkeep.renew_all()
             held, hub = await self._renew(held, None)
         return held, await agent.connect(held) if hub is None else hub
+
+    async def _register(self, held: Held) -> bool:
+        """Register again, as was ordered, and say whether that was done.
+
+        While it fails the order stands, and the hub that was named before is good: DPS may be away for long.
+        """
+        agent = self.agent
+        try:
+            await agent.once_more(lambda: agent.register(held))
+        except BirthmarkError as error:
+            self._registers_at = agent.clock.monotonic() + _LOOK_S
+            self._note(error)
+            self.tell("not registered", {**_words(error), "again_in_s": _LOOK_S})
+            return False
+        self._registers_at = math.inf
+        return True
 
     async def _failed(self, problem: BirthmarkError) -> None:
         self._failures += 1
@@ -135,13 +159,15 @@ class Loop:
                     if order is Order.RENEW:  # what falls due renews what is due alone
                         await self._upkeep.renew_all()
                     return order
+                if (register_s := self._registers_at - self.agent.clock.monotonic()) <= 0:
+                    return Order.REPROVISION
                 if (due_s := self._renewal_due_s(held)) <= 0:
                     return Order.RENEW
                 telemetry_s = await self._send_telemetry(held, hub)
                 if (upkeep_s := self._upkeep.due_s()) <= 0:
                     await self._upkeep.work()
                     continue
-                news = asyncio.ensure_future(self.orders.wait(min(due_s, upkeep_s, telemetry_s, _LOOK_S)))
+                news = asyncio.ensure_future(self.orders.wait(min(due_s, register_s, upkeep_s, telemetry_s, _LOOK_S)))
                 await asyncio.wait({lost, news}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
                 if lost.done():

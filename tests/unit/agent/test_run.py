@@ -163,6 +163,27 @@ async def test_it_registers_again_when_told_though_its_hub_is_out_of_reach(tmp_p
         assert world.hosts[-1][0] == "hub-2.test"
 
 
+@pytest.mark.parametrize("is_cut_off", [False, True])
+async def test_who_registers_again_while_dps_is_away_keeps_its_hub_and_tries_again(
+    tmp_path: Path, is_cut_off: bool
+) -> None:
+    async with a_loop(tmp_path) as (world, orders, told):
+        await told.until("connected")
+        world.failing = {"dps"}
+        orders.give(Order.REPROVISION)
+        if is_cut_off:
+            world.connections[0].lose()
+            await told.until("connected", 2)
+        await told.until("not registered")
+        assert world.hosts[-1][0] == "hub.test"
+        assert len(world.connections) == 1 + is_cut_off
+        world.failing, world.assigned_hub = set(), "hub-2.test"
+        world.clock.move(timedelta(seconds=31))
+        orders._news.set()
+        await told.until("connected", 2 + is_cut_off)
+        assert world.hosts[-1][0] == "hub-2.test"
+
+
 async def test_it_renews_when_told_though_its_hub_is_out_of_reach(tmp_path: Path) -> None:
     async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
         orders.give(Order.RENEW)
@@ -203,7 +224,7 @@ async def test_who_waits_for_an_order_sees_how_it_ended_and_not_what_was_before(
         await told.until("failed", told.count("failed") + 1)
         after = read_state(state)
         assert after.failures > before.failures
-        assert after.hub is None
+        assert after.hub == before.hub  # what was good before is not forgotten
 
 
 async def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:

@@ -15,24 +15,12 @@ from birthmark.agent.renewal import Renewal, chance_of, overdue_pause, pause_as_
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.dps.client import DpsBusyError
-from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
+from birthmark.pki.chains import check_dates
 
 NEVER_S = 3600.0
 _DAY = timedelta(days=1)
-
-
-class RenewedForNothingError(UnavailableError):
-    """The renewed certificate is over already."""
-
-    code = "agent.renewed_for_nothing"
-    cause = (
-        "A renewal gave a certificate that ended at {not_after}: whose clock signed it is behind, or this one ahead."
-    )
-    fix = "See which clock is wrong, `date -u` here and at the server, and set it; the agent renews again by itself."
-    for_a_person = "a clock has to be set"
-    not_after: str
-
 
 Note = Callable[[BirthmarkError, str], None]
 Tell = Callable[[str, dict[str, object]], None]
@@ -103,7 +91,7 @@ class RenewalTurn:
 
     def worked(self, held: Held) -> BirthmarkError | None:
         """Note what a renewal gave, and return what is wrong with it: where it is over already, the next one waits."""
-        problem = _for_nothing(self.agent, held)
+        problem = _over(self.agent, held)
         if problem is None:
             self._pace.worked()
         else:
@@ -169,7 +157,7 @@ class Upkeep:
             told = {"id": managed.id, "error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
             self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
             return
-        if (problem := _for_nothing(self.agent, made)) is None:
+        if (problem := _over(self.agent, made)) is None:
             pace.worked()
             self.agent.works(managed.id)
         else:
@@ -178,9 +166,13 @@ class Upkeep:
         self.tell("certificate renewed", _about(managed, made))
 
 
-def _for_nothing(agent: Agent, held: Held) -> RenewedForNothingError | None:
-    if isinstance(held, HeldIdentity) and agent.keeper.is_expired(held):
-        return RenewedForNothingError(not_after=held.leaf.not_after.isoformat())
+def _over(agent: Agent, held: Held) -> BirthmarkError | None:
+    """Return what says that a certificate is over, as one is that a server signs whose clock is behind."""
+    if isinstance(held, HeldIdentity):
+        try:
+            check_dates(held.leaf, agent.now_for(held))
+        except BirthmarkError as error:
+            return error
     return None
 
 

@@ -15,7 +15,7 @@ from birthmark.broker.rules.matching import Shapes, shape_of
 
 PORTION = 256
 """How many receivers there may be of what is done at once; more have their turns between everybody else's."""
-_LIGHT_BYTES = 8192
+_LIGHT_BYTES, _FEW_PROPERTIES = 8192, 32
 _WORD, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 Receiver: TypeAlias = tuple[str, Attached | None, int, int]
 """Client id; its connection, where the session is not stored; QoS; options."""
@@ -40,8 +40,11 @@ class Share:
 
 
 def weight_of(message: Message) -> int:
-    """Return for how many receivers of small messages one of this message counts: each has it copied and sealed."""
-    return 1 + len(message.payload) // _LIGHT_BYTES
+    """Return for how many receivers of small messages one of this message counts: each has it copied and sealed.
+
+    And its properties written one by one.
+    """
+    return 1 + len(message.payload) // _LIGHT_BYTES + len(message.properties) // _FEW_PROPERTIES
 
 
 Owner: TypeAlias = tuple[str | None, bool]
@@ -71,7 +74,8 @@ class Route:
 
     def cost_of(self, message: Message) -> int:
         """Return for how many receivers of small messages a message counts here, against `PORTION`."""
-        return self.size if len(message.payload) < _LIGHT_BYTES else self.size * weight_of(message)
+        is_light = len(message.payload) < _LIGHT_BYTES and len(message.properties) < _FEW_PROPERTIES
+        return self.size if is_light else self.size * weight_of(message)
 
 
 T = TypeVar("T")

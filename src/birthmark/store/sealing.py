@@ -30,8 +30,7 @@ class SealBrokenError(UnavailableError):
 
     code = "store.seal_broken"
     cause = "A key that the database keeps does not open with `est.seed` of the data directory: {reason}."
-    fix = "Put `est.seed` back from a backup (`birthmark server restore` into a new directory has it), and start again."
-    for_a_person = "a file has to be put back"
+    fix = "Put `est.seed` back as it was. A backup has it: `birthmark server restore FILE --data restored`."
     reason: str
 
 

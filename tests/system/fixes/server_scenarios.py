@@ -54,6 +54,11 @@ def restored_again(scene: Scene, fix: str) -> None:
     scene.must(command.replace("FILE", "x.birthmark"))
 
 
+def put_back(scene: Scene, _fix: str) -> None:
+    """Put the file back that the fix names."""
+    scene.must("mv kept own/est.seed")
+
+
 def with_all_services(scene: Scene, fix: str) -> None:
     """Stop the server, and type the fix's command, which starts another on the same address."""
     (command,) = commands_in(fix)
@@ -148,6 +153,11 @@ SERVER: Mapping[str, Scenario] = {
         "birthmark server restore x.birthmark --data new --database sqlite:///old/birthmark.db",
         typed(*BACKED_UP, "birthmark server restore x.birthmark --data old"),
         is_instead=True,
+    ),
+    "store.seal_broken": Scenario(
+        serve("own"),
+        typed("unset BIRTHMARK_DATA", serve("own"), "mv own/est.seed kept", "(umask 077; echo another > own/est.seed)"),
+        apply=put_back,
     ),
     "server.database_moved": Scenario(
         serve("own"),

@@ -20,11 +20,12 @@ from birthmark.agent.renewal import (
 )
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.agent.upkeep import Pace, RenewalTurn, RenewedForNothingError
+from birthmark.agent.upkeep import Pace, RenewalTurn
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
 from birthmark.links.ports import HttpAnswer
+from birthmark.pki.chains import CertificateExpiredError
 from fakes import NOON
 
 HOUR = timedelta(hours=1)
@@ -173,7 +174,7 @@ async def test_renewals_that_give_what_is_over_already_wait_longer_each_time(tmp
         held, hub = await agent.renew(held)
         assert hub is not None
         await hub.close()
-        assert isinstance(turn.worked(held), RenewedForNothingError)
+        assert isinstance(turn.worked(held), CertificateExpiredError)
         pauses.append(turn.due_s(held, agent.renewal_due_in(held)) or 0.0)
     assert pauses[0] > 30
     assert sorted(pauses) == pauses

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.broker.attached import Attached
-from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Subscription, subscription_of
-from birthmark.broker.routing import Route, Router
+from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription, subscription_of
+from birthmark.broker.routing import Route, Router, weight_of
 from birthmark.broker.rules import known as remembering
 from birthmark.broker.rules.matching import Shapes, shape_of
 from birthmark.mqtt.topics import is_valid_filter, matches
@@ -190,3 +190,12 @@ def test_what_is_remembered_of_many_routes_is_bounded_by_their_receivers(monkeyp
     assert (router._stored.receivers, router._routes.receivers) == (500, 500)
     assert router.find("m/49") is not None
     assert router.find("m/0") is None
+
+
+@pytest.mark.parametrize(
+    ("size", "properties", "weight"), [(1, 0, 1), (8191, 31, 1), (8192, 0, 2), (1, 32, 2), (1, 1000, 32)]
+)
+def test_a_message_counts_by_its_bytes_and_its_properties(size: int, properties: int, weight: int) -> None:
+    message = Message("a", b"x" * size, properties=((38, ("name", "value")),) * properties)
+    assert weight_of(message) == weight
+    assert Route([(None, 0, 0)] * 5, [], [], {}).cost_of(message) == 5 * weight  # type: ignore[list-item]  # it is counted

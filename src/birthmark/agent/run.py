@@ -45,7 +45,7 @@ class Loop:
     _renewal: RenewalTurn = field(init=False)
     _upkeep: Upkeep = field(init=False)
     _registers_at: float = math.inf
-    """When an order to register again is carried out, which stands until that worked; monotonic."""
+    """When it registers again, as was ordered or a hub refused it; that stands until it worked; monotonic."""
     _next_telemetry: float = 0.0
     _sent: int = 0
 
@@ -102,8 +102,8 @@ class Loop:
         try:
             held, hub = await agent.once_more(self._connected)
         except BirthmarkError as error:
-            if isinstance(error, UnauthenticatedError | ForbiddenError):
-                agent.update(hub=None)  # the hub does not know us any more: ask DPS again
+            if isinstance(error, UnauthenticatedError | ForbiddenError) and agent.state.hub is not None:
+                self._registers_at = agent.clock.monotonic()  # the hub does not know us any more: ask DPS first
             await self._failed(error)
             return None, None
         self._failures, self._journaled = 0, None
@@ -125,7 +125,7 @@ class Loop:
         return held, await agent.connect(held) if hub is None else hub
 
     async def _register(self, held: Held) -> bool:
-        """Register again, as was ordered, and say whether that was done.
+        """Register again, as was ordered or a hub's refusal asks for, and say whether that was done.
 
         While it fails the order stands, and the hub that was named before is good: DPS may be away for long.
         """

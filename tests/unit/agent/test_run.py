@@ -237,6 +237,17 @@ async def test_a_hub_that_refuses_leads_back_to_dps(tmp_path: Path) -> None:
         assert world.asked.count("dps") == 2
 
 
+async def test_a_hub_that_refuses_once_while_dps_is_away_is_asked_again(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as (world, _orders, told):
+        await told.until("connected")
+        known, world.at_hub, world.failing = world.at_hub, "another", {"dps"}
+        world.connections[0].lose()
+        await told.until("failed")
+        world.at_hub = known
+        await told.until("connected", 2)
+        assert world.hosts[-1][0] == "hub.test"
+
+
 async def test_signs_of_life_are_sent(tmp_path: Path) -> None:
     async with a_loop(tmp_path, telemetry_s=5.0) as (world, _orders, told):
         await told.until("connected")

@@ -19,10 +19,9 @@ OPERATIONS = 300
 
 def shake(address: str, port: int, device: Device) -> None:
     """Connect, finish the handshake on both sides (a ping of TLS: the server's answer to our close), close."""
-    with connected(address, port, device.context) as sock:
-        # Waits for the server's close_notify, so its side of the handshake is done too; some still say something.
-        with contextlib.suppress(ssl.SSLError):
-            sock.unwrap().close()
+    # The end waits for the server's close_notify, so its side of the handshake is done too; some still say something.
+    with connected(address, port, device.context) as sock, contextlib.suppress(ssl.SSLError):
+        sock.unwrap().close()
 
 
 class Handshake(Measure):

@@ -62,6 +62,7 @@ def test_a_process_that_ends_with_an_open_connection_ends_well(chip: SoftwareEle
 
 def test_a_connection_outlives_the_library_that_is_stopped_below_it(chip: SoftwareElement) -> None:
     ran = run(chip, token_race.__file__, str(chip.directory), "3", "stopped")
+    assert ran.returncode == 0, ran.stderr
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "3 connections outlived their library\n", "")
 
 

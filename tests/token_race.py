@@ -2,12 +2,15 @@
 
 `python token_race.py DIRECTORY ROUNDS` with a software element in DIRECTORY; it prints how much of each was done.
 With the third word `open` it ends while a connection of the SDK is still open; with `stopped` the library is stopped
-below such a connection, as where a token has to be opened anew.
+below such a connection, as where a token has to be opened anew, and with `late` what the SDK had of the library before
+is freed when the next one is in use.
 """
 
 import asyncio
 import sys
 from pathlib import Path
+
+from awscrt import http, io
 
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement
@@ -17,6 +20,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import Scheme
 from birthmark.links.crt.https import CrtHttps
 from birthmark.links.crt.mqtt import CrtMqtt
+from birthmark.links.crt.tls import client_context
 from birthmark.links.identity import TokenIdentity, Trust, identity_of
 from birthmark.mqtt.packets import Connect
 from links_peer import GOOD, a_peer
@@ -78,7 +82,41 @@ async def stopped(directory: Path, rounds: int) -> None:
     sys.stdout.write(f"{rounds} connections outlived their library\n")
 
 
+async def late(directory: Path, rounds: int) -> None:
+    """Free each context of a library that was stopped when the next one has a session by the same number."""
+    chip = SoftwareElement(directory, PROFILES["se050"], find_softhsm())
+    async with a_peer() as peer:
+        before: list[io.ClientTlsContext] = []
+        for _ in range(rounds):
+            with chip.open() as element:
+                key, chain = element.key("0xF0000100"), element.chain("0xF0000100")
+                identity = identity_of(key, chain, pin=Pin.from_file(chip.pin_file))
+                assert isinstance(identity, TokenIdentity)
+                context = client_context(identity, Trust(peer.ca.certificate.pem()))
+                before.clear()
+                await handshake(context, peer.port)
+                before.append(context)
+                del context
+                stop_library()
+    sys.stdout.write(f"{rounds} handshakes, with what was before freed late\n")
+
+
+async def handshake(context: io.ClientTlsContext, port: int) -> None:
+    options = context.new_connection_options()
+    options.set_server_name("localhost")
+    bootstrap = io.ClientBootstrap.get_or_create_static_default()
+    made = http.HttpClientConnection.new("localhost", port, bootstrap, io.SocketOptions(), options)
+    connection = await asyncio.wrap_future(made)
+    await asyncio.wrap_future(connection.close())
+
+
 if __name__ == "__main__":
     how = sys.argv[3] if len(sys.argv) > 3 else ""
     path, count = Path(sys.argv[1]), int(sys.argv[2])
-    asyncio.run(stopped(path, count) if how == "stopped" else main(path, count, leaves_one=bool(how)))
+    match how:
+        case "stopped":
+            asyncio.run(stopped(path, count))
+        case "late":
+            asyncio.run(late(path, count))
+        case _:
+            asyncio.run(main(path, count, leaves_one=bool(how)))

@@ -66,6 +66,11 @@ def test_a_connection_outlives_the_library_that_is_stopped_below_it(chip: Softwa
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "3 connections outlived their library\n", "")
 
 
+def test_what_is_freed_after_its_library_was_stopped_closes_no_session_of_the_next(chip: SoftwareElement) -> None:
+    ran = run(chip, token_race.__file__, str(chip.directory), "5", "late")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "5 handshakes, with what was before freed late\n", "")
+
+
 def test_a_library_that_somebody_else_has_started_is_used_and_not_stopped(chip: SoftwareElement) -> None:
     ran = run(chip, "-c", THEIRS, str(chip.module))
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{[chip.token_label]}\n" * 2, "")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -38,6 +39,10 @@ _PROXY_S = 10.0
 _CODED = re.compile(r"(\d+) \((AWS_ERROR_\w+)\): (.*)", re.DOTALL)
 
 _libraries: dict[Path, tuple[int, io.Pkcs11Lib]] = {}
+_live: "weakref.WeakValueDictionary[int, io.ClientTlsContext]" = weakref.WeakValueDictionary()
+_outlived: list[io.ClientTlsContext] = []
+"""Never freed. A context closes its session by number as it goes, and the library that was started since has given that
+number to somebody else."""
 
 
 def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext:
@@ -55,13 +60,15 @@ def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext
         )
         if roots is not None:
             options.override_default_trust_store(roots.encode())
-        return io.ClientTlsContext(options)
+        context = io.ClientTlsContext(options)
     except AwsCrtError as error:
         raise explained(error, "the token", 0, identity) from error
     except RuntimeError as error:  # some calls of awscrt tell its code in the text alone
         if (found := _CODED.match(str(error))) is None:
             raise
         raise explained(AwsCrtError(int(found[1]), found[2], found[3]), "the token", 0, identity) from error
+    _live[id(context)] = context
+    return context
 
 
 def crt_proxy(host: str, port: int) -> http.HttpProxyOptions | None:
@@ -96,12 +103,18 @@ def _library(module: Path) -> io.Pkcs11Lib:
 
 
 def _left() -> bool:
-    """End awscrt's threads, which close their sessions in the token as they go; say whether they are gone."""
+    """End awscrt's threads, which close their sessions in the token as they go; say whether they are gone.
+
+    What a live connection holds stays open until the library ends, and is never closed.
+    """
     _libraries.clear()
     io.ClientBootstrap.release_static_default()
     io.DefaultHostResolver.release_static_default()
     io.EventLoopGroup.release_static_default()
-    return bool(join_all_native_threads(timeout_sec=_LEAVING_S))
+    are_gone = bool(join_all_native_threads(timeout_sec=_LEAVING_S))
+    # In one step: contexts are made on other threads meanwhile.
+    _outlived.extend(one for found in _live.valuerefs() if (one := found()) is not None and one not in _outlived)
+    return are_gone
 
 
 before_it_stops(_left)

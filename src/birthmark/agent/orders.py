@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import stat
 import struct
@@ -92,11 +93,13 @@ async def answering(path: Path, give: Callable[[Order], bool]) -> AsyncIterator[
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.LimitOverrunError):
-                if _peer(writer.get_extra_info("socket"))[1] in {0, os.geteuid()}:
+                line = writer.get_extra_info("socket")
+                if _peer(line)[1] in {0, os.geteuid()}:
                     async with asyncio.timeout(_PATIENCE_S):
                         order = Order((await reader.readline()).decode("ascii", "replace").strip())
-                        writer.write(b"ok\n" if give(order) else b"no\n")
-                        await writer.drain()
+                        if not _is_gone(line):
+                            writer.write(b"ok\n" if give(order) else b"no\n")
+                            await writer.drain()
         finally:
             writer.close()
 
@@ -114,6 +117,13 @@ async def answering(path: Path, give: Callable[[Order], bool]) -> AsyncIterator[
             yield
         finally:
             server.close()
+
+
+def _is_gone(line: socket.socket) -> bool:
+    """Say whether whoever asked has given up, and said so: this process may have been stopped since."""
+    looking = select.poll()
+    looking.register(line, select.POLLRDHUP)
+    return bool(looking.poll(0))
 
 
 def ask(path: Path, order: Order) -> tuple[bool, int]:

@@ -166,3 +166,14 @@ async def test_words_that_are_no_order_and_endless_ones_do_nothing(tmp_path: Pat
 async def test_an_identity_is_kept_where_no_socket_can_be_made(tmp_path: Path) -> None:
     async with answering(tmp_path / "nowhere" / "lock.sock", Orders().give):
         pass
+
+
+async def test_an_order_of_whoever_is_gone_again_is_not_carried_out(tmp_path: Path) -> None:
+    path, given = tmp_path / "agent.sock", Orders()
+    async with answering(path, given.give):
+        with socket.socket(socket.AF_UNIX) as line:  # while the loop stands, as in a process that is stopped
+            line.connect(str(path))
+            line.sendall(b"stop\n")
+        await asyncio.to_thread(ask, path, Order.RENEW)
+    assert given.take() is Order.RENEW
+    assert not given.is_any

@@ -100,6 +100,15 @@ class Trimming(Generic[T]):
                 break
         return kept
 
+    async def nearly_all(self, while_: Changes) -> None:
+        """Drop what there is as long as `while_` holds, but for a last portion that may go with something else."""
+        while True:
+            rows = await self._oldest()
+            part = whole_commits(rows)
+            if len(part) == len(rows) < _AT_ONCE:
+                return
+            await self._drop(part, while_)
+
     async def kept(self, newest: Newest) -> int:
         """Return how many bytes there are."""
         frontier = await self.frontier()
@@ -126,11 +135,12 @@ class Trimming(Generic[T]):
         await self._drop(whole_commits([row for row in rows if row["seq"] <= last]))
         return True
 
-    async def _drop(self, rows: Sequence[Row]) -> None:
+    async def _drop(self, rows: Sequence[Row], while_: Changes | None = None) -> None:
         """Drop rows that are whole commits, and no more than one commit may."""
         last, frontier = rows[-1]["seq"], await self.frontier()
         place: dict[str, Any] = {"stream": self._name, "grp": TRIMMED, "partition": 0, "position": through(last)[0]}
-        changes = Changes().run(store.TRIM, stream=self._name, last=last).run(store.SET_POSITION, **place)
+        changes = Changes() if while_ is None else Changes().merge(while_)
+        changes.run(store.TRIM, stream=self._name, last=last).run(store.SET_POSITION, **place)
         if frontier.seq:
             below = sum(row["size"] for row in rows if row["seq"] <= frontier.seq)
             self._note(changes, Frontier(frontier.seq, max(0, frontier.kept - below)))

@@ -66,6 +66,7 @@ ADD_HUB = insert(hubs)
 CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 REMOVE_HUB = remove(hubs, "name", "policies")
 HUB_IS_THERE = present(hubs)
+SAME_HUB = present(hubs, "name", "policies")
 DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins))
 HUBS_PAGE = page(hubs, "name")
 

@@ -1,16 +1,18 @@
 """What is kept of telemetry, while much comes at once."""
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from birthmark.broker import dropping, store
 from birthmark.broker.underway import UNWRITTEN_BYTES
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import Message, space_of
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.service.telemetry import Telemetry
-from birthmark.store import to_micros
+from birthmark.store import Changes, to_micros
 from hub_world import World, a_world, until
 
 pytestmark = pytest.mark.integration
@@ -51,6 +53,28 @@ async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypa
             await send(kept, world, 40)
             await until(lambda: all(one.kept_bytes <= KEEP + MORE for one in kept.streams().values()))
         trimming.cancel()
+
+
+async def test_a_hub_with_much_telemetry_is_removed_by_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dropping, "PORTION_BYTES", KEEP)
+    async with a_world(tmp_path) as world:
+        await send(world.iothub.telemetry, world, 100)
+        left = list[int]()
+        commit = world.database.commit
+
+        async def counted(changes: Changes) -> None:
+            await commit(changes)
+            rows = await world.database.all(store.OLDEST, stream=space_of(world.hub.name), first=0, limit=1000)
+            left.append(sum(row["size"] for row in rows))
+
+        monkeypatch.setattr(world.database, "commit", counted)
+        await world.iothub.hubs.delete(world.hub.name, actor="test")
+        assert left[-1] == 0
+        portions = [before - after for before, after in pairwise([100 * 4096 + 100 * 64, *left])]
+        assert len(portions) > 5
+        assert max(portions) <= KEEP + 2 * 4096
 
 
 async def test_what_one_device_has_unwritten_is_bounded_however_many_requests_bring_it(tmp_path: Path) -> None:

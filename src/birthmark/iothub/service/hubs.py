@@ -7,11 +7,12 @@ from dataclasses import replace
 from birthmark.auth.policies import Which, rotated
 from birthmark.auth.sas import check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
+from birthmark.broker.trimming import Trimming
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted, HubsChanged
-from birthmark.iothub.model import Hub, space_of
+from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -120,16 +121,13 @@ class Hubs:
     async def _delete(self, asked: Hub, actor: str) -> None:
         self.check_is_there(asked)
         hub = self.by_name(asked.name)
-        name = hub.name
+        name, policies = hub.name, store.HUBS.row(hub)["policies"]
+        changed = ChangedMeanwhileError(what="The hub")
+        as_read = Changes().run(store.SAME_HUB, expect=1, otherwise=changed, key_name=name, key_policies=policies)
+        await Trimming(space_of(name), Message, self._database, lambda one: one.device_id).nearly_all(as_read)
         changes = (
             Changes()
-            .run(
-                store.REMOVE_HUB,
-                expect=1,
-                otherwise=ChangedMeanwhileError(what="The hub"),
-                name=name,
-                policies=store.HUBS.row(hub)["policies"],
-            )
+            .run(store.REMOVE_HUB, expect=1, otherwise=changed, name=name, policies=policies)
             .merge(drop_space(space_of(name)))
             .merge(drop_stream(space_of(name)))
             .audit(actor, "iothub.delete", name, host=hub.host)

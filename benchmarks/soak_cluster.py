@@ -1,10 +1,11 @@
 """Two machines behind a balancer: each kind of fault so many times under a mixed load, long ones, and races for a name.
 
-python benchmarks/soak_cluster.py [--each 20] [--claims 1000] [--seed 1] [--keep DIR]
+python benchmarks/soak_cluster.py [--each 20] [--claims 1000] [--only FAULT] [--seed 1] [--keep DIR]
 
 Faults: workers killed and stopped, one of them for a minute; NATS killed and stopped, once for 30 s; the primary
 PostgreSQL killed and its standby promoted, where a commit is answered when both have it; a machine killed, one started
-anew. Then one machine's clock is wrong by 90 s, and clients of one name come to both machines at the same moment.
+anew; PostgreSQL's disk full, and a machine's (by root alone, who can give each a small disk). Then one machine's clock
+is wrong by 90 s, and clients of one name come to both machines at the same moment.
 Prints what was acknowledged, and what of it is missing, doubled or out of order. Exit 1 when anything is.
 """
 
@@ -12,13 +13,14 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import ssl
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -30,15 +32,18 @@ from cluster import Cluster, a_cluster
 from kills import CONFIG, Proof, prove
 from servers import RunningServer
 
+_IS_ROOT = os.geteuid() == 0
+FAULTS = (*Cluster.FAULTS, *(Cluster.FULL if _IS_ROOT else ()))
 _A_ROUND = 20
 _AT_ONCE = 25
 _SETTLED_S = 1.5
 
 
-def plan(each: int, dice: random.Random) -> list[list[tuple[str, float]]]:
+def plan(each: int, only: Collection[str], dice: random.Random) -> list[list[tuple[str, float]]]:
     """Return every fault, by its name, as often as it is wanted, in any order, and the long ones once; in rounds."""
-    found = [(one.__name__, 0.0) for one in Cluster.FAULTS for _ in range(each)]
+    found = [(one.__name__, 0.0) for one in FAULTS for _ in range(each)]
     found += [("stop_worker", 60.0), ("stop_nats", 30.0)]
+    found = [one for one in found if not only or one[0] in only]
     dice.shuffle(found)
     return [found[first : first + _A_ROUND] for first in range(0, len(found), _A_ROUND)]
 
@@ -126,6 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=20)
     parser.add_argument("--claims", type=int, default=1000)
+    names = sorted(one.__name__ for one in FAULTS)
+    parser.add_argument("--only", choices=names, action="append", help="only this fault; may be given again")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--keep", type=Path, help="leave records and logs here")
     given = parser.parse_args()
@@ -136,8 +143,8 @@ def main() -> None:
         with a_cluster(_made(directory / "claims"), CONFIG) as cluster:
             account = Account(cluster.first, directory / "claims")
             is_good &= asyncio.run(claims(cluster, account, given.claims))
-        for number, faults in enumerate(plan(given.each, dice)):
-            with a_cluster(place := _made(directory / f"round-{number}"), CONFIG) as cluster:
+        for number, faults in enumerate(plan(given.each, given.only or (), dice)):
+            with a_cluster(place := _made(directory / f"round-{number}"), CONFIG, is_small=_IS_ROOT) as cluster:
                 proof = under_load(cluster, place / "load", faults, given.seed + number)
             is_good &= told(f"round {number + 1}", proof, Counter(name for name, _ in faults))
         with a_cluster(place := _made(directory / "clock"), CONFIG) as cluster:

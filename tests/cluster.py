@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -94,15 +95,40 @@ class Cluster:
         started_anew(machine)
         return f"machine {self.machines.index(machine) + 1} started anew"
 
+    def fill_database(self, dice: random.Random) -> str:
+        """Leave the database without room for a while. Only where it has a disk of its own."""
+        for_s = dice.uniform(1, 6)
+        self.pair.primary.fill(for_s)
+        return f"postgresql's disk full for {for_s:.0f} s"
+
+    def fill_machine(self, dice: random.Random) -> str:
+        """Let the kernel refuse whatever a machine writes, and have one of its workers start anew meanwhile."""
+        place, for_s = dice.randrange(2), dice.uniform(1, 6)
+        machine = self.machines[place]
+        _limit(machine, 0)
+        hit(dice.choice(list(below(machine).values())), signal.SIGKILL)
+        time.sleep(for_s)
+        _limit(machine, resource.RLIM_INFINITY)
+        return f"machine {place + 1}'s disk full for {for_s:.0f} s"
+
     def any_fault(self, dice: random.Random) -> str:
         return dice.choice(self.FAULTS)(self, dice)
 
     FAULTS = (kill_worker, stop_worker, kill_nats, stop_nats, fail_over, lose_machine, restart_machine)
+    FULL = (fill_database, fill_machine)
 
     def _a_worker(self, dice: random.Random) -> tuple[str, int]:
         place = dice.randrange(2)
         name, pid = dice.choice(sorted(below(self.machines[place]).items()))
         return f"machine {place + 1} {name}", pid
+
+
+def _limit(machine: RunningServer, max_file_bytes: int) -> None:
+    """Bound the files that all processes of a machine write, and those that they start."""
+    assert machine.process is not None
+    for pid in (machine.process.pid, *below(machine).values()):
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
 
 
 class Restartable:
@@ -149,8 +175,8 @@ def a_balancer(directory: Path, address: str, ports: Sequence[int], behind: Sequ
 
 
 @contextlib.contextmanager
-def a_cluster(directory: Path, more: str = "") -> Iterator[Cluster]:
-    """Start all of it. `more` is added to the configuration of both machines."""
+def a_cluster(directory: Path, more: str = "", *, is_small: bool = False) -> Iterator[Cluster]:
+    """Start all of it. `more` is added to the configuration of both machines; `is_small`: disks that can be filled."""
     address, places = free_address(), (free_address(), free_address())
     nats = Restartable()
     nats.start()
@@ -159,7 +185,7 @@ def a_cluster(directory: Path, more: str = "") -> Iterator[Cluster]:
         folder.mkdir()
     with contextlib.ExitStack() as stack:
         stack.callback(nats.end, signal.SIGKILL)
-        pair = stack.enter_context(a_pair())
+        pair = stack.enter_context(a_pair(is_small=is_small))
         config = f'host = "{address}"\ndatabase = "{pair.url}"\nbus = "{nats.url}"\nworkers = 2\n'
         config += f'proxies = ["127.0.0.1"]\n{more}'
         first = stack.enter_context(a_server(folders[0], config, is_warm=False, address=places[0]))

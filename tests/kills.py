@@ -59,6 +59,8 @@ class Proof:
     cuts: Counter[str] = field(default_factory=Counter)
     """How often a client's connection ended that nobody took over."""
     troubles: Counter[str] = field(default_factory=Counter)
+    doubled: list[object] = field(default_factory=list)
+    """What may be done once at most, and was done again."""
     unfinished: list[str] = field(default_factory=list)
     kills: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -77,8 +79,13 @@ class Proof:
 
     @property
     def faults(self) -> list[object]:
-        """What is missing, came in disorder, or did not resume."""
-        return [*({kind: lost} for kind, lost in self.lost.items() if lost), *self.disorder, *self.unfinished]
+        """What is missing, came twice or in disorder, or did not resume."""
+        return [
+            *({kind: lost} for kind, lost in self.lost.items() if lost),
+            *({"twice": one} for one in self.doubled),
+            *self.disorder,
+            *self.unfinished,
+        ]
 
     def told(self) -> Facts:
         return {
@@ -86,6 +93,7 @@ class Proof:
             "seconds": round(self.seconds),
             "acknowledged": dict(self.acknowledged),
             "lost": {kind: lost for kind, lost in self.lost.items() if lost},
+            "doubled": self.doubled,
             "disorder": self.disorder,
             "cuts": dict(self.cuts),
             "troubles": dict(self.troubles),
@@ -209,8 +217,9 @@ def look_for_all(server: RunningServer, record: list[Facts], proof: Proof) -> No
     look_at_telemetry(server, by_kind, proof)
     look_at_documents(server, by_kind, proof)
     look_at_mail(server, by_kind, proof)
-    handled = {line["n"] for line in by_kind["handled"]}
-    proof.owed("called", [line["n"] for line in by_kind["called"]], handled)
+    handled = Counter(line["n"] for line in by_kind["handled"])
+    proof.owed("called", [line["n"] for line in by_kind["called"]], set(handled))
+    proof.doubled += [{"called": number} for number, times in handled.items() if times > 1]
     rows = server.rows("device", "ls")
     names = {row["name"] for row in rows}
     assigned = {row["name"] for row in rows if row["state"] == "assigned"}

@@ -311,6 +311,8 @@ def update_shadow(number: int) -> None:
 # ---- IoT Hub
 
 service = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"])
+caller = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"])
+caller.protocol.config.retry_policy.retries = 0  # a method that is handled twice was not asked for twice
 
 
 def a_device(name: str) -> Any:
@@ -475,7 +477,7 @@ def patch_twin(number: int) -> None:
 
 def call(number: int) -> None:
     asked = CloudToDeviceMethod(method_name="soak", payload={"n": number}, response_timeout_in_seconds=10)
-    answer = service.invoke_device_method("soak-b", asked)
+    answer = caller.invoke_device_method("soak-b", asked)
     assert (answer.status, answer.payload) == (200, {"n": number}), answer
     note("called", n=number)
 

@@ -17,6 +17,8 @@ from servers import free_address
 _BINARIES = Path("/usr/lib/postgresql")
 _SETTINGS = ("wal_level=replica", "max_wal_senders=8", "hot_standby=on", "wal_log_hints=on", "wal_keep_size=64MB")
 _PATIENCE_S = 30
+_SMALL = ("max_wal_size=96MB", "min_wal_size=32MB")
+_ROOM = "600m"
 
 
 class Member:
@@ -50,6 +52,38 @@ class Member:
         with contextlib.suppress(AssertionError):
             self.run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
 
+    @contextlib.contextmanager
+    def own_disk(self) -> Iterator[None]:
+        """Have it on a disk that is small enough to be filled. Only root may."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ROOM}", "tmpfs", self._home], check=True)
+        _hand_over(self._home)
+        try:
+            yield
+        finally:
+            self.stop()
+            subprocess.run(["umount", "--lazy", self._home], check=True)
+
+    def fill(self, seconds: float) -> None:
+        """Leave no room on its disk for so long, whatever becomes free meanwhile; start it again if that ended it."""
+        until, ballast = time.monotonic() + seconds, self._home / "ballast"
+        with ballast.open("wb") as file:
+            while time.monotonic() < until:
+                room = os.statvfs(self._home)
+                if free := room.f_bavail * room.f_frsize:
+                    with contextlib.suppress(OSError):  # somebody else was faster
+                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
+                time.sleep(0.05)
+        ballast.unlink()
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            with contextlib.suppress(AssertionError):
+                self.ask("SELECT 1")
+                return
+            assert time.monotonic() < until, "it does not come back"
+            with contextlib.suppress(AssertionError):  # it runs, and is not ready yet
+                self.start()
+            time.sleep(0.2)
+
     def ask(self, sql: str) -> str:
         url = f"postgresql://birthmark@{self.place}/postgres"
         return self.run("psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, url).strip()
@@ -69,7 +103,8 @@ class Member:
 class Pair:
     """A primary, and the standby that confirms each of its commits."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, is_small: bool = False) -> None:
+        self._settings = (*_SETTINGS, *(_SMALL if is_small else ()))
         self._members = [Member(_folder(home / name)) for name in ("one", "two")]
         self.primary, self.standby = self._members
 
@@ -85,7 +120,7 @@ class Pair:
         with (primary.data / "pg_hba.conf").open("a") as rules:
             rules.write("host replication all 127.0.0.0/8 trust\nhost all all 127.0.0.0/8 trust\n")
         with (primary.data / "postgresql.conf").open("a") as configuration:
-            configuration.writelines(f"{one}\n" for one in _SETTINGS)
+            configuration.writelines(f"{one}\n" for one in self._settings)
         primary.start()
         self._follow()
 
@@ -112,6 +147,10 @@ class Pair:
             assert time.monotonic() < deadline, "nobody follows"
             time.sleep(0.1)
 
+    @property
+    def members(self) -> list[Member]:
+        return self._members
+
     def stop(self) -> None:
         for one in self._members:
             one.stop()
@@ -119,20 +158,28 @@ class Pair:
 
 def _folder(path: Path) -> Path:
     path.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        os.chown(path, pwd.getpwnam("postgres").pw_uid, pwd.getpwnam("postgres").pw_gid)
+    _hand_over(path)
     return path
 
 
+def _hand_over(path: Path) -> None:
+    path.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(path, pwd.getpwnam("postgres").pw_uid, pwd.getpwnam("postgres").pw_gid)
+
+
 @contextlib.contextmanager
-def a_pair() -> Iterator[Pair]:
-    """Run both."""
+def a_pair(*, is_small: bool = False) -> Iterator[Pair]:
+    """Run both; `is_small`: each on a disk of its own that can be filled, for which one has to be root."""
     home = Path(tempfile.mkdtemp(prefix="birthmark-pair-"))
     home.chmod(0o755)
-    pair = Pair(home)
+    pair = Pair(home, is_small=is_small)
     try:
-        pair.begin()
-        yield pair
+        with contextlib.ExitStack() as disks:
+            for one in pair.members if is_small else ():
+                disks.enter_context(one.own_disk())
+            pair.begin()
+            yield pair
     finally:
         pair.stop()
         shutil.rmtree(home, ignore_errors=True)

@@ -51,7 +51,7 @@ def shipment(directory: Path, count: int) -> tuple[str, ...]:
     at = directory / "shipment"
     maker = RunningServer(directory / "none", "127.0.0.1")
     maker.run("manifest", "create", "--out", str(at), "--count", str(count))
-    trust = ("--signer", str(at / "signer.pem"), "--root", str(at / "root.pem"))
+    trust = ("--signer", str(at / "signer.pem"), "--trust-root", str(at / "root.pem"))
     return ("device", "enroll-list", str(at / "manifest.json"), *trust)
 
 

@@ -51,7 +51,7 @@ def test_a_record_is_where_it_was_put_and_nowhere_else(server: RunningServer, tm
 
 def test_a_shipment_and_its_journal_are_one_services(server: RunningServer, tmp_path: Path) -> None:
     server.run("manifest", "create", "--out", str(tmp_path / "s"), "--count", "2")
-    trust = ["--signer", str(tmp_path / "s/signer.pem"), "--root", str(tmp_path / "s/root.pem")]
+    trust = ["--signer", str(tmp_path / "s/signer.pem"), "--trust-root", str(tmp_path / "s/root.pem")]
     line = ["device", "enroll-list", str(tmp_path / "s/manifest.json"), *trust, "--journal", str(tmp_path / "j")]
     assert "2 created." in server.run(*line, *SECOND).stderr
     assert server.attempt(*line).returncode != 0
@@ -134,7 +134,7 @@ def test_a_group_s_devices_go_there_too(server: RunningServer, tmp_path: Path) -
 
 def test_a_shipment_is_moved_to_a_hub_by_an_update_and_back_by_its_undo(server: RunningServer, tmp_path: Path) -> None:
     server.run("manifest", "create", "--out", str(tmp_path / "s"), "--count", "2")
-    trust = ["--signer", str(tmp_path / "s/signer.pem"), "--root", str(tmp_path / "s/root.pem")]
+    trust = ["--signer", str(tmp_path / "s/signer.pem"), "--trust-root", str(tmp_path / "s/root.pem")]
     line = ["device", "enroll-list", str(tmp_path / "s/manifest.json"), *trust]
     there = [*line, "--hub", "hub-2"]
     server.run(*line)
@@ -166,7 +166,7 @@ def test_each_device_of_a_table_goes_to_the_hub_that_its_row_names(server: Runni
     rows = [f'"{device.certificate_file.read_text()}",{hubs[name]}' for name, device in devices.items()]
     (tmp_path / "list.csv").write_text("\n".join(["certificate,hub", *rows]) + "\n")
     (tmp_path / "hubs.toml").write_text('[azure]\nhub = "{csv.hub}"\n')
-    line = ["device", "enroll-list", str(tmp_path / "list.csv"), "--root", str(tmp_path / "maker.pem")]
+    line = ["device", "enroll-list", str(tmp_path / "list.csv"), "--trust-root", str(tmp_path / "maker.pem")]
     line += ["--template", str(tmp_path / "hubs.toml")]
     done = server.attempt(*line, "--json")
     assert (done.returncode, "enroll.hub_not_linked" in done.stdout) == (7, True), done.stdout + done.stderr

@@ -61,7 +61,7 @@ def line(server: RunningServer, tmp_path: Path) -> list[str]:
     server.run("manifest", "create", "--out", str(tmp_path / "shipment"), "--count", str(COUNT))
     at = tmp_path / "shipment"
     (tmp_path / "template.toml").write_text(TEMPLATE)
-    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    trust = ["--signer", str(at / "signer.pem"), "--trust-root", str(at / "root.pem")]
     both = ["--to", "azure", "--to", "aws", "--template", str(tmp_path / "template.toml")]
     return ["device", "enroll-list", str(at / "manifest.json"), *trust, *both]
 

@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def shipment(server: RunningServer, *more: str) -> list[str]:
     at = server.data.parent / "shipment"
-    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    trust = ["--signer", str(at / "signer.pem"), "--trust-root", str(at / "root.pem")]
     return ["device", "enroll-list", str(at / "manifest.json"), *trust, *more]
 
 
@@ -223,7 +223,7 @@ def test_a_missing_policy_leaves_nothing_behind(server: RunningServer, tmp_path:
 def test_all_that_is_missing_is_told_at_once(server: RunningServer, tmp_path: Path) -> None:
     at, template = server.data.parent / "shipment", tmp_path / "missing.toml"
     template.write_text('[aws]\npolicy = "no-policy"\nthing_type = "no-type"\ngroups = ["no-group"]\n')
-    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    trust = ["--signer", str(at / "signer.pem"), "--trust-root", str(at / "root.pem")]
     done = server.attempt(
         "device", "enroll-list", str(at / "manifest.json"), *trust, "--to", "aws", "--template", str(template)
     )

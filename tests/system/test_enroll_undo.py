@@ -28,7 +28,7 @@ def line(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path) 
     """Enroll a shipment of its own, with a journal."""
     server.run("manifest", "create", "--out", str(tmp_path / "shipment"), "--count", str(COUNT))
     at = tmp_path / "shipment"
-    trust = ["--signer", str(at / "signer.pem"), "--root", str(at / "root.pem")]
+    trust = ["--signer", str(at / "signer.pem"), "--trust-root", str(at / "root.pem")]
     journal = ["--journal", str(tmp_path / "run.journal")]
     return ["device", "enroll-list", str(at / "manifest.json"), *trust, "--to", str(request.param), *journal]
 

@@ -215,7 +215,7 @@ def test_by_the_proxy_a_program_that_knows_no_key_sends_to_the_hub(device: Devic
         f'-i {device.name} -u "{host}/{device.name}/?{API}" -t devices/{device.name}/messages/events/ '
         "-q 1 -m 'by the proxy'"
     )
-    done = device.run("sh", "-c", script, options=("--to", f"{host}:8883"))
+    done = device.run("sh", "-c", script, options=("--server", f"{host}:8883"))
     assert "by the proxy" in device.heard()
     assert f"reached by processes of user {os.getuid()} alone" in done.stderr
 
@@ -240,7 +240,7 @@ def test_the_proxy_serves_no_other_user_and_no_other_server(device: Device) -> N
         f"ask https://{device.server.address}:8883/; ask https://localhost:1/; "
         f"setpriv --reuid=65534 --clear-groups bash -c 'ask https://{device.server.address}:8883/'; true"
     )
-    told = device.run("bash", "-c", script, options=("--to", f"{device.server.address}:8883")).stdout
+    told = device.run("bash", "-c", script, options=("--server", f"{device.server.address}:8883")).stdout
     assert told.split() == ["200", "403", "000"]
 
 

@@ -32,7 +32,7 @@ class Fleet:
             made = directory / f"{name}.cert.pem"
             server.run("ca", "issue", name, "--dir", str(directory / "ca"), "--out-dir", str(directory))
             (directory / "list" / f"{name}.pem").write_bytes(made.read_bytes())
-        self.list = [str(directory / "list"), "--root", str(directory / "ca" / "root.pem")]
+        self.list = [str(directory / "list"), "--trust-root", str(directory / "ca" / "root.pem")]
 
     def follow(self, *options: str) -> dict[str, str]:
         rows = self.server.rows("device", "follow", *self.list, *options)

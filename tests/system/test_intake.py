@@ -14,8 +14,8 @@ import pytest
 from servers import a_new_server, warm_environment
 
 pytestmark = pytest.mark.system
-CHIP = 'eval "$(birthmark chip simulate chip-{n} --profile se050)"'
-TRUST = "--station station/station.pem --root chip-1/maker-ca.pem"
+CHIP = 'eval "$(birthmark chip simulate chip-{n} --chip se050)"'
+TRUST = "--station station/station.pem --trust-root chip-1/maker-ca.pem"
 
 
 def shell(directory: Path, *lines: str, stdin: str = "", **more: str) -> "subprocess.CompletedProcess[str]":
@@ -37,7 +37,7 @@ def test_a_chip_goes_from_the_line_to_the_cloud(tmp_path: Path) -> None:
             tmp_path,
             "set -e",
             CHIP.format(n=1),
-            "birthmark chip intake B-1 --root chip-1/maker-ca.pem --json",
+            "birthmark chip intake B-1 --trust-root chip-1/maker-ca.pem --json",
             "birthmark chip intake --seal --json",
             f"birthmark manifest verify station/intake-0001.jsonl {TRUST} --json",
             f"birthmark device enroll-list station/intake-0001.jsonl {TRUST} --json",

@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def test_a_list_of_certificates_is_enrolled_like_a_manifest(server: RunningServer, tmp_path: Path, form: str) -> None:
     made, files = tmp_path / "made", tmp_path / "files"
     server.run("manifest", "create", "--out", str(made), "--count", "4")
-    root = ["--root", str(made / "root.pem")]
+    root = ["--trust-root", str(made / "root.pem")]
     trust = ["--signer", str(made / "signer.pem"), *root]
     server.run("manifest", "extract", str(made / "manifest.json"), *trust, "--out", str(files), "--chain")
     listed = files
@@ -48,7 +48,7 @@ def test_a_table_s_own_columns_go_where_a_template_says(server: RunningServer, t
     with listed.open("w", newline="") as file:
         csv.writer(file).writerows([("certificate", "Site"), ((tmp_path / "pump-1.cert.pem").read_text(), "Osaka")])
     template.write_text('[aws.attributes]\nsite = "{csv.Site}"\nline = "{csv.line}"\n')
-    line = [str(listed), "--root", str(tmp_path / "ca" / "root.pem"), "--template", str(template), "--to", "aws"]
+    line = [str(listed), "--trust-root", str(tmp_path / "ca" / "root.pem"), "--template", str(template), "--to", "aws"]
     assert "its table has site" in server.attempt("device", "enroll-list", *line).stderr
     template.write_text('[aws.attributes]\nsite = "{csv.Site}"\n')
     server.run("device", "enroll-list", *line)
@@ -61,7 +61,7 @@ def test_a_rehearsal_s_bundle_is_verified_and_enrolled(server: RunningServer, tm
     made = json.loads(
         server.run("manifest", "create", "--bundle", "--out", str(tmp_path / "r"), "--count", "3", "--json").stdout
     )
-    line = [made["bundle"], "--station", made["station"], "--root", made["root"]]
+    line = [made["bundle"], "--station", made["station"], "--trust-root", made["root"]]
     assert {row["root"] for row in server.rows("manifest", "verify", *line)} != {None}
     assert [row["outcome"] for row in server.rows("device", "enroll-list", *line)] == ["created"] * 3
     again = server.attempt("manifest", "create", "--bundle", "--out", str(tmp_path / "r"), "--count", "3")

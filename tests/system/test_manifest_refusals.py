@@ -22,7 +22,7 @@ def shipment(tmp_path: Path) -> tuple[RunningServer, Path]:
 def verify(machine: RunningServer, directory: Path, entries: list[Any]) -> tuple[int, list[dict[str, Any]], str]:
     file = directory / "tampered.json"
     file.write_text(json.dumps(entries))
-    trust = ("--signer", str(directory / "signer.pem"), "--root", str(directory / "root.pem"))
+    trust = ("--signer", str(directory / "signer.pem"), "--trust-root", str(directory / "root.pem"))
     done = machine.attempt("manifest", "verify", str(file), *trust, "--json")
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -62,7 +62,7 @@ def test_an_untouched_manifest_is_good(shipment: tuple[RunningServer, Path]) -> 
 
 def test_a_chip_that_is_no_trust_and_go_cannot_be_in_a_rehearsal(tmp_path: Path) -> None:
     script = (
-        'eval "$(birthmark chip simulate chip --profile se050)"; '
+        'eval "$(birthmark chip simulate chip --chip se050)"; '
         "birthmark manifest create --out rehearsal --element-ca chip/maker-ca.pem"
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 from servers import RunningServer, a_server, warm_environment
 
 pytestmark = pytest.mark.system
-LIST = "--manifest station/intake-0001.jsonl --station station/station.pem --root chip/maker-ca.pem"
+LIST = "--manifest station/intake-0001.jsonl --station station/station.pem --trust-root chip/maker-ca.pem"
 ASK = """\
 import os, ssl, sys, urllib.request
 context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
@@ -61,7 +61,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         environment = warm_environment(HOME=str(directory), BIRTHMARK_DATA=str(server.data))
         made = Plant(directory, server, environment)
         made.must(
-            "birthmark chip intake BOARD-0001 --operator ann --root chip/maker-ca.pem",
+            "birthmark chip intake BOARD-0001 --operator ann --trust-root chip/maker-ca.pem",
             "birthmark chip intake --seal",
             "birthmark device enroll-list station/intake-0001.jsonl --station station/station.pem",
             "birthmark device enroll-list station/intake-0001.jsonl --station station/station.pem --to aws",

@@ -101,7 +101,7 @@ def test_a_board_with_a_tpm_is_taken_in(server: RunningServer, tpm: TpmToken, fa
     server.run("chip", "keygen", "intake", **tpm.environment)
     cert = a_certificate(server, tpm, factory, "intake", "tpm-intake")
     root, station = factory / "root.pem", tpm.directory / "station"
-    given = ("--key", "intake", "--cert", str(cert), "--root", str(root), "--station", str(station))
+    given = ("--key", "intake", "--cert", str(cert), "--trust-root", str(root), "--station", str(station))
     assert server.run("chip", "intake", "BOARD-0001", *given, **tpm.environment).stdout.startswith("TAKEN    BOARD")
 
 

@@ -109,7 +109,7 @@ def a_journal(server: RunningServer, directory: Path) -> None:
     chips.mkdir()
     for name in ("listed-1", "listed-2"):
         shutil.copy(directory / f"{name}.cert.pem", chips / f"{name}.pem")
-    known = ["--root", str(directory / "ca" / "root.pem")]
+    known = ["--trust-root", str(directory / "ca" / "root.pem")]
     server.run("device", "enroll-list", str(chips), *known, "--journal", str(directory / "run.journal"))
 
 

@@ -40,7 +40,7 @@ class ProfileUnknownError(NotFoundError):
     code = "ca.profile_unknown"
     message = "There is no profile '{name}'; there are {known}."
     cause = "There is no profile '{name}'; there are {known}. [ca.profiles.NAME] of the configuration makes more."
-    fix = "Name one of these: `birthmark ca issue device-1 --profile device`."
+    fix = "Name one of these: `birthmark ca issue device-1 --cert-profile device`."
     known: str
     name: str
 

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from birthmark import __version__
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
 from birthmark.cli.options import as_command
-from birthmark.cli.tree import TREE, Leaf, example_of, meant, renamed
+from birthmark.cli.tree import TREE, Leaf, example_of, meant, options_renamed, renamed
 from birthmark.errors import UnavailableError
 from birthmark.text import printable
 
@@ -201,6 +201,9 @@ def main() -> None:
         was, now, words = old
         sys.argv[1:] = words
         typer.echo(f"`birthmark {was}` is called `birthmark {now}` now.", err=True)
+    said, sys.argv[1:] = options_renamed(sys.argv[1:])
+    for was, now in said.items():
+        typer.echo(f"`{was}` is called `{now}` now.", err=True)
     try:
         with telling_refusals(as_json=as_json):
             code = _run_for_a_program() if as_json else app()

@@ -71,7 +71,9 @@ def monitor(
 def shadow(
     server: ServerOutputOptions,
     thing: Annotated[str, typer.Argument(metavar="THING", help="The thing's name; letter case counts.")],
-    name: Annotated[str | None, typer.Option("--name", help="A named shadow, instead of the classic one.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--shadow-name", help="A named shadow, instead of the classic one.")
+    ] = None,
     desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the shadow.")] = False,
 ) -> None:

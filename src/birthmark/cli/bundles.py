@@ -35,7 +35,7 @@ class StationsOptions:
     station: Annotated[
         list[Path] | None, typer.Option(help="Certificate of a station whose bundles to accept; may be given again.")
     ] = None
-    root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
+    trust_root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
 
     def trust(self) -> "Trust":
         from birthmark.manifests.bundle.model import Trust
@@ -44,12 +44,12 @@ class StationsOptions:
 
     def roots(self) -> Iterator["Certificate"]:
         """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""
-        for path in self.root or ():
+        for path in self.trust_root or ():
             with about(path):
                 for one in _certificates_in(path):
                     if not one.is_ca and one.version != 1:  # the oldest roots cannot say that they are one
                         raise typer.BadParameter(
-                            f"{path} holds {one.subject_text}, which is no CA", param_hint="--root"
+                            f"{path} holds {one.subject_text}, which is no CA", param_hint="--trust-root"
                         )
                     yield one
 
@@ -61,7 +61,7 @@ def _certificates_in(path: Path) -> "tuple[Certificate, ...]":
         return parse_bundle(read_file(path))
     except CertificateKeySwappedError as error:
         said = f"{path} is a private key; the certificate of the CA that signed the devices' belongs here"
-        raise typer.BadParameter(said, param_hint="--root") from error
+        raise typer.BadParameter(said, param_hint="--trust-root") from error
 
 
 def is_bundle(file: Path) -> bool:

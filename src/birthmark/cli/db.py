@@ -14,7 +14,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 
 
 def move(
-    to: Annotated[
+    into: Annotated[
         str,
         typer.Option(envvar="BIRTHMARK_MOVE_TO", help="postgresql://HOST/NAME, which is empty, or sqlite:///PATH."),
     ],
@@ -40,20 +40,20 @@ def move(
     except DatabaseElsewhereError as error:
         error.quote(cause=f"{error.detail}.")
         raise
-    check_url(to, "--to")
+    check_url(into, "--into")
     working(f"Reading {settings.directory}")
-    moving = move_database(settings.directory, settings.database_url, to, SystemClock(), SystemEntropy(), working)
+    moving = move_database(settings.directory, settings.database_url, into, SystemClock(), SystemEntropy(), working)
     try:
         done = whole_or_undone(moving)
     except (MoveTargetInUseError, MovedOtherwiseError) as error:
-        empty = f"{to.rstrip('/')}-2" if to.startswith("sqlite:") else "postgresql://HOST/NAME"
-        error.add_facts(command=f"{without('--to', takes_value=True)} --to {shlex.quote(empty)}")
+        empty = f"{into.rstrip('/')}-2" if into.startswith("sqlite:") else "postgresql://HOST/NAME"
+        error.add_facts(command=f"{without('--into', takes_value=True)} --into {shlex.quote(empty)}")
         raise
     except DatabaseMovedError as error:
         error.add_facts(command=shlex.join(["birthmark", "serve", "--data", str(data.expanduser())]))
         raise
     emit(as_json, {"tables": done.tables, "rows": done.rows})
     if not as_json:
-        named_there = f'`database = "{named(to)}"`, with its password if it has one'
-        start = how_to_start(data.expanduser(), to)
+        named_there = f'`database = "{named(into)}"`, with its password if it has one'
+        start = how_to_start(data.expanduser(), into)
         typer.echo(f"{start} A configuration that says which database it is says {named_there}.", err=True)

@@ -17,7 +17,7 @@ def exec_(
     chip: ChipOptions,
     program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="Any program that uses TLS.")],
     how: Annotated[Way | None, typer.Option(help="Go this way; default: what program and machine have.")] = None,
-    to: Annotated[
+    server: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="By the proxy, to this server; may be repeated.")
     ] = None,
     key: Annotated[
@@ -34,13 +34,13 @@ def exec_(
     Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key: by a hook (Python,
     Node), OpenSSL's engine (curl, openssl), pkcs11-provider, or a TLS proxy on loopback (mosquitto_pub, any other).
     """
-    only(how in (None, Way.PROXY), "with --how proxy", to=to or None)
-    for target in to or ():
+    only(how in (None, Way.PROXY), "with --how proxy", server=server or None)
+    for target in server or ():
         _check_target(target)
     element, pin = chip.open_by(chip.pin())
     with element:
         planned = element_exec.plan(
-            program, element, pin=pin, environment=os.environ, explain=trace, how=how, to=to or (), key=key
+            program, element, pin=pin, environment=os.environ, explain=trace, how=how, to=server or (), key=key
         )
     stop_library()
     if explain:
@@ -53,4 +53,4 @@ def _check_target(text: str) -> None:
     try:
         parse_target(text)
     except ValueError:
-        raise typer.BadParameter(f"{text} is not HOST:PORT", param_hint="--to") from None
+        raise typer.BadParameter(f"{text} is not HOST:PORT", param_hint="--server") from None

@@ -197,19 +197,19 @@ def monitor(
     device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
     since: Annotated[str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z, or beginning.")] = None,
     after: Annotated[str | None, typer.Option(help="From a position, as an earlier run said it.")] = None,
-    group: Annotated[
+    consumer_group: Annotated[
         str | None, typer.Option(help="From where this group is; the server notes how far it came.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
     """Show telemetry as it was committed; without a beginning, what comes from now on."""
-    only(device is None, "without a DEVICE: a group reads the hub", group=group)
-    only(after is None, "without --after", since=since, group=group)
+    only(device is None, "without a DEVICE: a group reads the hub", consumer_group=consumer_group)
+    only(after is None, "without --after", since=since, consumer_group=consumer_group)
     begins = {"since": None if since is None else parse_since(since, SystemClock()).isoformat(), "after": after}
-    goes_on = follow or (since is None and after is None and group is None)
+    goes_on = follow or (since is None and after is None and consumer_group is None)
     place, client = "", server.client
-    query = {**begins, "device": device, "group": group, "follow": "true" if goes_on else None}
+    query = {**begins, "device": device, "group": consumer_group, "follow": "true" if goes_on else None}
     with until_interrupted():
         pages = client.lines(at("hubs", hub, "stream"), **query)
         for page in told(pages) if goes_on else pages:
@@ -220,9 +220,9 @@ def monitor(
                     say(server.as_json, row, "  ".join((row["enqueued"], row["device"], row["body"])))
                 sys.stdout.flush()
                 told_until, place = place, page["next"]
-            if group is not None and told_until != place:
-                client.put(at("hubs", hub, "groups", group), {"after": place})
-    if group is None and place:
+            if consumer_group is not None and told_until != place:
+                client.put(at("hubs", hub, "groups", consumer_group), {"after": place})
+    if consumer_group is None and place:
         typer.echo(f"To go on from here: --after {place}", err=True)
 
 

@@ -127,7 +127,9 @@ def intake(
     cert: Annotated[
         Path | None, typer.Option(help="The chip's certificate, and the CAs between, where the chip holds none.")
     ] = None,
-    root: Annotated[list[Path] | None, typer.Option(help="Roots of the chips' maker, PEM; may be given again.")] = None,
+    trust_root: Annotated[
+        list[Path] | None, typer.Option(help="Roots of the chips' maker, PEM; may be given again.")
+    ] = None,
     loop: Annotated[
         bool, typer.Option("--loop", help="Take a serial number a line from standard input, a chip for each.")
     ] = False,
@@ -140,7 +142,7 @@ def intake(
     Each chip is a line of the station's bundle, signed and chained, which `manifest verify` and `device enroll-list`
     take.
     """
-    only(not seal, "for a chip, which --seal has none of", key=key, cert=cert, root=root, loop=loop)
+    only(not seal, "for a chip, which --seal has none of", key=key, cert=cert, trust_root=trust_root, loop=loop)
     only_typed(not seal, "where a chip signs; --seal needs none", *CHIP_OPTIONS)
     if (board is not None) + loop + seal != 1:
         raise typer.BadParameter("give a board's serial number, or --loop, or --seal", param_hint="BOARD")
@@ -155,7 +157,7 @@ def intake(
             certificate = where.directory / "station.pem"
             emit(chip.as_json, {"bundle": str(path), "chips": chips, "station_certificate": str(certificate)})
             return
-        line = Line(chip, key, _read(cert), tuple(c for p in root or () for c in _read(p)), where.who)
+        line = Line(chip, key, _read(cert), tuple(c for p in trust_root or () for c in _read(p)), where.who)
         if board is not None:
             _tell(line.take(board, station), as_json=chip.as_json)
         elif not _take_all(line, station, as_json=chip.as_json):

@@ -46,7 +46,7 @@ class InventoryOptions:
     ] = None
     expired: Annotated[bool, typer.Option("--expired", help="Ended.")] = False
     revoked: Annotated[bool, typer.Option("--revoked", help="Taken back.")] = False
-    of_profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Of this profile.")] = None
+    of_profile: Annotated[str | None, typer.Option("--cert-profile", metavar="NAME", help="Of this profile.")] = None
     of_issuer: Annotated[
         str | None, typer.Option("--issuer", metavar="NAME", help="Of this CA: issuing, est, edge, servers, root.")
     ] = None

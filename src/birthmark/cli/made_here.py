@@ -27,7 +27,7 @@ def command() -> str | None:
     for line in reversed(_lines()):
         profile, _, directory = line.partition(" ")
         if Path(directory).is_dir():
-            return f'eval "$(birthmark chip simulate {shlex.quote(directory)} --profile {shlex.quote(profile)})"'
+            return f'eval "$(birthmark chip simulate {shlex.quote(directory)} --chip {shlex.quote(profile)})"'
     return None
 
 

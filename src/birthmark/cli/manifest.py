@@ -160,7 +160,7 @@ def verify(shipped: ManifestOptions) -> None:
         )
     if unrooted:
         entries = counted(unrooted, "entry")
-        typer.echo(f"Of {entries} the maker's chain was not checked: give its root with --root FILE.", err=True)
+        typer.echo(f"Of {entries} the maker's chain was not checked: give its root with --trust-root FILE.", err=True)
     if refused.count or partly or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
 
@@ -186,7 +186,7 @@ def extract(
     shipped: ManifestOptions,
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for NAME.pem files.")],
     chain: Annotated[bool, typer.Option("--chain", help="Append the signer certificate to each file.")] = False,
-    name: Annotated[
+    named_by: Annotated[
         FileNames, typer.Option(help="By what: the certificate's common name, or the serial number of the chip.")
     ] = FileNames.CN,
 ) -> None:
@@ -206,7 +206,7 @@ def extract(
         if certificate is None:
             without += 1
             continue
-        wanted = entry.device_id if name is FileNames.CN else entry.unique_id
+        wanted = entry.device_id if named_by is FileNames.CN else entry.unique_id
         path = out / f"{_file_name(wanted, names)}.pem"
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
         durable.put(path, (certificate.pem() + above).encode())

@@ -31,7 +31,7 @@ class NothingKnownError(NotFoundError):
     cause = "Neither a list nor the server of {data} knows anything of '{name}'{refused}."
     fix = (
         "The names that the server knows: `birthmark device ls --data {data}`. A list is given with --manifest FILE, "
-        "and who is believed of it with --station, --signer, --root."
+        "and who is believed of it with --station, --signer, --trust-root."
     )
     data: Path
     name: str

@@ -19,7 +19,7 @@ from birthmark.elements.software import SoftwareElement, create_software_element
 
 def simulate(
     directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
-    profile: Annotated[str, typer.Option(help="se050, atecc608 or generic.")] = "se050",
+    profile: Annotated[str, typer.Option("--chip", metavar="KIND", help="se050, atecc608 or generic.")] = "se050",
     variant: Annotated[
         str | None,
         typer.Option(
@@ -32,14 +32,14 @@ def simulate(
 ) -> None:
     """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
     if profile not in PROFILES:
-        raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--profile")
+        raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--chip")
     variants = list(KINDS) if profile == ATECC608.name else list(PROFILES[profile].variants)
-    only(bool(variants), "with --profile se050 or atecc608", variant=variant)
+    only(bool(variants), "with --chip se050 or atecc608", variant=variant)
     if variant not in (None, *variants):
         raise typer.BadParameter(f"there are {', '.join(variants)}", param_hint="--variant")
     made: SoftwareElement | SoftwareAtecc
     if profile == ATECC608.name and (variant is not None or (directory / CHIP_FILE).exists()):
-        only(False, "with --profile se050", swapped_labels=swapped_labels)
+        only(False, "with --chip se050", swapped_labels=swapped_labels)
         made = _atecc(directory, variant)
     else:
         made = _softhsm(directory, profile, variant, has_swapped_labels=swapped_labels)
@@ -55,7 +55,7 @@ def _softhsm(directory: Path, profile: str, variant: str | None, *, has_swapped_
     if (directory / "profile").exists():
         made = open_software_element(directory)
         is_same = made.profile.name == profile
-        only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--profile")
+        only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--chip")
         only(False, f"for a new chip, and {directory} holds one", swapped_labels=has_swapped_labels, variant=variant)
         typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
         return made

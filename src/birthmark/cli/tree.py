@@ -42,9 +42,9 @@ CHIP = Group(
         "keygen": Leaf("element:keygen", "operational --algorithm p256"),
         "write": Leaf("element:write", "gateway-7.crt.pem"),
         "prove": Leaf("element:prove_", "--nonce 5f2d9c01 > proof.json"),
-        "intake": Leaf("intake:intake", "BOARD-0001 --root maker-ca.pem"),
+        "intake": Leaf("intake:intake", "BOARD-0001 --trust-root maker-ca.pem"),
         "exec": Leaf("exec:exec_", "-- python app.py"),
-        "simulate": Leaf("simulate:simulate", 'eval "$(birthmark chip simulate chip --profile se050)"'),
+        "simulate": Leaf("simulate:simulate", 'eval "$(birthmark chip simulate chip --chip se050)"'),
     },
     "ls",
 )
@@ -122,7 +122,7 @@ CA = Group(
     {
         "init": Leaf("ca.hierarchy:init", '--dir ca --name "Example Gateways"'),
         "show": Leaf("ca.hierarchy:show", "device-1 --dir ca"),
-        "passphrase": Leaf("ca.hierarchy:passphrase", "--to file:$HOME/ca.passphrase --dir ca"),
+        "passphrase": Leaf("ca.hierarchy:passphrase", "--new file:$HOME/ca.passphrase --dir ca"),
         "verify-possession": Leaf("ca.hierarchy:verify_possession", "3F9C…A1 --dir ca --out proof.pem"),
         "sign": Leaf("ca.issuing:sign", "device.csr --dir ca --out device.pem"),
         "issue": Leaf("ca.issuing:issue", "gateway-7 --dir ca --out-dir gateway-7"),
@@ -389,6 +389,31 @@ RENAMED = {
 }
 """What commands were called in 0.1.0 -> what they are called now. The old names go on, and say the new one;
 what never asked does not begin to under its old name."""
+_TRUST = {"--root": "--trust-root"}
+_CERTIFICATES = {"--profile": "--cert-profile"}
+RENAMED_OPTIONS = {
+    "chip intake": _TRUST,
+    "chip simulate": {"--profile": "--chip"},
+    "chip exec": {"--to": "--server"},
+    "manifest verify": _TRUST,
+    "manifest show": _TRUST,
+    "manifest extract": {**_TRUST, "--name": "--named-by"},
+    "manifest merge": _TRUST,
+    "device enroll-list": _TRUST,
+    "device follow": _TRUST,
+    "device move": _TRUST,
+    "device provenance": _TRUST,
+    "db move": {"--to": "--into"},
+    "pki ls": _CERTIFICATES,
+    "ca show": _CERTIFICATES,
+    "ca sign": _CERTIFICATES,
+    "ca issue": _CERTIFICATES,
+    "ca install": {"--root": "--root-thumbprint"},
+    "ca passphrase": {"--to": "--new"},
+    "hub monitor": {"--group": "--consumer-group"},
+    "aws shadow": {"--name": "--shadow-name"},
+}
+"""Options that meant something else at another command -> what they are called now; the old ones go on, too."""
 _SYNONYMS = {
     **dict.fromkeys(("list", "dir", "all"), "ls"),
     **dict.fromkeys(("remove", "delete", "del", "drop"), "rm"),
@@ -432,6 +457,19 @@ def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
         if (now := RENAMED.get(was := " ".join(words[:count]))) is not None:
             return was, now, [*now.split(), *words[count:]]
     return None
+
+
+def options_renamed(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return which options of a command line are called otherwise now, and all words with today's names."""
+    end = words.index("--") if "--" in words else len(words)  # what follows is another program's
+    names = next((now for path, now in RENAMED_OPTIONS.items() if words[: path.count(" ") + 1] == path.split()), {})
+    said: dict[str, str] = {}
+    new = list(words)
+    for place, word in enumerate(words[:end]):
+        was, equals, value = word.partition("=")
+        if (now := names.get(was)) is not None:
+            said[was], new[place] = now, f"{now}{equals}{value}"
+    return said, new
 
 
 def example_of(path: str, example: str) -> str:

@@ -62,7 +62,7 @@ def _expect_refusal(stage: Stage, identity: dict[str, str], about: str, code: st
 
 def _chip(stage: Stage, name: str, *, swapped: bool) -> Mapping[str, str]:
     more = ("--swapped-labels",) if swapped else ()
-    made = stage.birthmark("chip", "simulate", name, "--profile", "se050", *more, "--json").stdout
+    made = stage.birthmark("chip", "simulate", name, "--chip", "se050", *more, "--json").stdout
     chip: dict[str, str] = {key: value for key, value in json.loads(made).items() if key.isupper()}
     return chip
 

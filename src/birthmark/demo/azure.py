@@ -13,7 +13,7 @@ def play(stage: Stage) -> None:
     stage.say(
         "A gateway leaves the factory: its secure element holds a key and NXP's certificate. Here: a software chip."
     )
-    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "se050")
+    stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     for row in stage.rows("chip", "ls"):
         if row["kind"] in {"private key", "certificate"}:
             guarded = ", never extractable" if row["guarded"] else ""

@@ -81,7 +81,7 @@ def play(stage: Stage) -> None:
 
 
 def _chips(stage: Stage) -> list[_Chip]:
-    made_by = ("birthmark", "chip", "simulate", "--profile", "se050", "--json")
+    made_by = ("birthmark", "chip", "simulate", "--chip", "se050", "--json")
     jobs: list[_Job] = [((*made_by, f"chip-{n:02}"), {}) for n in range(1, _CHIPS + 1)]
     chips = []
     for n, done in enumerate(_together(stage, jobs), 1):
@@ -111,7 +111,7 @@ def _take_in(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
     command = ("birthmark", "chip", "intake", "--loop", "--station", station, "--operator", "ann", "--json")
     line = stage.start(
         *command,
-        "--root",
+        "--trust-root",
         "maker-ca.pem",
         log=f"{station}.log",
         environment={
@@ -139,7 +139,7 @@ def _scanned(line: "subprocess.Popen[str]", board: str) -> dict[str, Any]:
 def _hand_over(stage: Stage) -> tuple[str, ...]:
     for station in ("north", "south", "night"):
         stage.birthmark("chip", "intake", "--seal", "--station", station)
-    trust = ("--root", "maker-ca.pem", "--station", "north/station.pem", "--station", "south/station.pem")
+    trust = ("--trust-root", "maker-ca.pem", "--station", "north/station.pem", "--station", "south/station.pem")
     north, south, night = (f"{station}/intake-0001.jsonl" for station in ("north", "south", "night"))
     merged = ("manifest", "merge", north, south)
     third = ("--station", "night/station.pem")

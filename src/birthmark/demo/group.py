@@ -29,7 +29,7 @@ def play(stage: Stage) -> None:
     stage.say(
         "A gateway with an ATECC608: a request signed in the chip, a certificate from the CA, written to the chip."
     )
-    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "atecc608")
+    stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
     stage.birthmark("chip", "csr", "--cn", _NAME, "--out", "gateway.csr")
     stage.birthmark("ca", "sign", "gateway.csr", "--dir", "ca", "--out", "gateway.pem")
     stage.birthmark("chip", "write", "gateway.pem")

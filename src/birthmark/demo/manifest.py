@@ -16,11 +16,11 @@ def play(stage: Stage) -> None:
     stage.say(
         "A reel of ATECC608 Trust&GO arrives, and a manifest by mail. Here: a software chip, and 49 more on the list."
     )
-    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "atecc608")
+    stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
     stage.birthmark(
         "manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--element-ca", "chip/maker-ca.pem"
     )
-    trust = ("--signer", "shipment/signer.pem", "--root", "shipment/root.pem")
+    trust = ("--signer", "shipment/signer.pem", "--trust-root", "shipment/root.pem")
     listed = "shipment/manifest.json"
 
     stage.say("Verify every entry: signature, signer, header, duplicates, certificate name, key and chain.")

@@ -17,7 +17,7 @@ _MESSAGES_S = 3
 def play(stage: Stage) -> None:
     """Run the journey."""
     stage.say("A gateway leaves the factory: a key locked in its chip, and the maker's certificate for it.")
-    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "se050")
+    stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "born.pem")
     name = parse_pem(stage.path("born.pem").read_bytes()).subject_cn or ""
     stage.note(f"{name}, which is all anybody knows of it")

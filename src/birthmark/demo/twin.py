@@ -17,7 +17,7 @@ _PATIENCE_S = 60
 def play(stage: Stage) -> None:
     """Run the journey."""
     stage.say("A gateway with a key in its secure element is on record at the local cloud.")
-    stage.source("birthmark", "chip", "simulate", "chip", "--profile", "se050")
+    stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
     stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
     certificate = parse_pem(stage.path("device.pem").read_bytes())

@@ -32,7 +32,7 @@ class ListUnsignedError(ManifestError):
     code = "manifest.list_unsigned"
     message = "Nobody signed this list"
     cause = "Nobody signed {file}: that a certificate in it is genuine, only its maker's root can say."
-    fix = "Name the maker's CA certificates, PEM: `{again} --root maker-ca.pem`"
+    fix = "Name the maker's CA certificates, PEM: `{again} --trust-root maker-ca.pem`"
     for_a_person = None
     again: str = "?"
     file: str
@@ -183,7 +183,9 @@ class ChainBrokenError(ManifestError):
     code = "manifest.chain_broken"
     message = "Entry {place}: {detail}"
     cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
-    fix = "If you trust the supplier, give its root certificate, and CAs that the list has not, with `--root FILE`."
+    fix = (
+        "If you trust the supplier, give its root certificate, and CAs that the list has not, with `--trust-root FILE`."
+    )
     for_a_person = None
     detail: str
     unique_id: str

@@ -308,7 +308,7 @@ def test_the_aws_cli_and_our_own_read_and_write_the_same_shadow(server: RunningS
     wanted = server.run("aws", "shadow", "by-cli", "--desired", '{"a": 2, "b": null}', "--json")
     assert json.loads(wanted.stdout)["state"] == {"reported": {"a": 1}, "desired": {"a": 2}, "delta": {"a": 2}}
     assert aws("get-thing-shadow")["version"] == 2
-    server.run("aws", "shadow", "by-cli", "--name", "other", "--desired", '{"x": 1}')
+    server.run("aws", "shadow", "by-cli", "--shadow-name", "other", "--desired", '{"x": 1}')
     assert aws("get-thing-shadow", "--shadow-name", "other")["state"]["desired"] == {"x": 1}
     server.run("aws", "shadow", "by-cli", "--delete")
     assert "No shadow exists" in server.attempt("aws", "shadow", "by-cli").stderr

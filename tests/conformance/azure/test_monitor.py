@@ -55,18 +55,18 @@ def test_what_a_device_sends_is_shown_as_it_comes(server: RunningServer, tmp_pat
 
 def test_a_group_goes_on_where_it_was(server: RunningServer, tmp_path: Path) -> None:
     device = enrolled(server, tmp_path, "grouped-1")
-    server.rows("hub", "monitor", "--group", "late", "--since", "2200-01-01T00:00:00Z")
+    server.rows("hub", "monitor", "--consumer-group", "late", "--since", "2200-01-01T00:00:00Z")
     assert run_app(server, device).returncode == 0
-    assert len(server.rows("hub", "monitor", "--group", "late")) == 10
-    assert server.rows("hub", "monitor", "--group", "late") == []
-    early = server.rows("hub", "monitor", "--group", "early")
+    assert len(server.rows("hub", "monitor", "--consumer-group", "late")) == 10
+    assert server.rows("hub", "monitor", "--consumer-group", "late") == []
+    early = server.rows("hub", "monitor", "--consumer-group", "early")
     assert len(early) >= 10
-    with watching(server, "hub", "monitor", "--group", "late", "--follow") as follower:
+    with watching(server, "hub", "monitor", "--consumer-group", "late", "--follow") as follower:
         assert run_app(server, device).returncode == 0
         follower.rows(10)
         assert follower.interrupt()[0] == 0
-    assert len(server.rows("hub", "monitor", "--group", "early")) == 10
-    refused = server.attempt("hub", "monitor", "grouped-1", "--group", "late")
+    assert len(server.rows("hub", "monitor", "--consumer-group", "early")) == 10
+    refused = server.attempt("hub", "monitor", "grouped-1", "--consumer-group", "late")
     assert refused.returncode == 2
     assert "cli.option_not_applicable" in refused.stderr
 
@@ -92,7 +92,7 @@ def test_what_was_acknowledged_is_replayed_after_kill_9_in_the_middle(tmp_path: 
         sending = threading.Thread(
             target=lambda: said.append(run_python(WITHOUT_END, device.environment(server), 90).stdout)
         )
-        with watching(server, "hub", "monitor", "--group", "g", "--follow") as follower:
+        with watching(server, "hub", "monitor", "--consumer-group", "g", "--follow") as follower:
             sending.start()
             seen = follower.rows(40)
             server.kill()
@@ -107,7 +107,7 @@ def test_what_was_acknowledged_is_replayed_after_kill_9_in_the_middle(tmp_path: 
         assert len(bodies) <= len(acknowledged) + 1  # one may be kept whose PUBACK never left
         shown = [int(row["body"]) for row in seen]
         assert shown == bodies[: len(shown)]
-        rest = [int(row["body"]) for row in server.rows("hub", "monitor", "--group", "g")]
+        rest = [int(row["body"]) for row in server.rows("hub", "monitor", "--consumer-group", "g")]
         assert set(rest) | set(shown) == set(bodies)  # what came after the group's place comes again
         assert run_app(server, device).returncode == 0
-        assert len(server.rows("hub", "monitor", "--group", "g")) == 10
+        assert len(server.rows("hub", "monitor", "--consumer-group", "g")) == 10

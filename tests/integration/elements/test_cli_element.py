@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def chip(tmp_path: Path) -> dict[str, str]:
-    made = run("simulate", str(tmp_path / "chip"), "--profile", "atecc608", "--json")
+    made = run("simulate", str(tmp_path / "chip"), "--chip", "atecc608", "--json")
     assert made.exit_code == 0, made.stderr
     return {name: value for name, value in json.loads(made.stdout).items() if name.isupper()}
 
@@ -39,7 +39,7 @@ def test_simulate_prints_lines_for_the_shell_and_keeps_what_is_there(tmp_path: P
     assert first.stdout == second.stdout
     assert f"export SOFTHSM2_CONF={tmp_path}/chip/softhsm2.conf\n" in first.stdout
     assert "left as it is" in second.stderr
-    assert run("simulate", str(tmp_path / "x"), "--profile", "nothing").exit_code == 2
+    assert run("simulate", str(tmp_path / "x"), "--chip", "nothing").exit_code == 2
 
 
 def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
     again = run("simulate", str(tmp_path / "chip"), "--variant", "B")
     assert "cli.option_not_applicable" in again.stderr
     assert run("simulate", str(tmp_path / "x"), "--variant", "X").exit_code == 2
-    other = run("simulate", str(tmp_path / "x"), "--profile", "generic", "--variant", "A")
+    other = run("simulate", str(tmp_path / "x"), "--chip", "generic", "--variant", "A")
     assert "cli.option_not_applicable" in other.stderr
     assert not (tmp_path / "x").exists()
 
@@ -87,8 +87,8 @@ def test_a_key_is_named_by_its_certificates_id_too(se050: SoftwareElement) -> No
 
 def test_the_profile_of_a_chip_that_is_there_is_not_changed_in_silence(se050: SoftwareElement) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["birthmark", "chip", "simulate", "--profile", "atecc608"])
-        done = run("simulate", str(se050.directory), "--profile", "atecc608")
+        patch.setattr("sys.argv", ["birthmark", "chip", "simulate", "--chip", "atecc608"])
+        done = run("simulate", str(se050.directory), "--chip", "atecc608")
     assert done.exit_code == 2
     assert "cli.option_not_applicable" in done.stderr
 

@@ -73,7 +73,7 @@ CHIPS: Mapping[str, Fault] = {
     ),
     "several tokens": Fault(
         typed(
-            'eval "$(birthmark chip simulate other --profile atecc608)"',
+            'eval "$(birthmark chip simulate other --chip atecc608)"',
             CHIP,
             "cp -r other/tokens/* chip/tokens/",
             "unset BIRTHMARK_TOKEN",

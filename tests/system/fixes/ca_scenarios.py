@@ -37,7 +37,7 @@ def profiled(lines: str) -> Scenario:
     """A request that a profile of one's own refuses; another is made in its place."""
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout old.key"
     return Scenario(
-        "birthmark ca sign device.csr --dir ca --profile gateway --config server.toml --out device.pem",
+        "birthmark ca sign device.csr --dir ca --cert-profile gateway --config server.toml --out device.pem",
         typed(
             "birthmark ca init --name Fixes --dir ca",
             f"openssl req -new {key} -subj /CN=device-1 -addext subjectAltName=DNS:evil.example -out device.csr",
@@ -85,12 +85,14 @@ CA: Mapping[str, Scenario] = {
             "birthmark ca root link other-ca --dir next-root-ca --out links.pem",
         ),
     ),
-    "ca.purpose_missing": Scenario("birthmark ca issue web --profile server --dir ca", typed(*AWAY), types_all=True),
+    "ca.purpose_missing": Scenario(
+        "birthmark ca issue web --cert-profile server --dir ca", typed(*AWAY), types_all=True
+    ),
     "ca.passphrase_missing": Scenario(
         "birthmark ca issue web --dir ca",
         typed(
             "birthmark ca init --name Fixes --dir ca",
-            'birthmark ca passphrase --to "file:$HOME/ca.passphrase" --dir ca',
+            'birthmark ca passphrase --new "file:$HOME/ca.passphrase" --dir ca',
         ),
     ),
     "ca.request_refused": Scenario(
@@ -113,7 +115,7 @@ CA: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "ca.profile_unknown": Scenario(
-        "birthmark ca issue device-1 --profile gatewy",
+        "birthmark ca issue device-1 --cert-profile gatewy",
         typed("birthmark ca init --name Fixes --dir ca"),
         is_instead=True,
     ),

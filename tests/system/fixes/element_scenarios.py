@@ -13,7 +13,7 @@ def chip(*lines: str, profile: str = "se050") -> Callable[[Scene], None]:
     """A software chip whose certificate is on record, and what comes after it."""
     return typed(
         ENV,
-        f'eval "$(birthmark chip simulate chip --profile {profile})"; birthmark chip cert --out chip.pem',
+        f'eval "$(birthmark chip simulate chip --chip {profile})"; birthmark chip cert --out chip.pem',
         "birthmark device enroll --cert chip.pem",
         *lines,
     )
@@ -48,7 +48,7 @@ ELEMENTS: Mapping[str, Scenario] = {
         "birthmark device register --element --remember --layout howto",
         typed(
             ENV,
-            'eval "$(birthmark chip simulate chip --profile atecc608)"; birthmark chip cert --out chip.pem',
+            'eval "$(birthmark chip simulate chip --chip atecc608)"; birthmark chip cert --out chip.pem',
             "birthmark device enroll a-device-of-many-letters --cert chip.pem",
         ),
         is_instead=True,
@@ -60,7 +60,7 @@ ELEMENTS: Mapping[str, Scenario] = {
     "elements.no_memory": Scenario("birthmark device register --element --remember", chip(), is_instead=True),
     "elements.no_tls": Scenario(
         "birthmark chip exec -- curl https://localhost/",
-        typed('eval "$(birthmark chip simulate chip --profile atecc608 --variant TNGTLS)"'),
+        typed('eval "$(birthmark chip simulate chip --chip atecc608 --variant TNGTLS)"'),
         is_instead=True,
     ),
     "elements.program_unsupported": Scenario(

@@ -53,7 +53,8 @@ def _text(data: bytes) -> str:
 
 OTHERS = typed(*(f"birthmark manifest create --out {name} --count 1" for name in ("shipment", "other")))
 
-SHIPMENT = "shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+VERIFY = "birthmark manifest verify shipment/manifest.json"
+SHIPMENT = "shipment/manifest.json --signer shipment/signer.pem --trust-root shipment/root.pem"
 RUN = (
     "birthmark manifest create --out shipment --count 1",
     f"birthmark device enroll-list {SHIPMENT} --journal run.journal",
@@ -152,7 +153,7 @@ FLEET: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "manifest.chain_broken": Scenario(
-        "birthmark manifest verify shipment/manifest.json --signer shipment/signer.pem --root other/root.pem $ROOT",
+        f"{VERIFY} --signer shipment/signer.pem --trust-root other/root.pem $ROOT",
         OTHERS,
         apply=with_file("shipment/root.pem", "ROOT"),
     ),
@@ -167,13 +168,14 @@ FLEET: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "manifest.packed": Scenario(
-        "birthmark manifest verify rehearsal/manifest.json.gz --signer rehearsal/signer.pem --root rehearsal/root.pem",
+        "birthmark manifest verify rehearsal/manifest.json.gz "
+        "--signer rehearsal/signer.pem --trust-root rehearsal/root.pem",
         typed("birthmark manifest create --out rehearsal --count 3", "gzip rehearsal/manifest.json"),
         is_instead=True,
     ),
     "manifest.not_checked": Scenario(MANIFEST, delivered("P-384"), is_instead=True),
     "manifest.signer_unknown": Scenario(
-        "birthmark manifest verify shipment/manifest.json --root shipment/root.pem --signer other/signer.pem $SIGNER",
+        f"{VERIFY} --trust-root shipment/root.pem --signer other/signer.pem $SIGNER",
         OTHERS,
         apply=with_file("shipment/signer.pem", "SIGNER"),
     ),

@@ -7,7 +7,7 @@ from fixes.element_scenarios import chip
 from fixes.scenario import Scenario
 
 INTAKE_1 = "birthmark chip intake B-1"
-ANOTHER_CHIP = 'eval "$(birthmark chip simulate chip-2 --profile se050)"'
+ANOTHER_CHIP = 'eval "$(birthmark chip simulate chip-2 --chip se050)"'
 VERIFY = "birthmark manifest verify station/intake-0001.jsonl"
 
 INTAKE: Mapping[str, Scenario] = {
@@ -17,7 +17,7 @@ INTAKE: Mapping[str, Scenario] = {
     ),
     "intake.chip_of_another_board": Scenario("birthmark chip intake B-2", chip(INTAKE_1), is_instead=True),
     "intake.maker_unknown": Scenario(
-        f"{INTAKE_1} --root other/maker-ca.pem $ROOT",
+        f"{INTAKE_1} --trust-root other/maker-ca.pem $ROOT",
         chip("birthmark chip simulate other > /dev/null"),
         apply=with_file("chip/maker-ca.pem", "ROOT"),
     ),

@@ -146,7 +146,9 @@ client = ProvisioningServiceClient.create_from_connection_string(os.environ["PRO
 for _ in client.create_individual_enrollment_query(QuerySpecification("SELECT * FROM enrollments")):
     pass
 END"""
-MANIFEST = "birthmark device enroll-list shipment/manifest.json --signer shipment/signer.pem --root shipment/root.pem"
+MANIFEST = (
+    "birthmark device enroll-list shipment/manifest.json --signer shipment/signer.pem --trust-root shipment/root.pem"
+)
 TEMPLATED = f"{MANIFEST} --template template.toml"
 
 SCENARIOS: Mapping[str, Scenario] = {

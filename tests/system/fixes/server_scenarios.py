@@ -111,7 +111,7 @@ async def meddled(*arguments):
     there.execute("DELETE FROM audit WHERE seq = 1")
     there.commit()
 moving.load = meddled
-sys.argv = "birthmark db move --data own --to sqlite:///moved.db".split()
+sys.argv = "birthmark db move --data own --into sqlite:///moved.db".split()
 main()'"""
 
 
@@ -161,7 +161,7 @@ SERVER: Mapping[str, Scenario] = {
     ),
     "server.database_moved": Scenario(
         serve("own"),
-        typed("unset BIRTHMARK_DATA", serve("own"), 'birthmark db move --data own --to "sqlite:///$PWD/moved.db"'),
+        typed("unset BIRTHMARK_DATA", serve("own"), 'birthmark db move --data own --into "sqlite:///$PWD/moved.db"'),
         is_instead=True,
         apply=for_a_while,
     ),
@@ -171,7 +171,7 @@ SERVER: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "server.move_target": Scenario(
-        "birthmark db move --data own --to sqlite:///old/birthmark.db",
+        "birthmark db move --data own --into sqlite:///old/birthmark.db",
         typed(*BACKED_UP, "birthmark server restore x.birthmark --data old", serve("own")),
         is_instead=True,
     ),

@@ -87,7 +87,9 @@ def test_a_shadow_that_never_was_is_named_as_the_service_names_it() -> None:
         rules.existing(FRESH)
     with pytest.raises(ShadowMissingError, match="No shadow exists with name: 't~config'") as caught:
         rules.existing(Shadow("t", "config"))
-    assert caught.value.explain_fix().endswith("`birthmark aws shadow t --name config --desired '{\"on\": true}'`")
+    assert caught.value.explain_fix().endswith(
+        "`birthmark aws shadow t --shadow-name config --desired '{\"on\": true}'`"
+    )
     assert shadow_rejection(caught.value) == (404, "No shadow exists with name: 't~config'")
 
 

@@ -53,7 +53,9 @@ def test_a_request_becomes_a_certificate_with_its_chain(ca: Path, tmp_path: Path
 
 
 def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:
-    result = run("issue", ca, "hub.example", "--profile", "server", "--dns", "hub.example", "--out-dir", str(tmp_path))
+    result = run(
+        "issue", ca, "hub.example", "--cert-profile", "server", "--dns", "hub.example", "--out-dir", str(tmp_path)
+    )
     assert result.exit_code == 0, result.stderr
     leaf = tmp_path / "hub.example.cert.pem"
     assert (tmp_path / "hub.example.key.pem").stat().st_mode & 0o777 == 0o600
@@ -138,7 +140,7 @@ def test_every_command_has_an_example(command: str) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_an_address_of_a_server_is_an_address_to_its_clients(ca: Path, tmp_path: Path, address: str) -> None:
-    result = run("issue", ca, "local", "--profile", "server", "--dns", address, "--out-dir", str(tmp_path))
+    result = run("issue", ca, "local", "--cert-profile", "server", "--dns", address, "--out-dir", str(tmp_path))
     assert result.exit_code == 0, result.stderr
     leaf = tmp_path / "local.cert.pem"
     command: list[str | Path] = [
@@ -176,13 +178,13 @@ def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_sto
     ca, newer = tmp_path / "ca", tmp_path / "ca-0a1b2c"
     for directory in (ca, newer):
         run("init", directory, "--name", "Example")
-    told = run("passphrase", ca, "--to", f"file:{tmp_path}/secret", "--json")
+    told = run("passphrase", ca, "--new", f"file:{tmp_path}/secret", "--json")
     assert json.loads(told.stdout)["keys"] == 4, told.stderr
     source = ("--passphrase", f"file:{tmp_path}/secret")
     for directory in (ca, newer):
         assert run("show", directory).exit_code == 5
         assert run("show", directory, *source).exit_code == 0
-    back = run("passphrase", newer, "--to", "beside", *source)  # as when a run was stopped between the two
+    back = run("passphrase", newer, "--new", "beside", *source)  # as when a run was stopped between the two
     assert back.exit_code == 0, back.stderr
     assert run("show", newer).exit_code == 0
 
@@ -218,7 +220,7 @@ def test_no_server_starts_while_the_passphrase_moves_and_no_lock_is_left(
 
     run("init", tmp_path / "ca", "--name", "Example")
     monkeypatch.setattr(durable, "replace", watched)
-    assert run("passphrase", tmp_path / "ca", "--to", f"file:{tmp_path}/secret").exit_code == 0
+    assert run("passphrase", tmp_path / "ca", "--new", f"file:{tmp_path}/secret").exit_code == 0
     assert set(seen) == {True}
     assert {one.name for one in tmp_path.iterdir()} == {"ca", "secret"}
 
@@ -228,7 +230,7 @@ def test_no_server_starts_while_the_passphrase_moves_and_no_lock_is_left(
     ("command", "printed"),
     [
         (["issue", "device-1"], "birthmark env --format aziot --registration-id device-1 --data "),
-        (["issue", "web", "--profile", "server"], "birthmark ca init --name 'My organization' --dir own-ca"),
+        (["issue", "web", "--cert-profile", "server"], "birthmark ca init --name 'My organization' --dir own-ca"),
         (["revoke", "device-1", "--reason", "keyCompromise"], "pki revoke --device device-1 --reason keyCompromise"),
         (["revoke", "ab" * 32], f"birthmark pki revoke {'ab' * 32} --data "),
         (["crl", "--of", "root"], "birthmark pki crl --of root --data "),

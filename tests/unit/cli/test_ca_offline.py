@@ -97,10 +97,10 @@ def test_a_new_installation_may_never_have_had_a_root(tmp_path: Path) -> None:
         assert (waiting.exit_code, "birthmark ca install" in waiting.stderr) == (3, True)
     done("root", "sign", tmp_path / "issuing.csr", "--dir", tmp_path / "root-ca", "--out", tmp_path / "answer")
     thumbprint = root_of(tmp_path).thumbprint.hex()
-    assert run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", "0" * 64).exit_code == 1
-    cut = run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", thumbprint[:32])
+    assert run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root-thumbprint", "0" * 64).exit_code == 1
+    cut = run("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root-thumbprint", thumbprint[:32])
     assert (cut.exit_code, "64 hex digits" in cut.stderr) == (2, True)
-    done("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root", thumbprint)
+    done("install", tmp_path / "answer", "--dir", tmp_path / "ca", "--root-thumbprint", thumbprint)
     shown = [json.loads(line) for line in done("show", "--dir", tmp_path / "ca", "--json").splitlines()]
     assert [row["ca"] for row in shown] == ["root", "issuing"]
     done("issue", "device-1", "--dir", tmp_path / "ca", "--out-dir", tmp_path)
@@ -131,7 +131,7 @@ def test_a_first_request_that_was_killed_before_its_key_was_kept_begins_again(tm
 
 
 def test_what_only_the_root_can_do_says_where(places: Path) -> None:
-    missing = run("issue", "web", "--profile", "server", "--dir", places / "ca", "--out-dir", places)
+    missing = run("issue", "web", "--cert-profile", "server", "--dir", places / "ca", "--out-dir", places)
     assert "ca.purpose_missing" in missing.stderr
     assert "birthmark ca request --purpose servers" in missing.stderr
     assert "ca.root_away" in run("crl", "--of", "root", "--dir", places / "ca").stderr

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from birthmark.cli.app import app
-from birthmark.cli.tree import _MEANT, RENAMED, TREE, leaves, meant, renamed
+from birthmark.cli.tree import _MEANT, RENAMED, RENAMED_OPTIONS, TREE, leaves, meant, options_renamed, renamed
 
 ROOT = typer.main.get_command(app)
 
@@ -128,6 +128,40 @@ def test_an_old_name_says_the_new_one_which_there_is(was: str) -> None:
     assert told is not None
     assert "birthmark " + told[1].removesuffix(" --yes") in EVERY
     assert told[2] == [*told[1].split(), "--json"]
+
+
+@pytest.mark.parametrize(("path", "names"), RENAMED_OPTIONS.items(), ids=list(RENAMED_OPTIONS))
+def test_an_old_option_says_the_new_one_which_there_is(path: str, names: dict[str, str]) -> None:
+    there = options_of(LEAVES[f"birthmark {path}"])
+    for was, now in names.items():
+        assert was not in there
+        assert now in there
+        told = options_renamed([*path.split(), was, "x", f"{was}=y", "--json", "--", was])
+        assert told == ({was: now}, [*path.split(), now, "x", f"{now}=y", "--json", "--", was])
+
+
+def test_an_option_of_another_command_keeps_its_name() -> None:
+    line = ["agent", "apply", "--root", "device"]
+    assert options_renamed(line) == ({}, line)
+
+
+# What an option is about, wherever it is.
+ONE_MEANING = {
+    "--root": ("agent ", "server install", "server uninstall", "doctor"),
+    "--to": ("device ", "swarm "),
+    "--profile": ("device ",),
+    "--token": ("chip ", "ca init", "doctor", "device "),
+    "--group": ("device ", "dps "),
+    "--trust-root": ("chip intake", "manifest ", "device "),
+    "--cert-profile": ("ca ", "pki ls"),
+}
+
+
+@pytest.mark.parametrize("option", ONE_MEANING)
+def test_no_option_has_two_meanings(option: str) -> None:
+    has = [path.removeprefix("birthmark ") for path, command in LEAVES.items() if option in options_of(command)]
+    assert has
+    assert [path for path in has if not path.startswith(ONE_MEANING[option])] == []
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:
     [
         ("verify", "missing.json"),
         ("verify", "there.json", "--signer", "missing.pem"),
-        ("verify", "there.json", "--root", "missing.pem"),
-        ("verify", ".", "--root", "missing.pem"),
+        ("verify", "there.json", "--trust-root", "missing.pem"),
+        ("verify", ".", "--trust-root", "missing.pem"),
     ],
     ids=" ".join,
 )

@@ -121,7 +121,7 @@ def test_files_are_named_by_the_chip_where_that_is_asked_for(
     line.take(a_chip("pump-1"), "N-20")
     line.seal()
     shipped = ManifestOptions(NORTH.with_name("intake-0002.jsonl"), as_json=True, stations=stations)
-    extract(shipped, Path("out"), name=FileNames.UNIQUE_ID)
+    extract(shipped, Path("out"), named_by=FileNames.UNIQUE_ID)
     (row,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert [path.name for path in Path("out").iterdir()] == [f"{row['unique_id']}.pem"]
     assert row["device"] == "pump-1"
@@ -145,7 +145,7 @@ def test_a_device_vouches_for_no_list(tmp_path: Path) -> None:
     device = tmp_path / "device.pem"
     device.write_text(a_device(common_name="device-1").certificate.pem())
     with pytest.raises(typer.BadParameter, match="is no CA"):
-        list(StationsOptions(root=[device]).roots())
+        list(StationsOptions(trust_root=[device]).roots())
 
 
 def test_two_who_merge_into_one_file_write_one_each_and_the_first_counts(

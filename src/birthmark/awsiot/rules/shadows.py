@@ -190,5 +190,5 @@ def remembered(shadow: Shadow, now: int) -> Shadow:
 
 def _named(shadow: Shadow) -> dict[str, str]:
     """Return the facts that name a shadow."""
-    options = f" --name {shadow.name}" if shadow.name else ""
+    options = f" --shadow-name {shadow.name}" if shadow.name else ""
     return {"shadow": shadow.label, "thing": shadow.thing, "options": options}

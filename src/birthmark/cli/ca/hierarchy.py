@@ -124,7 +124,7 @@ async def show(
         show_hierarchy(authority, authority.load())
         if authority.passphrase.is_beside:
             again = (
-                f"birthmark ca passphrase --to file:$HOME/ca.passphrase --dir {shlex.quote(str(authority.directory))}"
+                f"birthmark ca passphrase --new file:$HOME/ca.passphrase --dir {shlex.quote(str(authority.directory))}"
             )
             typer.echo(f"The passphrase of these keys lies beside them; elsewhere: `{again}`", err=True)
     for one in found:
@@ -147,7 +147,9 @@ async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
 
 def passphrase(
     authority: AuthorityOptions,
-    to: Annotated[str, typer.Option(metavar="SOURCE", help=f"{FORMS}; or beside. A file that is not there is made.")],
+    to: Annotated[
+        str, typer.Option("--new", metavar="SOURCE", help=f"{FORMS}; or beside. A file that is not there is made.")
+    ],
 ) -> None:
     """Give the CA's keys another passphrase, kept elsewhere; a server must not run meanwhile.
 

@@ -55,7 +55,10 @@ def parse_dns_name(text: str) -> x509.GeneralName:
 class IssueOptions:
     """What is to be issued."""
 
-    profile: Annotated[str, typer.Option(help=f"What the certificate is for: {', '.join(FOR_REQUESTS)}.")] = "device"
+    profile: Annotated[
+        str,
+        typer.Option("--cert-profile", metavar="NAME", help=f"What the certificate is for: {', '.join(FOR_REQUESTS)}."),
+    ] = "device"
     config: Annotated[Path | None, typer.Option(help="The file with [ca.profiles.NAME], for profiles of your own.")] = (
         None
     )
@@ -125,7 +128,7 @@ def _profile(wish: IssueOptions) -> Profile:
 
         profiles = read_settings(wish.config, {}).profiles
     profile = profile_of(profiles, wish.profile)
-    only(profile.takes_subject_alt_name, "with --profile server", dns=wish.dns)
+    only(profile.takes_subject_alt_name, "with --cert-profile server", dns=wish.dns)
     return profile
 
 

@@ -128,7 +128,10 @@ def install_answer(
     thumbprint: Annotated[
         str | None,
         typer.Option(
-            "--root", metavar="THUMBPRINT", parser=_parse_root, help="The root's, to be sure of it the first time."
+            "--root-thumbprint",
+            metavar="THUMBPRINT",
+            parser=_parse_root,
+            help="The root's, to be sure of it the first time.",
         ),
     ] = None,
 ) -> None:

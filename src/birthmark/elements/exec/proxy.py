@@ -1,7 +1,7 @@
 """A TLS proxy on loopback for programs that no other way serves, as long as the program runs.
 
-The program talks TLS to the proxy, by HTTPS_PROXY or to a port of its own (`--to HOST:PORT`); the proxy talks TLS to
-the server with the chip's key. Its own certificates are made by a CA that lives as long as it does, in memory.
+The program talks TLS to the proxy, by HTTPS_PROXY or to a port of its own (`--server HOST:PORT`); the proxy talks TLS
+to the server with the chip's key. Its own certificates are made by a CA that lives as long as it does, in memory.
 
 Who can reach it: processes of the same user, which the kernel is asked of each connection; nobody on the network.
 """

@@ -82,8 +82,8 @@ class MakerUnknownError(PolicyError):
     code = "intake.maker_unknown"
     cause = "The certificate of '{subject}' does not lead to a root that was given: {detail}."
     fix = (
-        "If you trust the maker, give its root certificate with `--root FILE`. A CA between, which the chip does not "
-        "hold, goes by one more --root, or stands behind the chip's own certificate in a file that --cert names."
+        "If you trust the maker, give its root certificate with `--trust-root FILE`. A CA between, which the chip does "
+        "not hold, goes by one more, or stands behind the chip's own certificate in a file that --cert names."
     )
     detail: str
     subject: str

@@ -47,7 +47,7 @@ class MoveTargetInUseError(ConflictError):
     code = "server.move_target"
     cause = "The database {to} is in use, or was: it has rows."
     fix = "Name an empty one: `{command}`."
-    command: str = "birthmark db move --to postgresql://HOST/NAME"
+    command: str = "birthmark db move --into postgresql://HOST/NAME"
     to: str
 
 
@@ -57,7 +57,7 @@ class MovedOtherwiseError(ConflictError):
     code = "server.moved_differs"
     cause = "What {to} has of the tables {tables} is not what this database has. Nothing was changed here."
     fix = "Something else writes there. Name one that is nobody's: `{command}`."
-    command: str = "birthmark db move --to postgresql://HOST/NAME"
+    command: str = "birthmark db move --into postgresql://HOST/NAME"
     to: str
     tables: str
 

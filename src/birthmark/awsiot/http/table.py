@@ -44,7 +44,7 @@ class Operation(msgspec.Struct, frozen=True, dict=True):
         """The command that shows what it takes."""
         return f"aws {self.service} {self.verb.replace('_', '-')} --generate-cli-skeleton"
 
-    @property
+    @cached_property
     def verb(self) -> str:
         """The name as Python writes it: of the method that serves it."""
         return _WORD.sub("_", self.name).lower()

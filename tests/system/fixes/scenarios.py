@@ -21,7 +21,7 @@ from fixes.machine_scenarios import MACHINES
 from fixes.pki_scenarios import PKI
 from fixes.rollover_scenarios import ROLLOVER
 from fixes.scenario import REGISTER, Scenario, after, device, typed
-from fixes.scene import Scene
+from fixes.scene import UNTIL_READY, Scene
 from fixes.server_scenarios import SERVER
 from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
@@ -136,7 +136,7 @@ def https_device(name: str) -> Callable[[Scene], None]:
     return prepare
 
 
-SERVE_ELSEWHERE = f"timeout --preserve-status 4 birthmark serve --data elsewhere --listen {free_address()}"
+SERVE_ELSEWHERE = f"{UNTIL_READY} birthmark serve --data elsewhere --listen {free_address()}"
 WRONG_KEY = 'PROVISIONING_CONNECTION_STRING="${PROVISIONING_CONNECTION_STRING%SharedAccessKey=*}SharedAccessKey=AAAA"'
 BY_SDK = "python by_sdk.py"
 A_PROGRAM = """cat > by_sdk.py <<'END'

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from servers import RunningServer, warm_environment
 
+UNTIL_READY = f"python3 {shlex.quote(str(Path(__file__).parents[2] / 'until_ready.py'))}"
+"""Before a command that serves: it ends as soon as it is ready."""
 _COMMAND = re.compile(r"`([^`]+)`")
 _PROGRAMS = (
     "birthmark ",

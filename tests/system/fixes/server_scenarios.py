@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from fixes.applied import into, lines_into
 from fixes.scenario import Scenario, typed
-from fixes.scene import Scene, commands_in
+from fixes.scene import UNTIL_READY, Scene, commands_in
 
 from servers import free_address
 
@@ -29,14 +29,14 @@ BACKED_UP = (PASSPHRASE, "birthmark server backup --out x.birthmark")
 
 
 def serve(directory: str, more: str = "") -> str:
-    """A server that runs for a while and ends in order."""
-    return f"timeout --preserve-status 5 birthmark serve --data {directory} --listen {ADDRESS} {more}"
+    """A server that begins, and ends in order."""
+    return f"{UNTIL_READY} birthmark serve --data {directory} --listen {ADDRESS} {more}"
 
 
 def for_a_while(scene: Scene, fix: str) -> None:
     """Type the fix's command, which runs a server, and stop that again."""
     (command,) = (one for one in commands_in(fix) if "serve" in one)
-    scene.must(f"timeout --preserve-status 5 {command}")
+    scene.must(f"{UNTIL_READY} {command}")
 
 
 def removed(scene: Scene, fix: str) -> None:

@@ -297,8 +297,9 @@ class SqlStream(Generic[T]):
             found = await self._newest_of(device, partition, limit)
             if len(found) < limit and partition != BEFORE:
                 found += await self._newest_of(device, BEFORE, limit - len(found))
-        found.sort(key=lambda message: message.enqueued_micros)
-        return found[-limit:]
+        # In the order of their commits: workers' clocks differ. Within one, which one worker made, by its clock.
+        found.sort(key=(lambda one: one[0]) if device is not None else (lambda one: (one[0], one[1].enqueued_micros)))
+        return [message for _, message in found[-limit:]]
 
     async def find(self, at: int) -> Positions:
         low, high = await self._trimming.trimmed() + 1, (await self._newest())[0] + 1
@@ -385,8 +386,9 @@ class SqlStream(Generic[T]):
         two = {"partition": partition_of(key_of(device)), "other": BEFORE}
         return await self._database.all(store.SEGMENTS_OF_TWO, stream=self.name, first=first, limit=_ROWS, **two)
 
-    async def _newest_of_all(self, limit: int) -> list[T]:
-        found: list[T] = []
+    async def _newest_of_all(self, limit: int) -> list[tuple[int, T]]:
+        """Return the newest messages, each with the number of its commit."""
+        found: list[tuple[int, T]] = []
         seen = (_MAX, 0)
         while rows := await self._database.all(store.SEGMENTS_BACK, stream=self.name, last=seen[0], limit=_ROWS):
             for row in rows:
@@ -394,20 +396,20 @@ class SqlStream(Generic[T]):
                 if len(found) >= limit and here[0] != seen[0]:
                     return found  # whole commits: another partition of the last may have what is newer
                 if here < seen:
-                    found += [message for _, message in self._of(row, None)]
+                    found += [(row["seq"], message) for _, message in self._of(row, None)]
                     seen = here
             if len(rows) < _ROWS:
                 break
             await asyncio.sleep(0)
         return found
 
-    async def _newest_of(self, device: str, partition: int, wanted: int) -> list[T]:
-        """Return a device's newest messages of one partition.
+    async def _newest_of(self, device: str, partition: int, wanted: int) -> list[tuple[int, T]]:
+        """Return a device's newest messages of one partition, each with the number of its commit.
 
         Every so many rows there is one that names the devices since the one before: only what follows the last of them
         is looked at in any case, and what lies before one that names this device.
         """
-        found: list[T] = []
+        found: list[tuple[int, T]] = []
         key, until, may_be_there = key_of(device), _MAX, True
         last = _MAX
         place: dict[str, Any] = {"stream": self.name, "partition": partition}
@@ -421,12 +423,14 @@ class SqlStream(Generic[T]):
             until, last, may_be_there = row["seq"], row["seq"] - 1, may_name(row["names"], key)
         return found
 
-    async def _between(self, device: str, first: int, last: int, place: dict[str, Any], wanted: int) -> list[T]:
-        found: list[T] = []
+    async def _between(
+        self, device: str, first: int, last: int, place: dict[str, Any], wanted: int
+    ) -> list[tuple[int, T]]:
+        found: list[tuple[int, T]] = []
         while len(found) < wanted and first <= last:
             rows = await self._database.all(store.SEGMENTS_OF_ONE_BACK, **place, first=first, last=last, limit=_ROWS)
             for row in rows:
-                found += [message for _, message in self._of(row, device)]
+                found += [(row["seq"], message) for _, message in self._of(row, device)]
                 last = row["seq"] - 1
             if len(rows) < _ROWS:
                 break

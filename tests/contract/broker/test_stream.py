@@ -344,6 +344,18 @@ async def test_what_was_not_kept_is_told_and_the_next_goes_on(
         assert bodies((await world.stream.read(BEGINNING, 9)).items) == ["1", "2"]
 
 
+@pytest.mark.parametrize("device", [None, "d1"])
+async def test_the_latest_are_in_the_order_of_their_commits_whatever_the_clocks_say(
+    database_url: str, device: str | None
+) -> None:
+    async with a_world(database_url) as world:
+        for number in range(4):
+            await world.send(("d1", f"{number}"))
+            world.clock.move(timedelta(seconds=-60))  # as where a device goes to another machine
+        assert bodies(await world.stream.latest(9, device)) == ["0", "1", "2", "3"]
+        assert bodies(await world.stream.latest(2, device)) == ["2", "3"]
+
+
 async def test_large_bursts_are_cut_into_commits_of_bounded_size(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,12 +43,13 @@ class Operation:
     """Something a worker asked for."""
 
     def __init__(
-        self, worker: str, what: str, act: Callable[[], Awaitable[Any]], future: "asyncio.Future[Any]"
+        self, worker: str, what: str, act: Callable[[], Awaitable[Any]], future: "asyncio.Future[Any]", line: object
     ) -> None:
         self.worker = worker
         self.what = what
         self.act = act
         self.future = future
+        self.line = line
 
     def __repr__(self) -> str:
         return f"{self.worker}:{self.what}"
@@ -67,16 +68,32 @@ class World:
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._numbers = itertools.count()
 
-    def ask_for(self, worker: str, what: str, act: Callable[[], Awaitable[Any]]) -> "asyncio.Future[Any]":
-        """Let an operation wait for its turn."""
+    def lives(self, worker: str) -> bool:
+        """Say whether a worker was not killed."""
+        return worker in self.buses
+
+    def ask_for(
+        self, worker: str, what: str, act: Callable[[], Awaitable[Any]], line: object = None
+    ) -> "asyncio.Future[Any]":
+        """Let an operation wait for its turn, and for those of the same line that were asked for before it."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if worker in self.buses:
-            self.pending.append(Operation(worker, what, act, future))
+        if self.lives(worker):
+            self.pending.append(Operation(worker, what, act, future, line))
         return future
 
     def ready(self) -> list[Operation]:
         """Return what could happen next."""
-        return [operation for operation in self.pending if operation.worker not in self.stopped]
+        found, seen = [], set[object]()
+        for operation in self.pending:
+            if operation.worker in self.stopped or (operation.line is not None and operation.line in seen):
+                continue
+            seen.add(operation.line)
+            found.append(operation)
+        return found
+
+    def trouble(self, fate: Fate) -> BirthmarkError:
+        """Return what the worker hears of an operation that was lost, or whose answer was."""
+        return DatabaseUnavailableError(where="simulated", reason=fate.value)
 
     async def happen(self, operation: Operation, fate: Fate = Fate.DONE) -> None:
         """Let an operation happen, or not, and its answer arrive, or not."""
@@ -91,7 +108,7 @@ class World:
         finally:
             self.busy -= 1
         if fate is not Fate.DONE:  # also when the answer is a refusal
-            problem = DatabaseUnavailableError(where="simulated", reason=fate.value)
+            problem = self.trouble(fate)
         if operation.future.done():
             pass
         elif problem is not None:
@@ -126,7 +143,7 @@ class World:
         while self._timers and self._timers[0][0] <= end:
             due = heapq.heappop(self._timers)
             at, _, timer = due
-            if timer.is_cancelled or timer.worker not in self.buses:
+            if timer.is_cancelled or not self.lives(timer.worker):
                 continue
             if timer.worker in self.stopped:
                 held.append(due)

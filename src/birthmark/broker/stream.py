@@ -246,6 +246,8 @@ class SqlStream(Generic[T]):
         self._answer(batch, problem)
 
     def _answer(self, batch: list[_Burst[T]], problem: BaseException | None) -> None:
+        if problem is not None:
+            batch = [*batch, *self._behind(batch)]
         if self._waiting:
             self._write()
         else:
@@ -262,6 +264,11 @@ class SqlStream(Generic[T]):
                 done(problem)
             except Exception as error:  # noqa: BLE001 - the others are to hear of it too
                 note("the stream", error)
+
+    def _behind(self, batch: list[_Burst[T]]) -> list[_Burst[T]]:
+        """Take what waits behind bursts that were not written: their senders bring those again, and this after them."""
+        keys = dict.fromkeys(burst[0] for burst in batch)
+        return [burst for key in keys for burst in self._waiting.pop(key, ())]
 
     # ---- out
 

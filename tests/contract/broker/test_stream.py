@@ -356,6 +356,23 @@ async def test_the_latest_are_in_the_order_of_their_commits_whatever_the_clocks_
         assert bodies(await world.stream.latest(2, device)) == ["2", "3"]
 
 
+async def test_what_waits_behind_what_was_not_kept_is_refused_with_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(database_url) as world:
+        await world.send(("d0", "1"))
+        monkeypatch.setattr(stream, "MAX_BURST", 2)
+        with monkeypatch.context() as patched:
+            refused = asyncio.get_running_loop().create_future()
+            refused.set_exception(UnavailableError())
+            submit, futures = world.database.submit, [refused]
+            patched.setattr(world.database, "submit", lambda changes: futures.pop() if futures else submit(changes))
+            await world.send(("d0", "lost"), ("d1", "lost"), ("d0", "behind it"), ("d2", "of another"))
+        assert [type(one) for one in world.outcomes] == [type(None), *[UnavailableError] * 3, type(None)]
+        assert bodies((await world.stream.read(BEGINNING, 9)).items) == ["1", "of another"]
+        await world.goes_on()
+
+
 async def test_large_bursts_are_cut_into_commits_of_bounded_size(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from birthmark.pki.profiles import SERVER
 from birthmark.store import Changes, open_database
 from birthmark.store.remembered import Remembered
 from birthmark.store.schema import COUNT_OUTBOX
-from contract.bus.desk import Add, Desk, Note, Sum
+from contract.bus.desk import Add, Desk, Hang, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
 from nats_server import a_nats_server
 from pki_builders import Holder, a_ca, a_device
@@ -89,6 +89,17 @@ async def test_a_request_that_is_too_large_is_no_answer_and_ends_nothing(tmp_pat
         with pytest.raises(NoAnswerError):
             await first.ask(second.worker, Note("x" * 2_000_000))
         assert await first.ask(second.worker, Add(1, 1)) == Sum(2)
+
+
+async def test_a_worker_that_dies_while_it_is_asked_may_have_done_it(tmp_path: Path) -> None:
+    async with a_nats_world(f"sqlite:///{tmp_path}/world.db", 2, Desk().join) as world:
+        assert isinstance(world, NatsWorld)
+        first, second = world.buses
+        asking = asyncio.create_task(first.ask(second.worker, Hang(), timeout_s=60))
+        await asyncio.sleep(0.1)
+        world.leases.discard(second.worker)
+        with pytest.raises(NoAnswerError, match="did not answer"):
+            await asyncio.wait_for(asking, 5)
 
 
 async def test_a_worker_that_hears_nothing_is_waited_for_until_its_lease_has_run_out(tmp_path: Path) -> None:

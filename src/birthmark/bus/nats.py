@@ -240,7 +240,7 @@ class NatsBus(LocalBus):
         try:
             while not (await asyncio.wait({answering}, timeout=HEAR_S))[0]:
                 if not await self._lives(worker):  # else its end would be learnt when the time is over
-                    raise NobodyThereError(worker=worker)
+                    raise NoAnswerError(reason="it died meanwhile", **facts)
             return read_answer((await answering).data)
         except NoRespondersError:
             raise

@@ -109,10 +109,10 @@ class HubDevice(Client):
             for text in self.unacknowledged:
                 self._publish(text)
         elif isinstance(packet, PubAck) and line is self.line:
-            text = self._flying.pop(packet.packet_id, None)
-            if text in self.unacknowledged:
-                self.unacknowledged.remove(text)
-                self._sent[text].end()
+            taken = self._flying.pop(packet.packet_id, "")
+            if taken in self.unacknowledged:
+                self.unacknowledged.remove(taken)
+                self._sent[taken].end()
 
     def came(self, line: Line, message: Publish) -> None:
         book, topic, query = self.hub.book, message.topic, _query(message.topic)

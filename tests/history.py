@@ -27,6 +27,7 @@ class Fault(StrEnum):
     REORDERED = "reordered"
     GOES_BACK = "goes back"
     GRANTED = "granted after it was taken"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,17 @@ def _going_back(device: str, writes: Sequence[Operation], reads: Sequence[Operat
         if (one.version or 0) < least:
             detail = f"{one.value} has version {one.version} after {highest.version} was told"
             yield Finding(Fault.GOES_BACK, device, detail)
+
+
+def of_steps(writes: Iterable[Operation], reads: Iterable[Operation]) -> Iterator[Finding]:
+    """Check a record that begins without a version: it has come no further than what may have been written."""
+    written, read = _by_device(writes), _by_device(reads)
+    for device in written.keys() | read.keys():
+        told = [*written.get(device, []), *read.get(device, [])]
+        highest = max((one.version or 0 for one in told if one.outcome is Outcome.OK), default=0)
+        most = sum(one.outcome is not Outcome.FAILED for one in written.get(device, []))
+        if highest > most:
+            yield Finding(Fault.SKIPPED, device, f"version {highest} was told after {most} writes at most")
 
 
 def of_sessions(taken: Iterable[Operation], used: Iterable[Operation]) -> Iterator[Finding]:

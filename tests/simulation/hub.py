@@ -14,7 +14,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message, space_of
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
-from history import Finding, Operation, Outcome, Seen, of_grants, of_inboxes, of_messages, of_versions
+from history import Finding, Operation, Outcome, Seen, of_grants, of_inboxes, of_messages, of_steps, of_versions
 from pki_builders import Holder, a_device
 from sas_tokens import make_sas
 from simulation.book import Book, Doing
@@ -279,6 +279,21 @@ class Hub:
         await self.house.until(lambda: asked.is_over, most_s=60.0)
         return asked.answer
 
+    async def collected(self) -> None:
+        """Let every device come back, send again what was not acknowledged, and take and read what waits."""
+        for device in self.devices.values():
+            await self.house.until(lambda device=device: self._is_back(device))  # type: ignore[misc] # bound now
+        reads = [device.read() for device in self.devices.values()]
+        await self.house.live_on(2.0)
+        assert all(read.is_over for read in reads)
+        await self.read_feedback(0)
+
+    def _is_back(self, device: HubDevice) -> bool:
+        """Connect a device that is not here; say whether it is, and has sent everything."""
+        if not device.lines or device.line.is_over or device.line.worker.place:
+            device.connect(0)
+        return device.is_ready and not device.unacknowledged
+
     # ---- what is there
 
     async def stream(self) -> list[str]:
@@ -298,12 +313,15 @@ class Hub:
     async def findings(self) -> list[Finding]:
         """What no hub that keeps its promises could have done."""
         streamed = await self.stream()
+        desired, reported = self.book.operations("desired"), self.book.operations("reported")
         left = [Seen(d.name, text, math.inf) for d in self.devices.values() for text in await self.waiting(d)]
         return [
             *of_messages(self._telemetry(), [Seen(_device_of(text), text, 0.0) for text in streamed]),
             *of_inboxes(self.book.operations("mail"), self.book.seen("mail"), self._settled(), left),
-            *of_versions(self.book.operations("desired"), [*self.book.operations("desired read"), *self._told()]),
-            *of_versions(self.book.operations("reported"), self.book.operations("reported read")),
+            *of_versions(desired, [*self.book.operations("desired read"), *self._told()]),
+            *of_steps(desired, self._told()),
+            *of_versions(reported, self.book.operations("reported read")),
+            *of_steps(reported, self.book.operations("reported read")),
             *of_messages(self.book.operations("method"), self.book.seen("method")),
             *of_grants(self.book.operations("disabled"), self.book.operations("enabled"), self._used(set(streamed))),
         ]

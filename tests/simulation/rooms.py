@@ -20,6 +20,7 @@ from birthmark.ca import directory as ca_directory
 from birthmark.ca.generations import Generations
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
+from birthmark.errors import UnavailableError
 from birthmark.server import installed
 from birthmark.server.applications import Applications
 from birthmark.server.losing.open import answer_others
@@ -89,6 +90,15 @@ class RoomWorker:
     def _lost(self) -> None:
         """The others took it for dead: its parent ends it, and starts another."""
         self.is_lost = True
+
+    @property
+    def has_failed(self) -> bool:
+        """Say whether it could not start; for what else than an engine that is away, that is an error."""
+        if not self.starting.done() or (problem := self.starting.exception()) is None:
+            return False
+        if not isinstance(problem, UnavailableError):
+            raise problem
+        return True
 
     @property
     def is_alive(self) -> bool:
@@ -163,8 +173,12 @@ class House:
         """Let everything happen that waits, then some time pass."""
         await self.world.drain()
         await self.world.pass_time(seconds)
+        await self.look_after()
+
+    async def look_after(self) -> None:
+        """Start another worker where one was taken for dead, or could not start, as their parent does."""
         for place, worker in enumerate(self.workers):
-            if worker is not None and worker.is_lost:  # as its parent does
+            if worker is not None and (worker.is_lost or worker.has_failed):
                 await self.kill(place)
                 await self.start(place)
 
@@ -214,6 +228,14 @@ class House:
         """Let the next operation of this kind have this fate."""
         await self.world.happen(await self.until_asked(what, worker), fate)
 
+    async def without(self, what: str, condition: Callable[[], bool]) -> None:
+        """Let everything else than this happen, and no time pass, until something is so."""
+        while not condition():
+            await self.world.settle()
+            others = [one for one in self.world.ready() if one.what != what]
+            assert others, f"it never came to that: {self.world.pending[:5]}"
+            await self.world.happen(others[0])
+
     async def recovered(self) -> None:
         """Let whoever stands still go on, start whoever is dead, and wait until they agree."""
         self.go_on()
@@ -249,8 +271,7 @@ async def a_house(directory: Path, count: int = 2) -> AsyncIterator[House]:
         try:
             for place in range(count):
                 worker = await house.start(place)
-                await house.until(lambda worker=worker: worker.is_ready or worker.starting.done())  # type: ignore[misc] # bound now
-                worker.starting.result()
+                await house.until(lambda worker=worker: worker.is_ready)  # type: ignore[misc] # bound now
             hubs = house.worker(0).rooms.iothub.hubs
             await house.done(0, hubs.create(HUB, HOST, actor="test"))
             yield house

@@ -16,6 +16,7 @@ from history import (
     of_inboxes,
     of_messages,
     of_sessions,
+    of_steps,
     of_versions,
 )
 
@@ -84,6 +85,13 @@ def versions(*numbers: int) -> list[Operation]:
 def test_of_versions(writes: list[Operation], read: tuple[str, int], expected: object) -> None:
     found = faults(of_versions(writes, [Operation("pump", read[0], 20.0, 21.0, version=read[1])]))
     assert set(found) == set(expected)  # type: ignore[call-overload] # a list or a set
+
+
+@pytest.mark.parametrize(("version", "expected"), [(2, []), (3, []), (4, [Fault.SKIPPED])])
+def test_each_write_makes_one_version_and_no_other_does(version: int, expected: list[Fault]) -> None:
+    writes = [replace(one, version=number) for number, one in enumerate([SENT[0], UNKNOWN], 1)]
+    reads = [Operation("pump", "b", 5.0, 6.0, version=version - 1)]
+    assert faults(of_steps([*writes, REFUSED], reads)) == expected
 
 
 def test_an_earlier_connection_is_not_served_after_a_later_one_has_the_session() -> None:

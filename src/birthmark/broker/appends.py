@@ -19,6 +19,7 @@ from birthmark.background import note
 from birthmark.broker import store
 from birthmark.broker.attached import Attached, Home
 from birthmark.broker.model import Done, Message, Record, encode_messages
+from birthmark.broker.workers import WorkerLostError
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.backlog import Slices
@@ -253,7 +254,8 @@ class Appends:
         """Return what workers took that live; what others took fails."""
         senders = {pending.sender for _, pending in items}
         dead = {sender for sender in senders if sender and not await self._lives(sender)}
-        _all_done([item for item in items if item[1].sender in dead], ChangedMeanwhileError(what="The worker"))
+        for worker in dead:
+            _all_done([item for item in items if item[1].sender == worker], WorkerLostError(worker=worker))
         return [item for item in items if item[1].sender not in dead]
 
     async def _lives(self, worker: str) -> bool:

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +24,7 @@ from simulation.rooms import HOST, HUB, House, RoomWorker
 _KEEP_ALIVE_S = 1177
 _YEAR_S = 365 * 86_400
 _ALL = 10_000
+_MICROS = 1_000_000
 
 
 class HubDevice(Client):
@@ -298,9 +299,16 @@ class Hub:
 
     async def stream(self) -> list[str]:
         """Return all telemetry there is, by its text."""
+        return [text for text, _ in await self._streamed()]
+
+    async def _streamed(self) -> list[tuple[str, float]]:
+        """Return all telemetry there is, by its text, and when a worker took it."""
         worker = next(one for one in self.house.workers if one is not None and one.is_ready)
         stream = SqlStream(space_of(HUB), Message, worker.engine, self.house.world.clock)
-        return [message.body.decode() for message in (await stream.read((0,) * PARTITIONS, _ALL)).items]
+        clock = self.house.world.clock
+        ahead = clock.monotonic() - clock.micros() / _MICROS
+        page = await stream.read((0,) * PARTITIONS, _ALL)
+        return [(message.body.decode(), message.enqueued_micros / _MICROS + ahead) for message in page.items]
 
     async def waiting(self, device: HubDevice) -> list[str]:
         """Return what waits in a device's inbox."""
@@ -312,18 +320,18 @@ class Hub:
 
     async def findings(self) -> list[Finding]:
         """What no hub that keeps its promises could have done."""
-        streamed = await self.stream()
+        streamed = await self._streamed()
         desired, reported = self.book.operations("desired"), self.book.operations("reported")
         left = [Seen(d.name, text, math.inf) for d in self.devices.values() for text in await self.waiting(d)]
         return [
-            *of_messages(self._telemetry(), [Seen(_device_of(text), text, 0.0) for text in streamed]),
+            *of_messages(self._telemetry(), [Seen(_device_of(text), text, at) for text, at in streamed]),
             *of_inboxes(self.book.operations("mail"), self.book.seen("mail"), self._settled(), left),
             *of_versions(desired, [*self.book.operations("desired read"), *self._told()]),
             *of_steps(desired, self._told()),
             *of_versions(reported, self.book.operations("reported read")),
             *of_steps(reported, self.book.operations("reported read")),
             *of_messages(self.book.operations("method"), self.book.seen("method")),
-            *of_grants(self.book.operations("disabled"), self.book.operations("enabled"), self._used(set(streamed))),
+            *of_grants(self.book.operations("disabled"), self.book.operations("enabled"), self._used(streamed)),
         ]
 
     def _telemetry(self) -> list[Operation]:
@@ -344,9 +352,11 @@ class Hub:
         told = ((one.device, *one.value) for one in self.book.seen("desired"))
         return [Operation(device, value, -math.inf, math.inf, Outcome.OK, version) for device, value, version in told]
 
-    def _used(self, streamed: set[str]) -> list[Operation]:
-        """Return the telemetry that had an effect, acknowledged or not."""
-        return [replace(one, outcome=Outcome.OK) for one in self.book.operations("telemetry") if one.value in streamed]
+    def _used(self, streamed: Sequence[tuple[str, float]]) -> list[Operation]:
+        """Return the telemetry that had an effect, acknowledged or not; it ended when a worker first took it."""
+        first = dict(reversed(streamed))
+        asked = self.book.operations("telemetry")
+        return [replace(one, outcome=Outcome.OK, ended=first[one.value]) for one in asked if one.value in first]
 
 
 async def a_hub(house: House) -> Hub:

@@ -236,6 +236,11 @@ class House:
             assert others, f"it never came to that: {self.world.pending[:5]}"
             await self.world.happen(others[0])
 
+    async def together(self, what: str) -> None:
+        """Let everything else happen until every worker is about to do this."""
+        names = {worker.name for worker in self.workers if worker is not None}
+        await self.without(what, lambda: names <= {one.worker for one in self.world.pending if one.what == what})
+
     async def recovered(self) -> None:
         """Let whoever stands still go on, start whoever is dead, and wait until they agree."""
         self.go_on()

@@ -102,6 +102,19 @@ async def test_a_message_whose_commit_is_lost_is_not_acknowledged_and_comes_when
         await account.house.until(lambda: not pump.unacknowledged)
 
 
+async def test_a_session_that_a_worker_could_not_let_go_of_is_free_when_its_engine_is_back(tmp_path: Path) -> None:
+    async with an_account_on(tmp_path, 3) as account:
+        hears, pump = await account.thing("hears", TOPIC), await account.thing("pump")
+        line = await account.connected(hears, 1)
+        await account.connected(pump, 2)
+        hears.connect(0)
+        await account.house.until_asked("commit", line.worker)  # by which it lets go of the session
+        await account.house.kill(0)  # who is to have it
+        await account.house.next_is("commit", Fate.LOST, line.worker)
+        pump.publish(1)
+        await account.house.until(lambda: not pump.unacknowledged, most_s=5.0)
+
+
 async def test_a_publisher_that_moves_is_heard_in_its_order(tmp_path: Path) -> None:
     async with an_account_on(tmp_path, 3) as account:
         hears, pump = await account.thing("hears", TOPIC), await account.thing("pump")

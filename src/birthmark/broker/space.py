@@ -356,8 +356,13 @@ class Space(Presence):
         await self.messages.until_safe(client)
         async with self._arriving.alone_with(client):
             if old is not None:
-                await old.connection.left()
-                await self._release_now(old, None, 0)
+                try:
+                    await old.connection.left()
+                    await self._release_now(old, None, 0)
+                except UnavailableError:
+                    if old.is_claimed:  # who asked may ask no more, and nobody else would let go of it
+                        self.spawn(self._release(old, None, 0))
+                    raise
                 return
             row = await self._database.one(store.SESSION, space=self.name, client=client)
             if row is not None and row["owner"] == self.worker and client not in self.live:

@@ -230,11 +230,15 @@ class House:
 
     async def without(self, what: str, condition: Callable[[], bool]) -> None:
         """Let everything else than this happen, and no time pass, until something is so."""
+        await self.only(lambda one: one.what != what, condition)
+
+    async def only(self, may: Callable[[Operation], bool], condition: Callable[[], bool]) -> None:
+        """Let nothing else happen, and no time pass, until something is so."""
+        await self.world.settle()
         while not condition():
-            await self.world.settle()
-            others = [one for one in self.world.ready() if one.what != what]
-            assert others, f"it never came to that: {self.world.pending[:5]}"
-            await self.world.happen(others[0])
+            found = next((one for one in self.world.ready() if may(one)), None)
+            assert found is not None, f"it never came to that: {self.world.pending[:5]}"
+            await self.world.happen(found)
 
     async def together(self, what: str) -> None:
         """Let everything else happen until every worker is about to do this."""
@@ -286,4 +290,4 @@ async def a_house(directory: Path, count: int = 2) -> AsyncIterator[House]:
             for worker in house.dead:
                 await worker.process.end()
                 worker.close()
-    assert not house.world.mistakes
+    assert not house.world.mistakes, house.world.mistakes

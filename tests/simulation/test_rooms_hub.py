@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.broker.rules.leases import LEASE_S
+from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from history import Outcome
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house
@@ -131,6 +131,37 @@ async def test_messages_that_a_dead_worker_had_taken_come_in_their_order(tmp_pat
         await hub.house.until(lambda: len({one.value for one in hub.book.seen("mail")}) == 2)
         await hub.house.recovered()
         assert await hub.waiting(device) == []
+
+
+@pytest.mark.parametrize("reads", range(6))
+async def test_a_worker_that_begins_gives_back_what_a_dead_one_had_taken_before_its_device_comes(
+    tmp_path: Path, reads: int
+) -> None:
+    """The new one knows of the death while it begins, and has come so far with it when it is ready."""
+    async with a_hub_on(tmp_path) as hub:
+        house, device = hub.house, await hub.device()
+        await hub.connected(device, 0)
+        device.acknowledges = False
+        await hub.until_answered(hub.send(1, device))
+        await house.until(lambda: bool(hub.book.seen("mail")))
+        await house.kill(1)
+        worker = await house.start(1)
+        await house.kill(0)
+        world = house.world
+        await house.only(lambda _: True, lambda: any(one.what == "beside" for one in world.ready()))
+        for _ in range(8):
+            while others := [one for one in world.ready() if one.asker is not worker.starting]:
+                await world.happen(others[0])
+            await world.pass_time(BEAT_S)
+        for _ in range(reads):
+            for one in [one for one in world.ready() if one.asker is not worker.starting][:1]:
+                await world.happen(one)
+        await house.only(lambda one: one.asker is worker.starting, lambda: worker.is_ready)
+        device.acknowledges = True
+        await hub.until_answered(hub.send(1, device))
+        await hub.connected(device, 1)
+        await house.live_on(2 * LEASE_S)
+        assert [one.value for one in hub.book.seen("mail")] == ["pump.m1", "pump.m1", "pump.m2"]
 
 
 async def test_what_is_desired_at_one_worker_reaches_a_device_at_another(tmp_path: Path) -> None:

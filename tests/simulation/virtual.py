@@ -50,6 +50,7 @@ class Operation:
         self.act = act
         self.future = future
         self.line = line
+        self.asker = asyncio.current_task()
 
     def __repr__(self) -> str:
         return f"{self.worker}:{self.what}"

@@ -136,14 +136,15 @@ class Broker:
             await self.workers.join()
             workers = self.workers
             self._beating = kept("the beat", lambda: keep_beating(workers, self._timers))
-            self._watching = kept("the look at other workers", lambda: keep_looking(workers, self._timers))
 
     async def start(self) -> None:
         """Begin to do what is due, when every space is there."""
-        if self.workers is None:
+        if (workers := self.workers) is None:
             await self.free_lost()
-        elif not self.workers.is_joined:
-            await self.workers.join()
+        elif self._beating is not None:  # what a dead worker had is freed in its order, which rooms have a part in
+            self._watching = kept("the look at other workers", lambda: keep_looking(workers, self._timers))
+        elif not workers.is_joined:
+            await workers.join()
         await self._look()
 
     async def stop(self) -> None:

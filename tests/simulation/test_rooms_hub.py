@@ -88,6 +88,19 @@ async def test_a_device_whose_worker_dies_is_served_by_another(tmp_path: Path) -
         await hub.house.until(lambda: not device.unacknowledged)
 
 
+async def test_devices_of_two_workers_that_died_together_are_served_by_a_third(tmp_path: Path) -> None:
+    async with a_hub_on(tmp_path, 3) as hub:
+        devices = [await hub.device(f"pump-{number}") for number in range(8)]
+        for number, device in enumerate(devices):
+            await hub.connected(device, number % 2)
+        for place in range(2):
+            await hub.house.kill(place)
+        for device in devices:  # one after the other
+            device.connect(2)
+            await hub.house.live_on(0.25)
+        await hub.house.until(lambda: all(device.is_ready for device in devices), most_s=3 * LEASE_S)
+
+
 async def test_a_message_that_is_sent_while_the_device_moves_is_delivered_and_completed(tmp_path: Path) -> None:
     async with a_hub_on(tmp_path) as hub:
         device = await hub.device()

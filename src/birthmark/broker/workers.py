@@ -176,7 +176,7 @@ class Workers:
         row = await self._database.one(store.WORKER, id=worker)
         if row is None:
             return True
-        if worker not in self._beats.saw({worker: row["beat"]}, self._timers.monotonic()):
+        if not self._beats.is_over(worker, row["beat"], self._timers.monotonic()):
             return False
         return await self._declare_dead(worker, row["beat"])
 

@@ -41,7 +41,10 @@ class Beats:
         """Note every worker's beat as it was read at `now`; return those whose lease has run out."""
         for worker in self._seen.keys() - beats.keys():
             del self._seen[worker]
-        for worker, beat in beats.items():
-            if worker not in self._seen or self._seen[worker][0] != beat:
-                self._seen[worker] = beat, now
-        return [worker for worker, (_, at) in self._seen.items() if now - at >= LEASE_S]
+        return [worker for worker, beat in beats.items() if self.is_over(worker, beat, now)]
+
+    def is_over(self, worker: str, beat: int, now: float) -> bool:
+        """Note one worker's beat, whatever the others do; say whether its lease has run out."""
+        if worker not in self._seen or self._seen[worker][0] != beat:
+            self._seen[worker] = beat, now
+        return now - self._seen[worker][1] >= LEASE_S

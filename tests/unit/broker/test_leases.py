@@ -1,0 +1,25 @@
+"""Who is dead: nobody saw its beat change for a lease, whoever else was looked at meanwhile."""
+
+from birthmark.broker.rules.leases import Beats
+
+
+def test_a_worker_whose_beat_does_not_change_for_a_lease_is_dead() -> None:
+    beats = Beats()
+    assert beats.saw({"a": 1, "b": 1}, 0.0) == []
+    assert beats.saw({"a": 1, "b": 2}, 1.0) == ["a"]
+
+
+def test_a_look_at_one_worker_forgets_no_other() -> None:
+    beats = Beats()
+    for at in (0.0, 0.4, 0.8):
+        assert not beats.is_over("a", 1, at)
+        assert not beats.is_over("b", 1, at)
+    assert beats.is_over("a", 1, 1.0)
+    assert beats.is_over("b", 1, 1.0)
+
+
+def test_a_worker_that_left_begins_anew_when_its_name_comes_again() -> None:
+    beats = Beats()
+    beats.saw({"a": 1}, 0.0)
+    beats.saw({}, 0.5)
+    assert beats.saw({"a": 1}, 1.0) == []

@@ -1,6 +1,6 @@
 """The rooms of both clouds under random faults: whatever happens in whatever order, the promises hold.
 
-`BIRTHMARK_WALKS` makes the run longer: so many seeds, each a walk of its own.
+`BIRTHMARK_WALKS` makes the run longer: so many seeds, each a walk of its own; `scripts/soak rooms` takes thousands.
 """
 
 import os

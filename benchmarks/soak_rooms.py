@@ -1,0 +1,61 @@
+"""Walks through the real rooms of several simulated workers for long, seed after seed.
+
+python benchmarks/soak_rooms.py [--walks 1000] [--steps 400] [--from-seed 1]
+
+Prints a line for each walk that breaks a promise, then what it came to; ends with an error when one did. A seed decides
+what happens; the order of Python's sets, which it does not decide, has a part in it.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from simulation.rooms import a_house
+from simulation.walk import a_walk
+
+WORKERS = 3
+_MEMORY = Path("/dev/shm")
+
+
+async def walk(directory: Path, seed: int, steps: int) -> list[str]:
+    """Return what a walk found."""
+    async with a_house(directory, WORKERS) as house:
+        walked = await a_walk(house, seed)
+        await walked.go(steps)
+        return [str(one) for one in await walked.end()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--walks", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--from-seed", type=int, default=1)
+    given = parser.parse_args()
+    logging.getLogger().addHandler(logging.NullHandler())  # workers die here all the time
+    if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+        tempfile.tempdir = str(_MEMORY)
+    began, broken = time.perf_counter(), 0
+    for seed in range(given.from_seed, given.from_seed + given.walks):
+        with tempfile.TemporaryDirectory(prefix="birthmark-rooms-") as directory:
+            try:
+                found = asyncio.run(walk(Path(directory), seed, given.steps))
+            except AssertionError as error:
+                found = [str(error)]
+        if found:
+            broken += 1
+            print(json.dumps({"seed": seed, "found": found}), flush=True)
+    seconds = round(time.perf_counter() - began)
+    print(json.dumps({"walks": given.walks, "steps": given.steps, "seconds": seconds, "broken": broken}), flush=True)
+    raise SystemExit(broken > 0)
+
+
+if __name__ == "__main__":
+    main()

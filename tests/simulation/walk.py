@@ -177,6 +177,7 @@ class Walk:
         await house.until(lambda: all(one.is_over for one in self.asked), most_s=60.0)
         for client in (*hub.devices.values(), *account.things.values()):
             client.acknowledges = True
+            client.line.cut()  # what it held back comes again
         pump = account.things["pump-b"]
         await hub.until_answered(hub.enable(0, hub.devices["valve"]))
         await account.well(account.set_status(0, pump, "ACTIVE"))

@@ -19,9 +19,9 @@ from birthmark.mqtt.properties import PropertyId
 from history import Finding, Operation, Outcome, Seen, of_grants, of_messages, of_steps, of_versions
 from pki_builders import Holder, a_device
 from simulation.book import Book, Doing
-from simulation.hub import outcome_of
+from simulation.hub import Asked, outcome_of
 from simulation.lines import Client, Line, peer_of
-from simulation.rooms import House, RoomWorker
+from simulation.rooms import House
 
 HOST = "localhost"
 REGION = "us-east-1"
@@ -29,6 +29,9 @@ TOPIC = "t/1"
 _KEEP_ALIVE_S = 1200
 _HOUR_S = 3600
 _REFUSED = 0x80
+SHADOW = "$aws/things/lamp/shadow/"
+ANSWERS = tuple(f"{SHADOW}{verb}/{how}" for verb in ("update", "get") for how in ("accepted", "rejected"))
+DELTA = f"{SHADOW}update/delta"
 MAY_CONNECT = document(statement("iot:Connect"))
 MAY_PUBLISH = document(statement("iot:Publish"))
 MAY_HEAR = document(statement(["iot:Subscribe", "iot:Receive"]))
@@ -152,20 +155,6 @@ class Thing(Client):
         packet_id = next(self._count)
         self._flying[packet_id] = text
         self.line.say(Publish(topic, text.encode(), 1, packet_id=packet_id))
-
-
-@dataclass
-class Asked:
-    """A call of the operator's that was begun at a worker."""
-
-    worker: RoomWorker
-    doing: Doing
-    answer: Answer | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """It was answered, or will not be."""
-        return self.answer is not None or not self.worker.is_alive
 
 
 @dataclass

@@ -146,7 +146,7 @@ class HubDevice(Client):
 
 @dataclass
 class Asked:
-    """A call of the service's that was begun at a worker."""
+    """A call by HTTP that was begun at a worker."""
 
     worker: RoomWorker
     doing: Doing
@@ -330,7 +330,7 @@ class Hub:
             *of_steps(desired, self._told()),
             *of_versions(reported, self.book.operations("reported read")),
             *of_steps(reported, self.book.operations("reported read")),
-            *of_messages(self.book.operations("method"), self.book.seen("method")),
+            *of_messages(self.book.operations("method"), self.book.seen("method"), is_once=True),
             *of_grants(self.book.operations("disabled"), self.book.operations("enabled"), self._used(streamed)),
         ]
 

@@ -10,14 +10,11 @@ from aws_device import document, statement
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.mqtt.packets import Disconnect
 from history import Outcome
-from simulation.aws import TOPIC, Account, Thing, an_account
+from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
 from simulation.rooms import a_house
 from simulation.virtual import Fate
 
 pytestmark = pytest.mark.integration
-SHADOW = "$aws/things/lamp/shadow/"
-ANSWERS = tuple(f"{SHADOW}{verb}/{how}" for verb in ("update", "get") for how in ("accepted", "rejected"))
-DELTA = f"{SHADOW}update/delta"
 
 
 @contextlib.asynccontextmanager

@@ -24,13 +24,12 @@ from birthmark.iothub.rules import twins as twin_rules
 from birthmark.store.events import kind_of
 from birthmark.store.keyed import change
 from history import Finding
-from simulation.aws import TOPIC, Account, an_account
+from simulation.aws import DELTA, TOPIC, Account, an_account
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house
 from simulation.virtual import Fate
 
 pytestmark = pytest.mark.integration
-SHADOW = "$aws/things/lamp/shadow/"
 
 
 async def story_of_a_hub(hub: Hub) -> None:
@@ -77,7 +76,7 @@ async def story_of_a_hub(hub: Hub) -> None:
 async def story_of_an_account(account: Account) -> None:
     """Things that publish, listen, and lose their rights, while a shadow changes at both workers."""
     house = account.house
-    hears, lamp = await account.thing("hears", TOPIC), await account.thing("lamp", f"{SHADOW}update/delta")
+    hears, lamp = await account.thing("hears", TOPIC), await account.thing("lamp", DELTA)
     pump, valve = await account.thing("pump"), await account.thing("valve")
     for thing, place in ((hears, 0), (lamp, 1), (pump, 1), (valve, 1)):
         await account.connected(thing, place)

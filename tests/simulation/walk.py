@@ -5,15 +5,11 @@ from dataclasses import dataclass, field
 from random import Random
 
 from history import Finding
-from simulation.aws import TOPIC, Account, Thing, an_account
-from simulation.aws import Asked as AwsAsked
-from simulation.hub import Asked as HubAsked
-from simulation.hub import Hub, HubDevice, a_hub
+from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
+from simulation.hub import Asked, Hub, HubDevice, a_hub
 from simulation.rooms import House
 from simulation.virtual import Fate
 
-SHADOW = "$aws/things/lamp/shadow/"
-ANSWERS = tuple(f"{SHADOW}{verb}/{how}" for verb in ("update", "get") for how in ("accepted", "rejected"))
 MAY_FAIL = frozenset({"read", "commit", "beside", "bus"})
 _MOST_STEPS = 30
 
@@ -26,7 +22,7 @@ class Walk:
     hub: Hub
     account: Account
     dice: Random
-    asked: list[HubAsked | AwsAsked] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
     kills: int = 0
 
     async def go(self, steps: int) -> None:
@@ -156,17 +152,15 @@ class Walk:
         if place is None or any(not one.is_over for one in self.asked if one.doing.value in _OF_RIGHTS):
             return
         device, pump = self.hub.devices["valve"], self.account.things["pump-b"]
-        act = self.dice.choice(
-            (
-                lambda: self.hub.disable(place, device),
-                lambda: self.hub.enable(place, device),
-                lambda: self.account.detach(place, pump, "publish"),
-                lambda: self.account.attach(place, pump, "publish"),
-                lambda: self.account.set_status(place, pump, "INACTIVE"),
-                lambda: self.account.set_status(place, pump, "ACTIVE"),
-            )
-        )
-        self.asked.append(act())
+        acts: list[Callable[[], Asked]] = [
+            lambda: self.hub.disable(place, device),
+            lambda: self.hub.enable(place, device),
+            lambda: self.account.detach(place, pump, "publish"),
+            lambda: self.account.attach(place, pump, "publish"),
+            lambda: self.account.set_status(place, pump, "INACTIVE"),
+            lambda: self.account.set_status(place, pump, "ACTIVE"),
+        ]
+        self.asked.append(self.dice.choice(acts)())
 
     # ---- the end
 
@@ -196,6 +190,6 @@ async def a_walk(house: House, seed: int) -> Walk:
     places = Random(seed)
     for name in ("pump", "valve"):
         await hub.connected(await hub.device(name), places.randrange(len(house.workers)))
-    for name, *filters in (("hears", TOPIC), ("lamp", *ANSWERS, f"{SHADOW}update/delta"), ("pump-a",), ("pump-b",)):
+    for name, *filters in (("hears", TOPIC), ("lamp", *ANSWERS, DELTA), ("pump-a",), ("pump-b",)):
         await account.connected(await account.thing(name, *filters), places.randrange(len(house.workers)))
     return Walk(house, hub, account, Random(seed))

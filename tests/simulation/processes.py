@@ -21,6 +21,7 @@ from birthmark.net import backlog, pump
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.database import Batch, Row
 from birthmark.store.postgresql.database import PostgresUnavailableError
+from birthmark.store.sqlite import SqliteDatabase
 from simulation.virtual import Fate, Operation, VirtualTimer, World
 
 T = TypeVar("T")
@@ -203,7 +204,11 @@ class GatedEngine:
         return await self._world.ask_for(self._worker, "read", lambda: self._inner.events_after(last, limit))
 
     async def beside(self, statement: Statement, /, **params: Any) -> bool:
-        """Write on a connection of its own, as PostgreSQL has one for signs of life."""
+        """Write on a connection of its own, as PostgreSQL has one for signs of life, and SQLite has none."""
+        if not isinstance(self._inner, SqliteDatabase):
+            return bool(
+                await self._world.ask_for(self._worker, "beside", lambda: self._inner.beside(statement, **params))
+            )
         changes = Changes().run(statement, expect=1, **params)
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         (problem,) = await self._world.ask_for(self._worker, "beside", lambda: self._write([(changes, told)]))

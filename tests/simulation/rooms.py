@@ -45,14 +45,14 @@ class GoneError(Exception):
 class RoomWorker:
     """One incarnation of a worker."""
 
-    def __init__(self, house: "House", place: int, number: int) -> None:
+    def __init__(self, house: "House", place: int, number: int, engine: Database) -> None:
         self.house = house
+        self.engine = engine
         self.place = place
         self.name = f"w{place}-{number}"
         self.process = Process(house.world, self.name)
         self.entropy = SeededEntropy(1000 * place + number)
         self.is_ready = self.is_lost = False
-        self.engine: SqliteDatabase
         self.rooms: Rooms
         self.doors: Applications
         self.cloud: Any
@@ -61,10 +61,7 @@ class RoomWorker:
     async def _start(self) -> None:
         """Do what `Server.start` does, but for ports, files and the operator's interface."""
         world, clock, entropy = self.house.world, self.house.world.clock, self.entropy
-        engine = await open_database(self.house.url, clock, worker=f"w{self.place}")
-        self.engine = cast("SqliteDatabase", engine)
-        self.engine._writer.execute("PRAGMA synchronous=OFF")
-        database = cast("Database", GatedEngine(world, self.name, engine))
+        database = cast("Database", GatedEngine(world, self.name, self.engine))
         settings, rollovers = self.house.settings, self.house.rollovers(database)
         database.sharing.number = await installed.number_of(database)
         id_ = await installed.id_of(database, entropy)
@@ -109,19 +106,28 @@ class RoomWorker:
         return self.name in self.house.world.stopped
 
     def close(self) -> None:
-        """Let the file go."""
-        self.engine._thread.stop()
-        self.engine._reader.close()
-        self.engine._writer.close()
+        """Cut its lines to the database."""
+        engine: Any = self.engine
+        if isinstance(engine, SqliteDatabase):
+            engine._thread.stop()
+            engine._reader.close()
+            engine._writer.close()
+            return
+        engine._is_closing = True
+        engine._pool.terminate()
+        engine._beside.close()
+        engine._writer.cut()
+        if engine._writer._lingering is not None:
+            engine._writer._lingering.cancel()
 
 
 class House:
     """Workers on one database, started and killed by their places."""
 
-    def __init__(self, directory: Path, count: int) -> None:
+    def __init__(self, directory: Path, count: int, url: str) -> None:
         self.world = ProcessWorld()
         self.directory = directory
-        self.url = f"sqlite:///{directory}/house.db"
+        self.url = url or f"sqlite:///{directory}/house.db"
         self.settings = Settings(data=str(directory), host="localhost")
         self.workers: list[RoomWorker | None] = [None] * count
         self.dead: list[RoomWorker] = []
@@ -144,7 +150,10 @@ class House:
     async def start(self, place: int) -> RoomWorker:
         """Begin to start the worker of a place, anew."""
         self._starts += 1
-        worker = self.workers[place] = RoomWorker(self, place, self._starts)
+        engine = await open_database(self.url, self.world.clock, worker=f"w{place}")
+        if isinstance(engine, SqliteDatabase):
+            engine._writer.execute("PRAGMA synchronous=OFF")
+        worker = self.workers[place] = RoomWorker(self, place, self._starts, engine)
         await self.world.settle()
         return worker
 
@@ -154,6 +163,7 @@ class House:
         if worker is None:
             return
         self.world.kill(worker.name)
+        worker.close()
         self.dead.append(worker)
         for told in self.on_killed:
             told(worker)
@@ -272,10 +282,10 @@ async def _furnished(directory: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_house(directory: Path, count: int = 2) -> AsyncIterator[House]:
-    """Yield workers that run, with one hub."""
+async def a_house(directory: Path, count: int = 2, url: str = "") -> AsyncIterator[House]:
+    """Yield workers that run, with one hub; on a database in `directory`, or an empty one at `url`."""
     await _furnished(directory)
-    house = House(directory, count)
+    house = House(directory, count, url)
     with house.world.on_this_loop():
         try:
             for place in range(count):
@@ -289,5 +299,4 @@ async def a_house(directory: Path, count: int = 2) -> AsyncIterator[House]:
                 await house.kill(place)
             for worker in house.dead:
                 await worker.process.end()
-                worker.close()
     assert not house.world.mistakes, house.world.mistakes

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from history import Finding
 from simulation.rooms import a_house
 from simulation.walk import a_walk
 
@@ -16,9 +17,18 @@ WALKS = int(os.environ.get("BIRTHMARK_WALKS", "8"))
 STEPS = 250
 
 
-@pytest.mark.parametrize("seed", range(WALKS))
-async def test_what_was_promised_is_kept_whatever_happens(tmp_path: Path, seed: int) -> None:
-    async with a_house(tmp_path, 3) as house:
+async def walked(directory: Path, seed: int, url: str = "") -> list[Finding]:
+    async with a_house(directory, 3, url) as house:
         walk = await a_walk(house, seed)
         await walk.go(STEPS)
-        assert await walk.end() == []
+        return await walk.end()
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+async def test_what_was_promised_is_kept_whatever_happens(tmp_path: Path, seed: int) -> None:
+    assert await walked(tmp_path, seed) == []
+
+
+@pytest.mark.parametrize("seed", range(WALKS, WALKS + WALKS // 4))
+async def test_what_was_promised_is_kept_on_postgresql_too(tmp_path: Path, seed: int, postgres_url: str) -> None:
+    assert await walked(tmp_path, seed, postgres_url) == []

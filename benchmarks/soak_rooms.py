@@ -1,6 +1,6 @@
 """Walks through the real rooms of several simulated workers for long, seed after seed.
 
-python benchmarks/soak_rooms.py [--walks 1000] [--steps 400] [--from-seed 1]
+python benchmarks/soak_rooms.py [--walks 1000] [--steps 400] [--from-seed 1] [--engine sqlite|postgresql]
 
 Prints a line for each walk that breaks a promise, then what it came to; ends with an error when one did. A seed decides
 what happens; the order of Python's sets, which it does not decide, has a part in it.
@@ -8,6 +8,7 @@ what happens; the order of Python's sets, which it does not decide, has a part i
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from conftest import empty_database
+from postgres import a_postgres
 from simulation.rooms import a_house
 from simulation.walk import a_walk
 
@@ -25,9 +28,9 @@ WORKERS = 3
 _MEMORY = Path("/dev/shm")
 
 
-async def walk(directory: Path, seed: int, steps: int) -> list[str]:
+async def walk(directory: Path, url: str, seed: int, steps: int) -> list[str]:
     """Return what a walk found."""
-    async with a_house(directory, WORKERS) as house:
+    async with a_house(directory, WORKERS, url) as house:
         walked = await a_walk(house, seed)
         await walked.go(steps)
         return [str(one) for one in await walked.end()]
@@ -38,20 +41,24 @@ def main() -> None:
     parser.add_argument("--walks", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--from-seed", type=int, default=1)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
     given = parser.parse_args()
     logging.getLogger().addHandler(logging.NullHandler())  # workers die here all the time
     if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
         tempfile.tempdir = str(_MEMORY)
     began, broken = time.perf_counter(), 0
-    for seed in range(given.from_seed, given.from_seed + given.walks):
-        with tempfile.TemporaryDirectory(prefix="birthmark-rooms-") as directory:
-            try:
-                found = asyncio.run(walk(Path(directory), seed, given.steps))
-            except AssertionError as error:
-                found = [str(error)]
-        if found:
-            broken += 1
-            print(json.dumps({"seed": seed, "found": found}), flush=True)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(a_postgres()) if given.engine == "postgresql" else ""
+        for seed in range(given.from_seed, given.from_seed + given.walks):
+            url = empty_database(server) if server else ""
+            with tempfile.TemporaryDirectory(prefix="birthmark-rooms-") as directory:
+                try:
+                    found = asyncio.run(walk(Path(directory), url, seed, given.steps))
+                except AssertionError as error:
+                    found = [str(error)]
+            if found:
+                broken += 1
+                print(json.dumps({"seed": seed, "found": found}), flush=True)
     seconds = round(time.perf_counter() - began)
     print(json.dumps({"walks": given.walks, "steps": given.steps, "seconds": seconds, "broken": broken}), flush=True)
     raise SystemExit(broken > 0)

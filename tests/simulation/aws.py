@@ -14,7 +14,7 @@ from asgi import Answer, request
 from aws_device import ARN, document, statement
 from birthmark.auth.sigv4 import ALGORITHM, SignedRequest, canonical_request, signing_key
 from birthmark.awsiot.model import AccessKey
-from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
+from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe, Will
 from birthmark.mqtt.properties import PropertyId
 from history import Finding, Operation, Outcome, Seen, of_grants, of_messages, of_steps, of_versions
 from pki_builders import Holder, a_device
@@ -47,6 +47,7 @@ class Thing(Client):
         self.certificate_id = holder.certificate.thumbprint.hex()
         self.arn = f"{ARN}cert/{self.certificate_id}"
         self.filters: tuple[str, ...] = ()
+        self.will: Will | None = None
         self.listens_since: float | None = None
         self.unacknowledged: list[tuple[str, str]] = []
         self.sent: dict[str, Doing] = {}
@@ -64,7 +65,7 @@ class Thing(Client):
         if self.lines:
             self.line.is_over = True
         expiry = ((PropertyId.SESSION_EXPIRY, _HOUR_S),)
-        connect = Connect(self.name, clean, _KEEP_ALIVE_S, level=LEVEL_5, properties=expiry)
+        connect = Connect(self.name, clean, _KEEP_ALIVE_S, will=self.will, level=LEVEL_5, properties=expiry)
         return self.begin(self.account.house.worker(place), connect)
 
     def publish(self, count: int = 1, topic: str = TOPIC) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from aws_device import document, statement
 from birthmark.broker.rules.leases import LEASE_S
-from birthmark.mqtt.packets import Disconnect
+from birthmark.mqtt.packets import Disconnect, Will
 from history import Outcome
 from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
 from simulation.rooms import a_house
@@ -82,6 +82,21 @@ async def test_a_session_of_a_worker_that_died_goes_on_at_another(tmp_path: Path
         await account.house.until(lambda: not pump.unacknowledged)
         await account.house.live_on(3 * LEASE_S)
         assert set(got(account, hears)) == {"pump.1", "pump.2"}
+
+
+@pytest.mark.parametrize("dies", [True, False])
+async def test_the_will_of_a_thing_is_heard_whether_its_line_or_its_worker_dies(tmp_path: Path, dies: bool) -> None:
+    async with an_account_on(tmp_path) as account:
+        hears, pump = await account.thing("hears", "t/will"), await account.thing("pump")
+        pump.will = Will("t/will", b"pump is gone", 1)
+        await account.connected(hears, 1)
+        line = await account.connected(pump, 0)
+        if dies:
+            await account.house.kill(0)
+        else:
+            line.cut()
+        await account.house.until(lambda: got(account, hears) == ["pump is gone"], most_s=3 * LEASE_S)
+        pump.will = None
 
 
 async def test_a_message_whose_commit_is_lost_is_not_acknowledged_and_comes_when_it_is_sent_again(

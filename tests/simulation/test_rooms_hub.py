@@ -200,6 +200,21 @@ async def test_what_is_desired_while_the_device_is_away_is_in_the_twin_it_reads(
         assert (read.value, read.version) == (asked.doing.value, asked.doing.version)
 
 
+@pytest.mark.parametrize("steps", range(0, 20, 4))
+async def test_what_is_desired_while_the_device_moves_is_heard_or_read_by_it(tmp_path: Path, steps: int) -> None:
+    async with a_hub_on(tmp_path) as hub:
+        device = await hub.device()
+        await hub.connected(device, 0)
+        device.connect(1)
+        for _ in range(steps):
+            await hub.house.world.happen(hub.house.world.ready()[0])
+        asked = hub.desire(0, device)
+        await hub.house.until(lambda: asked.is_over and device.is_ready)
+        read = device.read()
+        await hub.house.until(lambda: read.is_over)
+        assert asked.doing.version == read.version == 2
+
+
 async def test_two_workers_that_change_one_twin_at_one_moment_give_each_change_its_version(tmp_path: Path) -> None:
     async with a_hub_on(tmp_path) as hub:
         device = await hub.device()

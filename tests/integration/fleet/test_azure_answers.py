@@ -115,10 +115,38 @@ def test_an_answer_of_another_kind_is_no_answer(
         assert status == 400, error
 
 
-@pytest.mark.parametrize("said", [b"5", b'"text"', b"[]", b"no JSON", b""])
-def test_a_hub_that_answers_otherwise_has_not_answered(service: Service, tmp_path: Path, said: bytes) -> None:
+@pytest.fixture
+def hub(service: Service, tmp_path: Path) -> HubDevices:
     string = f"HostName={HOST}:{service.server_address[1]};SharedAccessKeyName=iothubowner;SharedAccessKey=a2V5"
+    return HubDevices(string, tmp_path / "ca.pem", SystemClock())
+
+
+@pytest.mark.parametrize("said", [b"5", b'"text"', b"[]", b"no JSON", b""])
+def test_a_hub_that_answers_otherwise_has_not_answered(service: Service, hub: HubDevices, said: bytes) -> None:
     service.body = said
     with pytest.raises(TargetUnreachableError) as refused:
-        HubDevices(string, tmp_path / "ca.pem", SystemClock()).get("device-1")
+        hub.get("device-1")
     assert "cannot be read" in refused.value.explain_cause()
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("7", 7), ("soon", 0), ("", 0)])
+def test_a_hub_says_how_long_it_wants_to_be_left(service: Service, hub: HubDevices, after: str, seconds: int) -> None:
+    service.status, service.headers, service.body = 429, (("retry-after", after),), b"slowly"
+    with pytest.raises(TargetThrottledError) as refused:
+        hub.get("device-1")
+    assert (refused.value.retry_after_s, refused.value.facts["reason"]) == (seconds, "slowly")
+
+
+def test_a_hub_that_is_not_there_is_unreachable(hub: HubDevices, service: Service) -> None:
+    service.shutdown()
+    service.server_close()
+    with pytest.raises(TargetUnreachableError) as refused:
+        hub.get("device-1")
+    assert f"IoT Hub {HOST}" in refused.value.explain_cause()
+
+
+def test_what_a_hub_refuses_is_told_in_its_own_words_and_not_without_end(service: Service, hub: HubDevices) -> None:
+    service.status, service.body = 400, b"a wish too many" * 100
+    with pytest.raises(TargetRefusedError) as refused:
+        hub.get("device-1")
+    assert refused.value.facts["reason"] == ("a wish too many" * 100)[:500]

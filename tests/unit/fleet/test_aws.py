@@ -389,6 +389,39 @@ def test_groups_and_attributes_that_a_run_wrote_are_taken_back_when_a_later_step
     assert ["before" in way for way in noted] == [True, False], "as it was written again, its version is another"
 
 
+def test_far_more_things_than_devices_are_not_surveyed(aws: Stubber, target: AwsTarget) -> None:
+    many = {"things": [{"thingName": f"thing-{number}"} for number in range(1005)]}
+    answers(aws, ("list_things", many, {"maxResults": 250}))
+    target.survey(1)
+    principals(aws, ARN)
+    answers(aws, DESCRIBED)
+    assert target.enroll(WISH, update=False, dry_run=True).done is Done.UNCHANGED, "the device is asked for instead"
+
+
+def test_where_the_account_does_not_index_connections_it_is_said_how_it_does(aws: Stubber, target: AwsTarget) -> None:
+    principals(aws, ARN)
+    answers(aws, DESCRIBED)
+    aws.add_client_error("get_thing_connectivity_data", "IndexNotReadyException", "no index")
+    stand = target.stand(WISH)
+    assert stand.standing is Standing.ASSIGNED
+    assert "no index; who is connected is told where the account indexes it: `aws iot update-indexing-" in stand.detail
+
+
+def test_a_certificate_that_is_removed_between_two_looks_is_not_on_record(aws: Stubber, target: AwsTarget) -> None:
+    registered_before(aws)
+    missing(aws, "describe_certificate")
+    answers(aws, ("delete_thing", {}, {"thingName": "gateway"}))
+    with pytest.raises(NoSuchRecordError):
+        target.enroll(WISH, update=False, dry_run=False)
+
+
+def test_a_list_goes_to_an_account_device_by_device(target: AwsTarget) -> None:
+    noted: list[WayBack] = []
+    assert (target.most_at_once, target.writes_at_once) == (1, False)
+    assert target.enroll_new([WISH], lambda _device, way: noted.append(way)) == [False]
+    assert noted == [], "nothing was written"
+
+
 def test_after_a_survey_a_rehearsal_does_not_ask_for_a_new_thing(aws: Stubber, target: AwsTarget) -> None:
     answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
     answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))

@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
-from birthmark.fleet.doubts import doubts_of, doubts_of_ca
+from birthmark.fleet.doubts import Judge, doubts_of, doubts_of_ca
+from birthmark.manifests.model import Entry
 from fakes import NOON
+from odd_certificates import a_certificate
 from pki_builders import a_ca, a_device, an_rsa_key
 
 
@@ -30,8 +32,6 @@ def test_a_certificate_for_servers_only_is_doubted() -> None:
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    from odd_certificates import a_certificate
-
     for_servers = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
     found = doubts_of(a_certificate(for_servers).certificate, NOON, needs_common_name=True)
     assert len(found) == 1
@@ -44,3 +44,27 @@ def test_a_good_ca_raises_no_doubt() -> None:
 
 def test_an_expired_ca_raises_a_doubt() -> None:
     assert "expired" in doubts_of_ca(a_ca().certificate, NOON + timedelta(days=365 * 50))[0]
+
+
+def judged(der: bytes | None, *, needs_common_name: bool = True) -> tuple[str, ...]:
+    """What speaks against a device of a list."""
+    entry = Entry("0123", "chip", "part", None, NOON, "a signer", der, "sn0123", None, ("0",))
+    return Judge(NOON, needs_common_name)(entry)
+
+
+def test_a_certificate_without_a_common_name_is_doubted_where_that_is_the_registration_id() -> None:
+    nameless = a_certificate(subject=None).certificate
+    assert judged(nameless.der) == ("it has no common name, which would be the registration id",)
+    assert judged(nameless.der, needs_common_name=False) == ()
+
+
+def test_an_entry_is_judged_by_its_certificate_where_it_has_one() -> None:
+    assert judged(a_device().certificate.der) == ()
+    assert judged(None) == ()
+    (doubt,) = judged(a_device(lifetime=timedelta(microseconds=1)).certificate.der)
+    assert "expired" in doubt
+
+
+def test_a_certificate_that_only_its_maker_reads_is_doubted() -> None:
+    (doubt,) = judged(b"no certificate")
+    assert doubt.startswith("its certificate cannot be read: ")

@@ -94,6 +94,21 @@ def test_another_device_s_record_proves_nothing(source: Standing, destination: S
         assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, code)
 
 
+def test_a_refused_move_says_in_its_row_what_to_do() -> None:
+    with moving(Standing.MISSING, Standing.MISSING) as move:
+        (progress,) = move.look([(WISH, WISH)])
+    row = progress.as_row()
+    assert (row["device"], row["moved"], row["code"]) == ("gateway", "refused", "fleet.not_at_source")
+    assert "gateway is not on record at memory" in row["cause"]
+    assert "`birthmark device ls`" in row["fix"]
+
+
+def test_a_device_that_is_waited_for_has_a_row_without_a_refusal() -> None:
+    with moving(Standing.CONNECTED, Standing.ASSIGNED) as move:
+        (progress,) = move.look([(WISH, WISH)])
+    assert progress.as_row() == {"device": "gateway", "moved": "waiting", "detail": "never seen"}
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize(
     ("source", "destination", "code"),

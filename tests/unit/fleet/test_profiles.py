@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.fleet.errors import ProfileError
-from birthmark.fleet.profiles import AwsProfile, AzureProfile, aws_profile, azure_profile
+from birthmark.fleet.profiles import AwsProfile, AzureProfile, aws_profile, azure_profile, named_for
 
 STRING = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
 ENDPOINTS = {
@@ -84,6 +84,52 @@ def test_a_named_profile_is_a_table_of_the_file(home: Path) -> None:
     wanted = AwsProfile(endpoint_url="https://aws.test", region="eu-central-1", sdk_profile="factory", name="factory")
     assert aws_profile("factory", Path("/nowhere")) == wanted
     assert aws_profile("bare", Path("/nowhere")) == AwsProfile(name="bare")
+
+
+@pytest.mark.parametrize("host", ["birthmark.test", "BIRTHMARK.TEST"])
+def test_the_strings_that_lead_to_the_server_of_this_shell_are_not_the_vendors(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("PROVISIONING_HOST", "Birthmark.test:8443")
+    monkeypatch.setenv("PROVISIONING_CONNECTION_STRING", STRING.replace("dps.test", host))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IOT", f"https://{host}:8443")
+    assert "and not Azure's" in why_not("cloud")
+    assert "and not Amazon's" in why_not("cloud", "aws")
+
+
+def test_a_vendors_own_strings_are_used_in_the_shell_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVISIONING_HOST", "Birthmark.test:8443")
+    monkeypatch.setenv("PROVISIONING_CONNECTION_STRING", STRING)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IOT", "https://iot.eu-central-1.amazonaws.com")
+    assert azure_profile("cloud", Path("/nowhere")) == AzureProfile(STRING)
+    assert aws_profile("cloud", Path("/nowhere")) == AwsProfile()
+
+
+def test_the_hub_of_a_named_profile_is_told_by_a_file_of_its_own(home: Path) -> None:
+    hub = STRING.replace("dps.test", "hub.test")
+    (home / "hub").write_text(hub)
+    (home / "hub").chmod(0o600)
+    profiles = home / ".config" / "birthmark" / "profiles.toml"
+    line = f'hub_connection_string_file = "{home}/hub"'
+    profiles.write_text(profiles.read_text().replace("[factory.aws]", f"{line}\n[factory.aws]"))
+    assert azure_profile("factory", Path("/nowhere")).hub_connection_string == hub
+    (home / "hub").chmod(0o604)
+    assert "can be read by others" in why_not("factory")
+
+
+@pytest.mark.usefixtures("home")
+def test_the_profiles_that_there_are_for_a_cloud_are_named() -> None:
+    assert named_for("azure") == "; for azure: bare, factory"
+
+
+def test_that_there_is_no_profile_is_said_and_of_what_cannot_be_read_nothing(home: Path) -> None:
+    profiles = home / ".config" / "birthmark" / "profiles.toml"
+    profiles.write_text("[factory.aws]\n")
+    assert named_for("azure") == "; none there is for azure"
+    profiles.write_text("= no TOML")
+    assert named_for("azure") == ""
+    profiles.unlink()
+    assert named_for("aws") == "; none there is for aws"
 
 
 @pytest.mark.usefixtures("home")

@@ -1,12 +1,19 @@
 """Which links hold, from the list to the latest certificate."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from birthmark.fleet.provenance import Link, is_about, links_of_list, links_of_server
+from birthmark.manifests.bundle.model import Intake, Place
 from birthmark.manifests.errors import SignatureBrokenError
 from birthmark.manifests.model import Entry
 from fakes import NOON
+from pki_builders import a_ca, a_device
 
+CA = a_ca("Maker")
+DEVICE = a_device(CA, "pump-1")
 FACTORY, FIRST, SECOND, OTHER = ("aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32)
 
 
@@ -65,6 +72,44 @@ def test_an_older_row_that_does_not_tell_the_certificate_is_not_checked_against_
 
 def an_entry(board: str, device: str) -> Entry:
     return Entry(board, "chip", "part", None, NOON, "north", None, device, None, ("0",))
+
+
+def with_certificate(**more: Any) -> Entry:
+    """An entry of a list with a certificate, and with more of what a list may say."""
+    return replace(an_entry("B-1", "pump-1"), device_der=DEVICE.certificate.der, **more)
+
+
+def test_an_entry_is_found_by_its_name_its_board_or_its_thumbprint_in_any_letter_case() -> None:
+    entry = with_certificate()
+    for wanted in ("PUMP-1", "b-1", DEVICE.certificate.thumbprint.hex().upper()):
+        assert is_about(entry, wanted)
+    assert not is_about(entry, "pump-2")
+
+
+def test_a_refused_entry_is_about_the_board_that_it_names() -> None:
+    wrong = SignatureBrokenError(signer="north", unique_id="B-1")
+    assert is_about(wrong, "b-1")
+    assert not is_about(wrong, "b-2")
+
+
+def test_a_certificate_whose_chain_was_followed_holds_and_another_is_not_checked() -> None:
+    links = links_of_list([with_certificate(issuer_der=CA.certificate.der)])
+    assert told(links) == [("manifest", "holds"), ("proof", "not checked"), ("certificate", "holds")]
+    assert links[2].by == f"chain to {CA.certificate.issuer_text}"
+    assert links[2].what == f"thumbprint {DEVICE.certificate.thumbprint.hex()}"
+    assert told(links_of_list([with_certificate()]))[2] == ("certificate", "not checked")
+
+
+def test_a_chip_without_a_certificate_is_said_to_be_not_checked() -> None:
+    assert told(links_of_list([an_entry("B-1", "pump-1")]))[2] == ("certificate", "not checked")
+
+
+@pytest.mark.parametrize(("root", "state"), [("Maker Root", "holds"), (None, "not checked")])
+def test_a_proof_of_the_chip_names_who_bound_it_to_which_board(root: str | None, state: str) -> None:
+    intake = Intake("B-7", "ann", "north", NOON, Place("aa", 1), None, root)
+    _, proof, certificate = links_of_list([with_certificate(intake=intake)])
+    assert (proof.state.value, proof.what) == ("holds", f"chip on board B-7, before ann, at {NOON.isoformat()}")
+    assert certificate.state.value == state
 
 
 def test_two_entries_that_are_called_so_are_a_broken_link() -> None:

@@ -8,7 +8,7 @@ from botocore.loaders import Loader
 
 from birthmark.fleet import aws, aws_account
 from birthmark.fleet.aws_records import denied_action
-from birthmark.fleet.rights import AWS, AZURE, Work, iam_policy
+from birthmark.fleet.rights import AWS, AZURE, HUB, Work, azure_rights, iam_policy
 
 CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|(?:get_paginator|_all)\(\")([a-z_]+)")
 
@@ -34,6 +34,13 @@ def test_a_policy_names_each_once_and_every_work_has_rights(work: Work) -> None:
     actions = iam_policy(work)["Statement"][0]["Action"]
     assert actions == sorted({f"iot:{action}" for action in AWS[work]})
     assert AZURE[work]
+
+
+@pytest.mark.parametrize("work", list(Work))
+def test_rights_at_a_hub_are_named_only_for_work_that_asks_it(work: Work) -> None:
+    rights = azure_rights(work)
+    assert rights["provisioning service"] == AZURE[work]
+    assert rights.get("hub") == HUB.get(work)
 
 
 @pytest.mark.parametrize(

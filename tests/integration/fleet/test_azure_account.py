@@ -30,7 +30,6 @@ from birthmark.fleet.errors import (
 from birthmark.fleet.profiles import AzureProfile, azure_profile
 from servers import a_new_server
 
-pytestmark = pytest.mark.system
 DENIED = (
     "The client 'c' with object id 'o' does not have authorization to perform action "
     "'Microsoft.Devices/provisioningServices/read' over scope '/subscriptions/s'."

@@ -7,8 +7,13 @@ import pytest
 
 from agent_world import BOOTSTRAP, CONFIG, LIFETIME, World
 from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.control import locked
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.service import Agent
+from birthmark.errors import UnavailableError
+from birthmark.links.identity import Trust
+from birthmark.links.openssl.validity import StatedTime
+from pki_builders import a_ca, a_key, key_pem
 
 # `iotedge check-list`, the part about identity.
 AZIOT = """
@@ -78,6 +83,30 @@ async def test_the_machines_own_clock_is_compared_with_a_servers(tmp_path: Path)
     assert "30 s" in found["x"].details
 
 
+class WithoutEst(World):
+    """Where the EST server, which is asked for the time first, is away."""
+
+    async def tell_time(self, url: str, trust: Trust) -> StatedTime | None:
+        if "est.test" in url:
+            raise UnavailableError
+        return await super().tell_time(url, trust)
+
+
+@pytest.mark.parametrize(("offset_s", "result"), [(0, Result.OK), (30, Result.ERROR)])
+async def test_the_clock_is_compared_with_a_server_that_answers_where_another_is_away(
+    tmp_path: Path, offset_s: int, result: Result
+) -> None:
+    world = WithoutEst(tmp_path)
+    world.server_offset = timedelta(seconds=offset_s)
+    assert (await Checks(world.agent())._local_time()).result is result
+
+
+async def test_where_every_server_is_away_nobody_told_the_time(tmp_path: Path) -> None:
+    text = CONFIG.replace("https://dps.test:8443", "https://est.test")
+    found = await Checks(WithoutEst(tmp_path).agent(text))._local_time()
+    assert (found.result, found.details) == (Result.SKIPPED, "no server told the time")
+
+
 async def test_what_a_check_says_to_type_is_about_this_very_agent(tmp_path: Path) -> None:
     agent = World(tmp_path).agent()
     details = (await checked(agent))["configs-up-to-date"].details
@@ -95,3 +124,141 @@ async def test_a_trust_bundle_that_is_gone_is_one_row_among_the_others(tmp_path:
         assert found[one].result is Result.ERROR
         assert "/nowhere/bundle.pem" in found[one].details
     assert found["hostname"].result is Result.OK
+
+
+PRELOADED = CONFIG.replace(
+    'identity_cert = { method = "est", auto_renew = { rotate_key = true, threshold = "80%", retry = "4%" } }',
+    'identity_cert = "file://BORN.pem"\nidentity_pk = "file://BORN.key"',
+)
+LOCAL_CA = """\
+[cert_issuance.local_ca]
+cert = "file://DIRECTORY/ca.pem"
+pk = "file://DIRECTORY/ca.key"
+"""
+BY_KEY = """\
+[provisioning]
+source = "manual"
+connection_string = "HostName=hub.test;DeviceId=device-1;SharedAccessKey=a2V5"
+"""
+
+
+async def found(directory: Path, check: str, text: str = CONFIG) -> Check:
+    """Return one check of an agent that has done nothing yet."""
+    return (await checked(World(directory).agent(text)))[check]
+
+
+async def test_a_key_that_nobody_knows_is_warned_of_with_its_file_and_line(tmp_path: Path) -> None:
+    check = await found(tmp_path, "identityd-config-well-formed", "hostnane = 'gateway'\n" + CONFIG)
+    assert check.result is Result.WARNING
+    assert f"{tmp_path / 'config.toml'}:1: hostnane is not known" in check.details
+
+
+async def test_a_configuration_that_was_changed_since_it_was_applied_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.agent().apply()
+    assert (await checked(world.agent()))["configs-up-to-date"].result is Result.OK
+    changed = (await checked(world.agent(CONFIG + "[edge_ca]\n")))["configs-up-to-date"]
+    assert changed.result is Result.WARNING
+    assert changed.details.startswith("the configuration was changed after it was applied: birthmark agent apply")
+
+
+@pytest.mark.parametrize("name", ["under_score", "-dash", "a" * 300])
+async def test_a_name_that_no_host_can_have_is_an_error(tmp_path: Path, name: str) -> None:
+    check = await found(tmp_path, "hostname", f'hostname = "{name}"\n' + CONFIG)
+    assert (check.result, check.details) == (Result.ERROR, f"'{name[:64]}' is no host name")
+
+
+async def test_an_agent_that_runs_is_seen_by_its_lock(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent()
+    assert (await checked(agent))["identityd-running"].result is Result.WARNING
+    with locked(agent.places.lock):
+        assert (await checked(agent))["identityd-running"].result is Result.OK
+
+
+async def test_a_preloaded_certificate_that_is_gone_or_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    def preloaded(path: Path) -> str:
+        return f'{CONFIG}[preloaded_certs]\nroots = "file://{path}"\n'
+
+    gone = await found(tmp_path, "certs-preloaded", preloaded(tmp_path / "gone.pem"))
+    assert (gone.result, gone.details) == (Result.ERROR, f"roots: {tmp_path}/gone.pem does not exist")
+    (tmp_path / "empty.pem").touch()
+    assert (await found(tmp_path, "certs-preloaded", preloaded(tmp_path / "empty.pem"))).result is Result.ERROR
+    directory = await found(tmp_path, "certs-preloaded", preloaded(tmp_path))
+    assert (directory.result, directory.details) == (Result.ERROR, f"{tmp_path}: is a directory")
+
+
+async def test_a_device_by_a_shared_key_is_not_told_that_it_lacks_a_certificate(tmp_path: Path) -> None:
+    checks = await checked(World(tmp_path).agent(BY_KEY))
+    for one in ("identity-certificate-expiry", "key-pairs-read", "certs-match-private-keys"):
+        assert checks[one].details == "the device proves itself without a certificate"
+    assert {check.result for check in checks.values()} <= {Result.OK, Result.SKIPPED, Result.WARNING}
+
+
+async def test_a_clock_that_is_behind_a_certificate_does_not_make_that_invalid(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.clock.move(timedelta(days=-400))
+    agent = world.agent(PRELOADED)
+    assert (await checked(agent))["identity-certificate-expiry"].result is Result.OK
+    assert agent.clock.is_off, "it cannot be earlier than the certificate"
+
+
+async def test_nobody_is_told_to_have_renewed_what_the_configuration_gives(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.clock.move(timedelta(days=4000))
+    check = (await checked(world.agent(PRELOADED)))["identity-certificate-expiry"]
+    assert (check.result, check.command) == (Result.ERROR, "")
+
+
+async def test_what_the_configuration_gives_is_read_and_compared_with_its_key(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(PRELOADED)
+    checks = await checked(agent)
+    for one in ("identity-certificate-expiry", "certs-read", "key-pairs-read", "certs-match-private-keys"):
+        assert checks[one].result is Result.OK
+    (tmp_path / "born.key").write_text(key_pem(a_key()))
+    mismatched = (await checked(world.agent(PRELOADED)))["certs-match-private-keys"]
+    assert mismatched.result is Result.ERROR
+
+
+async def test_a_local_ca_of_the_configuration_is_judged_by_its_dates(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ca = a_ca("Local", lifetime=timedelta(days=2))
+    (tmp_path / "ca.pem").write_text(ca.certificate.pem())
+    (tmp_path / "ca.key").touch(mode=0o600)
+    (tmp_path / "ca.key").write_text(ca.key_pem)
+    text = CONFIG.replace('method = "est"', 'method = "local_ca"') + LOCAL_CA.replace("DIRECTORY", str(tmp_path))
+    assert (await checked(world.agent(text)))["local-ca-certificate-expiry"].result is Result.OK
+    world.clock.move(timedelta(days=3))
+    assert (await checked(world.agent(text)))["local-ca-certificate-expiry"].result is Result.ERROR
+
+
+async def test_a_local_ca_that_is_issued_is_missing_until_it_is(tmp_path: Path) -> None:
+    text = CONFIG.replace('method = "est",', 'method = "local_ca",')
+    agent = World(tmp_path).agent(text + '[cert_issuance.local_ca]\ncert = { method = "est", common_name = "local" }\n')
+    before = (await checked(agent))["local-ca-certificate-expiry"]
+    assert (before.result, "there is none yet" in before.details) == (Result.WARNING, True)
+    await agent.apply()
+    assert (await checked(agent))["local-ca-certificate-expiry"].result is Result.OK
+
+
+async def test_an_edge_ca_of_the_configuration_is_judged_by_its_dates_and_its_key(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    text = CONFIG + '[edge_ca]\ncert = "file://DIRECTORY/edge.pem"\npk = "file://DIRECTORY/edge.key"\n'
+    text = text.replace("DIRECTORY", str(tmp_path))
+    edge = a_ca("Edge", lifetime=timedelta(days=2))
+    (tmp_path / "edge.pem").write_text(edge.certificate.pem())
+    (tmp_path / "edge.key").touch(mode=0o600)
+    (tmp_path / "edge.key").write_text(edge.key_pem)
+    agent = world.agent(text)
+    await agent.apply()
+    checks = await checked(agent)
+    assert checks["edge-ca-certificate-expiry"].result is checks["certs-match-private-keys"].result is Result.OK
+    (tmp_path / "edge.key").write_text(key_pem(a_key()))
+    assert (await checked(agent))["certs-match-private-keys"].result is Result.ERROR
+
+
+async def test_certificates_that_the_device_was_given_are_all_compared_with_their_keys(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent(BOOTSTRAP + "[edge_ca]\nauto_generated_edge_ca_expiry_days = 5\n")
+    await agent.apply()
+    checks = await checked(agent)
+    assert {checks[one].result for one in ("certs-read", "key-pairs-read", "certs-match-private-keys")} == {Result.OK}

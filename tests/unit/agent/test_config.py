@@ -24,6 +24,7 @@ from birthmark.agent.config import (
 )
 from birthmark.agent.config.model import TokenLocation
 from birthmark.agent.renewal import Span
+from birthmark.elements.profiles import Algorithm
 from birthmark.errors import BirthmarkError
 
 FILE = Path("/etc/aziot/config.toml")
@@ -439,3 +440,108 @@ def test_a_local_ca_with_a_mistake_is_not_said_to_be_missing_too() -> None:
     error = refused(text)
     assert error.facts["key"] == "cert_issuance.local_ca.pk"
     assert [line.split(": ")[1] for line in error.facts["others"].splitlines()] == ["cert_issuance.local_ca.cert"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "detail"),
+    [
+        ('common_name = "my-device"', f'common_name = "{"x" * 65}"', "identity_cert.common_name", "1 to 64"),
+        ('common_name = "my-device"', 'subject = { CN = "a", XX = "b" }', "identity_cert.subject", "attribute XX"),
+        ('method = "est"', 'method = "magic"', "identity_cert.method", "is not known"),
+        ('username = "estuser"', 'username = "est:user"', "auth.username", "has a colon"),
+        ('threshold = "80%"', 'threshold = "99%"', "auto_renew.retry", "longer than the time left"),
+        ('"https://127.0.0.7:8085/.well-known/est"', '"https://"', "urls.default", "is not a URL"),
+        ('["file:///data/trust.pem"]', '["file:trust.pem"]', "est.trusted_certs", "absolute path"),
+        ('["file:///data/trust.pem"]', "[]", "est.trusted_certs", "must be a list of file URIs"),
+        ('"https://127.0.0.7:8443"', '"ftp://dps.test"', "provisioning.global_endpoint", "must be an https URL"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_where_it_stands(old: str, new: str, key: str, detail: str) -> None:
+    text = TUTORIAL.replace('registration_id = "my-device"\n', "") if "common_name" in old else TUTORIAL
+    assert old in text
+    error = refused(text.replace(old, new, 1))
+    assert error.facts["key"].endswith(key)
+    assert detail in error.explain_cause()
+
+
+@pytest.mark.parametrize(
+    ("key", "detail"),
+    [
+        ("ftp:device.key", "is of an unrecognized scheme"),
+        ("pkcs11:object=a?pin-value=1&pin-value=2", "the PIN is there twice"),
+        ("pkcs11:nonsense=1=2;;", "is no PKCS#11 URI"),
+    ],
+)
+def test_a_key_that_can_be_nowhere_is_refused_without_its_pin(key: str, detail: str) -> None:
+    library = '[aziot_keys]\npkcs11_lib_path = "/lib/p11.so"\n'
+    error = refused(library + MANUAL.replace("file:///device%20key.pem", key))
+    assert error.facts["key"] == "provisioning.authentication.identity_pk"
+    assert detail in error.explain_cause()
+    assert "pin-value=1" not in error.explain_cause()
+
+
+def test_a_slot_for_new_keys_is_a_token_and_needs_its_library() -> None:
+    slot = '[aziot_keys]\npkcs11_base_slot = "{}"\n'
+    assert "must be a pkcs11: URI" in refused(slot.format("file:///key") + MANUAL).explain_cause()
+    assert refused(slot.format("pkcs11:token=T") + MANUAL).facts["key"] == "aziot_keys.pkcs11_lib_path"
+
+
+def test_new_keys_are_of_the_algorithm_that_is_asked_for_where_it_is_known() -> None:
+    assert parsed('[aziot_keys]\nkey_algorithm = "ec-p384"\n' + MANUAL).key_algorithm is Algorithm.P384
+    assert refused('[aziot_keys]\nkey_algorithm = "p999"\n' + MANUAL).facts["key"] == "aziot_keys.key_algorithm"
+
+
+def test_a_payload_without_its_file_is_refused() -> None:
+    text = TUTORIAL.replace("[provisioning.attestation]", "payload = {}\n[provisioning.attestation]", 1)
+    assert refused(text).facts["key"] == "provisioning.payload.uri"
+
+
+def test_what_stands_beside_a_connection_string_is_ignored_with_a_warning() -> None:
+    text = '[provisioning]\nsource = "manual"\nconnection_string = "HostName=h;DeviceId=d;SharedAccessKey=a2V5"\n'
+    config = parsed(text + 'device_id = "another"\n')
+    assert isinstance(config.source, ManualSource)
+    assert config.source.device_id == "d"
+    assert [warning.key for warning in config.warnings] == ["provisioning.device_id"]
+
+
+@pytest.mark.parametrize("place", ["identity_cert", "local CA"])
+def test_a_key_beside_a_certificate_that_is_issued_is_ignored_with_a_warning(place: str) -> None:
+    if place == "identity_cert":
+        text = TUTORIAL.replace('registration_id = "my-device"', 'registration_id = "my-device"\nidentity_pk = "x"')
+    else:
+        text = TUTORIAL + '[cert_issuance.local_ca]\npk = "x"\n[cert_issuance.local_ca.cert]\nmethod = "est"\n'
+    (warning,) = parsed(text).warnings
+    assert "is ignored: the certificate is issued, and its key is made here" in warning.detail
+
+
+def test_a_local_ca_without_a_certificate_is_refused() -> None:
+    text = TUTORIAL + '[cert_issuance.local_ca]\npk = "file:///ca.key"\n'
+    assert refused(text).facts["key"] == "cert_issuance.local_ca.cert"
+
+
+def test_days_beside_est_are_ignored_with_a_warning() -> None:
+    (warning,) = parsed(TUTORIAL.replace('method = "est"', 'method = "est"\nexpiry_days = 3')).warnings
+    assert "the EST server decides" in warning.detail
+
+
+def test_an_edge_ca_that_signs_itself_always_gets_a_new_key() -> None:
+    renewal = '[edge_ca.auto_renew]\nrotate_key = false\nthreshold = "80%"\nretry = "4%"\n'
+    assert refused(f"{TUTORIAL}[edge_ca]\n{renewal}").facts["key"] == "edge_ca.auto_renew"
+    kept = parsed(f"{TUTORIAL}[edge_ca]\n{renewal.replace('false', 'true')}").edge_ca
+    assert isinstance(kept, Issued)
+    assert kept.renewal is not None
+    assert kept.renewal.threshold == Span(percent=80)
+
+
+def test_files_by_id_may_be_lists_of_others() -> None:
+    listed = '[preloaded_certs]\none = "file:///1.pem"\ntwo = "file:///2.pem"\nboth = ["one", "two", "gone", 3]\n'
+    certs = parsed(TUTORIAL + listed).preloaded_certs
+    assert certs["both"] == (Path("/1.pem"), Path("/2.pem"))
+    assert certs["one"] == (Path("/1.pem"),)
+
+
+def test_a_local_id_is_understood_and_without_a_domain_refused() -> None:
+    config = parsed(TUTORIAL + '[localid]\ndomain = "example.com"\n')
+    assert config.localid is not None
+    assert (config.localid.domain, "has no effect" in config.warnings[0].detail) == ("example.com", True)
+    assert refused(TUTORIAL + "[localid]\n").facts["key"] == "localid.domain"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from birthmark import flock
-from birthmark.agent import control
+from birthmark.agent import control, orders
 from birthmark.agent.control import (
+    AgentForeignError,
     AgentInProgramError,
     AgentNotRunningError,
     AgentRunningError,
@@ -25,7 +26,7 @@ from birthmark.agent.control import (
     stop,
     tell,
 )
-from birthmark.agent.files import orders_beside
+from birthmark.agent.files import StateNotWritableError, orders_beside
 from birthmark.agent.orders import Order, Orders, answering, ask
 from birthmark.agent.state import State, read_state, write_state
 from birthmark.clock import SystemClock
@@ -141,6 +142,43 @@ async def test_an_order_is_answered_by_who_took_it(tmp_path: Path) -> None:
     assert taken.take() is Order.RENEW
     assert taken.take() is None
     assert not orders_beside(path).exists()
+
+
+async def test_who_stops_an_agent_is_told_when_it_is_gone(tmp_path: Path) -> None:
+    path, taken = tmp_path / "lock", Orders()
+    async with answering(orders_beside(path), taken.give):
+        with locked(path):
+            stopping = asyncio.create_task(asyncio.to_thread(stop, path, SystemClock()))
+            while not taken.is_stopping:
+                await asyncio.sleep(0.01)
+            assert not stopping.done(), "it has taken the order, and is there still"
+    assert await asyncio.wait_for(stopping, 10) == os.getpid()
+
+
+async def test_an_agent_that_takes_its_order_to_stop_and_stays_is_named_with_what_ends_it(tmp_path: Path) -> None:
+    path, taken = tmp_path / "lock", Orders()
+    async with answering(orders_beside(path), taken.give):
+        with locked(path), pytest.raises(AgentSlowError) as refusal:
+            await asyncio.to_thread(stop, path, SystemClock(), 0.1)
+    assert "did not stop within 0.1 s" in refusal.value.explain_cause()
+    assert f"`kill -KILL {os.getpid()}`" in refusal.value.explain_fix()
+
+
+async def test_an_agent_of_another_user_is_told_from_one_that_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    monkeypatch.setattr(orders, "_peer", lambda _line: (1, 4711))  # what the kernel says of the other end
+    async with answering(orders_beside(path), Orders().give):
+        with locked(path), pytest.raises(AgentForeignError) as refusal:
+            await asyncio.to_thread(tell, path, Order.RENEW, SystemClock())
+    assert f"process {os.getpid()}" in refusal.value.explain_cause()
+
+
+def test_a_root_whose_lock_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StateNotWritableError) as refusal, locked(tmp_path / "nowhere" / "lock"):
+        pass
+    assert "no such file" in refusal.value.explain_cause()
 
 
 async def test_what_lay_in_the_place_of_the_socket_is_nobodys_any_more(tmp_path: Path) -> None:

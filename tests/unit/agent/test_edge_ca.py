@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 
 from agent_world import CONFIG, LIFETIME, World
+from birthmark.agent.config import Issued, LocalIssuance
 from birthmark.agent.files import EDGE_CA, LOCAL_CA
+from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.issuing import NotAuthorityError
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
-from birthmark.est.wire import parse_csr
-from birthmark.pki.certificates import is_signed_by
+from birthmark.est.wire import parse_certs_only, parse_csr, render_certs_only
+from birthmark.pki.certificates import Certificate, is_signed_by
+from birthmark.pki.profiles import EDGE_ISSUING_CA
+from pki_builders import a_ca
 
 EST = CONFIG + '[edge_ca]\nmethod = "est"\n'
 
@@ -79,3 +83,59 @@ async def test_a_local_ca_that_is_issued_issues_the_device_identity(tmp_path: Pa
     assert local is not None
     assert held is not None
     assert is_signed_by(held.leaf, local.leaf)
+
+
+class Misleading(World):
+    """Whose EST server answers for a CA with a chain that does not hold."""
+
+    chain: tuple[Certificate, ...] = ()
+
+    def issued(self, body: bytes) -> bytes:
+        made, request = super().issued(body), parse_csr(body)
+        if not request.wants_ca:
+            return made
+        leaf = next(one for one in parse_certs_only(made) if one.spki_der == request.spki_der)
+        return render_certs_only([leaf, *self.chain])
+
+
+@pytest.mark.parametrize("chain", ["another's", "none"])
+async def test_a_ca_that_leads_nowhere_never_takes_its_place(tmp_path: Path, chain: str) -> None:
+    world = Misleading(tmp_path)
+    stranger = a_ca("Test Edge", parent=a_ca("Elsewhere"), profile=EDGE_ISSUING_CA).certificate
+    world.chain = (stranger,) if chain == "another's" else ()
+    with pytest.raises(NotAuthorityError):
+        await world.agent(EST).apply()
+    assert world.agent(EST).identities.slot(EDGE_CA).current() is None
+
+
+async def test_a_local_ca_that_was_not_issued_yet_is_told_by_its_file(tmp_path: Path) -> None:
+    text = CONFIG.replace('method = "est",', 'method = "local_ca",')
+    agent = World(tmp_path).agent(text + '[cert_issuance.local_ca]\ncert = { method = "est", common_name = "local" }\n')
+    identity = agent.config.source.identity
+    assert isinstance(identity, Issued)
+    assert isinstance(identity.by, LocalIssuance)
+    with pytest.raises(CertificateMissingError) as refused:
+        agent.keeper.source.local_ca(identity.by)
+    assert "no local CA was issued yet" in refused.value.explain_cause()
+
+
+@pytest.mark.parametrize("has_ca", [True, False])
+async def test_an_identity_of_a_local_ca_of_the_configuration_is_its(tmp_path: Path, *, has_ca: bool) -> None:
+    ca = a_ca("Line")
+    (tmp_path / "line.pem").write_text(ca.certificate.pem())
+    (tmp_path / "line.key").touch(mode=0o600)
+    (tmp_path / "line.key").write_text(ca.key_pem)
+    if not has_ca:
+        (tmp_path / "line.pem").unlink()
+    text = CONFIG.replace('method = "est",', 'method = "local_ca",')
+    text += f'[cert_issuance.local_ca]\ncert = "file://{tmp_path}/line.pem"\npk = "file://{tmp_path}/line.key"\n'
+    agent = World(tmp_path).agent(text)
+    if not has_ca:
+        with pytest.raises(CertificateMissingError):
+            await agent.apply()
+        return
+    await agent.apply()
+    held = agent.held()
+    assert held is not None
+    assert is_signed_by(held.leaf, ca.certificate)
+    assert [one.subject_cn for one in held.chain] == ["device-1"], "the root is not shown"

@@ -14,11 +14,12 @@ from birthmark import background
 from birthmark.agent import connect, library
 from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control import AgentRunningError, locked
-from birthmark.agent.files import Places
+from birthmark.agent.files import EDGE_CA, Places
 from birthmark.agent.library import Device, Identity, _proving, identity_of
 from birthmark.agent.orders import Order
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.upkeep import NEVER_S
 from birthmark.errors import UnavailableError
 from birthmark.links.errors import MqttRefusedError
 
@@ -301,6 +302,73 @@ async def test_an_order_to_register_again_stands_until_it_is_carried_out(
             await asyncio.sleep(0.01)
     keeping.cancel()
     assert asked == 2
+
+
+async def test_an_order_to_renew_renews_what_is_kept_beside_the_identity_too(world: World) -> None:
+    agent = world.agent(CONFIG + "[edge_ca]\nauto_generated_edge_ca_expiry_days = 5\n")
+    await agent.apply()
+    held, before = agent.held(), agent.identities.slot(EDGE_CA).current()
+    assert held is not None
+    device, heard = Device(agent, identity_of(agent, held)), asyncio.Queue[Identity]()
+    device.on_renewed(heard.put_nowait)
+    keeping = asyncio.create_task(device.keep())
+    assert device._orders.give(Order.RENEW)
+    fresh = await asyncio.wait_for(heard.get(), 5)
+    await background.ended(keeping)
+    after = agent.identities.slot(EDGE_CA).current()
+    assert before is not None
+    assert after is not None
+    assert (fresh.thumbprint != held.mark, after.mark != before.mark) == (True, True)
+
+
+async def test_what_falls_due_beside_the_identity_is_made_by_what_keeps_it(world: World) -> None:
+    agent = world.agent(CONFIG + "[edge_ca]\nauto_generated_edge_ca_expiry_days = 5\n")
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    assert agent.identities.slot(EDGE_CA).current() is None
+    keeping = asyncio.create_task(device.keep())
+    async with asyncio.timeout(5):
+        while agent.identities.slot(EDGE_CA).current() is None:
+            await asyncio.sleep(0.01)
+    await background.ended(keeping)
+
+
+async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_LOOK_S", 0.01)
+    agent = world.agent()
+    device = Device(agent, identity_of(agent, await certified(agent)))
+    looked, kept = asyncio.Queue[None](), Device._kept
+
+    async def breaks_once(device: Device, upkeep: Any) -> None:
+        monkeypatch.setattr(Device, "_kept", kept)
+        looked.put_nowait(None)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Device, "_kept", breaks_once)
+    before = device.identity
+    keeping = asyncio.create_task(device.keep())
+    await asyncio.wait_for(looked.get(), 5)
+    assert device._orders.give(Order.RENEW)
+    async with asyncio.timeout(5):
+        await anext(device.renewals())
+    await background.ended(keeping)
+    assert device.identity != before
+
+
+async def test_an_identity_that_the_configuration_gives_is_kept_and_never_renewed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    text = CONFIG.replace(
+        'identity_cert = { method = "est", auto_renew = { rotate_key = true, threshold = "80%", retry = "4%" } }',
+        'identity_cert = "file://BORN.pem"\nidentity_pk = "file://BORN.key"',
+    )
+    agent = world.agent(text)
+    await agent.prepare()
+    held = agent.held()
+    assert held is not None
+    device = Device(agent, identity_of(agent, held))
+    assert device.identity.certificate_file == tmp_path / "born.pem"
+    assert device._due_s() == NEVER_S
+    world.clock.move(timedelta(days=4000))
+    assert device._due_s() == NEVER_S
 
 
 async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(

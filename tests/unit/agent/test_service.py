@@ -11,11 +11,16 @@ import pytest
 
 from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, EDGE_CA, file_name, next_of
+from birthmark.agent.issuing import CertificateNameError, SubjectInvalidError
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import UnauthenticatedError, UnavailableError
+from birthmark.est import wire as est_wire
 from birthmark.links.errors import MqttRefusedError, ServerUntrustedError
+from birthmark.pki import profiles
+from birthmark.pki.issue import issue, new_serial
+from birthmark.pki.names import name_of
 from pki_builders import a_key, key_pem
 
 
@@ -421,3 +426,81 @@ identity_pk = "file://BORN.key"
     ((host, username),) = world.hosts
     assert host == "parent.test"
     assert str(username).startswith("hub.test/device-1/")
+
+
+class Renaming(World):
+    """Whose EST server issues under its own name for the user, whatever is asked for."""
+
+    def issued(self, body: bytes) -> bytes:
+        request = est_wire.parse_csr(body)
+        made = issue(
+            profiles.DEVICE,
+            name_of("of-the-user"),
+            request.public_key,
+            issuer=self.issuer.as_issuer,
+            serial=new_serial(self.entropy),
+            now=self.clock.now(),
+            lifetime=LIFETIME,
+        )
+        return est_wire.render_certs_only([made])
+
+
+async def test_a_certificate_for_another_name_is_no_identity_and_the_fix_says_which_name_it_is(tmp_path: Path) -> None:
+    world = Renaming(tmp_path)
+    agent = world.agent()
+    with pytest.raises(CertificateNameError) as refused:
+        await agent.apply()
+    assert '`registration_id = "of-the-user"`' in refused.value.explain_fix()
+    assert agent.held() is None
+    assert world.registered == []
+
+
+async def test_a_subject_that_is_no_name_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    text = CONFIG.replace('method = "est",', 'method = "est", subject = { CN = "device-1", C = "Japan" },')
+    world = World(tmp_path)
+    with pytest.raises(SubjectInvalidError) as refused:
+        await world.agent(text).apply()
+    assert "subject" in refused.value.explain_cause()
+    assert world.requests == []
+
+
+MANUAL = """\
+[provisioning]
+source = "manual"
+iothub_hostname = "hub.test"
+device_id = "pump"
+[provisioning.authentication]
+method = "x509"
+identity_cert = "file://BORN.pem"
+identity_pk = "file://BORN.key"
+"""
+
+
+async def test_a_device_whose_hub_is_known_registers_nowhere_and_is_called_as_it_is_configured(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.at_hub = world.born.certificate.thumbprint.hex()
+    agent = world.agent(MANUAL)
+    assert await agent.apply() is None
+    assert (agent.name, agent.state.hub, agent.state.device_id) == ("pump", "hub.test", "pump")
+    assert world.registered == []
+    assert len(world.connections) == 1
+
+
+async def test_a_hub_behind_a_parent_device_is_reached_through_that(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.at_hub = world.born.certificate.thumbprint.hex()
+    agent = world.agent('parent_hostname = "gateway.test"\n' + MANUAL)
+    await agent.apply()
+    ((host, user),) = world.hosts
+    assert host == "gateway.test"
+    assert user is not None
+    assert user.startswith("hub.test/pump/")
+
+
+async def test_what_the_configuration_gives_is_not_renewed_here(tmp_path: Path) -> None:
+    agent = World(tmp_path).agent(MANUAL)
+    held = agent.held()
+    assert held is not None
+    with pytest.raises(NotIssuedHereError) as refused:
+        await agent.renew(held)
+    assert f"{tmp_path}/born.pem" in refused.value.explain_cause()

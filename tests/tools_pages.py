@@ -20,6 +20,10 @@ def _tool(name: str) -> ModuleType:
     return module
 
 
+def coverage_by_room() -> ModuleType:
+    return _tool("coverage_by_room")
+
+
 def operator_table() -> Sequence[Endpoint]:
     found: Sequence[Endpoint] = _tool("make_operator_api").table()
     return found

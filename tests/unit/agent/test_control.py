@@ -164,14 +164,16 @@ async def test_an_agent_that_takes_its_order_to_stop_and_stays_is_named_with_wha
     assert f"`kill -KILL {os.getpid()}`" in refusal.value.explain_fix()
 
 
-async def test_an_agent_of_another_user_is_told_from_one_that_is_slow(
+def test_an_agent_of_another_user_is_told_from_one_that_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "lock"
     monkeypatch.setattr(orders, "_peer", lambda _line: (1, 4711))  # what the kernel says of the other end
-    async with answering(orders_beside(path), Orders().give):
-        with locked(path), pytest.raises(AgentForeignError) as refusal:
-            await asyncio.to_thread(tell, path, Order.RENEW, SystemClock())
+    with socket.socket(socket.AF_UNIX) as theirs, locked(path):
+        theirs.bind(str(orders_beside(path)))
+        theirs.listen()
+        with pytest.raises(AgentForeignError) as refusal:
+            tell(path, Order.RENEW, SystemClock())
     assert f"process {os.getpid()}" in refusal.value.explain_cause()
 
 

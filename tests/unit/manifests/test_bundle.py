@@ -9,6 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +25,10 @@ from birthmark.manifests.bundle.rules import nonce_of
 from birthmark.manifests.bundle.verify import count_chips
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.model import Entry
+from birthmark.pki.certificates import parse_der
+from fakes import NOON
 from intake_world import ISSUER, Line, a_chip, handle_of, take, verified
+from odd_certificates import named
 from pki_builders import a_ca, a_device
 
 WHOLE = ["CHIP-0", "CHIP-1", "CHIP-2"]
@@ -184,6 +191,36 @@ def test_a_proof_counts_for_nothing_else(tmp_path: Path, change: dict[str, objec
     opening, raw = line.lines
     honest = wire.parse_line(raw).line
     forged = line.sign(msgspec.structs.replace(honest, **change))
+    assert verified([opening, forged], line.trust)[0] == "manifest.key_mismatch"
+
+
+NONSENSE: dict[str, dict[str, object]] = {
+    "no board": {"board": ""},
+    "no operator": {"operator": "a\nb"},
+    "no challenge": {"challenge": "xyz"},
+    "no certificate": {"chain": ()},
+    "certificates without end": {"chain": (wire.render_certificate(ISSUER.certificate),) * 100},
+}
+
+
+@pytest.mark.parametrize("change", NONSENSE.values(), ids=NONSENSE)
+def test_what_a_station_signed_without_sense_is_no_entry(tmp_path: Path, change: dict[str, object]) -> None:
+    line = Line(tmp_path / "north")
+    line.take(a_chip())
+    opening, raw = line.lines
+    forged = line.sign(msgspec.structs.replace(wire.parse_line(raw).line, **change))
+    assert verified([opening, forged], line.trust)[0] == "manifest.malformed"
+
+
+def test_a_key_of_a_kind_that_proves_nothing_here_is_refused(tmp_path: Path) -> None:
+    line, key = Line(tmp_path / "north"), ed25519.Ed25519PrivateKey.generate()
+    line.take(a_chip())
+    opening, raw = line.lines
+    builder = x509.CertificateBuilder(ISSUER.certificate.subject, named("chip-1"), key.public_key(), 7)
+    builder = builder.not_valid_before(NOON).not_valid_after(NOON + timedelta(days=1))
+    certificate = parse_der(builder.sign(ISSUER.private_key, hashes.SHA256()).public_bytes(Encoding.DER))
+    chain = {"chain": (wire.render_certificate(certificate),)}
+    forged = line.sign(msgspec.structs.replace(wire.parse_line(raw).line, **chain))
     assert verified([opening, forged], line.trust)[0] == "manifest.key_mismatch"
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, SoftHsmSeen, TokenSeen
-from birthmark.doctor.model import Severity
+from birthmark.doctor.model import Finding, Severity
 from birthmark.doctor.probe import _held_back
 from birthmark.doctor.rules import bus, chip
 from birthmark.doctor.settings import Kind, Setting
@@ -92,3 +92,210 @@ def test_no_bus_at_all_is_the_boards() -> None:
 
 def test_an_access_manager_is_no_bus() -> None:
     assert bus.device_in("127.0.0.1:8040") == ""
+
+
+MODULE = Setting(Kind.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "/lib.so")
+LABEL = Setting(Kind.VARIABLE, "BIRTHMARK_TOKEN", "north")
+SLOT = Setting(Kind.VARIABLE, "BIRTHMARK_SLOT", "9")
+PIN_FILE = Setting(Kind.VARIABLE, "BIRTHMARK_PIN_FILE", "/d/pin")
+KEY = Setting(Kind.VARIABLE, "BIRTHMARK_KEY", "key-1")
+CONF = Setting(Kind.VARIABLE, "SOFTHSM2_CONF", "/chip/softhsm2.conf")
+SIMULATE = 'eval "$(birthmark chip simulate'
+THERE = FileSeen("/d/pin", exists=True, mode=0o600)
+
+
+def told(**facts: object) -> Finding:
+    (found,) = chip.findings(a_chip(**facts))
+    return found
+
+
+def asked(**settings: object) -> ChipAsked:
+    return ChipAsked(**settings)  # type: ignore[arg-type] # by name
+
+
+def test_a_library_that_nobody_named_is_named() -> None:
+    (found,) = chip.not_named(["/usr/lib/my chip.so", "/usr/lib/other.so"])
+    assert found.command == "export BIRTHMARK_PKCS11_MODULE='/usr/lib/my chip.so'"
+    assert list(chip.not_named([])) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"library": FileSeen("/lib.so")}, "keys.module_missing"),
+        ({"library": FileSeen("/lib.so", exists=True, is_directory=True)}, "keys.module_missing"),
+        ({"built_for": "aarch64", "here": "x86_64"}, "doctor.library_foreign"),
+        ({"ending": Ending.CRASHED, "detail": "SIGSEGV"}, "doctor.library_crashes"),
+        ({"code": "keys.module_broken", "cause": "x"}, "keys.module_broken"),
+    ],
+)
+def test_a_library_that_cannot_be_used_gives_way_to_one_that_is_here(facts: dict[str, object], code: str) -> None:
+    seen = replace(a_chip(), others=("/other.so",), asked=asked(module=MODULE), **facts)  # type: ignore[arg-type]
+    (found,) = chip.findings(seen)
+    assert (found.code, found.command) == (code, "export BIRTHMARK_PKCS11_MODULE=/other.so")
+    (alone,) = chip.findings(replace(seen, others=()))
+    assert alone.command.startswith(SIMULATE)
+
+
+@pytest.mark.parametrize(("beside", "command"), [("/new/c.conf", "export SOFTHSM2_CONF=/new/c.conf"), ("", SIMULATE)])
+def test_settings_of_softhsm_that_are_gone_are_looked_for_beside_the_pin(beside: str, command: str) -> None:
+    hsm = SoftHsmSeen(FileSeen(CONF.value), CONF, conf_beside_pin=beside)
+    found = told(softhsm=hsm)
+    assert (found.code, found.command.startswith(command)) == ("doctor.softhsm_settings_missing", True)
+
+
+def test_tokens_of_softhsm_that_were_moved_are_named_where_they_stand() -> None:
+    hsm = SoftHsmSeen(FileSeen(CONF.value, exists=True), CONF, None, tokens_beside="/chip/tokens")
+    assert "directories.tokendir = /chip/tokens" in told(softhsm=hsm).command
+
+
+@pytest.mark.parametrize(
+    ("pin", "beside", "code", "command"),
+    [
+        (FileSeen("/d/pin"), "", "keys.pin_file_missing", "(umask 077; cat > /d/pin)"),
+        (FileSeen("/d/pin"), "/chip/pin", "keys.pin_file_missing", "export BIRTHMARK_PIN_FILE=/chip/pin"),
+        (replace(THERE, mode=0o644), "", "keys.pin_file", "chmod 0600 /d/pin"),
+    ],
+)
+def test_a_pin_that_cannot_be_read_or_that_all_can_is_mended(
+    pin: FileSeen, beside: str, code: str, command: str
+) -> None:
+    hsm = SoftHsmSeen(FileSeen("/chip/c", exists=True), pin_beside=beside)
+    (found,) = chip.findings(replace(a_chip(pin=pin, softhsm=hsm), asked=asked(pin_file=PIN_FILE)))
+    assert (found.code, found.command) == (code, command)
+
+
+def test_white_space_around_a_pin_is_taken_away_where_the_token_refused_it() -> None:
+    seen = a_chip(pin=THERE, has_spaces=True, code="keys.pin_wrong", detail="PinIncorrect", tokens=(TOKEN,))
+    first, *_ = chip.findings(replace(seen, asked=asked(pin_file=PIN_FILE)))
+    assert (first.code, first.command.startswith("sed -i")) == ("doctor.pin_has_spaces", True)
+
+
+NORTH = TokenSeen("north", 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ({}, "birthmark chip ls"),
+        ({"token": replace(LABEL, value="south")}, "export BIRTHMARK_TOKEN=north"),
+        ({"token": LABEL, "slot": SLOT}, "export BIRTHMARK_SLOT=3"),
+    ],
+)
+def test_a_token_that_is_not_there_gives_way_to_one_that_is(settings: dict[str, object], command: str) -> None:
+    seen = a_chip(code="keys.token_not_found", cause="none", tokens=(NORTH,))
+    (found,) = chip.findings(replace(seen, asked=asked(**settings)))
+    assert (found.command, "'north' in slot 3" in found.seen) == (command, True)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "settings", "command"),
+    [
+        ((NORTH, TokenSeen("north", 4)), {}, "export BIRTHMARK_SLOT=3"),
+        ((NORTH, TokenSeen("south", 4)), {}, "export BIRTHMARK_TOKEN=north"),
+        ((NORTH, NORTH, TokenSeen("south", 4)), {"token": LABEL}, "export BIRTHMARK_TOKEN=south"),
+    ],
+)
+def test_of_several_tokens_one_is_named_that_only_one_is_called(
+    tokens: tuple[TokenSeen, ...], settings: dict[str, object], command: str
+) -> None:
+    seen = a_chip(code="keys.token_ambiguous", cause="several", tokens=tokens)
+    (found,) = chip.findings(replace(seen, asked=asked(**settings)))
+    assert found.command == command
+
+
+@pytest.mark.parametrize("beside", ["", "/chip/pin"])
+def test_a_pin_that_nobody_named_is_typed_or_found_beside_the_settings(beside: str) -> None:
+    hsm = SoftHsmSeen(FileSeen("/chip/c", exists=True), pin_beside=beside)
+    found = told(code="keys.pin_missing", cause="x", tokens=(TOKEN,), softhsm=hsm)
+    assert found.command.endswith("BIRTHMARK_PIN_FILE=/chip/pin" if beside else 'BIRTHMARK_PIN_FILE="$PWD/pin"')
+
+
+@pytest.mark.parametrize(
+    ("settings", "pin", "beside", "command"),
+    [
+        ({}, None, "", "(umask 077; cat > pin)"),
+        ({"pin_file": PIN_FILE}, THERE, "", "(umask 077; cat > /d/pin)"),
+        ({"pin_file": PIN_FILE}, THERE, "/chip/pin", "export BIRTHMARK_PIN_FILE=/chip/pin"),
+        ({"has_inline_pin": True, "config": "/etc/c.toml"}, None, "", "(umask 077; cat > /etc/pin) && sed -i"),
+    ],
+)
+def test_a_wrong_pin_is_never_guessed(
+    settings: dict[str, object], pin: FileSeen | None, beside: str, command: str
+) -> None:
+    hsm = SoftHsmSeen(FileSeen("/chip/c", exists=True), pin_beside=beside)
+    seen = a_chip(code="keys.pin_wrong", detail="PinIncorrect", tokens=(TOKEN,), pin=pin, softhsm=hsm)
+    (found,) = chip.findings(replace(seen, asked=asked(**settings)))
+    assert found.command.startswith(command)
+    assert "do not guess" in found.advice
+
+
+def test_what_a_token_refuses_otherwise_is_told_in_its_words() -> None:
+    found = told(code="keys.unsupported", detail="MechanismInvalid", tokens=(TOKEN,))
+    assert (found.code, found.seen) == ("keys.unsupported", "MechanismInvalid")
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "command"),
+    [
+        ((KeySeen("key-2"),), "keys.key_not_found", "export BIRTHMARK_KEY=key-2"),
+        ((), "keys.key_not_found", "birthmark chip ls"),
+        ((KeySeen("key-1"),), "doctor.chip", ""),
+    ],
+)
+def test_a_key_that_is_not_in_the_token_gives_way_to_one_that_is(
+    keys: tuple[KeySeen, ...], code: str, command: str
+) -> None:
+    (found,) = chip.findings(replace(a_chip(opened="north", keys=keys), asked=asked(key=KEY)))
+    assert (found.code, found.command) == (code, command)
+
+
+def test_a_label_in_the_other_byte_order_is_told_as_the_library_says_it() -> None:
+    wanted = replace(KEY, value="sss:000100F0")
+    seen = a_chip(opened="SSS_PKCS11", keys=(KeySeen("sss:F0000100"),))
+    (found,) = chip.findings(replace(seen, asked=asked(key=wanted)))
+    assert (found.code, found.severity) == ("doctor.label_byte_order", Severity.WARNING)
+    assert "'sss:F0000100' for object 0xF0000100" in found.seen
+
+
+SCP03 = Setting(Kind.VARIABLE, "EX_SSS_BOOT_SCP03_PATH", "/keys.txt")
+KEYS = FileSeen("/keys.txt", exists=True, mode=0o600)
+ON_BUS = BusSeen(PORT, FileSeen("/dev/i2c-1", exists=True), scp03=SCP03, scp03_file=KEYS)
+
+
+def codes(seen: BusSeen) -> list[str]:
+    return [found.code for found in bus.findings(seen)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (ON_BUS, ["doctor.bus", "doctor.channel"]),
+        (replace(ON_BUS, scp03=None), ["doctor.bus", "doctor.channel_plain"]),
+        (replace(ON_BUS, scp03_file=None), ["doctor.bus", "doctor.channel_keys_missing"]),
+        (replace(ON_BUS, scp03_file=replace(KEYS, mode=0o644)), ["doctor.bus", "doctor.channel_keys_exposed"]),
+        (replace(ON_BUS, factory="SE050C"), ["doctor.bus", "doctor.channel_factory_keys"]),
+        (replace(ON_BUS, lacks_middleware=True), ["doctor.bus", "doctor.middleware_missing", "doctor.channel"]),
+        (BusSeen(has_nxp_library=True), ["doctor.channel_plain"]),
+        (BusSeen(), []),
+    ],
+)
+def test_who_can_listen_on_the_way_to_an_se050_is_told(seen: BusSeen, told: list[str]) -> None:
+    assert codes(seen) == told
+
+
+def test_a_bus_that_is_not_there_gives_way_to_one_that_is_with_the_chips_address() -> None:
+    found = next(bus.findings(replace(ON_BUS, device=FileSeen("/dev/i2c-1"), devices=("/dev/i2c-7",))))
+    assert found.command == "export EX_SSS_BOOT_SSS_PORT=/dev/i2c-7:0x48"
+
+
+def test_an_address_with_eight_bits_is_written_with_seven() -> None:
+    found = next(bus.findings(replace(ON_BUS, port=replace(PORT, value="/dev/i2c-1:0x90"))))
+    assert (found.code, found.command) == ("doctor.bus_address", "export EX_SSS_BOOT_SSS_PORT=/dev/i2c-1:0x48")
+
+
+def test_microchips_library_takes_eight_bits_and_a_directory_that_is_there() -> None:
+    conf = ("/etc/cryptoauthlib/0.conf", "interface = i2c,0x60\ninterface = i2c,0xC0\n")
+    address, store = bus.findings(BusSeen(microchip=(conf,), filestore=FileSeen("/var/lib/cryptoauthlib")))
+    assert address.command == "sed -i /interface/s/0x60/0xc0/ /etc/cryptoauthlib/0.conf"
+    assert store.command == "mkdir -p /var/lib/cryptoauthlib"

@@ -128,9 +128,8 @@ def _host(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> s
     host = facts.get("host", "")
     if server is None or not host:
         return ""
-    is_est = any(
-        f"://{host}" in text and "/.well-known/est" in text.partition(f"://{host}")[2][:80] for _, text in texts
-    )
+    urls = [re.search(rf'://{re.escape(host)}[^"\s]*', text) for _file, text in texts]
+    is_est = any(url is not None and "/.well-known/est" in url[0] for url in urls)
     return _in_texts(texts, f"//{host}", f"//{server.est_host if is_est else server.dps_host}")
 
 

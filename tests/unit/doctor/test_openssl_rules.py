@@ -34,6 +34,22 @@ def test_no_providers_at_all_are_right() -> None:
     assert found_in("[a]\nb = c\n") == ["doctor.openssl_conf"]
 
 
+def test_a_configuration_that_is_not_there_is_named_no_more() -> None:
+    (found,) = openssl.findings(OpensslSeen(CONF, FileSeen("/openssl.cnf")))
+    assert (found.code, found.command) == ("doctor.openssl_conf_missing", "unset OPENSSL_CONF")
+
+
+PROVIDERS = "openssl_conf = a\n[a]\nproviders = b\n[b]\ndefault = d\npkcs11 = p\n"
+MODULE = "[p]\npkcs11-module-path = /lib.so\n"
+
+
+def test_a_provider_that_shares_its_keys_is_told_and_default_stays_active_beside_it() -> None:
+    active = "[d]\nactivate = 1\n"
+    assert found_in(PROVIDERS + active + MODULE) == ["doctor.provider_caches_keys"]
+    assert found_in(PROVIDERS + active + MODULE + "pkcs11-module-cache-keys = false\n") == ["doctor.openssl_conf"]
+    assert found_in(PROVIDERS + "[d]\nactivate = 0\n") == ["doctor.provider_default_missing"]
+
+
 @given(st.text(max_size=2000))
 def test_any_text_is_understood_somehow(text: str) -> None:
     found_in(text, *openssl.paths_in(openssl.parse(text)))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
-from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, parse_device_id
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Twin, parse_device_id
 from fakes import NOON
 
 PYTHON = "hub.example/Dev-001/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0"
@@ -181,3 +182,52 @@ def test_keys_that_are_left_out_are_for_the_hub_to_make() -> None:
 
 def test_the_registry_writes_seven_digits_of_a_second() -> None:
     assert wire.registry_time(NOON) == "2026-06-01T12:00:00.0000000Z"
+
+
+def a_shown_twin() -> dict[str, object]:
+    """A device's twin as the service shows it, with something desired and nothing reported."""
+    authentication = DeviceAuthentication(AuthenticationType.SAS)
+    known = Device("hub", parse_device_id("pump"), "1", "e", True, None, authentication, False, NOON, NOON)
+    micros = int(NOON.timestamp() * 1_000_000)
+    stamps = {"rate": [micros, 2, {"unit": [micros, 2]}], "name": [micros, 1]}
+    desired = Section(values={"rate": {"unit": "Hz"}, "name": "a"}, version=2, at=micros, stamps=stamps)
+    return wire.twin_json(Twin("hub", known.device_id, {"site": "Osaka"}, desired), known, is_connected=True)
+
+
+def test_a_twin_tells_when_each_part_of_it_was_set_and_of_what_never_was_nothing() -> None:
+    shown = json.loads(json.dumps(a_shown_twin()))
+    desired, reported = shown["properties"]["desired"], shown["properties"]["reported"]
+    noon = "2026-06-01T12:00:00.0000000Z"
+    assert desired["$metadata"]["rate"] == {
+        "$lastUpdated": noon,
+        "$lastUpdatedVersion": 2,
+        "unit": {"$lastUpdated": noon, "$lastUpdatedVersion": 2},
+    }
+    assert desired["$metadata"]["name"] == {"$lastUpdated": noon, "$lastUpdatedVersion": 1}
+    assert reported["$metadata"] == {"$lastUpdated": wire.NEVER}
+    assert (shown["connectionState"], shown["tags"]) == ("Connected", {"site": "Osaka"})
+
+
+def test_a_twin_that_is_sent_back_as_it_was_read_asks_for_nothing() -> None:
+    shown = json.loads(json.dumps(a_shown_twin()))
+    wire.check_twin_members(shown, shown)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"status": "disabled"}, "status"),
+        ({"properties": {"reported": {"rate": 1}}}, "properties.reported"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_a_change_of_a_twin_that_asks_for_what_none_can_set_is_refused(change: dict[str, object], named: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        wire.check_twin_members(change, json.loads(json.dumps(a_shown_twin())))
+    assert f"{named} is nothing that a change of a twin can set" in refused.value.explain_cause()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"5", b"{", b""])
+def test_a_twin_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        wire.parse_twin_body(body)

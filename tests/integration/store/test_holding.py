@@ -194,8 +194,10 @@ async def test_a_hold_is_looked_after_whatever_the_look_ends_with(
     monkeypatch.setattr(holding, "_LOOK_S", 0.02)
     monkeypatch.setattr(holding, "_AGAIN_S", 0.02)
     monkeypatch.setattr(holding, "_answers", failing_once)
-    (first,) = await _sessions_that_hold(postgres_url)
-    await _end(postgres_url, first)  # wakes the keeper, which waits by the long time it began with
+    async with asyncio.timeout(20):
+        while not (holding_now := await _sessions_that_hold(postgres_url)):  # it may have looked, and failed, already
+            await asyncio.sleep(0.02)
+    await _end(postgres_url, holding_now[0])  # wakes the keeper, which waits by the long time it began with
     async with asyncio.timeout(20):
         while len(looks) < 3 or not hold.is_held:
             await asyncio.sleep(0.02)

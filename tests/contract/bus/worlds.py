@@ -194,11 +194,11 @@ class NatsWorld:
         await self.connections[worker].close()
         await bus.stop()
         self.leases.discard(worker)
-        (alive, *_) = [one for name, one in self.connections.items() if name != worker]
-        with contextlib.suppress(NoRespondersError):
-            while True:  # NATS learns by another connection that this one is gone
-                with contextlib.suppress(NatsTimeoutError):
-                    await alive.request(bus._at + worker, b"", timeout=0.02)
+        for alive in [one for name, one in self.connections.items() if name != worker][:1]:
+            with contextlib.suppress(NoRespondersError):
+                while True:  # NATS learns of it by another connection than this one asks by
+                    with contextlib.suppress(NatsTimeoutError):
+                        await alive.request(bus._at + worker, b"", timeout=0.02)
 
     async def settled(self) -> None:
         living = [(bus, database) for bus, database in zip(self.buses, self.databases, strict=True) if bus.is_connected]

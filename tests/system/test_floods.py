@@ -124,4 +124,6 @@ def test_a_stranger_cannot_show_a_certificate_that_is_dear_to_read(world: FloodW
     """One object identifier of 30 KiB took a quarter of a second of everybody's time, by the square of its length."""
     dear = tlv(0x30, tlv(0x06, b"\x2a" + b"\xff" * 30_000 + b"\x7f"))
     plain = cpu_of(world, shown(tmp_path, "plain"))
-    assert cpu_of(world, shown(tmp_path, "dear", ("2.5.29.37", dear))) < 5 * plain + 2.0  # it was ten
+    showing = shown(tmp_path, "dear", ("2.5.29.37", dear))
+    taken = [cpu_of(world, showing) for _ in range(3)]  # what others make of a busy processor counts as the server's
+    assert min(taken) < 5 * plain + 0.5

@@ -52,6 +52,7 @@ class World:
     connections: AwsConnections
     certificate_id: CertificateId
     broker: Broker
+    bus: LocalBus
     refused: list[BirthmarkError] = field(default_factory=list)
 
     def start(self, will: Will | None = None) -> "Device":
@@ -64,6 +65,9 @@ class World:
     async def connected(self, will: Will | None = None) -> "Device":
         device = self.start(will)
         await until(lambda: bool(device.wire.got(ConnAck)))
+        while await self.aws.things.database.events_after(self.bus._last, 1):  # what was changed before is heard of
+            await asyncio.sleep(0.005)
+        await some_turns()
         return device
 
     def while_it_connects(self, act: Callable[[], Awaitable[object]]) -> None:
@@ -120,7 +124,7 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
         bus.on(CertificateChanged, connections.certificate_changed)
         bus.start()
         try:
-            yield World(aws, clock, connections, known.id, broker)
+            yield World(aws, clock, connections, known.id, broker, bus)
         finally:
             await bus.stop()
             await broker.settled(1.0)
@@ -258,7 +262,7 @@ async def test_a_right_that_goes_while_a_burst_waits_is_gone_for_the_rest_of_it(
         await late.until_read(1)
         is_safe.set()
         await some_turns()
-        late.answer(1, 2, 3)  # on a busy machine it looks again
+        late.answer(1)
         await until(lambda: len(device.wire.got(PubAck)) == 3)
         assert [packet.code for packet in device.wire.got(PubAck)] == [0, *[ReasonCode.NOT_AUTHORIZED] * 2]
         assert handed_on == [b"t"]

@@ -15,10 +15,11 @@ from birthmark.server.applications import Applications
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface
 
-What one does in a portal, and what the commands `device`, `pki`, `dps`, `hub`, `aws`, `server audit` and `why` ask:
-JSON under `/operator/v1` on the health port, which is loopback only. Every call carries the token of the data
-directory, whose role is `admin`; each route says the least role it asks for. `/operator/v1/openapi.json` is the whole
-in OpenAPI 3.1.
+What one does in a portal, and what the commands `device`, `pki`, `dps`, `hub`, `aws`, `user`, `server audit` and `why`
+ask: JSON under `/operator/v1`, on the health port, which is loopback only, and by TLS on the console port. A call
+carries the token of a [person](../howto/people.md), or on the machine itself that of the data directory, which may do
+everything; each route says which right it takes, at its hub, provisioning service or account, or else at `server`.
+`none` is for whoever is known. `/operator/v1/openapi.json` is the whole in OpenAPI 3.1.
 
 ```sh
 sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H @- http://127.0.0.1:8080/operator/v1/hubs
@@ -29,7 +30,7 @@ that follows. `stream` and `monitor` answer line by line, as things come: object
 in a sign of life, and `{"end": true}` or `{"problem": ...}` at the end; who sees neither was cut off. A refusal is a
 problem document (RFC 9457) with `code` and `fix`. This page is written by `tools/make_operator_api.py`.
 
-| route | role | what it does | body | query |
+| route | right | what it does | body | query |
 |---|---|---|---|---|
 """
 
@@ -48,8 +49,8 @@ def fields(kind: type) -> str:
 def page() -> str:
     """Return the page."""
     rows = [
-        f"| {one.method} `{one.template}` | {one.role.name.lower()} | {one.summary} | {fields(one.body)} "
-        f"| {fields(one.query)} |"
+        f"| {one.method} `{one.template}` | {one.right.value if one.right else 'none'} | {one.summary} "
+        f"| {fields(one.body)} | {fields(one.query)} |"
         for one in sorted(table(), key=lambda one: (one.template, one.method))
     ]
     return HEAD + "\n".join(rows) + "\n"

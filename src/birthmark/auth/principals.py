@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
+from birthmark.actor import Actor
+from birthmark.auth.rights import EVERYTHING, NOTHING, Rights
 from birthmark.pki.certificates import Thumbprint
 
 _MAX_USER_CHARS = 128
@@ -37,6 +39,8 @@ class Principal:
     thumbprint: Thumbprint | None = None
     names: str = "*"
     """A pattern of the names it may ask for, when it is bound to none."""
+    by: Actor | None = None
+    """Which person it is, where it is one."""
 
     def speaks_for(self, device_id: str | None) -> bool:
         """Say whether a certificate of that name may be asked for."""
@@ -47,4 +51,26 @@ class Principal:
     @property
     def actor(self) -> str:
         """The form used in audit rows."""
-        return f"{self.kind.value}:{self.name}"
+        return self.by or f"{self.kind.value}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks at the operator interface, and what that one may do."""
+
+    actor: Actor
+    rights: Rights
+    user: str | None = None
+    """None is whoever holds the data directory."""
+    is_narrowed: bool = False
+    """The rights are less than the user's own."""
+
+    @property
+    def principal(self) -> Principal:
+        """The same for the CA, which gives operators rights of their own."""
+        return Principal(PrincipalKind.OPERATOR, self.user or "operator", by=self.actor)
+
+
+MACHINE = Caller(Actor("operator"), EVERYTHING)
+"""Whoever holds the data directory."""
+STRANGER = Caller(Actor("stranger"), NOTHING)

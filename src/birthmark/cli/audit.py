@@ -94,7 +94,7 @@ def _writing(out: Path | None) -> Iterator[Callable[[str], None]]:
 
 def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     """Verify the file of the data directory, or let its server verify another database."""
-    if has_own_file(server.directory):
+    if not server.is_elsewhere and has_own_file(server.directory):
         return asyncio.run(_read(server.directory, heads, rows))
     if rows is None:
         body = {"heads": [text.decode("utf-8", "replace") for text in heads]}

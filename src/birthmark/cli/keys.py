@@ -1,5 +1,6 @@
 """The keys of a service's policies: shown as connection strings, and exchanged."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -8,7 +9,6 @@ import typer
 from birthmark.auth.connection_strings import ConnectionString
 from birthmark.cli.common import emit
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
-from birthmark.console.client import read_endpoints
 
 _STANDARD = 443
 
@@ -32,18 +32,19 @@ def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | N
     told = server.client.post(at(kind, name, "keys"), asked)
     if rotate is Which.PRIMARY and name == "birthmark":
         typer.echo("`birthmark env` prints the new key once the server was started again.", err=True)
-    emit(server.as_json, told | _strings(server, kind, told))
+    strings = _strings(told)
+    del told["https_port"]  # the strings say it
+    emit(server.as_json, told | strings)
 
 
 def owner_string(server: ServerOptions, kind: str, name: str) -> str:
     """Return the connection string of a service's owner. Raise what the server says to a name of none."""
     told = server.client.post(at(kind, name, "keys"), {"policy": None, "rotate": None})
-    return _strings(server, kind, told)[f"{Which.PRIMARY}_connection_string"]
+    return _strings(told)[f"{Which.PRIMARY}_connection_string"]
 
 
-def _strings(server: ServerOptions, kind: str, told: dict[str, Any]) -> dict[str, str]:
-    part = read_endpoints(server.directory)["dps" if kind == "dps" else "iothub"] or {}
-    port = part.get("https_port", _STANDARD)
+def _strings(told: Mapping[str, Any]) -> dict[str, str]:
+    port = told["https_port"]
     host = told["host"] if port == _STANDARD else f"{told['host']}:{port}"
     return {
         f"{which}_connection_string": ConnectionString.of_text(host, told["policy"], told[f"{which}_key"]).render()

@@ -15,7 +15,8 @@ from birthmark.cli.common import emit, say
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.cli.table import table
-from birthmark.console.client import DEFAULT_DATA, OperatorClient
+from birthmark.console.client import DEFAULT_DATA, OperatorClient, client_for
+from birthmark.console.login import signed_in
 from birthmark.text import printable
 
 DataOption = Annotated[
@@ -35,7 +36,12 @@ class ServerOptions:
 
     @property
     def client(self) -> OperatorClient:
-        return OperatorClient.of(self.directory)
+        return client_for(self.data)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Say whether it is a server where somebody is signed in, and no directory of this machine."""
+        return self.data == Path(DEFAULT_DATA) and signed_in() is not None
 
 
 @dataclass(frozen=True, slots=True)

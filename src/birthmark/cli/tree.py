@@ -308,6 +308,35 @@ DB = Group(
     {"move": Leaf("db:move", "--to postgresql://birthmark@localhost/birthmark")},
     "move --to postgresql://birthmark@localhost/birthmark",
 )
+USER = Group(
+    "People who operate a server: on record with a role, invited, removed.",
+    {
+        "create": Leaf("people:create", "anna --role operator"),
+        "invite": Leaf("people:invite", "anna"),
+        "ls": Leaf("people:list_users"),
+        "show": Leaf("people:show_user", "anna"),
+        "rm": Leaf("people:remove_user", "anna"),
+    },
+    "create anna --role operator",
+)
+ROLE = Group(
+    "What people may do, and where.",
+    {
+        "ls": Leaf("people:list_roles"),
+        "grant": Leaf("people:grant", "anna viewer --at hub/birthmark"),
+        "revoke": Leaf("people:revoke", "anna viewer --at hub/birthmark"),
+    },
+    "ls",
+)
+TOKEN = Group(
+    "Tokens by which programs ask in somebody's name.",
+    {
+        "create": Leaf("people:create_token", "ci --role enroller --lifetime 90d"),
+        "ls": Leaf("people:list_tokens"),
+        "rm": Leaf("people:remove_token", "5f2d9c01aa37"),
+    },
+    "ls",
+)
 TREE = Group(
     "",  # `birthmark.cli.app.root` says it, and what exit codes mean
     {
@@ -327,6 +356,12 @@ TREE = Group(
         "dps": DPS,
         "hub": HUB,
         "aws": AWS,
+        "user": USER,
+        "role": ROLE,
+        "token": TOKEN,
+        "login": Leaf("people:login", "anna.invitation"),
+        "logout": Leaf("people:logout"),
+        "whoami": Leaf("people:whoami"),
         "doctor": Leaf("doctor:doctor", "--offline"),
         "why": Leaf("why:why", "se050-0001"),
         "completion": Leaf("completion:completion", "bash > ~/.local/share/bash-completion/completions/birthmark"),
@@ -337,6 +372,7 @@ TREE = Group(
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
         "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws"),
+        "People": ("user", "role", "token", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "completion"),
     },
 )

@@ -13,11 +13,11 @@ import typer
 from birthmark.cli.common import NOT_FOUND
 from birthmark.cli.journal import noted
 from birthmark.cli.known import harmless_in, refusals_in, telling_in, tracking_ids_in
-from birthmark.cli.operator import ServerOutputOptions
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions
 from birthmark.cli.showing import show_device
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
-from birthmark.console.client import NoAnswerInTimeError, OperatorClient, ServerNotRunningError, read_endpoints
+from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
 from birthmark.console.records import has_own_file
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
@@ -45,7 +45,7 @@ def why(
     Of a device that was refused nothing it tells what is on record, as `birthmark device show` does.
     """
     data = server.directory
-    if subject is not None and _tell_of_text(data, subject, as_json=server.as_json):
+    if subject is not None and _tell_of_text(server, subject):
         return
     this, source = _server_of(data), ctx.get_parameter_source("data")
     said = "DEFAULT" if source is None else source.name
@@ -58,7 +58,7 @@ def why(
         for row in noted(subject, limit + _MORE)
         if is_any or (this.has(row) if row["server"] is not None else subject is not None or _is_told(row, since, said))
     ]
-    found = joined(_told(data, subject, limit + _MORE, here), here)[:limit]
+    found = joined(_told(server, subject, limit + _MORE, here), here)[:limit]
     if not found:
         typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
         if subject is None:
@@ -84,7 +84,7 @@ def _is_told(row: Row, since: str, said: str) -> bool:
     return said != "COMMANDLINE" and str(row["at"]) > since
 
 
-def _tell_of_text(data: Path, text: str, *, as_json: bool) -> bool:
+def _tell_of_text(server: ServerOutputOptions, text: str) -> bool:
     """Tell what pasted text or a code means, and say whether it means anything; what may be an id does not."""
     ids = tracking_ids_in(text)
     if noted(text, 1) or text.strip().lower() in ids:
@@ -92,8 +92,8 @@ def _tell_of_text(data: Path, text: str, *, as_json: bool) -> bool:
     rows: list[Row] = []
     for tracking_id in ids:
         with contextlib.suppress(BirthmarkError):
-            rows += _ask(data, tracking_id, 1)
-    rows = rows or _by_message(data, text)
+            rows += _ask(server, tracking_id, 1)
+    rows = rows or _by_message(server, text)
     told: list[tuple[Row, Iterable[str]]] = [(row, _lines(row)) for row in rows]
     seen = {row["code"] for row in rows}
     for cls in refusals_in(text):
@@ -107,7 +107,7 @@ def _tell_of_text(data: Path, text: str, *, as_json: bool) -> bool:
         row = {"program": line.program, "line": line.line, "may_be_ignored": False, "why": line.cause, "fix": line.fix}
         told.append((row, [f"{line.program}: {line.line}", f"  Why: {line.cause}", f"  Fix: {line.fix}"]))
     for one, said in told:
-        _show(as_json, one, said)
+        _show(server.as_json, one, said)
     return bool(told)
 
 
@@ -116,13 +116,13 @@ def _show(as_json: bool, row: Row, lines: Iterable[str]) -> None:
         typer.echo(line)
 
 
-def _by_message(data: Path, text: str) -> list[Row]:
+def _by_message(server: ServerOptions, text: str) -> list[Row]:
     """Return the latest refusal for each recorded message that stands in the text, however it was wrapped."""
     told: list[Row] = []
     if len(text.split()) < _FEWEST_WORDS:
         return told
     with contextlib.suppress(BirthmarkError):
-        told = _ask(data, None, _MOST)
+        told = _ask(server, None, _MOST)
     found: dict[str, Row] = {}
     for row in joined(told, noted(None, _MOST)):
         message = _flat(row["message"])
@@ -161,14 +161,14 @@ def _server_of(data: Path) -> ThisServer:
         return ThisServer(str(data))
 
 
-def _told(data: Path, subject: str | None, limit: int, here: list[Row]) -> list[Row]:
+def _told(server: ServerOptions, subject: str | None, limit: int, here: list[Row]) -> list[Row]:
     """Return what the server knows, also under the tracking ids that clients here were given."""
     try:
-        told = _ask(data, subject, limit)
+        told = _ask(server, subject, limit)
         known = {row["id"] for row in told}
         for row in here:
             if (tracking_id := row["facts"].get("tracking_id")) and tracking_id not in known:
-                told += _ask(data, tracking_id, 1)
+                told += _ask(server, tracking_id, 1)
                 known.add(tracking_id)
     except (ServerNotRunningError, NoAnswerInTimeError):
         if not here:
@@ -177,14 +177,14 @@ def _told(data: Path, subject: str | None, limit: int, here: list[Row]) -> list[
     return told
 
 
-def _ask(data: Path, subject: str | None, limit: int) -> list[Row]:
+def _ask(server: ServerOptions, subject: str | None, limit: int) -> list[Row]:
     """Ask the running server, else read its database."""
     try:
-        return list(OperatorClient.of(data).rows("/refusals", subject=subject, limit=min(limit, _MOST)))
+        return list(server.client.rows("/refusals", subject=subject, limit=min(limit, _MOST)))
     except (ServerNotRunningError, NoAnswerInTimeError):
-        if not has_own_file(data):
+        if server.is_elsewhere or not has_own_file(server.directory):
             raise
-        return asyncio.run(_read(data, subject, limit))
+        return asyncio.run(_read(server.directory, subject, limit))
 
 
 async def _read(data: Path, subject: str | None, limit: int) -> list[Row]:

@@ -9,7 +9,8 @@ import msgspec
 from birthmark.audit.heads import parse_heads
 from birthmark.audit.report import entries, report
 from birthmark.audit.verify import verify_chains
-from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Role
+from birthmark.auth.rights import Right
+from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines
 from birthmark.store import Database
 
 _PAGE = 200
@@ -34,8 +35,8 @@ def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
         return Lines(_pages(database, public_key))
 
     return [
-        Endpoint("POST", "/audit/verify", Role.VIEWER, "Verify the audit chains.", verify, AuditQuestion),
-        Endpoint("GET", "/audit/rows", Role.VIEWER, "Verify the audit chains, and return every row.", rows),
+        Endpoint("POST", "/audit/verify", Right.READ, "Verify the audit chains.", verify, AuditQuestion),
+        Endpoint("GET", "/audit/rows", Right.READ, "Verify the audit chains, and return every row.", rows),
     ]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space
 from birthmark.broker.model import Message
 from birthmark.console import shadows
-from birthmark.console.names import ACTOR
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
     Asked,
@@ -21,7 +21,6 @@ from birthmark.console.routing import (
     Lines,
     OperatorRequestError,
     PageQuery,
-    Role,
     Rows,
 )
 from birthmark.mqtt.topics import is_valid_filter, split_shared
@@ -48,11 +47,11 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         return Rows([_key_view(key) for key in aws.keys.all()])
 
     async def add_key(asked: Asked) -> Any:
-        made = await aws.keys.add(asked.body.name, actor=ACTOR)
+        made = await aws.keys.add(asked.body.name, actor=asked.actor)
         return _key_view(made) | {"secret_access_key": made.secret}
 
     async def remove_key(asked: Asked) -> None:
-        await aws.keys.remove(asked["id"], actor=ACTOR)
+        await aws.keys.remove(asked["id"], actor=asked.actor)
 
     async def things(asked: Asked) -> Rows:
         page = await aws.overview.things(asked.query.after, asked.query.limit)
@@ -85,12 +84,12 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         return Lines(_seen(space, wanted))
 
     return [
-        Endpoint("GET", "/aws/keys", Role.VIEWER, "The access keys, without their secrets.", keys),
-        Endpoint("POST", "/aws/keys", Role.ADMIN, "Make an access key.", add_key, NewKey, status=201),
-        Endpoint("DELETE", "/aws/keys/{id}", Role.ADMIN, "Remove an access key.", remove_key, status=204),
-        Endpoint("GET", "/aws/things", Role.VIEWER, "A page of things.", things, query=PageQuery),
-        Endpoint("GET", "/aws/certificates", Role.VIEWER, "A page of certificates.", certificates, query=PageQuery),
-        Endpoint("GET", "/aws/monitor", Role.VIEWER, "Messages, line by line.", monitor, query=MonitorQuery),
+        Endpoint("GET", "/aws/keys", Right.READ, "The access keys, without their secrets.", keys),
+        Endpoint("POST", "/aws/keys", Right.ADMINISTER, "Make an access key.", add_key, NewKey, status=201),
+        Endpoint("DELETE", "/aws/keys/{id}", Right.ADMINISTER, "Remove an access key.", remove_key, status=204),
+        Endpoint("GET", "/aws/things", Right.READ, "A page of things.", things, query=PageQuery),
+        Endpoint("GET", "/aws/certificates", Right.READ, "A page of certificates.", certificates, query=PageQuery),
+        Endpoint("GET", "/aws/monitor", Right.READ, "Messages, line by line.", monitor, query=MonitorQuery),
         *shadows.endpoints(aws),
     ]
 

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shlex
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from birthmark import errors
 from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
+from birthmark.console.login import Login, place, signed_in
 from birthmark.owners import starting
 from birthmark.text import reason_of
 
@@ -92,6 +94,30 @@ class DataDirectoryClosedError(errors.ForbiddenError):
     data: Path
 
 
+class RemoteAwayError(errors.UnavailableError):
+    """The server where somebody is signed in is not reached."""
+
+    code = "operator.remote_away"
+    message = "{url} is not reached"
+    cause = "{url}, where you are signed in, is not reached: {reason}."
+    fix = (
+        "See whether it is there from here: `curl -sS -k {url}/`. To use this machine's own server: `birthmark logout`"
+    )
+    reason: str
+    url: str
+
+
+class ElsewhereError(errors.PolicyError):
+    """Commands go to a server elsewhere, and this one needs the files of one."""
+
+    code = "operator.elsewhere"
+    cause = "You are signed in at {url}, and this command needs a server's files, which are on its machine."
+    fix = "Do it there. For the server of this machine: `BIRTHMARK_DATA={data} {again}`"
+    again: str = "birthmark"
+    data: str
+    url: str
+
+
 class NotServedError(errors.UnavailableError):
     """This server does not serve that."""
 
@@ -161,6 +187,23 @@ def _own(data: Path, name: str) -> bytes:
         raise not_running(data, error.strerror or "error") from error
 
 
+def client_for(data: Path) -> "OperatorClient":
+    """Return the client for a data directory that was named; else for where somebody is signed in, or the default one.
+
+    Raise `ServerNotRunningError`, `LoginDamagedError`.
+    """
+    if data == Path(DEFAULT_DATA) and (login := signed_in()) is not None:
+        return RemoteClient.signed_in(login)
+    return OperatorClient.of(data.expanduser())
+
+
+def here(data: Path) -> Path:
+    """Return a data directory of this machine, for what needs its files. Raise `ElsewhereError`."""
+    if data == Path(DEFAULT_DATA) and (login := signed_in()) is not None:
+        raise ElsewhereError(url=login.url, data=DEFAULT_DATA)
+    return data.expanduser()
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorClient:
     """Calls the operator interface of the server whose data directory this is."""
@@ -204,7 +247,7 @@ class OperatorClient:
                 if "end" in part:
                     return
                 yield part
-        raise not_running(self.data, "it has ended")
+        raise self._away("it has ended")
 
     def put(self, path: str, body: object) -> Any:
         """Set something."""
@@ -255,16 +298,7 @@ class OperatorClient:
 
         Raise `NoAnswerInTimeError` for a server that is there.
         """
-        parts = urlsplit(self.url)
-        connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
-        try:
-            connection.connect()
-        except OSError as error:
-            connection.close()
-            # Anybody may have the port of a server that has ended, or ends: its door is its owner's alone.
-            if not ((self.data / PORT_ALONE).exists() and is_served(self.data)):
-                raise not_running(self.data, reason_of(error)) from error
-            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
+        connection = self._connection(patience_s)
         try:
             connection.request(
                 method,
@@ -275,12 +309,58 @@ class OperatorClient:
             with connection.getresponse() as response:
                 yield response
         except TimeoutError as error:
-            named = shlex.quote(str(self.data))
-            raise NoAnswerInTimeError(data=self.data, named=named, seconds=f"{patience_s:g}") from error
+            raise self._slow(f"{patience_s:g}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise not_running(self.data, str(error)) from error
+            raise self._away(reason_of(error) if isinstance(error, OSError) else str(error)) from error
         finally:
             connection.close()
+
+    def _connection(self, patience_s: float) -> http.client.HTTPConnection:
+        """Return the way to the server. Raise `ServerNotRunningError`."""
+        connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            # Anybody may have the port of a server that has ended, or ends: its door is its owner's alone.
+            if not ((self.data / PORT_ALONE).exists() and is_served(self.data)):
+                raise not_running(self.data, reason_of(error)) from error
+            parts = urlsplit(self.url)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
+        return connection
+
+    def _away(self, reason: str) -> errors.BirthmarkError:
+        return not_running(self.data, reason)
+
+    def _slow(self, seconds: str) -> errors.BirthmarkError:
+        return NoAnswerInTimeError(data=self.data, named=shlex.quote(str(self.data)), seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteClient(OperatorClient):
+    """Calls the operator interface of a server on another machine, in the name of who is signed in there."""
+
+    roots: str = field(repr=False)
+
+    @classmethod
+    def signed_in(cls, login: Login) -> "RemoteClient":
+        """Return the client of who is signed in."""
+        return cls(place(), login.url, login.token, login.roots)
+
+    def _connection(self, patience_s: float) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        context = ssl.create_default_context(cadata=self.roots)
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=patience_s, context=context)
+
+    def _away(self, reason: str) -> errors.BirthmarkError:
+        return RemoteAwayError(url=self.url, reason=reason)
+
+    def _slow(self, seconds: str) -> errors.BirthmarkError:
+        return RemoteAwayError(url=self.url, reason=f"no answer in {seconds} s")
+
+    def _by_curl(self, method: str, path: str, body: object) -> str:
+        more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
+        return f"curl -sS -X {method} -H @header{more} {shlex.quote(f'{self.url}{path}')}"
 
 
 def _path(path: str, query: dict[str, object]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.auth.rights import Right
+from birthmark.console.routing import Asked, Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +31,4 @@ def device_endpoints(whole: TellWhole) -> Sequence[Endpoint]:
     async def tell(asked: Asked) -> Any:
         return [asdict(one) for one in await whole(asked["name"])]
 
-    return [Endpoint("GET", "/devices/{name:path}", Role.VIEWER, "One device, whole.", tell)]
+    return [Endpoint("GET", "/devices/{name:path}", Right.READ, "One device, whole.", tell)]

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
-from birthmark.console.names import ACTOR, parse_name
-from birthmark.console.routing import Asked, Endpoint, Role, Rows
+from birthmark.auth.rights import Right
+from birthmark.console.names import parse_name
+from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.dps.model import Authority, IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
@@ -50,27 +51,29 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
 
     async def create(asked: Asked) -> Any:
         body: NewInstance = asked.body
-        return _instance_view(await instances.create(parse_name(body.name), body.host or default_host, actor=ACTOR))
+        return _instance_view(
+            await instances.create(parse_name(body.name), body.host or default_host, actor=asked.actor)
+        )
 
     async def link(asked: Asked) -> Any:
         hub = hubs.by_name(asked.body.hub)
-        return _instance_view(await instances.link(asked["name"], hub.host, actor=ACTOR))
+        return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
 
     async def release(asked: Asked) -> Any:
         instance = instances.by_name(asked["name"])
-        found = await registrations.release(instance, asked["id"], actor=ACTOR)
+        found = await registrations.release(instance, asked["id"], actor=asked.actor)
         return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
 
     async def delete(asked: Asked) -> None:
-        await instances.delete(asked["name"], actor=ACTOR)
+        await instances.delete(asked["name"], actor=asked.actor)
 
     one = "/dps/{name}"
     return [
-        Endpoint("DELETE", one, Role.ADMIN, "Remove a provisioning service.", delete, status=204),
-        Endpoint("GET", "/dps", Role.VIEWER, "The provisioning services.", listing),
-        Endpoint("POST", "/dps", Role.ADMIN, "Make a provisioning service.", create, NewInstance, status=201),
-        Endpoint("POST", f"{one}/link", Role.OPERATOR, "Link a hub.", link, Link),
-        Endpoint("POST", f"{one}/registrations/{{id}}/release", Role.OPERATOR, "Let a name go.", release),
+        Endpoint("DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204),
+        Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
+        Endpoint("POST", "/dps", Right.ADMINISTER, "Make a provisioning service.", create, NewInstance, status=201),
+        Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, Link),
+        Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Let a name go.", release),
     ]
 
 
@@ -92,32 +95,34 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
             carried = await enrollments.group_certificates(scope, body.group)
             wanted = dict(zip((name, f"{name}-2"), carried, strict=False))
         made = [
-            await authorities.add(scope, each, certificate, is_verified=body.verified, actor=ACTOR)
+            await authorities.add(scope, each, certificate, is_verified=body.verified, actor=asked.actor)
             for each, certificate in wanted.items()
         ]
         return _authority_view(made[0]) if body.group is None else [_authority_view(one) for one in made]
 
     async def remove_ca(asked: Asked) -> None:
-        await authorities.remove(scope_of(asked), asked["ca"], actor=ACTOR)
+        await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
 
     async def code(asked: Asked) -> Any:
-        return {"code": await authorities.new_code(scope_of(asked), asked["ca"], actor=ACTOR)}
+        return {"code": await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)}
 
     async def verify(asked: Asked) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""
         scope, name, proof = scope_of(asked), asked["ca"], asked.body.certificate
         if proof is not None:
-            return _authority_view(await authorities.verify(scope, name, parse_any(proof), actor=ACTOR))
+            return _authority_view(await authorities.verify(scope, name, parse_any(proof), actor=asked.actor))
         present = await authorities.get(scope, name)
-        return _authority_view(await authorities.add(scope, name, present.certificate, is_verified=True, actor=ACTOR))
+        return _authority_view(
+            await authorities.add(scope, name, present.certificate, is_verified=True, actor=asked.actor)
+        )
 
     ca = "/dps/{name}/cas/{ca}"
     return [
-        Endpoint("GET", "/dps/{name}/cas", Role.VIEWER, "The CA certificates on record.", list_cas),
-        Endpoint("POST", "/dps/{name}/cas", Role.OPERATOR, "Put a CA on record.", add_ca, NewAuthority, status=201),
-        Endpoint("DELETE", ca, Role.OPERATOR, "Take a CA off the record.", remove_ca, status=204),
-        Endpoint("POST", f"{ca}/code", Role.OPERATOR, "A new verification code.", code),
-        Endpoint("POST", f"{ca}/verify", Role.OPERATOR, "Mark a CA verified.", verify, Verification),
+        Endpoint("GET", "/dps/{name}/cas", Right.READ, "The CA certificates on record.", list_cas),
+        Endpoint("POST", "/dps/{name}/cas", Right.TRUST, "Put a CA on record.", add_ca, NewAuthority, status=201),
+        Endpoint("DELETE", ca, Right.TRUST, "Take a CA off the record.", remove_ca, status=204),
+        Endpoint("POST", f"{ca}/code", Right.TRUST, "A new verification code.", code),
+        Endpoint("POST", f"{ca}/verify", Right.TRUST, "Mark a CA verified.", verify, Verification),
     ]
 
 

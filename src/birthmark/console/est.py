@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.losing import reason_of
-from birthmark.console.names import OPERATOR
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
@@ -65,15 +65,15 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
 
     async def add_user(asked: Asked) -> Any:
         body: NewUser = asked.body
-        made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=OPERATOR.actor)
+        made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=asked.actor)
         return _user_view(made)
 
     async def remove_user(asked: Asked) -> None:
-        await credentials.remove_user(asked["name"], actor=OPERATOR.actor)
+        await credentials.remove_user(asked["name"], actor=asked.actor)
 
     async def ensure_credential(asked: Asked) -> Any:
         body: NewCredential = asked.body
-        user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=OPERATOR.actor)
+        user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=asked.actor)
         return {**_user_view(user), "password": password}
 
     async def list_cas(_asked: Asked) -> Rows:
@@ -82,20 +82,20 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
     async def add_ca(asked: Asked) -> Any:
         body: NewBootstrapCa = asked.body
         maker = parse_any(body.certificate)
-        return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=OPERATOR.actor))
+        return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=asked.actor))
 
     async def remove_ca(asked: Asked) -> None:
-        await credentials.remove_ca(parse_thumbprint(asked["thumbprint"]), actor=OPERATOR.actor)
+        await credentials.remove_ca(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
 
-    add, view = Role.OPERATOR, Role.VIEWER
+    add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
     return [
         Endpoint("GET", "/est/users", view, "The EST users.", list_users, query=PageQuery),
         Endpoint("POST", "/est/users", add, "Make an EST user.", add_user, NewUser, status=201),
         Endpoint("DELETE", "/est/users/{name}", add, "Remove an EST user.", remove_user, status=204),
         Endpoint("POST", "/est/credentials", add, "The credential of a device.", ensure_credential, NewCredential),
         Endpoint("GET", "/est/bootstrap", view, "The CAs that introduce devices.", list_cas),
-        Endpoint("POST", "/est/bootstrap", add, "Accept a CA.", add_ca, NewBootstrapCa, status=201),
-        Endpoint("DELETE", "/est/bootstrap/{thumbprint}", add, "Accept it no more.", remove_ca, status=204),
+        Endpoint("POST", "/est/bootstrap", trust, "Accept a CA.", add_ca, NewBootstrapCa, status=201),
+        Endpoint("DELETE", "/est/bootstrap/{thumbprint}", trust, "Accept it no more.", remove_ca, status=204),
     ]
 
 
@@ -105,7 +105,7 @@ def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approva
     async def add_token(asked: Asked) -> Any:
         body: NewToken = asked.body
         lifetime = timedelta(seconds=body.lifetime_s)
-        made, password = await tokens.add(body.device_id, lifetime, actor=OPERATOR.actor)
+        made, password = await tokens.add(body.device_id, lifetime, actor=asked.actor)
         return {**_user_view(made), "password": password}
 
     async def list_authorities(_asked: Asked) -> Rows:
@@ -114,10 +114,10 @@ def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approva
     async def add_authority(asked: Asked) -> Any:
         body: NewRegistrationAuthority = asked.body
         certificate = parse_any(body.certificate)
-        return _authority_view(await authorities.add(certificate, body.names, actor=OPERATOR.actor))
+        return _authority_view(await authorities.add(certificate, body.names, actor=asked.actor))
 
     async def remove_authority(asked: Asked) -> None:
-        await authorities.remove(parse_thumbprint(asked["thumbprint"]), actor=OPERATOR.actor)
+        await authorities.remove(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
 
     async def list_requests(asked: Asked) -> Rows:
         query: PageQuery = asked.query
@@ -125,20 +125,20 @@ def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approva
         return Rows([_request_view(one) for one in found], found[-1].id if len(found) == query.limit else None)
 
     async def approve(asked: Asked) -> Any:
-        return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=OPERATOR.actor))
+        return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=asked.actor))
 
     async def reject(asked: Asked) -> Any:
-        rejected = await approvals.decide(asked["id"], is_approved=False, actor=OPERATOR.actor)
+        rejected = await approvals.decide(asked["id"], is_approved=False, actor=asked.actor)
         fetched = None if rejected.fetched_at is None else rejected.fetched_at.isoformat()
         return {**_request_view(rejected), "fetched_at": fetched}
 
-    add, view = Role.OPERATOR, Role.VIEWER
+    add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
     at = "/est/requests/{id}"
     return [
         Endpoint("POST", "/est/tokens", add, "Make a token for one device.", add_token, NewToken, status=201),
         Endpoint("GET", "/est/authorities", view, "The registration authorities.", list_authorities),
-        Endpoint("POST", "/est/authorities", add, "List one.", add_authority, NewRegistrationAuthority, status=201),
-        Endpoint("DELETE", "/est/authorities/{thumbprint}", add, "List it no more.", remove_authority, status=204),
+        Endpoint("POST", "/est/authorities", trust, "List one.", add_authority, NewRegistrationAuthority, status=201),
+        Endpoint("DELETE", "/est/authorities/{thumbprint}", trust, "List it no more.", remove_authority, status=204),
         Endpoint("GET", "/est/requests", view, "Requests that wait.", list_requests, query=PageQuery),
         Endpoint("POST", f"{at}/approve", add, "Let the device have its certificate.", approve),
         Endpoint("POST", f"{at}/reject", add, "Refuse it.", reject),
@@ -187,19 +187,19 @@ def certificate_endpoints(
     async def revoke(asked: Asked) -> Any:
         reason = reason_of(asked.body.reason)
         thumbprint = parse_thumbprint(asked["thumbprint"])
-        return await after(await authority.revocations.certificate(thumbprint, OPERATOR, reason))
+        return await after(await authority.revocations.certificate(thumbprint, asked.principal, reason))
 
     async def revoke_device(asked: Asked) -> Any:
         reason = reason_of(asked.body.reason)
         name = asked["name"]
-        revoked, others = await authority.revocations.device(name, OPERATOR, reason, await presented_by(name))
+        revoked, others = await authority.revocations.device(name, asked.principal, reason, await presented_by(name))
         now = authority.clock.now()
         return [*await after(revoked), *(_other_view(name, one, now, reason) for one in others)]
 
     async def revoke_key(asked: Asked) -> Any:
         body: RevocationQuestion = asked.body
         certificate = parse_any(body.certificate or "")
-        return await after(await authority.revocations.key(certificate, OPERATOR, reason_of(body.reason)))
+        return await after(await authority.revocations.key(certificate, asked.principal, reason_of(body.reason)))
 
     async def check(asked: Asked) -> Any:
         """Say whether a certificate would be refused as revoked, before it is put on record."""
@@ -212,15 +212,15 @@ def certificate_endpoints(
 
     async def release(asked: Asked) -> Any:
         name = asked["name"]
-        return {"name": name, "held_by": await authority.release(name, OPERATOR)}
+        return {"name": name, "held_by": await authority.release(name, asked.principal)}
 
-    take_back, asked_for = Role.OPERATOR, RevocationQuestion
+    take_back, asked_for = Right.REVOKE, RevocationQuestion
     return [
-        Endpoint("GET", "/certificates", Role.VIEWER, "What the CA issued.", listing, query=IssuedQuery),
-        Endpoint("POST", "/certificates/check", Role.VIEWER, "Is it revoked?", check, asked_for),
+        Endpoint("GET", "/certificates", Right.READ, "What the CA issued.", listing, query=IssuedQuery),
+        Endpoint("POST", "/certificates/check", Right.READ, "Is it revoked?", check, asked_for),
         Endpoint("POST", "/certificates/{thumbprint}/revoke", take_back, "Revoke one.", revoke, asked_for),
         Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
-        Endpoint("POST", "/names/{name:path}/release", take_back, "Let a name go.", release),
+        Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, "Let a name go.", release),
         Endpoint("POST", "/keys/revoke", take_back, "Revoke a key.", revoke_key, asked_for),
     ]
 

@@ -7,16 +7,16 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
-from birthmark.console.names import ACTOR, parse_name
+from birthmark.console.names import parse_name
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
     Asked,
     Endpoint,
     Lines,
     OperatorRequestError,
-    Role,
     Rows,
 )
 from birthmark.dps.service import Instances
@@ -76,15 +76,15 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         return Rows([_hub_view(hub) for hub in hubs.all()])
 
     async def create(asked: Asked) -> Any:
-        made = await hubs.create(parse_name(asked.body.name), asked.body.host, actor=ACTOR)
+        made = await hubs.create(parse_name(asked.body.name), asked.body.host, actor=asked.actor)
         taken = {one.host.lower() for one in hubs.all()}
         free = [name for name in served.hosts() if name.lower() not in taken]
         return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
 
     async def delete(asked: Asked) -> None:
         hub = hubs.by_name(asked["name"])
-        await hubs.delete(hub.name, actor=ACTOR)
-        await instances.unlink(hub.host, actor=ACTOR)
+        await hubs.delete(hub.name, actor=asked.actor)
+        await instances.unlink(hub.host, actor=asked.actor)
 
     async def messages(asked: Asked) -> Rows:
         query: MessagesQuery = asked.query
@@ -103,12 +103,12 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
 
     one = "/hubs/{name}"
     return [
-        Endpoint("GET", "/hubs", Role.VIEWER, "The hubs.", listing),
-        Endpoint("POST", "/hubs", Role.ADMIN, "Make a hub.", create, NewHub, status=201),
-        Endpoint("DELETE", one, Role.ADMIN, "Remove a hub, its devices and messages.", delete, status=204),
-        Endpoint("GET", f"{one}/messages", Role.VIEWER, "The latest telemetry.", messages, query=MessagesQuery),
-        Endpoint("GET", f"{one}/stream", Role.VIEWER, "Telemetry, line by line.", stream, query=StreamQuery),
-        Endpoint("PUT", f"{one}/groups/{{group}}", Role.OPERATOR, "Note a place.", note_place, Place, status=204),
+        Endpoint("GET", "/hubs", Right.READ, "The hubs.", listing, rows_at="hub/{name}"),
+        Endpoint("POST", "/hubs", Right.ADMINISTER, "Make a hub.", create, NewHub, status=201),
+        Endpoint("DELETE", one, Right.ADMINISTER, "Remove a hub, its devices and messages.", delete, status=204),
+        Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
+        Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),
+        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
     ]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from birthmark.console.names import ACTOR
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Role, Rows
+from birthmark.auth.rights import Right
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
@@ -44,11 +44,11 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         return Rows(views, found[-1].device_id if len(found) == query.limit else None)
 
     async def delete_device(asked: Asked) -> None:
-        await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=ACTOR)
+        await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=asked.actor)
 
     async def switch_device(asked: Asked) -> Any:
         hub = hubs.by_name(asked["name"])
-        found = await registry.switch(hub, asked["device"], is_enabled=asked.body.enabled, actor=ACTOR)
+        found = await registry.switch(hub, asked["device"], is_enabled=asked.body.enabled, actor=asked.actor)
         return {"device": found.device_id, "hub": hub.host, "status": "enabled" if found.is_enabled else "disabled"}
 
     async def create_device(asked: Asked) -> Any:
@@ -57,7 +57,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         kind = AuthenticationType.SAS if body.thumbprint is None else AuthenticationType.SELF_SIGNED
         thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint)
         wanted = DeviceAuthentication(kind, thumbprint)
-        made = await registry.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=ACTOR)
+        made = await registry.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=asked.actor)
         key = made.authentication.primary_key
         return {
             "device": made.device_id,
@@ -69,8 +69,8 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
 
     every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
     return [
-        Endpoint("GET", every, Role.VIEWER, "A page of a hub's devices.", devices, query=PageQuery),
-        Endpoint("POST", every, Role.OPERATOR, "Make a device.", create_device, NewDevice, status=201),
-        Endpoint("PATCH", one, Role.OPERATOR, "Enable or disable a device.", switch_device, DeviceSwitch),
-        Endpoint("DELETE", one, Role.OPERATOR, "Remove a device.", delete_device, status=204),
+        Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
+        Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDevice, status=201),
+        Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),
+        Endpoint("DELETE", one, Right.ENROLL, "Remove a device.", delete_device, status=204),
     ]

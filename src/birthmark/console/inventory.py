@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.model import Issued
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role, Rows
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Rows
 from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
 
 
@@ -55,8 +56,8 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         return {"names": [one for one in body.names if await revocations.is_lost(one)], "thumbprints": thumbprints}
 
     return [
-        Endpoint("GET", "/inventory", Role.VIEWER, "What was issued.", listing, query=InventoryQuery),
-        Endpoint("POST", "/inventory/standing", Role.VIEWER, "Which are revoked?", standing, StandingQuestion),
+        Endpoint("GET", "/inventory", Right.READ, "What was issued.", listing, query=InventoryQuery),
+        Endpoint("POST", "/inventory/standing", Right.READ, "Which are revoked?", standing, StandingQuestion),
     ]
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark.auth.rights import Right
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError
 from birthmark.pki.names import text_of
 
 
@@ -28,4 +29,4 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
             "crl": text.public_bytes(Encoding.PEM).decode(),
         }
 
-    return [Endpoint("GET", "/lists/{name}", Role.VIEWER, "The revocation list of a CA.", listed)]
+    return [Endpoint("GET", "/lists/{name}", Right.READ, "The revocation list of a CA.", listed)]

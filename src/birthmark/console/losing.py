@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.auth.principals import Principal
-from birthmark.console.names import OPERATOR
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Role
+from birthmark.auth.rights import Right
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError
 from birthmark.pki.crl import RevocationReason
 
 
@@ -67,8 +67,10 @@ def losing_endpoints(take_back: TakeBack) -> Sequence[Endpoint]:
 
     async def revoke(asked: Asked) -> Any:
         body: LossQuestion = asked.body
-        done = await take_back(asked["name"], OPERATOR, reason_of(body.reason), dry_run=body.dry_run, block=body.block)
+        done = await take_back(
+            asked["name"], asked.principal, reason_of(body.reason), dry_run=body.dry_run, block=body.block
+        )
         return [asdict(one) for one in done]
 
     summary = "Take everything of a device back."
-    return [Endpoint("POST", "/devices/{name:path}/revoke", Role.OPERATOR, summary, revoke, LossQuestion)]
+    return [Endpoint("POST", "/devices/{name:path}/revoke", Right.REVOKE, summary, revoke, LossQuestion)]

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from birthmark.console.names import OPERATOR
-from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.auth.rights import Right
+from birthmark.console.routing import Asked, Endpoint
 
 Listed = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
 Invite = Callable[[str], Awaitable[Mapping[str, object]]]
@@ -17,16 +17,16 @@ def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[En
     async def all_of_them(_asked: Asked) -> Any:
         return {"items": list(await listed()), "next": None}
 
-    async def invited(_asked: Asked) -> Any:
-        return await invite(OPERATOR.actor)
+    async def invited(asked: Asked) -> Any:
+        return await invite(asked.actor)
 
-    async def led(_asked: Asked) -> Any:
-        await lead(OPERATOR.actor)
+    async def led(asked: Asked) -> Any:
+        await lead(asked.actor)
         return {"items": list(await listed()), "next": None}
 
     at = "/server/machines"
     return [
-        Endpoint("GET", at, Role.VIEWER, "The machines that serve as one.", all_of_them),
-        Endpoint("POST", f"{at}/invite", Role.ADMIN, "Return what another machine joins by: a secret.", invited),
-        Endpoint("POST", f"{at}/lead", Role.ADMIN, "Make this machine the one that makes CAs and roots.", led),
+        Endpoint("GET", at, Right.READ, "The machines that serve as one.", all_of_them),
+        Endpoint("POST", f"{at}/invite", Right.ADMINISTER, "Return what another machine joins by: a secret.", invited),
+        Endpoint("POST", f"{at}/lead", Right.ADMINISTER, "Make this machine the one that makes CAs and roots.", led),
     ]

@@ -2,11 +2,8 @@
 
 import re
 
-from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.errors import InvalidRequestError
 
-ACTOR = "operator"
-OPERATOR = Principal(PrincipalKind.OPERATOR, ACTOR)
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -45,7 +45,7 @@ def openapi(table: Sequence[Endpoint]) -> dict[str, Any]:
 def _operation(one: Endpoint) -> Mapping[str, Any]:
     told: dict[str, Any] = {
         "summary": one.summary,
-        "x-role": one.role.name.lower(),
+        "x-right": one.right.value if one.right else "none",
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in one.names),
             *_in_query(one.query),

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.console.routing import Asked, Endpoint, Role, Rows
+from birthmark.auth.rights import Right
+from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.refusals.presented import Presented
@@ -29,7 +30,7 @@ def endpoints(database: Database, presented: Presented) -> Sequence[Endpoint]:
     async def certificate(asked: Asked) -> Any:
         return {"certificate": presented.get(parse_thumbprint(asked["thumbprint"])).pem()}
 
-    at, look = "/refusals/certificates/{thumbprint}", Role.VIEWER
+    at, look = "/refusals/certificates/{thumbprint}", Right.READ
     return [
         Endpoint("GET", "/refusals", look, "The latest refusals.", refusals, query=RefusalsQuery),
         Endpoint("GET", at, look, "A certificate that was shown in one of the latest.", certificate),

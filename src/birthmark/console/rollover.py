@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
-from birthmark.console.names import OPERATOR
-from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.console.routing import Asked, Endpoint
 
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
 
@@ -38,34 +38,34 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
         rollover, progress = await rollovers.status()
         return _view(rollovers, rollover, progress)
 
-    async def start(_asked: Asked) -> Any:
-        await rollovers.start(OPERATOR.actor)
+    async def start(asked: Asked) -> Any:
+        await rollovers.start(asked.actor)
         return await current()
 
     async def forward(asked: Asked) -> Any:
         body: NextStep = asked.body
-        await rollovers.step_forward(body.share, OPERATOR.actor, body.state)
+        await rollovers.step_forward(body.share, asked.actor, body.state)
         return await current()
 
     async def back(asked: Asked) -> Any:
         body: StepBack = asked.body
-        await rollovers.step_back(OPERATOR.actor, body.state)
+        await rollovers.step_back(asked.actor, body.state)
         return await current()
 
-    async def groups(_asked: Asked) -> Any:
+    async def groups(asked: Asked) -> Any:
         rollover, _ = await rollovers.status()
         if rollover is None:
             raise NoRolloverError
         old, new = (rollovers.roots.generation(root) for root in (rollover.old, rollover.new))
-        return {"groups": list(await teach(old, new, OPERATOR.actor))}
+        return {"groups": list(await teach(old, new, asked.actor))}
 
-    at, admin = "/ca/rollover", Role.ADMIN
+    at, trust = "/ca/rollover", Right.TRUST
     return [
-        Endpoint("GET", at, Role.VIEWER, "How an exchange of the root stands.", status),
-        Endpoint("POST", f"{at}/start", admin, "Make the new root, and trust both.", start),
-        Endpoint("POST", f"{at}/next", admin, "Take the next step.", forward, NextStep),
-        Endpoint("POST", f"{at}/back", admin, "Take the last step back.", back, StepBack),
-        Endpoint("POST", f"{at}/groups", admin, "Let enrollment groups know both CAs.", groups),
+        Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status),
+        Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start),
+        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep),
+        Endpoint("POST", f"{at}/back", trust, "Take the last step back.", back, StepBack),
+        Endpoint("POST", f"{at}/groups", trust, "Let enrollment groups know both CAs.", groups),
     ]
 
 

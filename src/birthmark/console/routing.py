@@ -1,16 +1,14 @@
-"""The operator interface as a table: every route with its role, what it takes, and what it says.
+"""The operator interface as a table: every route with its right, what it takes, and what it says.
 
 One table serves the requests, the OpenAPI document and the reference page. Lists are pages: `after` takes the `next` of
 the page before. Errors are problem documents (RFC 9457) with the refusal's code and fix.
 """
 
 import asyncio
-import hmac
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -19,9 +17,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from birthmark import errors
+from birthmark.actor import Actor
+from birthmark.auth.principals import STRANGER, Caller, Principal
+from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing
+from birthmark.people.model import SERVER, roles_with
 from birthmark.text import decode_json
 
 ROOT = "/operator/v1"
@@ -30,6 +32,7 @@ NDJSON = "application/x-ndjson"
 SIGN_OF_LIFE_S = 10.0
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
+Identify: TypeAlias = Callable[[Request], Caller]
 Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
 
 STATUS: Mapping[type[BirthmarkError], int] = {
@@ -60,14 +63,16 @@ class RoleTooLowError(ForbiddenError):
     """The caller may look, or operate, and asks for more."""
 
     code = "operator.role_too_low"
-    message = "This needs the role {needed}"
-    cause = "The caller has the role {role}; {method} {path} needs {needed}."
-    fix = "Ask somebody with the role {needed}."
+    message = "This needs the right to {right} at {place}"
+    cause = "{who} may not {right} at {place}, which this needs."
+    fix = "Ask an admin for a role that has it, {roles}: `birthmark role grant {name} {role} --at {place}`"
     for_a_person = "somebody else has to do it"
+    name: str
+    place: str
+    right: str
     role: str
-    needed: str
-    method: str
-    path: str
+    roles: str
+    who: str
 
 
 class OperatorRequestError(InvalidRequestError):
@@ -79,14 +84,6 @@ class OperatorRequestError(InvalidRequestError):
     fix = "Ask as docs/reference/operator-api.md says."
     for_a_person = "a program asked, and has to be changed"
     detail: str
-
-
-class Role(IntEnum):
-    """What a caller may do; each includes those before it."""
-
-    VIEWER = 1
-    OPERATOR = 2
-    ADMIN = 3
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,6 +104,21 @@ class Asked:
     names: Mapping[str, str]
     query: Any
     body: Any
+    caller: Caller
+    address: str = ""
+
+    def demand(self, right: Right, place: str) -> None:
+        """Raise `RoleTooLowError` where the caller may not: for what only the body says."""
+        if not self.caller.rights.allow(right, place):
+            raise _too_low(self.caller, right, place)
+
+    @property
+    def actor(self) -> Actor:
+        return self.caller.actor
+
+    @property
+    def principal(self) -> Principal:
+        return self.caller.principal
 
     def __getitem__(self, name: str) -> str:
         return self.names[name]
@@ -136,7 +148,8 @@ class Endpoint:
 
     method: str
     path: str
-    role: Role
+    right: Right | None
+    """What it takes at its place; None is for whoever is known at all."""
     summary: str
     handler: Callable[[Asked], Awaitable[Any]]
     body: type[msgspec.Struct] = Nothing
@@ -144,6 +157,10 @@ class Endpoint:
     status: int = 200
     waits: bool = False
     """Whether it takes its time, and is given up when whoever asked goes."""
+    rows_at: str = ""
+    """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
+    is_open: bool = False
+    """Nobody has to be known for it."""
 
     @property
     def names(self) -> list[str]:
@@ -154,14 +171,22 @@ class Endpoint:
         """The path as OpenAPI writes it."""
         return _PARAMETER.sub(r"{\1}", self.path)
 
+    def place(self, names: Mapping[str, str]) -> str:
+        """Return where the right is needed, by what the path names."""
+        kind = next((kind for root, kind in _PLACES.items() if self.path.startswith(root)), SERVER)
+        return kind.format_map(names)
 
-def operator_mount(tokens: Mapping[str, Role], table: Sequence[Endpoint], describe: Describe) -> Mount:
-    """Return the interface; a token says which role its caller has."""
+
+_PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "aws"}
+
+
+def operator_mount(identify: Identify, table: Sequence[Endpoint], describe: Describe) -> Mount:
+    """Return the interface; `identify` says who asks."""
 
     async def openapi(_request: Request) -> Response:
         return JSONResponse(describe(table))
 
-    routes = [Route(one.path, _answering(one, tokens), methods=[one.method]) for one in table]
+    routes = [Route(one.path, _answering(one, identify), methods=[one.method]) for one in table]
     return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])
 
 
@@ -193,10 +218,12 @@ async def _written(lines: Lines) -> AsyncIterator[str]:
         yield '{"end": true}\n'
 
 
-def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Handler:
+def _answering(endpoint: Endpoint, identify: Identify) -> Handler:
     async def answer(request: Request) -> Response:
-        _authorize(endpoint, tokens, request)
-        answering = answered(await _asked(endpoint, request))
+        caller = STRANGER if endpoint.is_open else identify(request)
+        if not endpoint.is_open:
+            _authorize(endpoint, caller, request)
+        answering = answered(await _asked(endpoint, request, caller))
         return await (while_there(request, answering) if endpoint.waits else answering)
 
     async def answered(asked: Asked) -> Response:
@@ -204,6 +231,7 @@ def _answering(endpoint: Endpoint, tokens: Mapping[str, Role]) -> Handler:
         if isinstance(value, Lines):
             return StreamingResponse(_written(value), endpoint.status, media_type=NDJSON)
         if isinstance(value, Rows):
+            value = _seen(value, endpoint, asked.caller)
             value = {"items": value.items, "next": value.next}
         return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
 
@@ -225,21 +253,35 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _authorize(endpoint: Endpoint, tokens: Mapping[str, Role], request: Request) -> None:
-    given = request.headers.get("authorization", "").encode()
-    known = [role for token, role in tokens.items() if hmac.compare_digest(given, f"Bearer {token}".encode())]
-    if not known:
-        raise OperatorTokenError
-    if known[0] < endpoint.role:
-        raise RoleTooLowError(
-            role=known[0].name.lower(),
-            needed=endpoint.role.name.lower(),
-            method=endpoint.method,
-            path=endpoint.template,
-        )
+def _seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
+    """Return those rows that the caller may look at."""
+    if not endpoint.rows_at:
+        return rows
+    seen = (row for row in rows.items if caller.rights.allow(Right.READ, endpoint.rows_at.format_map(row)))
+    return Rows(list(seen), rows.next)
 
 
-async def _asked(endpoint: Endpoint, request: Request) -> Asked:
+def _authorize(endpoint: Endpoint, caller: Caller, request: Request) -> None:
+    """Raise `RoleTooLowError` where this caller may not."""
+    place, right = endpoint.place(request.path_params), endpoint.right
+    if right is None or endpoint.rows_at or caller.rights.allow(right, place):
+        return
+    raise _too_low(caller, right, place)
+
+
+def _too_low(caller: Caller, right: Right, place: str) -> RoleTooLowError:
+    roles = roles_with(right)
+    return RoleTooLowError(
+        name=caller.user or "NAME",
+        place=place,
+        right=right.value,
+        role=roles[0].value,
+        roles=" or ".join(roles),
+        who="This token" if caller.is_narrowed else (caller.user or "Whoever asks"),
+    )
+
+
+async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
     """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
     raw = await request.body()
     try:
@@ -247,4 +289,4 @@ async def _asked(endpoint: Endpoint, request: Request) -> Asked:
         body = decode_json(raw or b"{}", endpoint.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OperatorRequestError(detail=str(error)) from error
-    return Asked(request.path_params, query, body)
+    return Asked(request.path_params, query, body, caller, request.client.host if request.client else "")

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire.shadows import Request, shadow_json
-from birthmark.console.names import ACTOR
-from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.console.routing import Asked, Endpoint
 from birthmark.text import decode_json
 
 
@@ -32,17 +32,17 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         thing, name = _shadow_of(asked)
         wanted: dict[str, Any] = {"state": {"desired": body.desired}, "version": body.version}
         request = Request(wanted, size=len(msgspec.json.encode(wanted)))
-        await aws.shadows.update(thing, name, request, actor=ACTOR)
+        await aws.shadows.update(thing, name, request, actor=asked.actor)
         return await shadow(asked)
 
     async def delete_shadow(asked: Asked) -> None:
-        await aws.shadows.delete(*_shadow_of(asked), Request({}), actor=ACTOR)
+        await aws.shadows.delete(*_shadow_of(asked), Request({}), actor=asked.actor)
 
     of = "/aws/shadows/{shadow:path}"
     return [
-        Endpoint("GET", of, Role.VIEWER, "A shadow, by THING or THING/NAME.", shadow),
-        Endpoint("PATCH", of, Role.OPERATOR, "Change what is desired in a shadow.", change_shadow, ShadowPatch),
-        Endpoint("DELETE", of, Role.OPERATOR, "Delete a shadow.", delete_shadow, status=204),
+        Endpoint("GET", of, Right.READ, "A shadow, by THING or THING/NAME.", shadow),
+        Endpoint("PATCH", of, Right.OPERATE, "Change what is desired in a shadow.", change_shadow, ShadowPatch),
+        Endpoint("DELETE", of, Right.OPERATE, "Delete a shadow.", delete_shadow, status=204),
     ]
 
 

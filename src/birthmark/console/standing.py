@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from birthmark.auth.rights import Right
 from birthmark.console.hub import ServedNames
-from birthmark.console.routing import Asked, Endpoint, Role
+from birthmark.console.routing import Asked, Endpoint
 from birthmark.pki.certificates import Certificate
 
 
@@ -29,4 +30,4 @@ def endpoints(own: OwnEnd) -> Sequence[Endpoint]:
         not_after = own.leaf.not_after.isoformat()
         return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.trouble}
 
-    return [Endpoint("GET", "/server/certificate", Role.VIEWER, "The server's own certificate.", certificate)]
+    return [Endpoint("GET", "/server/certificate", Right.READ, "The server's own certificate.", certificate)]

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from birthmark.auth.rights import Right
 from birthmark.broker.rules.inbox import Letter
-from birthmark.console.names import ACTOR
-from birthmark.console.routing import Asked, Endpoint, Role, Rows
+from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.iothub.model import Hub, Mail, Twin, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK, LIFE_S, MAX_LIFE_S
@@ -58,7 +58,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
         patch: dict[str, Any] = {} if body.desired is None else {"properties": {"desired": body.desired}}
         if body.tags is not None:
             patch["tags"] = body.tags
-        before, after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=ACTOR)
+        before, after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=asked.actor)
         to_devices.desired_changed(before, after, body.desired, replaces=False)
         return await twin_view(hub, device_id, after)
 
@@ -84,7 +84,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
             message_id=body.message_id,
             feedback=body.feedback,
             expiry=from_micros(iothub.c2d.now() + body.expires_s * 1_000_000).isoformat(),
-            actor=ACTOR,
+            actor=asked.actor,
         )
         to_devices.mail_came(hub, device_id)
         return {"device": device_id, "message": letter.id, "expires": from_micros(letter.expires_at).isoformat()}
@@ -112,21 +112,21 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     one = "/hubs/{name}"
     twin_of, mail = f"{one}/twins/{{device:path}}", f"{one}/mail/{{device:path}}"
     return [
-        Endpoint("GET", twin_of, Role.VIEWER, "A device's twin.", twin),
-        Endpoint("PATCH", twin_of, Role.OPERATOR, "Change tags and desired properties.", change_twin, TwinPatch),
+        Endpoint("GET", twin_of, Right.READ, "A device's twin.", twin),
+        Endpoint("PATCH", twin_of, Right.OPERATE, "Change tags and desired properties.", change_twin, TwinPatch),
         Endpoint(
             "POST",
             f"{one}/methods/{{device:path}}",
-            Role.OPERATOR,
+            Right.OPERATE,
             "Call a method of a device.",
             call,
             Call,
             waits=True,
         ),
-        Endpoint("POST", mail, Role.OPERATOR, "Send a device a message.", send, NewMail, status=201),
-        Endpoint("GET", mail, Role.VIEWER, "The messages that wait for a device.", waiting),
-        Endpoint("DELETE", mail, Role.OPERATOR, "Drop the messages that wait for a device.", purge),
-        Endpoint("GET", f"{one}/feedback", Role.VIEWER, "What became of messages, as told the service.", feedback),
+        Endpoint("POST", mail, Right.OPERATE, "Send a device a message.", send, NewMail, status=201),
+        Endpoint("GET", mail, Right.READ, "The messages that wait for a device.", waiting),
+        Endpoint("DELETE", mail, Right.OPERATE, "Drop the messages that wait for a device.", purge),
+        Endpoint("GET", f"{one}/feedback", Right.READ, "What became of messages, as told the service.", feedback),
     ]
 
 

@@ -89,8 +89,11 @@ class TlsPeer:
 NO_PEER = TlsPeer(None, (), b"", "", "")
 
 
-def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> SSL.Context:
-    """Return a context that serves `chain` (leaf first) with `key`, TLS 1.2 and 1.3."""
+def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes, *, asks: bool = True) -> SSL.Context:
+    """Return a context that serves `chain` (leaf first) with `key`, TLS 1.2 and 1.3.
+
+    `asks`: clients are asked for a certificate. Browsers ask their user which, so that what people open asks for none.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     # Our order of ciphers counts, or clients that name AES-256 first get it, and SHA-384 for every handshake.
@@ -111,6 +114,8 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> S
     # pyOpenSSL's default: a write would end with its first fragment, and a client may ask for small ones.
     context.clear_mode(_PARTIAL_WRITE)
     WAY.arm(context)
+    if not asks:
+        context.set_verify(SSL.VERIFY_NONE)
     # What the library thinks of a chain is not asked (`rules` decide), so it builds none. With a depth of 0 it would
     # take one issuer from what the client sent, and compare names with its constraints: 0.3 s, for anyone who asks.
     context.set_verify_depth(_NO_CHAIN)

@@ -1,6 +1,6 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from starlette.applications import Starlette
@@ -19,11 +19,13 @@ from birthmark.console.client import NotServedError
 from birthmark.console.devices import device_endpoints
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
+from birthmark.console.known import Known
 from birthmark.console.lists import list_endpoints
 from birthmark.console.losing import losing_endpoints
 from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
-from birthmark.console.routing import Endpoint, Role, operator_mount
+from birthmark.console.people import token_endpoints, user_endpoints
+from birthmark.console.routing import Endpoint, operator_mount
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
@@ -71,6 +73,10 @@ class Applications:
         self._freshness = None if rooms.broker.is_alone else rooms.broker
         self.metering = Metering(rooms)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
+        self.https_port = 0
+        """What clients are told: the standard port where it is bound."""
+        self.console_url: str | None = None
+        """Where people of other machines reach the operator interface, when it is bound."""
         self._reach = Reach(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(
             connect_timeout_s=settings.bounds().mqtt_connect_s, max_queued=settings.aws.max_waiting
@@ -144,20 +150,16 @@ class Applications:
             _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
         )
 
-    def operator(
-        self,
-        token: str,
-        seed: bytes,
-        audit_key: bytes,
-        parts: Parts,
-        served: standing.OwnEnd,
-        sharing: Sharing,
-    ) -> ASGIApp:
+    def operator(self, token: str, table: Sequence[Endpoint], parts: Parts, served: standing.OwnEnd) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         self.metering.certificate = served
-        table = self.operator_table(seed, audit_key, served, sharing)
-        mount = operator_mount({token: Role.ADMIN}, table, openapi)
+        known = Known(self._rooms.people, token)
+        mount = operator_mount(known, table, openapi)
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
+
+    def console(self, table: Sequence[Endpoint]) -> ASGIApp:
+        """Return the operator interface for people of other machines; the data directory's token is not taken there."""
+        return self._guarded(_application([operator_mount(Known(self._rooms.people), table, openapi)]))
 
     def operator_table(
         self, seed: bytes, audit_key: bytes, served: standing.OwnEnd, sharing: Sharing
@@ -167,7 +169,7 @@ class Applications:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
-            *key_endpoints(rooms.instances, rooms.iothub.hubs),
+            *key_endpoints(rooms.instances, rooms.iothub.hubs, lambda: self.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
@@ -183,8 +185,13 @@ class Applications:
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
             *standing.endpoints(served),
+            *user_endpoints(rooms.people, self._reached),
+            *token_endpoints(rooms.people),
             *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),
         ]
+
+    def _reached(self) -> Mapping[str, str | None]:
+        return {"url": self.console_url, "roots": (self._settings.directory / "trust.pem").read_text()}
 
     def _invite(self, sharing: Sharing) -> Invite:
         async def invite(actor: str) -> Mapping[str, object]:

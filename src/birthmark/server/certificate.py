@@ -43,11 +43,15 @@ class FreshContext:
         self._told: tuple[object, str] | None = None  # of what changed, and why it was not taken over
         chain, key = load()
         self._chain, self._leaf = list(chain), chain[0]
-        self._context = server_context([c.parsed for c in chain], key)
+        self._context, self._for_people = _contexts(chain, key)
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self) -> SSL.Context:
         return self._context
+
+    def for_people(self) -> SSL.Context:
+        """Return the same for who has no certificate to show, and is asked for none."""
+        return self._for_people
 
     @property
     def leaf(self) -> Certificate:
@@ -103,8 +107,8 @@ class FreshContext:
                 log.warning("server.certificate_not_renewed", extra={"reason": reason})
             return
         if list(chain) != self._chain:
-            context = server_context([c.parsed for c in chain], key)
-            self._chain, self._leaf, self._context = list(chain), chain[0], context
+            self._context, self._for_people = _contexts(chain, key)
+            self._chain, self._leaf = list(chain), chain[0]
             log.info("server.certificate_renewed", extra={"not_after": self._leaf.not_after.isoformat()})
         self._seen, self._told = seen, None
 
@@ -117,3 +121,8 @@ class FreshContext:
             if self._told or is_over or waited_s >= self._look_every_s:  # whoever looked at an event may have failed
                 waited_s = 0.0
                 self.look()
+
+
+def _contexts(chain: Sequence[Certificate], key: SigningKey) -> tuple[SSL.Context, SSL.Context]:
+    parsed = [one.parsed for one in chain]
+    return server_context(parsed, key), server_context(parsed, key, asks=False)

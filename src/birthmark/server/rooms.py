@@ -29,6 +29,7 @@ from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
+from birthmark.people.service import People
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
@@ -66,6 +67,7 @@ class Rooms:
     hub_connections: HubConnections
     devices: DevicesByBus
     aws_connections: AwsConnections
+    people: People
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -75,7 +77,7 @@ class Rooms:
 
     async def stop(self) -> None:
         """End what reads in the background."""
-        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.rollovers):
+        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.rollovers, self.people):
             await one.stop()
 
     def end_connections(self) -> None:
@@ -161,6 +163,8 @@ async def open_rooms(
     await instances.load()
     await aws.load()
     await broker.load()
+    people = People(database, clock, entropy)
+    await people.load()
     rules = SpaceRules(
         settings.aws.max_sessions,
         settings.bounds().max_sessions_per_key,
@@ -200,4 +204,5 @@ async def open_rooms(
         hub_connections,
         DevicesByBus(hub_connections, bus),
         aws_connections,
+        people,
     )

@@ -23,7 +23,7 @@ from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
 from birthmark.console.records import NAME, Noted, plain
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.net.http import HttpService
+from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.proxied import among, networks_of
@@ -34,7 +34,7 @@ from birthmark.server.applications import Applications
 from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.descriptors import fit_to_descriptors, shared_by
+from birthmark.server.descriptors import fit_to_descriptors, for_health, shared_by
 from birthmark.server.endpoints import describe
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
@@ -143,7 +143,7 @@ class Server:
             partial(listeners.answer_who_came, self._patience.answer_s, self._patience.ask_s),
             listeners.refuse_newcomers,
         ]
-        https_port = await self._bind(listeners, context, doors, limits)
+        https_port = doors.https_port = await self._bind(listeners, context, doors, limits)
         # A start that cannot bind gives nothing a name.
         access_key = await ensure_defaults(rooms, settings, names_it=await self._sharing.leads())
         context.start()
@@ -295,7 +295,8 @@ class Server:
             return there | {"certificate": context.is_good(clock.now())}
 
         probe = doors.health(parts)
-        operator = doors.operator(token, seed, signer.public_key, parts, context, self._sharing)
+        table = doors.operator_table(seed, signer.public_key, context, self._sharing)
+        operator = doors.operator(token, table, parts, context)
         if self._place.is_alone:
             end = await serve_plain(probe, operator, settings, limits, clock, doors.report)
         else:
@@ -303,6 +304,23 @@ class Server:
             at.mkdir(parents=True, exist_ok=True, mode=0o700)
             end = await serve_door(at, operator, limits, clock, doors.report)
         self._closers.append(partial(end, self._patience.drain_s))
+        await self._serve_console(doors.console(table), doors, context, limits)
+
+    async def _serve_console(self, app: ASGIApp, doors: Applications, context: FreshContext, limits: Limits) -> None:
+        """Serve the operator interface for people of other machines, where its port can be bound."""
+        settings, port = self.settings, self.settings.bound.console
+        if not port:
+            return
+        bounds, bind = for_health(limits), None if self._place.is_alone else self._place.bind
+        listeners = Listeners(self._clock, bounds, doors.report, bind=bind)
+        services = {"http": HttpService(app, bounds, body_limit).protocol}
+        try:
+            await listeners.listen(settings.listen, port, context.for_people, services)
+        except UnavailableError as error:
+            log.warning("server.port_not_bound", extra={"port": port, "reason": error.explain_cause()})
+            return
+        self._closers.append(partial(listeners.close, self._patience.drain_s))
+        doors.console_url = f"https://{settings.host_name}:{port}"
 
     def when_dead(self, end: Callable[[], object]) -> None:
         """Call `end` when the other workers took this one for dead: they have what was its own."""

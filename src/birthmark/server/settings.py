@@ -52,7 +52,10 @@ class Service(StrEnum):
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the services listen; 0 is nowhere. The SDKs fix 8883 and 443; `https_also` is bound when it can be."""
+    """Where the services listen; 0 is nowhere. The SDKs fix 8883 and 443.
+
+    `https_also` and `console` are bound when they can be.
+    """
 
     mqtt: _Port = 8883
     https: _Port = 8443
@@ -61,6 +64,8 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8080
     pki: _Port = 0
     """Plain HTTP, for whoever asks about revocation."""
+    console: _Port = 9443
+    """For people of other machines: the operator interface, by TLS that asks for no certificate."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,6 +168,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             est,
             ports.health,
             ports.pki,
+            ports.console,
         )
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from birthmark.actor import Actor
 from birthmark.errors import BirthmarkError
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
@@ -56,9 +57,9 @@ class Changes:
         return self
 
     def audit(self, actor: str, action: str, subject: str, **detail: object) -> Self:
-        """Add an audit row; `detail` must be JSON-able and hold no secret."""
-        text = canonical(detail)
-        self.audits.append(AuditRow(actor, action, subject, text))
+        """Add an audit row; `detail` must be JSON-able and hold no secret. What an actor tells of itself goes there."""
+        text = canonical({**actor.told, **detail} if isinstance(actor, Actor) else detail)
+        self.audits.append(AuditRow(str(actor), action, subject, text))
         return self
 
     def event(self, event: Event) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from birthmark.auth.principals import MACHINE
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.est import IssuedQuery, certificate_endpoints
 from birthmark.console.inventory import InventoryQuery, inventory_endpoints
@@ -30,7 +31,7 @@ class Desk:
 
     async def inventory(self, **query: Any) -> Rows:
         endpoint, *_ = inventory_endpoints(self.ca)
-        answer: Rows = await endpoint.handler(Asked({}, InventoryQuery(**query), None))
+        answer: Rows = await endpoint.handler(Asked({}, InventoryQuery(**query), None, MACHINE))
         return answer
 
     async def of(self, subject: str) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ class Desk:
             return [*held, *self.on_record] if name.lower() == "device-1" else held
 
         endpoint = certificate_endpoints(self.ca, presented_by)[0]
-        answer: Rows = await endpoint.handler(Asked({}, IssuedQuery(subject), None))
+        answer: Rows = await endpoint.handler(Asked({}, IssuedQuery(subject), None, MACHINE))
         return [dict(row) for row in answer.items]
 
 

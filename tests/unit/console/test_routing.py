@@ -7,9 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.requests import Request
 
 from asgi import Answer
 from asgi import request as ask
+from birthmark.actor import Actor
+from birthmark.auth.principals import Caller
+from birthmark.auth.rights import Right, Rights
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import (
     PROBLEM,
@@ -19,12 +23,12 @@ from birthmark.console.routing import (
     Lines,
     OperatorTokenError,
     PageQuery,
-    Role,
     Rows,
     operator_mount,
     problem,
 )
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.people.model import Grant, Role
 from tools_pages import operator_page, operator_table
 
 
@@ -64,16 +68,26 @@ async def remove(_asked: Asked) -> None: ...
 
 
 TABLE = [
-    Endpoint("GET", "/things", Role.VIEWER, "A page.", listing, query=PageQuery),
-    Endpoint("POST", "/rooms/{room:path}/things", Role.OPERATOR, "Make one.", make, Wanted, status=201),
-    Endpoint("DELETE", "/things", Role.ADMIN, "Remove all.", remove, status=204),
-    Endpoint("GET", "/lines", Role.VIEWER, "Line by line.", counting, query=Fails),
+    Endpoint("GET", "/things", Right.READ, "A page.", listing, query=PageQuery),
+    Endpoint("POST", "/rooms/{room:path}/things", Right.OPERATE, "Make one.", make, Wanted, status=201),
+    Endpoint("DELETE", "/things", Right.ADMINISTER, "Remove all.", remove, status=204),
+    Endpoint("GET", "/lines", Right.READ, "Line by line.", counting, query=Fails),
 ]
-TOKENS = {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}
+CALLERS = {
+    token: Caller(Actor(token), Rights(((Grant(token, role, "*").statement,),)), token)
+    for token, role in {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}.items()
+}
+
+
+def identify(request: Request) -> Caller:
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if token not in CALLERS:
+        raise OperatorTokenError
+    return CALLERS[token]
 
 
 async def call(method: str, path: str, token: str = "rules", body: bytes = b"") -> Answer:
-    mount = operator_mount(TOKENS, TABLE, openapi)
+    mount = operator_mount(identify, TABLE, openapi)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     return await ask(mount, method, f"http://x/operator/v1{path}", headers=headers, body=body)
 
@@ -96,7 +110,7 @@ async def test_nobody_without_a_token_learns_anything(token: str) -> None:
 )
 async def test_a_role_may_what_it_and_those_below_it_may(method: str, path: str, allowed: set[str]) -> None:
     body = b'{"name": "a"}' if method == "POST" else b""
-    answers = {token: (await call(method, path, token, body)).status for token in TOKENS}
+    answers = {token: (await call(method, path, token, body)).status for token in CALLERS}
     assert {token for token, status in answers.items() if status < 300} == allowed
     assert {status for token, status in answers.items() if token not in allowed} <= {403}
 
@@ -155,12 +169,12 @@ def test_every_kind_of_refusal_has_a_status() -> None:
     assert {kind for kind in BirthmarkError.__subclasses__() if kind.__module__ == "birthmark.errors"} == set(STATUS)
 
 
-def test_the_document_has_every_route_with_its_role_body_and_query() -> None:
+def test_the_document_has_every_route_with_its_right_body_and_query() -> None:
     document = openapi(operator_table())
     assert document["openapi"] == "3.1.0"
     for one in operator_table():
         told = document["paths"][one.template][one.method.lower()]
-        assert told["x-role"] == one.role.name.lower()
+        assert told["x-right"] == (one.right.value if one.right else "none")
         assert [p["name"] for p in told["parameters"] if p["in"] == "path"] == one.names
         assert ("requestBody" in told) == (one.method in {"POST", "PATCH", "PUT"} and bool(one.body.__struct_fields__))
     references = json.dumps(document).split('"$ref": "#/components/schemas/')[1:]
@@ -172,8 +186,8 @@ async def test_the_served_document_is_the_same() -> None:
 
 
 def test_what_only_looks_changes_nothing() -> None:
-    assert all(one.role is Role.VIEWER for one in operator_table() if one.method == "GET")
-    viewers = {one.template for one in operator_table() if one.role is Role.VIEWER and one.method != "GET"}
+    assert all(one.right in {Right.READ, None} for one in operator_table() if one.method == "GET")
+    viewers = {one.template for one in operator_table() if one.right is Right.READ and one.method != "GET"}
     assert viewers == {"/audit/verify", "/certificates/check", "/inventory/standing"}
 
 
@@ -192,7 +206,7 @@ async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:
         finally:
             over.set()
 
-    mount = operator_mount({"t": Role.ADMIN}, [Endpoint("POST", "/x", Role.VIEWER, "Wait.", wait, waits=True)], openapi)
+    mount = operator_mount(identify, [Endpoint("POST", "/x", Right.READ, "Wait.", wait, waits=True)], openapi)
     scope = {"type": "http", "method": "POST", "path": "/operator/v1/x", "root_path": "", "query_string": b""}
     messages = [{"type": "http.request", "body": b""}]
 
@@ -204,5 +218,5 @@ async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:
 
     async def send(_message: Any) -> None: ...
 
-    await asyncio.wait_for(mount(scope | {"headers": [(b"authorization", b"Bearer t")]}, receive, send), 5)
+    await asyncio.wait_for(mount(scope | {"headers": [(b"authorization", b"Bearer looks")]}, receive, send), 5)
     assert over.is_set()

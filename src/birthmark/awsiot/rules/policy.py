@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from birthmark.auth.glob import Glob, glob_of
 from birthmark.awsiot.rules.conditions import Condition, UnknownOperatorError, parse_condition
-from birthmark.awsiot.rules.glob import Glob, glob_of
 from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.text import read_json

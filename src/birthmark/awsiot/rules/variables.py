@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from birthmark.auth.glob import ANY_ONE, Glob
 from birthmark.awsiot.model import Thing
-from birthmark.awsiot.rules.glob import ANY_ONE, Glob
 from birthmark.pki.certificates import UNREADABLE, Certificate
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")

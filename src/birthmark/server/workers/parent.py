@@ -390,7 +390,8 @@ class Parent:
             self._settings.bound,
             [dict[str, list[socket.socket]]() for _ in range(count)],
         )
-        for port in filter(None, (ports.mqtt, ports.https, ports.est, ports.pki, ports.https_also)):
+        wanted, perhaps = (ports.mqtt, ports.https, ports.est, ports.pki), (ports.https_also, ports.console)
+        for port in filter(None, (*wanted, *perhaps)):
             for address in settings.listen:
                 try:
                     for alone in await bound_at(address, port):  # nobody else is there, not even of this user
@@ -398,7 +399,7 @@ class Parent:
                     for sockets in found:
                         sockets[at(address, port)] = await bound_at(address, port, is_shared=True)
                 except OSError as error:
-                    if port == ports.https_also:
+                    if port in perhaps:
                         continue  # bound where it can be
                     raise bind_error(error, address, port) from error
         for sockets in found:

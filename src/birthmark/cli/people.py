@@ -1,0 +1,214 @@
+"""`birthmark user`, `role`, `token`, `login`: who operates a server, and from where."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark import durable
+from birthmark.cli.common import FileExistsAlreadyError, FileMissingError, emit, say, written_as
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.options import JsonOption
+from birthmark.cli.picking import PickOptions
+from birthmark.console.client import RemoteClient
+from birthmark.console.login import Login, NotSignedInError, keep, place, read_invitation, signed_in
+from birthmark.durations import lifetime_of
+from birthmark.errors import BirthmarkError, PolicyError
+from birthmark.people.model import RIGHTS_OF, Role
+from birthmark.text import reason_of
+
+_USERS, _TOKENS = at("people", "users"), at("people", "tokens")
+_USER_COLUMNS = ("name", "roles", "tokens", "created", "made_by")
+_TOKEN_COLUMNS = ("id", "user", "label", "role", "place", "created", "ends")
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="As `birthmark user ls` shows it.")]
+PlaceOption = Annotated[
+    str, typer.Option("--at", help="Where: '*' (everywhere), server, aws, hub/NAME or dps/NAME.", metavar="PLACE")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The invitation's file, a secret; default: USER.invitation.")
+]
+
+
+class NotReachableError(PolicyError):
+    """The server has no port for other machines."""
+
+    code = "people.no_console_port"
+    cause = "The server has no port for people of other machines: `console` under [ports] is 0, or its port was taken."
+    fix = "Give it a port that is free, under [ports] in its configuration: console = 9443. Then start it again."
+    for_a_person = "the configuration is another file at each installation"
+
+
+def create(
+    server: ServerOptions,
+    name: Annotated[str, typer.Argument(metavar="USER", help="A name: letters, digits, - . _")],
+    role: Annotated[Role, typer.Option(help="What that person is here for.")],
+    place: PlaceOption = "*",
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a person on record with a role, and write the file by which that person signs in on another machine."""
+    file = _free(out, name)
+    server.client.post(_USERS, {"name": name, "role": role.value, "place": place})
+    _invite(server, name, file, as_json=as_json)
+
+
+def invite(server: ServerOptions, name: UserArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Write another invitation for somebody; those before count no more. It holds for two days, for one time."""
+    _invite(server, name, _free(out, name), as_json=as_json)
+
+
+def list_users(server: ListOptions) -> None:
+    """List the people on record, and what each may do."""
+    rows = ({**row, "roles": _words(row["roles"])} if not server.as_json else row for row in server.client.rows(_USERS))
+    server.show_rows(rows, _USER_COLUMNS, "There is nobody on record: whoever holds the data directory may do all.")
+
+
+def show_user(server: ServerOutputOptions, name: UserArgument) -> None:
+    """Show somebody."""
+    found = server.client.get(at("people", "users", name))
+    emit(server.as_json, found if server.as_json else {**found, "roles": _words(found["roles"])})
+
+
+def remove_user(server: RemoveOptions, name: UserArgument) -> None:
+    """Remove somebody from the record; commands that are signed in as that one may do nothing from then on."""
+    server.remove("people", "users", name, what=f"the user {name}, with all tokens of that one")
+
+
+def grant(
+    server: ServerOutputOptions,
+    name: UserArgument,
+    role: Annotated[Role, typer.Argument(help="What for.")],
+    place: PlaceOption = "*",
+) -> None:
+    """Give somebody a role at a place."""
+    _emit_user(server, server.client.post(at("people", "users", name, "roles"), _grant(role, place)))
+
+
+def revoke(
+    server: ServerOutputOptions,
+    name: UserArgument,
+    role: Annotated[Role, typer.Argument(help="As `birthmark user show` says it.")],
+    place: PlaceOption = "*",
+) -> None:
+    """Take a role at a place from somebody. It counts at once."""
+    _emit_user(server, server.client.post(at("people", "users", name, "roles", "remove"), _grant(role, place)))
+
+
+def list_roles(pick: PickOptions, as_json: JsonOption = False) -> None:
+    """List the roles, and what each may do."""
+    rows = ({"role": role.value, "rights": ", ".join(rights)} for role, rights in RIGHTS_OF.items())
+    show(pick.picked(rows), ("role", "rights"), as_json=as_json, nothing="There is no such role.")
+
+
+def create_token(
+    server: ServerOutputOptions,
+    label: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = "",
+    user: Annotated[str | None, typer.Option(help="Whose; without it, one's own.")] = None,
+    role: Annotated[Role | None, typer.Option(help="No further than this role goes.")] = None,
+    place: Annotated[str | None, typer.Option("--at", help="And nowhere else, as `birthmark role grant`.")] = None,
+    lifetime: Annotated[str, typer.Option(help="How long it lives: 12h, 30d; at most 366d.")] = "30d",
+) -> None:
+    """Make a token for a program: it goes into an Authorization header, as Bearer. It is shown this once."""
+    try:
+        lives = lifetime_of(lifetime)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--lifetime") from error
+    if place is not None and role is None:
+        raise typer.BadParameter("a place goes with a role: give --role, too", param_hint="--at")
+    body = {"label": label, "user": user, "role": role and role.value, "place": place}
+    emit(server.as_json, server.client.post(_TOKENS, {**body, "lifetime_s": int(lives.total_seconds())}))
+
+
+def list_tokens(server: ListOptions) -> None:
+    """List one's own tokens; all there are for who administers."""
+    server.show("people", "tokens", columns=_TOKEN_COLUMNS, nothing="There is no token.")
+
+
+def remove_token(
+    server: RemoveOptions,
+    name: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id, of `birthmark token ls`.")],
+) -> None:
+    """Take a token back. It counts for nothing from then on."""
+    server.remove("people", "tokens", name, what=f"the token {name}")
+
+
+def login(
+    invitation: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file that `birthmark user create` or `invite` wrote.")
+    ],
+    url: Annotated[str | None, typer.Option(help="Where the server is reached, if not as FILE says.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign in at a server of another machine by an invitation; commands that name no data directory go there then.
+
+    What says who you are stands in ~/.config/birthmark/login.json, or where BIRTHMARK_LOGIN says. The invitation is
+    used up by it.
+    """
+    try:
+        invited = read_invitation(invitation)
+    except OSError as error:
+        raise FileMissingError(path=invitation, reason=reason_of(error)) from error
+    at_url = (url or invited.url).rstrip("/")
+    client = RemoteClient(place(), at_url, "", invited.roots)
+    made = client.post("/people/login", {"code": invited.code, "label": socket.gethostname()[:64]})
+    kept = keep(Login(at_url, invited.roots, made["user"], made["id"], made["token"], made["ends"]))
+    said = f"Signed in at {at_url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
+    say(as_json, {"url": at_url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
+
+
+def logout(as_json: JsonOption = False) -> None:
+    """Sign out: the token is taken back, and commands go to this machine's own server again."""
+    if (login := signed_in()) is None:
+        raise NotSignedInError(path=place())
+    left = ""
+    try:
+        RemoteClient.signed_in(login).delete(at("people", "tokens", login.token_id))
+    except BirthmarkError as error:  # it is taken back already, or the server is away
+        left = f" The token was not taken back there: {error}."
+    durable.remove(place())
+    say(as_json, {"url": login.url, "user": login.user, "taken_back": not left}, f"Signed out at {login.url}.{left}")
+
+
+def whoami(server: ServerOutputOptions) -> None:
+    """Say which server commands go to, as whom, and what that one may do there."""
+    client = server.client
+    told: dict[str, Any] = client.get("/people/me")
+    row = {"server": client.url if server.is_elsewhere else str(server.directory), **told}
+    row["user"] = told["user"] or "whoever holds the data directory"
+    emit(server.as_json, {**row, "user": told["user"]} if server.as_json else {**row, "roles": _words(told["roles"])})
+
+
+def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> None:
+    made = server.client.post(at("people", "users", name, "invitation"))
+    if made["url"] is None:
+        raise NotReachableError
+    try:
+        with written_as(file):
+            durable.create(file, json.dumps(made, indent=2).encode() + b"\n")
+    except FileExistsError as error:  # made by another meanwhile
+        raise FileExistsAlreadyError(path=file) from error
+    shown = {"user": name, "file": str(file), "url": made["url"], "ends": made["ends"]}
+    said = f"Wrote {file}, a secret that holds until {made['ends'][:16].replace('T', ' ')} UTC, for one time."
+    say(as_json, shown, f"{said}\nOn that person's machine: birthmark login {file.name}")
+
+
+def _free(out: Path | None, name: str) -> Path:
+    file = out or Path(f"{name.replace(os.sep, '_')}.invitation")
+    if file.exists():
+        raise FileExistsAlreadyError(path=file)
+    return file
+
+
+def _grant(role: Role, where: str) -> dict[str, str]:
+    return {"role": role.value, "place": where}
+
+
+def _words(roles: list[dict[str, str]]) -> str:
+    return ", ".join(f"{one['role']} at {one['place']}" for one in roles) or "none"
+
+
+def _emit_user(server: ServerOutputOptions, row: dict[str, Any]) -> None:
+    emit(server.as_json, row if server.as_json else {**row, "roles": _words(row["roles"])})

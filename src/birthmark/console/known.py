@@ -1,0 +1,33 @@
+"""Who asks at the operator interface, by the token in the request."""
+
+import hmac
+
+from starlette.requests import Request
+
+from birthmark.auth.principals import MACHINE, Caller
+from birthmark.console.routing import OperatorTokenError
+from birthmark.people.service import People, TokenRefusedError
+
+_BEARER = "Bearer "
+
+
+class Known:
+    """Says who it is: whoever holds the data directory, where its token is taken, or a person."""
+
+    def __init__(self, people: People, token: str | None = None) -> None:
+        """`token` is the data directory's."""
+        self._people = people
+        self._token = token
+
+    def __call__(self, request: Request) -> Caller:
+        """Raise `OperatorTokenError` or `TokenRefusedError`."""
+        given = request.headers.get("authorization", "")
+        if self._token is not None and hmac.compare_digest(given.encode(), f"{_BEARER}{self._token}".encode()):
+            return MACHINE
+        try:
+            address = request.client.host if request.client else ""
+            return self._people.caller(given.removeprefix(_BEARER), address)
+        except TokenRefusedError as error:
+            if self._token is None:
+                raise
+            raise OperatorTokenError from error

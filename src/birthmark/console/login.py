@@ -1,0 +1,104 @@
+"""Who is signed in at which server, kept in a file of one's own: what `birthmark login` writes."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from birthmark import durable
+from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.text import decode_json
+
+FILE = "~/.config/birthmark/login.json"
+_VARIABLE = "BIRTHMARK_LOGIN"
+_MAX_BYTES = 256 * 1024
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A server, its roots as PEM, and the token by which it knows somebody."""
+
+    url: str
+    roots: str
+    user: str
+    token_id: str
+    token: str
+    ends: str
+
+
+class Invited(msgspec.Struct, frozen=True):
+    """What an invitation's file says."""
+
+    url: str
+    roots: str
+    user: str
+    code: str
+    ends: str
+
+
+class LoginDamagedError(InvalidRequestError):
+    """The file that says who is signed in cannot be read."""
+
+    code = "login.damaged"
+    cause = "{path} is not what `birthmark login` writes."
+    fix = "Remove it: `rm {path}`. Then sign in again, by an invitation."
+    path: Path
+
+
+class InvitationInvalidError(InvalidRequestError):
+    """The file is no invitation."""
+
+    code = "login.invitation_invalid"
+    cause = "{path} is not a file that `birthmark user invite` writes."
+    fix = "Ask whoever invited you for that file, whole."
+    for_a_person = "only who invited has it"
+    path: Path
+
+
+class NotSignedInError(NotFoundError):
+    """Nobody is signed in."""
+
+    code = "login.nobody"
+    cause = "{path} is not there: nobody is signed in here."
+    fix = "Sign in by an invitation: `birthmark login FILE`"
+    for_a_person = "it takes an invitation"
+    path: Path
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where it is written who is signed in."""
+    return Path(environment.get(_VARIABLE) or FILE).expanduser()
+
+
+def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
+    """Return who is signed in; None for nobody. Raise `LoginDamagedError`."""
+    path = place(environment)
+    try:
+        text = _read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return decode_json(text, Login)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise LoginDamagedError(path=path) from error
+
+
+def read_invitation(path: Path) -> Invited:
+    """Return what an invitation says. Raise `InvitationInvalidError`, `OSError`."""
+    try:
+        return decode_json(_read(path), Invited)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvitationInvalidError(path=path) from error
+
+
+def keep(login: Login) -> Path:
+    """Write who is signed in, for its owner alone; return where."""
+    path = place()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    durable.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
+    return path
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES)

@@ -1,0 +1,188 @@
+"""The operator interface of people: users and their roles, invitations, tokens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.principals import Caller
+from birthmark.auth.rights import Right
+from birthmark.console.names import parse_name
+from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
+from birthmark.people.service import People, Shown
+
+Reached = Callable[[], Mapping[str, Any]]
+"""Where people of other machines reach the operator interface, and by which roots they know it."""
+_Label = Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class NarrowedTokenError(ForbiddenError):
+    """A token that goes less far than its user makes no other token."""
+
+    code = "people.token_narrowed"
+    cause = "The request came with a token that goes less far than its user does; it makes no other token."
+    fix = "Do it where you are signed in yourself: `birthmark token create`"
+    for_a_person = "who is signed in has to do it"
+
+
+class WhoseTokenError(InvalidRequestError):
+    """Nobody is named, and whoever asks is nobody."""
+
+    code = "people.token_of_whom"
+    cause = "The token is to be of a user, and whoever holds the data directory is none."
+    fix = "Name a user: `birthmark token create --user NAME`. Those there are: `birthmark user ls`"
+    for_a_person = "only a person knows for whom"
+
+
+class GrantBody(msgspec.Struct):
+    """A role, and where: `*` is everywhere."""
+
+    role: Role
+    place: str = EVERYWHERE
+
+
+class NewPerson(msgspec.Struct):
+    """Somebody, and a role to begin with."""
+
+    name: str
+    role: Role | None = None
+    place: str = EVERYWHERE
+
+
+class Code(msgspec.Struct):
+    """The code of an invitation, and a word for what it is used at."""
+
+    code: Annotated[str, msgspec.Meta(max_length=128)]
+    label: _Label = ""
+
+
+class NewPersonToken(msgspec.Struct):
+    """What a token is for, how long it lives, and where it goes less far than its user does, how far."""
+
+    label: _Label = ""
+    lifetime_s: int = 30 * 86400
+    user: str | None = None
+    role: Role | None = None
+    place: str | None = None
+
+
+def user_endpoints(people: People, reached: Reached) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark user` and `role`."""
+
+    async def users(_asked: Asked) -> Rows:
+        return Rows([_user_view(people, one) for one in people.all()])
+
+    async def user(asked: Asked) -> Any:
+        return _user_view(people, people.user(asked["name"]))
+
+    async def create(asked: Asked) -> Any:
+        body: NewPerson = asked.body
+        made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
+        return _user_view(people, made)
+
+    async def remove(asked: Asked) -> None:
+        await people.remove(asked["name"], actor=asked.actor)
+
+    async def invite(asked: Asked) -> Any:
+        code, ends_at = await people.invite(asked["name"], actor=asked.actor)
+        return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
+
+    async def grant(asked: Asked) -> Any:
+        await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
+        return _user_view(people, people.user(asked["name"]))
+
+    async def revoke(asked: Asked) -> Any:
+        body: GrantBody = asked.body
+        await people.revoke(asked["name"], body.role, body.place, actor=asked.actor)
+        return _user_view(people, people.user(asked["name"]))
+
+    look, rule, one = Right.READ, Right.ADMINISTER, "/people/users/{name}"
+    return [
+        Endpoint("GET", "/people/users", look, "The users.", users),
+        Endpoint("POST", "/people/users", rule, "Make a user.", create, NewPerson, status=201),
+        Endpoint("GET", one, look, "A user.", user),
+        Endpoint("DELETE", one, rule, "Remove a user, and all tokens of that one.", remove, status=204),
+        Endpoint("POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite),
+        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody),
+        Endpoint("POST", f"{one}/roles/remove", rule, "Take a role at a place.", revoke, GrantBody),
+    ]
+
+
+def token_endpoints(people: People) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark token` and `login`: what people do for themselves."""
+
+    async def me(asked: Asked) -> Any:
+        user = asked.caller.user
+        if user is None:
+            return {"user": None, "roles": [{"role": Role.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
+        return {"user": user, "roles": _roles(people.grants(user)), "narrowed": asked.caller.is_narrowed}
+
+    async def redeem(asked: Asked) -> Any:
+        return _shown(await people.redeem(asked.body.code, asked.body.label, asked.address))
+
+    async def tokens(asked: Asked) -> Rows:
+        whose = None if _may_administer(asked.caller) else asked.caller.user
+        return Rows([_token_view(one) for one in people.tokens(whose)])
+
+    async def add_token(asked: Asked) -> Any:
+        body: NewPersonToken = asked.body
+        if asked.caller.is_narrowed:
+            raise NarrowedTokenError
+        user = asked.caller.user if body.user is None else body.user
+        if user is None:
+            raise WhoseTokenError
+        if user != asked.caller.user:
+            asked.demand(Right.ADMINISTER, SERVER)
+        lifetime = timedelta(seconds=body.lifetime_s)
+        made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor)
+        return _shown(made)
+
+    async def remove_token(asked: Asked) -> None:
+        whose = None if _may_administer(asked.caller) else asked.caller.user
+        await people.remove_token(asked["id"], of=whose, actor=asked.actor)
+
+    at, mine = "/people/tokens", "One's own tokens; all of them for who administers."
+    return [
+        Endpoint("GET", "/people/me", None, "Who asks, and what that one may do.", me),
+        Endpoint("POST", "/people/login", None, "Return a token for an invitation.", redeem, Code, is_open=True),
+        Endpoint("GET", at, None, mine, tokens),
+        Endpoint("POST", at, None, "Make a token. It is shown this once.", add_token, NewPersonToken, status=201),
+        Endpoint("DELETE", f"{at}/{{id}}", None, "Take a token back.", remove_token, status=204),
+    ]
+
+
+def _may_administer(caller: Caller) -> bool:
+    return caller.rights.allow(Right.ADMINISTER, SERVER)
+
+
+def _roles(grants: Sequence[Grant]) -> list[Mapping[str, str]]:
+    return [{"role": one.role.value, "place": one.place} for one in grants]
+
+
+def _user_view(people: People, user: User) -> dict[str, Any]:
+    return {
+        "name": user.name,
+        "roles": _roles(people.grants(user.name)),
+        "tokens": len(people.tokens(user.name)),
+        "created": user.created_at.isoformat(),
+        "made_by": user.made_by,
+    }
+
+
+def _token_view(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "user": token.user,
+        "label": token.label,
+        "role": None if token.role is None else token.role.value,
+        "place": token.place,
+        "created": token.created_at.isoformat(),
+        "ends": token.ends_at.isoformat(),
+    }
+
+
+def _shown(made: Shown) -> dict[str, Any]:
+    return {**_token_view(made.token), "token": made.text}

@@ -1,0 +1,94 @@
+"""People as values: users, what they may do, their tokens and invitations."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from birthmark.auth.rights import Right, Statement, statement_of
+
+EVERYWHERE = "*"
+SERVER = "server"
+"""The place of what is no hub's, provisioning service's or account's."""
+_PLACE = re.compile(r"\*|server|aws|(?:hub|dps)/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Role(StrEnum):
+    """What people are here for."""
+
+    VIEWER = "viewer"
+    ENROLLER = "enroller"
+    OPERATOR = "operator"
+    SECURITY_OFFICER = "security-officer"
+    ADMIN = "admin"
+
+
+RIGHTS_OF: Mapping[Role, Sequence[Right]] = {
+    Role.VIEWER: (Right.READ,),
+    Role.ENROLLER: (Right.READ, Right.ENROLL),
+    Role.OPERATOR: (Right.READ, Right.ENROLL, Right.OPERATE, Right.REVOKE),
+    Role.SECURITY_OFFICER: (Right.READ, Right.REVOKE, Right.TRUST),
+    Role.ADMIN: tuple(Right),
+}
+
+
+def is_place(text: str) -> bool:
+    """Say whether a role can be given there: `*`, `server`, `aws`, `hub/NAME` or `dps/NAME`."""
+    return _PLACE.fullmatch(text) is not None
+
+
+def roles_with(right: Right) -> Sequence[Role]:
+    """Return the roles that have a right."""
+    return [role for role, rights in RIGHTS_OF.items() if right in rights]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A role that a user has at a place."""
+
+    user: str
+    role: Role
+    place: str
+
+    @property
+    def statement(self) -> Statement:
+        return statement_of(RIGHTS_OF[self.role], (self.place,))
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody."""
+
+    name: str
+    created_at: datetime
+    made_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a command shows in somebody's name; where it has a role, no further than that goes."""
+
+    id: str
+    user: str
+    digest: str = field(repr=False)
+    label: str
+    role: Role | None
+    place: str | None
+    created_at: datetime
+    ends_at: datetime
+
+    @property
+    def statement(self) -> Statement | None:
+        if self.role is None:
+            return None
+        return statement_of(RIGHTS_OF[self.role], (self.place or EVERYWHERE,))
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Makes a user's first token, once."""
+
+    digest: str = field(repr=False)
+    user: str
+    ends_at: datetime

@@ -1,0 +1,324 @@
+"""Who operates this server: users, their roles, tokens and invitations. Few, so they are kept in memory."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from birthmark.actor import Actor
+from birthmark.auth.passwords import hash_made, made_matches
+from birthmark.auth.principals import Caller
+from birthmark.auth.rights import NOTHING, Rights
+from birthmark.clock import Clock, Entropy, Steadiness
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.people import store
+from birthmark.people.events import PeopleChanged
+from birthmark.people.model import Grant, Invitation, Role, Token, User, is_place
+from birthmark.store import Changes, Database, to_micros
+from birthmark.store.loading import Loading
+from birthmark.store.paging import every
+
+INVITED_FOR = timedelta(days=2)
+SIGNED_IN_FOR = timedelta(days=30)
+MAX_LIFETIME = timedelta(days=366)
+_SHOWN_FOR = timedelta(days=30)  # after its end
+_TOKEN, _INVITATION = "bmt", "bmi"
+_ID_BYTES, _SECRET_BYTES = 6, 24
+_MAX_CHARS = 128
+_MAX_LABEL = 64
+
+
+class UserMissingError(NotFoundError):
+    """Nobody has this name."""
+
+    code = "people.user_missing"
+    message = "There is no user {name}"
+    fix = "Those there are: `birthmark user ls`. To make one: `birthmark user create {name} --role viewer`"
+    name: str
+
+
+class UserExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "people.user_exists"
+    message = "There is a user {name} already"
+    fix = "Look at it: `birthmark user show {name}`. To invite that person anew: `birthmark user invite {name}`"
+    name: str
+
+
+class PlaceInvalidError(InvalidRequestError):
+    """Nowhere that a role can be given."""
+
+    code = "people.place_invalid"
+    cause = "A role is given at '*' (everywhere), 'server', 'aws', 'hub/NAME' or 'dps/NAME', and not at {place}."
+    fix = "Those there are: `birthmark hub ls`, `birthmark dps ls`"
+    place: str
+
+
+class GrantMissingError(NotFoundError):
+    """The user has no such role there."""
+
+    code = "people.grant_missing"
+    message = "{name} is not {role} at {place}"
+    fix = "What {name} may do: `birthmark user show {name}`"
+    name: str
+    place: str
+    role: str
+
+
+class InvitationRefusedError(UnauthenticatedError):
+    """The invitation is unknown, used or over."""
+
+    code = "people.invitation_refused"
+    cause = "The code is of no invitation that still holds: each holds for two days and is good for one time."
+    fix = "Whoever invited you makes another one: `birthmark user invite NAME`"
+    for_a_person = "whoever invited has to do it"
+
+
+class TokenRefusedError(UnauthenticatedError):
+    """The token is unknown, taken back or over."""
+
+    code = "people.token_refused"
+    cause = "The request came with a token that is unknown here, was taken back, or has ended."
+    fix = "Sign in again: `birthmark login URL`"
+    for_a_person = "it takes an invitation, or somebody who is signed in"
+
+
+class TokenMissingError(NotFoundError):
+    """No token of this id."""
+
+    code = "people.token_missing"
+    message = "There is no token {id}"
+    fix = "Those there are: `birthmark token ls`"
+    id: str
+
+
+class TokenLifetimeError(InvalidRequestError):
+    """A token lives a minute to a year."""
+
+    code = "people.token_lifetime"
+    cause = "A token was to live {seconds} s; it may live a minute to 366 days."
+    fix = "Give another time: `birthmark token create --lifetime 30d`"
+    seconds: int
+
+
+class Shown(NamedTuple):
+    """A token with what a command shows; nobody sees that again."""
+
+    token: Token
+    text: str
+
+
+@dataclass(slots=True)
+class People:
+    """All of them."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+    entropy: Entropy = field(repr=False)
+    _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
+    _grants: Mapping[str, Sequence[Grant]] = field(default_factory=dict, init=False, repr=False)
+    _tokens: dict[str, Token] = field(default_factory=dict, init=False, repr=False)
+    _rights: dict[str, Rights] = field(default_factory=dict, init=False, repr=False)
+    _loading: Loading = field(init=False, repr=False)
+    _steadiness: Steadiness = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._steadiness = Steadiness(self.clock)
+        self._loading = Loading(self.database, self._read, PeopleChanged)
+
+    async def load(self) -> None:
+        """Read them."""
+        await self._loading.load()
+
+    async def stop(self) -> None:
+        """End what reads them in the background."""
+        await self._loading.stop()
+
+    async def _read(self) -> None:
+        users = {row["name"]: store.USERS.of(row) for row in await every(self.database, store.USERS_PAGE, "name")}
+        grants: dict[str, list[Grant]] = defaultdict(list)
+        for row in await self.database.all(store.ALL_GRANTS):
+            grant = store.GRANTS.of(row)
+            grants[grant.user].append(grant)
+        tokens = {row["id"]: store.TOKENS.of(row) for row in await every(self.database, store.TOKENS_PAGE, "id")}
+        self._users, self._grants, self._tokens = users, grants, tokens
+        self._rights = {name: Rights((tuple(one.statement for one in grants[name]),)) for name in users}
+
+    # Who asks
+
+    def caller(self, text: str, address: str) -> Caller:
+        """Return who shows this token. Raise `TokenRefusedError`."""
+        known = self._known(text)
+        rights = self._rights.get(known.user, NOTHING)
+        if (narrower := known.statement) is not None:
+            rights = rights.within((narrower,))
+        actor = Actor(f"user:{known.user}", {"token": known.id, "from": address})
+        return Caller(actor, rights, known.user, is_narrowed=narrower is not None)
+
+    def _known(self, text: str) -> Token:
+        begin, _, rest = text[:_MAX_CHARS].partition("_")
+        name, _, _ = rest.partition("_")
+        known = self._tokens.get(name) if begin == _TOKEN else None
+        if known is None or not made_matches(text, known.digest) or known.ends_at <= self.clock.now():
+            raise TokenRefusedError
+        return known
+
+    # Users
+
+    def all(self) -> Sequence[User]:
+        """Return every user, by name."""
+        return sorted(self._users.values(), key=lambda one: one.name)
+
+    def user(self, name: str) -> User:
+        """Return a user. Raise `UserMissingError`."""
+        if (found := self._users.get(name)) is None:
+            raise UserMissingError(name=name[:_MAX_LABEL])
+        return found
+
+    def grants(self, name: str) -> Sequence[Grant]:
+        """Return what a user may do."""
+        return self._grants.get(name, ())
+
+    async def create(self, name: str, role: Role | None, place: str, *, actor: str) -> User:
+        """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`."""
+        user = User(name, self.clock.now(), str(actor))
+        changes = Changes().run(store.ADD_USER, expect=1, otherwise=UserExistsError(name=name), **store.USERS.row(user))
+        changes.audit(actor, "people.user_create", name)
+        if role is not None:
+            self._grant(changes, Grant(name, role, _place(place)), actor)
+        if name in self._users:
+            raise UserExistsError(name=name)
+        await self._commit(changes, name)
+        return user
+
+    async def remove(self, name: str, *, actor: str) -> None:
+        """Remove a user, whose tokens count for nothing from now on. Raise `UserMissingError`."""
+        missing = UserMissingError(name=name)
+        changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
+        for statement in (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS):
+            changes.run(statement, user_name=name)
+        self._rights.pop(name, None)  # before the answer, which may be lost
+        await self._commit(changes.audit(actor, "people.user_remove", name), name)
+
+    async def grant(self, name: str, role: Role, place: str, *, actor: str) -> None:
+        """Give a user a role at a place; twice is harmless. Raise `UserMissingError`, `PlaceInvalidError`."""
+        changes = self._counting_on(name)
+        self._grant(changes, Grant(name, role, _place(place)), actor)
+        await self._commit(changes, name)
+
+    async def revoke(self, name: str, role: Role, place: str, *, actor: str) -> None:
+        """Take a role at a place from a user. Raise `UserMissingError`, `GrantMissingError`."""
+        self.user(name)
+        missing = GrantMissingError(name=name, role=role.value, place=place)
+        row = store.GRANTS.row(Grant(name, role, place))
+        changes = Changes().run(store.REMOVE_GRANT, expect=1, otherwise=missing, **row)
+        self._rights.pop(name, None)  # until it is read what is left
+        await self._commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=place), name)
+
+    # Invitations
+
+    async def invite(self, name: str, *, actor: str) -> tuple[str, datetime]:
+        """Return a code by which that person signs in, once, and when it ends. Raise `UserMissingError`.
+
+        Those that were made before count no more.
+        """
+        code, ends_at = self._secret(_INVITATION), self.clock.now() + INVITED_FOR
+        changes = self._counting_on(name).run(store.REMOVE_INVITATIONS, user_name=name)
+        changes.run(store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at)))
+        changes.audit(actor, "people.invite", name, ends_at=ends_at.isoformat())
+        await self.database.commit(changes)
+        return code, ends_at
+
+    async def redeem(self, code: str, label: str, address: str) -> Shown:
+        """Return a token for who shows the code of an invitation. Raise `InvitationRefusedError`."""
+        digest = hash_made(code[:_MAX_CHARS])
+        row = await self.database.one(store.INVITATION, digest=digest)
+        if row is None:
+            raise InvitationRefusedError
+        invited, now = store.INVITATIONS.of(row), self.clock.now()
+        changes = Changes().run(
+            store.REDEEM, expect=1, otherwise=InvitationRefusedError(), digest=digest, now=to_micros(now)
+        )
+        actor = Actor(f"user:{invited.user}", {"from": address})
+        made = self._token(changes, invited.user, label, now + SIGNED_IN_FOR, actor=actor)
+        await self._commit(changes, invited.user)
+        return made
+
+    # Tokens
+
+    def tokens(self, name: str | None = None) -> Sequence[Token]:
+        """Return every token, or those of one user, oldest first."""
+        found = (one for one in self._tokens.values() if name is None or one.user == name)
+        return sorted(found, key=lambda one: (one.created_at, one.id))
+
+    async def add_token(
+        self, name: str, label: str, lifetime: timedelta, role: Role | None, place: str | None, *, actor: str
+    ) -> Shown:
+        """Make a token of a user, no further than a role at a place goes where these are given.
+
+        Raise `TokenLifetimeError`, `PlaceInvalidError`, `UserMissingError`.
+        """
+        if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
+            raise TokenLifetimeError(seconds=int(lifetime.total_seconds()))
+        changes = self._counting_on(name)
+        ends_at = self.clock.now() + lifetime
+        if place is not None:
+            _place(place)
+        made = self._token(changes, name, label, ends_at, role=role, place=place, actor=actor)
+        await self._commit(changes, name)
+        return made
+
+    async def remove_token(self, token_id: str, *, of: str | None, actor: str) -> None:
+        """Take a token back, one `of` this user. Raise `TokenMissingError`."""
+        missing = TokenMissingError(id=token_id[:_MAX_LABEL])
+        known = self._tokens.get(token_id)
+        if known is None or of not in {None, known.user}:
+            raise missing
+        changes = Changes().run(store.REMOVE_TOKEN, expect=1, otherwise=missing, id=token_id)
+        self._tokens.pop(token_id, None)  # before the answer, which may be lost
+        await self._commit(changes.audit(actor, "people.token_remove", known.user, id=token_id), known.user)
+
+    def _token(
+        self,
+        changes: Changes,
+        user: str,
+        label: str,
+        ends_at: datetime,
+        *,
+        role: Role | None = None,
+        place: str | None = None,
+        actor: str,
+    ) -> Shown:
+        name = self.entropy.token(_ID_BYTES).hex()
+        text = self._secret(f"{_TOKEN}_{name}")
+        now = self.clock.now()
+        token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at)
+        if self._steadiness.is_steady():
+            changes.run(store.PURGE_TOKENS, before=to_micros(now - _SHOWN_FOR))
+        changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
+        told = {} if role is None else {"role": role.value, "place": place}
+        changes.audit(actor, "people.token_add", user, id=name, label=token.label, ends_at=ends_at.isoformat(), **told)
+        return Shown(token, text)
+
+    def _secret(self, begin: str) -> str:
+        return f"{begin}_{self.entropy.token(_SECRET_BYTES).hex()}"
+
+    def _grant(self, changes: Changes, grant: Grant, actor: str) -> None:
+        changes.run(store.ADD_GRANT, **store.GRANTS.row(grant))
+        changes.audit(actor, "people.role_add", grant.user, role=grant.role.value, place=grant.place)
+
+    def _counting_on(self, name: str) -> Changes:
+        """Return changes that are made while that user is there."""
+        self.user(name)
+        return Changes().run(store.IS_THERE, expect=1, otherwise=UserMissingError(name=name), key_name=name)
+
+    async def _commit(self, changes: Changes, user: str) -> None:
+        await self._loading.committed(self.database.commit(changes.event(PeopleChanged(user=user))))
+
+
+def _place(text: str) -> str:
+    if not is_place(text):
+        raise PlaceInvalidError(place=text[:_MAX_LABEL])
+    return text

@@ -1,0 +1,221 @@
+"""People on both databases: on record, invited, with roles and tokens that count at once and end at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import birthmark.server.tables  # noqa: F401 - all tables
+from birthmark.auth.rights import Right
+from birthmark.errors import BirthmarkError
+from birthmark.people.model import Role
+from birthmark.people.service import (
+    GrantMissingError,
+    InvitationRefusedError,
+    People,
+    PlaceInvalidError,
+    TokenLifetimeError,
+    TokenMissingError,
+    TokenRefusedError,
+    UserExistsError,
+    UserMissingError,
+)
+from birthmark.store import Database, open_database
+from fakes import FakeClock, SeededEntropy
+
+pytestmark = pytest.mark.integration
+ME: Any = {"actor": "operator"}
+HERE = "192.0.2.7"
+
+
+@dataclass
+class World:
+    people: People
+    clock: FakeClock
+    database: Database
+
+    async def signed_in(self, name: str = "anna") -> str:
+        code, _ = await self.people.invite(name, **ME)
+        return (await self.people.redeem(code, "laptop", HERE)).text
+
+    def refuses(self, text: str) -> bool:
+        try:
+            self.people.caller(text, HERE)
+        except TokenRefusedError:
+            return True
+        return False
+
+
+@asynccontextmanager
+async def people_of(url: str, seed: int = 0) -> AsyncIterator[World]:
+    clock = FakeClock()
+    database = await open_database(url, clock)
+    people = People(database, clock, SeededEntropy(seed))
+    await people.load()
+    try:
+        yield World(people, clock, database)
+    finally:
+        await people.stop()
+        await database.close()
+
+
+async def test_who_redeems_an_invitation_is_known_by_the_token(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.VIEWER, "hub/birthmark", **ME)
+        caller = world.people.caller(await world.signed_in(), HERE)
+        assert (caller.user, caller.actor, caller.is_narrowed) == ("anna", "user:anna", False)
+        assert caller.actor.told["from"] == HERE
+        assert caller.rights.allow(Right.READ, "hub/birthmark")
+        assert not caller.rights.allow(Right.READ, "hub/other")
+        assert not caller.rights.allow(Right.OPERATE, "hub/birthmark")
+
+
+async def test_what_is_kept_is_there_after_a_restart(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.OPERATOR, "*", **ME)
+        text = await world.signed_in()
+    async with people_of(database_url, seed=1) as again:
+        assert again.people.caller(text, HERE).rights.allow(Right.OPERATE, "hub/x")
+        assert [one.label for one in again.people.tokens("anna")] == ["laptop"]
+
+
+async def test_an_invitation_is_good_once_also_for_two_at_once(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", None, "*", **ME)
+        code, _ = await world.people.invite("anna", **ME)
+        tries = [world.people.redeem(code, "", HERE) for _ in range(8)]
+        found = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(not isinstance(one, BaseException) for one in found) == 1
+        assert all(isinstance(one, InvitationRefusedError) for one in found if isinstance(one, BaseException))
+
+
+async def test_a_new_invitation_replaces_the_one_before_and_each_ends(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", None, "*", **ME)
+        first, _ = await world.people.invite("anna", **ME)
+        second, ends = await world.people.invite("anna", **ME)
+        with pytest.raises(InvitationRefusedError):
+            await world.people.redeem(first, "", HERE)
+        world.clock.move(ends - world.clock.now())
+        with pytest.raises(InvitationRefusedError):
+            await world.people.redeem(second, "", HERE)
+
+
+@pytest.mark.parametrize("code", ["", "bmi_", "bmi_00", "x" * 5000, "\0", "\ud800"[:0] + "é"])
+async def test_no_other_code_is_an_invitation(tmp_path: Any, code: str) -> None:
+    async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        with pytest.raises(InvitationRefusedError):
+            await world.people.redeem(code, "", HERE)
+
+
+async def test_who_is_removed_may_nothing_from_then_on(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        text = await world.signed_in()
+        code, _ = await world.people.invite("anna", **ME)
+        await world.people.remove("anna", **ME)
+        assert world.refuses(text)
+        with pytest.raises(InvitationRefusedError):
+            await world.people.redeem(code, "", HERE)
+        await world.people.create("anna", Role.VIEWER, "*", **ME)  # another person of that name
+        assert world.refuses(text)
+        assert world.people.tokens("anna") == []
+
+
+async def test_a_role_that_is_taken_counts_at_once(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.grant("anna", Role.OPERATOR, "hub/a", **ME)
+        await world.people.grant("anna", Role.OPERATOR, "hub/a", **ME)
+        text = await world.signed_in()
+        assert world.people.caller(text, HERE).rights.allow(Right.OPERATE, "hub/a")
+        await world.people.revoke("anna", Role.OPERATOR, "hub/a", **ME)
+        rights = world.people.caller(text, HERE).rights
+        assert (rights.allow(Right.OPERATE, "hub/a"), rights.allow(Right.READ, "hub/a")) == (False, True)
+        with pytest.raises(GrantMissingError):
+            await world.people.revoke("anna", Role.OPERATOR, "hub/a", **ME)
+
+
+async def test_a_token_ends_by_time_and_by_being_taken_back(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        short = await world.people.add_token("anna", "ci", timedelta(hours=1), None, None, **ME)
+        long = await world.people.add_token("anna", "ci", timedelta(days=2), Role.VIEWER, "hub/a", **ME)
+        assert world.people.caller(long.text, HERE).is_narrowed
+        world.clock.move(timedelta(hours=1))
+        assert (world.refuses(short.text), world.refuses(long.text)) == (True, False)
+        with pytest.raises(TokenMissingError):
+            await world.people.remove_token(long.token.id, of="bert", **ME)
+        await world.people.remove_token(long.token.id, of="anna", **ME)
+        assert world.refuses(long.text)
+
+
+@pytest.mark.parametrize("lifetime", [timedelta(0), timedelta(seconds=59), timedelta(days=367), timedelta(-1)])
+async def test_a_token_lives_a_minute_to_a_year(tmp_path: Any, lifetime: timedelta) -> None:
+    async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        with pytest.raises(TokenLifetimeError):
+            await world.people.add_token("anna", "", lifetime, None, None, **ME)
+
+
+async def test_a_text_that_is_nearly_a_token_is_none(tmp_path: Any) -> None:
+    async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        text = await world.signed_in()
+        for wrong in ("", "bmt", text[:-1], f"{text}0", text.upper(), text.replace("bmt", "bmi"), text[:17], "é" * 99):
+            assert world.refuses(wrong), wrong
+
+
+async def test_nobody_is_made_twice_given_a_role_nowhere_or_found_who_is_not_there(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        refused: list[tuple[type[BirthmarkError], Any]] = [
+            (UserExistsError, world.people.create("anna", None, "*", **ME)),
+            (PlaceInvalidError, world.people.create("bert", Role.VIEWER, "hub/*", **ME)),
+            (PlaceInvalidError, world.people.grant("anna", Role.VIEWER, "nowhere", **ME)),
+            (UserMissingError, world.people.grant("bert", Role.VIEWER, "*", **ME)),
+            (UserMissingError, world.people.invite("bert", **ME)),
+            (UserMissingError, world.people.remove("bert", **ME)),
+            (UserMissingError, world.people.add_token("bert", "", timedelta(days=1), None, None, **ME)),
+            (TokenMissingError, world.people.remove_token("0", of=None, **ME)),
+        ]
+        for kind, doing in refused:
+            with pytest.raises(kind):
+                await doing
+        assert [one.name for one in world.people.all()] == ["anna"]
+
+
+async def test_two_that_make_the_same_user_make_one(database_url: str) -> None:
+    async with people_of(database_url) as world, people_of(database_url, seed=1) as other:
+        made = await asyncio.gather(
+            world.people.create("anna", Role.VIEWER, "*", **ME),
+            other.people.create("anna", Role.ADMIN, "*", **ME),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, UserExistsError) for one in made) == 1
+        await world.people.load()
+        assert len(world.people.grants("anna")) == 1
+
+
+async def test_the_audit_says_who_from_where_and_by_which_token(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        text = await world.signed_in()
+        caller = world.people.caller(text, HERE)
+        await world.people.create("bert", None, "*", actor=caller.actor)
+        rows = await audit_rows(world.database)
+        assert rows[-1]["actor"] == "user:anna"
+        assert f'"from":"{HERE}"' in rows[-1]["detail"]
+        assert f'"token":"{world.people.tokens("anna")[0].id}"' in rows[-1]["detail"]
+        assert all(text[-20:] not in row["detail"] for row in rows)
+
+
+async def audit_rows(database: Database) -> list[Any]:
+    from birthmark.store.keyed import find
+    from birthmark.store.schema import audit
+
+    return list(await database.all(find(audit, audit.c.seq >= 0, order=audit.c.seq)))

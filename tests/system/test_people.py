@@ -1,0 +1,194 @@
+"""People of other machines, by the commands alone: what each may do, that the audit tells them apart, how it ends."""
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import warm
+from servers import RunningServer, a_new_server, clean_environment
+
+pytestmark = pytest.mark.system
+
+
+class Person:
+    """Somebody at a machine of his own: a home, and no data directory."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir()
+
+    def attempt(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [warm.programs() / "birthmark", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            env=clean_environment(HOME=str(self.home)) | environment,
+        )
+
+    def run(self, *arguments: str) -> str:
+        done = self.attempt(*arguments)
+        assert done.returncode == 0, f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run(*arguments, "--json").splitlines()]
+
+    def refused(self, *arguments: str) -> str:
+        """Return the code of what a command is refused for."""
+        done = self.attempt(*arguments, "--json")
+        assert done.returncode != 0, done.stdout
+        told = json.loads((done.stderr or done.stdout).splitlines()[-1])
+        return str(told.get("error") or told)
+
+
+class Plant:
+    """A server, and the people who operate it."""
+
+    def __init__(self, server: RunningServer, directory: Path) -> None:
+        self.server, self.directory = server, directory
+
+    def person(self, name: str, role: str, place: str = "*") -> Person:
+        """Put somebody on record, who signs in."""
+        file = self.directory / f"{name}.invitation"
+        self.server.run("user", "create", name, "--role", role, "--at", place, "--out", str(file))
+        somebody = Person(self.directory / name)
+        somebody.run("login", str(file))
+        return somebody
+
+    def audited(self, action: str) -> list[dict[str, Any]]:
+        return [row for row in self.server.rows("server", "audit", "ls") if row["action"] == action]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    with contextlib.ExitStack() as stack:
+        yield Plant(stack.enter_context(a_new_server(tmp_path)), tmp_path)
+
+
+def test_who_signed_in_works_from_another_machine_and_the_audit_tells_people_apart(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "operator"), plant.person("bert", "admin")
+    assert anna.rows("whoami")[0]["roles"] == [{"role": "operator", "place": "*"}]
+    anna.run("hub", "device", "create", "pump-1")
+    bert.run("hub", "device", "create", "pump-2")
+    assert {row["device"] for row in anna.rows("hub", "device", "ls")} == {"pump-1", "pump-2"}
+    by = {row["subject"]: row for row in plant.audited("iothub.device_put")}
+    assert (by["pump-1"]["actor"], by["pump-2"]["actor"]) == ("user:anna", "user:bert")
+    (token,) = (row["id"] for row in bert.rows("token", "ls") if row["user"] == "anna")
+    assert by["pump-1"]["detail"]["token"] == token
+    assert by["pump-1"]["detail"]["from"].startswith("127.")
+
+
+def test_a_viewer_sees_and_changes_nothing(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    for look in (["hub", "ls"], ["dps", "ls"], ["pki", "ls"], ["aws", "thing", "ls"], ["user", "ls"], ["why"]):
+        anna.run(*look)
+    anna.run("server", "audit", "ls")
+    changes = [
+        ["hub", "create", "other", "--host", "other.localhost"],
+        ["hub", "device", "create", "pump-1"],
+        ["hub", "rm", "birthmark", "--yes"],
+        ["hub", "key"],
+        ["dps", "key"],
+        ["aws", "key", "create", "ci"],
+        ["device", "revoke", "pump-1", "--yes"],
+        ["pki", "token", "create", "pump-1"],
+        ["pki", "rollover", "start", "--yes"],
+        ["user", "create", "eve", "--role", "admin"],
+        ["role", "grant", "anna", "admin"],
+        ["token", "create", "--user", "bert"],
+    ]
+    before = plant.server.rows("server", "audit", "ls")
+    for change in changes:
+        told = anna.refused(*change)
+        assert "operator.role_too_low" in told or "anna may not revoke at server" in told, change
+    assert plant.server.rows("server", "audit", "ls") == before
+
+
+def test_who_has_a_role_at_one_hub_sees_that_alone(plant: Plant) -> None:
+    plant.server.run("hub", "create", "other", "--host", "other.localhost")
+    anna = plant.person("anna", "operator", "hub/other")
+    assert [row["name"] for row in anna.rows("hub", "ls")] == ["other"]
+    anna.run("hub", "device", "create", "pump-1", "--hub", "other")
+    for beyond in (["hub", "device", "ls"], ["pki", "ls"], ["server", "audit", "ls"]):
+        assert anna.refused(*beyond) == "operator.role_too_low", beyond
+
+
+def test_what_is_taken_away_counts_at_once(plant: Plant) -> None:
+    anna = plant.person("anna", "operator")
+    plant.server.run("role", "grant", "anna", "viewer")
+    plant.server.run("role", "revoke", "anna", "operator")
+    assert anna.refused("hub", "device", "create", "pump-1") == "operator.role_too_low"
+    anna.run("hub", "ls")
+    plant.server.run("user", "rm", "anna", "--yes")
+    assert anna.refused("hub", "ls") == "people.token_refused"
+
+
+def test_an_invitation_is_used_up_and_signing_out_ends_the_token(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    other = Person(plant.directory / "other")
+    assert other.refused("login", str(plant.directory / "anna.invitation")) == "people.invitation_refused"
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    assert (anna.home / ".config/birthmark/login.json").stat().st_mode & 0o777 == 0o600
+    anna.run("logout")
+    assert plant.server.rows("token", "ls") == []
+    assert anna.refused("logout") == "login.nobody"
+    assert kept["token"] not in plant.server.log()
+
+
+def test_what_needs_a_servers_files_says_so_to_who_is_signed_in_elsewhere(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    assert anna.refused("device", "ls") == "operator.elsewhere"
+
+
+def test_a_token_goes_no_further_than_it_says_and_makes_no_other(plant: Plant) -> None:
+    anna = plant.person("anna", "operator")
+    (made,) = anna.rows("token", "create", "ci", "--role", "viewer", "--lifetime", "1h")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    narrow = Person(plant.directory / "ci")
+    (narrow.home / "login.json").write_text(json.dumps(kept | {"token": made["token"]}))
+    by = {"BIRTHMARK_LOGIN": str(narrow.home / "login.json")}
+    assert narrow.attempt("hub", "ls", **by).returncode == 0
+    for beyond in (["hub", "device", "create", "x"], ["token", "create"]):
+        assert narrow.attempt(*beyond, **by).returncode == 4, beyond
+    anna.run("token", "rm", made["id"], "--yes")
+    assert narrow.attempt("hub", "ls", **by).returncode == 4
+
+
+def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:
+    plant.server.run("user", "create", "anna", "--role", "viewer", "--out", str(plant.directory / "anna.invitation"))
+    invited = json.loads((plant.directory / "anna.invitation").read_text())
+    host, _, port = invited["url"].removeprefix("https://").partition(":")
+    said = subprocess.run(
+        ["openssl", "s_client", "-connect", f"{host}:{port}"], input="", capture_output=True, text=True, check=False
+    )
+    assert "No client certificate CA names sent" in said.stdout
+    assert "Requested Signature Algorithms" not in said.stdout  # which a request for a certificate names
+    token = (plant.server.data / "operator.token").read_text().strip()
+    context = ssl.create_default_context(cadata=invited["roots"])
+    with context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host) as tls:
+        request = f"GET /operator/v1/hubs HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        tls.sendall(request.encode())
+        assert tls.recv(64).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_does_not_have_the_servers_roots_signs_in_nowhere(plant: Plant) -> None:
+    file = plant.directory / "anna.invitation"
+    plant.server.run("user", "create", "anna", "--role", "viewer", "--out", str(file))
+    plant.server.run("ca", "init", "--name", "Another", "--dir", str(plant.directory / "ca"))
+    other = (plant.directory / "ca" / "root.pem").read_text()
+    wrong = plant.directory / "wrong.invitation"
+    wrong.write_text(json.dumps(json.loads(file.read_text()) | {"roots": other}))
+    anna = Person(plant.directory / "anna")
+    assert anna.refused("login", str(wrong)) == "operator.remote_away"
+    anna.run("login", str(file))  # the code was not used up

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,9 +147,59 @@ def test_an_invitation_is_used_up_and_signing_out_ends_the_token(plant: Plant) -
     assert kept["token"] not in plant.server.log()
 
 
-def test_what_needs_a_servers_files_says_so_to_who_is_signed_in_elsewhere(plant: Plant) -> None:
-    anna = plant.person("anna", "admin")
-    assert anna.refused("device", "ls") == "operator.elsewhere"
+def enrolled_by(somebody: Person, *more: str) -> subprocess.CompletedProcess[str]:
+    if not (somebody.home / "pump-1.cert.pem").exists():
+        somebody.run("ca", "init", "--name", "Factory", "--dir", "ca")
+        somebody.run("ca", "issue", "pump-1", "--dir", "ca")
+    return somebody.attempt("device", "enroll", "--cert", "pump-1.cert.pem", *more)
+
+
+def test_an_enroller_enrolls_at_both_clouds_interfaces_by_the_vendors_sdks(plant: Plant) -> None:
+    anna = plant.person("anna", "enroller")
+    for more in ((), ("--to", "aws")):
+        done = enrolled_by(anna, *more)
+        assert done.returncode == 0, done.stderr
+    assert [row["name"] for row in anna.rows("device", "ls")] == ["pump-1"]
+    for action in ("dps.enrollment_put", "awsiot.thing_create", "awsiot.certificate_add"):
+        assert {row["actor"] for row in plant.audited(action)} == {"user:anna"}, action
+
+
+def test_a_viewer_enrolls_nothing_at_either_cloud_and_sees_what_is_there(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    for more in ((), ("--to", "aws")):
+        assert enrolled_by(anna, *more).returncode != 0
+    assert anna.rows("device", "ls") == []
+    assert {row["code"] for row in plant.server.rows("why")} == {"operator.role_too_low"}
+
+
+def exported(somebody: Person) -> dict[str, str]:
+    lines = somebody.run("env", "--format", "dotenv").splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def by_aws_cli(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("aws")), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment(**variables))
+
+
+def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may(plant: Plant) -> None:
+    anna = plant.person("anna", "enroller", "aws")
+    variables = exported(anna)
+    assert by_aws_cli(variables, "iot", "create-thing", "--thing-name", "pump-1").returncode == 0
+    document = ["--policy-name", "all", "--policy-document", json.dumps({"Version": "2012-10-17", "Statement": []})]
+    assert "ForbiddenException" in by_aws_cli(variables, "iot", "create-policy", *document).stderr
+    plant.server.run("user", "rm", "anna", "--yes")
+    assert by_aws_cli(variables, "iot", "list-things").returncode != 0
+    assert "bmt_" in variables["AWS_ACCESS_KEY_ID"]
+
+
+def test_a_role_at_one_service_is_none_at_another(plant: Plant) -> None:
+    plant.server.run("dps", "create", "other")
+    anna = plant.person("anna", "enroller", "dps/other")
+    assert enrolled_by(anna, "--dps", "other").returncode == 0
+    assert enrolled_by(anna).returncode != 0
+    assert [row["name"] for row in plant.server.rows("device", "ls", "--dps", "other")] == ["pump-1"]
+    assert plant.server.rows("device", "ls") == []
 
 
 def test_a_token_goes_no_further_than_it_says_and_makes_no_other(plant: Plant) -> None:

@@ -30,7 +30,7 @@ SKEW = timedelta(minutes=5)
 _MAX_EXPIRES_S = 7 * 86_400
 MAX_AUTHORIZATION_CHARS = 4096
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
-_CREDENTIAL = re.compile(r"([A-Za-z0-9]{4,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([A-Za-z0-9-]{1,64})/aws4_request")
+_CREDENTIAL = re.compile(r"([A-Za-z0-9_]{4,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([A-Za-z0-9-]{1,64})/aws4_request")
 _PARAMETER = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^\s,]*)\s*")
 _HEADER_NAMES = re.compile(r"[a-z0-9-]+(;[a-z0-9-]+){0,63}")
 _STAMP = "%Y%m%dT%H%M%SZ"

@@ -32,7 +32,7 @@ from birthmark.cli.reports import check_reports
 from birthmark.cli.standing import with_standing
 from birthmark.cli.tpm_record import TpmOptions, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
-from birthmark.console.client import OperatorClient, here
+from birthmark.console.client import client_for
 from birthmark.errors import InvalidRequestError
 from birthmark.text import printable
 
@@ -162,7 +162,7 @@ def _certificate_of(cert: Path | None, presented: str | None, name: str | None, 
         only(where.profile.is_local, "with --profile local", presented=presented)
         from birthmark.pki.certificates import parse_any
 
-        client = OperatorClient.of(here(where.profile.data))
+        client = client_for(where.profile.data)
         return parse_any(client.get(at("refusals", "certificates", presented))["certificate"].encode())
     if cert is not None:
         return read_certificate(cert)
@@ -258,7 +258,7 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
     """List what is on record, with its state."""
     found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
     if target.profile.is_local:
-        found = with_standing(found, OperatorClient.of(here(target.profile.data)), name="name", state="state")
+        found = with_standing(found, client_for(target.profile.data), name="name", state="state")
     rows = pick.picked(found)
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
 

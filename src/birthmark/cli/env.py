@@ -50,8 +50,10 @@ def env(
 
     The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
     again later. `birthmark pki user rm NAME` takes it back.
+
+    Who is signed in elsewhere gets what leads there in that name, as far as that person's roles go.
     """
-    from birthmark.console.client import not_running, read_endpoints, served
+    from birthmark.console.client import endpoints_for, not_running, served
     from birthmark.console.lock import is_served
     from birthmark.console.variables import as_dotenv, as_shell
     from birthmark.server.c_header import as_c_header
@@ -63,10 +65,10 @@ def env(
     only_typed(form is Format.AZIOT, "with --format aziot", "--id-scope", "--global-endpoint")
     if global_endpoint is not None and id_scope is None:
         raise typer.BadParameter("--global-endpoint needs --id-scope SCOPE")
-    if wait:
+    if wait and not server.is_elsewhere:
         _wait_until_ready(server.directory / "endpoints.json", wait)
-    endpoints = read_endpoints(server.directory)
-    if not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
+    endpoints = endpoints_for(server.data)
+    if not server.is_elsewhere and not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
         raise not_running(server.directory, "it has ended")
     if form is Format.AZIOT:
         served(endpoints, "est", server.directory)

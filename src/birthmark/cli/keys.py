@@ -9,6 +9,8 @@ import typer
 from birthmark.auth.connection_strings import ConnectionString
 from birthmark.cli.common import emit
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
+from birthmark.console.client import endpoints_for, string_of
+from birthmark.console.login import signed_in
 
 _STANDARD = 443
 
@@ -38,7 +40,14 @@ def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | N
 
 
 def owner_string(server: ServerOptions, kind: str, name: str) -> str:
-    """Return the connection string of a service's owner. Raise what the server says to a name of none."""
+    """Return the connection string of a service's owner, or of who is signed in elsewhere.
+
+    Raise what the server says to a name of none.
+    """
+    if server.is_elsewhere and (login := signed_in()) is not None:
+        found = endpoints_for(server.data)["dps" if kind == "dps" else "iothub"]
+        hosts = {row["name"]: str(row["host"]) for row in server.client.rows(at(kind))}
+        return string_of(login, name, hosts.get(name, name), found["https_port"])
     told = server.client.post(at(kind, name, "keys"), {"policy": None, "rotate": None})
     return _strings(told)[f"{Which.PRIMARY}_connection_string"]
 

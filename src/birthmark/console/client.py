@@ -14,14 +14,19 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark import errors
+from birthmark.auth.connection_strings import ConnectionString
+from birthmark.auth.persons import access_key_of, key_of, policy_of
 from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
-from birthmark.console.login import Login, place, signed_in
+from birthmark.console.login import Login, place, roots_file, signed_in
 from birthmark.owners import starting
 from birthmark.text import reason_of
 
 DEFAULT_DATA = "~/.local/share/birthmark"
+_FIRST = "birthmark"
+"""The provisioning service and the hub that every start makes."""
+_STANDARD = 443
 _OTHERS = 3
 _TIMEOUT_S = 30
 _MAX_BYTES = 64 * 1024 * 1024
@@ -107,17 +112,6 @@ class RemoteAwayError(errors.UnavailableError):
     url: str
 
 
-class ElsewhereError(errors.PolicyError):
-    """Commands go to a server elsewhere, and this one needs the files of one."""
-
-    code = "operator.elsewhere"
-    cause = "You are signed in at {url}, and this command needs a server's files, which are on its machine."
-    fix = "Do it there. For the server of this machine: `BIRTHMARK_DATA={data} {again}`"
-    again: str = "birthmark"
-    data: str
-    url: str
-
-
 class NotServedError(errors.UnavailableError):
     """This server does not serve that."""
 
@@ -197,11 +191,27 @@ def client_for(data: Path) -> "OperatorClient":
     return OperatorClient.of(data.expanduser())
 
 
-def here(data: Path) -> Path:
-    """Return a data directory of this machine, for what needs its files. Raise `ElsewhereError`."""
-    if data == Path(DEFAULT_DATA) and (login := signed_in()) is not None:
-        raise ElsewhereError(url=login.url, data=DEFAULT_DATA)
-    return data.expanduser()
+def endpoints_for(data: Path) -> dict[str, Any]:
+    """Return how to reach a server as whoever asks: of a data directory, or of who is signed in where none was named.
+
+    Raise `ServerNotRunningError`, `LoginDamagedError`.
+    """
+    if data != Path(DEFAULT_DATA) or (login := signed_in()) is None:
+        return read_endpoints(data.expanduser())
+    found: dict[str, Any] = RemoteClient.signed_in(login).get("/server/endpoints")
+    for name in ("dps", "iothub"):
+        if (part := found[name]) is not None:
+            part["service_connection_string"] = string_of(login, _FIRST, part["host"], part["https_port"])
+    if found["aws"] is not None:
+        secret = key_of(login.token).hex()
+        found["aws"] |= {"access_key_id": access_key_of(login.token_id), "secret_access_key": secret}
+    return {**found, "trust_bundle": str(roots_file(login)), "login": str(place())}
+
+
+def string_of(login: Login, name: str, host: str, port: int) -> str:
+    """Return the connection string of who is signed in, at a provisioning service or hub of that name."""
+    at = host if port == _STANDARD else f"{host}:{port}"
+    return ConnectionString(at, policy_of(login.token_id, name), key_of(login.token)).render()
 
 
 @dataclass(frozen=True, slots=True)

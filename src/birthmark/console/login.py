@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark import durable
+from birthmark.console.variables import system_roots
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.text import decode_json
 
@@ -97,6 +98,17 @@ def keep(login: Login) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     durable.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
     return path
+
+
+def roots_file(login: Login) -> Path:
+    """Return a file with the server's roots, for clients that take no text; one with the system's is beside it."""
+    directory = place().with_suffix(".trust")
+    directory.mkdir(exist_ok=True, mode=0o700)
+    ours = login.roots.encode()
+    for name, text in (("bundle.pem", system_roots() + ours), ("trust.pem", ours)):
+        if not durable.is_there(directory / name, text, 0o600):
+            durable.replace(directory / name, text, 0o600)
+    return directory / "trust.pem"
 
 
 def _read(path: Path) -> bytes:

@@ -21,9 +21,10 @@ from birthmark.actor import Actor
 from birthmark.auth.principals import STRANGER, Caller, Principal
 from birthmark.auth.rights import Right
 from birthmark.background import ended
-from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing
-from birthmark.people.model import SERVER, roles_with
+from birthmark.people.demand import demand
+from birthmark.people.model import SERVER
 from birthmark.text import decode_json
 
 ROOT = "/operator/v1"
@@ -59,22 +60,6 @@ class OperatorTokenError(UnauthenticatedError):
     )
 
 
-class RoleTooLowError(ForbiddenError):
-    """The caller may look, or operate, and asks for more."""
-
-    code = "operator.role_too_low"
-    message = "This needs the right to {right} at {place}"
-    cause = "{who} may not {right} at {place}, which this needs."
-    fix = "Ask an admin for a role that has it, {roles}: `birthmark role grant {name} {role} --at {place}`"
-    for_a_person = "somebody else has to do it"
-    name: str
-    place: str
-    right: str
-    role: str
-    roles: str
-    who: str
-
-
 class OperatorRequestError(InvalidRequestError):
     """A request that no route takes as it is."""
 
@@ -108,9 +93,8 @@ class Asked:
     address: str = ""
 
     def demand(self, right: Right, place: str) -> None:
-        """Raise `RoleTooLowError` where the caller may not: for what only the body says."""
-        if not self.caller.rights.allow(right, place):
-            raise _too_low(self.caller, right, place)
+        """Raise `RightMissingError` where the caller may not: for what only the body says."""
+        demand(self.caller, right, place)
 
     @property
     def actor(self) -> Actor:
@@ -262,23 +246,9 @@ def _seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
 
 
 def _authorize(endpoint: Endpoint, caller: Caller, request: Request) -> None:
-    """Raise `RoleTooLowError` where this caller may not."""
-    place, right = endpoint.place(request.path_params), endpoint.right
-    if right is None or endpoint.rows_at or caller.rights.allow(right, place):
-        return
-    raise _too_low(caller, right, place)
-
-
-def _too_low(caller: Caller, right: Right, place: str) -> RoleTooLowError:
-    roles = roles_with(right)
-    return RoleTooLowError(
-        name=caller.user or "NAME",
-        place=place,
-        right=right.value,
-        role=roles[0].value,
-        roles=" or ".join(roles),
-        who="This token" if caller.is_narrowed else (caller.user or "Whoever asks"),
-    )
+    """Raise `RightMissingError` where this caller may not."""
+    if endpoint.right is not None and not endpoint.rows_at:
+        demand(caller, endpoint.right, endpoint.place(request.path_params))
 
 
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:

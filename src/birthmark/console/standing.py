@@ -1,6 +1,6 @@
-"""The operator interface of the server itself: how its own certificate stands."""
+"""The operator interface of the server itself: how its own certificate stands, and where its services are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from birthmark.auth.rights import Right
@@ -23,11 +23,17 @@ class OwnEnd(ServedNames, Protocol):
         ...
 
 
-def endpoints(own: OwnEnd) -> Sequence[Endpoint]:
-    """Return the route of what `birthmark doctor` asks."""
+def endpoints(own: OwnEnd, services: Callable[[], Mapping[str, Any]]) -> Sequence[Endpoint]:
+    """Return the routes of what `birthmark doctor` asks, and who is signed in; `services` tells no secret."""
 
     async def certificate(_asked: Asked) -> Any:
         not_after = own.leaf.not_after.isoformat()
         return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.trouble}
 
-    return [Endpoint("GET", "/server/certificate", Right.READ, "The server's own certificate.", certificate)]
+    async def reached(_asked: Asked) -> Any:
+        return services()
+
+    return [
+        Endpoint("GET", "/server/certificate", Right.READ, "The server's own certificate.", certificate),
+        Endpoint("GET", "/server/endpoints", None, "Where its services are.", reached),
+    ]

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
 
 def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment that the vendors' tools read."""
@@ -31,12 +33,19 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
             "AWS_CA_BUNDLE": bundle,
         }
     return found | {
-        "BIRTHMARK_DATA": str(Path(endpoints["trust_bundle"]).parent),  # for our own commands
+        **_for_our_own(endpoints),
         "CURL_CA_BUNDLE": bundle,
         "SSL_CERT_FILE": bundle,
         "REQUESTS_CA_BUNDLE": bundle,
         "NODE_EXTRA_CA_CERTS": endpoints["trust_bundle"],
     }
+
+
+def _for_our_own(endpoints: Mapping[str, Any]) -> dict[str, str]:
+    """Return what leads our own commands to the same server."""
+    if "login" in endpoints:
+        return {"BIRTHMARK_LOGIN": endpoints["login"]}
+    return {"BIRTHMARK_DATA": str(Path(endpoints["trust_bundle"]).parent)}
 
 
 def as_shell(endpoints: Mapping[str, Any]) -> str:
@@ -47,3 +56,11 @@ def as_shell(endpoints: Mapping[str, Any]) -> str:
 def as_dotenv(endpoints: Mapping[str, Any]) -> str:
     """Return `NAME=value` lines as they are, for `docker --env-file`, `.env` files and `$GITHUB_ENV`."""
     return "".join(f"{name}={value}\n" for name, value in variables(endpoints).items())
+
+
+def system_roots() -> bytes:
+    """Return the system's own roots, as PEM; nothing where it has none."""
+    for path in _SYSTEM_ROOTS:
+        if Path(path).exists():
+            return Path(path).read_bytes().rstrip() + b"\n"
+    return b""

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse as PlainJSONResponse
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.auth.rights import Right
 from birthmark.clock import Clock, SystemEntropy, new_uuid
 from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument
@@ -131,9 +132,10 @@ def service_routes(
 ) -> list[Route]:
     """Return the routes operators use."""
 
-    def instance_of(request: Request) -> Instance:
-        authorization = request.headers.get("authorization")
-        return instances.authorize(authorization, request.scope["path"])
+    def asked(request: Request, right: Right) -> tuple[Instance, str]:
+        """Return the instance that is asked for, and who asks."""
+        authorization, address = request.headers.get("authorization"), request.client.host if request.client else ""
+        return instances.authorize(authorization, request.scope["path"], right, address)
 
     def view_of(enrollment: EnrollmentDocument, registration: Registration | None) -> dict[str, Any]:
         body = document.document_view(enrollment)
@@ -150,9 +152,8 @@ def service_routes(
 
     def one(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
-            instance = instance_of(request)
+            instance, actor = asked(request, Right.READ if request.method == "GET" else Right.ENROLL)
             enrollment_id, if_match = request.path_params["id"], request.headers.get("if-match")
-            actor = f"dps:{instance.name}"
             if request.method == "PUT":
                 given = _named(document.parse_document(await request.body()), enrollment_id, is_group=is_group)
                 done = await enrollments.put(instance, given, if_match, actor=actor)
@@ -167,7 +168,7 @@ def service_routes(
 
     def mechanism(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
-            instance = instance_of(request)
+            instance, _ = asked(request, Right.ENROLL)
             found = await enrollments.document(instance.id_scope, request.path_params["id"], is_group=is_group)
             return JSONResponse(document.document_view(found, with_keys=True)["attestation"])
 
@@ -175,7 +176,7 @@ def service_routes(
 
     def query(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
-            instance = instance_of(request)
+            instance, _ = asked(request, Right.READ)
             _check_query(await request.body(), "enrollmentgroups" if is_group else "enrollments")
             limit = _page_size(request)
             after = request.headers.get("x-ms-continuation", "")
@@ -191,13 +192,13 @@ def service_routes(
 
     def bulk(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
-            instance = instance_of(request)
-            asked = read_json(await request.body(), _Bulk, wire.BodyInvalidError)
-            items = asked.enrollment_groups if is_group else asked.enrollments
+            instance, actor = asked(request, Right.ENROLL)
+            given = read_json(await request.body(), _Bulk, wire.BodyInvalidError)
+            items = given.enrollment_groups if is_group else given.enrollments
             _check_bulk(
                 read_json(await request.body(), dict[str, Any], wire.BodyInvalidError), items, is_group=is_group
             )
-            if len(items) > _MAX_BULK or asked.mode not in _BULK_MODES:
+            if len(items) > _MAX_BULK or given.mode not in _BULK_MODES:
                 raise wire.BodyInvalidError(detail="at most 10 items; mode create, update …")
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
                 # The token was for this path: what the other one is for may not be done by it.
@@ -207,27 +208,27 @@ def service_routes(
             for item in items:
                 by_id[item.id.lower()].append(item)
             refused = await asyncio.gather(
-                *(_bulk_of_one(enrollments, instance, asked.mode, given) for given in by_id.values())
+                *(_bulk_of_one(enrollments, instance, given.mode, each, actor) for each in by_id.values())
             )
             problems = []
-            for given, problem in itertools.chain(*refused):
+            for item, problem in itertools.chain(*refused):
                 record(problem, request)
                 told = {"errorCode": http_error(problem)[1], "errorStatus": str(problem)}
-                problems.append({"registrationId": given.id, **told})
+                problems.append({"registrationId": item.id, **told})
             return JSONResponse({"isSuccessful": not problems, "errors": problems})
 
         return handle
 
     async def registration(request: Request) -> Response:
-        instance = instance_of(request)
+        instance, actor = asked(request, Right.READ if request.method == "GET" else Right.ENROLL)
         if request.method == "DELETE":
-            if_match, actor = request.headers.get("if-match"), f"dps:{instance.name}"
+            if_match = request.headers.get("if-match")
             await registrations.delete(instance, request.path_params["id"], if_match, actor=actor)
             return Response(status_code=204)
         return JSONResponse(wire.state_json(await registrations.get(instance, request.path_params["id"])))
 
     async def group_registrations(request: Request) -> Response:
-        instance = instance_of(request)
+        instance, _ = asked(request, Right.READ)
         _check_query(await request.body(), "registrations")
         limit = _page_size(request)
         after = request.headers.get("x-ms-continuation", "")
@@ -257,10 +258,10 @@ _BULK_MODES = frozenset({"create", "update", "updateIfMatchETag", "delete"})
 
 
 async def _bulk_of_one(
-    enrollments: Enrollments, instance: Instance, mode: str, items: Sequence[EnrollmentDocument]
+    enrollments: Enrollments, instance: Instance, mode: str, items: Sequence[EnrollmentDocument], actor: str
 ) -> list[tuple[EnrollmentDocument, BirthmarkError]]:
     """Do what is asked for one id, one after the other, and return what was refused."""
-    actor, scope, refused = f"dps:{instance.name}", instance.id_scope, []
+    scope, refused = instance.id_scope, []
     for given in items:
         try:
             if mode == "create":

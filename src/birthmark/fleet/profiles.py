@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.console.client import here, read_endpoints, served
+from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.text import reason_of
 from birthmark.toml_text import parse
@@ -80,7 +80,7 @@ class AwsProfile:
 def azure_profile(name: str, data: Path) -> AzureProfile:
     """Return the profile of that name for Azure. Raise `ProfileError`."""
     if name == "local":
-        endpoints = read_endpoints(here(data))
+        endpoints = endpoints_for(data)
         dps = served(endpoints, "dps", data)
         hub = (endpoints["iothub"] or {}).get("service_connection_string")
         return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"], hub)
@@ -133,7 +133,7 @@ def _hub(name: str, table: Mapping[str, Any]) -> str | None:
 def aws_profile(name: str, data: Path) -> AwsProfile:
     """Return the profile of that name for AWS. Raise `ProfileError`."""
     if name == "local":
-        endpoints = read_endpoints(here(data))
+        endpoints = endpoints_for(data)
         aws = served(endpoints, "aws", data)
         return AwsProfile(
             endpoint_url=aws["endpoint_url"],

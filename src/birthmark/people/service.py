@@ -1,5 +1,6 @@
 """Who operates this server: users, their roles, tokens and invitations. Few, so they are kept in memory."""
 
+import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
+from birthmark.auth.persons import Person
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
@@ -150,12 +152,21 @@ class People:
 
     def caller(self, text: str, address: str) -> Caller:
         """Return who shows this token. Raise `TokenRefusedError`."""
-        known = self._known(text)
+        return self._caller(self._known(text), address)
+
+    def _caller(self, known: Token, address: str) -> Caller:
         rights = self._rights.get(known.user, NOTHING)
         if (narrower := known.statement) is not None:
             rights = rights.within((narrower,))
         actor = Actor(f"user:{known.user}", {"token": known.id, "from": address})
         return Caller(actor, rights, known.user, is_narrowed=narrower is not None)
+
+    def person(self, token_id: str, address: str) -> Person | None:
+        """Return whose token this is, for who signs by it: the digest of what he shows is the key of his policies."""
+        known = self._tokens.get(token_id)
+        if known is None or known.ends_at <= self.clock.now():
+            return None
+        return Person(self._caller(known, address), base64.b64decode(known.digest.rpartition("$")[2]))
 
     def _known(self, text: str) -> Token:
         begin, _, rest = text[:_MAX_CHARS].partition("_")

@@ -22,7 +22,7 @@ REMOVE_GRANTS = remove(grants, "user_name")
 ALL_GRANTS = find(grants, grants.c.user_name != "", order=grants.c.user_name)
 
 TOKENS = Records(Token, user="user_name")
-tokens = TOKENS.table("people_tokens", "id")
+tokens = TOKENS.table("people_tokens", "id", sealed=["digest"])
 Index("people_tokens_user", tokens.c.user_name)
 ADD_TOKEN = insert(tokens)
 REMOVE_TOKEN = remove(tokens)

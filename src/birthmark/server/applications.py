@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -73,6 +74,8 @@ class Applications:
         self._freshness = None if rooms.broker.is_alone else rooms.broker
         self.metering = Metering(rooms)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
+        self.endpoints: Mapping[str, Any] = {}
+        """Where the services are, without what lets somebody in."""
         self.https_port = 0
         """What clients are told: the standard port where it is bound."""
         self.console_url: str | None = None
@@ -184,7 +187,7 @@ class Applications:
             *inventory_endpoints(rooms.authority),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
-            *standing.endpoints(served),
+            *standing.endpoints(served, lambda: self.endpoints),
             *user_endpoints(rooms.people, self._reached),
             *token_endpoints(rooms.people),
             *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),

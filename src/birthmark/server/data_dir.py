@@ -49,13 +49,13 @@ from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.servers import issue_server
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
+from birthmark.console.variables import system_roots
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import Issuer, SigningKey, new_serial
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import Purpose
 
-_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _RENEW_BEFORE = timedelta(days=30)
 _LIFETIME = timedelta(days=365)
 _LONGEST = timedelta(days=366)  # what clients and scanners take of a server
@@ -207,7 +207,7 @@ class DataDirectory:
     def _write_trust(self, *roots: Certificate) -> None:
         ours = "".join(root.pem() for root in roots).encode()
         self.write("trust.pem", ours, is_secret=False)
-        self.write("bundle.pem", _system_roots() + ours, is_secret=False)
+        self.write("bundle.pem", system_roots() + ours, is_secret=False)
 
     def trust_also(self, hierarchy: Hierarchy, chain: Sequence[Certificate]) -> None:
         """Let those who trust our root trust the CAs of `chain` too: they issued the certificate that is served."""
@@ -309,10 +309,3 @@ class DataDirectory:
         names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         present = {str(name.value).lower() for name in names}
         return all(name.lower() in present for name in wanted)
-
-
-def _system_roots() -> bytes:
-    for path in _SYSTEM_ROOTS:
-        if Path(path).exists():
-            return Path(path).read_bytes().rstrip() + b"\n"
-    return b""

@@ -64,6 +64,15 @@ def describe(
     }
 
 
+_SHOWN = frozenset({"url", "host", "https_port", "id_scope", "endpoint_url", "data_endpoint", "region", "account_id"})
+
+
+def without_secrets(endpoints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the services of `endpoints.json` are; not what lets somebody in, and no paths of this machine."""
+    parts = {name: part for name, part in endpoints.items() if part is None or isinstance(part, dict)}
+    return {name: part and {k: v for k, v in part.items() if k in _SHOWN} for name, part in parts.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class DpsPlace:
     """Where a device registers; `trust` is the CA of a server of one's own, the system's when it is None."""

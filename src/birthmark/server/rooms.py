@@ -165,6 +165,7 @@ async def open_rooms(
     await broker.load()
     people = People(database, clock, entropy)
     await people.load()
+    instances.persons = iothub.hubs.persons = aws.keys.persons = people
     rules = SpaceRules(
         settings.aws.max_sessions,
         settings.bounds().max_sessions_per_key,

@@ -35,7 +35,7 @@ from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors, for_health, shared_by
-from birthmark.server.endpoints import describe
+from birthmark.server.endpoints import describe, without_secrets
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
 from birthmark.server.losing.open import answer_others
@@ -163,6 +163,7 @@ class Server:
             aws_access_key_id=access_key.id,
             aws_secret_access_key=access_key.secret,
         )
+        doors.endpoints = without_secrets(self.endpoints)
         self.elsewhere = sorted(host for host in self._hosts(rooms) if not context.covers(host))
         if self._place.is_alone:
             self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)

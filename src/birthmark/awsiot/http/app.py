@@ -24,6 +24,7 @@ from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
+from birthmark.awsiot.rules.rights import PLACE, right_for
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
@@ -36,6 +37,7 @@ from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.tls import TlsPeer
+from birthmark.people.demand import demand
 
 GROUPS = (
     ThingOperations,
@@ -136,9 +138,7 @@ class AwsHttp:
         body = await request.body()
         signed = signed_request_of(request.scope, body)
         if is_signed(request.headers.get("authorization", ""), signed.query):
-            key, service = self._aws.keys.authenticate(signed, SERVICES)
-            grant, actor = Grant(key.id, None, None, None), f"access_key:{key.id}"
-            operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
+            grant, actor, operation, handler, names = self._for_operator(request, signed)
         else:
             grant, operation, handler, names = await self._for_device(request, signed)
             actor = f"certificate:{grant.certificate_id}"
@@ -152,6 +152,20 @@ class AwsHttp:
             named = {"thing": names["thingName"][:_MAX_NAMED]} if "thingName" in names else {}
             error.add_facts(command=operation.form, **named)
             raise
+
+    def _for_operator(
+        self, request: Request, signed: SignedRequest
+    ) -> tuple[Grant, str, Operation, Handler, Mapping[str, str]]:
+        """Return who signed, and what is asked. Raise `RightMissingError` for what a person may not do."""
+        keys, address = self._aws.keys, request.client.host if request.client else ""
+        if (found := keys.person(signed, SERVICES, address)) is None:
+            key, service = keys.authenticate(signed, SERVICES)
+            operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
+            return Grant(key.id, None, None, None), f"access_key:{key.id}", operation, handler, names
+        caller, service = found
+        operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
+        demand(caller, right_for(operation.name), PLACE)
+        return Grant(caller.actor, None, None, None), caller.actor, operation, handler, names
 
     async def _for_device(
         self, request: Request, signed: SignedRequest

@@ -4,6 +4,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of
+from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
@@ -29,8 +31,9 @@ class AccessKeyMissingError(NotFoundError):
 
 @dataclass(slots=True)
 class AccessKeys(AccountService):
-    """All access keys of the account; each may do everything in it."""
+    """All access keys of the account; each may do everything in it. And people, who may do what their roles say."""
 
+    persons: Persons = NOBODY
     _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
     _loading: Loading = field(init=False, repr=False)
 
@@ -88,3 +91,17 @@ class AccessKeys(AccountService):
             raise AccessKeyUnknownError(access_key_id=signature.access_key_id)
         check_signature(request, signature, key.secret, self.clock.now(), services=services)
         return key, signature.service
+
+    def person(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Caller, str] | None:
+        """Return who signed this request by a token of his own, and for which service; None where it is no person's.
+
+        The id of the key is the token's, and its secret the digest in hexadecimal. Raise why it does not hold.
+        """
+        signature = parse_signature(request)
+        if not is_of_person(signature.access_key_id):
+            return None
+        person = self.persons.person(parts_of(signature.access_key_id)[0], address)
+        if person is None:
+            raise AccessKeyUnknownError(access_key_id=signature.access_key_id)
+        check_signature(request, signature, person.key.hex(), self.clock.now(), services=services)
+        return person.caller, signature.service

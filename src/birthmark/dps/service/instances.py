@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of
 from birthmark.auth.policies import Which, rotated
-from birthmark.auth.sas import check_resource, check_sas, parse_sas
+from birthmark.auth.rights import Right
+from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.people.demand import demand
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
 
@@ -82,6 +85,8 @@ class Instances:
         self._entropy = entropy
         self._by_scope: dict[str, Instance] = {}
         self._loading = Loading(database, self._read, InstancesChanged)
+        self.persons: Persons = NOBODY
+        """Who may call the service interface besides the services' own keys."""
 
     async def load(self) -> None:
         """Read the instances."""
@@ -189,15 +194,17 @@ class Instances:
 
         await decided_again(decide)
 
-    def authorize(self, authorization: str | None, resource: str) -> Instance:
-        """Return the instance whose key signed a service call. Raise `UnauthenticatedError`.
+    def authorize(self, authorization: str | None, resource: str, right: Right, address: str) -> tuple[Instance, str]:
+        """Return the instance whose key signed a service call, and who did. Raise `UnauthenticatedError`.
 
-        The token must be for `resource` at the instance's own host or this server's; what the caller calls it in Host
-        says nothing.
+        A person needs `right` at the instance, or it is `RightMissingError`. The token must be for `resource` at the
+        instance's own host or this server's; what the caller calls it in Host says nothing.
         """
         if not authorization:
             raise ServiceTokenError(presented="no token")
         token = parse_sas(authorization)
+        if is_of_person(token.policy):
+            return self._of_person(token, resource, right, address)
         problem: UnauthenticatedError = ServiceTokenError(presented=f"the policy {token.policy}")
         for instance in self._by_scope.values():
             pair = instance.policies.get(token.policy or "")
@@ -208,9 +215,23 @@ class Instances:
             except UnauthenticatedError as error:
                 problem = error
                 continue
-            check_resource(token, [f"{host}{resource}" for host in (instance.host, self._host) if host])
-            return instance
+            self._check_resource(token, instance, resource)
+            return instance, f"dps:{instance.name}"
         raise problem
+
+    def _of_person(self, token: SasToken, resource: str, right: Right, address: str) -> tuple[Instance, str]:
+        token_id, name = parts_of(token.policy or "")
+        person = self.persons.person(token_id, address)
+        instance = next((one for one in self._by_scope.values() if one.name == name), None)
+        if person is None or instance is None:
+            raise ServiceTokenError(presented=f"the policy {token.policy}")
+        check_sas(token, [person.key], self._clock.now())
+        self._check_resource(token, instance, resource)
+        demand(person.caller, right, f"dps/{name}")
+        return instance, person.caller.actor
+
+    def _check_resource(self, token: SasToken, instance: Instance, resource: str) -> None:
+        check_resource(token, [f"{host}{resource}" for host in (instance.host, self._host) if host])
 
     async def _put(self, made: Instance, present: Instance, changes: Changes) -> Instance:
         row, was = store.INSTANCES.row(made), store.INSTANCES.row(present)

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from birthmark.auth.rights import Right
 from birthmark.broker.rules.inbox import Outcome
 from birthmark.iothub import wire
 from birthmark.iothub.http.headers import mail_of
@@ -20,6 +21,7 @@ from birthmark.text import whole_number
 
 _MAX_LIST = 1000
 _SERVICE = frozenset({"iothubowner", "service"})
+_TWIN = "twins/{}"
 
 
 def _seen(found: SeenAt) -> dict[str, Any]:
@@ -38,11 +40,18 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     async def view_of(device: Device) -> dict[str, Any]:
         return wire.device_json(device, **await seen(device))
 
+    def authorized(request: Request, hub: Hub, allowed: frozenset[str], resource: str, right: Right) -> str:
+        """Return who asks: a policy of the hub that is `allowed`, or a person who has `right`."""
+        address = request.client.host if request.client else ""
+        given = request.headers.get("authorization")
+        return hubs.authorize(hub, given, allowed, resource, right=right, address=address)
+
     async def one(request: Request) -> Response:
         device_id = request.path_params["device_id"]
         hub = hub_of(hubs, request)
         allowed = READ if request.method == "GET" else WRITE
-        policy = hubs.authorize(hub, request.headers.get("authorization"), allowed, f"devices/{device_id}")
+        # Its keys are shown to who may look here: for people that is more than looking.
+        policy = authorized(request, hub, allowed, f"devices/{device_id}", Right.ENROLL)
         etag = etag_of(request)
         if request.method == "PUT":
             body, wanted = wire.parse_device_body(await request.body())
@@ -56,7 +65,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     async def listing(request: Request) -> Response:
         hub = hub_of(hubs, request)
-        hubs.authorize(hub, request.headers.get("authorization"), READ, "devices")
+        authorized(request, hub, READ, "devices", Right.ENROLL)
         top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
         if not top:
             raise wire.BodyInvalidError(detail="top must be 1 or more")
@@ -66,7 +75,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     async def statistics(request: Request) -> Response:
         hub = hub_of(hubs, request)
-        hubs.authorize(hub, request.headers.get("authorization"), READ, "statistics/devices")
+        authorized(request, hub, READ, "statistics/devices", Right.READ)
         total, enabled = await registry.count(hub)
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
@@ -74,11 +83,11 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     def asked(request: Request, resource: str) -> tuple[Hub, str, str]:
         """Return hub, device and policy of a call of the service's."""
         hub, device_id = hub_of(hubs, request), request.path_params.get("device_id", "")
-        policy = hubs.authorize(hub, request.headers.get("authorization"), _SERVICE, resource.format(device_id))
-        return hub, device_id, policy
+        right = Right.READ if request.method == "GET" and resource == _TWIN else Right.OPERATE
+        return hub, device_id, authorized(request, hub, _SERVICE, resource.format(device_id), right)
 
     async def twin(request: Request) -> Response:
-        hub, device_id, policy = asked(request, "twins/{}")
+        hub, device_id, policy = asked(request, _TWIN)
         device = await registry.device(hub, device_id)
         if request.method == "GET":
             known = await iothub.twins.get(hub, device_id)

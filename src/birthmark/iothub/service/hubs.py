@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
+from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of
 from birthmark.auth.policies import Which, rotated
-from birthmark.auth.sas import check_resource, check_sas, parse_sas
+from birthmark.auth.rights import Right
+from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.trimming import Trimming
 from birthmark.clock import Clock, Entropy
@@ -13,6 +15,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
+from birthmark.people.demand import demand
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -62,6 +65,8 @@ class Hubs:
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
         self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
+        self.persons: Persons = NOBODY
+        """Who may call the service interface besides the hubs' own policies."""
         self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
         """While a hub is deleted, none of its telemetry is taken, and what was is written."""
 
@@ -168,15 +173,36 @@ class Hubs:
             raise UnknownHubError(host=name)
         return hub
 
-    def authorize(self, hub: Hub, authorization: str | None, allowed: frozenset[str], resource: str) -> str:
-        """Return the policy a service call proved. Raise `UnauthenticatedError`."""
+    def authorize(
+        self,
+        hub: Hub,
+        authorization: str | None,
+        allowed: frozenset[str],
+        resource: str,
+        *,
+        right: Right,
+        address: str = "",
+    ) -> str:
+        """Return the policy a service call proved, or the person. Raise `UnauthenticatedError`, `RightMissingError`."""
         names = ", ".join(sorted(allowed))
         if not authorization:
             raise PolicyKeyError(allowed=names, presented="no token")
         token = parse_sas(authorization)
+        if is_of_person(token.policy):
+            return self._of_person(hub, token, resource, right, address)
         pair = hub.policies.get(token.policy or "")
         if pair is None or token.policy not in allowed:
             raise PolicyKeyError(allowed=names, presented=f"the policy {token.policy}")
         check_sas(token, pair, self._clock.now())
         check_resource(token, [f"{hub.host}/{resource}"])
         return str(token.policy)
+
+    def _of_person(self, hub: Hub, token: SasToken, resource: str, right: Right, address: str) -> str:
+        token_id, name = parts_of(token.policy or "")
+        person = self.persons.person(token_id, address) if name == hub.name else None
+        if person is None:
+            raise PolicyKeyError(allowed="those of the hub", presented=f"the policy {token.policy}")
+        check_sas(token, [person.key], self._clock.now())
+        check_resource(token, [f"{hub.host}/{resource}"])
+        demand(person.caller, right, f"hub/{name}")
+        return person.caller.actor

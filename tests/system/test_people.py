@@ -243,3 +243,39 @@ def test_who_does_not_have_the_servers_roots_signs_in_nowhere(plant: Plant) -> N
     anna = Person(plant.directory / "anna")
     assert anna.refused("login", str(wrong)) == "operator.remote_away"
     anna.run("login", str(file))  # the code was not used up
+
+
+def test_what_cannot_be_undone_takes_a_second_person_who_might_do_it_too(plant: Plant) -> None:
+    anna, bert, eve = (plant.person(name, "admin") for name in ("anna", "bert", "eve"))
+    plant.server.run("hub", "create", "other", "--host", "other.localhost")
+    remove = ["hub", "rm", "other", "--yes"]
+    assert anna.refused(*remove) == "people.second_person_wanted"
+    (asked,) = bert.rows("approval", "ls")
+    assert (asked["asked_by"], asked["request"]) == ("anna", "DELETE /hubs/other")
+    assert anna.refused("approval", "approve", asked["id"]) == "people.same_person"
+    assert anna.refused(*remove) == "people.second_person_wanted"
+    bert.run("approval", "approve", asked["id"])
+    assert eve.refused(*remove) == "people.second_person_wanted"  # it was approved to anna
+    anna.run(*remove)
+    assert "other" not in {row["name"] for row in anna.rows("hub", "ls")}
+    used = plant.audited("people.approval_use")
+    assert (used[0]["actor"], used[0]["detail"]["approved_by"]) == ("user:anna", "bert")
+
+
+def test_an_approval_counts_while_both_may_and_a_rejection_is_told(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "admin"), plant.person("bert", "admin")
+    plant.server.run("hub", "create", "other", "--host", "other.localhost")
+    remove = ["hub", "rm", "other", "--yes"]
+    anna.refused(*remove)
+    (asked,) = bert.rows("approval", "ls")
+    bert.run("approval", "approve", asked["id"])
+    plant.server.run("role", "revoke", "bert", "admin")
+    assert anna.refused(*remove) == "people.second_person_wanted"
+    assert bert.refused("approval", "approve", asked["id"]) == "people.approval_missing"
+    plant.server.run("role", "grant", "bert", "viewer")
+    assert bert.rows("approval", "ls") == []
+    plant.server.run("hub", "create", "third", "--host", "third.localhost")
+    anna.refused("hub", "rm", "third", "--yes")
+    (waits,) = plant.server.rows("approval", "ls")
+    plant.server.run("approval", "reject", waits["id"])
+    assert anna.refused("hub", "rm", "third", "--yes") == "people.approval_rejected"

@@ -27,6 +27,7 @@ UserArgument = Annotated[str, typer.Argument(metavar="USER", help="As `birthmark
 PlaceOption = Annotated[
     str, typer.Option("--at", help="Where: '*' (everywhere), server, aws, hub/NAME or dps/NAME.", metavar="PLACE")
 ]
+ApprovalArgument = Annotated[str, typer.Argument(metavar="ID", help="As `birthmark approval ls` shows it.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="The invitation's file, a secret; default: USER.invitation.")
 ]
@@ -133,6 +134,22 @@ def remove_token(
 ) -> None:
     """Take a token back. It counts for nothing from then on."""
     server.remove("people", "tokens", name, what=f"the token {name}")
+
+
+def list_approvals(server: ListOptions) -> None:
+    """List what waits for a second person: what one asked for oneself, or might approve."""
+    columns = ("id", "asked_by", "what", "request", "body", "needs", "ends")
+    server.show("people", "approvals", columns=columns, nothing="Nothing waits to be approved.")
+
+
+def approve(server: ServerOutputOptions, name: ApprovalArgument) -> None:
+    """Let somebody do what was asked for, once: look at it first, with `birthmark approval ls`."""
+    server.do("people", "approvals", name, "approve")
+
+
+def reject(server: ServerOutputOptions, name: ApprovalArgument) -> None:
+    """Do not let it be done; who asked is told when that one tries again."""
+    server.do("people", "approvals", name, "reject")
 
 
 def login(

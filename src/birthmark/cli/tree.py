@@ -337,6 +337,15 @@ TOKEN = Group(
     },
     "ls",
 )
+APPROVAL = Group(
+    "What cannot be undone waits for a second person.",
+    {
+        "ls": Leaf("people:list_approvals"),
+        "approve": Leaf("people:approve", "5f2d9c01"),
+        "reject": Leaf("people:reject", "5f2d9c01"),
+    },
+    "ls",
+)
 TREE = Group(
     "",  # `birthmark.cli.app.root` says it, and what exit codes mean
     {
@@ -359,6 +368,7 @@ TREE = Group(
         "user": USER,
         "role": ROLE,
         "token": TOKEN,
+        "approval": APPROVAL,
         "login": Leaf("people:login", "anna.invitation"),
         "logout": Leaf("people:logout"),
         "whoami": Leaf("people:whoami"),
@@ -372,7 +382,7 @@ TREE = Group(
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
         "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws"),
-        "People": ("user", "role", "token", "login", "logout", "whoami"),
+        "People": ("user", "role", "token", "approval", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "completion"),
     },
 )

@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.routing import Asked, Endpoint, Rows, always
 from birthmark.dps.model import Authority, IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
@@ -67,11 +67,13 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
     async def delete(asked: Asked) -> None:
         await instances.delete(asked["name"], actor=asked.actor)
 
-    one = "/dps/{name}"
+    one, rule = "/dps/{name}", Right.ADMINISTER
     return [
-        Endpoint("DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204),
+        Endpoint(
+            "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=always
+        ),
         Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
-        Endpoint("POST", "/dps", Right.ADMINISTER, "Make a provisioning service.", create, NewInstance, status=201),
+        Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),
         Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, Link),
         Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Let a name go.", release),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -158,6 +159,15 @@ class RevocationQuestion(msgspec.Struct):
     certificate: str | None = None
 
 
+async def _is_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
+    found = await authority.find(parse_thumbprint(asked["thumbprint"]))
+    return found is not None and found.certificate.is_ca
+
+
+async def _is_key_of_ca(asked: Asked) -> bool:
+    return parse_any(asked.body.certificate or "").is_ca
+
+
 def certificate_endpoints(
     authority: CertificateAuthority, presented_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
 ) -> Sequence[Endpoint]:
@@ -214,14 +224,14 @@ def certificate_endpoints(
         name = asked["name"]
         return {"name": name, "held_by": await authority.release(name, asked.principal)}
 
-    take_back, asked_for = Right.REVOKE, RevocationQuestion
+    take_back, asked_for, one = Right.REVOKE, RevocationQuestion, "/certificates/{thumbprint}/revoke"
     return [
         Endpoint("GET", "/certificates", Right.READ, "What the CA issued.", listing, query=IssuedQuery),
         Endpoint("POST", "/certificates/check", None, "Is it revoked?", check, asked_for),
-        Endpoint("POST", "/certificates/{thumbprint}/revoke", take_back, "Revoke one.", revoke, asked_for),
+        Endpoint("POST", one, take_back, "Revoke one.", revoke, asked_for, is_final=partial(_is_of_ca, authority)),
         Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
         Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, "Let a name go.", release),
-        Endpoint("POST", "/keys/revoke", take_back, "Revoke a key.", revoke_key, asked_for),
+        Endpoint("POST", "/keys/revoke", take_back, "Revoke a key.", revoke_key, asked_for, is_final=_is_key_of_ca),
     ]
 
 

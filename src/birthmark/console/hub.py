@@ -18,6 +18,7 @@ from birthmark.console.routing import (
     Lines,
     OperatorRequestError,
     Rows,
+    always,
 )
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
@@ -101,11 +102,19 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         hub, place = hubs.by_name(asked["name"]), parse_positions(asked.body.after)
         await iothub.telemetry.stream(hub).set_position(parse_name(asked["group"]), place)
 
-    one = "/hubs/{name}"
+    one, rule = "/hubs/{name}", Right.ADMINISTER
     return [
         Endpoint("GET", "/hubs", Right.READ, "The hubs.", listing, rows_at="hub/{name}"),
-        Endpoint("POST", "/hubs", Right.ADMINISTER, "Make a hub.", create, NewHub, status=201),
-        Endpoint("DELETE", one, Right.ADMINISTER, "Remove a hub, its devices and messages.", delete, status=204),
+        Endpoint("POST", "/hubs", rule, "Make a hub.", create, NewHub, status=201),
+        Endpoint(
+            "DELETE",
+            one,
+            Right.ADMINISTER,
+            "Remove a hub, its devices and messages.",
+            delete,
+            status=204,
+            is_final=always,
+        ),
         Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
         Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),
         Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),

@@ -11,6 +11,8 @@ from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.people.approvals import Approvals
+from birthmark.people.approvals_model import Approval
 from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
 from birthmark.people.service import People, Shown
 
@@ -152,6 +154,43 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         Endpoint("POST", at, None, "Make a token. It is shown this once.", add_token, NewPersonToken, status=201),
         Endpoint("DELETE", f"{at}/{{id}}", None, "Take a token back.", remove_token, status=204),
     ]
+
+
+def approval_endpoints(approvals: Approvals) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark approval`: one sees and decides what one might do oneself."""
+
+    async def listing(asked: Asked) -> Rows:
+        caller = asked.caller
+        waiting = await approvals.waiting()
+        shown = (one for one in waiting if one.user == caller.user or caller.rights.allow(one.right, one.place))
+        return Rows([_approval_view(one) for one in shown])
+
+    async def approve(asked: Asked) -> Any:
+        return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=True))
+
+    async def reject(asked: Asked) -> Any:
+        return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=False))
+
+    at = "/people/approvals"
+    return [
+        Endpoint("GET", at, None, "What waits for a second person, as far as one might do it.", listing),
+        Endpoint("POST", f"{at}/{{id}}/approve", None, "Let somebody do what was asked for.", approve),
+        Endpoint("POST", f"{at}/{{id}}/reject", None, "Do not let it be done.", reject),
+    ]
+
+
+def _approval_view(one: Approval) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "asked_by": one.user,
+        "what": one.what,
+        "request": f"{one.method} {one.path}",
+        "body": one.body,
+        "needs": f"{one.right.value} at {one.place}",
+        "ends": one.ends_at.isoformat(),
+        "decided_by": None if one.decided_by is None else one.decided_by or "operator",
+        "approved": one.is_approved,
+    }
 
 
 def _may_administer(caller: Caller) -> bool:

@@ -9,7 +9,7 @@ from birthmark.auth.rights import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
-from birthmark.console.routing import Asked, Endpoint
+from birthmark.console.routing import Asked, Endpoint, always
 
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
 
@@ -62,8 +62,8 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
     at, trust = "/ca/rollover", Right.TRUST
     return [
         Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status),
-        Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start),
-        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep),
+        Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start, is_final=always),
+        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep, is_final=always),
         Endpoint("POST", f"{at}/back", trust, "Take the last step back.", back, StepBack),
         Endpoint("POST", f"{at}/groups", trust, "Let enrollment groups know both CAs.", groups),
     ]

@@ -23,6 +23,7 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing
+from birthmark.people.approvals_model import Wanted
 from birthmark.people.demand import demand
 from birthmark.people.model import SERVER
 from birthmark.text import decode_json
@@ -34,6 +35,7 @@ SIGN_OF_LIFE_S = 10.0
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
+SecondPerson: TypeAlias = Callable[[Caller, Wanted], Awaitable[None]]
 Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
 
 STATUS: Mapping[type[BirthmarkError], int] = {
@@ -108,6 +110,11 @@ class Asked:
         return self.names[name]
 
 
+async def always(_asked: Asked) -> bool:
+    """Say of every request to a route that it cannot be undone."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A list, or a page of one: `next` is the `after` of the page that follows."""
@@ -145,6 +152,8 @@ class Endpoint:
     """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
     is_open: bool = False
     """Nobody has to be known for it."""
+    is_final: Callable[[Asked], Awaitable[bool]] | None = None
+    """Says of a request that it cannot be undone, so that a second person has to approve it."""
 
     @property
     def names(self) -> list[str]:
@@ -164,13 +173,15 @@ class Endpoint:
 _PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "aws"}
 
 
-def operator_mount(identify: Identify, table: Sequence[Endpoint], describe: Describe) -> Mount:
-    """Return the interface; `identify` says who asks."""
+def operator_mount(
+    identify: Identify, table: Sequence[Endpoint], describe: Describe, second: SecondPerson | None = None
+) -> Mount:
+    """Return the interface; `identify` says who asks, and `second` whether another has approved it."""
 
     async def openapi(_request: Request) -> Response:
         return JSONResponse(describe(table))
 
-    routes = [Route(one.path, _answering(one, identify), methods=[one.method]) for one in table]
+    routes = [Route(one.path, _answering(one, identify, second), methods=[one.method]) for one in table]
     return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])
 
 
@@ -202,12 +213,15 @@ async def _written(lines: Lines) -> AsyncIterator[str]:
         yield '{"end": true}\n'
 
 
-def _answering(endpoint: Endpoint, identify: Identify) -> Handler:
+def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | None) -> Handler:
     async def answer(request: Request) -> Response:
         caller = STRANGER if endpoint.is_open else identify(request)
         if not endpoint.is_open:
             _authorize(endpoint, caller, request)
-        answering = answered(await _asked(endpoint, request, caller))
+        asked = await _asked(endpoint, request, caller)
+        if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
+            await second(caller, await _wanted(endpoint, request))
+        answering = answered(asked)
         return await (while_there(request, answering) if endpoint.waits else answering)
 
     async def answered(asked: Asked) -> Response:
@@ -220,6 +234,13 @@ def _answering(endpoint: Endpoint, identify: Identify) -> Handler:
         return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
 
     return refusing(answer, lambda error, _request: problem(error))
+
+
+async def _wanted(endpoint: Endpoint, request: Request) -> Wanted:
+    """Return a request as it is shown to a second person."""
+    body, place = (await request.body()).decode("utf-8", "replace"), endpoint.place(request.path_params)
+    path = request.url.path.removeprefix(ROOT)
+    return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 
 async def while_there(request: Request, answering: Coroutine[Any, Any, Response]) -> Response:

@@ -155,11 +155,15 @@ class People:
         return self._caller(self._known(text), address)
 
     def _caller(self, known: Token, address: str) -> Caller:
-        rights = self._rights.get(known.user, NOTHING)
+        rights = self.rights(known.user)
         if (narrower := known.statement) is not None:
             rights = rights.within((narrower,))
         actor = Actor(f"user:{known.user}", {"token": known.id, "from": address})
         return Caller(actor, rights, known.user, is_narrowed=narrower is not None)
+
+    def rights(self, name: str) -> Rights:
+        """Return what a user may do; nothing for who is no user."""
+        return self._rights.get(name, NOTHING)
 
     def person(self, token_id: str, address: str) -> Person | None:
         """Return whose token this is, for who signs by it: the digest of what he shows is the key of his policies."""

@@ -25,7 +25,7 @@ from birthmark.console.lists import list_endpoints
 from birthmark.console.losing import losing_endpoints
 from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
-from birthmark.console.people import token_endpoints, user_endpoints
+from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.console.routing import Endpoint, operator_mount
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
@@ -157,12 +157,14 @@ class Applications:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         self.metering.certificate = served
         known = Known(self._rooms.people, token)
-        mount = operator_mount(known, table, openapi)
+        mount = operator_mount(known, table, openapi, self._rooms.approvals.check)
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
         """Return the operator interface for people of other machines; the data directory's token is not taken there."""
-        return self._guarded(_application([operator_mount(Known(self._rooms.people), table, openapi)]))
+        return self._guarded(
+            _application([operator_mount(Known(self._rooms.people), table, openapi, self._rooms.approvals.check)])
+        )
 
     def operator_table(
         self, seed: bytes, audit_key: bytes, served: standing.OwnEnd, sharing: Sharing
@@ -190,6 +192,7 @@ class Applications:
             *standing.endpoints(served, lambda: self.endpoints),
             *user_endpoints(rooms.people, self._reached),
             *token_endpoints(rooms.people),
+            *approval_endpoints(rooms.approvals),
             *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),
         ]
 

@@ -29,6 +29,7 @@ from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
+from birthmark.people.approvals import Approvals
 from birthmark.people.service import People
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
@@ -68,6 +69,7 @@ class Rooms:
     devices: DevicesByBus
     aws_connections: AwsConnections
     people: People
+    approvals: Approvals
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -206,4 +208,5 @@ async def open_rooms(
         DevicesByBus(hub_connections, bus),
         aws_connections,
         people,
+        Approvals(database, clock, entropy, people),
     )

@@ -14,6 +14,7 @@ import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
 import birthmark.iothub.store
+import birthmark.people.approvals_store
 import birthmark.people.store
 import birthmark.refusals.store  # noqa: F401 - imported for their tables, all of them
 from birthmark.store import metadata

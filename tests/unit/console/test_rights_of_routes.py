@@ -91,7 +91,9 @@ def test_what_takes_no_right_is_ones_own() -> None:
     own = {(one.method, one.path) for one in operator_table() if one.right is None and not one.is_open}
     at = "/people/tokens"
     said = {("GET", "/people/me"), ("GET", "/server/endpoints"), ("POST", "/certificates/check")}
-    assert own == said | {("GET", at), ("POST", at), ("DELETE", f"{at}/{{id}}")}
+    decides = {("GET", "/people/approvals")}
+    decides |= {("POST", f"/people/approvals/{{id}}/{verb}") for verb in ("approve", "reject")}
+    assert own == said | decides | {("GET", at), ("POST", at), ("DELETE", f"{at}/{{id}}")}
 
 
 async def test_a_list_shows_what_one_may_look_at() -> None:

@@ -36,4 +36,16 @@ def upgrade() -> None:
         sa.Column("ends_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
     )
+    op.create_table(
+        "people_approvals",
+        *(
+            sa.Column(name, sa.Text(), nullable=False)
+            for name in ("digest", "id", "user_name", "what", "method", "path", "body", "needs", "place")
+        ),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("asked_at", "ends_at")),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("is_approved", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_index("people_approvals_id", "people_approvals", ["id"], unique=False)
     op.create_index("people_invitations_user", "people_invitations", ["user_name"], unique=False)

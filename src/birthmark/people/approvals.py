@@ -1,0 +1,186 @@
+"""A second person for what cannot be undone: asked for by one, approved by another who might do it too.
+
+Whoever asks repeats the same request when it was approved: an approval is of one request by one person, good for one
+time and a day. Both must have the right when it is done, whatever they had before. Whoever holds the data directory
+needs nobody, as the files can be changed anyway.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from birthmark.auth.principals import Caller
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ChangedMeanwhileError, ForbiddenError, NotFoundError, PolicyError, ThrottledError
+from birthmark.people import approvals_store as store
+from birthmark.people.approvals_model import Approval, Wanted
+from birthmark.people.demand import demand
+from birthmark.people.service import People
+from birthmark.store import Changes, Database, to_micros
+
+GOOD_FOR = timedelta(days=1)
+_MOST_OF_ONE = 100
+_LATER_S = 3600
+_ID_BYTES = 4
+_MAX_BODY = 4096
+MACHINE = ""
+"""Who approved it, where that was whoever holds the data directory."""
+
+
+class SecondPersonWantedError(PolicyError):
+    """It cannot be undone, so a second person has to approve it."""
+
+    code = "people.second_person_wanted"
+    cause = "{what} It cannot be undone, and nobody but {user} has agreed to it yet."
+    fix = (
+        "Ask somebody who may {right} at {place}, too, to look at it and type `birthmark approval approve {id}`. "
+        "Then do the same again."
+    )
+    for_a_person = "it takes another person"
+    id: str
+    place: str
+    right: str
+    user: str
+    what: str
+
+
+class ApprovalRejectedError(PolicyError):
+    """Another person has rejected it."""
+
+    code = "people.approval_rejected"
+    cause = "{who} rejected what {user} asked for: {what}"
+    fix = "Speak with {who}. To ask once more, do the same again."
+    for_a_person = "it takes another person"
+    user: str
+    what: str
+    who: str
+
+
+class SamePersonError(ForbiddenError):
+    """Who asked for it cannot be the second one."""
+
+    code = "people.same_person"
+    cause = "{user} asked for it, and it takes a second person."
+    fix = "Ask somebody else who may {right} at {place}."
+    for_a_person = "it takes another person"
+    place: str
+    right: str
+    user: str
+
+
+class ApprovalMissingError(NotFoundError):
+    """Nothing of this id waits."""
+
+    code = "people.approval_missing"
+    message = "Nothing waits under {id}"
+    cause = "Nothing waits to be approved under {id}: it was decided, done, or has ended."
+    fix = "What waits: `birthmark approval ls`"
+    id: str
+
+
+class TooManyAskedError(ThrottledError):
+    """So much waits of one person that more is not taken."""
+
+    code = "people.too_many_approvals"
+    cause = "{count} requests of {user} wait to be approved, and no more are taken."
+    fix = "Have them decided, or wait until they end, after a day: `birthmark approval ls`"
+    count: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """What waits, and what was said to it."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+    entropy: Entropy = field(repr=False)
+    people: People = field(repr=False)
+
+    async def check(self, caller: Caller, wanted: Wanted) -> None:
+        """Return where another person has approved this, which uses that up. Else note that it is asked for.
+
+        Raise `SecondPersonWantedError`, `ApprovalRejectedError`, `TooManyAskedError`.
+        """
+        if caller.user is None:
+            return
+        now, digest = self.clock.now(), wanted.digest(caller.user)
+        row = await self.database.one(store.BY_DIGEST, digest=digest)
+        known = None if row is None else store.APPROVALS.of(row)
+        if known is not None and known.ends_at <= now:
+            known = None
+        if known is None:
+            known = await self._ask(caller.user, digest, wanted, now, actor=caller.actor)
+        if known.is_approved and self._still_may(known):
+            again = ChangedMeanwhileError(what="What was approved")
+            changes = Changes().run(store.REDEEM, expect=1, otherwise=again, digest=digest, is_approved=1)
+            changes.audit(caller.actor, "people.approval_use", known.id, approved_by=known.decided_by or "operator")
+            await self.database.commit(changes)
+            return
+        if known.is_approved is False:
+            await self.database.commit(Changes().run(store.REMOVE, digest=digest))
+            raise ApprovalRejectedError(who=known.decided_by or "operator", user=caller.user, what=known.what)
+        raise SecondPersonWantedError(
+            id=known.id, user=caller.user, what=known.what, right=known.right.value, place=known.place
+        )
+
+    async def waiting(self) -> Sequence[Approval]:
+        """Return what waits, oldest first."""
+        now = to_micros(self.clock.now())
+        return [store.APPROVALS.of(row) for row in await self.database.all(store.WAITING, now=now)]
+
+    async def decide(self, approval_id: str, caller: Caller, *, is_approved: bool) -> Approval:
+        """Approve or reject what waits. Raise `ApprovalMissingError`, `SamePersonError`, `RightMissingError`."""
+        missing = ApprovalMissingError(id=approval_id[:64])
+        row = await self.database.one(store.BY_ID, id=approval_id)
+        if row is None:
+            raise missing
+        known = store.APPROVALS.of(row)
+        if known.decided_by is not None or known.ends_at <= self.clock.now():
+            raise missing
+        if caller.user == known.user and is_approved:
+            raise SamePersonError(user=known.user, right=known.right.value, place=known.place)
+        demand(caller, known.right, known.place)
+        decided = replace(known, decided_by=caller.user or MACHINE, is_approved=is_approved)
+        told = store.APPROVALS.row(decided)
+        changes = Changes().run(
+            store.DECIDE,
+            expect=1,
+            otherwise=missing,
+            key_id=known.id,
+            decided_by=told["decided_by"],
+            is_approved=told["is_approved"],
+        )
+        verb = "approve" if is_approved else "reject"
+        changes.audit(caller.actor, f"people.approval_{verb}", known.id, user=known.user, what=known.what)
+        await self.database.commit(changes)
+        return decided
+
+    async def _ask(self, user: str, digest: str, wanted: Wanted, now: datetime, *, actor: str) -> Approval:
+        waiting = [one for one in await self.waiting() if one.user == user]
+        if len(waiting) >= _MOST_OF_ONE:
+            raise TooManyAskedError(count=len(waiting), user=user, retry_after_s=_LATER_S)
+        made = Approval(
+            digest,
+            self.entropy.token(_ID_BYTES).hex(),
+            user,
+            wanted.what,
+            wanted.method,
+            wanted.path,
+            wanted.body[:_MAX_BODY],
+            wanted.right,
+            wanted.place,
+            now,
+            now + GOOD_FOR,
+        )
+        changes = Changes().run(store.PURGE, now=to_micros(now)).run(store.REMOVE, digest=digest)
+        changes.run(store.ADD, **store.APPROVALS.row(made))
+        changes.audit(actor, "people.approval_ask", made.id, method=made.method, path=made.path, what=made.what)
+        await self.database.commit(changes)
+        return made
+
+    def _still_may(self, known: Approval) -> bool:
+        """Say whether who approved it might still do it."""
+        if known.decided_by == MACHINE:
+            return True
+        return self.people.rights(known.decided_by or "").allow(known.right, known.place)

@@ -13,7 +13,7 @@ from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.losing import reason_of
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows, Seconds
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
@@ -39,7 +39,7 @@ class NewToken(msgspec.Struct):
     """The device a token is for, and how long it lives."""
 
     device_id: str
-    lifetime_s: int = 86400
+    lifetime_s: Seconds = 86400
 
 
 class NewRegistrationAuthority(msgspec.Struct):

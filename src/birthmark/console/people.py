@@ -9,7 +9,7 @@ import msgspec
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.routing import Asked, Endpoint, Rows, Seconds
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.people.approvals import Approvals
 from birthmark.people.approvals_model import Approval
@@ -65,7 +65,7 @@ class NewPersonToken(msgspec.Struct):
     """What a token is for, how long it lives, and where it goes less far than its user does, how far."""
 
     label: _Label = ""
-    lifetime_s: int = 30 * 86400
+    lifetime_s: Seconds = 30 * 86400
     user: str | None = None
     role: Role | None = None
     place: str | None = None

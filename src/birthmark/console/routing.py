@@ -77,6 +77,10 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """No parameters, no body."""
 
 
+Seconds = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]
+"""How long something lives, before its room says what it allows."""
+
+
 class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Which page of a list."""
 

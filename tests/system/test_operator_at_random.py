@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 EACH = 5
 """So many requests of each kind, by each role."""
-ENDLESS = {"/hubs/{name}/stream", "/aws/monitor"}
+ENDLESS = {"/hubs/{name}/stream", "/aws/monitor", "/events"}
 
 
 class Asked:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -208,8 +209,10 @@ def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> N
     except FileExistsError as error:  # made by another meanwhile
         raise FileExistsAlreadyError(path=file) from error
     shown = {"user": name, "file": str(file), "url": made["url"], "ends": made["ends"]}
-    said = f"Wrote {file}, a secret that holds until {made['ends'][:16].replace('T', ' ')} UTC, for one time."
-    say(as_json, shown, f"{said}\nOn that person's machine: birthmark login {file.name}")
+    until = made["ends"][:16].replace("T", " ")
+    say(as_json, shown, f"Wrote {file}, a secret that holds until {until} UTC, for one time.")
+    if not as_json:
+        typer.echo(f"On that person's machine: birthmark login {shlex.quote(file.name)}", err=True)
 
 
 def _free(out: Path | None, name: str) -> Path:

@@ -337,6 +337,20 @@ TOKEN = Group(
     },
     "ls",
 )
+WEBHOOK = Group(
+    "Receivers that are told what happens, by signed CloudEvents.",
+    {
+        "create": Leaf("feed:create", "plant https://hooks.example.com/birthmark --type 'birthmark.device.*'"),
+        "ls": Leaf("feed:list_"),
+        "rm": Leaf("feed:remove", "plant"),
+        "rotate": Leaf("feed:rotate", "plant"),
+        "pause": Leaf("feed:pause", "plant"),
+        "resume": Leaf("feed:resume", "plant"),
+        "dead": Leaf("feed:dead", "plant"),
+        "replay": Leaf("feed:replay", "plant"),
+    },
+    "ls",
+)
 APPROVAL = Group(
     "What cannot be undone waits for a second person.",
     {
@@ -365,6 +379,8 @@ TREE = Group(
         "dps": DPS,
         "hub": HUB,
         "aws": AWS,
+        "events": Leaf("feed:events", "--type 'birthmark.device.*' --follow"),
+        "webhook": WEBHOOK,
         "user": USER,
         "role": ROLE,
         "token": TOKEN,
@@ -381,7 +397,7 @@ TREE = Group(
         "Begin": ("demo", "serve", "env", "test-server"),
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
-        "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws"),
+        "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook"),
         "People": ("user", "role", "token", "approval", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "completion"),
     },

@@ -18,6 +18,7 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
 from birthmark.console.client import NotServedError
 from birthmark.console.devices import device_endpoints
+from birthmark.console.feed import event_endpoints, webhook_endpoints
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.known import Known
@@ -193,6 +194,8 @@ class Applications:
             *user_endpoints(rooms.people, self._reached),
             *token_endpoints(rooms.people),
             *approval_endpoints(rooms.approvals),
+            *event_endpoints(rooms.database, rooms.webhooks.source),
+            *webhook_endpoints(rooms.webhooks),
             *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),
         ]
 

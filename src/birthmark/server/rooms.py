@@ -1,8 +1,10 @@
 """The rooms of a running server, made and tied together: who reaches whom is decided here and nowhere else."""
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -24,11 +26,14 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
+from birthmark.feed.webhooks import Webhooks
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
+from birthmark.outbound.guard import networks_of
+from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.service import People
 from birthmark.pki.certificates import Certificate
@@ -70,6 +75,7 @@ class Rooms:
     aws_connections: AwsConnections
     people: People
     approvals: Approvals
+    webhooks: Webhooks
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -112,6 +118,12 @@ async def _broker(database: Database, bus: Bus, clock: Clock) -> Broker:
     await broker.join()
     database.sharing.is_fresh = lambda: broker.is_fresh
     return broker
+
+
+def _sender(settings: Settings) -> Sender:
+    ca = settings.outbound.ca
+    context = None if ca is None else ssl.create_default_context(cafile=str(Path(ca).expanduser()))
+    return Sender(networks_of(settings.outbound.allow), context)
 
 
 async def open_rooms(
@@ -209,4 +221,5 @@ async def open_rooms(
         aws_connections,
         people,
         Approvals(database, clock, entropy, people),
+        Webhooks(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),
     )

@@ -16,6 +16,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.net.proxied import networks_of
+from birthmark.outbound import guard as outside
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
@@ -100,6 +101,14 @@ class BusTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str | None = None
 
 
+class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What webhooks and the like may call besides the Internet: addresses or networks inside."""
+
+    allow: tuple[str, ...] = ()
+    ca: str | None = None
+    """PEM file of the CAs that receivers have their certificates from; the system's without one."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `birthmark serve` can be told."""
 
@@ -126,6 +135,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bus: str | None = None
     """NATS, where workers meet; without one, several workers start their own."""
     bus_tls: BusTls = BusTls()
+    outbound: Outbound = Outbound()
 
     @property
     def is_shared(self) -> bool:
@@ -297,6 +307,10 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         networks_of(settings.proxies)
     except ValueError as error:
         found.append(f"proxies names no address and no network: {error}")
+    try:
+        outside.networks_of(settings.outbound.allow)
+    except ValueError as error:
+        found.append(f"outbound.allow names no address and no network: {error}")
     lines = lines_of(text)
     for key, wrong in [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]:
         line = lines.get(tuple(key.split(".")))

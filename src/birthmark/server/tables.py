@@ -13,6 +13,7 @@ import birthmark.ca.rollover_store
 import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
+import birthmark.feed.store
 import birthmark.iothub.store
 import birthmark.people.approvals_store
 import birthmark.people.store

@@ -1,0 +1,132 @@
+"""The operator interface of what happens: a stream of events, and webhooks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.rights import Right
+from birthmark.console.names import parse_name
+from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.feed.catalogue import event_of
+from birthmark.feed.model import Dead, Webhook
+from birthmark.feed.reading import Feed, parse_place, place_of
+from birthmark.feed.webhooks import Webhooks
+from birthmark.store import Database
+
+_LOOK_EVERY_S = 0.5
+
+
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """After which `place`, as an event names it; from now on without one, from the first on with `begin`."""
+
+    after: str = ""
+    begin: bool = False
+    type: str = "*"
+    follow: bool = False
+
+
+class NewWebhook(msgspec.Struct):
+    """Who is told, and of which types of events; all of them without one."""
+
+    name: str
+    url: str
+    types: Annotated[list[str], msgspec.Meta(max_length=32)] = []
+
+
+class PauseBody(msgspec.Struct):
+    """Whether it is told nothing for now."""
+
+    paused: bool
+
+
+def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
+    """Return the route of `birthmark events`."""
+    feed = Feed(database)
+
+    async def parts(query: EventsQuery) -> AsyncIterator[Mapping[str, Any]]:
+        place = parse_place(query.after) if query.after else {} if query.begin else await feed.end()
+        silent = 0.0
+        while True:
+            found = await feed.after(place)
+            for happening, after in found:
+                place, event = after, event_of(happening, source)
+                if fnmatchcase(event["type"], query.type):
+                    silent = 0.0
+                    yield {"place": place_of(place), "event": event}
+            if not found:
+                if not query.follow:
+                    return
+                await asyncio.sleep(_LOOK_EVERY_S)
+                silent += _LOOK_EVERY_S
+                if silent >= SIGN_OF_LIFE_S:
+                    silent = 0.0
+                    yield {}
+
+    async def events(asked: Asked) -> Any:
+        return Lines(parts(asked.query))
+
+    return [Endpoint("GET", "/events", Right.READ, "What happens, line by line.", events, query=EventsQuery)]
+
+
+def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark webhook`."""
+
+    async def listing(_asked: Asked) -> Rows:
+        return Rows([_view(one) for one in await webhooks.all()])
+
+    async def create(asked: Asked) -> Any:
+        body: NewWebhook = asked.body
+        made = await webhooks.create(parse_name(body.name), body.url, body.types, actor=asked.actor)
+        return {**_view(made), "secret": made.secret}
+
+    async def remove(asked: Asked) -> None:
+        await webhooks.remove(asked["name"], actor=asked.actor)
+
+    async def rotate(asked: Asked) -> Any:
+        return {"name": asked["name"], "secret": await webhooks.rotate(asked["name"], actor=asked.actor)}
+
+    async def pause(asked: Asked) -> Any:
+        return _view(await webhooks.pause(asked["name"], is_paused=asked.body.paused, actor=asked.actor))
+
+    async def dead(asked: Asked) -> Rows:
+        return Rows([_dead_view(one) for one in await webhooks.dead(asked["name"])])
+
+    async def replay(asked: Asked) -> Any:
+        return {"name": asked["name"], "events": await webhooks.replay(asked["name"], actor=asked.actor)}
+
+    look, rule, one = Right.READ, Right.ADMINISTER, "/webhooks/{name}"
+    return [
+        Endpoint("GET", "/webhooks", look, "The webhooks, without their secrets.", listing),
+        Endpoint("POST", "/webhooks", rule, "Make one. Its secret is shown this once.", create, NewWebhook, status=201),
+        Endpoint("DELETE", one, rule, "Remove one.", remove, status=204),
+        Endpoint("POST", f"{one}/secret", rule, "Make its secret another one, shown this once.", rotate),
+        Endpoint("PATCH", one, rule, "Tell it nothing for now, or go on.", pause, PauseBody),
+        Endpoint("GET", f"{one}/dead", look, "What it refused, and was put aside.", dead),
+        Endpoint("POST", f"{one}/replay", rule, "Send once more what was put aside.", replay, waits=True),
+    ]
+
+
+def _view(hook: Webhook) -> dict[str, Any]:
+    return {
+        "name": hook.name,
+        "url": hook.url,
+        "types": list(hook.types),
+        "created": hook.created_at.isoformat(),
+        "paused": hook.is_paused,
+        "failing_since": None if hook.failed_since is None else hook.failed_since.isoformat(),
+        "tries": hook.tries,
+        "problem": hook.problem,
+    }
+
+
+def _dead_view(one: Dead) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "at": one.at.isoformat(),
+        "events": one.count,
+        "problem": one.problem,
+        "body": one.body.decode(),
+    }

@@ -1,0 +1,76 @@
+"""The catalogue: which types of events there are, what each tells, and which rows of the audit trail they come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.feed.model import Happening
+
+SPEC = "1.0"
+PREFIX = "birthmark."
+CHANGED = f"{PREFIX}changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of events: its actions in the audit trail, and what it tells in words."""
+
+    type: str
+    actions: Sequence[str]
+    tells: str
+
+
+KINDS: Sequence[Kind] = (
+    Kind(f"{PREFIX}enrollment.changed", ("dps.enrollment_put",), "A device, or a group, may register from now on."),
+    Kind(f"{PREFIX}enrollment.removed", ("dps.enrollment_delete",), "It may no more."),
+    Kind(f"{PREFIX}device.registered", ("dps.register",), "A device registered, and was assigned a hub."),
+    Kind(f"{PREFIX}device.released", ("dps.registration_delete", "dps.release", "name.release"), "Its name is free."),
+    Kind(
+        f"{PREFIX}device.changed",
+        ("iothub.device_put", "awsiot.thing_create", "awsiot.thing_update"),
+        "A device is on record at a hub, or a thing at the account, or another than before.",
+    ),
+    Kind(f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "It is on record no more."),
+    Kind(
+        f"{PREFIX}device.revoked",
+        ("device.revoke", "iothub.device_take_back", "name.lose"),
+        "A device was taken back; the same device may be told of several times, for each place.",
+    ),
+    Kind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued: a first one, or a renewal."),
+    Kind(f"{PREFIX}device.came-back", ("certificate.comeback",), "A device whose certificate had ended has one again."),
+    Kind(
+        f"{PREFIX}certificate.revoked",
+        ("certificate.revoke", "key.revoke"),
+        "A certificate, or all of a key, counts no more.",
+    ),
+    Kind(
+        f"{PREFIX}ca.changed",
+        (
+            *("ca.rollover.start", "ca.rollover.next", "ca.rollover.back", "ca.root_noted"),
+            *("dps.ca_add", "dps.ca_verify", "dps.ca_remove", "awsiot.ca_add", "awsiot.ca_update", "awsiot.ca_delete"),
+            *("est.bootstrap.add", "est.bootstrap.remove", "est.authority.add", "est.authority.remove"),
+        ),
+        "Another CA is trusted, or one no more, or the root is exchanged.",
+    ),
+    Kind(CHANGED, (), "Everything else that the audit trail tells of: services, keys, people, approvals."),
+)
+_BY_ACTION = {action: kind.type for kind in KINDS for action in kind.actions}
+
+
+def type_of(action: str) -> str:
+    """Return the type of events that an action of the audit trail is told as."""
+    return _BY_ACTION.get(action, CHANGED)
+
+
+def event_of(happening: Happening, source: str) -> Mapping[str, Any]:
+    """Return the event (CloudEvents 1.0, JSON format). `source` says which server."""
+    return {
+        "specversion": SPEC,
+        "id": f"{happening.chain}/{happening.seq}",
+        "source": source,
+        "type": type_of(happening.action),
+        "subject": happening.subject,
+        "time": happening.at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": {"action": happening.action, "actor": happening.actor, **happening.detail},
+    }

@@ -1,0 +1,94 @@
+"""Reads the audit trail on from a place in it: each worker's chain by itself, the rows of all by their time."""
+
+import base64
+import heapq
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from birthmark.audit.verify import HEADS_OF_ALL, ROWS
+from birthmark.errors import InvalidRequestError
+from birthmark.feed.model import Happening, Places
+from birthmark.store import Database, from_micros
+from birthmark.text import decode_json
+
+_MAX_CHARS = 4096
+PAGE = 200
+
+
+class PlaceInvalidError(InvalidRequestError):
+    """No place in the feed."""
+
+    code = "feed.place_invalid"
+    cause = "That is no place in the feed, as its events name them."
+    fix = "Leave it out to begin now, or give the `place` of the last event that was seen."
+    for_a_person = "a program asked, and has to be changed"
+
+
+def place_of(places: Places) -> str:
+    """Return a place as text."""
+    text = json.dumps(dict(sorted(places.items())), separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def parse_place(text: str) -> Places:
+    """Return a place. Raise `PlaceInvalidError`."""
+    try:
+        if len(text) > _MAX_CHARS:
+            raise PlaceInvalidError
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        found = decode_json(raw, dict[str, int])
+    except (ValueError, RecursionError) as error:
+        raise PlaceInvalidError from error
+    if any(seq < 0 or seq >= 1 << 63 for seq in found.values()):
+        raise PlaceInvalidError
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What happened, on from a place."""
+
+    database: Database = field(repr=False)
+
+    async def end(self) -> Places:
+        """Return the place after everything that has happened."""
+        return {row["chain"]: row["seq"] for row in await self.database.all(HEADS_OF_ALL)}
+
+    async def after(self, places: Places, limit: int = PAGE) -> Sequence[tuple[Happening, Places]]:
+        """Return what follows, oldest first, each with the place after it; nothing where nothing does.
+
+        What one chain has is in its order. A chain that nobody has seen yet begins with its first row.
+        """
+        chains: list[list[tuple[datetime, Happening]]] = []
+        for chain, end in (await self.end()).items():
+            if places.get(chain, 0) < end:
+                rows = await self.database.all(ROWS, chain=chain, after=places.get(chain, 0), limit=limit)
+                chains.append(_in_order([_happening(row) for row in rows if row["seq"] <= end]))
+        merged = heapq.merge(*chains, key=lambda one: (one[0], one[1].chain))
+        now, told = dict(places), []
+        for _, one in itertools.islice(merged, limit):
+            now[one.chain] = one.seq
+            told.append((one, dict(now)))
+        return told
+
+
+def _in_order(rows: Sequence[Happening]) -> list[tuple[datetime, Happening]]:
+    """Return rows of one chain, each with a time that never goes back, as its worker's clock may."""
+    times = itertools.accumulate((one.at for one in rows), max)
+    return list(zip(times, rows, strict=True))
+
+
+def _happening(row: Any) -> Happening:
+    return Happening(
+        row["chain"],
+        row["seq"],
+        from_micros(row["at"]),
+        row["actor"],
+        row["action"],
+        row["subject"],
+        json.loads(row["detail"]),
+    )

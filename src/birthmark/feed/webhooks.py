@@ -1,0 +1,309 @@
+"""Webhooks: who is told what, how far each is, and the telling itself.
+
+Each receiver is told by one worker at a time, which claims it for a while, and by a task of its own: one that is slow,
+or away, delays none. How far it is, is a place in the audit trail, written when it has taken what was sent: it gets
+each event at least once, in order, also across a restart or the death of a worker.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from functools import partial
+
+from birthmark.background import ended, kept
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.feed import store
+from birthmark.feed.catalogue import KINDS, PREFIX, event_of, type_of
+from birthmark.feed.model import Dead, Webhook
+from birthmark.feed.reading import Feed, parse_place, place_of
+from birthmark.outbound.sender import NotAnsweredError, Sender, check_url
+from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
+from birthmark.store import Changes, Database, to_micros
+from birthmark.store.paging import every
+
+BATCH = "application/cloudevents-batch+json"
+_MOST_AT_ONCE, _MOST_HOOKS, _MOST_DEAD = 100, 100, 1000
+_LOOK_EVERY_S, _CLAIM = 1.0, timedelta(seconds=30)
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
+_TRIES = 5
+_LATER = {401, 403, 404, 408, 425, 429}
+"""What a receiver says that is not set up yet, or busy: it may take the same later (RFC 9110, 6585, 8470)."""
+_MAX_PROBLEM = 300
+
+
+class WebhookMissingError(NotFoundError):
+    """There is no such webhook."""
+
+    code = "feed.webhook_missing"
+    message = "There is no webhook {name}"
+    fix = "Those there are: `birthmark webhook ls`"
+    name: str
+
+
+class WebhookExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "feed.webhook_exists"
+    message = "There is a webhook {name} already"
+    fix = "Choose another name, or remove it first: `birthmark webhook rm {name}`"
+    name: str
+
+
+class TypesInvalidError(InvalidRequestError):
+    """No event is of such a type."""
+
+    code = "feed.types_invalid"
+    cause = "{pattern} fits no type of events."
+    fix = "The types are in docs/howto/events.md; `birthmark.device.*` is every one of devices, `*` all."
+    for_a_person = "only a person knows which are meant"
+    pattern: str
+
+
+class TooManyWebhooksError(ConflictError):
+    """As many as there may be."""
+
+    code = "feed.too_many_webhooks"
+    cause = "There are {count} webhooks, and no more are made."
+    fix = "Remove one that nobody needs: `birthmark webhook ls`"
+    count: int
+
+
+class RefusedByReceiverError(NotAnsweredError):
+    """The receiver is there, and does not want this."""
+
+    code = "feed.refused_by_receiver"
+    cause = "{host} refused what was sent: {reason}."
+    fix = "Look at the receiver. What it refuses again and again is put aside: `birthmark webhook dead NAME`"
+    for_a_person = "it is another's server"
+
+
+@dataclass(slots=True)
+class Webhooks:
+    """All webhooks. `source` says which server this is; `me` is this worker."""
+
+    database: Database = field(repr=False)
+    clock: Clock = field(repr=False)
+    entropy: Entropy = field(repr=False)
+    sender: Sender = field(repr=False)
+    source: str = "birthmark"
+    me: str = "main"
+    _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)
+
+    # What people do
+
+    async def all(self) -> Sequence[Webhook]:
+        """Return every webhook, by name."""
+        return [store.WEBHOOKS.of(row) for row in await every(self.database, store.HOOKS_PAGE, "name")]
+
+    async def get(self, name: str) -> Webhook:
+        """Return one. Raise `WebhookMissingError`."""
+        row = await self.database.one(store.GET, name=name)
+        if row is None:
+            raise WebhookMissingError(name=name[:64])
+        return store.WEBHOOKS.of(row)
+
+    async def create(self, name: str, url: str, types: Sequence[str], *, actor: str) -> Webhook:
+        """Make one, which is told of what happens from now on. Its secret is shown this once.
+
+        Raise `WebhookExistsError`, `TypesInvalidError`, `UrlInvalidError`, `TooManyWebhooksError`.
+        """
+        self.sender.check(url)
+        if len(await self.all()) >= _MOST_HOOKS:
+            raise TooManyWebhooksError(count=_MOST_HOOKS)
+        for pattern in types:
+            if not _fits_any(pattern):
+                raise TypesInvalidError(pattern=pattern[:64])
+        now, secret = self.clock.now(), secret_of(self.entropy.token(SECRET_BYTES))
+        place = place_of(await Feed(self.database).end())
+        hook = Webhook(name, url, tuple(types) or ("*",), secret, place, now, next_at=now, owned_until=now)
+        exists = WebhookExistsError(name=name)
+        changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.WEBHOOKS.row(hook))
+        await self.database.commit(changes.audit(actor, "webhook.create", name, url=url, types=list(hook.types)))
+        return hook
+
+    async def remove(self, name: str, *, actor: str) -> None:
+        """Remove one, with what was put aside for it. Raise `WebhookMissingError`."""
+        changes = Changes().run(store.REMOVE, expect=1, otherwise=WebhookMissingError(name=name[:64]), name=name)
+        changes.run(store.REMOVE_ALL_DEAD, hook=name)
+        await self.database.commit(changes.audit(actor, "webhook.remove", name))
+
+    async def rotate(self, name: str, *, actor: str) -> str:
+        """Return a new secret; what is sent is signed by the former one, too, until the next time."""
+        hook, made = await self.get(name), secret_of(self.entropy.token(SECRET_BYTES))
+        row, was = store.WEBHOOKS.row(replace(hook, secret=made, former=hook.secret)), store.WEBHOOKS.row(hook)
+        missing = WebhookMissingError(name=name)
+        changes = Changes().run(
+            store.SET_SECRET,
+            expect=1,
+            otherwise=missing,
+            key_name=name,
+            key_secret=was["secret"],
+            secret=row["secret"],
+            former=row["former"],
+        )
+        await self.database.commit(changes.audit(actor, "webhook.rotate", name))
+        return made
+
+    async def pause(self, name: str, *, is_paused: bool, actor: str) -> Webhook:
+        """Tell it nothing until it goes on, or go on at once. Raise `WebhookMissingError`."""
+        changes = Changes().run(
+            store.SET_PAUSED,
+            expect=1,
+            otherwise=WebhookMissingError(name=name[:64]),
+            key_name=name,
+            is_paused=int(is_paused),
+            next_at=to_micros(self.clock.now()),
+        )
+        await self.database.commit(changes.audit(actor, "webhook.pause" if is_paused else "webhook.resume", name))
+        return await self.get(name)
+
+    async def dead(self, name: str, limit: int = 100) -> Sequence[Dead]:
+        """Return what was put aside, oldest first. Raise `WebhookMissingError`."""
+        await self.get(name)
+        return [store.DEAD.of(row) for row in await self.database.all(store.DEAD_OF, hook=name, limit=limit)]
+
+    async def replay(self, name: str, *, actor: str) -> int:
+        """Send what was put aside once more, oldest first, until something is not taken; return how much was.
+
+        Raise `NotAnsweredError`, `WebhookMissingError`.
+        """
+        hook, done = await self.get(name), 0
+        for one in await self.dead(name, _MOST_DEAD):
+            await self._send(hook, one.id, one.body)
+            changes = Changes().run(store.REMOVE_DEAD, id=one.id)
+            await self.database.commit(changes.audit(actor, "webhook.replay", name, id=one.id))
+            done += one.count
+        return done
+
+    # What this worker does
+
+    async def keep_telling(self) -> None:
+        """Tell every receiver that no other worker tells, as long as this runs."""
+        try:
+            while True:
+                hooks = {hook.name: hook for hook in await self.all()}
+                for name in self._telling.keys() - {name for name, hook in hooks.items() if not hook.is_paused}:
+                    await ended(self._telling.pop(name))
+                for name, hook in hooks.items():
+                    if name not in self._telling and not hook.is_paused and await self._claim(name):
+                        self._telling[name] = kept(f"the webhook {name}", partial(self._keep, name))
+                await asyncio.sleep(_LOOK_EVERY_S)
+        finally:
+            telling, self._telling = self._telling, {}
+            await ended(*telling.values())
+
+    async def let_go(self) -> None:
+        """Let others tell what this worker told."""
+        await self.database.commit(
+            Changes().run(store.LET_GO, key_owner=self.me, owned_until=to_micros(self.clock.now()))
+        )
+
+    async def _claim(self, name: str) -> bool:
+        """Say whether this worker tells this receiver for the next while."""
+        now = self.clock.now()
+        taken = ConflictError()
+        changes = Changes().run(
+            store.CLAIM,
+            expect=1,
+            otherwise=taken,
+            key_name=name,
+            key_owner=self.me,
+            key_now=to_micros(now),
+            owner=self.me,
+            owned_until=to_micros(now + _CLAIM),
+        )
+        try:
+            await self.database.commit(changes)
+        except ConflictError:
+            return False
+        return True
+
+    async def _keep(self, name: str) -> None:
+        while await self._claim(name):
+            hook = await self.get(name)
+            if hook.is_paused:
+                return
+            wait = (hook.next_at - self.clock.now()).total_seconds()
+            if wait > 0:
+                await asyncio.sleep(min(wait, _LOOK_EVERY_S))
+            elif not await self._tell(hook):
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _tell(self, hook: Webhook) -> bool:
+        """Tell a receiver what is next, and say whether there was something."""
+        found = await Feed(self.database).after(parse_place(hook.places), _MOST_AT_ONCE)
+        if not found:
+            return False
+        place = place_of(found[-1][1])
+        told = [event_of(one, self.source) for one, _ in found if self._is_wanted(hook, one.action)]
+        if not told:
+            await self._moved(hook, replace(hook, places=place, tries=0, problem="", failed_since=None))
+            return True
+        body = json.dumps(told, separators=(",", ":")).encode()
+        message = f"{hook.name}-{told[0]['id']}-{told[-1]['id']}".replace("/", ".")
+        try:
+            await self._send(hook, message, body)
+        except BirthmarkError as error:
+            await self._failed(hook, place, Dead(message, hook.name, self.clock.now(), len(told), body, ""), error)
+            return True
+        now = self.clock.now()
+        await self._moved(hook, replace(hook, places=place, tries=0, next_at=now, problem="", failed_since=None))
+        return True
+
+    async def _send(self, hook: Webhook, message: str, body: bytes) -> None:
+        secrets = [hook.secret, hook.former] if hook.former else [hook.secret]
+        at_s = int(self.clock.now().timestamp())
+        headers = {"content-type": BATCH, "user-agent": "birthmark", **headers_of(message, at_s, body, secrets)}
+        answer = await self.sender.post(hook.url, headers, body)
+        if not answer.is_good:
+            host, said = check_url(hook.url, allows_plain=True), f"{answer.status} {answer.text[:100]}".rstrip()
+            is_refused = answer.status in range(400, 500) and answer.status not in _LATER
+            raise (RefusedByReceiverError if is_refused else NotAnsweredError)(host=host, reason=said)
+
+    async def _failed(self, hook: Webhook, place: str, sent: Dead, error: BirthmarkError) -> None:
+        """Try again after a growing pause; what a receiver that is there refuses again and again is put aside.
+
+        Who is away is waited for, however long that is: what it is to be told stays in the audit trail.
+        """
+        now = self.clock.now()
+        pause = min(_FIRST_PAUSE * 2 ** min(hook.tries, 20), _LONGEST_PAUSE)
+        problem = error.explain_cause()[:_MAX_PROBLEM]
+        later = replace(hook, tries=hook.tries + 1, next_at=now + pause, problem=problem)
+        later = replace(later, failed_since=hook.failed_since or now)
+        if not isinstance(error, RefusedByReceiverError) or later.tries < _TRIES:
+            await self._moved(hook, later)
+            return
+        if len(await self.dead(hook.name, _MOST_DEAD)) >= _MOST_DEAD:
+            await self.pause(hook.name, is_paused=True, actor="server")
+            return
+        aside = replace(sent, id=f"{sent.id}-{to_micros(now)}", problem=problem)
+        changes = Changes().run(store.ADD_DEAD, **store.DEAD.row(aside))
+        changes.audit("server", "webhook.put_aside", hook.name, events=aside.count, problem=problem)
+        await self._moved(hook, replace(later, places=place, tries=0, next_at=now), changes)
+
+    async def _moved(self, was: Webhook, now: Webhook, changes: Changes | None = None) -> None:
+        row, before = store.WEBHOOKS.row(now), store.WEBHOOKS.row(was)
+        moving = (changes or Changes()).run(
+            store.MOVED,
+            expect=1,
+            otherwise=ConflictError(),
+            key_name=was.name,
+            key_places=before["places"],
+            key_owner=self.me,
+            **{name: row[name] for name in ("places", "tries", "next_at", "failed_since", "problem")},
+        )
+        await self.database.commit(moving)
+
+    def _is_wanted(self, hook: Webhook, action: str) -> bool:
+        if action.startswith("webhook."):  # what tells of itself never ends
+            return False
+        kind = type_of(action)
+        return any(fnmatchcase(kind, pattern) for pattern in hook.types)
+
+
+def _fits_any(pattern: str) -> bool:
+    return pattern == "*" or (pattern.startswith(PREFIX) and any(fnmatchcase(kind.type, pattern) for kind in KINDS))

@@ -1,0 +1,58 @@
+"""Which addresses may be called: those of the Internet, and those that the configuration allows by name.
+
+Everything else is somebody's inside: this machine, its network, the address where clouds keep the secrets of their
+machines (169.254.169.254), and IPv4 addresses inside IPv6 ones.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from birthmark.errors import PolicyError
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_EMBEDDING = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("2001::/32"), _NAT64)
+
+
+class AddressRefusedError(PolicyError):
+    """The address is inside, and was not allowed."""
+
+    code = "outbound.address_refused"
+    cause = "{host} is {address}, an address inside: what is called from here could reach this machine or its network."
+    fix = 'If it is meant, allow it in the configuration and start the server again: [outbound] allow = ["{network}"]'
+    for_a_person = "the configuration is another file at each installation"
+    address: str
+    host: str
+
+    @property
+    def network(self) -> str:
+        """What would allow it, and nothing else."""
+        return f"{self.address}/{ipaddress.ip_address(self.address).max_prefixlen}"
+
+
+def networks_of(texts: Iterable[str]) -> Sequence[Network]:
+    """Return the networks. Raise `ValueError`, which names the wrong one."""
+    return [ipaddress.ip_network(text, strict=False) for text in texts]
+
+
+def may_call(address: Address, allowed: Sequence[Network]) -> bool:
+    """Say whether this address may be called."""
+    if any(address.version == one.version and address in one for one in allowed):
+        return True
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return may_call(address.ipv4_mapped, allowed)
+        if any(address in one for one in _EMBEDDING) or address.scope_id is not None:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def check_addresses(host: str, addresses: Iterable[str], allowed: Sequence[Network]) -> Sequence[str]:
+    """Return those addresses of a host that may be called. Raise `AddressRefusedError` where there is none."""
+    found = [ipaddress.ip_address(one) for one in addresses]
+    good = [str(one) for one in found if may_call(one, allowed)]
+    if not good and found:
+        raise AddressRefusedError(host=host, address=str(found[0]).partition("%")[0])
+    return good

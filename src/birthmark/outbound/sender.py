@@ -1,0 +1,144 @@
+"""Calls out by HTTP: one request, its status and the begin of its answer, within a time."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+
+from birthmark.errors import InvalidRequestError, UnavailableError
+from birthmark.outbound.guard import Network, check_addresses
+from birthmark.text import reason_of
+
+PATIENCE_S = 15.0
+_CONNECT_S = 5.0
+_MOST = 2048
+"""So much of an answer is read: it is for people, who look why it was refused."""
+_MAX_URL = 2048
+
+
+class UrlInvalidError(InvalidRequestError):
+    """Nothing that can be called."""
+
+    code = "outbound.url_invalid"
+    cause = "What is called must be https://HOST/… without user, password or fragment (http:// where it is allowed)."
+    fix = "Give the receiver's URL, such as `https://hooks.example.com/birthmark`."
+
+
+class NotAnsweredError(UnavailableError):
+    """The receiver did not answer, or not as it should."""
+
+    code = "outbound.not_answered"
+    cause = "{host} did not take what was sent: {reason}."
+    fix = "Look at the receiver; what was sent is sent again."
+    for_a_person = "it is another's server"
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver said."""
+
+    status: int
+    text: str
+
+    @property
+    def is_good(self) -> bool:
+        return 200 <= self.status < 300  # noqa: PLR2004 - RFC 9110: successful
+
+
+def check_url(url: str, *, allows_plain: bool) -> str:
+    """Return the host of a URL that may be called. Raise `UrlInvalidError`."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise UrlInvalidError from error
+    is_good = parts.scheme == "https" or (allows_plain and parts.scheme == "http")
+    if not (is_good and host and parts.username is None and not parts.fragment) or len(url) > _MAX_URL:
+        raise UrlInvalidError
+    if not (url.isascii() and url.isprintable() and " " not in url):
+        raise UrlInvalidError
+    return host
+
+
+def check_target(url: str, allowed: Sequence[Network]) -> None:
+    """Check a URL before it is kept; where a name leads is looked at when it is called.
+
+    Raise `UrlInvalidError`, `AddressRefusedError`.
+    """
+    host = check_url(url, allows_plain=bool(allowed))
+    with contextlib.suppress(ValueError):
+        check_addresses(host, [str(ipaddress.ip_address(host))], allowed)
+
+
+class _Guarded(httpcore.AsyncNetworkBackend):
+    """Connects to an address that was looked at, and to no other of that name."""
+
+    def __init__(self, allowed: Sequence[Network]) -> None:
+        self._allowed = allowed
+        self._way = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the library calls it
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        good = check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), self._allowed)
+        problem: Exception = OSError("it has no address")
+        for address in good:
+            try:
+                return await self._way.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                problem = error
+        raise problem
+
+
+class Sender:
+    """Sends to receivers; each call has a connection of its own, so that no receiver keeps another waiting."""
+
+    def __init__(self, allowed: Sequence[Network], context: ssl.SSLContext | None = None) -> None:
+        """`context` says whom TLS believes; the system's roots without one."""
+        self._allowed = allowed
+        self._context = context or ssl.create_default_context()
+
+    def check(self, url: str) -> None:
+        """Check a URL before it is kept. Raise `UrlInvalidError`, `AddressRefusedError`."""
+        check_target(url, self._allowed)
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send, and return what the receiver said. Raise `NotAnsweredError`, `AddressRefusedError`."""
+        host = check_url(url, allows_plain=bool(self._allowed))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._posted(url, headers, body)
+        except TimeoutError as error:
+            raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
+        except OSError as error:
+            raise NotAnsweredError(host=host, reason=reason_of(error)) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ssl.SSLError) as error:
+            raise NotAnsweredError(host=host, reason=str(error) or type(error).__name__) from error
+
+    async def _posted(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        timeouts = {"connect": _CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
+        pool = httpcore.AsyncConnectionPool(ssl_context=self._context, network_backend=_Guarded(self._allowed))
+        told = [(name.encode(), value.encode()) for name, value in headers.items()]
+        async with pool, pool.stream("POST", url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
+            text = b""
+            async for part in got.aiter_stream():
+                text += part
+                if len(text) >= _MOST:
+                    break
+            return Answer(got.status, text[:_MOST].decode("utf-8", "replace"))

@@ -1,0 +1,262 @@
+"""Webhooks against receivers that are there, away, slow, endless, or say no; on both databases."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import birthmark.server.tables  # noqa: F401 - all tables
+from birthmark.audit.heads import AuditKey
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError
+from birthmark.feed import webhooks as module
+from birthmark.feed.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
+from birthmark.outbound.guard import AddressRefusedError, networks_of
+from birthmark.outbound.sender import NotAnsweredError, Sender, UrlInvalidError
+from birthmark.outbound.signing import key_of
+from birthmark.store import Changes, Database, open_database
+from fakes import SeededEntropy
+
+pytestmark = pytest.mark.integration
+ME: Any = {"actor": "operator"}
+LOOPBACK = networks_of(["127.0.0.0/8"])
+
+
+@pytest.fixture(autouse=True)
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", timedelta(milliseconds=20))
+    monkeypatch.setattr(module, "_LONGEST_PAUSE", timedelta(milliseconds=100))
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.05)
+
+
+@dataclass
+class Receiver:
+    """Takes what it is sent, and answers as it is told to."""
+
+    answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n"
+    pause_s: float = 0.0
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def subjects(self) -> list[str]:
+        return [one["subject"] for one in self.taken]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            body = await reader.readexactly(int(headers["content-length"]))
+            self.calls.append((headers, body))
+            await asyncio.sleep(self.pause_s)
+            if self.answer.startswith(b"HTTP/1.1 2"):
+                self.taken += json.loads(body)
+            writer.write(self.answer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def a_receiver(receiver: Receiver) -> AsyncIterator[Receiver]:
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", receiver.port)
+    receiver.port = server.sockets[0].getsockname()[1]
+    try:
+        yield receiver
+    finally:
+        server.close()
+
+
+@dataclass
+class World:
+    database: Database
+    webhooks: Webhooks
+
+    async def happen(self, *subjects: str, action: str = "dps.register") -> None:
+        for subject in subjects:
+            await self.database.commit(Changes().audit("device", action, subject))
+
+    async def told(self, name: str, receiver: Receiver, *types: str) -> str:
+        hook = await self.webhooks.create(name, f"http://127.0.0.1:{receiver.port}/hook", types, **ME)
+        return hook.secret
+
+
+@asynccontextmanager
+async def a_world(url: str, me: str = "main", *, is_telling: bool = True) -> AsyncIterator[World]:
+    database = await open_database(url, SystemClock(), worker=me, signer=AuditKey("seed"))
+    webhooks = Webhooks(database, SystemClock(), SeededEntropy(), Sender(LOOPBACK), "birthmark://test", me)
+    telling = asyncio.create_task(webhooks.keep_telling()) if is_telling else None
+    try:
+        yield World(database, webhooks)
+    finally:
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await database.close()
+
+
+async def until(is_so: Callable[[], bool | Awaitable[bool]], patience_s: float = 15.0) -> None:
+    async with asyncio.timeout(patience_s):
+        while True:
+            found = is_so()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_receiver_is_told_in_order_what_happens_and_can_check_who_told(database_url: str) -> None:
+    async with a_receiver(Receiver()) as receiver, a_world(database_url) as world:
+        await world.happen("before")
+        secret = await world.told("plant", receiver)
+        await world.happen(*(f"pump-{number}" for number in range(20)))
+        await until(lambda: len(receiver.taken) >= 20)
+        assert receiver.subjects == [f"pump-{number}" for number in range(20)]
+        for headers, body in receiver.calls:
+            signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+            made = base64.b64encode(hmac.digest(key_of(secret), signed, hashlib.sha256)).decode()
+            # Header values were lowered above.
+            assert headers["webhook-signature"] == f"v1,{made}".lower()
+
+
+async def test_a_receiver_that_was_away_gets_all_of_it_and_types_are_picked(database_url: str) -> None:
+    receiver = Receiver(answer=b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n")
+    async with a_receiver(receiver), a_world(database_url) as world:
+        await world.told("plant", receiver, "birthmark.device.*")
+        await world.happen("a", "b")
+        await world.happen("else", action="people.user_create")
+        await until(lambda: len(receiver.calls) >= 3)
+        (hook,) = await world.webhooks.all()
+        assert "500" in hook.problem
+        assert hook.failed_since is not None
+        receiver.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+        await world.happen("c")
+        await until(lambda: receiver.subjects[-1:] == ["c"])
+        assert receiver.subjects == ["a", "b", "c"]
+        assert (await world.webhooks.all())[0].problem == ""
+
+
+async def test_what_is_refused_again_and_again_is_put_aside_and_can_be_sent_once_more(database_url: str) -> None:
+    receiver = Receiver(answer=b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n")
+    async with a_receiver(receiver), a_world(database_url) as world:
+        await world.told("plant", receiver)
+        await world.happen("poison")
+
+        async def is_aside() -> bool:
+            return bool(await world.webhooks.dead("plant"))
+
+        await until(is_aside)
+        assert len(receiver.calls) == 5
+        receiver.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+        await world.happen("next")
+        await until(lambda: receiver.subjects == ["next"])
+        assert await world.webhooks.replay("plant", **ME) == 1
+        assert receiver.subjects == ["next", "poison"]
+        assert await world.webhooks.dead("plant") == []
+
+
+async def test_one_that_is_slow_delays_no_other(database_url: str) -> None:
+    slow, quick = Receiver(pause_s=30.0), Receiver()
+    async with a_receiver(slow), a_receiver(quick), a_world(database_url) as world:
+        await world.told("slow", slow)
+        await world.told("quick", quick)
+        await world.happen("a", "b", "c")
+        await until(lambda: quick.subjects == ["a", "b", "c"], 5.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 302 Go\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nshort",
+        b"nonsense\r\n\r\n",
+        b"",
+    ],
+)
+async def test_what_is_no_good_answer_is_sent_again(tmp_path: Any, answer: bytes) -> None:
+    receiver = Receiver(answer=answer)
+    async with a_receiver(receiver), a_world(f"sqlite:///{tmp_path / 'x.db'}") as world:
+        await world.told("plant", receiver)
+        await world.happen("a")
+        await until(lambda: len(receiver.calls) >= 2)
+
+
+async def test_an_answer_that_never_ends_is_read_no_further(tmp_path: Any) -> None:
+    receiver = Receiver(answer=b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n" + b"x" * 5_000_000)
+    async with a_receiver(receiver), a_world(f"sqlite:///{tmp_path / 'x.db'}") as world:
+        await world.told("plant", receiver)
+        await world.happen("a", "b")
+        await until(lambda: "b" in receiver.subjects)
+
+
+async def test_two_workers_tell_a_receiver_once_and_the_second_goes_on_for_the_first(database_url: str) -> None:
+    async with a_receiver(Receiver()) as receiver, a_world(database_url, "w2", is_telling=False) as second:
+        async with a_world(database_url, "w1") as first:
+            await first.told("plant", receiver)
+            await first.happen("a")
+            await until(lambda: receiver.subjects == ["a"])
+            await second.happen("b")
+            await until(lambda: receiver.subjects == ["a", "b"])
+            assert not await second.webhooks._claim("plant")
+            await first.webhooks.let_go()
+        telling = asyncio.create_task(second.webhooks.keep_telling())
+        await second.happen("c")
+        await until(lambda: receiver.subjects == ["a", "b", "c"])
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+async def test_while_a_secret_is_exchanged_both_sign_and_a_paused_one_is_told_later(database_url: str) -> None:
+    async with a_receiver(Receiver()) as receiver, a_world(database_url) as world:
+        await world.told("plant", receiver)
+        assert await world.webhooks.rotate("plant", **ME) != ""
+        await world.webhooks.pause("plant", is_paused=True, **ME)
+        await asyncio.sleep(0.3)
+        await world.happen("a")
+        await asyncio.sleep(0.3)
+        assert receiver.subjects == []
+        await world.webhooks.pause("plant", is_paused=False, **ME)
+        await until(lambda: receiver.subjects == ["a"])
+        assert len(receiver.calls[-1][0]["webhook-signature"].split()) == 2
+
+
+async def test_a_name_that_leads_inside_is_not_called_wherever_it_led_before(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_receiver(Receiver()) as receiver:
+        loop, port = asyncio.get_running_loop(), receiver.port
+
+        async def leads_inside(host: str, port: int, **_: Any) -> list[Any]:
+            return [(2, 1, 6, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(loop, "getaddrinfo", leads_inside)
+        with pytest.raises(AddressRefusedError):
+            await Sender(()).post(f"https://hooks.example:{port}/", {}, b"[]")
+        assert receiver.calls == []
+
+
+async def test_what_cannot_be_made_says_why(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path / 'x.db'}", is_telling=False) as world:
+        await world.webhooks.create("plant", "https://hooks.example/", [], **ME)
+        refused: list[tuple[type[BirthmarkError], Any]] = [
+            (WebhookExistsError, world.webhooks.create("plant", "https://hooks.example/", [], **ME)),
+            (TypesInvalidError, world.webhooks.create("other", "https://hooks.example/", ["birthmark.nothing"], **ME)),
+            (UrlInvalidError, world.webhooks.create("other", "file:///etc/passwd", [], **ME)),
+            (AddressRefusedError, world.webhooks.create("other", "https://169.254.169.254/", [], **ME)),
+            (WebhookMissingError, world.webhooks.remove("other", **ME)),
+            (WebhookMissingError, world.webhooks.rotate("other", **ME)),
+            (NotAnsweredError, Sender(LOOPBACK).post("http://127.0.0.1:1/", {}, b"")),
+        ]
+        for kind, doing in refused:
+            with pytest.raises(kind):
+                await doing

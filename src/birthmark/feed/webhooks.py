@@ -223,8 +223,12 @@ class Webhooks:
         return True
 
     async def _keep(self, name: str) -> None:
-        while await self._claim(name):
+        while True:
             hook = await self.get(name)
+            if hook.owner != self.me or hook.owned_until - self.clock.now() < _CLAIM / 2:
+                if not await self._claim(name):
+                    return
+                continue
             if hook.is_paused:
                 return
             wait = (hook.next_at - self.clock.now()).total_seconds()

@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import json
+import os
+import select
 import socket
 import ssl
 import subprocess
@@ -277,6 +279,53 @@ def test_what_cannot_be_undone_takes_a_second_person_who_might_do_it_too(plant: 
     assert "other" not in {row["name"] for row in anna.rows("hub", "ls")}
     used = plant.audited("people.approval_use")
     assert (used[0]["actor"], used[0]["detail"]["approved_by"]) == ("user:anna", "bert")
+
+
+def test_who_was_let_in_by_the_one_who_asks_is_no_second_person(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "admin"), plant.person("bert", "admin")
+    plant.server.run("hub", "create", "other", "--host", "other.localhost")
+    anna.refused("hub", "rm", "other", "--yes")
+    (asked,) = bert.rows("approval", "ls")
+    (made,) = anna.rows("token", "create", "--user", "bert")  # which the audit tells of, and is no bert
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "as-bert.json").write_text(json.dumps(kept | {"token": made["token"]}))
+    by = {"BIRTHMARK_LOGIN": str(anna.home / "as-bert.json")}
+    done = anna.attempt("approval", "approve", asked["id"], "--json", **by)
+    assert json.loads(done.stderr)["error"] == "people.let_in_by_asker"
+    carl = Person(plant.directory / "carl")
+    anna.run("user", "create", "carl", "--role", "admin", "--out", str(carl.home / "carl.invitation"))
+    carl.run("login", "carl.invitation")
+    (own,) = carl.rows("token", "create")
+    (carl.home / "own.json").write_text(json.dumps(kept | {"token": own["token"]}))
+    for more in ({}, {"BIRTHMARK_LOGIN": str(carl.home / "own.json")}):
+        done = carl.attempt("approval", "approve", asked["id"], "--json", **more)
+        assert json.loads(done.stderr)["error"] == "people.let_in_by_asker"
+    bert.run("approval", "approve", asked["id"])
+
+
+def test_who_looks_on_sees_nothing_more_when_that_right_is_taken(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    command = [str(warm.programs() / "birthmark"), "events", "--follow", "--json"]
+    environment = clean_environment(HOME=str(anna.home))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as looks:
+        assert looks.stdout is not None
+        for number in range(100):  # until it looks on, which begins with what comes then
+            plant.server.run("hub", "device", "create", f"pump-{number}")
+            if select.select([looks.stdout], [], [], 0.5)[0]:
+                break
+        plant.server.run("role", "revoke", "anna", "viewer")
+        assert looks.wait(10) == 4
+        assert looks.stderr is not None
+        assert "operator.role_too_low" in looks.stderr.read()
+
+
+def test_a_login_that_another_user_wrote_leads_nowhere(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    file = anna.home / ".config/birthmark/login.json"
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(file, 65534, 65534)
+    assert anna.refused("hub", "ls") == "login.foreign"
 
 
 def test_an_approval_counts_while_both_may_and_a_rejection_is_told(plant: Plant) -> None:

@@ -64,6 +64,8 @@ class Caller:
     """None is whoever holds the data directory."""
     is_narrowed: bool = False
     """The rights are less than the user's own."""
+    let_in_by: str = ""
+    """Who invited the user, or made the token."""
 
     @property
     def principal(self) -> Principal:

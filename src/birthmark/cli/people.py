@@ -53,6 +53,8 @@ def create(
 ) -> None:
     """Put a person on record with a role, and write the file by which that person signs in on another machine."""
     file = _free(out, name)
+    if server.client.get("/server/endpoints")["console"] is None:
+        raise NotReachableError
     server.client.post(_USERS, {"name": name, "role": role.value, "place": place})
     _invite(server, name, file, as_json=as_json)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark import durable
 from birthmark.console.variables import system_roots
-from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import decode_json
 
 FILE = "~/.config/birthmark/login.json"
@@ -46,6 +46,16 @@ class LoginDamagedError(InvalidRequestError):
     path: Path
 
 
+class LoginForeignError(PolicyError):
+    """Somebody else wrote it, and would have this user's commands go where he likes."""
+
+    code = "login.foreign"
+    cause = "{path} belongs to another user, who may have put it there: commands would go to that one's server."
+    fix = "Name the server's data directory: --data, or BIRTHMARK_DATA. Or sign in as the user that you are."
+    for_a_person = "it is another user's file"
+    path: Path
+
+
 class InvitationInvalidError(InvalidRequestError):
     """The file is no invitation."""
 
@@ -75,9 +85,11 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
     """Return who is signed in; None for nobody. Raise `LoginDamagedError`."""
     path = place(environment)
     try:
-        text = _read(path)
-    except FileNotFoundError:
+        text = _read(path, is_own=True)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise LoginDamagedError(path=path) from error
     try:
         return decode_json(text, Login)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -111,6 +123,8 @@ def roots_file(login: Login) -> Path:
     return directory / "trust.pem"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, is_own: bool = False) -> bytes:
     with path.open("rb") as file:
+        if is_own and os.fstat(file.fileno()).st_uid not in {os.geteuid(), 0}:
+            raise LoginForeignError(path=path)
         return file.read(_MAX_BYTES)

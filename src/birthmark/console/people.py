@@ -139,7 +139,9 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         if user != asked.caller.user:
             asked.demand(Right.ADMINISTER, SERVER)
         lifetime = timedelta(seconds=body.lifetime_s)
-        made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor)
+        # Who makes one for himself is no less let in by whoever it was than before.
+        by = asked.caller.let_in_by if user == asked.caller.user else None
+        made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
         return _shown(made)
 
     async def remove_token(asked: Asked) -> None:

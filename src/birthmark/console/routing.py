@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -32,6 +33,8 @@ ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"
 NDJSON = "application/x-ndjson"
 SIGN_OF_LIFE_S = 10.0
+LOOK_AGAIN_S = 0.5
+"""How long who reads line by line may go on after that right was taken."""
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
@@ -207,14 +210,34 @@ def told(error: BirthmarkError) -> dict[str, Any]:
     }
 
 
-async def _written(lines: Lines) -> AsyncIterator[str]:
+async def _written(lines: Lines, check: Callable[[], None]) -> AsyncIterator[str]:
     try:
-        async for part in lines.parts:
+        async for part in _as_long_as(lines.parts, check):
             yield json.dumps(part) + "\n"
     except BirthmarkError as error:
         yield json.dumps({"problem": told(error)}) + "\n"
     else:
         yield '{"end": true}\n'
+
+
+async def _as_long_as(
+    parts: AsyncIterator[Mapping[str, Any]], check: Callable[[], None]
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield parts as they come while whoever reads them still may; `check` raises when not."""
+    ending: asyncio.Future[Mapping[str, Any]] | None = None
+    try:
+        while True:
+            ending = ending or asyncio.ensure_future(anext(parts))
+            is_there = (await asyncio.wait((ending,), timeout=LOOK_AGAIN_S))[0]
+            check()
+            if is_there:
+                coming, ending = ending, None
+                try:
+                    yield coming.result()
+                except StopAsyncIteration:
+                    return
+    finally:
+        await ended(ending)
 
 
 def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | None) -> Handler:
@@ -225,13 +248,13 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         asked = await _asked(endpoint, request, caller)
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
             await second(caller, await _wanted(endpoint, request))
-        answering = answered(asked)
+        answering = answered(asked, partial(_check_again, endpoint, identify, request))
         return await (while_there(request, answering) if endpoint.waits else answering)
 
-    async def answered(asked: Asked) -> Response:
+    async def answered(asked: Asked, check: Callable[[], None]) -> Response:
         value = await endpoint.handler(asked)
         if isinstance(value, Lines):
-            return StreamingResponse(_written(value), endpoint.status, media_type=NDJSON)
+            return StreamingResponse(_written(value, check), endpoint.status, media_type=NDJSON)
         if isinstance(value, Rows):
             value = _seen(value, endpoint, asked.caller)
             value = {"items": value.items, "next": value.next}
@@ -240,10 +263,16 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
     return refusing(answer, lambda error, _request: problem(error))
 
 
+def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> None:
+    """Raise where whoever asked is known no more, or may no more."""
+    if not endpoint.is_open:
+        _authorize(endpoint, identify(request), request)
+
+
 async def _wanted(endpoint: Endpoint, request: Request) -> Wanted:
     """Return a request as it is shown to a second person."""
     body, place = (await request.body()).decode("utf-8", "replace"), endpoint.place(request.path_params)
-    path = request.url.path.removeprefix(ROOT)
+    path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
     return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 

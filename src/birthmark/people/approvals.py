@@ -68,6 +68,17 @@ class SamePersonError(ForbiddenError):
     user: str
 
 
+class LetInByAskerError(ForbiddenError):
+    """Who asked for it has invited who would approve it, or made the token: the two may be one."""
+
+    code = "people.let_in_by_asker"
+    cause = "{user}, who asked for it, let {who} in: by an invitation, or a token. The two may be one person."
+    fix = "Have {who} invited by somebody else, or on the machine itself: `birthmark user invite {who}`"
+    for_a_person = "it takes another person"
+    user: str
+    who: str
+
+
 class ApprovalMissingError(NotFoundError):
     """Nothing of this id waits."""
 
@@ -140,6 +151,8 @@ class Approvals:
             raise missing
         if caller.user == known.user and is_approved:
             raise SamePersonError(user=known.user, right=known.right.value, place=known.place)
+        if is_approved and caller.let_in_by == f"user:{known.user}":
+            raise LetInByAskerError(user=known.user, who=caller.user or "")
         demand(caller, known.right, known.place)
         decided = replace(known, decided_by=caller.user or MACHINE, is_approved=is_approved)
         told = store.APPROVALS.row(decided)

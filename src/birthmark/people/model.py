@@ -77,6 +77,8 @@ class Token:
     place: str | None
     created_at: datetime
     ends_at: datetime
+    made_by: str
+    """Who let that person in by it: whoever invited, or made it."""
 
     @property
     def statement(self) -> Statement | None:
@@ -92,3 +94,4 @@ class Invitation:
     digest: str = field(repr=False)
     user: str
     ends_at: datetime
+    made_by: str

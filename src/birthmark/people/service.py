@@ -29,6 +29,7 @@ _TOKEN, _INVITATION = "bmt", "bmi"
 _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
 _MAX_LABEL = 64
+_MOST_OF_ONE = 200
 
 
 class UserMissingError(NotFoundError):
@@ -105,6 +106,16 @@ class TokenLifetimeError(InvalidRequestError):
     seconds: int
 
 
+class TooManyTokensError(ConflictError):
+    """As many tokens of one user as there may be."""
+
+    code = "people.too_many_tokens"
+    cause = "{user} has {count} tokens, and no more are made."
+    fix = "Take back one that nobody needs: `birthmark token ls`"
+    count: int
+    user: str
+
+
 class Shown(NamedTuple):
     """A token with what a command shows; nobody sees that again."""
 
@@ -159,7 +170,7 @@ class People:
         if (narrower := known.statement) is not None:
             rights = rights.within((narrower,))
         actor = Actor(f"user:{known.user}", {"token": known.id, "from": address})
-        return Caller(actor, rights, known.user, is_narrowed=narrower is not None)
+        return Caller(actor, rights, known.user, is_narrowed=narrower is not None, let_in_by=known.made_by)
 
     def rights(self, name: str) -> Rights:
         """Return what a user may do; nothing for who is no user."""
@@ -241,7 +252,9 @@ class People:
         """
         code, ends_at = self._secret(_INVITATION), self.clock.now() + INVITED_FOR
         changes = self._counting_on(name).run(store.REMOVE_INVITATIONS, user_name=name)
-        changes.run(store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at)))
+        changes.run(
+            store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at, str(actor)))
+        )
         changes.audit(actor, "people.invite", name, ends_at=ends_at.isoformat())
         await self.database.commit(changes)
         return code, ends_at
@@ -257,7 +270,7 @@ class People:
             store.REDEEM, expect=1, otherwise=InvitationRefusedError(), digest=digest, now=to_micros(now)
         )
         actor = Actor(f"user:{invited.user}", {"from": address})
-        made = self._token(changes, invited.user, label, now + SIGNED_IN_FOR, actor=actor)
+        made = self._token(changes, invited.user, label, now + SIGNED_IN_FOR, made_by=invited.made_by, actor=actor)
         await self._commit(changes, invited.user)
         return made
 
@@ -269,19 +282,29 @@ class People:
         return sorted(found, key=lambda one: (one.created_at, one.id))
 
     async def add_token(
-        self, name: str, label: str, lifetime: timedelta, role: Role | None, place: str | None, *, actor: str
+        self,
+        name: str,
+        label: str,
+        lifetime: timedelta,
+        role: Role | None,
+        place: str | None,
+        *,
+        actor: str,
+        by: str | None = None,
     ) -> Shown:
         """Make a token of a user, no further than a role at a place goes where these are given.
+
+        `by` is who let the user in that makes it, where that is not `actor`.
 
         Raise `TokenLifetimeError`, `PlaceInvalidError`, `UserMissingError`.
         """
         if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()))
-        changes = self._counting_on(name)
+        changes, made_by = self._counting_on(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
         if place is not None:
             _place(place)
-        made = self._token(changes, name, label, ends_at, role=role, place=place, actor=actor)
+        made = self._token(changes, name, label, ends_at, role=role, place=place, made_by=made_by, actor=actor)
         await self._commit(changes, name)
         return made
 
@@ -304,12 +327,15 @@ class People:
         *,
         role: Role | None = None,
         place: str | None = None,
+        made_by: str,
         actor: str,
     ) -> Shown:
         name = self.entropy.token(_ID_BYTES).hex()
         text = self._secret(f"{_TOKEN}_{name}")
         now = self.clock.now()
-        token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at)
+        if sum(one.user == user for one in self._tokens.values()) >= _MOST_OF_ONE:
+            raise TooManyTokensError(count=_MOST_OF_ONE, user=user)
+        token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
         if self._steadiness.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now - _SHOWN_FOR))
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))

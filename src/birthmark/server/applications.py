@@ -190,7 +190,7 @@ class Applications:
             *inventory_endpoints(rooms.authority),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
-            *standing.endpoints(served, lambda: self.endpoints),
+            *standing.endpoints(served, lambda: {**self.endpoints, "console": self.console_url}),
             *user_endpoints(rooms.people, self._reached),
             *token_endpoints(rooms.people),
             *approval_endpoints(rooms.approvals),

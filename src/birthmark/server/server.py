@@ -315,7 +315,8 @@ class Server:
         if not port:
             return
         bounds, bind = for_health(limits), None if self._place.is_alone else self._place.bind
-        listeners = Listeners(self._clock, bounds, doors.report, bind=bind)
+        proxies = among(networks_of(settings.proxies)) if settings.proxies else None
+        listeners = Listeners(self._clock, bounds, doors.report, bind=bind, proxies=proxies)
         services = {"http": HttpService(app, bounds, body_limit).protocol}
         try:
             await listeners.listen(settings.listen, port, context.for_people, services)

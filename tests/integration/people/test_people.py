@@ -12,6 +12,7 @@ import pytest
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.auth.rights import Right
 from birthmark.errors import BirthmarkError
+from birthmark.people import service
 from birthmark.people.model import Role
 from birthmark.people.service import (
     GrantMissingError,
@@ -160,6 +161,16 @@ async def test_a_token_lives_a_minute_to_a_year(tmp_path: Any, lifetime: timedel
         await world.people.create("anna", Role.VIEWER, "*", **ME)
         with pytest.raises(TokenLifetimeError):
             await world.people.add_token("anna", "", lifetime, None, None, **ME)
+
+
+async def test_one_user_has_so_many_tokens_and_no_more(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_MOST_OF_ONE", 3)
+    async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        for _ in range(3):
+            await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
+        with pytest.raises(service.TooManyTokensError):
+            await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
 
 
 async def test_a_text_that_is_nearly_a_token_is_none(tmp_path: Any) -> None:

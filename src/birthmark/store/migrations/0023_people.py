@@ -24,7 +24,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "people_tokens",
-        *(sa.Column(name, sa.Text(), nullable=False) for name in ("id", "user_name", "digest", "label")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("id", "user_name", "digest", "label", "made_by")),
         *(sa.Column(name, sa.Text(), nullable=True) for name in ("role", "place")),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "ends_at")),
         sa.PrimaryKeyConstraint("id"),
@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.create_index("people_tokens_user", "people_tokens", ["user_name"], unique=False)
     op.create_table(
         "people_invitations",
-        *(sa.Column(name, sa.Text(), nullable=False) for name in ("digest", "user_name")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("digest", "user_name", "made_by")),
         sa.Column("ends_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
+from birthmark.iothub.mqtt.connections import LOOK_S
 from history import Outcome
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house
@@ -144,6 +145,26 @@ async def test_messages_that_a_dead_worker_had_taken_come_in_their_order(tmp_pat
         await hub.house.until(lambda: len({one.value for one in hub.book.seen("mail")}) == 2)
         await hub.house.recovered()
         assert await hub.waiting(device) == []
+
+
+async def test_a_connection_that_the_next_one_ended_and_could_not_follow_takes_no_message(tmp_path: Path) -> None:
+    """Nobody knows of it any more: what it took would be missing wherever the device comes then."""
+    async with a_hub_on(tmp_path) as hub:
+        house, device = hub.house, await hub.device()
+        await hub.connected(device, 1)
+        device.line.cut()
+        await house.live_on(1.0)
+        first, second = device.connect(0), device.connect(0)
+        await house.next_is("commit", Fate.DONE, first.worker)
+        await house.next_is("commit", Fate.ANSWER_LOST, first.worker)
+        await house.until(lambda: second.is_over)
+        await hub.until_answered(hub.send(1, device))
+        await house.live_on(2 * LOOK_S)
+        await hub.until_answered(hub.send(1, device))
+        await hub.connected(device, 1)
+        await house.live_on(1.0)
+        assert [one.value for one in hub.book.seen("mail")] == ["pump.m1", "pump.m2"]
+        assert first.pump.is_over
 
 
 @pytest.mark.parametrize("reads", range(6))

@@ -164,31 +164,40 @@ class Space(Presence):
         """
         await self._broker.fresh()
         # Whoever had it is closed first: what that one published may be on its way into this very session.
-        old = self._take_over(arrival.client, clean=arrival.clean_start)
+        claims = self._taken_over(arrival)
         self._latest[arrival.client] = arrival
         try:
             await self.messages.until_safe(arrival.client)
             await self._broker.appends.until_let_through(self, arrival.client)
-            return await self._connect_alone(arrival, old)
+            return await self._connect_alone(arrival, claims)
         except BaseException:
-            if old is not None and old.is_claimed:
-                self.spawn(self._release(old, None, 0))
+            if claims:
+                self.spawn(self._release_each(claims))
             raise
         finally:
             if self._latest.get(arrival.client) is arrival:
                 del self._latest[arrival.client]
 
-    async def _connect_alone(self, arrival: Arrival, old: Attached | None) -> Attached:
-        """Decide on the session as it is; who is faster makes us decide again."""
+    def _taken_over(self, arrival: Arrival) -> list[Attached]:
+        """End the connection that has the session, and return it where there is one."""
+        old = self._take_over(arrival.client, clean=arrival.clean_start)
+        return [] if old is None else [old]
+
+    async def _connect_alone(self, arrival: Arrival, claims: list[Attached]) -> Attached:
+        """Decide on the session as it is; who is faster makes us decide again.
+
+        `claims` are of connections that are over: whoever fails lets go of them, in their order.
+        """
         async with self._arriving.alone_with(arrival.client):
             if self._latest.get(arrival.client, arrival) is not arrival:
                 raise SessionTakenError(client=arrival.client)  # who came after it would end it at once
+            claims += self._taken_over(arrival)  # one that was faster: a claim without an answer may have ended it
             is_known = bool(self._shares.owner(arrival.client))
             for _ in range(_ATTEMPTS):
                 is_connected = False
                 with contextlib.suppress(ChangedMeanwhileError):
                     try:
-                        attached = await self._connect(arrival, old)
+                        attached = await self._connect(arrival, claims)
                         is_connected = True
                         return attached
                     finally:  # also where whoever came has gone
@@ -197,7 +206,7 @@ class Space(Presence):
                 self._broker.appends.forget(self, arrival.client)
         raise SessionTakenError(client=arrival.client)
 
-    async def _connect(self, arrival: Arrival, old: Attached | None) -> Attached:
+    async def _connect(self, arrival: Arrival, claims: list[Attached]) -> Attached:
         client, now = arrival.client, self.now()
         record = await self.record(client)
         goes_on = record is not None and not arrival.clean_start and record.goes_on(now, self._broker.since())
@@ -208,6 +217,7 @@ class Space(Presence):
             raise ChangedMeanwhileError(what="The session")
         if keeps:
             await self._make_room(client, record, arrival.principal)
+        old = claims[-1] if claims else None
         outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
         if record is not None and not (goes_on and keeps):
             gone = await self.subscriptions.stored(client)
@@ -240,9 +250,12 @@ class Space(Presence):
             will=arrival.will,
             principal=arrival.principal,
         )
-        known = await self._claimed(attached, changes, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone))
+        try:
+            known = await self._claimed(attached, changes, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone))
+        except UnavailableError:
+            claims.append(attached)  # or only the answer was lost: nobody else would let go of it
+            raise
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
-        self._take_over(client, clean=not goes_on)  # one that was faster
         if record is not None:
             self._after(client, record, goes_on=goes_on)
         if gone:
@@ -257,17 +270,12 @@ class Space(Presence):
         self, attached: Attached, changes: Changes, *, goes_on: bool, is_known_elsewhere: bool
     ) -> dict[str, Subscription]:
         """Write what gives a connection its session; return the subscriptions with which that goes on."""
-        try:
-            if changes.writes:
-                await self._database.commit(changes)
-            # What the connection before asked for may have been on its way until now.
-            known = await self.subscriptions.stored(attached.client) if goes_on else {}
-            if known or is_known_elsewhere:  # other workers send to where it was
-                await self._broker.made_known(self)
-        except UnavailableError:
-            if attached.is_claimed:  # or only the answer was lost: nobody else would let go of it
-                self.spawn(self._release(attached, None, 0))
-            raise
+        if changes.writes:
+            await self._database.commit(changes)
+        # What the connection before asked for may have been on its way until now.
+        known = await self.subscriptions.stored(attached.client) if goes_on else {}
+        if known or is_known_elsewhere:  # other workers send to where it was
+            await self._broker.made_known(self)
         return known
 
     def _outgoing(self, arrival: Arrival, record: Record | None, old: Attached | None, *, goes_on: bool) -> Outgoing:
@@ -413,6 +421,12 @@ class Space(Presence):
                 else:
                     return
             await self._broker.sleep(_RELEASE_AGAIN_S)
+
+    async def _release_each(self, claims: Sequence[Attached]) -> None:
+        """Let go of sessions, one after the other: what the first holds is given back before the last is free."""
+        for attached in claims:
+            if attached.is_claimed:
+                await self._release(attached, None, 0)
 
     async def _left_all(self, attached: Attached) -> None:
         """Return when a connection holds nothing; what cannot be given back is free when its time is over."""

@@ -677,6 +677,30 @@ async def test_a_session_whose_connection_fails_after_its_claim_runs_out(
         assert left.owner is None
 
 
+async def test_who_came_while_the_next_one_waited_is_over_where_that_one_fails_after_its_claim(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it lives on, and nobody has the session: another worker takes it, and ends no connection here."""
+    async with a_world(database_url) as world:
+        real, looks = world.space.subscriptions.stored, iter(range(2))
+        await world.leave(await world.connect("c", expiry_s=HOUR))
+
+        async def away_the_second_time(client: str) -> Any:
+            return await (away if next(looks) else real)(client)
+
+        monkeypatch.setattr(world.space.subscriptions, "stored", away_the_second_time)
+        together = [world.connect("c", expiry_s=HOUR, held=True) for _ in range(2)]
+        first, second = await asyncio.gather(*together, return_exceptions=True)
+        assert isinstance(first, Client)
+        assert isinstance(second, UnavailableError)
+        await world.broker.settled()
+        left = await world.space.record("c")
+        assert left is not None
+        assert left.owner is None
+        assert first.ended is Closed.TAKEN_OVER
+        assert first.attached.is_over
+
+
 @pytest.mark.parametrize("expiry_s", [0, HOUR])
 async def test_a_claim_that_was_not_kept_and_is_let_go_of_late_takes_nothing_from_the_next(
     database_url: str, monkeypatch: pytest.MonkeyPatch, expiry_s: int

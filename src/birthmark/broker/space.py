@@ -250,11 +250,7 @@ class Space(Presence):
             will=arrival.will,
             principal=arrival.principal,
         )
-        try:
-            known = await self._claimed(attached, changes, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone))
-        except UnavailableError:
-            claims.append(attached)  # or only the answer was lost: nobody else would let go of it
-            raise
+        known = await self._claimed(attached, changes, claims, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone))
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
         if record is not None:
             self._after(client, record, goes_on=goes_on)
@@ -267,15 +263,25 @@ class Space(Presence):
         return attached
 
     async def _claimed(
-        self, attached: Attached, changes: Changes, *, goes_on: bool, is_known_elsewhere: bool
+        self,
+        attached: Attached,
+        changes: Changes,
+        claims: list[Attached],
+        *,
+        goes_on: bool,
+        is_known_elsewhere: bool,
     ) -> dict[str, Subscription]:
         """Write what gives a connection its session; return the subscriptions with which that goes on."""
-        if changes.writes:
-            await self._database.commit(changes)
-        # What the connection before asked for may have been on its way until now.
-        known = await self.subscriptions.stored(attached.client) if goes_on else {}
-        if known or is_known_elsewhere:  # other workers send to where it was
-            await self._broker.made_known(self)
+        try:
+            if changes.writes:
+                await self._database.commit(changes)
+            # What the connection before asked for may have been on its way until now.
+            known = await self.subscriptions.stored(attached.client) if goes_on else {}
+            if known or is_known_elsewhere:  # other workers send to where it was
+                await self._broker.made_known(self)
+        except UnavailableError:
+            claims.append(attached)  # or only the answer was lost: nobody else would let go of it
+            raise
         return known
 
     def _outgoing(self, arrival: Arrival, record: Record | None, old: Attached | None, *, goes_on: bool) -> Outgoing:

@@ -108,6 +108,7 @@ class RemoteAwayError(errors.UnavailableError):
     fix = (
         "See whether it is there from here: `curl -sS -k {url}/`. To use this machine's own server: `birthmark logout`"
     )
+    for_a_person = "it is another machine's server"
     reason: str
     url: str
 

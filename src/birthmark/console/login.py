@@ -43,6 +43,7 @@ class LoginDamagedError(InvalidRequestError):
     code = "login.damaged"
     cause = "{path} is not what `birthmark login` writes."
     fix = "Remove it: `rm {path}`. Then sign in again, by an invitation."
+    for_a_person = "it takes an invitation"
     path: Path
 
 

@@ -49,7 +49,7 @@ class WebhookExistsError(ConflictError):
 
     code = "feed.webhook_exists"
     message = "There is a webhook {name} already"
-    fix = "Choose another name, or remove it first: `birthmark webhook rm {name}`"
+    fix = "Choose another name. Those there are: `birthmark webhook ls`"
     name: str
 
 
@@ -69,6 +69,7 @@ class TooManyWebhooksError(ConflictError):
     code = "feed.too_many_webhooks"
     cause = "There are {count} webhooks, and no more are made."
     fix = "Remove one that nobody needs: `birthmark webhook ls`"
+    for_a_person = "only a person knows which nobody needs"
     count: int
 
 

@@ -28,7 +28,7 @@ class UrlInvalidError(InvalidRequestError):
 
     code = "outbound.url_invalid"
     cause = "What is called must be https://HOST/… without user, password or fragment (http:// where it is allowed)."
-    fix = "Give the receiver's URL, such as `https://hooks.example.com/birthmark`."
+    fix = "Give the receiver's URL: `birthmark webhook create plant https://hooks.example.com/birthmark`"
 
 
 class NotAnsweredError(UnavailableError):

@@ -95,6 +95,7 @@ class TooManyAskedError(ThrottledError):
     code = "people.too_many_approvals"
     cause = "{count} requests of {user} wait to be approved, and no more are taken."
     fix = "Have them decided, or wait until they end, after a day: `birthmark approval ls`"
+    for_a_person = "another person has to decide"
     count: int
     user: str
 

@@ -102,8 +102,9 @@ class TokenLifetimeError(InvalidRequestError):
 
     code = "people.token_lifetime"
     cause = "A token was to live {seconds} s; it may live a minute to 366 days."
-    fix = "Give another time: `birthmark token create --lifetime 30d`"
+    fix = "Give another time: `birthmark token create --user {user} --lifetime 30d`"
     seconds: int
+    user: str
 
 
 class TooManyTokensError(ConflictError):
@@ -112,6 +113,7 @@ class TooManyTokensError(ConflictError):
     code = "people.too_many_tokens"
     cause = "{user} has {count} tokens, and no more are made."
     fix = "Take back one that nobody needs: `birthmark token ls`"
+    for_a_person = "only a person knows which nobody needs"
     count: int
     user: str
 
@@ -299,7 +301,7 @@ class People:
         Raise `TokenLifetimeError`, `PlaceInvalidError`, `UserMissingError`.
         """
         if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
-            raise TokenLifetimeError(seconds=int(lifetime.total_seconds()))
+            raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), user=name)
         changes, made_by = self._counting_on(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
         if place is not None:

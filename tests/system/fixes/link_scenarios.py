@@ -11,7 +11,7 @@ from fixes.peer import CONNACK, NAMED, PEER, Peer, Say, by_tls, saying, silence,
 from fixes.scenario import REGISTER, Scenario, after, device
 from fixes.scene import Scene
 
-_MQTT, _HTTPS, _OTHER = 8883, 8443, 9443
+_MQTT, _HTTPS, _OTHER = 8883, 8443, 9543
 BUSY = b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 

@@ -18,6 +18,7 @@ from fixes.key_scenarios import KEYS
 from fixes.limit_scenarios import LIMITS
 from fixes.link_scenarios import LINKS
 from fixes.machine_scenarios import MACHINES
+from fixes.people_scenarios import PEOPLE
 from fixes.pki_scenarios import PKI
 from fixes.rollover_scenarios import ROLLOVER
 from fixes.scenario import REGISTER, Scenario, after, device, typed
@@ -166,6 +167,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **LIMITS,
     **LINKS,
     **MACHINES,
+    **PEOPLE,
     **PKI,
     **SESSIONS,
     **STORE,
@@ -175,6 +177,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **INTAKE,
     **SWARM,
     **KEYS,
+    **PEOPLE,
     **PKI,
     **SERVER,
     "ca.missing": Scenario("birthmark ca issue gateway --dir nowhere"),

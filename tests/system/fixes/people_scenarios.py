@@ -1,0 +1,32 @@
+"""People, their roles and tokens, and who is told: what is refused there, and what one does then."""
+
+from collections.abc import Callable, Mapping
+
+from fixes.scenario import Scenario, typed
+from fixes.scene import Scene
+
+
+def someone(name: str) -> Callable[[Scene], None]:
+    return typed(f"birthmark user create {name} --role viewer --out {name}.invitation")
+
+
+HOOK = "birthmark webhook create plant https://hooks.example.com/"
+
+PEOPLE: Mapping[str, Scenario] = {
+    "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),
+    "feed.webhook_missing": Scenario("birthmark webhook pause nowhere", is_instead=True),
+    "outbound.url_invalid": Scenario("birthmark webhook create plant file:///etc/passwd", is_instead=True),
+    "people.approval_missing": Scenario("birthmark approval approve 00", is_instead=True),
+    "people.grant_missing": Scenario("birthmark role revoke anna-0 admin", someone("anna-0"), is_instead=True),
+    "people.place_invalid": Scenario(
+        "birthmark role grant anna-1 viewer --at nowhere", someone("anna-1"), is_instead=True
+    ),
+    "people.token_lifetime": Scenario(
+        "birthmark token create --user anna-2 --lifetime 2s", someone("anna-2"), is_instead=True
+    ),
+    "people.token_missing": Scenario("birthmark token rm 00 --yes", is_instead=True),
+    "people.user_exists": Scenario(
+        "birthmark user create anna-3 --role viewer --out again.invitation", someone("anna-3"), is_instead=True
+    ),
+    "people.user_missing": Scenario("birthmark user show anna-9", number=1),
+}

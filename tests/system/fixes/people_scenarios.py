@@ -10,7 +10,7 @@ def someone(name: str) -> Callable[[Scene], None]:
     return typed(f"birthmark user create {name} --role viewer --out {name}.invitation")
 
 
-HOOK = "birthmark webhook create plant https://hooks.example.com/"
+HOOK = "birthmark webhook create works https://hooks.example.com/"
 
 PEOPLE: Mapping[str, Scenario] = {
     "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),

@@ -6,6 +6,7 @@ each event at least once, in order, also across a restart or the death of a work
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ _MOST_AT_ONCE, _MOST_HOOKS, _MOST_DEAD = 100, 100, 1000
 _LOOK_EVERY_S, _CLAIM = 1.0, timedelta(seconds=30)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
 _TRIES = 5
+_PATIENCE_S = 1.0
 _LATER = {401, 403, 404, 408, 425, 429}
 """What a receiver says that is not set up yet, or busy: it may take the same later (RFC 9110, 6585, 8470)."""
 _MAX_PROBLEM = 300
@@ -93,6 +95,7 @@ class Webhooks:
     source: str = "birthmark"
     me: str = "main"
     _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)
+    _has_claimed: bool = field(default=False, init=False, repr=False)
 
     # What people do
 
@@ -198,10 +201,13 @@ class Webhooks:
             await ended(*telling.values())
 
     async def let_go(self) -> None:
-        """Let others tell what this worker told."""
-        await self.database.commit(
-            Changes().run(store.LET_GO, key_owner=self.me, owned_until=to_micros(self.clock.now()))
-        )
+        """Let others tell what this worker told; where that cannot be written now, they wait until its time is over."""
+        if not self._has_claimed:
+            return
+        changes = Changes().run(store.LET_GO, key_owner=self.me, owned_until=to_micros(self.clock.now()))
+        with contextlib.suppress(BirthmarkError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self.database.commit(changes)
 
     async def _claim(self, name: str) -> bool:
         """Say whether this worker tells this receiver for the next while."""
@@ -221,6 +227,7 @@ class Webhooks:
             await self.database.commit(changes)
         except ConflictError:
             return False
+        self._has_claimed = True
         return True
 
     async def _keep(self, name: str) -> None:

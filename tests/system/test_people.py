@@ -281,7 +281,7 @@ def test_what_cannot_be_undone_takes_a_second_person_who_might_do_it_too(plant: 
     assert (used[0]["actor"], used[0]["detail"]["approved_by"]) == ("user:anna", "bert")
 
 
-def test_who_was_let_in_by_the_one_who_asks_is_no_second_person(plant: Plant) -> None:
+def test_who_was_let_in_by_another_person_is_neither_of_two(plant: Plant) -> None:
     anna, bert = plant.person("anna", "admin"), plant.person("bert", "admin")
     plant.server.run("hub", "create", "other", "--host", "other.localhost")
     anna.refused("hub", "rm", "other", "--yes")
@@ -291,7 +291,9 @@ def test_who_was_let_in_by_the_one_who_asks_is_no_second_person(plant: Plant) ->
     (anna.home / "as-bert.json").write_text(json.dumps(kept | {"token": made["token"]}))
     by = {"BIRTHMARK_LOGIN": str(anna.home / "as-bert.json")}
     done = anna.attempt("approval", "approve", asked["id"], "--json", **by)
-    assert json.loads(done.stderr)["error"] == "people.let_in_by_asker"
+    assert json.loads(done.stderr)["error"] == "people.let_in_by_person"
+    done = anna.attempt("hub", "rm", "other", "--yes", "--json", **by)
+    assert json.loads(done.stderr)["error"] == "people.let_in_by_person"
     carl = Person(plant.directory / "carl")
     anna.run("user", "create", "carl", "--role", "admin", "--out", str(carl.home / "carl.invitation"))
     carl.run("login", "carl.invitation")
@@ -299,7 +301,7 @@ def test_who_was_let_in_by_the_one_who_asks_is_no_second_person(plant: Plant) ->
     (carl.home / "own.json").write_text(json.dumps(kept | {"token": own["token"]}))
     for more in ({}, {"BIRTHMARK_LOGIN": str(carl.home / "own.json")}):
         done = carl.attempt("approval", "approve", asked["id"], "--json", **more)
-        assert json.loads(done.stderr)["error"] == "people.let_in_by_asker"
+        assert json.loads(done.stderr)["error"] == "people.let_in_by_person"
     bert.run("approval", "approve", asked["id"])
 
 

@@ -164,8 +164,11 @@ async def _is_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
     return found is not None and found.certificate.is_ca
 
 
-async def _is_key_of_ca(asked: Asked) -> bool:
-    return parse_any(asked.body.certificate or "").is_ca
+async def _is_key_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
+    """Say whether the key is a CA's; a certificate that anybody made may have the key of one."""
+    certificate = parse_any(asked.body.certificate or "")
+    ours = {one.spki_der for one in authority.hierarchy.certificates}
+    return certificate.is_ca or certificate.spki_der in ours
 
 
 def certificate_endpoints(
@@ -231,7 +234,15 @@ def certificate_endpoints(
         Endpoint("POST", one, take_back, "Revoke one.", revoke, asked_for, is_final=partial(_is_of_ca, authority)),
         Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
         Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, "Let a name go.", release),
-        Endpoint("POST", "/keys/revoke", take_back, "Revoke a key.", revoke_key, asked_for, is_final=_is_key_of_ca),
+        Endpoint(
+            "POST",
+            "/keys/revoke",
+            take_back,
+            "Revoke a key.",
+            revoke_key,
+            asked_for,
+            is_final=partial(_is_key_of_ca, authority),
+        ),
     ]
 
 

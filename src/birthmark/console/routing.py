@@ -23,7 +23,7 @@ from birthmark.auth.principals import STRANGER, Caller, Principal
 from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
-from birthmark.net.refusing import Handler, refusing
+from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import Wanted
 from birthmark.people.demand import demand
 from birthmark.people.model import SERVER
@@ -248,6 +248,7 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         asked = await _asked(endpoint, request, caller)
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
             await second(caller, await _wanted(endpoint, request))
+            _check_again(endpoint, identify, request)
         answering = answered(asked, partial(_check_again, endpoint, identify, request))
         return await (while_there(request, answering) if endpoint.waits else answering)
 
@@ -260,7 +261,7 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
             value = {"items": value.items, "next": value.next}
         return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
 
-    return refusing(answer, lambda error, _request: problem(error))
+    return refusing(whole(answer), lambda error, _request: problem(error))
 
 
 def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> None:

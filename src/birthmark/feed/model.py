@@ -32,7 +32,7 @@ class Webhook:
     secret: str = field(repr=False)
     places: str
     created_at: datetime
-    former: str | None = field(default=None, repr=False)
+    former: str = field(default="", repr=False)
     is_paused: bool = False
     tries: int = 0
     next_at: datetime = field(kw_only=True)

@@ -23,6 +23,7 @@ _MOST_OF_ONE = 100
 _LATER_S = 3600
 _ID_BYTES = 4
 _MAX_BODY = 4096
+BY_MACHINE = "operator"
 MACHINE = ""
 """Who approved it, where that was whoever holds the data directory."""
 
@@ -68,14 +69,14 @@ class SamePersonError(ForbiddenError):
     user: str
 
 
-class LetInByAskerError(ForbiddenError):
-    """Who asked for it has invited who would approve it, or made the token: the two may be one."""
+class LetInByPersonError(ForbiddenError):
+    """Whoever lets others in could be all of them: of two, each must have been invited on the server's machine."""
 
-    code = "people.let_in_by_asker"
-    cause = "{user}, who asked for it, let {who} in: by an invitation, or a token. The two may be one person."
-    fix = "Have {who} invited by somebody else, or on the machine itself: `birthmark user invite {who}`"
-    for_a_person = "it takes another person"
-    user: str
+    code = "people.let_in_by_person"
+    cause = "{who} was let in by {by}, by an invitation or a token: of two who agree, one person could be both."
+    fix = "Have {who} invited on the server's machine itself: `birthmark user invite {who}`"
+    for_a_person = "somebody on the server's machine has to do it"
+    by: str
     who: str
 
 
@@ -116,6 +117,7 @@ class Approvals:
         """
         if caller.user is None:
             return
+        _check_invited(caller)
         now, digest = self.clock.now(), wanted.digest(caller.user)
         row = await self.database.one(store.BY_DIGEST, digest=digest)
         known = None if row is None else store.APPROVALS.of(row)
@@ -152,8 +154,8 @@ class Approvals:
             raise missing
         if caller.user == known.user and is_approved:
             raise SamePersonError(user=known.user, right=known.right.value, place=known.place)
-        if is_approved and caller.let_in_by == f"user:{known.user}":
-            raise LetInByAskerError(user=known.user, who=caller.user or "")
+        if is_approved:
+            _check_invited(caller)
         demand(caller, known.right, known.place)
         decided = replace(known, decided_by=caller.user or MACHINE, is_approved=is_approved)
         told = store.APPROVALS.row(decided)
@@ -198,3 +200,9 @@ class Approvals:
         if known.decided_by == MACHINE:
             return True
         return self.people.rights(known.decided_by or "").allow(known.right, known.place)
+
+
+def _check_invited(caller: Caller) -> None:
+    """Raise `LetInByPersonError` for who was let in by somebody else than whoever holds the data directory."""
+    if caller.user is not None and caller.let_in_by != BY_MACHINE:
+        raise LetInByPersonError(who=caller.user, by=caller.let_in_by)

@@ -12,8 +12,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "webhooks",
-        *(sa.Column(name, sa.Text(), nullable=False) for name in ("name", "url", "types", "secret")),
-        sa.Column("former", sa.Text(), nullable=True),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("name", "url", "types", "secret", "former")),
         sa.Column("places", sa.Text(), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "is_paused", "tries", "next_at")),
         sa.Column("failed_since", sa.BigInteger(), nullable=True),

@@ -4,8 +4,9 @@ import hashlib
 import hmac
 import itertools
 import json
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
@@ -54,7 +55,7 @@ class Thing(Client):
         self._asked: dict[int, tuple[str, Doing]] = {}
         self._answered: dict[str, tuple[Outcome, Any, int | None]] = {}
         self._flying: dict[int, str] = {}
-        self._sent_again: set[str] = set()  # what may have happened before it was refused
+        self.sent_again: set[str] = set()  # what may have happened, or been refused, before its answer
         self._count, self._texts = itertools.count(1), itertools.count(1)
 
     # ---- what it does
@@ -129,7 +130,7 @@ class Thing(Client):
             text = self._flying.pop(packet.packet_id, "")
             if any(text == known for _, known in self.unacknowledged):
                 self.unacknowledged = [one for one in self.unacknowledged if one[1] != text]
-                no = Outcome.FAILED if text not in self._sent_again else Outcome.UNKNOWN
+                no = Outcome.FAILED if text not in self.sent_again else Outcome.UNKNOWN
                 self.sent[text].end(no if packet.code >= _REFUSED else Outcome.OK)
 
     def came(self, line: Line, message: Publish) -> None:
@@ -149,7 +150,7 @@ class Thing(Client):
 
     def _send_again(self) -> None:
         for topic, text in self.unacknowledged:
-            self._sent_again.add(text)
+            self.sent_again.add(text)
             self._publish(topic, text)
 
     def _publish(self, topic: str, text: str) -> None:
@@ -317,7 +318,7 @@ class Account:
             if not taken:  # else it may have had no right to what is missing
                 first = {op.value for op in published if op.began > since}
                 heard = [seen for seen in got if seen.value in first]
-                found += of_messages(_in_turn(op for op in published if op.value in first), heard)
+                found += of_messages(self._in_turn(op for op in published if op.value in first), heard)
             reached = {seen.value for seen in got}
             used = [replace(op, device=one.name, outcome=Outcome.OK) for op in published if op.value in reached]
             found += of_grants(taken, self.book.operations("given hear"), used)
@@ -328,11 +329,35 @@ class Account:
             found += of_messages(owed, deltas)
         return found
 
+    def _in_turn(self, operations: Iterable[Operation]) -> list[Operation]:
+        """Return what each publisher sent, one after the other: what one sends on a connection has an order.
+
+        What was refused where nobody heard of it, and is sent again, comes behind what was taken there after it.
+        """
+        number: defaultdict[str, int] = defaultdict(int)
+        found = []
+        for one in operations:
+            at = number[one.device] = number[one.device] + 1
+            found.append(replace(one, began=at, ended=math.inf if self._may_have_been_refused(one) else at + 0.5))
+        return found
+
+    def _may_have_been_refused(self, one: Operation) -> bool:
+        """Say whether something was sent again that may have had no right before."""
+        taken, given = (
+            [right for right in self.book.operations(f"{kind} publish") if right.device == one.device]
+            for kind in ("taken", "given")
+        )
+        return one.value in self.things[one.device].sent_again and any(
+            right.outcome is not Outcome.FAILED
+            and right.began < one.ended
+            and not any(right.precedes(again) and again.precedes(one) for again in given)
+            for right in taken
+        )
+
     def _told(self) -> list[Operation]:
         """Return what things heard of shadows: a version is what it is, whenever it is told."""
         told = ((seen.device, *seen.value) for seen in self.book.seen("delta"))
-        inf = float("inf")
-        return [Operation(device, value, -inf, inf, Outcome.OK, version) for device, value, version in told]
+        return [Operation(device, value, -math.inf, math.inf, Outcome.OK, version) for device, value, version in told]
 
     def _used(self, published: Sequence[Operation]) -> list[Operation]:
         """Return what had an effect: it was acknowledged, or reached somebody."""
@@ -358,16 +383,6 @@ def end(doing: Doing, answer: Answer) -> None:
         if doing.value is None and "state" in shown:
             doing.value = shown["state"].get("desired", {}).get("n")
     doing.end(outcome, version)
-
-
-def _in_turn(operations: Any) -> list[Operation]:
-    """Return what each publisher sent, one after the other: what one sends on a connection has an order."""
-    number: defaultdict[str, int] = defaultdict(int)
-    found = []
-    for one in operations:
-        at = number[one.device] = number[one.device] + 1
-        found.append(replace(one, began=at, ended=at + 0.5))
-    return found
 
 
 def _sender_of(text: str) -> str:

@@ -243,6 +243,27 @@ async def test_a_right_that_is_taken_at_one_worker_is_not_had_at_another(tmp_pat
         assert [one.outcome for one in account.book.doings("publish")] == [Outcome.FAILED, Outcome.OK]
 
 
+async def test_what_was_refused_and_is_sent_again_comes_behind_what_was_taken_where_it_was_refused(
+    tmp_path: Path,
+) -> None:
+    """Nobody heard that it was refused: its sender sends both again."""
+    async with an_account_on(tmp_path) as account:
+        hears, pump = await account.thing("hears", TOPIC), await account.thing("pump")
+        await account.connected(hears, 0)
+        line = await account.connected(pump, 1)
+        await account.well(account.detach(0, pump, "publish"))
+        pump.publish(2)
+        line.is_over = True  # it hears no more, and its worker does not know
+        await account.house.next_is("bytes", Fate.DONE)
+        asked = account.attach(0, pump, "publish")
+        await account.house.without("bytes", lambda: asked.is_over)
+        await account.house.live_on(1.0)
+        await account.connected(pump, 1)
+        await account.house.live_on(1.0)
+        assert account.book.values("publish") == ["pump.1", "pump.2"]
+        assert got(account, hears) == ["pump.2", "pump.1", "pump.2"]
+
+
 async def test_a_policy_that_says_something_else_at_one_worker_says_so_at_another(tmp_path: Path) -> None:
     async with an_account_on(tmp_path) as account:
         pump = await account.thing("pump")

@@ -231,6 +231,10 @@ def test_a_token_goes_no_further_than_it_says_and_makes_no_other(plant: Plant) -
     assert narrow.attempt("hub", "ls", **by).returncode == 0
     for beyond in (["hub", "device", "create", "x"], ["token", "create"]):
         assert narrow.attempt(*beyond, **by).returncode == 4, beyond
+    (seen,) = (json.loads(line) for line in narrow.attempt("token", "ls", "--json", **by).stdout.splitlines())
+    assert seen["id"] == made["id"]
+    assert narrow.attempt("token", "rm", kept["token_id"], "--yes", **by).returncode == 4
+    assert "token     viewer at *" in narrow.attempt("whoami", **by).stdout
     anna.run("token", "rm", made["id"], "--yes")
     assert narrow.attempt("hub", "ls", **by).returncode == 4
 
@@ -305,6 +309,71 @@ def test_who_was_let_in_by_another_person_is_neither_of_two(plant: Plant) -> Non
     bert.run("approval", "approve", asked["id"])
 
 
+def test_an_approval_goes_with_who_asked_and_with_who_gave_it(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "admin"), plant.person("bert", "admin")
+    plant.server.run("hub", "create", "other", "--host", "other.localhost")
+    remove = ["hub", "rm", "other", "--yes"]
+    anna.refused(*remove)
+    bert.run("approval", "approve", bert.rows("approval", "ls")[0]["id"])
+    plant.server.run("user", "rm", "bert", "--yes")
+    assert anna.refused(*remove) == "people.second_person_wanted"
+    (waits,) = plant.server.rows("approval", "ls")
+    plant.server.run("approval", "approve", waits["id"])
+    plant.server.run("user", "rm", "anna", "--yes")
+    again = Person(plant.directory / "again")
+    plant.server.run("user", "create", "anna", "--role", "admin", "--out", str(again.home / "anna.invitation"))
+    again.run("login", "anna.invitation")
+    assert again.refused(*remove) == "people.second_person_wanted"
+
+
+def test_to_link_a_hub_takes_a_right_there_too(plant: Plant) -> None:
+    plant.server.run("dps", "create", "mine")
+    anna = plant.person("anna", "operator", "dps/mine")
+    assert anna.refused("dps", "link", "birthmark", "--dps", "mine") == "operator.role_too_low"
+    plant.server.run("role", "grant", "anna", "operator", "--at", "hub/birthmark")
+    anna.run("dps", "link", "birthmark", "--dps", "mine")
+
+
+def test_an_invitation_is_not_used_up_where_nothing_can_be_written(plant: Plant) -> None:
+    file = plant.directory / "anna.invitation"
+    plant.server.run("user", "create", "anna", "--role", "viewer", "--out", str(file))
+    anna = Person(plant.directory / "anna")
+    (anna.home / "taken").mkdir()
+    for nowhere in (anna.home / "taken", Path("/proc/nowhere/login.json")):
+        assert anna.attempt("login", str(file), BIRTHMARK_LOGIN=str(nowhere)).returncode != 0
+    anna.run("login", str(file))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"roots": "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"},
+        {"roots": ""},
+        {"url": "https://localhost:99999"},
+        {"url": "http://localhost:8080"},
+        {"url": ""},
+    ],
+)
+def test_a_damaged_login_or_invitation_is_told_as_that(plant: Plant, wrong: dict[str, str]) -> None:
+    anna = plant.person("anna", "viewer")
+    file = anna.home / ".config/birthmark/login.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    assert anna.refused("hub", "ls") == "login.damaged"
+    invitation = plant.directory / "anna.invitation"
+    invitation.write_text(json.dumps(json.loads(invitation.read_text()) | wrong))
+    assert anna.refused("login", str(invitation)) == "login.invitation_invalid"
+
+
+def test_a_token_that_is_given_in_a_names_place_is_told_to_nobody(plant: Plant) -> None:
+    anna = plant.person("anna", "enroller")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    variables = exported(anna) | {"AWS_ACCESS_KEY_ID": kept["token"]}
+    assert by_aws_cli(variables, "iot", "list-things").returncode != 0
+    told = json.dumps(plant.server.rows("why"))
+    assert "bmt_" in told
+    assert kept["token"].rpartition("_")[2] not in told
+
+
 def test_who_looks_on_sees_nothing_more_when_that_right_is_taken(plant: Plant) -> None:
     anna = plant.person("anna", "viewer")
     command = [str(warm.programs() / "birthmark"), "events", "--follow", "--json"]
@@ -344,6 +413,6 @@ def test_an_approval_counts_while_both_may_and_a_rejection_is_told(plant: Plant)
     assert bert.rows("approval", "ls") == []
     plant.server.run("hub", "create", "third", "--host", "third.localhost")
     anna.refused("hub", "rm", "third", "--yes")
-    (waits,) = plant.server.rows("approval", "ls")
+    (waits,) = (row for row in plant.server.rows("approval", "ls") if row["request"] == "DELETE /hubs/third")
     plant.server.run("approval", "reject", waits["id"])
     assert anna.refused("hub", "rm", "third", "--yes") == "people.approval_rejected"

@@ -13,6 +13,7 @@ from birthmark.auth.principals import Caller
 
 BEGIN = "bmt_"
 _BETWEEN = "@"
+_ID_CHARS, _NAME_CHARS = 12, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,15 @@ def parts_of(policy: str) -> tuple[str, str]:
     """Return the token's id and the name of the service."""
     token_id, _, name = policy.removeprefix(BEGIN).partition(_BETWEEN)
     return token_id, name
+
+
+def shown(policy: str | None) -> str:
+    """Return what a policy is called, for people: a whole token that was given in its place is cut."""
+    if not is_of_person(policy):
+        return str(policy)
+    token_id, name = parts_of(str(policy))
+    cut = BEGIN + token_id.partition("_")[0][:_ID_CHARS]
+    return f"{cut}{_BETWEEN}{name[:_NAME_CHARS]}" if name and "_" not in token_id else cut
 
 
 def policy_of(token_id: str, name: str) -> str:

@@ -15,7 +15,18 @@ from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOptions, Se
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.console.client import RemoteClient
-from birthmark.console.login import Login, NotSignedInError, keep, place, read_invitation, signed_in
+from birthmark.console.login import (
+    InvitationInvalidError,
+    Login,
+    LoginDamagedError,
+    NotSignedInError,
+    check,
+    check_place,
+    keep,
+    place,
+    read_invitation,
+    signed_in,
+)
 from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.people.model import RIGHTS_OF, Role
@@ -172,6 +183,14 @@ def login(
     except OSError as error:
         raise FileMissingError(path=invitation, reason=reason_of(error)) from error
     at_url = (url or invited.url).rstrip("/")
+    try:
+        check(Login(at_url, invited.roots, invited.user, "", "", invited.ends))
+    except LoginDamagedError as error:
+        if url is not None:
+            raise typer.BadParameter("give an https:// URL of the server", param_hint="--url") from error
+        raise InvitationInvalidError(path=invitation) from error
+    with written_as(place()):
+        check_place()
     client = RemoteClient(place(), at_url, "", invited.roots)
     made = client.post("/people/login", {"code": invited.code, "label": socket.gethostname()[:64]})
     kept = keep(Login(at_url, invited.roots, made["user"], made["id"], made["token"], made["ends"]))
@@ -198,7 +217,11 @@ def whoami(server: ServerOutputOptions) -> None:
     told: dict[str, Any] = client.get("/people/me")
     row = {"server": client.url if server.is_elsewhere else str(server.directory), **told}
     row["user"] = told["user"] or "whoever holds the data directory"
-    emit(server.as_json, {**row, "user": told["user"]} if server.as_json else {**row, "roles": _words(told["roles"])})
+    if server.as_json:
+        emit(True, {**row, "user": told["user"]})
+        return
+    words = {"token": _words([told["token"]])} if "token" in told else {}
+    emit(False, {**row, "roles": _words(told["roles"]), **words})
 
 
 def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> None:

@@ -57,6 +57,7 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
 
     async def link(asked: Asked) -> Any:
         hub = hubs.by_name(asked.body.hub)
+        asked.demand(Right.OPERATE, f"hub/{hub.name}")
         return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
 
     async def release(asked: Asked) -> Any:

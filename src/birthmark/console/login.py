@@ -1,8 +1,11 @@
 """Who is signed in at which server, kept in a file of one's own: what `birthmark login` writes."""
 
+import errno
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -92,9 +95,11 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
     except OSError as error:
         raise LoginDamagedError(path=path) from error
     try:
-        return decode_json(text, Login)
+        found = decode_json(text, Login)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise LoginDamagedError(path=path) from error
+    check(found)
+    return found
 
 
 def read_invitation(path: Path) -> Invited:
@@ -103,6 +108,28 @@ def read_invitation(path: Path) -> Invited:
         return decode_json(_read(path), Invited)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvitationInvalidError(path=path) from error
+
+
+def check_place() -> None:
+    """Raise `OSError` where it could not be written who is signed in: before an invitation is used up by it."""
+    path = place()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    probe = path.with_name(f".{path.name}.{os.getpid()}")
+    durable.create(probe, b"")
+    durable.remove(probe)
+
+
+def check(login: Login) -> None:
+    """Raise `LoginDamagedError` for one that leads nowhere, or where nobody could be known."""
+    try:
+        parts, _ = urlsplit(login.url), urlsplit(login.url).port
+        ssl.create_default_context(cadata=login.roots)
+    except (ValueError, ssl.SSLError) as error:
+        raise LoginDamagedError(path=place()) from error
+    if parts.scheme != "https" or not parts.hostname or "BEGIN CERTIFICATE" not in login.roots:
+        raise LoginDamagedError(path=place())
 
 
 def keep(login: Login) -> Path:

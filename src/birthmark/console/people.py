@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -22,11 +23,11 @@ _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class NarrowedTokenError(ForbiddenError):
-    """A token that goes less far than its user makes no other token."""
+    """A token that goes less far than its user makes and removes no other token."""
 
     code = "people.token_narrowed"
-    cause = "The request came with a token that goes less far than its user does; it makes no other token."
-    fix = "Do it where you are signed in yourself: `birthmark token create`"
+    cause = "The request came with a token that goes less far than its user does; it makes and removes no other."
+    fix = "Do it where you are signed in yourself."
     for_a_person = "who is signed in has to do it"
 
 
@@ -113,21 +114,26 @@ def user_endpoints(people: People, reached: Reached) -> Sequence[Endpoint]:
     ]
 
 
+async def _me(people: People, asked: Asked) -> Any:
+    caller = asked.caller
+    if caller.user is None:
+        return {"user": None, "roles": [{"role": Role.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
+    told = {"user": caller.user, "roles": _roles(people.grants(caller.user)), "narrowed": caller.is_narrowed}
+    if caller.is_narrowed:
+        own = next(one for one in people.tokens(caller.user) if one.id == caller.actor.told["token"])
+        told["token"] = {"role": own.role, "place": own.place or EVERYWHERE}
+    return told
+
+
 def token_endpoints(people: People) -> Sequence[Endpoint]:
     """Return the routes of `birthmark token` and `login`: what people do for themselves."""
-
-    async def me(asked: Asked) -> Any:
-        user = asked.caller.user
-        if user is None:
-            return {"user": None, "roles": [{"role": Role.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
-        return {"user": user, "roles": _roles(people.grants(user)), "narrowed": asked.caller.is_narrowed}
 
     async def redeem(asked: Asked) -> Any:
         return _shown(await people.redeem(asked.body.code, asked.body.label, asked.address))
 
     async def tokens(asked: Asked) -> Rows:
         whose = None if _may_administer(asked.caller) else asked.caller.user
-        return Rows([_token_view(one) for one in people.tokens(whose)])
+        return Rows([_token_view(one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)])
 
     async def add_token(asked: Asked) -> Any:
         body: NewPersonToken = asked.body
@@ -146,11 +152,13 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
 
     async def remove_token(asked: Asked) -> None:
         whose = None if _may_administer(asked.caller) else asked.caller.user
+        if not _may_see(asked.caller, asked["id"]):
+            raise NarrowedTokenError
         await people.remove_token(asked["id"], of=whose, actor=asked.actor)
 
     at, mine = "/people/tokens", "One's own tokens; all of them for who administers."
     return [
-        Endpoint("GET", "/people/me", None, "Who asks, and what that one may do.", me),
+        Endpoint("GET", "/people/me", None, "Who asks, and what that one may do.", partial(_me, people)),
         Endpoint("POST", "/people/login", None, "Return a token for an invitation.", redeem, Code, is_open=True),
         Endpoint("GET", at, None, mine, tokens),
         Endpoint("POST", at, None, "Make a token. It is shown this once.", add_token, NewPersonToken, status=201),
@@ -193,6 +201,11 @@ def _approval_view(one: Approval) -> dict[str, Any]:
         "decided_by": None if one.decided_by is None else one.decided_by or "operator",
         "approved": one.is_approved,
     }
+
+
+def _may_see(caller: Caller, token_id: str) -> bool:
+    """Say whether a token is this caller's business: of one that is narrower than its user, that one alone."""
+    return not caller.is_narrowed or _may_administer(caller) or caller.actor.told.get("token") == token_id
 
 
 def _may_administer(caller: Caller) -> bool:

@@ -24,7 +24,7 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing, whole
-from birthmark.people.approvals_model import Wanted
+from birthmark.people.approvals_model import MAX_BODY, Wanted
 from birthmark.people.demand import demand
 from birthmark.people.model import SERVER
 from birthmark.text import decode_json
@@ -247,7 +247,7 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
             _authorize(endpoint, caller, request)
         asked = await _asked(endpoint, request, caller)
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
-            await second(caller, await _wanted(endpoint, request))
+            await second(caller, _wanted(endpoint, request, asked))
             _check_again(endpoint, identify, request)
         answering = answered(asked, partial(_check_again, endpoint, identify, request))
         return await (while_there(request, answering) if endpoint.waits else answering)
@@ -270,9 +270,11 @@ def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> No
         _authorize(endpoint, identify(request), request)
 
 
-async def _wanted(endpoint: Endpoint, request: Request) -> Wanted:
-    """Return a request as it is shown to a second person."""
-    body, place = (await request.body()).decode("utf-8", "replace"), endpoint.place(request.path_params)
+def _wanted(endpoint: Endpoint, request: Request, asked: Asked) -> Wanted:
+    """Return a request as it is shown to a second person: what was read of it, and nothing that was passed over."""
+    body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(request.path_params)
+    if len(body) > MAX_BODY:
+        raise OperatorRequestError(detail=f"more than {MAX_BODY} characters are for no second person to read")
     path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
     return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 

@@ -22,7 +22,6 @@ GOOD_FOR = timedelta(days=1)
 _MOST_OF_ONE = 100
 _LATER_S = 3600
 _ID_BYTES = 4
-_MAX_BODY = 4096
 BY_MACHINE = "operator"
 MACHINE = ""
 """Who approved it, where that was whoever holds the data directory."""
@@ -121,11 +120,11 @@ class Approvals:
         now, digest = self.clock.now(), wanted.digest(caller.user)
         row = await self.database.one(store.BY_DIGEST, digest=digest)
         known = None if row is None else store.APPROVALS.of(row)
-        if known is not None and known.ends_at <= now:
-            known = None
+        if known is not None and (known.ends_at <= now or (known.is_approved and not self._still_may(known))):
+            known = None  # it is asked for anew
         if known is None:
             known = await self._ask(caller.user, digest, wanted, now, actor=caller.actor)
-        if known.is_approved and self._still_may(known):
+        if known.is_approved:
             again = ChangedMeanwhileError(what="What was approved")
             changes = Changes().run(store.REDEEM, expect=1, otherwise=again, digest=digest, is_approved=1)
             changes.audit(caller.actor, "people.approval_use", known.id, approved_by=known.decided_by or "operator")
@@ -183,7 +182,7 @@ class Approvals:
             wanted.what,
             wanted.method,
             wanted.path,
-            wanted.body[:_MAX_BODY],
+            wanted.body,
             wanted.right,
             wanted.place,
             now,

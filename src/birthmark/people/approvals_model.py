@@ -6,6 +6,8 @@ from datetime import datetime
 
 from birthmark.auth.rights import Right
 
+MAX_BODY = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

@@ -14,7 +14,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from birthmark.people import store
+from birthmark.people import approvals_store, store
 from birthmark.people.events import PeopleChanged
 from birthmark.people.model import Grant, Invitation, Role, Token, User, is_place
 from birthmark.store import Changes, Database, to_micros
@@ -84,7 +84,7 @@ class TokenRefusedError(UnauthenticatedError):
 
     code = "people.token_refused"
     cause = "The request came with a token that is unknown here, was taken back, or has ended."
-    fix = "Sign in again: `birthmark login URL`"
+    fix = "Have yourself invited again, and sign in by that file: `birthmark login FILE`"
     for_a_person = "it takes an invitation, or somebody who is signed in"
 
 
@@ -227,6 +227,7 @@ class People:
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
         for statement in (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS):
             changes.run(statement, user_name=name)
+        changes.run(approvals_store.REMOVE_OF, user_name=name).run(approvals_store.REMOVE_BY, decided_by=name)
         self._rights.pop(name, None)  # before the answer, which may be lost
         await self._commit(changes.audit(actor, "people.user_remove", name), name)
 

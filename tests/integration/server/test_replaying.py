@@ -19,6 +19,7 @@ from birthmark.dps import store as dps_store
 from birthmark.dps.document import parse_document
 from birthmark.est import store as est_store
 from birthmark.iothub import store as hub_store
+from birthmark.people import store as people_store
 from birthmark.server.backup.exported import Exported, ReplayRefusedError, read_export
 from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
 from birthmark.store import Changes, Database, open_database
@@ -316,3 +317,38 @@ def _added(statement: Any, rows: Any) -> Changes:
     for row in rows:
         changes.run(statement, **row)
     return changes
+
+
+async def test_people_who_were_removed_since_and_what_was_taken_from_them_stay_away(loss: Loss) -> None:
+    user: dict[str, Any] = {"created_at": 0, "made_by": "operator"}
+    token: dict[str, Any] = {
+        "label": "",
+        "role": None,
+        "place": None,
+        "created_at": 0,
+        "ends_at": 1,
+        "made_by": "operator",
+    }
+
+    def there() -> Changes:
+        changes = Changes().audit("operator", "people.user_create", "anna")
+        for name in ("anna", "bert"):
+            changes.run(people_store.ADD_USER, name=name, **user)
+            changes.run(people_store.ADD_TOKEN, id=f"of-{name}", user_name=name, digest="d", **token)
+            changes.run(people_store.ADD_TOKEN, id=f"more-of-{name}", user_name=name, digest="d", **token)
+            for role in ("viewer", "admin"):
+                changes.run(people_store.ADD_GRANT, user_name=name, role=role, place="*")
+        return changes
+
+    await loss.both(there)
+    await loss.since("people.user_remove", "anna")
+    await loss.since("people.role_remove", "bert", role="admin", place="*")
+    await loss.since("people.token_remove", "bert", id="of-bert")
+    done = await loss.replayed()
+    assert (done.count, done.came_back) == (3, [])
+    users = await loss.backup.all(people_store.USERS_PAGE, after="", limit=10)
+    grants = await loss.backup.all(people_store.ALL_GRANTS)
+    tokens = await loss.backup.all(people_store.TOKENS_PAGE, after="", limit=10)
+    assert [row["name"] for row in users] == ["bert"]
+    assert [(row["user_name"], row["role"]) for row in grants] == [("bert", "viewer")]
+    assert [row["id"] for row in tokens] == ["more-of-bert"]

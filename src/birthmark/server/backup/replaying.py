@@ -25,8 +25,10 @@ from birthmark.ca import store
 from birthmark.ca.revocation import digest_of
 from birthmark.dps import store as dps_store
 from birthmark.est import store as est_store
+from birthmark.feed import store as feed_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import space_of
+from birthmark.people import store as people_store
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
@@ -220,6 +222,13 @@ def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     return changes.merge(drop_client(space_of(key["hub"]), subject))
 
 
+def _drop_user(subject: str, _detail: Mapping[str, Any]) -> Changes:
+    changes = Changes().run(people_store.REMOVE_USER, name=subject)
+    for one in (people_store.REMOVE_INVITATIONS, people_store.REMOVE_TOKENS, people_store.REMOVE_GRANTS):
+        changes.run(one, user_name=subject)
+    return changes
+
+
 _CERTIFICATE, _LOSE, _RELEASE, _DEVICE = "certificate.revoke", "name.lose", "name.release", "device.revoke"
 _REVOKING = frozenset({_CERTIFICATE, "key.revoke"})
 _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
@@ -233,6 +242,12 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     ),
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
+    "people.role_remove": lambda name, told: Changes().run(
+        people_store.REMOVE_GRANT, user_name=name, role=told["role"], place=told["place"]
+    ),
+    "people.token_remove": lambda _, told: Changes().run(people_store.REMOVE_TOKEN, id=told["id"]),
+    "people.user_remove": _drop_user,
+    "webhook.remove": lambda name, _: Changes().run(feed_store.REMOVE, name=name),
 }
 _BY_WHAT_IS_THERE: Mapping[str, Callable[[_Replay, ExportedRow], Awaitable[bool | None]]] = {
     **dict.fromkeys(("est.authority.add", "est.bootstrap.add"), _Replay._listed),  # noqa: SLF001 - of this module

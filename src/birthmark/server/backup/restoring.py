@@ -38,6 +38,8 @@ from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.owners import hand_over
+from birthmark.people import approvals_store
+from birthmark.people import store as people_store
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
@@ -79,6 +81,8 @@ _BEYOND = statement(
 _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
+_DROP_INVITATIONS = remove(people_store.invitations, people_store.invitations.c.digest != "")
+_DROP_APPROVALS = remove(approvals_store.approvals, approvals_store.approvals.c.digest != "")
 _REVISION = "SELECT version_num FROM alembic_version"
 _MOVED, _ENDED = "moved.json", "ended.json"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
@@ -362,6 +366,8 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
+    for once in (_DROP_INVITATIONS, _DROP_APPROVALS):  # each was good for one time, and may have been used since
+        changes.run(once)
     if (seed := files / "est.seed").exists():
         database.seal = Seal.of(seed.read_bytes().strip())
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())

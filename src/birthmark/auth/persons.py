@@ -51,7 +51,7 @@ def parts_of(policy: str) -> tuple[str, str]:
     return token_id, name
 
 
-def shown(policy: str | None) -> str:
+def printable(policy: str | None) -> str:
     """Return what a policy is called, for people: a whole token that was given in its place is cut."""
     if not is_of_person(policy):
         return str(policy)

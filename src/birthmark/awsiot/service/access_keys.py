@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, shown
+from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
@@ -81,14 +81,14 @@ class AccessKeys(AccountService):
     def check_known(self, key_id: str) -> None:
         """Raise `AccessKeyUnknownError` for a key that is not there, or not any more."""
         if key_id not in self._by_id:
-            raise AccessKeyUnknownError(access_key_id=shown(key_id))
+            raise AccessKeyUnknownError(access_key_id=printable(key_id))
 
     def authenticate(self, request: SignedRequest, services: Iterable[str]) -> tuple[AccessKey, str]:
         """Return the key that signed this request, and for which service. Raise why it does not hold."""
         signature = parse_signature(request)
         key = self._by_id.get(signature.access_key_id)
         if key is None:
-            raise AccessKeyUnknownError(access_key_id=shown(signature.access_key_id))
+            raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
         check_signature(request, signature, key.secret, self.clock.now(), services=services)
         return key, signature.service
 
@@ -102,6 +102,6 @@ class AccessKeys(AccountService):
             return None
         person = self.persons.person(parts_of(signature.access_key_id)[0], address)
         if person is None:
-            raise AccessKeyUnknownError(access_key_id=shown(signature.access_key_id))
+            raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
         check_signature(request, signature, person.key.hex(), self.clock.now(), services=services)
         return person.caller, signature.service

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, shown
+from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.auth.policies import Which, rotated
 from birthmark.auth.rights import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
@@ -205,7 +205,7 @@ class Instances:
         token = parse_sas(authorization)
         if is_of_person(token.policy):
             return self._of_person(token, resource, right, address)
-        problem: UnauthenticatedError = ServiceTokenError(presented=f"the policy {shown(token.policy)}")
+        problem: UnauthenticatedError = ServiceTokenError(presented=f"the policy {printable(token.policy)}")
         for instance in self._by_scope.values():
             pair = instance.policies.get(token.policy or "")
             if pair is None:
@@ -224,7 +224,7 @@ class Instances:
         person = self.persons.person(token_id, address)
         instance = next((one for one in self._by_scope.values() if one.name == name), None)
         if person is None or instance is None:
-            raise ServiceTokenError(presented=f"the policy {shown(token.policy)}")
+            raise ServiceTokenError(presented=f"the policy {printable(token.policy)}")
         check_sas(token, [person.key], self._clock.now())
         self._check_resource(token, instance, resource)
         demand(person.caller, right, f"dps/{name}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
-from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, shown
+from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.auth.policies import Which, rotated
 from birthmark.auth.rights import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
@@ -192,7 +192,7 @@ class Hubs:
             return self._of_person(hub, token, resource, right, address)
         pair = hub.policies.get(token.policy or "")
         if pair is None or token.policy not in allowed:
-            raise PolicyKeyError(allowed=names, presented=f"the policy {shown(token.policy)}")
+            raise PolicyKeyError(allowed=names, presented=f"the policy {printable(token.policy)}")
         check_sas(token, pair, self._clock.now())
         check_resource(token, [f"{hub.host}/{resource}"])
         return str(token.policy)
@@ -201,7 +201,7 @@ class Hubs:
         token_id, name = parts_of(token.policy or "")
         person = self.persons.person(token_id, address) if name == hub.name else None
         if person is None:
-            raise PolicyKeyError(allowed="those of the hub", presented=f"the policy {shown(token.policy)}")
+            raise PolicyKeyError(allowed="those of the hub", presented=f"the policy {printable(token.policy)}")
         check_sas(token, [person.key], self._clock.now())
         check_resource(token, [f"{hub.host}/{resource}"])
         demand(person.caller, right, f"hub/{name}")

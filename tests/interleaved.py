@@ -25,12 +25,14 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.errors import BirthmarkError
+from birthmark.server.figures import Figures
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from fakes import FakeClock
 
 _LEFT_OUT = {"audit", "audit_heads", "outbox", "alembic_version", "server_facts", "workers", "sqlite_sequence"}
+_PROVEN = {"figures"}
 _TURN_S = 0.3
 _MUCH = 200
 _RANDOM = re.compile(r"[0-9a-zA-Z+/_=-]{16,}|(?<=\"etag\":)\"[^\"]*\"")
@@ -113,7 +115,7 @@ class Template:
 
 
 @contextlib.asynccontextmanager
-async def opened(directory: Path, clock: FakeClock) -> AsyncIterator[tuple[Rooms, Stepping]]:
+async def opened(directory: Path, clock: FakeClock, url: str | None = None) -> AsyncIterator[tuple[Rooms, Stepping]]:
     """Open the rooms of a server in a directory, without sockets."""
     entropy = OwnEntropy()
     settings = Settings(data=str(directory), host="localhost")
@@ -123,7 +125,7 @@ async def opened(directory: Path, clock: FakeClock) -> AsyncIterator[tuple[Rooms
         hierarchy = ca_directory.load(directory / "ca", passphrase)
     else:
         hierarchy = ca_directory.create(directory / "ca", "Test", now=clock.now(), entropy=entropy)
-    real = await open_database(f"sqlite:///{directory}/x.db", clock)
+    real = await open_database(url or f"sqlite:///{directory}/x.db", clock)
     stepping = Stepping(real)
     database: Any = stepping
     bus = LocalBus(real)
@@ -190,6 +192,7 @@ async def came_of(
         if second is not None and not waiting:
             await do_second()
         await asyncio.gather(*waiting)
+        assert await Figures(stepping, clock).prove() == [], order
         granted = {name: await _as("probe", probe, rooms) for name, probe in probes.items()}
     return Came(answers, rows_in(directory / "x.db", template.known), granted), calls
 
@@ -201,7 +204,7 @@ def rows_in(file: Path, known: set[str]) -> dict[str, list[str]]:
         there.row_factory = sqlite3.Row
         tables = [row[0] for row in there.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
-            if table in _LEFT_OUT:
+            if table in _LEFT_OUT | _PROVEN:
                 continue
             rows = [
                 " ".join(f"{name}={_plain(row[name], known)}" for name in row.keys() if name != "etag")  # noqa: SIM118 - a Row

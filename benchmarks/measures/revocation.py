@@ -31,6 +31,7 @@ class RevocationAnswer(Measure):
         self._connection = HTTPSConnection(rig.server.address, 8085, context=context)
 
     def round(self) -> Sample:
+        self._connection.close()  # that of the round before has been idle for too long
         work = (self._asked * OPERATIONS)[:OPERATIONS]
         return Sample(cpu_us_each(self._rig.server.pid, lambda: self._ask(work)), _ALLOWED_US)
 

@@ -40,6 +40,8 @@ class RegisterCertificate(Measure):
         self._runs = count()
 
     def round(self) -> Sample:
+        for connection, _ in (self._ours, self._theirs):
+            connection.close()  # those of the round before have been idle for too long
         run = next(self._runs)
         pems = [
             a_device(common_name=f"sigv4-{run}-{number}", now=self._rig.now).certificate.pem()

@@ -63,3 +63,10 @@ def test_a_key_that_was_revoked_before_stays_revoked(server: RunningServer, dire
 def test_the_audit_chain_goes_on_and_is_signed_from_now_on(server: RunningServer) -> None:
     (told,) = server.rows("server", "audit", "verify")
     assert told["head"]["seq"] == told["rows"]
+
+
+def test_all_that_was_there_is_counted(server: RunningServer) -> None:
+    assert server.rows("server", "figures", "--prove") == [{"is_proven": True, "differs": []}]
+    counted = {row["what"]: row["count"] for row in server.rows("server", "figures")}
+    assert counted["devices"] >= 1
+    assert counted["certificates"] >= 1

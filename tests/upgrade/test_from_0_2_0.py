@@ -98,3 +98,10 @@ def test_a_backup_is_restored_and_serves(server: RunningServer, directory: Path)
     finally:
         again.stop()
         server.start()
+
+
+def test_all_that_was_there_is_counted(server: RunningServer) -> None:
+    assert server.rows("server", "figures", "--prove") == [{"is_proven": True, "differs": []}]
+    counted = {row["what"]: row["count"] for row in server.rows("server", "figures")}
+    assert counted["devices"] >= 1
+    assert counted["certificates"] >= 1

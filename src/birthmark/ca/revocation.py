@@ -375,6 +375,7 @@ class Revocations:
             moved = NameMovedError(name=one.device_id)
             changes.run(store.REVOKE, expect=1, otherwise=moved, key_thumbprint=thumbprint, **facts)
             changes.run(store.SPOIL_CRL, key_thumbprint=thumbprint)
+            changes.merge(store.counted(one, store.VALID, -1)).merge(store.counted(one, store.TAKEN_BACK))
             is_ca = one.certificate.is_ca and reason is not RevocationReason.SUPERSEDED
             if reason is not RevocationReason.SUPERSEDED:
                 changes.run(store.REVOKE_KEY, key_key_digest=digest, **facts)

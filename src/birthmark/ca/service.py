@@ -176,7 +176,9 @@ class CertificateAuthority:
         async def record(certificate: Certificate, device_id: str, issuer: Certificate, standing: Standing) -> None:
             issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
             row = store.row_of(issued, issuer=issuer.thumbprint, key_digest=key_digest(request.spki_der))
-            await self.database.commit(_changes(row, issued, standing).merge(also(certificate)))
+            is_renewal = held is not None and (fold(held.device_id), held.profile) == (row["name"], profile.name)
+            changes = _changes(row, issued, standing, held if is_renewal else None)
+            await self.database.commit(changes.merge(also(certificate)))
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
@@ -317,7 +319,7 @@ class CertificateAuthority:
                 continue
             issued = Issued(one, one.subject_cn or one.subject_text, profile.name, "server")
             row = store.row_of(issued, issuer=above.thumbprint, key_digest=key_digest(one.spki_der), is_own=True)
-            changes = Changes().run(store.ADD, **row)
+            changes = Changes().run(store.ADD, **row).merge(store.counted(issued, store.VALID))
             changes.audit("server", "certificate.issue", issued.device_id, thumbprint=one.thumbprint.hex())
             with suppress(ConflictError):  # another process was faster
                 await self.database.commit(changes)
@@ -386,7 +388,7 @@ def _names(
     )
 
 
-def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing) -> Changes:
+def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing, renewed: Issued | None) -> Changes:
     name, digest, thumbprint = row["name"], row["key_digest"], issued.certificate.thumbprint.hex()
     moved = NameMovedError(name=issued.device_id)
     changes = Changes()
@@ -394,11 +396,15 @@ def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing) -> Chan
         changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
     if standing.key_holder is None:
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
+    told = {} if renewed is None else {"renews": renewed.certificate.thumbprint.hex()}
+    if renewed is not None:
+        changes.count(store.RENEWALS, issued.profile, since=None)
     return (
         changes.run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=standing.version)
         # Taken or revoked since the look: the next look says which.
         .run(store.HOLD_KEY, expect=1, otherwise=moved, key_key_digest=digest, key_name=name)
         .run(store.ADD, **row)
+        .merge(store.counted(issued, store.VALID))
         .audit(
             issued.requested_by,
             "certificate.issue",
@@ -407,6 +413,7 @@ def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing) -> Chan
             serial=row["serial"],
             profile=issued.profile,
             key=digest.hex(),
+            **told,
         )
         .event(CertificateIssued(issued.device_id, issued.certificate.thumbprint, issued.profile))
     )

@@ -30,8 +30,9 @@ from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
 from birthmark.pki.twin import MOST, twins_of
-from birthmark.store import insert, metadata, statement, to_micros
+from birthmark.store import Changes, insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
+from birthmark.store.figures import week_of
 from birthmark.store.keyed import change, find
 from birthmark.store.records import Records
 
@@ -134,6 +135,8 @@ crls = Table(
     number("covers", server_default="0"),
 )
 
+FIGURE, VALID, TAKEN_BACK = "certificates", "valid", "revoked"
+RENEWALS = "renewals"
 INVENTORY = Records(Issued, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)
@@ -372,6 +375,12 @@ _ISSUER = (
 )
 SPOIL_CRL = statement(update(crls).where(crls.c.issuer == _ISSUER).values(revocations=crls.c.revocations + 1))
 STATUS = find(certificates, "issuer", "serial", of=("thumbprint", "revoked_at", "revocation_reason"), limit=1)
+
+
+def counted(issued: Issued, state: str, by: int = 1) -> Changes:
+    """Return what counts a certificate, by its profile and the week in which it ends."""
+    since = week_of(to_micros(issued.certificate.not_after))
+    return Changes().count(FIGURE, issued.profile, state, since=since, by=by)
 
 
 def wanted(certificate: Certificate) -> dict[str, Thumbprint]:

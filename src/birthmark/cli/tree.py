@@ -277,6 +277,7 @@ SERVER = Group(
     "The server of this machine: status, service, backup and restore, the record of changes.",
     {
         "status": Leaf("status:status"),
+        "figures": Leaf("figures:figures", "--last 7d"),
         "install": Leaf("install:install_server", "--host cloud.example"),
         "uninstall": Leaf("install:uninstall_server", "--dry-run"),
         "backup": Leaf("backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),

@@ -97,6 +97,8 @@ CAS_NAMED = statement(
     ).limit(100)
 )
 
+FIGURE = "registrations"
+"""Of those that are in the audit trail, by provisioning service and hour."""
 REGISTRATIONS = Records(Registration)
 registrations = REGISTRATIONS.table("dps_registrations", "registration_id", more=[text("scope", key=True)])
 Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)

@@ -8,7 +8,7 @@ from birthmark.feed.model import Happening
 
 SPEC = "1.0"
 PREFIX = "birthmark."
-CHANGED = f"{PREFIX}changed"
+CHANGED, RENEWED = f"{PREFIX}changed", f"{PREFIX}certificate.renewed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ KINDS: Sequence[Kind] = (
         ("device.revoke", "iothub.device_take_back", "name.lose"),
         "A device was taken back; the same device may be told of several times, for each place.",
     ),
-    Kind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued: a first one, or a renewal."),
+    Kind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued that renews none."),
+    Kind(RENEWED, (), "A certificate was issued in the place of one that is of the same name and profile."),
     Kind(f"{PREFIX}device.came-back", ("certificate.comeback",), "A device whose certificate had ended has one again."),
     Kind(
         f"{PREFIX}certificate.revoked",
@@ -57,9 +58,9 @@ KINDS: Sequence[Kind] = (
 _BY_ACTION = {action: kind.type for kind in KINDS for action in kind.actions}
 
 
-def type_of(action: str) -> str:
-    """Return the type of events that an action of the audit trail is told as."""
-    return _BY_ACTION.get(action, CHANGED)
+def type_of(action: str, detail: Mapping[str, Any]) -> str:
+    """Return the type of events that a row of the audit trail is told as."""
+    return RENEWED if "renews" in detail else _BY_ACTION.get(action, CHANGED)
 
 
 def event_of(happening: Happening, source: str) -> Mapping[str, Any]:
@@ -68,7 +69,7 @@ def event_of(happening: Happening, source: str) -> Mapping[str, Any]:
         "specversion": SPEC,
         "id": f"{happening.chain}/{happening.seq}",
         "source": source,
-        "type": type_of(happening.action),
+        "type": type_of(happening.action, happening.detail),
         "subject": happening.subject,
         "time": happening.at.isoformat(),
         "datacontenttype": "application/json",

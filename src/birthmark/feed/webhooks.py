@@ -19,7 +19,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.feed import store
 from birthmark.feed.catalogue import KINDS, PREFIX, event_of, type_of
-from birthmark.feed.model import Dead, Webhook
+from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.outbound.sender import NotAnsweredError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
@@ -251,7 +251,7 @@ class Webhooks:
         if not found:
             return False
         place = place_of(found[-1][1])
-        told = [event_of(one, self.source) for one, _ in found if self._is_wanted(hook, one.action)]
+        told = [event_of(one, self.source) for one, _ in found if self._is_wanted(hook, one)]
         if not told:
             await self._moved(hook, replace(hook, places=place, tries=0, problem="", failed_since=None))
             return True
@@ -310,10 +310,10 @@ class Webhooks:
         )
         await self.database.commit(moving)
 
-    def _is_wanted(self, hook: Webhook, action: str) -> bool:
-        if action.startswith("webhook."):  # what tells of itself never ends
+    def _is_wanted(self, hook: Webhook, one: Happening) -> bool:
+        if one.action.startswith("webhook."):  # what tells of itself never ends
             return False
-        kind = type_of(action)
+        kind = type_of(one.action, one.detail)
         return any(fnmatchcase(kind, pattern) for pattern in hook.types)
 
 

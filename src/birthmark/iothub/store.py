@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, UniqueConstraint, bindparam, exists, func, select
+from sqlalchemy import Table, UniqueConstraint, bindparam, exists, func
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -16,7 +16,7 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
-from birthmark.store import from_micros, insert, metadata, statement, to_micros
+from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import change, find, page, present, remove, still
@@ -79,11 +79,8 @@ GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
 SPELLINGS_PAGE = page(devices, "device_id", func.lower(devices.c.device_id) == bindparam("lower"), of=("device_id",))
 """Of a name, at all hubs; looks at every row."""
-COUNT_DEVICES = statement(
-    select(func.count().label("total"), func.coalesce(func.sum(devices.c.enabled), 0).label("enabled")).where(
-        devices.c.hub == bindparam("hub")
-    )
-)
+DEVICES = "devices"
+"""The figure of them, by hub and state."""
 DEVICE_IS_THERE = still(devices, "hub", "device_id")
 SAME_GENERATION = still(devices, "hub", "device_id", "generation_id")
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
@@ -128,6 +125,11 @@ def device_of(row: Row) -> Device:
         from_micros(row["updated_at"]),
         row["maker"],
     )
+
+
+def state_of(*, is_enabled: bool) -> str:
+    """Return the state under which a device is counted."""
+    return "enabled" if is_enabled else "disabled"
 
 
 def device_row(device: Device) -> dict[str, Any]:

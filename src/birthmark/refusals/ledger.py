@@ -26,9 +26,11 @@ from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.database import Reader
+from birthmark.store.figures import HOUR
 
 log = logging.getLogger(__name__)
 
+FIGURE = "refusals"
 KEEP = timedelta(days=7)
 MAX_ROWS = 50_000
 MAX_ROWS_OF_ONE = 5_000  # of one address's share
@@ -108,6 +110,8 @@ class Ledger:
         self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
         self.counts: Counter[str] = Counter()
+        self._uncounted: Counter[int] = Counter()
+        """Refusals by hour that no commit says of yet: also those of which no row is kept."""
         self.presented = Presented()
         self._limits = RateLimits()
 
@@ -126,6 +130,8 @@ class Ledger:
         Where no address is known it counts in the share of `whose` it is, a key's or a client's.
         """
         self.counts[error.code] += 1
+        at = self._clock.now()
+        self._uncounted[to_micros(at) // HOUR * HOUR] += 1
         refusal_id = tracking_id or new_uuid(self._entropy)
         known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
         if presented is not None:
@@ -137,7 +143,7 @@ class Ledger:
         if presented is not None:
             self.presented.add(share, presented)
         if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):
-            self._waiting.add(share, _Refused(refusal_id, self._clock.now(), error, address, known))
+            self._waiting.add(share, _Refused(refusal_id, at, error, address, known))
             if self._writer is None:
                 self._writer = asyncio.create_task(background.told("refusals.write", self._write()))
         return refusal_id
@@ -170,7 +176,7 @@ class Ledger:
             changes = Changes()
             for one in refused:
                 _add(changes, one)
-            await self._database.commit(changes)
+            await self._counting(changes)
         except Exception as problem:  # noqa: BLE001 - what is wrong with one keeps no later one out
             if len(refused) > 1 and not isinstance(problem, UnavailableError):
                 for one in refused:
@@ -179,6 +185,17 @@ class Ledger:
             background.note("refusals.write", problem)
             for one in refused:
                 log.warning("refusal.not_recorded", extra={"tracking_id": one.refusal_id})
+
+    async def _counting(self, changes: Changes) -> None:
+        """Commit, with the count of all that were refused until now."""
+        counted, self._uncounted = self._uncounted, Counter()
+        for since, by in counted.items():
+            changes.count(FIGURE, since=since, by=by)
+        try:
+            await self._database.commit(changes)
+        except BaseException:
+            self._uncounted.update(counted)
+            raise
 
     async def _prune(self, before: int) -> None:
         """Remove what is too much. Nobody waits for it: each page and each slice is as much as one look-up or two."""

@@ -19,6 +19,7 @@ from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, 
 from birthmark.console.client import NotServedError
 from birthmark.console.devices import device_endpoints
 from birthmark.console.feed import event_endpoints, webhook_endpoints
+from birthmark.console.figures import figure_endpoints
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.known import Known
@@ -47,6 +48,7 @@ from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.exposition import render
+from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
@@ -188,6 +190,7 @@ class Applications:
             *device_endpoints(Whole(rooms).of),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
+            *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
             *standing.endpoints(served, lambda: {**self.endpoints, "console": self.console_url}),

@@ -36,6 +36,7 @@ from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors, for_health, shared_by
 from birthmark.server.endpoints import describe, without_secrets
+from birthmark.server.figures import Figures
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
 from birthmark.server.losing.open import answer_others
@@ -269,6 +270,7 @@ class Server:
         """Begin what the rooms do now and then."""
         self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
         self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
+        self._closers.append(_kept("figures", Figures(rooms.database, self._clock).keep_pruned))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
         self._closers.append(_kept("files of other machines", self._sharing.keep))
         self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))

@@ -17,7 +17,8 @@ import birthmark.feed.store
 import birthmark.iothub.store
 import birthmark.people.approvals_store
 import birthmark.people.store
-import birthmark.refusals.store  # noqa: F401 - imported for their tables, all of them
+import birthmark.refusals.store
+import birthmark.store.figures  # noqa: F401
 from birthmark.store import metadata
 
 TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

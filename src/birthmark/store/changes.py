@@ -33,6 +33,17 @@ class Write:
     otherwise: BirthmarkError | None
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One more, or fewer, of a figure (`figures`). `since` is where its period begins, None: the hour of the commit."""
+
+    name: str
+    place: str
+    state: str
+    since: int | None
+    by: int
+
+
 @dataclass(slots=True)
 class Changes:
     """One unit of work. Methods return self, so a service can write it as one expression."""
@@ -40,8 +51,11 @@ class Changes:
     writes: list[Write] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
     first_event: int = 0
     """The number of the first event's row in the outbox; the engine sets it when it writes the rows."""
+    at: int = 0
+    """When it was, in microseconds, as its audit rows say; the engine sets it with them."""
 
     def run(
         self,
@@ -67,14 +81,21 @@ class Changes:
         self.events.append(event)
         return self
 
+    def count(self, name: str, place: str = "", state: str = "", *, since: int | None = 0, by: int = 1) -> Self:
+        """Let a figure follow: `by` more of `name` at `place` in `state`, of a period that begins at `since`."""
+        self.counts.append(Count(name, place, state, since, by))
+        return self
+
     @property
     def is_one_statement(self) -> bool:
         """Nothing but one write without a condition: it is kept whole or not at all, whatever is around it."""
-        return len(self.writes) == 1 and self.writes[0].expect is None and not self.audits and not self.events
+        is_alone = not self.audits and not self.events and not self.counts
+        return len(self.writes) == 1 and self.writes[0].expect is None and is_alone
 
     def merge(self, other: "Changes") -> Self:
         """Take all of `other` in, after what is here."""
         self.writes += other.writes
         self.audits += other.audits
         self.events += other.events
+        self.counts += other.counts
         return self

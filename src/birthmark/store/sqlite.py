@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
+from birthmark.store.figures import COUNT, summed
 from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
@@ -221,12 +222,19 @@ class SqliteDatabase:
         if discarded:
             self._writer.execute("DELETE FROM outbox WHERE worker = ? AND seq <= ?", (self.worker, discarded))
         outcomes = [apply(changes) for changes, _ in batch]
+        self._count(changes for (changes, _), outcome in zip(batch, outcomes, strict=True) if outcome is None)
         if self._seq != before and self._signer is not None:
             self._sign_head(self._signer)
         self._writer.execute("COMMIT")
         if self._discard == discarded:
             self._discard = 0
         return outcomes
+
+    def _count(self, kept: Iterable[Changes]) -> None:
+        compiled = COUNT.compiled("sqlite")
+        for (name, place, state, since), by in summed(kept).items():
+            row = {"name": name, "place": place, "state": state, "since": since, "worker": self.worker, "value": by}
+            self._writer.execute(compiled.sql, compiled.arguments(row))
 
     def _ends(self) -> tuple[int, bytes, int]:
         """Return where the audit chain and the outbox end."""
@@ -251,9 +259,9 @@ class SqliteDatabase:
             touched = execute(compiled.sql, compiled.arguments(write.params, self.seal)).rowcount
             if write.expect is not None and touched != write.expect:
                 raise write.otherwise or ChangedMeanwhileError()
-        if not changes.events and not changes.audits:
+        if not changes.events and not changes.audits and not changes.counts:
             return
-        now = self._clock.micros()
+        changes.at = now = self._clock.micros()
         changes.first_event = self._events + 1
         for event in changes.events:
             self._events += 1

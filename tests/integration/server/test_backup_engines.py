@@ -36,6 +36,7 @@ from birthmark.server.backup.linked import read_linked
 from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
+from birthmark.server.figures import Figures
 from birthmark.server.installed import check_whole
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, open_database
@@ -160,6 +161,7 @@ async def test_a_key_that_was_taken_back_since_is_taken_back_again(
         assert (key["revoked_at"] is not None) is is_taken_back
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(known[name])
+    assert await Figures(restored, clock).prove() == []
     await restored.close()
 
 

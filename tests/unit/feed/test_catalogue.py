@@ -1,17 +1,21 @@
 """The catalogue: every action of the audit trail has a type, and each type is told of in the page."""
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import birthmark
-from birthmark.feed.catalogue import CHANGED, KINDS, event_of, type_of
+from birthmark.feed.catalogue import CHANGED, KINDS, RENEWED, event_of, type_of
 from birthmark.feed.model import Happening
 from birthmark.feed.reading import PlaceInvalidError, parse_place, place_of
+from birthmark.feed.schema import schema
 
 ROOT = Path(birthmark.__file__).parent
 PAGE = ROOT.parents[1] / "docs" / "howto" / "events.md"
@@ -38,7 +42,11 @@ def test_every_action_of_the_catalogue_is_one_of_the_audit_trail(action: str) ->
 
 
 def test_an_action_that_has_no_type_of_its_own_is_a_change() -> None:
-    assert type_of("people.user_create") == CHANGED
+    assert type_of("people.user_create", {}) == CHANGED
+
+
+def test_a_certificate_that_renews_another_is_told_as_that() -> None:
+    assert type_of("certificate.issue", {"renews": "ab"}) == RENEWED != type_of("certificate.issue", {})
 
 
 def test_an_event_is_one_of_cloudevents() -> None:
@@ -72,3 +80,34 @@ def test_any_other_text_is_refused_as_no_place(text: str) -> None:
         parse_place(text)
     except PlaceInvalidError:
         pass
+
+
+def test_the_schema_on_paper_is_that_of_the_catalogue() -> None:
+    written = json.loads((PAGE.parents[1] / "reference" / "events.schema.json").read_text())
+    assert written == schema(), "run: python tools/make_events.py"
+
+
+@pytest.mark.parametrize(
+    "action", sorted({action for kind in KINDS for action in kind.actions} | {"people.user_create"})
+)
+def test_every_event_is_one_of_the_schema(action: str) -> None:
+    jsonschema_rs.validate(schema(), an_event(action))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "birthmark.device.vanished"},
+        {"data": {"action": "dps.register"}},
+        {"data": {"action": "certificate.issue", "actor": "device"}},
+        {"specversion": "0.3"},
+        {"subject": 1},
+    ],
+)
+def test_what_is_no_event_is_none_of_the_schema(change: dict[str, Any]) -> None:
+    assert not jsonschema_rs.is_valid(schema(), {**an_event("dps.register"), **change})
+
+
+def an_event(action: str) -> dict[str, Any]:
+    at = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    return dict(event_of(Happening("main", 7, at, "device", action, "pump-1", {"hub": "h"}), "birthmark://here"))

@@ -116,7 +116,7 @@ class Things(AccountService):
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
             changes = self.types.while_usable(type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-            changes.audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
+            changes.count(store.FIGURE).audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
             await self.database.commit(changes)
             return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
@@ -175,7 +175,7 @@ class Things(AccountService):
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.run(store.FORGET_MEMBER, thing=name)
-        changes.audit(actor, "awsiot.thing_delete", name)
+        changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
 
     async def page(

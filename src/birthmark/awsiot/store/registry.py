@@ -11,6 +11,7 @@ from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
+FIGURE = "things"
 THINGS = Records(Thing)
 things = THINGS.table("aws_things", "name")
 ADD_THING = insert(things, ignore_existing=True)

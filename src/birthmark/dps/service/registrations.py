@@ -224,7 +224,7 @@ class Registrations:
             if self._inventory is not None and claim.leaf is not None:
                 changes.merge(self._inventory.registered(claim.leaf, now))
             if await self._is_news(present, registration):
-                changes.audit(
+                changes.count(store.FIGURE, instance.id_scope, since=None).audit(
                     "device",
                     "dps.register",
                     registration_id,

@@ -30,7 +30,7 @@ from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store import Changes, Database, Statement, decided_again, figures
 from birthmark.store.paging import every
 from birthmark.store.values import to_micros
 
@@ -133,8 +133,9 @@ class Registry:
 
     async def count(self, hub: Hub) -> tuple[int, int]:
         """Return how many devices there are, and how many are enabled."""
-        row = await self._database.one(store.COUNT_DEVICES, hub=hub.name)
-        return (0, 0) if row is None else (row["total"], int(row["enabled"]))  # PostgreSQL sums numbers to a Decimal
+        rows = await self._database.all(figures.OF_PLACE, name=store.DEVICES, place=hub.name)
+        counts = {row["state"]: int(row["value"]) for row in rows}  # PostgreSQL sums numbers to a Decimal
+        return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
 
     async def put(
         self, hub: Hub, device_id: str, body: DeviceBody, wanted: DeviceAuthentication, etag: str | None, *, actor: str
@@ -260,6 +261,8 @@ class Registry:
         row = store.device_row(made)
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
         changed = _if_as_read(store.REPLACE_DEVICE, present, **values)
+        if made.is_enabled != present.is_enabled:
+            _counted(_counted(changed, present, -1), made)
         return changed.event(DeviceChanged(made.hub, made.device_id))
 
     async def authenticate(
@@ -302,13 +305,17 @@ def _adding(hub: Hub, made: Device) -> Changes:
     """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
     gone = UnknownHubError(host=hub.host)
     changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
-    return changes.run(store.ADD_DEVICE, **store.device_row(made))
+    return _counted(changes.run(store.ADD_DEVICE, **store.device_row(made)), made)
+
+
+def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
+    return changes.count(store.DEVICES, device.hub, store.state_of(is_enabled=device.is_enabled), by=by)
 
 
 def _removing(device: Device) -> Changes:
     removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
     removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
-    return removed.event(DeviceChanged(device.hub, device.device_id))
+    return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id))
 
 
 def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: datetime) -> Changes:

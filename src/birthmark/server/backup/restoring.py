@@ -47,6 +47,7 @@ from birthmark.server.backup.copying import SQLITE, held, is_let_go, let_go, loa
 from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.data_dir import RESTORED, RESTORING
+from birthmark.server.figures import Figures
 from birthmark.server.losing.again import note_lost
 from birthmark.server.machines.sharing import leave_alone
 from birthmark.server.settings import ConfigInvalidError
@@ -391,6 +392,7 @@ async def _amended(
         signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
         changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
     await database.commit(changes)
+    await Figures(database, clock).mend()
     made_at = manifest.made_at.isoformat()
     until = None if exported.until is None else exported.until.isoformat()
     return Restored(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)

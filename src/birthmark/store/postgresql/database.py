@@ -18,6 +18,7 @@ from birthmark.store import migrate
 from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
+from birthmark.store.figures import COUNT, summed
 from birthmark.store.postgresql.beside import Beside
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.session import OPTIONS
@@ -271,6 +272,7 @@ class PostgresDatabase:
             for changes, _ in batch:
                 self._add_writes(steps, changes)
                 self._add_own(steps, changes)
+            self._add_counts(steps, [changes for changes, _ in batch])
             self._add_head(steps, first)
             await self._writer.begin()
             return [None] * len(batch) if await self._writer.run(steps) else None
@@ -292,9 +294,10 @@ class PostgresDatabase:
             begun = end
         steps, first = Steps(), self._seq
         self._add_discard(steps, discarded)
-        for (changes, _), outcome in zip(batch, outcomes, strict=True):
-            if outcome is None:
-                self._add_own(steps, changes)
+        kept = [changes for (changes, _), outcome in zip(batch, outcomes, strict=True) if outcome is None]
+        for changes in kept:
+            self._add_own(steps, changes)
+        self._add_counts(steps, kept)
         self._add_head(steps, first)
         try:
             await self._writer.run(steps)
@@ -314,9 +317,9 @@ class PostgresDatabase:
 
     def _add_own(self, steps: Steps, changes: Changes) -> None:
         """Add the events and audit rows of a change."""
-        if not changes.events and not changes.audits:
+        if not changes.events and not changes.audits and not changes.counts:
             return
-        now = self._clock.micros()
+        changes.at = now = self._clock.micros()
         changes.first_event = self._events + 1
         for event in changes.events:
             self._events += 1
@@ -329,6 +332,11 @@ class PostgresDatabase:
             row = {"chain": self.worker, "seq": self._seq, "at": now, "actor": audited.actor, "action": audited.action}
             row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
             steps.add(self._plan(_ADD_AUDIT), row)
+
+    def _add_counts(self, steps: Steps, kept: Sequence[Changes]) -> None:
+        for (name, place, state, since), by in sorted(summed(kept).items()):
+            row = {"name": name, "place": place, "state": state, "since": since, "worker": self.worker, "value": by}
+            steps.add(self._plan(COUNT), row)
 
     def _add_discard(self, steps: Steps, upto: int) -> None:
         if upto:

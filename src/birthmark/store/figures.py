@@ -1,0 +1,93 @@
+"""Figures: how many there are of something, kept with the commit that makes one more or one less.
+
+A row says what one worker counted, so that no two ever wait for each other's row; a figure is the sum of its rows,
+and one worker's may be below zero, where another made what it removed.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Table, bindparam, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from birthmark.store.changes import Changes, Count
+from birthmark.store.columns import number, text
+from birthmark.store.schema import metadata
+from birthmark.store.statements import Engine, Statement, statement
+
+HOUR = 3_600_000_000
+"""Microseconds."""
+WEEK, _THURSDAY = 168 * HOUR, 72 * HOUR
+
+figures = Table(
+    "figures",
+    metadata,
+    *(text(name, key=True) for name in ("name", "place", "state")),
+    number("since", key=True),
+    text("worker", key=True),
+    number("value"),
+    sqlite_with_rowid=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """How many of `name` there are at `place` in `state`, in the period from `since`, in microseconds; 0 for now."""
+
+    name: str
+    place: str
+    state: str
+    since: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A figure that is not what a scan of what is on record finds, or less than what it finds at least."""
+
+    counted: Figure
+    found: int
+
+
+def _adding(engine: Engine) -> postgresql.Insert | sqlite.Insert:
+    insert = sqlite.insert(figures) if engine == "sqlite" else postgresql.insert(figures)
+    clause = insert.values({column.name: bindparam(column.name) for column in figures.columns})
+    added = figures.c.value + clause.excluded.value
+    return clause.on_conflict_do_update(index_elements=list(figures.primary_key.columns), set_={"value": added})
+
+
+COUNT = Statement(_adding)
+"""Add to a row, which is made where it is not there."""
+SUMS = statement(
+    select(figures.c.name, figures.c.place, figures.c.state, figures.c.since, func.sum(figures.c.value).label("value"))
+    .where(figures.c.name == bindparam("name"), figures.c.since >= bindparam("from_since"))
+    .group_by(figures.c.name, figures.c.place, figures.c.state, figures.c.since)
+    .order_by(figures.c.place, figures.c.state, figures.c.since)
+)
+FORGET_PLACE = statement(
+    delete(figures).where(figures.c.name == bindparam("name"), figures.c.place == bindparam("place"))
+)
+OF_PLACE = statement(
+    select(figures.c.state, func.sum(figures.c.value).label("value"))
+    .where(figures.c.name == bindparam("name"), figures.c.place == bindparam("place"))
+    .group_by(figures.c.state)
+)
+
+
+def summed(kept: Iterable[Changes]) -> Counter[tuple[str, str, str, int]]:
+    """Return what changes that are kept count, by row, as few rows as there may be."""
+    total: Counter[tuple[str, str, str, int]] = Counter()
+    for changes in kept:
+        for one in changes.counts:
+            total[_row_of(one, changes.at)] += one.by
+    return total
+
+
+def week_of(at: int) -> int:
+    """Return the Monday, 0:00 UTC, that a week begins with."""
+    return (at + _THURSDAY) // WEEK * WEEK - _THURSDAY  # 1970 began with a Thursday
+
+
+def _row_of(count: Count, at: int) -> tuple[str, str, str, int]:
+    return count.name, count.place, count.state, at - at % HOUR if count.since is None else count.since

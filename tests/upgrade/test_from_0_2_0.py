@@ -105,3 +105,9 @@ def test_all_that_was_there_is_counted(server: RunningServer) -> None:
     counted = {row["what"]: row["count"] for row in server.rows("server", "figures")}
     assert counted["devices"] >= 1
     assert counted["certificates"] >= 1
+
+
+def test_what_was_on_record_is_found_by_its_words(server: RunningServer) -> None:
+    found = [(row["at"], row["name"]) for row in server.rows("device", "find", "itself")]
+    assert {name for _, name in found} == {"by-itself"}
+    assert any(place.startswith("hub/") for place, _ in found)

@@ -29,7 +29,7 @@ from birthmark.pki.issue import BACKDATING, Issuer, issue, new_serial
 from birthmark.pki.names import fold
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
-from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
+from birthmark.store import Changes, Database, decided_again, from_micros, to_micros, words
 
 _NAMED = 10
 
@@ -393,7 +393,7 @@ def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing, renewed
     moved = NameMovedError(name=issued.device_id)
     changes = Changes()
     if not standing.version:
-        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
+        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(words.found(store.PLACE, name))
     if standing.key_holder is None:
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
     told = {} if renewed is None else {"renews": renewed.certificate.thumbprint.hex()}

@@ -137,6 +137,8 @@ crls = Table(
 
 FIGURE, VALID, TAKEN_BACK = "certificates", "valid", "revoked"
 RENEWALS = "renewals"
+PLACE = "server"
+"""At which names of certificates are found."""
 INVENTORY = Records(Issued, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)

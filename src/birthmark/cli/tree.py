@@ -56,6 +56,7 @@ DEVICE = Group(
         "enroll-group": Leaf("enroll:group", "my-devices --ca-name my-ca"),
         "template": Leaf("enroll:show_template", "> template.toml"),
         "ls": Leaf("enroll:list_"),
+        "find": Leaf("showing:find_devices", "north"),
         "show": Leaf("showing:show_device", "se050-0001"),
         "disable": Leaf("enroll:disable", "sn0123ABCDEF01"),
         "enable": Leaf("enroll:enable", "sn0123ABCDEF01"),
@@ -73,7 +74,8 @@ DEVICE = Group(
     },
     "enroll --cert device.pem",
     {
-        "On record": ("enroll", "enroll-list", "enroll-group", "template", "ls", "show", "disable", "enable", "rm"),
+        "On record": ("enroll", "enroll-list", "enroll-group", "template", "disable", "enable", "rm"),
+        "Look": ("ls", "find", "show"),
         "Afterwards": ("follow", "move", "revoke", "provenance", "rights"),
         "As the device": ("register", "connect", "send"),
     },

@@ -1,11 +1,13 @@
 """The operator interface of one device, whole."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeAlias
+
+import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.console.routing import Asked, Endpoint
+from birthmark.console.routing import Asked, Endpoint, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,54 @@ class Part:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A device that is on record at a place, as roles name it. `after` is how a search goes on behind it."""
+
+    name: str
+    at: str
+    after: str
+
+
+Sees: TypeAlias = Callable[[str], bool]
+"""Whether somebody may look at a place."""
+
+
+class Find(Protocol):
+    """Finds devices by the beginning of any of their words, a page of those that follow another."""
+
+    def __call__(self, begin: str, after: str, limit: int, *, sees: Sees) -> Awaitable[Sequence[Found]]: ...
+
+
+class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """With what a word of a device begins."""
+
+    begin: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    after: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
 class TellWhole(Protocol):
     """Tells one device whole."""
 
     def __call__(self, name: str) -> Awaitable[Sequence[Part]]: ...
 
 
-def device_endpoints(whole: TellWhole) -> Sequence[Endpoint]:
-    """Return the route of `birthmark device show`."""
+def device_endpoints(whole: TellWhole, find: Find) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark device find` and `show`."""
+
+    async def search(asked: Asked) -> Rows:
+        query: FindQuery = asked.query
+        rights = asked.caller.rights
+        page = await find(query.begin, query.after, query.limit + 1, sees=lambda place: rights.allow(Right.READ, place))
+        rows = [{"name": one.name, "at": one.at} for one in page[: query.limit]]
+        return Rows(rows, page[query.limit - 1].after if len(page) > query.limit else None)
 
     async def tell(asked: Asked) -> Any:
         return [asdict(one) for one in await whole(asked["name"])]
 
-    return [Endpoint("GET", "/devices/{name:path}", Right.READ, "One device, whole.", tell)]
+    summary = "Devices that one may look at, by the beginning of any word of their names."
+    return [
+        Endpoint("GET", "/devices", Right.READ, summary, search, query=FindQuery, rows_at="{at}"),
+        Endpoint("GET", "/devices/{name:path}", Right.READ, "One device, whole.", tell),
+    ]

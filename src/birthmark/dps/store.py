@@ -42,6 +42,13 @@ enrollments = Table(
     "dps_enrollments", metadata, *(text(name, key=True) for name in _KEY), text("document", sealed=True), text("etag")
 )
 ADD_ENROLLMENT = insert(enrollments)
+
+
+def place_of(scope: str) -> str:
+    """Return the place at which what is enrolled one by one is found."""
+    return f"dps:{scope}"
+
+
 REPLACE_ENROLLMENT = change(enrollments, ("document", "etag"), *_KEY, "etag")
 GET_ENROLLMENT = find(enrollments, of=("document",))
 DELETE_ENROLLMENT = remove(enrollments, *_KEY, "etag")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, UniqueConstraint, bindparam, exists, func
+from sqlalchemy import Table, UniqueConstraint, bindparam, exists
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -77,8 +77,6 @@ _AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
 GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
-SPELLINGS_PAGE = page(devices, "device_id", func.lower(devices.c.device_id) == bindparam("lower"), of=("device_id",))
-"""Of a name, at all hubs; looks at every row."""
 DEVICES = "devices"
 """The figure of them, by hub and state."""
 DEVICE_IS_THERE = still(devices, "hub", "device_id")
@@ -125,6 +123,11 @@ def device_of(row: Row) -> Device:
         from_micros(row["updated_at"]),
         row["maker"],
     )
+
+
+def place_of(hub: str) -> str:
+    """Return the place at which a hub's devices are found."""
+    return f"hub/{hub}"
 
 
 def state_of(*, is_enabled: bool) -> str:

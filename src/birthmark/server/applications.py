@@ -49,6 +49,7 @@ from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.exposition import render
 from birthmark.server.figures import PERIODS, Figures
+from birthmark.server.finding import Finding
 from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
@@ -187,7 +188,7 @@ class Applications:
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *losing_endpoints(Losing(rooms).take_back),
-            *device_endpoints(Whole(rooms).of),
+            *device_endpoints(Whole(rooms).of, Finding(rooms).find),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),

@@ -18,7 +18,8 @@ import birthmark.iothub.store
 import birthmark.people.approvals_store
 import birthmark.people.store
 import birthmark.refusals.store
-import birthmark.store.figures  # noqa: F401
+import birthmark.store.figures
+import birthmark.store.words  # noqa: F401
 from birthmark.store import metadata
 
 TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

@@ -10,9 +10,8 @@ from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.pki.names import fold
-from birthmark.store import Changes, decided_again
-from birthmark.store.paging import Page, every, page_of
+from birthmark.store import Changes, decided_again, words
+from birthmark.store.paging import Page, page_of
 
 
 class UnknownThingError(NotFoundError):
@@ -91,8 +90,7 @@ class Things(AccountService):
 
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written here, where letter case counts."""
-        rows = await every(self.database, store.SPELLINGS_PAGE, "name", lower=name.lower())
-        return {row["name"] for row in rows if fold(row["name"]) == fold(name)}
+        return await words.spelled(self.database, store.PLACE, name)
 
     async def create(
         self,
@@ -116,6 +114,7 @@ class Things(AccountService):
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
             changes = self.types.while_usable(type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
+            changes.merge(words.found(store.PLACE, name))
             changes.count(store.FIGURE).audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
             await self.database.commit(changes)
             return thing
@@ -175,6 +174,7 @@ class Things(AccountService):
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.run(store.FORGET_MEMBER, thing=name)
+        changes.merge(words.lost(store.PLACE, name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
 

@@ -11,14 +11,12 @@ from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
-FIGURE = "things"
+FIGURE, PLACE = "things", "aws"
 THINGS = Records(Thing)
 things = THINGS.table("aws_things", "name")
 ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
-SPELLINGS_PAGE = page(things, "name", func.lower(things.c.name) == bindparam("lower"), of=("name",))
-"""Of a name; looks at every row."""
 
 
 def _fitting(engine: Engine) -> Executable:

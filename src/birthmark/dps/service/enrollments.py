@@ -15,7 +15,7 @@ from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_
 from birthmark.dps.service.instances import UnknownInstanceError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, decided_again, words
 
 """What an enrollment says of itself that was taken back with its device: why."""
 _PAGE = 100
@@ -172,6 +172,8 @@ class Enrollments:
         changes.audit(actor, "dps.enrollment_put", done.id, **told)
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
+            if not done.is_group:
+                changes.merge(words.found(store.place_of(scope), done.id))
         else:
             changes.run(
                 store.REPLACE_ENROLLMENT,
@@ -233,6 +235,7 @@ class Enrollments:
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
             changes.run(store.DROP_ROOTS, scope=scope, registration_id=found.id)
+            changes.merge(words.lost(store.place_of(scope), found.id))
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 

@@ -13,7 +13,7 @@ from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.people.demand import demand
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, decided_again, words
 from birthmark.store.loading import Loading
 
 OWNER = "provisioningserviceowner"
@@ -180,6 +180,7 @@ class Instances:
         changes = Changes().run(store.DELETE_INSTANCE, expect=1, otherwise=missing, id_scope=scope, name=name)
         for statement in store.DROP_SCOPE:
             changes.run(statement, scope=scope)
+        changes.run(words.FORGET_PLACE, place=store.place_of(scope))
         await self._commit(changes.audit(actor, "dps.delete", name, id_scope=scope))
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:

@@ -16,7 +16,7 @@ from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.people.demand import demand
-from birthmark.store import Changes, Database, decided_again, figures
+from birthmark.store import Changes, Database, decided_again, figures, words
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
 
@@ -140,6 +140,7 @@ class Hubs:
         )
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
+        changes.run(words.FORGET_PLACE, place=store.place_of(name))
         await self._commit(changes.run(figures.FORGET_PLACE, name=store.DEVICES, place=name))
 
     async def _commit(self, changes: Changes) -> None:

@@ -29,9 +29,7 @@ from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, Statement, decided_again, figures
-from birthmark.store.paging import every
+from birthmark.store import Changes, Database, Statement, decided_again, figures, words
 from birthmark.store.values import to_micros
 
 _PAGE = 100
@@ -123,8 +121,8 @@ class Registry:
 
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written at the hubs, which tell letter case apart."""
-        rows = await every(self._database, store.SPELLINGS_PAGE, "device_id", lower=name.lower())
-        return {row["device_id"] for row in rows if fold(row["device_id"]) == fold(name)}
+        places = [store.place_of(hub.name) for hub in self._hubs.all()]
+        return set().union(*[await words.spelled(self._database, place, name) for place in places])
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
         """Return devices in order of id, those greater than `after`."""
@@ -305,7 +303,8 @@ def _adding(hub: Hub, made: Device) -> Changes:
     """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
     gone = UnknownHubError(host=hub.host)
     changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
-    return _counted(changes.run(store.ADD_DEVICE, **store.device_row(made)), made)
+    changes.run(store.ADD_DEVICE, **store.device_row(made))
+    return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
 
 
 def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
@@ -315,6 +314,7 @@ def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
 def _removing(device: Device) -> Changes:
     removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
     removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
+    removed.merge(words.lost(store.place_of(device.hub), device.device_id))
     return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id))
 
 

@@ -33,7 +33,7 @@ from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.server.backup.exported import ExportedRow
-from birthmark.store import Changes, Database, statement
+from birthmark.store import Changes, Database, statement, words
 from birthmark.store.keyed import change, remove
 from birthmark.store.statements import Statement
 
@@ -213,12 +213,14 @@ def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
     if kind == "group":
         return changes.run(dps_store.DROP_SIGNERS, scope=scope, group_id=subject)
     changes.run(dps_store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=subject)
+    changes.merge(words.lost(dps_store.place_of(scope), subject.lower()))
     return changes.run(dps_store.DROP_ROOTS, scope=scope, registration_id=subject)
 
 
 def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     key: dict[str, Any] = {"hub": str(detail["hub"]), "device_id": subject}
     changes = Changes().run(_DROP_DEVICE, **key).run(hub_store.DELETE_TWIN, **key)
+    changes.merge(words.lost(hub_store.place_of(key["hub"]), subject))
     return changes.merge(drop_client(space_of(key["hub"]), subject))
 
 

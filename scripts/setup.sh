@@ -1,6 +1,7 @@
 # Sourced by the other scripts: brings this machine to where the script can run.
 #   setup_packages NAME...   Debian packages that are missing, by apt (sudo when not root)
 #   setup_node               tests/node/node_modules with the locked npm packages
+#   setup_promtool           .venv/bin/promtool, which checks the rules for Prometheus
 #   setup_python             .venv with the locked Python packages and birthmark itself
 # A second run does nothing and takes well under a second.
 
@@ -55,6 +56,19 @@ setup_python() {
     printf '%s' "$want" > .venv/birthmark.stamp
   fi
   export PATH="$top/.venv/bin:$PATH"
+}
+
+setup_promtool() {
+  # Of its package the one program: the package would start a server.
+  [ -x .venv/bin/promtool ] && return
+  say "Fetching promtool from the Debian package prometheus (once)"
+  local place
+  place=$(mktemp -d)
+  chmod 755 "$place"
+  (cd "$place" && (apt-get download -q prometheus || { as_root apt-get update -qq && apt-get download -q prometheus; }) >&2 2>/dev/null)
+  dpkg-deb -x "$place"/prometheus_*.deb "$place/content"
+  cp "$place/content/usr/bin/promtool" .venv/bin/promtool
+  rm -rf "$place"
 }
 
 setup_node() {

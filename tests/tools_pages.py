@@ -51,3 +51,9 @@ def capacity_page() -> tuple[str, str]:
 def the_page_of(tool: str) -> str:
     """Return the page that a tool would write."""
     return str(_tool(tool).page())
+
+
+def alert_files() -> Sequence[tuple[str, str]]:
+    """Return the rules for Prometheus and the dashboard as they are written, each with what it would be."""
+    tool = _tool("make_alerts")
+    return [(tool.RULES_FILE.read_text(), tool.rules_yaml()), (tool.DASHBOARD.read_text(), tool.dashboard_json())]

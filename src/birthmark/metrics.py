@@ -177,9 +177,29 @@ TWINS = Metric("birthmark_twin_updates_total", Kind.COUNTER, "Changes of twins, 
 SHADOWS = Metric("birthmark_shadow_updates_total", Kind.COUNTER, "Changes of shadows, deletions too.")
 METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, by what came of them.", ("outcome",))
 
+UNRENEWED = Metric(
+    "birthmark_certificates_unrenewed",
+    Kind.GAUGE,
+    "Certificates near their end whose name has no later one; of the worker that judges alerts, as the next ones.",
+)
+LISTS_END = Metric(
+    "birthmark_crl_expiry_timestamp_seconds",
+    Kind.GAUGE,
+    "When the revocation list of a CA ends that was handed out, in seconds since 1970.",
+    ("of",),
+)
+DISK_FREE = Metric("birthmark_disk_free_ratio", Kind.GAUGE, "The part of the data directory's disk that is free.")
+CLOCK_STEADY = Metric("birthmark_clock_steady", Kind.GAUGE, "0 for ten minutes after the clock was set, else 1.")
+OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", Kind.GAUGE, "Age of the oldest event that was not handed on.")
+HOOKS_FAILING = Metric(
+    "birthmark_webhook_failing_seconds", Kind.GAUGE, "Since when a receiver takes nothing.", ("name",)
+)
+ALERTS = Metric("birthmark_alerts", Kind.GAUGE, "Alerts that are raised, of each rule.", ("rule",))
+
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),
     *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, REVOKED),
     *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
+    *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),
 )

@@ -72,6 +72,7 @@ def test_nobody_who_is_online_is_cut_off_on_the_way_there_and_back(server: Runni
 
     assert step(server, "next")["state"] == "the new alone"
     fleet.renew(fleet.devices)
+    assert fleet.failures == []
     assert {device.anchors for device in fleet.devices} == {(fleet.devices[0].anchors[0],)}
     assert fleet.devices[0].anchors != before
 

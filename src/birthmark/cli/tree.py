@@ -354,6 +354,17 @@ WEBHOOK = Group(
     },
     "ls",
 )
+ALERT = Group(
+    "What needs somebody: raised, over, and silenced for a while.",
+    {
+        "ls": Leaf("alerts:list_"),
+        "rules": Leaf("alerts:rules"),
+        "silence": Leaf("alerts:silence", "webhook-failing --subject plant --lifetime 4h --reason 'moved on Monday'"),
+        "unsilence": Leaf("alerts:unsilence", "webhook-failing --subject plant"),
+        "silences": Leaf("alerts:silences"),
+    },
+    "ls",
+)
 APPROVAL = Group(
     "What cannot be undone waits for a second person.",
     {
@@ -384,6 +395,7 @@ TREE = Group(
         "aws": AWS,
         "events": Leaf("feed:events", "--type 'birthmark.device.*' --follow"),
         "webhook": WEBHOOK,
+        "alert": ALERT,
         "user": USER,
         "role": ROLE,
         "token": TOKEN,
@@ -400,7 +412,7 @@ TREE = Group(
         "Begin": ("demo", "serve", "env", "test-server"),
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
-        "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook"),
+        "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
         "People": ("user", "role", "token", "approval", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "completion"),
     },

@@ -276,9 +276,9 @@ class OperatorClient:
         """Change something; return what it is then."""
         return self._call("PATCH", path, body, {})
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, **query: object) -> Any:
         """Remove something."""
-        return self._call("DELETE", path, None, {})
+        return self._call("DELETE", path, None, query)
 
     def _call(
         self, method: str, path: str, body: object, query: dict[str, object], patience_s: float = _TIMEOUT_S

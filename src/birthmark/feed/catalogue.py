@@ -53,6 +53,8 @@ KINDS: Sequence[Kind] = (
         ),
         "Another CA is trusted, or one no more, or the root is exchanged.",
     ),
+    Kind(f"{PREFIX}alert.raised", ("alert.raised",), "Something needs somebody; `fix` is the next command."),
+    Kind(f"{PREFIX}alert.over", ("alert.over",), "It needs nobody any more."),
     Kind(CHANGED, (), "Everything else that the audit trail tells of: services, keys, people, approvals."),
 )
 _BY_ACTION = {action: kind.type for kind in KINDS for action in kind.actions}

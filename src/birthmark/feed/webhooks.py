@@ -19,9 +19,11 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.feed import store
 from birthmark.feed.catalogue import KINDS, PREFIX, event_of, type_of
+from birthmark.feed.letters import letter
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
-from birthmark.outbound.sender import NotAnsweredError, Sender, check_url
+from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, address_of
+from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.paging import every
@@ -75,15 +77,6 @@ class TooManyWebhooksError(ConflictError):
     count: int
 
 
-class RefusedByReceiverError(NotAnsweredError):
-    """The receiver is there, and does not want this."""
-
-    code = "feed.refused_by_receiver"
-    cause = "{host} refused what was sent: {reason}."
-    fix = "Look at the receiver. What it refuses again and again is put aside: `birthmark webhook dead NAME`"
-    for_a_person = "it is another's server"
-
-
 @dataclass(slots=True)
 class Webhooks:
     """All webhooks. `source` says which server this is; `me` is this worker."""
@@ -92,6 +85,7 @@ class Webhooks:
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     sender: Sender = field(repr=False)
+    mailer: Mailer | None = field(default=None, repr=False, kw_only=True)
     source: str = "birthmark"
     me: str = "main"
     _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)
@@ -115,7 +109,7 @@ class Webhooks:
 
         Raise `WebhookExistsError`, `TypesInvalidError`, `UrlInvalidError`, `TooManyWebhooksError`.
         """
-        self.sender.check(url)
+        self._check(url)
         if len(await self.all()) >= _MOST_HOOKS:
             raise TooManyWebhooksError(count=_MOST_HOOKS)
         for pattern in types:
@@ -266,7 +260,22 @@ class Webhooks:
         await self._moved(hook, replace(hook, places=place, tries=0, next_at=now, problem="", failed_since=None))
         return True
 
+    def _check(self, url: str) -> None:
+        """Raise why nobody can be told there."""
+        if not url.startswith(BEGIN):
+            self.sender.check(url)
+            return
+        address_of(url)
+        if self.mailer is None:
+            raise MailNotConfiguredError
+
     async def _send(self, hook: Webhook, message: str, body: bytes) -> None:
+        if hook.url.startswith(BEGIN):
+            if self.mailer is None:
+                raise MailNotConfiguredError
+            subject, text = letter(json.loads(body), self.source)
+            await self.mailer.send(address_of(hook.url), subject, text, message)
+            return
         secrets = [hook.secret, hook.former] if hook.former else [hook.secret]
         at_s = int(self.clock.now().timestamp())
         headers = {"content-type": BATCH, "user-agent": "birthmark", **headers_of(message, at_s, body, secrets)}

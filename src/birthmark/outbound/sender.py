@@ -42,6 +42,15 @@ class NotAnsweredError(UnavailableError):
     reason: str
 
 
+class RefusedByReceiverError(NotAnsweredError):
+    """The receiver is there, and does not want this."""
+
+    code = "feed.refused_by_receiver"
+    cause = "{host} refused what was sent: {reason}."
+    fix = "Look at the receiver. What it refuses again and again is put aside: `birthmark webhook dead NAME`"
+    for_a_person = "it is another's server"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a receiver said."""

@@ -110,8 +110,8 @@ class Ledger:
         self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
         self.counts: Counter[str] = Counter()
-        self._uncounted: Counter[int] = Counter()
-        """Refusals by hour that no commit says of yet: also those of which no row is kept."""
+        self._uncounted: Counter[tuple[str, int]] = Counter()
+        """Refusals by code and hour that no commit says of yet: also those of which no row is kept."""
         self.presented = Presented()
         self._limits = RateLimits()
 
@@ -131,7 +131,7 @@ class Ledger:
         """
         self.counts[error.code] += 1
         at = self._clock.now()
-        self._uncounted[to_micros(at) // HOUR * HOUR] += 1
+        self._uncounted[error.code, to_micros(at) // HOUR * HOUR] += 1
         refusal_id = tracking_id or new_uuid(self._entropy)
         known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
         if presented is not None:
@@ -189,8 +189,8 @@ class Ledger:
     async def _counting(self, changes: Changes) -> None:
         """Commit, with the count of all that were refused until now."""
         counted, self._uncounted = self._uncounted, Counter()
-        for since, by in counted.items():
-            changes.count(FIGURE, since=since, by=by)
+        for (code, since), by in counted.items():
+            changes.count(FIGURE, state=code, since=since, by=by)
         try:
             await self._database.commit(changes)
         except BaseException:

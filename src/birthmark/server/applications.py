@@ -16,6 +16,7 @@ from birthmark.awsiot.http.app import AwsHttp
 from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
+from birthmark.console.alerts import alert_endpoints
 from birthmark.console.client import NotServedError
 from birthmark.console.devices import device_endpoints
 from birthmark.console.feed import event_endpoints, webhook_endpoints
@@ -47,6 +48,7 @@ from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
+from birthmark.server.alerting import Alerting
 from birthmark.server.exposition import render
 from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.finding import Finding
@@ -77,6 +79,10 @@ class Applications:
         self._entropy = entropy
         self._freshness = None if rooms.broker.is_alone else rooms.broker
         self.metering = Metering(rooms)
+        self.alerting = Alerting(
+            rooms, rooms.alerts, settings.directory, settings.alerts.thresholds, settings.alerts.off
+        )
+        self.metering.alerting = self.alerting
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self.endpoints: Mapping[str, Any] = {}
         """Where the services are, without what lets somebody in."""
@@ -159,7 +165,7 @@ class Applications:
 
     def operator(self, token: str, table: Sequence[Endpoint], parts: Parts, served: standing.OwnEnd) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
-        self.metering.certificate = served
+        self.metering.certificate = self.alerting.server = served
         known = Known(self._rooms.people, token)
         mount = operator_mount(known, table, openapi, self._rooms.approvals.check)
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
@@ -191,6 +197,7 @@ class Applications:
             *device_endpoints(Whole(rooms).of, Finding(rooms).find),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
+            *alert_endpoints(rooms.alerts),
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),

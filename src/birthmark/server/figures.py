@@ -84,7 +84,9 @@ def _proof(engine: Engine) -> Any:
             _hour(audit.c.at),
             above=renewed & audit.c.detail.contains('"renews":'),
         ),
-        _found(ledger.FIGURE, nothing, nothing, _hour(refused.c.at), above=refused.c.at >= bindparam("from_since")),
+        _found(
+            ledger.FIGURE, nothing, refused.c.code, _hour(refused.c.at), above=refused.c.at >= bindparam("from_since")
+        ),
     ]
     return union_all(*sides)
 

@@ -10,6 +10,7 @@ from birthmark.broker.store import COUNT_LETTERS
 from birthmark.ca.events import CertificateIssued, CertificateRevoked
 from birthmark.console.standing import OwnEnd
 from birthmark.metrics import Distribution, Sample, Traffic
+from birthmark.server.alerting import Alerting
 from birthmark.server.rooms import Rooms
 from birthmark.store.database import Heard
 from birthmark.store.schema import COUNT_OUTBOX
@@ -30,6 +31,7 @@ class Metering:
         """Those of the ports, which count themselves."""
         self.certificate: OwnEnd | None = None
         """The server's, where it has TLS ports."""
+        self.alerting: Alerting | None = None
         self._lag = Distribution(metrics.SECONDS)
         rooms.database.on_events(self._hear)
 
@@ -42,7 +44,7 @@ class Metering:
             self._lag.observe(max(0.0, loop.time() - due))
 
     async def samples(self) -> Iterable[Sample]:
-        return [*self._clouds(), *self._rest(), *[one async for one in self._counted()]]
+        return [*self._clouds(), *self._rest(), *self._judged(), *[one async for one in self._counted()]]
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # as the store calls it
         for number, event in events if is_sure else ():
@@ -113,6 +115,21 @@ class Metering:
         yield Sample(metrics.SHADOWS, (), rooms.aws.shadows.updates)
         for outcome, count in sorted(rooms.devices.calls.items()):
             yield Sample(metrics.METHODS, (outcome,), count)
+
+    def _judged(self) -> Iterator[Sample]:
+        """Yield what is read for alerts, by the worker that judges them."""
+        if self.alerting is None or (last := self.alerting.last) is None:
+            return
+        yield Sample(metrics.UNRENEWED, (), last.unrenewed)
+        for one in last.lists:
+            yield Sample(metrics.LISTS_END, (one.name,), one.at.timestamp())
+        yield Sample(metrics.DISK_FREE, (), last.disk_free)
+        yield Sample(metrics.CLOCK_STEADY, (), int(last.is_clock_steady))
+        yield Sample(metrics.OUTBOX_AGE, (), last.outbox.total_seconds())
+        for one in last.failing:
+            yield Sample(metrics.HOOKS_FAILING, (one.name,), (last.now - one.at).total_seconds())
+        for rule, count in self.alerting.firing.items():
+            yield Sample(metrics.ALERTS, (rule,), count)
 
     async def _counted(self) -> AsyncIterator[Sample]:
         """Yield what only the database knows."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import Account
@@ -33,6 +34,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
 from birthmark.outbound.guard import networks_of
+from birthmark.outbound.mail import Mailer
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.service import People
@@ -76,6 +78,7 @@ class Rooms:
     people: People
     approvals: Approvals
     webhooks: Webhooks
+    alerts: Alerts
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -124,6 +127,17 @@ def _sender(settings: Settings) -> Sender:
     ca = settings.outbound.ca
     context = None if ca is None else ssl.create_default_context(cafile=str(Path(ca).expanduser()))
     return Sender(networks_of(settings.outbound.allow), context)
+
+
+def _mailer(settings: Settings) -> Mailer | None:
+    mail = settings.mail
+    if not mail.host:
+        return None
+    file = None if mail.password_file is None else Path(mail.password_file).expanduser()
+    password = "" if file is None else file.read_text(encoding="utf-8").strip()
+    ca = settings.outbound.ca
+    context = ssl.create_default_context(cafile=None if ca is None else str(Path(ca).expanduser()))
+    return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, password, context)
 
 
 async def open_rooms(
@@ -221,5 +235,9 @@ async def open_rooms(
         aws_connections,
         people,
         Approvals(database, clock, entropy, people),
-        Webhooks(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),
+        Webhooks(
+            *(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),
+            mailer=_mailer(settings),
+        ),
+        Alerts(database, clock, bus.worker),
     )

@@ -270,6 +270,7 @@ class Server:
         """Begin what the rooms do now and then."""
         self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
         self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
+        self._closers.append(_kept("alerts", doors.alerting.keep_judging))
         self._closers.append(_kept("figures", Figures(rooms.database, self._clock).keep_pruned))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
         self._closers.append(_kept("files of other machines", self._sharing.keep))

@@ -17,7 +17,9 @@ from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.net.proxied import networks_of
 from birthmark.outbound import guard as outside
+from birthmark.outbound.mail import Tls
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
+from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
 from birthmark.text import printable
@@ -109,6 +111,17 @@ class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file of the CAs that receivers have their certificates from; the system's without one."""
 
 
+class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mail server that alerts and events go by (`mailto:` receivers); none without a host."""
+
+    host: str = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 587
+    tls: Tls = Tls.STARTTLS
+    sender: str = ""
+    user: str = ""
+    password_file: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `birthmark serve` can be told."""
 
@@ -136,6 +149,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """NATS, where workers meet; without one, several workers start their own."""
     bus_tls: BusTls = BusTls()
     outbound: Outbound = Outbound()
+    alerts: Alerting = Alerting()
+    mail: Mail = Mail()
 
     @property
     def is_shared(self) -> bool:
@@ -311,6 +326,9 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         outside.networks_of(settings.outbound.allow)
     except ValueError as error:
         found.append(f"outbound.allow names no address and no network: {error}")
+    found += mistakes_of_alerts(settings.alerts)
+    if settings.mail.host and "@" not in settings.mail.sender:
+        found.append("mail.sender has to be an address, in whose name mails are sent")
     lines = lines_of(text)
     for key, wrong in [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]:
         line = lines.get(tuple(key.split(".")))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Table
 
+import birthmark.alerts.store
 import birthmark.awsiot.store
 import birthmark.broker.store
 import birthmark.ca.rollover_store

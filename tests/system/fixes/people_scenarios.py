@@ -12,7 +12,14 @@ def someone(name: str) -> Callable[[Scene], None]:
 
 HOOK = "birthmark webhook create works https://hooks.example.com/"
 
+MAIL = "[mail]\nhost = 'smtp.example.com'\nsender = 'birthmark@example.com'\n"
 PEOPLE: Mapping[str, Scenario] = {
+    "alert.rule_unknown": Scenario("birthmark alert silence ca-begins --lifetime 1h --reason why", is_instead=True),
+    "alert.silence_missing": Scenario("birthmark alert unsilence ca-ends --subject nobody", is_instead=True),
+    "alert.silence_too_long": Scenario("birthmark alert silence ca-ends --lifetime 90d --reason why", is_instead=True),
+    "outbound.mail_address_invalid": Scenario(
+        "birthmark webhook create nobody 'mailto:a b@example.com'", config=MAIL, is_instead=True
+    ),
     "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),
     "feed.webhook_missing": Scenario("birthmark webhook pause nowhere", is_instead=True),
     "outbound.url_invalid": Scenario("birthmark webhook create plant file:///etc/passwd", is_instead=True),

@@ -119,6 +119,10 @@ class AwsConnection:
 
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)
+        if reason is Closed.TAKEN_OVER and (
+            two := self._connections.contested.ended(self.client_id, self.pump.address)
+        ):
+            self.pump.note(two)
 
     # ---- what the account calls
 

@@ -28,6 +28,7 @@ from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
 from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
+from birthmark.net.contested import Contested
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
@@ -49,6 +50,7 @@ class AwsConnections:
         self.looking: Turns[AwsConnection] = Turns()
         self.reserved = Reserved(aws)
         self.traffic = Traffic()
+        self.contested = Contested(clock)
         self.space: Space
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:

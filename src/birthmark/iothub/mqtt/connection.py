@@ -25,6 +25,7 @@ from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
+from birthmark.net.contested import Contested
 from birthmark.net.pump import MqttPump
 from birthmark.store import Changes
 from birthmark.text import read_json
@@ -44,6 +45,7 @@ class Among(Protocol):
     traffic: Traffic
     holder: str
     living: Callable[[], Changes]
+    contested: Contested
 
     async def look_anywhere(self, hub: str, device_id: str) -> None:
         """Let a device look into its inbox, wherever it is connected."""
@@ -139,6 +141,10 @@ class HubConnection:
 
     def end(self, reason: Closed) -> None:
         self.pump.close(reason)
+        if reason is Closed.TAKEN_OVER and (
+            two := self._connections.contested.ended(self.device_id, self.pump.address)
+        ):
+            self.pump.note(two)
 
     # ---- what the hub calls
 

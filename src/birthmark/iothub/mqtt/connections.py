@@ -30,6 +30,7 @@ from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
+from birthmark.net.contested import Contested
 from birthmark.net.pump import MqttPump
 from birthmark.store import from_micros
 
@@ -55,6 +56,7 @@ class HubConnections:
         self.methods = MethodCalls(broker.database.sharing, clock)
         self._tokens = Tokens[HubConnection]()
         self.traffic = Traffic()
+        self.contested = Contested(clock)
 
     def space(self, hub: str) -> Space:
         """Return the sessions of a hub."""

@@ -19,7 +19,7 @@ SELECT 'things', '', '', 0, 'before', count(*) FROM aws_things GROUP BY 2;
 SELECT 'certificates', profile, CASE WHEN revoked_at IS NULL THEN 'valid' ELSE 'revoked' END, {week}, 'before', count(*)
 FROM ca_certificates GROUP BY 2, 3, 4;
 SELECT 'registrations', {scope}, '', {hour}, 'before', count(*) FROM audit WHERE action = 'dps.register' GROUP BY 2, 4;
-SELECT 'refusals', '', '', {hour}, 'before', count(*) FROM refusals GROUP BY 4
+SELECT 'refusals', '', code, {hour}, 'before', count(*) FROM refusals GROUP BY 3, 4
 """
 
 

@@ -1,0 +1,128 @@
+"""Alerts, silences, and what is judged, as values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How soon somebody has to look."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is judged: `holds` is how long it must be so before it is said, and how long not before it is over.
+
+    `metric` and `expression` are what Prometheus judges alike (PromQL, with `{limit}`); `fix` is the next command.
+    """
+
+    name: str
+    severity: Severity
+    says: str
+    fix: str
+    expression: str
+    metric: str
+    holds: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found: of whom or what, in words, how many, and a few of them by name."""
+
+    rule: str
+    subject: str
+    detail: str
+    count: int = 1
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a rule has found since `seen_at`. It is raised once it has held, and over once it has not."""
+
+    rule: str
+    subject: str
+    severity: Severity
+    detail: str
+    count: int
+    examples: tuple[str, ...]
+    seen_at: datetime
+    raised_at: datetime | None = None
+    missed_at: datetime | None = None
+    """Since when it is not found any more."""
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Somebody wants to hear nothing of a rule, or of one subject of it, for a while. A subject may be a pattern."""
+
+    rule: str
+    subject: str
+    until: datetime
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Something that ends: its name, and when."""
+
+    name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From when on something is an alert."""
+
+    disk_free: float = 0.1
+    """The part of the disk that is free at least."""
+    ca_ends: timedelta = timedelta(days=30)
+    server_ends: timedelta = timedelta(days=7)
+    refusals: int = 100
+    """An hour's, at least; and `spike` times those of an hour before."""
+    spike: float = 5.0
+    renewals: int = 3
+    """Renewals that were refused within the hour."""
+    behind: timedelta = timedelta(minutes=15)
+    """How long a receiver, or another worker, may be behind."""
+
+    def in_words(self) -> Mapping[str, str]:
+        """Return what an expression is filled in with; times in seconds."""
+        times = {"ca_ends_s": self.ca_ends, "server_ends_s": self.server_ends, "behind_s": self.behind}
+        plain = ("disk_free", "refusals", "spike", "renewals")
+        return {
+            **{name: f"{getattr(self, name):g}" for name in plain},
+            **{name: f"{time.total_seconds():g}" for name, time in times.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the rules look at, of one moment."""
+
+    now: datetime
+    cas: Sequence[Ending] = ()
+    lists: Sequence[Ending] = ()
+    server: Ending | None = None
+    unrenewed: int = 0
+    """Certificates near their end whose name has no later one; `unrenewed_names` are a few."""
+    unrenewed_names: tuple[str, ...] = ()
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    """Of the hour until now, by code."""
+    refusals_before: Mapping[str, float] = field(default_factory=dict)
+    """Of an hour of the day before, on average."""
+    contested: tuple[str, ...] = ()
+    """Identities that two use."""
+    disk_free: float = 1.0
+    is_clock_steady: bool = True
+    outbox: timedelta = timedelta()
+    """How old the oldest event is that was not handed on."""
+    failing: Sequence[Ending] = ()
+    """Receivers that take nothing, and since when."""

@@ -1,0 +1,223 @@
+"""The catalogue of rules, and what each says to readings of one moment. Pure; time is in the readings."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from birthmark.alerts.model import Alert, Ending, Finding, Readings, Rule, Severity, Silence, Thresholds
+
+RENEWAL_CODES = ("est.renewal", "ca.renewal", "est.name_held", "ca.key_taken")
+CONTESTED = "mqtt.identity_contested"
+_CALM = timedelta(minutes=2)
+"""How long nothing must be found until it is over: what comes and goes is said once."""
+_SOME = 5
+
+Judge: TypeAlias = Callable[[Readings, Thresholds], Iterator[Finding]]
+_WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
+
+
+def _unrenewed(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+    if of.unrenewed:
+        detail = f"{of.unrenewed} certificates end soon, and nobody has renewed them"
+        yield Finding("certificate-unrenewed", "certificates", detail, of.unrenewed, of.unrenewed_names)
+
+
+def _renewals(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    refused = {code: count for code, count in of.refusals.items() if code.startswith(("est.", "ca."))}
+    if (count := sum(refused.values())) >= limits.renewals:
+        yield Finding("enrollment-refused", "est", f"{count} refusals of EST within an hour", count, _most(refused))
+
+
+def _spike(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    for code, count in sorted(of.refusals.items()):
+        before = of.refusals_before.get(code, 0.0)
+        if count >= limits.refusals and count > limits.spike * before:
+            detail = f"{count} refusals within an hour, {before:.0f} in one of the day before"
+            yield Finding("refusal-spike", code, detail, count)
+
+
+def _contested(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+    if of.contested:
+        detail = f"{len(of.contested)} identities are used from two places by turns"
+        yield Finding("identity-contested", "devices", detail, len(of.contested), of.contested[:_SOME])
+
+
+def _cas(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    for ca in of.cas:
+        if ca.at - of.now < limits.ca_ends:
+            yield Finding("ca-ends", ca.name, _ends("the CA", ca, of.now))
+
+
+def _lists(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+    for one in of.lists:
+        if one.at - of.now < timedelta(days=1):
+            yield Finding("crl-ends", one.name, _ends("the revocation list of", one, of.now))
+
+
+def _server(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    if of.server is not None and of.server.at - of.now < limits.server_ends:
+        yield Finding("server-certificate-ends", of.server.name, _ends("the server's certificate", of.server, of.now))
+
+
+def _clock(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+    if not of.is_clock_steady:
+        yield Finding("clock-jumped", "server", "the machine's clock was set to another time within ten minutes")
+
+
+def _disk(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    if of.disk_free < limits.disk_free:
+        yield Finding("disk-full", "data", f"{of.disk_free:.1%} of the disk of the data directory is free")
+
+
+def _outbox(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    if of.outbox > limits.behind:
+        yield Finding("outbox-behind", "workers", f"events wait since {of.outbox.total_seconds() / 60:.0f} minutes")
+
+
+def _failing(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    for one in of.failing:
+        if of.now - one.at > limits.behind:
+            yield Finding("webhook-failing", one.name, f"the receiver takes nothing since {one.at:%Y-%m-%d %H:%M} UTC")
+
+
+_END = "birthmark_certificate_expiry_timestamp_seconds"
+CATALOGUE: Mapping[Rule, Judge] = {
+    Rule(
+        "certificate-unrenewed",
+        _WARNING,
+        "Certificates of devices end soon, and no later one was issued to their names.",
+        "birthmark pki ls --expiring 7d",
+        "birthmark_certificates_unrenewed > 0",
+        "birthmark_certificates_unrenewed",
+        timedelta(minutes=5),
+    ): _unrenewed,
+    Rule(
+        "enrollment-refused",
+        _WARNING,
+        "EST refuses certificates and renewals, again and again.",
+        "birthmark why",
+        'sum(increase(birthmark_refusals_total{{code=~"(est|ca)[.].+"}}[1h])) >= {renewals}',
+        "birthmark_refusals_total",
+    ): _renewals,
+    Rule(
+        "refusal-spike",
+        _WARNING,
+        "Many more requests are refused than the day before.",
+        "birthmark why",
+        "sum by (code) (increase(birthmark_refusals_total[1h])) >= {refusals} and sum by (code) "
+        "(increase(birthmark_refusals_total[1h])) > {spike} * sum by (code) "
+        "(increase(birthmark_refusals_total[24h] offset 1h)) / 24",
+        "birthmark_refusals_total",
+    ): _spike,
+    Rule(
+        "identity-contested",
+        _CRITICAL,
+        "One identity is used from two places by turns: a copy of a key, or two devices with one.",
+        "birthmark why --limit 20",
+        'increase(birthmark_refusals_total{{code="mqtt.identity_contested"}}[1h]) > 0',
+        "birthmark_refusals_total",
+    ): _contested,
+    Rule(
+        "ca-ends",
+        _CRITICAL,
+        "A CA of this server ends: what it has signed ends with it.",
+        "birthmark pki rollover status",
+        _END + '{{of!="server"}} - time() < {ca_ends_s}',
+        _END,
+    ): _cas,
+    Rule(
+        "crl-ends",
+        _CRITICAL,
+        "A revocation list ends, and no later one could be made: clients that ask for it refuse everybody.",
+        "birthmark doctor",
+        "birthmark_crl_expiry_timestamp_seconds - time() < 86400",
+        "birthmark_crl_expiry_timestamp_seconds",
+        timedelta(minutes=10),
+    ): _lists,
+    Rule(
+        "server-certificate-ends",
+        _CRITICAL,
+        "The certificate that this server shows ends, and was not made anew.",
+        "birthmark server status",
+        _END + '{{of="server"}} - time() < {server_ends_s}',
+        _END,
+        timedelta(minutes=10),
+    ): _server,
+    Rule(
+        "clock-jumped",
+        _WARNING,
+        "The clock of the server's machine was set to another time: what ends by it may end too soon.",
+        "timedatectl",
+        "birthmark_clock_steady == 0",
+        "birthmark_clock_steady",
+    ): _clock,
+    Rule(
+        "disk-full",
+        _CRITICAL,
+        "The disk of the data directory is nearly full: a server that cannot write refuses everybody.",
+        "df -h .",
+        "birthmark_disk_free_ratio < {disk_free}",
+        "birthmark_disk_free_ratio",
+        timedelta(minutes=1),
+    ): _disk,
+    Rule(
+        "outbox-behind",
+        _WARNING,
+        "What was committed is not handed on: a worker, or the bus, is away.",
+        "birthmark server status",
+        "birthmark_outbox_age_seconds > {behind_s}",
+        "birthmark_outbox_age_seconds",
+    ): _outbox,
+    Rule(
+        "webhook-failing",
+        _WARNING,
+        "A receiver takes nothing of what happens.",
+        "birthmark webhook ls",
+        "birthmark_webhook_failing_seconds > {behind_s}",
+        "birthmark_webhook_failing_seconds",
+    ): _failing,
+}
+RULES: Mapping[str, Rule] = {rule.name: rule for rule in CATALOGUE}
+
+
+def found(readings: Readings, limits: Thresholds, off: Sequence[str] = ()) -> list[Finding]:
+    """Return what the rules find, but for those that are switched off."""
+    return [one for rule, judge in CATALOGUE.items() if rule.name not in off for one in judge(readings, limits)]
+
+
+def step(alert: Alert | None, finding: Finding | None, rule: Rule, now: datetime) -> Alert | None:
+    """Return what becomes of an alert by what was found now, or not; None: there is none, or none any more.
+
+    One that is raised goes when nothing was found for a while. One that was not raised goes at once.
+    """
+    if finding is not None:
+        since = now if alert is None else alert.seen_at
+        raised = alert.raised_at if alert is not None else None
+        if raised is None and now - since >= rule.holds:
+            raised = now
+        told = alert is not None and alert.is_told
+        words = (rule.severity, finding.detail, finding.count, finding.examples)
+        return Alert(finding.rule, finding.subject, *words, since, raised, None, told)
+    if alert is None or alert.raised_at is None:
+        return None
+    if alert.missed_at is None:
+        return replace(alert, missed_at=now)
+    return alert if now - alert.missed_at < max(_CALM, rule.holds) else None
+
+
+def is_silenced(alert: Alert, silences: Sequence[Silence], now: datetime) -> bool:
+    """Say whether somebody wants to hear nothing of it now."""
+    fitting = (one for one in silences if one.rule == alert.rule and fnmatchcase(alert.subject, one.subject))
+    return any(one.until > now for one in fitting)
+
+
+def _ends(what: str, one: Ending, now: datetime) -> str:
+    days = (one.at - now).total_seconds() / 86400
+    when = f"in {days:.0f} days" if days >= 1 else f"at {one.at:%Y-%m-%d %H:%M} UTC"
+    return f"{what} {one.name} ends {when}" if days > 0 else f"{what} {one.name} has ended"
+
+
+def _most(counts: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(sorted(counts, key=lambda one: (-counts[one], one))[:_SOME])

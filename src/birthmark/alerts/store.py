@@ -1,0 +1,31 @@
+"""The tables of alerts, and their statements."""
+
+from sqlalchemy import Table, bindparam, or_
+
+from birthmark.alerts.model import Alert, Silence
+from birthmark.store import insert, upsert
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import change, find, remove
+from birthmark.store.records import Records
+from birthmark.store.schema import metadata
+
+ALERTS = Records(Alert)
+alerts = ALERTS.table("alerts", "rule", "subject")
+ALL = find(alerts, alerts.c.rule != "", limit=1000)
+ADD = insert(alerts)
+STATE = ("severity", "detail", "count", "examples", "raised_at", "missed_at", "is_told")
+CHANGE = change(alerts, STATE, "rule", "subject", "seen_at", "is_told")
+REMOVE = remove(alerts, "rule", "subject", "seen_at", "is_told")
+
+SILENCES = Records(Silence)
+silences = SILENCES.table("alert_silences", "rule", "subject")
+ALL_SILENCES = find(silences, silences.c.rule != "", limit=1000)
+PUT_SILENCE = upsert(silences)
+REMOVE_SILENCE = remove(silences)
+PURGE_SILENCES = remove(silences, silences.c.until <= bindparam("now"))
+
+judges = Table("alert_judges", metadata, text("name", key=True), text("owner"), number("owned_until"))
+"""One row: which worker judges, for all."""
+BEGIN = insert(judges, ignore_existing=True)
+_FREE = or_(judges.c.owner == bindparam("key_owner"), judges.c.owned_until <= bindparam("key_now"))
+CLAIM = change(judges, ("owner", "owned_until"), "name", _FREE)

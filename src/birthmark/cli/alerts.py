@@ -1,0 +1,52 @@
+"""`birthmark alert`: what needs somebody, and what somebody wants to hear nothing of for a while."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import say
+from birthmark.cli.inventory import parse_within
+from birthmark.cli.operator import ListOptions, ServerOutputOptions, at
+from birthmark.durations import FORMS
+
+_ALERTS, _SILENCES = at("alerts"), at("alerts", "silences")
+_COLUMNS = ("severity", "rule", "subject", "says", "since", "silenced", "fix")
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="As `birthmark alert rules` shows it.")]
+SubjectOption = Annotated[str, typer.Option("--subject", metavar="NAME", help="Of this one alone; may be a pattern.")]
+
+
+def list_(server: ListOptions) -> None:
+    """List what is raised and not over, with the next command of each. Exit code 0, whatever there is."""
+    server.show("alerts", columns=_COLUMNS, nothing="Nothing needs anybody.")
+
+
+def rules(server: ListOptions) -> None:
+    """List what is judged."""
+    server.show("alerts", "rules", columns=("rule", "severity", "says", "fix"), nothing="")
+
+
+def silences(server: ListOptions) -> None:
+    """List what somebody wants to hear nothing of, who that is, until when, and why."""
+    server.show("alerts", "silences", columns=("rule", "subject", "until", "by", "reason"), nothing="Nothing is.")
+
+
+def silence(
+    server: ServerOutputOptions,
+    rule: RuleArgument,
+    lifetime: Annotated[
+        timedelta, typer.Option("--lifetime", parser=parse_within, metavar="TIME", help=f"For how long: {FORMS}.")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever looks at it meanwhile.")],
+    subject: SubjectOption = "*",
+) -> None:
+    """Tell nobody of a rule for a while. It is judged and listed all the same, and told when the silence ends."""
+    body = {"rule": rule, "subject": subject, "lifetime_s": int(lifetime.total_seconds()), "reason": reason}
+    made = server.client.post(_SILENCES, body)
+    say(server.as_json, made, f"Nothing is said of {rule} ({made['subject']}) until {made['until'][:16]} UTC.")
+
+
+def unsilence(server: ServerOutputOptions, rule: RuleArgument, subject: SubjectOption = "*") -> None:
+    """Tell it again."""
+    server.client.delete(at("alerts", "silences", rule), subject=subject)
+    say(server.as_json, {"rule": rule, "subject": subject}, f"What {rule} finds is said again.")

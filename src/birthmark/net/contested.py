@@ -1,0 +1,60 @@
+"""Notices that two use one identity: their connections end each other by turns."""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+from birthmark.clock import Clock
+from birthmark.errors import PolicyError
+
+WITHIN_S = 600.0
+RETURNS, MOST = 2, 8
+"""How often within that time it goes back to an address that it was at before another; and how often a connection is
+ended by the next at all. A device that lost its network ends its own once, and one that moves does not go back."""
+MAX_NAMES = 10_000
+
+
+class IdentityContestedError(PolicyError):
+    """Two use one identity."""
+
+    code = "mqtt.identity_contested"
+    cause = (
+        "Connections of {device_id} ended each other {count} times within ten minutes: two devices, or two programs of "
+        "one, have the same identity, or somebody has a copy of its key."
+    )
+    fix = (
+        "Find both by their addresses: `birthmark why {device_id}`. If one is not yours, take the device back: "
+        "`birthmark device revoke {device_id}`"
+    )
+    for_a_person = "only a person knows which of two is the device"
+    count: int
+    device_id: str
+
+
+class Contested:
+    """What was seen of each name, of those that were ended last."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ended: OrderedDict[str, deque[tuple[float, str]]] = OrderedDict()
+
+    def ended(self, name: str, address: str) -> IdentityContestedError | None:
+        """Note that the connection of `name` from `address` was ended by the next; return why somebody has to look."""
+        now = self._clock.monotonic()
+        seen = self._ended.setdefault(name, deque(maxlen=MOST))
+        self._ended.move_to_end(name)
+        if len(self._ended) > MAX_NAMES:
+            self._ended.popitem(last=False)
+        seen.append((now, address))
+        while now - seen[0][0] > WITHIN_S:
+            seen.popleft()
+        if len(seen) < MOST and _returns([where for _, where in seen]) < RETURNS:
+            return None
+        count = len(seen)
+        del self._ended[name]
+        return IdentityContestedError(device_id=name, count=count)
+
+
+def _returns(places: Sequence[str]) -> int:
+    """Return how often somebody came back to a place after having been at another."""
+    before = [set(places[:number]) for number in range(len(places))]
+    return sum(1 for number in range(1, len(places)) if places[number] in before[number] - {places[number - 1]})

@@ -1,0 +1,47 @@
+"""`[alerts]` of the server's configuration: from when on something is an alert, and which rules are off."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+
+from birthmark.alerts.model import Thresholds
+from birthmark.alerts.rules import RULES
+from birthmark.durations import lifetime_of
+
+
+class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From when on something is an alert, and which rules are off."""
+
+    off: tuple[str, ...] = ()
+    disk_free: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    ca_ends: str = "30d"
+    server_ends: str = "7d"
+    refusals: Annotated[int, msgspec.Meta(ge=1)] = 100
+    spike: Annotated[float, msgspec.Meta(ge=1)] = 5.0
+    renewals: Annotated[int, msgspec.Meta(ge=1)] = 3
+    behind: str = "15m"
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the rules take. Raise `ValueError` where a time is none."""
+        return Thresholds(
+            disk_free=self.disk_free,
+            ca_ends=lifetime_of(self.ca_ends),
+            server_ends=lifetime_of(self.server_ends),
+            refusals=self.refusals,
+            spike=self.spike,
+            renewals=self.renewals,
+            behind=lifetime_of(self.behind),
+        )
+
+
+def mistakes_of_alerts(alerts: Alerting) -> Iterator[str]:
+    """Yield what is wrong with values that are each in order."""
+    for name in ("ca_ends", "server_ends", "behind"):
+        try:
+            lifetime_of(getattr(alerts, name))
+        except ValueError as error:
+            yield f"alerts.{name} is no time: {error}"
+    if unknown := sorted(set(alerts.off) - set(RULES)):
+        yield f"alerts.off names no rule: {', '.join(unknown)}; there are {', '.join(sorted(RULES))}"

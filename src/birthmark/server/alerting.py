@@ -1,0 +1,187 @@
+"""Reads what the rules of alerts look at, and has them judged: by one worker for all, again and again."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import bindparam, func, select
+
+from birthmark.alerts.model import Ending, Readings, Thresholds
+from birthmark.alerts.rules import CONTESTED, RULES, found
+from birthmark.alerts.service import Alerts
+from birthmark.ca import store as ca_store
+from birthmark.clock import STEADY_S, Steadiness
+from birthmark.console.standing import OwnEnd
+from birthmark.errors import BirthmarkError
+from birthmark.pki.profiles import Profile
+from birthmark.refusals import ledger
+from birthmark.refusals import store as refusal_store
+from birthmark.server.figures import Figures
+from birthmark.server.rooms import Rooms
+from birthmark.store import from_micros, statement, to_micros
+from birthmark.store.figures import HOUR
+from birthmark.store.schema import outbox
+
+log = logging.getLogger(__name__)
+
+JUDGE_EVERY_S = 10.0
+_AT_MOST = timedelta(days=7)
+"""Before its end a certificate that nobody has renewed is told of, or a fifth of its life, if that is less."""
+_COUNTED, _NAMED = 1000, 5
+_HOURS = 24
+
+_certificates = ca_store.certificates
+_later = _certificates.alias()
+_UNRENEWED = statement(
+    select(_certificates.c.device_id)
+    .where(
+        _certificates.c.profile == bindparam("profile"),
+        _certificates.c.not_after > bindparam("now"),
+        _certificates.c.not_after < bindparam("until"),
+        _certificates.c.revoked_at.is_(None),
+        _certificates.c.holds_name == 1,
+        ~select(_later.c.thumbprint)
+        .where(
+            _later.c.name == _certificates.c.name,
+            _later.c.not_after > _certificates.c.not_after,
+            _later.c.revoked_at.is_(None),
+        )
+        .exists(),
+    )
+    .order_by(_certificates.c.not_after)
+    .limit(bindparam("limit"))
+)
+_OLDEST = statement(select(func.min(outbox.c.at).label("at")))
+_CONTESTED = statement(
+    select(refusal_store.refusals.c.facts)
+    .where(refusal_store.refusals.c.code == CONTESTED, refusal_store.refusals.c.at > bindparam("since"))
+    .limit(100)
+)
+
+
+@dataclass(slots=True)
+class Alerting:
+    """Judges; `last` is what it read last, None for a worker that does not judge."""
+
+    rooms: Rooms = field(repr=False)
+    alerts: Alerts
+    directory: Path
+    limits: Thresholds = field(default_factory=Thresholds)
+    off: Sequence[str] = ()
+    server: OwnEnd | None = None
+    last: Readings | None = field(default=None, init=False)
+    firing: Mapping[str, int] = field(default_factory=dict, init=False)
+    """How many alerts there are of each rule, as this worker judged."""
+
+    async def keep_judging(self) -> None:
+        """Judge as long as this runs, and while no other worker does."""
+        steadiness = Steadiness(self.rooms.authority.clock)
+        began = self.rooms.authority.clock.monotonic()
+        while True:
+            try:
+                if await self.alerts.claim():
+                    await self.judge(steadiness, began)
+                else:
+                    self.last, self.firing = None, {}
+            except BirthmarkError as error:  # the database is away: the next look is in a moment
+                log.warning("alerts.not_judged", extra={"reason": error.explain_cause()})
+            await asyncio.sleep(JUDGE_EVERY_S)
+
+    async def judge(self, steadiness: Steadiness, began: float) -> None:
+        """Read and judge once. A clock that was never seen steady since `began` is only new."""
+        clock = self.rooms.authority.clock
+        is_steady = steadiness.is_steady() or clock.monotonic() - began < STEADY_S
+        readings = self.last = await self.read(is_clock_steady=is_steady)
+        for said, alert in await self.alerts.judge(found(readings, self.limits, self.off)):
+            log.warning(said, extra={"rule": alert.rule, "subject": alert.subject, "says": alert.detail})
+        raised = await self.alerts.all()
+        self.firing = {rule: sum(1 for one in raised if one.rule == rule) for rule in RULES}
+
+    async def read(self, *, is_clock_steady: bool = True) -> Readings:
+        """Return what there is to judge."""
+        rooms, now = self.rooms, self.rooms.authority.clock.now()
+        hierarchy = rooms.authority.hierarchy
+        cas = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
+        names = await self._unrenewed(now)
+        refusals, before = await self._refusals(now)
+        oldest = await rooms.database.one(_OLDEST)
+        waits = timedelta() if oldest is None or oldest["at"] is None else now - from_micros(oldest["at"])
+        hooks = [one for one in await rooms.webhooks.all() if one.failed_since is not None and not one.is_paused]
+        disk = await asyncio.to_thread(shutil.disk_usage, self.directory)
+        return Readings(
+            now=now,
+            cas=[Ending(name, ca.not_after) for name, ca in sorted(cas.items())],
+            lists=await self._lists(now),
+            server=None if self.server is None else Ending("server", self.server.leaf.not_after),
+            unrenewed=len(names),
+            unrenewed_names=tuple(names[:_NAMED]),
+            refusals=refusals,
+            refusals_before=before,
+            contested=await self._contested(now),
+            disk_free=disk.free / disk.total,
+            is_clock_steady=is_clock_steady,
+            outbox=max(waits, timedelta()),
+            failing=[Ending(one.name, one.failed_since) for one in hooks if one.failed_since is not None],
+        )
+
+    async def _unrenewed(self, now: datetime) -> list[str]:
+        authority = self.rooms.authority
+        names: list[str] = []
+        for profile in authority.profiles.values():
+            if not profile.is_ca:
+                until = now + near_end(profile, authority.lifetimes)
+                moment = {"now": to_micros(now), "until": to_micros(until)}
+                rows = await authority.database.aside(_UNRENEWED, profile=profile.name, limit=_COUNTED, **moment)
+                names += [row["device_id"] for row in rows]
+        return names
+
+    async def _refusals(self, now: datetime) -> tuple[dict[str, int], dict[str, float]]:
+        """Return the refusals of the last hour by code, and those of an hour of the day before it."""
+        this = to_micros(now) // HOUR * HOUR
+        part = 1 - (to_micros(now) - this) / HOUR
+        within: dict[str, float] = {}
+        before: dict[str, float] = {}
+        for one in await Figures(self.rooms.database, self.rooms.authority.clock).read(
+            ledger.FIGURE, this - (_HOURS + 1) * HOUR
+        ):
+            if one.since >= this:
+                within[one.state] = within.get(one.state, 0.0) + one.value
+            elif one.since == this - HOUR:  # the end of it is within the hour
+                within[one.state] = within.get(one.state, 0.0) + one.value * part
+            else:
+                before[one.state] = before.get(one.state, 0.0) + one.value / _HOURS
+        return {code: int(count) for code, count in within.items()}, before
+
+    async def _lists(self, now: datetime) -> list[Ending]:
+        """Return when the lists end that were handed out; one that ends soon is made anew, if that can be."""
+        authority, ends = self.rooms.authority, []
+        for purpose in map(str, ("root", *authority.hierarchy.issuers)):
+            ca = authority.hierarchy.named(purpose)
+            if ca is None:
+                continue
+            row = await authority.database.one(ca_store.CRL_STATE, issuer=ca.thumbprint)
+            end = None if row is None or not row["number"] else from_micros(row["next_update"])
+            if end is None and authority.hierarchy.with_key(ca) is not None:
+                continue  # nobody has asked for it yet
+            if end is None or end - now < timedelta(days=1):
+                with contextlib.suppress(BirthmarkError):  # its key is away
+                    made = await authority.lists.named(purpose)
+                    end = end if made is None else made.next_update
+            if end is not None:
+                ends.append(Ending(purpose, end))
+        return ends
+
+    async def _contested(self, now: datetime) -> tuple[str, ...]:
+        rows = await self.rooms.database.all(_CONTESTED, since=to_micros(now - timedelta(hours=1)))
+        return tuple(sorted({str(json.loads(row["facts"]).get("device_id", "")) for row in rows} - {""}))
+
+
+def near_end(profile: Profile, lifetimes: Mapping[str, timedelta]) -> timedelta:
+    """Return how long before its end a certificate of a profile should have been renewed."""
+    return min(_AT_MOST, (lifetimes.get(profile.name) or profile.lifetime) / 5)

@@ -1,0 +1,166 @@
+"""Alerts as the database has them, on both engines: said once, over once, silenced; and what is read of a server."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from birthmark.alerts.model import Finding
+from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
+from birthmark.clock import Steadiness
+from birthmark.net.contested import IdentityContestedError
+from birthmark.pki.csr import parse_csr
+from birthmark.server.alerting import Alerting
+from birthmark.store import Database, open_database, statement
+from birthmark.store.schema import audit
+from ca_world import OPERATOR
+from fakes import FakeClock
+from interleaved import opened
+from interleaved_operations import fill
+from pki_builders import a_csr
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+PLANT = Finding("ca-ends", "issuing", "the CA issuing ends in 3 days")
+SAID = statement(select(audit.c.action, audit.c.subject, audit.c.detail).order_by(audit.c.chain, audit.c.seq))
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await open_database(database_url, FakeClock())
+    yield database
+    await database.close()
+
+
+def of(database: Database, me: str = "main") -> tuple[Alerts, FakeClock]:
+    clock = FakeClock()
+    return Alerts(database, clock, me), clock
+
+
+async def said(database: Database) -> list[tuple[str, str]]:
+    return [(row["action"], row["subject"]) for row in await database.all(SAID) if row["action"] in {RAISED, OVER}]
+
+
+async def test_it_is_said_once_however_often_it_is_found_and_once_when_it_is_over(database: Database) -> None:
+    alerts, clock = of(database)
+    for _ in range(3):
+        await alerts.judge([replace(PLANT, detail=f"the CA ends, look {clock.now():%S}")])
+        clock.move(timedelta(seconds=10))
+    assert len(await alerts.all()) == 1
+    for _ in range(20):
+        await alerts.judge([])
+        clock.move(timedelta(seconds=10))
+    assert await said(database) == [(RAISED, "issuing"), (OVER, "issuing")]
+    assert await alerts.all() == []
+
+
+async def test_what_is_said_names_the_rule_and_the_next_command(database: Database) -> None:
+    alerts, _ = of(database)
+    await alerts.judge([PLANT])
+    (row,) = await database.all(SAID)
+    told = json.loads(row["detail"])
+    assert (told["rule"], told["severity"], told["says"]) == ("ca-ends", "critical", PLANT.detail)
+    assert told["fix"] == "birthmark pki rollover status"
+
+
+async def test_what_is_silenced_is_listed_and_not_said_until_the_silence_ends(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.silence("ca-ends", "iss*", HOUR, "known", by="anna", actor="user:anna")
+    await alerts.judge([PLANT])
+    assert (await said(database), len(await alerts.all())) == ([], 1)
+    clock.move(HOUR)
+    await alerts.judge([PLANT])
+    assert await said(database) == [(RAISED, "issuing")]
+    assert await alerts.silences() == []
+
+
+async def test_what_was_never_said_is_not_said_to_be_over(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.silence("ca-ends", "*", HOUR, "known", by="anna", actor="user:anna")
+    await alerts.judge([PLANT])
+    for _ in range(20):
+        await alerts.judge([])
+        clock.move(timedelta(seconds=10))
+    assert (await said(database), await alerts.all()) == ([], [])
+
+
+async def test_a_silence_that_is_taken_back_is_none(database: Database) -> None:
+    alerts, _ = of(database)
+    await alerts.silence("ca-ends", "*", HOUR, "known", by="anna", actor="user:anna")
+    await alerts.unsilence("ca-ends", "*", actor="user:anna")
+    await alerts.judge([PLANT])
+    assert await said(database) == [(RAISED, "issuing")]
+    with pytest.raises(SilenceMissingError):
+        await alerts.unsilence("ca-ends", "*", actor="user:anna")
+
+
+async def test_a_silence_of_no_rule_or_without_end_is_refused(database: Database) -> None:
+    alerts, _ = of(database)
+    with pytest.raises(RuleUnknownError):
+        await alerts.silence("ca-begins", "*", HOUR, "known", by="anna", actor="user:anna")
+    with pytest.raises(SilenceTooLongError):
+        await alerts.silence("ca-ends", "*", timedelta(days=31), "known", by="anna", actor="user:anna")
+
+
+async def test_one_worker_judges_and_another_when_it_is_gone(database: Database) -> None:
+    (one, clock), (other, its_clock) = of(database, "one"), of(database, "other")
+    assert (await one.claim(), await other.claim(), await one.claim()) == (True, False, True)
+    for moved in (clock, its_clock):
+        moved.move(timedelta(minutes=2))
+    assert (await other.claim(), await one.claim()) == (True, False)
+
+
+async def test_of_two_workers_that_judge_at_once_one_says_it(database: Database) -> None:
+    (one, _), (other, _) = of(database, "one"), of(database, "other")
+    first = await one._known()
+    await other.judge([PLANT])
+    assert first == []
+    assert await one._follow(None, PLANT, [], one.clock.now()) == []  # as it decided before
+    assert await said(database) == [(RAISED, "issuing")]
+
+
+async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url: str, tmp_path: Path) -> None:
+    async with opened(tmp_path, clock := FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        alerting = Alerting(rooms, rooms.alerts, tmp_path)
+        readings = await alerting.read()
+        assert (readings.unrenewed, readings.contested, readings.failing) == (0, (), [])
+        assert {one.name for one in readings.cas} >= {"root", "issuing"}
+        assert 0 < readings.disk_free < 1
+        await alerting.judge(Steadiness(clock), clock.monotonic())
+        assert [one.rule for one in await rooms.alerts.all() if one.rule != "disk-full"] == []
+
+
+async def test_a_certificate_that_ends_is_told_of_unless_its_name_has_a_later_one(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(tmp_path, clock := FakeClock(), database_url) as (rooms, _):
+        for name in ("pump-1", "pump-2"):
+            await rooms.authority.issue(parse_csr(a_csr(name)), OPERATOR)
+        clock.move(timedelta(hours=20))
+        alerting = Alerting(rooms, rooms.alerts, tmp_path)
+        assert set((await alerting.read()).unrenewed_names) == {"pump-1", "pump-2"}
+        await rooms.authority.issue(parse_csr(a_csr("pump-2")), OPERATOR)
+        readings = await alerting.read()
+        assert (readings.unrenewed, readings.unrenewed_names) == (1, ("pump-1",))
+        clock.move(timedelta(hours=5))
+        assert (await alerting.read()).unrenewed_names == ()  # it has ended
+
+
+async def test_refusals_are_those_of_the_hour_and_of_the_day_before(database_url: str, tmp_path: Path) -> None:
+    async with opened(tmp_path, clock := FakeClock(), database_url) as (rooms, _):
+        for _ in range(24):
+            rooms.ledger.record(IdentityContestedError(device_id="pump-1", count=4))
+        await rooms.settled()
+        alerting = Alerting(rooms, rooms.alerts, tmp_path)
+        readings = await alerting.read()
+        assert readings.refusals == {"mqtt.identity_contested": 24}
+        assert readings.contested == ("pump-1",)
+        clock.move(timedelta(hours=3))
+        later = await alerting.read()
+        assert (later.refusals, later.contested) == ({}, ())
+        assert later.refusals_before == {"mqtt.identity_contested": 1.0}

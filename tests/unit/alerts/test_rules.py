@@ -1,0 +1,124 @@
+"""What the rules say to readings, and what becomes of an alert by what was found."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.alerts.model import Alert, Ending, Finding, Readings, Rule, Severity, Silence, Thresholds
+from birthmark.alerts.rules import CATALOGUE, RULES, found, is_silenced, step
+from fakes import NOON
+
+QUIET = Readings(now=NOON)
+SOON = NOON + timedelta(hours=5)
+CAUSES: dict[str, dict[str, Any]] = {
+    "certificate-unrenewed": {"unrenewed": 2, "unrenewed_names": ("pump-1", "pump-2")},
+    "enrollment-refused": {"refusals": {"est.csr_invalid": 3}},
+    "refusal-spike": {"refusals": {"tls.refused": 400}, "refusals_before": {"tls.refused": 12.0}},
+    "identity-contested": {"contested": ("pump-1",)},
+    "ca-ends": {"cas": [Ending("issuing", SOON)]},
+    "crl-ends": {"lists": [Ending("root", SOON)]},
+    "server-certificate-ends": {"server": Ending("server", SOON)},
+    "clock-jumped": {"is_clock_steady": False},
+    "disk-full": {"disk_free": 0.02},
+    "outbox-behind": {"outbox": timedelta(hours=1)},
+    "webhook-failing": {"failing": [Ending("plant", NOON - timedelta(hours=1))]},
+}
+
+
+def test_every_rule_has_a_cause_here() -> None:
+    assert set(CAUSES) == set(RULES)
+
+
+@pytest.mark.parametrize("rule", sorted(CAUSES))
+def test_a_rule_finds_its_cause_and_nothing_else_does(rule: str) -> None:
+    readings = replace(QUIET, **CAUSES[rule])
+    assert {one.rule for one in found(readings, Thresholds())} == {rule}
+    assert found(readings, Thresholds(), off=[rule]) == []
+
+
+def test_where_nothing_is_wrong_nothing_is_found() -> None:
+    far = NOON + timedelta(days=90)
+    fine = replace(QUIET, cas=[Ending("root", far)], lists=[Ending("root", far)], server=Ending("server", far))
+    assert found(fine, Thresholds()) == []
+
+
+@pytest.mark.parametrize(("count", "before", "is_spike"), [(99, 0.0, False), (100, 0.0, True), (400, 100.0, False)])
+def test_a_spike_is_much_and_much_more_than_before(count: int, before: float, is_spike: bool) -> None:
+    readings = replace(QUIET, refusals={"tls.refused": count}, refusals_before={"tls.refused": before})
+    assert bool(found(readings, Thresholds())) is is_spike
+
+
+def test_what_has_ended_is_said_so() -> None:
+    (one,) = found(replace(QUIET, cas=[Ending("root", NOON - timedelta(days=3))]), Thresholds())
+    assert one.detail == "the CA root has ended"
+
+
+@pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.name)
+def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
+    limits = {
+        "renewals": 1,
+        "refusals": 1,
+        "spike": 1,
+        "ca_ends_s": 1,
+        "server_ends_s": 1,
+        "disk_free": 1,
+        "behind_s": 1,
+    }
+    assert rule.metric in rule.expression.format(**limits)
+
+
+DISK = "disk-full"
+HELD = replace(next(rule for rule in CATALOGUE if rule.name == "disk-full"), holds=timedelta(minutes=5))
+FOUND = Finding("disk-full", "data", "full")
+
+
+def test_what_has_not_held_is_not_raised_and_goes_without_a_word() -> None:
+    first = step(None, FOUND, HELD, NOON)
+    assert first is not None
+    assert first.raised_at is None
+    assert step(first, None, HELD, NOON + timedelta(minutes=1)) is None
+
+
+def test_what_comes_and_goes_stays_one_alert() -> None:
+    held = step(step(None, FOUND, HELD, NOON), FOUND, HELD, NOON + timedelta(minutes=5))
+    assert held is not None
+    assert held.raised_at == NOON + timedelta(minutes=5)
+    gone = step(held, None, HELD, NOON + timedelta(minutes=6))
+    assert gone is not None
+    back = step(gone, FOUND, HELD, NOON + timedelta(minutes=7))
+    assert back == held
+    assert step(gone, None, HELD, NOON + timedelta(minutes=11)) is None
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 600)), max_size=60))
+def test_it_is_raised_once_until_it_is_over(looks: list[tuple[bool, int]]) -> None:
+    now, alert, raised = NOON, None, 0
+    for is_found, seconds in looks:
+        now += timedelta(seconds=seconds)
+        was, alert = alert, step(alert, FOUND if is_found else None, HELD, now)
+        if alert is not None and alert.raised_at == now and (was is None or was.raised_at is None):
+            raised += 1
+        if was is not None and was.raised_at is not None and alert is None:
+            raised -= 1
+        assert raised in {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "subject", "hours", "is_quiet"),
+    [
+        ("disk-full", "*", 1, True),
+        ("disk-full", "dat?", 1, True),
+        ("ca-ends", "*", 1, False),
+        ("disk-full", "*", -1, False),
+    ],
+)
+def test_a_silence_is_of_a_rule_and_of_subjects_for_a_while(
+    rule: str, subject: str, hours: int, is_quiet: bool
+) -> None:
+    alert = Alert("disk-full", "data", Severity.CRITICAL, "full", 1, (), NOON, NOON)
+    silence = Silence(rule, subject, NOON + timedelta(hours=hours), "anna", "why", NOON)
+    assert is_silenced(alert, [silence], NOON) is is_quiet

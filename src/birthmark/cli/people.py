@@ -75,6 +75,16 @@ def invite(server: ServerOptions, name: UserArgument, out: OutOption = None, as_
     _invite(server, name, _free(out, name), as_json=as_json)
 
 
+def allow(
+    server: ServerOutputOptions,
+    name: UserArgument,
+    more: Annotated[int, typer.Argument(metavar="COUNT", min=1, help="How many more devices.")],
+) -> None:
+    """Let somebody else take more devices away today than one person may: as the second person whom that takes."""
+    told = server.client.post(at("people", "users", name, "allowance"), {"more": more})
+    say(server.as_json, told, f"{name} may take {told['remaining']} more devices away until the day is over.")
+
+
 def list_users(server: ListOptions) -> None:
     """List the people on record, and what each may do."""
     rows = ({**row, "roles": _words(row["roles"])} if not server.as_json else row for row in server.client.rows(_USERS))

@@ -315,6 +315,7 @@ USER = Group(
     "People who operate a server: on record with a role, invited, removed.",
     {
         "create": Leaf("people:create", "anna --role operator"),
+        "allow": Leaf("people:allow", "anna 100"),
         "invite": Leaf("people:invite", "anna"),
         "ls": Leaf("people:list_users"),
         "show": Leaf("people:show_user", "anna"),

@@ -62,6 +62,12 @@ class Code(msgspec.Struct):
     label: _Label = ""
 
 
+class AllowBody(msgspec.Struct):
+    """How many more devices somebody may take away today."""
+
+    more: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
 class NewPersonToken(msgspec.Struct):
     """What a token is for, how long it lives, and where it goes less far than its user does, how far."""
 
@@ -102,8 +108,13 @@ def user_endpoints(people: People, reached: Reached) -> Sequence[Endpoint]:
         await people.revoke(asked["name"], body.role, body.place, actor=asked.actor)
         return _user_view(people, people.user(asked["name"]))
 
+    async def allow(asked: Asked) -> Any:
+        name = asked["name"]
+        return {"user": name, "remaining": await people.allow(name, asked.body.more, by=asked.caller)}
+
     look, rule, one = Right.READ, Right.ADMINISTER, "/people/users/{name}"
     return [
+        Endpoint("POST", f"{one}/allowance", rule, "Let somebody else take more away.", allow, AllowBody),
         Endpoint("GET", "/people/users", look, "The users.", users),
         Endpoint("POST", "/people/users", rule, "Make a user.", create, NewPerson, status=201),
         Endpoint("GET", one, look, "A user.", user),

@@ -11,18 +11,18 @@ from datetime import datetime, timedelta
 
 from birthmark.auth.principals import Caller
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ChangedMeanwhileError, ForbiddenError, NotFoundError, PolicyError, ThrottledError
+from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
 from birthmark.people import approvals_store as store
 from birthmark.people.approvals_model import Approval, Wanted
 from birthmark.people.demand import demand
 from birthmark.people.service import People
+from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
 
 GOOD_FOR = timedelta(days=1)
 _MOST_OF_ONE = 100
 _LATER_S = 3600
 _ID_BYTES = 4
-BY_MACHINE = "operator"
 MACHINE = ""
 """Who approved it, where that was whoever holds the data directory."""
 
@@ -53,29 +53,6 @@ class ApprovalRejectedError(PolicyError):
     for_a_person = "it takes another person"
     user: str
     what: str
-    who: str
-
-
-class SamePersonError(ForbiddenError):
-    """Who asked for it cannot be the second one."""
-
-    code = "people.same_person"
-    cause = "{user} asked for it, and it takes a second person."
-    fix = "Ask somebody else who may {right} at {place}."
-    for_a_person = "it takes another person"
-    place: str
-    right: str
-    user: str
-
-
-class LetInByPersonError(ForbiddenError):
-    """Whoever lets others in could be all of them: of two, each must have been invited on the server's machine."""
-
-    code = "people.let_in_by_person"
-    cause = "{who} was let in by {by}, by an invitation or a token: of two who agree, one person could be both."
-    fix = "Have {who} invited on the server's machine itself: `birthmark user invite {who}`"
-    for_a_person = "somebody on the server's machine has to do it"
-    by: str
     who: str
 
 
@@ -116,7 +93,7 @@ class Approvals:
         """
         if caller.user is None:
             return
-        _check_invited(caller)
+        check_invited(caller)
         now, digest = self.clock.now(), wanted.digest(caller.user)
         row = await self.database.one(store.BY_DIGEST, digest=digest)
         known = None if row is None else store.APPROVALS.of(row)
@@ -154,7 +131,7 @@ class Approvals:
         if caller.user == known.user and is_approved:
             raise SamePersonError(user=known.user, right=known.right.value, place=known.place)
         if is_approved:
-            _check_invited(caller)
+            check_invited(caller)
         demand(caller, known.right, known.place)
         decided = replace(known, decided_by=caller.user or MACHINE, is_approved=is_approved)
         told = store.APPROVALS.row(decided)
@@ -199,9 +176,3 @@ class Approvals:
         if known.decided_by == MACHINE:
             return True
         return self.people.rights(known.decided_by or "").allow(known.right, known.place)
-
-
-def _check_invited(caller: Caller) -> None:
-    """Raise `LetInByPersonError` for who was let in by somebody else than whoever holds the data directory."""
-    if caller.user is not None and caller.let_in_by != BY_MACHINE:
-        raise LetInByPersonError(who=caller.user, by=caller.let_in_by)

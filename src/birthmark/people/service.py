@@ -5,18 +5,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
 from birthmark.auth.persons import Person
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import NOTHING, Rights
+from birthmark.auth.rights import NOTHING, Right, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.people import approvals_store, store
+from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
-from birthmark.people.model import Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.model import SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -132,6 +134,8 @@ class People:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
+    most_taken: int = MOST_A_DAY
+    """How many devices one person may take away within a day; 0 for as many as there are."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
     _grants: Mapping[str, Sequence[Grant]] = field(default_factory=dict, init=False, repr=False)
     _tokens: dict[str, Token] = field(default_factory=dict, init=False, repr=False)
@@ -171,7 +175,8 @@ class People:
         rights = self.rights(known.user)
         if (narrower := known.statement) is not None:
             rights = rights.within((narrower,))
-        actor = Actor(f"user:{known.user}", {"token": known.id, "from": address})
+        takes = takes_of(known.user, self.most_taken, self.clock.now()) if self.most_taken else None
+        actor = Actor(f"user:{known.user}", {"token": known.id, "from": address}, takes)
         return Caller(actor, rights, known.user, is_narrowed=narrower is not None, let_in_by=known.made_by)
 
     def rights(self, name: str) -> Rights:
@@ -225,7 +230,7 @@ class People:
         """Remove a user, whose tokens count for nothing from now on. Raise `UserMissingError`."""
         missing = UserMissingError(name=name)
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
-        for statement in (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS):
+        for statement in (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS, store.REMOVE_ALLOWANCE):
             changes.run(statement, user_name=name)
         changes.run(approvals_store.REMOVE_OF, user_name=name).run(approvals_store.REMOVE_BY, decided_by=name)
         self._rights.pop(name, None)  # before the answer, which may be lost
@@ -245,6 +250,22 @@ class People:
         changes = Changes().run(store.REMOVE_GRANT, expect=1, otherwise=missing, **row)
         self._rights.pop(name, None)  # until it is read what is left
         await self._commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=place), name)
+
+    async def allow(self, name: str, more: int, *, by: Caller) -> int:
+        """Let a user take more devices away today; return how many are left. `by` is somebody else.
+
+        Raise `UserMissingError`, `SamePersonError`, `LetInByPersonError`.
+        """
+        self.user(name)
+        if by.user == name:
+            raise SamePersonError(user=name, right=Right.ADMINISTER.value, place=SERVER)
+        check_invited(by)
+        now = self.clock.now()
+        row: dict[str, Any] = {"user_name": name, "remaining": self.most_taken + more, "until": to_micros(now + DAY)}
+        changes = self._counting_on(name).run(store.ALLOW, **row, more=more, now=to_micros(now))
+        await self.database.commit(changes.audit(by.actor, "people.allow", name, more=more))
+        left = await self.database.one(store.ALLOWANCE, user_name=name)
+        return self.most_taken if left is None else int(left["remaining"])
 
     # Invitations
 

@@ -1,11 +1,16 @@
 """The tables of people, and their statements."""
 
-from sqlalchemy import Index, bindparam
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case, literal_column, or_
+from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.people.model import Grant, Invitation, Token, User
-from birthmark.store import insert
+from birthmark.store import Statement, insert, metadata
+from birthmark.store.columns import number, text
 from birthmark.store.keyed import find, page, present, remove
 from birthmark.store.records import Records
+from birthmark.store.statements import Engine
 
 USERS = Records(User)
 users = USERS.table("people_users", "name")
@@ -37,3 +42,25 @@ ADD_INVITATION = insert(invitations)
 INVITATION = find(invitations)
 REDEEM = remove(invitations, "digest", invitations.c.ends_at > bindparam("now"))
 REMOVE_INVITATIONS = remove(invitations, "user_name")
+
+allowances = Table("people_allowances", metadata, text("user_name", key=True), number("remaining"), number("until"))
+"""How many devices a user may still take away, until when; who has no row has not taken any."""
+
+
+def _put(engine: Engine, more: ColumnElement[int], where: ColumnElement[bool] | None) -> Any:
+    """Begin a day with what is given, where there is none that goes on; else change what is left of it by `more`."""
+    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(allowances).values(
+        {one.name: bindparam(one.name) for one in allowances.columns}
+    )
+    begun = {name: case((_IS_OVER, clause.excluded[name]), else_=allowances.c[name]) for name in ("remaining", "until")}
+    begun["remaining"] = case((_IS_OVER, clause.excluded["remaining"]), else_=allowances.c.remaining + more)
+    return clause.on_conflict_do_update(index_elements=[allowances.c.user_name], set_=begun, where=where)
+
+
+_IS_OVER = allowances.c.until <= bindparam("now", type_=BigInteger)
+TAKE = Statement(lambda engine: _put(engine, literal_column("-1"), or_(_IS_OVER, allowances.c.remaining > 0)))
+"""Take one of what a user may; touches no row where nothing is left. A day begins with its first."""
+ALLOW = Statement(lambda engine: _put(engine, bindparam("more", type_=BigInteger), None))
+"""Let a user take `more` besides what is left."""
+ALLOWANCE = find(allowances)
+REMOVE_ALLOWANCE = remove(allowances)

@@ -191,7 +191,7 @@ async def open_rooms(
     await instances.load()
     await aws.load()
     await broker.load()
-    people = People(database, clock, entropy)
+    people = People(database, clock, entropy, settings.people.most_taken_a_day)
     await people.load()
     instances.persons = iothub.hubs.persons = aws.keys.persons = people
     rules = SpaceRules(

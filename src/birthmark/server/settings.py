@@ -18,6 +18,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.proxied import networks_of
 from birthmark.outbound import guard as outside
 from birthmark.outbound.mail import Tls
+from birthmark.people.allowances import MOST_A_DAY
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
@@ -111,6 +112,12 @@ class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file of the CAs that receivers have their certificates from; the system's without one."""
 
 
+class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one person may do alone."""
+
+    most_taken_a_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = MOST_A_DAY
+
+
 class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The mail server that alerts and events go by (`mailto:` receivers); none without a host."""
 
@@ -151,6 +158,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outbound: Outbound = Outbound()
     alerts: Alerting = Alerting()
     mail: Mail = Mail()
+    people: PeopleSettings = PeopleSettings()
 
     @property
     def is_shared(self) -> bool:

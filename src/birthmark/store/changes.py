@@ -71,8 +71,16 @@ class Changes:
         return self
 
     def audit(self, actor: str, action: str, subject: str, **detail: object) -> Self:
-        """Add an audit row; `detail` must be JSON-able and hold no secret. What an actor tells of itself goes there."""
-        text = canonical({**actor.told, **detail} if isinstance(actor, Actor) else detail)
+        """Add an audit row; `detail` must be JSON-able and hold no secret. What an actor tells of itself goes there.
+
+        What the actor may do only so often is counted by the same commit.
+        """
+        told: Mapping[str, object] = detail
+        if isinstance(actor, Actor):
+            told = {**actor.told, **detail}
+            if actor.takes is not None and (write := actor.takes(action, detail)) is not None:
+                self.writes.append(write)
+        text = canonical(told)
         self.audits.append(AuditRow(str(actor), action, subject, text))
         return self
 

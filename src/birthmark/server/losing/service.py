@@ -7,7 +7,7 @@ and what was taken stays taken.
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.console.losing import Became, Taken
@@ -54,8 +54,10 @@ class Losing:
             return [*map(_as_it_is, first), *await self._left()]
         changes = Changes().audit(principal.actor, "device.revoke", name, reason=reason.value)
         await self.rooms.database.commit(changes)
+        if principal.by is not None:  # one device, however many parts it has
+            principal = replace(principal, by=principal.by.counted)
         taken: dict[Key, Taken] = {}
-        found: Sequence[Found] = first
+        found: Sequence[Found] = await self._look(name, principal, reason)
         for _ in range(_LOOKS):
             for one in found:
                 if one.key not in taken or _is_open(one, taken):

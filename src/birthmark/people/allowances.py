@@ -1,0 +1,52 @@
+"""How many devices one person may take away within a day: beyond, a second person has to allow more.
+
+It is counted in the commit that takes a device off the record or revokes it, wherever it was asked for (the operator
+interface, or a cloud's own): the commit does not hold where nothing is left. Whoever holds the data directory needs
+nobody.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from birthmark.actor import Takes
+from birthmark.errors import PolicyError
+from birthmark.people import store
+from birthmark.store import to_micros
+from birthmark.store.changes import Write
+
+DAY = timedelta(days=1)
+MOST_A_DAY = 100
+_TAKING = {
+    "device.revoke",
+    "iothub.device_delete",
+    "awsiot.thing_delete",
+    "awsiot.certificate_delete",
+    "dps.enrollment_delete",
+    "certificate.revoke",
+    "key.revoke",
+}
+"""Actions of the audit trail, each of which takes something away from a device for good."""
+_STATUS = "awsiot.certificate_status"
+
+
+class TooManyTakenError(PolicyError):
+    """One person has taken as many devices away as one person may."""
+
+    code = "people.too_many_taken"
+    cause = "{user} has taken {most} devices away within a day, as many as one person may: more takes a second one."
+    fix = "Have somebody else who may administer here allow more: `birthmark user allow {user} {most}`"
+    for_a_person = "it takes another person"
+    most: int
+    user: str
+
+
+def takes_of(user: str, most: int, now: datetime) -> Takes:
+    """Return what counts the devices that a user takes away."""
+
+    def takes(action: str, detail: Mapping[str, object]) -> Write | None:
+        if action not in _TAKING and not (action == _STATUS and detail.get("status") == "REVOKED"):
+            return None
+        row = {"user_name": user, "remaining": most - 1, "until": to_micros(now + DAY), "now": to_micros(now)}
+        return Write(store.TAKE, row, 1, TooManyTakenError(user=user, most=most))
+
+    return takes

@@ -31,10 +31,11 @@ from birthmark.text import decode_json
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"
-NDJSON = "application/x-ndjson"
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 SIGN_OF_LIFE_S = 10.0
 LOOK_AGAIN_S = 0.5
 """How long who reads line by line may go on after that right was taken."""
+_NOT_KEPT = {"cache-control": "no-store"}
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
@@ -134,7 +135,8 @@ class Rows:
 class Lines:
     """Parts that come one by one, each a line of JSON; after the last comes `{"end": true}`, or a problem.
 
-    Who sees neither was cut off. Parts that say nothing keep a quiet connection known to be alive.
+    Who sees neither was cut off. Parts that say nothing keep a quiet connection known to be alive. Who accepts
+    `text/event-stream` gets them as server-sent events, whose ids are places to go on from (`Last-Event-ID`).
     """
 
     parts: AsyncIterator[Mapping[str, Any]]
@@ -210,14 +212,31 @@ def told(error: BirthmarkError) -> dict[str, Any]:
     }
 
 
-async def _written(lines: Lines, check: Callable[[], None]) -> AsyncIterator[str]:
+async def _written(
+    lines: Lines, check: Callable[[], None], write: Callable[[Mapping[str, Any]], str]
+) -> AsyncIterator[str]:
     try:
         async for part in _as_long_as(lines.parts, check):
-            yield json.dumps(part) + "\n"
+            yield write(part)
     except BirthmarkError as error:
-        yield json.dumps({"problem": told(error)}) + "\n"
+        yield write({"problem": told(error)})
     else:
-        yield '{"end": true}\n'
+        yield write({"end": True})
+
+
+def as_line(part: Mapping[str, Any]) -> str:
+    """Return a part as a line of JSON."""
+    return json.dumps(part) + "\n"
+
+
+def as_event(part: Mapping[str, Any]) -> str:
+    """Return a part as a server-sent event (WHATWG HTML 9.2); one that says nothing is a comment."""
+    if not part:
+        return ":\n\n"
+    kind = next((name for name in ("end", "problem") if name in part), "")
+    lines = [f"event: {kind}"] if kind else []
+    lines += [f"id: {part['place']}"] if "place" in part else []
+    return "\n".join([*lines, f"data: {json.dumps(part.get('event', part))}", "", ""])
 
 
 async def _as_long_as(
@@ -249,13 +268,15 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
             await second(caller, _wanted(endpoint, request, asked))
             _check_again(endpoint, identify, request)
-        answering = answered(asked, partial(_check_again, endpoint, identify, request))
+        is_sse = SSE in request.headers.get("accept", "")
+        answering = answered(asked, partial(_check_again, endpoint, identify, request), is_sse=is_sse)
         return await (while_there(request, answering) if endpoint.waits else answering)
 
-    async def answered(asked: Asked, check: Callable[[], None]) -> Response:
+    async def answered(asked: Asked, check: Callable[[], None], *, is_sse: bool) -> Response:
         value = await endpoint.handler(asked)
         if isinstance(value, Lines):
-            return StreamingResponse(_written(value, check), endpoint.status, media_type=NDJSON)
+            written = _written(value, check, as_event if is_sse else as_line)
+            return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
         if isinstance(value, Rows):
             value = _seen(value, endpoint, asked.caller)
             value = {"items": value.items, "next": value.next}
@@ -311,8 +332,12 @@ def _authorize(endpoint: Endpoint, caller: Caller, request: Request) -> None:
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
     """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
     raw = await request.body()
+    said = dict(request.query_params)
+    last = request.headers.get("last-event-id") if SSE in request.headers.get("accept", "") else None
+    if last and "after" in endpoint.query.__struct_fields__:
+        said["after"] = last  # one that was cut off asks by the same query, and says this besides
     try:
-        query = msgspec.convert(dict(request.query_params), endpoint.query, strict=False)
+        query = msgspec.convert(said, endpoint.query, strict=False)
         body = decode_json(raw or b"{}", endpoint.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OperatorRequestError(detail=str(error)) from error

@@ -24,6 +24,7 @@ from birthmark.console.routing import (
     OperatorTokenError,
     PageQuery,
     Rows,
+    as_event,
     operator_mount,
     problem,
 )
@@ -86,10 +87,11 @@ def identify(request: Request) -> Caller:
     return CALLERS[token]
 
 
-async def call(method: str, path: str, token: str = "rules", body: bytes = b"") -> Answer:
+async def call(method: str, path: str, token: str = "rules", body: bytes = b"", **more: str) -> Answer:
     mount = operator_mount(identify, TABLE, openapi)
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return await ask(mount, method, f"http://x/operator/v1{path}", headers=headers, body=body)
+    told = {name.replace("_", "-"): value for name, value in more.items()}
+    return await ask(mount, method, f"http://x/operator/v1{path}", headers=headers | told, body=body)
 
 
 @pytest.mark.parametrize("token", ["", "other", "look", "looksX"])
@@ -194,6 +196,26 @@ def test_what_only_looks_changes_nothing() -> None:
 def test_the_page_is_that_of_the_table() -> None:
     written, made = operator_page()
     assert written == made, "run: python tools/make_operator_api.py"
+
+
+async def test_lines_are_server_sent_events_for_who_accepts_them() -> None:
+    answer = await call("GET", "/lines", accept="text/event-stream")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.text == 'data: {"n": 0}\n\ndata: {"n": 1}\n\nevent: end\ndata: {"end": true}\n\n'
+
+
+async def test_who_was_cut_off_says_after_what_in_a_header() -> None:
+    after_c = await call("GET", "/things?after=a", accept="text/event-stream", last_event_id="c")
+    assert after_c.text == (await call("GET", "/things?after=c")).text
+    plain = await call("GET", "/things?after=a", last_event_id="c")
+    assert plain.text == (await call("GET", "/things?after=a")).text
+
+
+def test_a_server_sent_event_has_its_place_as_its_id_and_silence_is_a_comment() -> None:
+    assert as_event({"place": "abc", "event": {"type": "t"}}) == 'id: abc\ndata: {"type": "t"}\n\n'
+    assert as_event({}) == ":\n\n"
+    assert as_event({"problem": {"code": "c"}}).startswith("event: problem\ndata: ")
 
 
 async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:

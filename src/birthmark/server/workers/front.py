@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.background import ended
-from birthmark.console.routing import NDJSON, ROOT, problem, told, while_there
+from birthmark.console.routing import NDJSON, ROOT, SSE, as_event, problem, told, while_there
 from birthmark.errors import UnavailableError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
@@ -30,6 +30,7 @@ _AGAIN_S = 0.2
 _OF_A_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"}
 _OF_THE_REQUEST = _OF_A_CONNECTION | {b"host", b"content-length", b"expect"}
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_SSE = f"{SSE}; charset=utf-8".encode()
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _SAFE = {"GET", "HEAD"}
 _SEEN_AT_EACH = f"{ROOT}/aws/monitor".encode()
@@ -121,6 +122,8 @@ class Front:
         for worker in self._ready_ones():
             try:
                 answer = await question.put_to(self._door(worker))
+                if (b"content-type", _SSE) in answer.headers:
+                    return _Streamed(self._stream(worker, answer, is_sse=True), answer)
                 if (b"content-type", NDJSON.encode()) in answer.headers:
                     if question.target.partition(b"?")[0] != _SEEN_AT_EACH:
                         return _Streamed(self._stream(worker, answer), answer)
@@ -138,12 +141,13 @@ class Front:
             return response
         return self._away()
 
-    async def _stream(self, worker: Known, answer: Answer) -> AsyncIterator[bytes]:
+    async def _stream(self, worker: Known, answer: Answer, *, is_sse: bool = False) -> AsyncIterator[bytes]:
         try:
             async for lines in answer.lines():
                 yield lines
         except OSError:
-            yield self._cut(f"Worker {worker.name}")
+            cut = self._problem(f"Worker {worker.name}")
+            yield as_event(cut).encode() if is_sse else self._cut(f"Worker {worker.name}")
 
     async def _seen_at_each(self, question: Question) -> AsyncIterator[bytes]:
         """Yield the lines of all workers as they come, also of those that are ready later, until no one is left.
@@ -192,8 +196,11 @@ class Front:
 
     def _cut(self, worker: str) -> bytes:
         """Return the end of lines that broke off."""
+        return msgspec.json.encode(self._problem(worker)) + b"\n"
+
+    def _problem(self, worker: str) -> dict[str, Any]:
         error = WorkerAwayError(worker=worker, outcome="What it showed broke off here", data=self._directory)
-        return msgspec.json.encode({"problem": told(error)}) + b"\n"
+        return {"problem": told(error)}
 
 
 class _Look:

@@ -5,6 +5,7 @@ the page before. Errors are problem documents (RFC 9457) with the refusal's code
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -36,6 +37,7 @@ SIGN_OF_LIFE_S = 10.0
 LOOK_AGAIN_S = 0.5
 """How long who reads line by line may go on after that right was taken."""
 _NOT_KEPT = {"cache-control": "no-store"}
+_TAG_DIGITS = 32
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
@@ -268,21 +270,34 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
             await second(caller, _wanted(endpoint, request, asked))
             _check_again(endpoint, identify, request)
-        is_sse = SSE in request.headers.get("accept", "")
-        answering = answered(asked, partial(_check_again, endpoint, identify, request), is_sse=is_sse)
+        if endpoint.method != "GET" and "if-match" in request.headers:
+            raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
+        answering = answered(asked, partial(_check_again, endpoint, identify, request), request.headers)
         return await (while_there(request, answering) if endpoint.waits else answering)
 
-    async def answered(asked: Asked, check: Callable[[], None], *, is_sse: bool) -> Response:
+    async def answered(asked: Asked, check: Callable[[], None], given: Mapping[str, str]) -> Response:
         value = await endpoint.handler(asked)
         if isinstance(value, Lines):
+            is_sse = SSE in given.get("accept", "")
             written = _written(value, check, as_event if is_sse else as_line)
             return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
         if isinstance(value, Rows):
             value = _seen(value, endpoint, asked.caller)
             value = {"items": value.items, "next": value.next}
-        return Response(status_code=204) if value is None else JSONResponse(value, endpoint.status)
+        if value is None:
+            return Response(status_code=204)
+        made = JSONResponse(value, endpoint.status)
+        return tagged(made, given) if endpoint.method == "GET" else made
 
     return refusing(whole(answer), lambda error, _request: problem(error))
+
+
+def tagged(answer: Response, given: Mapping[str, str]) -> Response:
+    """Return an answer with its entity tag; who has it already gets nothing more (RFC 9110, 13.1.2)."""
+    tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:_TAG_DIGITS]}"'
+    answer.headers["etag"] = tag
+    known = [one.strip().removeprefix("W/") for one in given.get("if-none-match", "").split(",")]
+    return Response(status_code=304, headers={"etag": tag}) if tag in known else answer
 
 
 def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> None:

@@ -212,6 +212,18 @@ async def test_who_was_cut_off_says_after_what_in_a_header() -> None:
     assert plain.text == (await call("GET", "/things?after=a")).text
 
 
+async def test_who_has_an_answer_already_gets_no_second_one() -> None:
+    first = await call("GET", "/things")
+    again = await call("GET", "/things", if_none_match=f'"other", W/{first.headers["etag"]}')
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert (await call("GET", "/things?limit=1", if_none_match=first.headers["etag"])).status == 200
+
+
+async def test_a_condition_that_is_not_kept_is_refused_by_name() -> None:
+    refused = await call("DELETE", "/things", if_match='"a"')
+    assert (refused.status, "If-Match" in refused.text) == (400, True)
+
+
 def test_a_server_sent_event_has_its_place_as_its_id_and_silence_is_a_comment() -> None:
     assert as_event({"place": "abc", "event": {"type": "t"}}) == 'id: abc\ndata: {"type": "t"}\n\n'
     assert as_event({}) == ":\n\n"

@@ -22,6 +22,7 @@ from measures.ingest import (
 )
 from measures.manifest import ManifestEntry
 from measures.measure import Measure
+from measures.people import PersonsRequest
 from measures.registration import Registration, RegistrationAmongMany
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
@@ -66,4 +67,5 @@ ALL: tuple[type[Measure], ...] = (
     AgentStart,
     SimulatedDevice,
     SimulatedStart,
+    PersonsRequest,
 )

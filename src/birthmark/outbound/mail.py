@@ -18,6 +18,8 @@ BEGIN = "mailto:"
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _MAX_ADDRESS = 254
 _PERMANENT = 500
+_POLICY = SMTP.clone(max_line_length=998)
+"""RFC 5322, 2.1.1: no subject of ours is folded, which the library does behind its very name."""
 
 
 class Tls(StrEnum):
@@ -67,7 +69,7 @@ class Mailer:
 
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
         """Send one. Raise `RefusedByReceiverError` for what is never taken, `NotAnsweredError` for what may be."""
-        message = EmailMessage(policy=SMTP)
+        message = EmailMessage(policy=_POLICY)
         message["From"], message["To"], message["Subject"] = self.sender, to, subject
         message["Message-ID"] = f"<{message_id}@{self.sender.rpartition('@')[2]}>"
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence answers

@@ -66,6 +66,12 @@ async def test_a_mail_goes_by_tls_in_the_name_of_a_user(server: MailServer) -> N
     assert "Message-ID: <one@plant.example>" in got["text"]
 
 
+async def test_a_long_subject_stays_in_its_line(server: MailServer) -> None:
+    subject = "WARNING: " + "x" * 100
+    await server.mailer().send("ops@plant.example", subject, "text", "one")
+    assert f"Subject: {subject}\r\n" in server.line()["text"]
+
+
 async def test_a_subject_cannot_add_a_header(server: MailServer) -> None:
     with pytest.raises(ValueError, match="may not contain"):
         await server.mailer().send("ops@plant.example", "one\r\nBcc: all@plant.example", "text", "one")

@@ -250,7 +250,9 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
             await second(caller, _wanted(endpoint, request, asked))
             _check_again(endpoint, identify, request)
         answering = answered(asked, partial(_check_again, endpoint, identify, request))
-        return await (while_there(request, answering) if endpoint.waits else answering)
+        response = await (while_there(request, answering) if endpoint.waits else answering)
+        response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
+        return response
 
     async def answered(asked: Asked, check: Callable[[], None]) -> Response:
         value = await endpoint.handler(asked)

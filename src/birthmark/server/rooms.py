@@ -35,7 +35,10 @@ from birthmark.net.backlog import Backlog
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
+from birthmark.people.passwords import Passwords
 from birthmark.people.service import People
+from birthmark.people.sessions import Sessions
+from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
@@ -74,6 +77,7 @@ class Rooms:
     devices: DevicesByBus
     aws_connections: AwsConnections
     people: People
+    sign_in: SignIn
     approvals: Approvals
     webhooks: Webhooks
 
@@ -178,6 +182,7 @@ async def open_rooms(
     await aws.load()
     await broker.load()
     people = People(database, clock, entropy)
+    sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()
     instances.persons = iothub.hubs.persons = aws.keys.persons = people
     rules = SpaceRules(
@@ -220,6 +225,7 @@ async def open_rooms(
         DevicesByBus(hub_connections, bus),
         aws_connections,
         people,
+        sign_in,
         Approvals(database, clock, entropy, people),
         Webhooks(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),
     )

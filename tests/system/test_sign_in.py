@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 import requests
 
+import warm
 from browsers import Browser
 from persons import Person
-from servers import RunningServer, a_new_server
+from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 PASSWORD, ANOTHER = "four words by chance", "other words by chance"
@@ -272,3 +275,84 @@ def test_a_password_is_set_by_a_command_that_reads_it_from_a_file(house: House) 
     assert laptop.refused("user", "password", "--password-file", "new") == "people.sign_in_refused"
     laptop.run("user", "password", "--password-file", "new", "--current-file", str(file))
     assert house.browser().sign_in("anna", "third words by chance").status_code == 303
+
+
+class Asking:
+    """`birthmark login URL` at a machine of its own, which waits for somebody at a browser."""
+
+    def __init__(self, person: Person, url: str, *more: str) -> None:
+        self.process = subprocess.Popen(
+            [warm.programs() / "birthmark", "login", url, *more, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(HOME=str(person.home)),
+        )
+        assert self.process.stdout is not None
+        self.told = json.loads(self.process.stdout.readline() or "{}")
+
+    def ended(self) -> str:
+        """Return what it said at its end."""
+        out, problem = self.process.communicate(timeout=60)
+        return out if self.process.returncode == 0 else problem
+
+
+def fingerprint_of(house: House) -> str:
+    command = ["openssl", "x509", "-in", str(house.roots), "-noout", "-fingerprint", "-sha256"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("=")[2].strip()
+
+
+def test_a_command_of_another_machine_is_let_in_by_who_types_its_code_at_a_browser(house: House) -> None:
+    anna = house.person("anna", "operator")
+    laptop = Person(house.directory / "laptop")
+    asking = Asking(laptop, house.url, "--fingerprint", fingerprint_of(house))
+    assert asking.told["verification_uri"] == f"{house.url}/device"
+    code = asking.told["user_code"]
+    assert anna.submit("/device", code="BCDF-GHJK").status_code == 404
+    seen = anna.submit("/device", code=code.lower().replace("-", " "))
+    assert socket.gethostname()[:64] in seen.text
+    decided = anna.post("/device/decide", anna.fields("/", "/signout") | {"code": code, "agree": "yes"})
+    assert decided.status_code == 200, decided.text
+    assert json.loads(asking.ended())["user"] == "anna"
+    assert laptop.rows("whoami")[0]["roles"] == [{"role": "operator", "place": "*"}]
+    assert anna.submit("/device", code=code).status_code == 404
+    (row,) = house.audited("people.command_let_in")
+    assert (row["actor"], row["detail"]["label"]) == ("user:anna", socket.gethostname()[:64])
+    house.asked("DELETE", "/people/users/anna")
+    assert laptop.refused("hub", "ls") == "people.token_refused"
+
+
+def test_a_command_is_not_let_in_by_nobody_and_not_by_who_did_not_agree(house: House) -> None:
+    anna, laptop = house.person("anna"), Person(house.directory / "laptop")
+    asking = Asking(laptop, house.url, "--roots", str(house.roots))
+    code = asking.told["user_code"]
+    stranger = house.browser()
+    assert stranger.get("/device").headers["location"] == "/signin?next=/device"
+    refused = stranger.post("/device/decide", stranger.fields("/signin") | {"code": code, "agree": "yes"})
+    assert refused.headers["location"].startswith("/signin")
+    assert anna.post("/device/decide", {"csrf": "x", "code": code, "agree": "yes"}).status_code == 403
+    anna.post("/device/decide", anna.fields("/", "/signout") | {"code": code, "agree": "no"})
+    assert json.loads(asking.ended().splitlines()[-1])["error"] == "people.code_rejected"
+
+
+def test_a_server_that_is_not_known_is_not_signed_in_at(house: House) -> None:
+    house.invited("anna")
+    laptop = Person(house.directory / "laptop")
+    assert laptop.refused("login", house.url) == "login.server_unknown"
+    assert laptop.refused("login", house.url, "--fingerprint", "00" * 32) == "login.server_unknown"
+    house.server.run("ca", "init", "--name", "Another", "--dir", str(house.directory / "ca"))
+    other = str(house.directory / "ca" / "root.pem")
+    assert laptop.refused("login", house.url, "--roots", other) == "login.server_unknown"
+
+
+def test_a_token_in_a_file_signs_in_too(house: House) -> None:
+    house.invited("anna")
+    made = house.asked("POST", "/people/tokens", {"user": "anna", "label": "ci"})
+    laptop = Person(house.directory / "laptop")
+    (laptop.home / "token").write_text(f"{made['token']}\n")
+    laptop.run("login", house.url, "--roots", str(house.roots), "--token-file", "token")
+    assert laptop.rows("whoami")[0]["user"] == "anna"
+    (laptop.home / "token").write_text("secret\n")
+    assert (
+        laptop.refused("login", house.url, "--roots", str(house.roots), "--token-file", "token") == "login.token_file"
+    )

@@ -398,7 +398,7 @@ TREE = Group(
         "token": TOKEN,
         "session": SESSION,
         "approval": APPROVAL,
-        "login": Leaf("people:login", "anna.invitation"),
+        "login": Leaf("logging_in:login", "anna.invitation"),
         "logout": Leaf("people:logout"),
         "whoami": Leaf("people:whoami"),
         "doctor": Leaf("doctor:doctor", "--offline"),

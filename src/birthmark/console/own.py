@@ -12,6 +12,7 @@ from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, 
 from birthmark.console.gate import address_of, csrf_of
 from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
+from birthmark.people.asking import Askings, CodeUnknownError, shown
 from birthmark.people.passwords import PasswordUnfitError
 from birthmark.people.sign_in_model import Session
 from birthmark.text import printable
@@ -22,12 +23,16 @@ class OwnPages:
     """What people see and do of their own."""
 
     desk: Desk
+    askings: Askings
 
     def routes(self) -> list[Route]:
         """Return the pages."""
         route = self.desk.route
         return [
             route("/", self.home),
+            route("/device", self.device),
+            route("/device", self.look_at_command, "POST"),
+            route("/device/decide", self.decide, "POST"),
             route("/password", self.password),
             route("/password", self.change_password, "POST"),
             route("/sessions/end", self.end_session, "POST"),
@@ -85,6 +90,49 @@ class OwnPages:
             self.desk.note(error, request)
             return await self._ask_password(request, caller, words(error), status_of(error))
         return self._left()
+
+    async def device(self, request: Request) -> Response:
+        """Ask for the code that a command shows."""
+        self.desk.gate.signed_in(request)
+        return self._ask_code(request)
+
+    async def look_at_command(self, request: Request) -> Response:
+        """Say who asks to be let in."""
+        given, caller = await self.desk.form_of(request)
+        try:
+            found = await self.askings.find(given.get("code", ""), caller)
+        except (CodeUnknownError, ThrottledError) as error:
+            self.desk.note(error, request)
+            return self._ask_code(request, words(error), status_of(error))
+        asks = f"A command asks to be let in as {caller.user}, with all that this one may do."
+        warned = "Agree only if you typed it yourself just now, there. Whoever sent you this code would be let in."
+        answers = (
+            button("Let it in", name="agree", value="yes"),
+            button("Do not", name="agree", value="no", is_other=True),
+        )
+        seen = rows(
+            [
+                ("On the machine", escape(printable(found.label or "that does not say its name"))),
+                ("From the address", escape(found.address)),
+                ("Code", escape(shown(found.code))),
+            ]
+        )
+        body = form("/device/decide", self._csrf(request), hidden("code", found.code), *answers)
+        return page("Let a command in?", paragraph(asks), seen, paragraph(warned, "bad"), body)
+
+    async def decide(self, request: Request) -> Response:
+        """Let it in, or not."""
+        given, caller = await self.desk.form_of(request)
+        is_agreed = given.get("agree") == "yes"
+        found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
+        name = printable(found.label or found.address)
+        said = f"The command at {name} goes on by itself." if is_agreed else f"The command at {name} was not let in."
+        return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Go on"))
+
+    def _ask_code(self, request: Request, told: str = "", status: int = 200) -> Response:
+        code = entry("code", "The code that it shows", most=64)
+        body = form("/device", self._csrf(request), code, button("Look who asks"))
+        return page("Let a command of another machine in", paragraph(told, "bad"), body, status=status)
 
     async def _ask_password(self, request: Request, caller: Caller, told: str = "", status: int = 200) -> Response:
         has_one = await self.desk.sign_in.has_password(str(caller.user))

@@ -7,9 +7,10 @@ import msgspec
 
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
-from birthmark.console.people import NarrowedTokenError, may_administer
+from birthmark.console.people import NarrowedTokenError, Reached, may_administer, shown
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.errors import InvalidRequestError
+from birthmark.people.asking import EVERY_S, Askings
 from birthmark.people.model import SERVER
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Session
@@ -32,6 +33,18 @@ class NewPassword(msgspec.Struct):
     password: _Secret
     current: _Secret = ""
     user: str | None = None
+
+
+class WhoAsks(msgspec.Struct):
+    """The machine of a command that asks to be let in."""
+
+    label: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Waits(msgspec.Struct):
+    """The code of a command that waits."""
+
+    device_code: Annotated[str, msgspec.Meta(max_length=128)]
 
 
 def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
@@ -73,6 +86,35 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         Endpoint(
             "DELETE", f"{one}/password", Right.ADMINISTER, "Let nobody sign in by it.", remove_password, status=204
         ),
+    ]
+
+
+def asking_endpoints(askings: Askings, reached: Reached) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark login URL`, which nobody has to be known for."""
+
+    async def begin(asked: Asked) -> Any:
+        begun = await askings.begin(asked.body.label, asked.address)
+        url = reached()["url"]
+        return {
+            "device_code": begun.secret,
+            "user_code": begun.code,
+            "verification_uri": None if url is None else f"{url}/device",
+            "ends": begun.ends_at.isoformat(),
+            "interval": EVERY_S,
+        }
+
+    async def token(asked: Asked) -> Any:
+        made = await askings.asked(asked.body.device_code, asked.address)
+        return {"interval": made} if isinstance(made, int) else {"interval": None, **shown(made)}
+
+    async def roots(_asked: Asked) -> Any:
+        return {"roots": reached()["roots"]}
+
+    at = "/people/asking"
+    return [
+        Endpoint("POST", at, None, "Ask to be let in by a person at a browser.", begin, WhoAsks, is_open=True),
+        Endpoint("POST", f"{at}/token", None, "Return what came of it: a token, once.", token, Waits, is_open=True),
+        Endpoint("GET", "/server/roots", None, "The roots that this server is known by.", roots, is_open=True),
     ]
 
 

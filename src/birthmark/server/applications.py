@@ -33,7 +33,7 @@ from birthmark.console.openapi import openapi
 from birthmark.console.own import OwnPages
 from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.console.routing import Endpoint, operator_mount
-from birthmark.console.sessions import session_endpoints
+from birthmark.console.sessions import asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
@@ -183,7 +183,7 @@ class Applications:
 
     def _pages(self, gate: Gate) -> list[BaseRoute]:
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
-        return [*SignInPages(desk).routes(), *OwnPages(desk).routes()]
+        return [*SignInPages(desk).routes(), *OwnPages(desk, self._rooms.askings).routes()]
 
     def _refused(self, error: BirthmarkError, address: str) -> None:
         self._rooms.ledger.record(error, address=address)
@@ -216,6 +216,7 @@ class Applications:
             *user_endpoints(rooms.people, self._reached),
             *token_endpoints(rooms.people),
             *session_endpoints(rooms.sign_in),
+            *asking_endpoints(rooms.askings, self._reached),
             *approval_endpoints(rooms.approvals),
             *event_endpoints(rooms.database, rooms.webhooks.source),
             *webhook_endpoints(rooms.webhooks),

@@ -35,6 +35,7 @@ from birthmark.net.backlog import Backlog
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
+from birthmark.people.asking import Askings
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
@@ -78,6 +79,7 @@ class Rooms:
     aws_connections: AwsConnections
     people: People
     sign_in: SignIn
+    askings: Askings
     approvals: Approvals
     webhooks: Webhooks
 
@@ -226,6 +228,7 @@ async def open_rooms(
         aws_connections,
         people,
         sign_in,
+        Askings(people),
         Approvals(database, clock, entropy, people),
         Webhooks(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),
     )

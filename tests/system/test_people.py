@@ -1,7 +1,6 @@
 """People of other machines, by the commands alone: what each may do, that the audit tells them apart, how it ends."""
 
 import contextlib
-import http.client
 import json
 import os
 import select
@@ -16,57 +15,10 @@ from typing import Any
 import pytest
 
 import warm
+from persons import Person
 from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
-
-
-class Person:
-    """Somebody at a machine of his own: a home, and no data directory."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        home.mkdir()
-
-    def attempt(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [warm.programs() / "birthmark", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            env=clean_environment(HOME=str(self.home)) | environment,
-        )
-
-    def run(self, *arguments: str) -> str:
-        done = self.attempt(*arguments)
-        assert done.returncode == 0, f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
-        return done.stdout
-
-    def rows(self, *arguments: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.run(*arguments, "--json").splitlines()]
-
-    def statuses(self, path: str, count: int) -> set[int]:
-        """Ask by so many connections, which each worker gets some of; return what was answered."""
-        kept = json.loads((self.home / ".config/birthmark/login.json").read_text())
-        host, _, port = kept["url"].removeprefix("https://").partition(":")
-        context = ssl.create_default_context(cadata=kept["roots"])
-        found: set[int] = set()
-        for _ in range(count):
-            connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
-            connection.request("GET", f"/operator/v1{path}", headers={"Authorization": f"Bearer {kept['token']}"})
-            found.add(connection.getresponse().status)
-            connection.close()
-        return found
-
-    def refused(self, *arguments: str) -> str:
-        """Return the code of what a command is refused for."""
-        done = self.attempt(*arguments, "--json")
-        assert done.returncode != 0, done.stdout
-        told = json.loads((done.stderr or done.stdout).splitlines()[-1])
-        return str(told.get("error") or told)
 
 
 class Plant:

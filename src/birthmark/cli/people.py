@@ -3,34 +3,25 @@
 import json
 import os
 import shlex
-import socket
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from birthmark import durable
-from birthmark.cli.common import FileExistsAlreadyError, FileMissingError, emit, say, written_as
+from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.console.client import RemoteClient
 from birthmark.console.login import (
-    InvitationInvalidError,
-    Login,
-    LoginDamagedError,
     NotSignedInError,
-    check,
-    check_place,
-    keep,
     place,
-    read_invitation,
     signed_in,
 )
 from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.people.model import RIGHTS_OF, Role
-from birthmark.text import reason_of
 
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")
 _USER_COLUMNS = ("name", "roles", "tokens", "created", "made_by")
@@ -176,38 +167,6 @@ def reject(server: ServerOutputOptions, name: ApprovalArgument) -> None:
     server.do("people", "approvals", name, "reject")
 
 
-def login(
-    invitation: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The file that `birthmark user create` or `invite` wrote.")
-    ],
-    url: Annotated[str | None, typer.Option(help="Where the server is reached, if not as FILE says.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Sign in at a server of another machine by an invitation; commands that name no data directory go there then.
-
-    What says who you are stands in ~/.config/birthmark/login.json, or where BIRTHMARK_LOGIN says. The invitation is
-    used up by it.
-    """
-    try:
-        invited = read_invitation(invitation)
-    except OSError as error:
-        raise FileMissingError(path=invitation, reason=reason_of(error)) from error
-    at_url = (url or invited.url).rstrip("/")
-    try:
-        check(Login(at_url, invited.roots, invited.user, "", "", invited.ends))
-    except LoginDamagedError as error:
-        if url is not None:
-            raise typer.BadParameter("give an https:// URL of the server", param_hint="--url") from error
-        raise InvitationInvalidError(path=invitation) from error
-    with written_as(place()):
-        check_place()
-    client = RemoteClient(place(), at_url, "", invited.roots)
-    made = client.post("/people/login", {"code": invited.code, "label": socket.gethostname()[:64]})
-    kept = keep(Login(at_url, invited.roots, made["user"], made["id"], made["token"], made["ends"]))
-    said = f"Signed in at {at_url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
-    say(as_json, {"url": at_url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
-
-
 def logout(as_json: JsonOption = False) -> None:
     """Sign out: the token is taken back, and commands go to this machine's own server again."""
     if (login := signed_in()) is None:
@@ -238,6 +197,7 @@ def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> N
     made = server.client.post(at("people", "users", name, "invitation"))
     if made["url"] is None:
         raise NotReachableError
+    made["link"] = f"{made['url']}/invitation#{made['code']}"
     try:
         with written_as(file):
             durable.create(file, json.dumps(made, indent=2).encode() + b"\n")
@@ -248,6 +208,7 @@ def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> N
     say(as_json, shown, f"Wrote {file}, a secret that holds until {until} UTC, for one time.")
     if not as_json:
         typer.echo(f"On that person's machine: birthmark login {shlex.quote(file.name)}", err=True)
+        typer.echo("Or in a browser: the link in that file, which has that person set a password.", err=True)
 
 
 def _free(out: Path | None, name: str) -> Path:

@@ -318,6 +318,7 @@ USER = Group(
         "allow": Leaf("people:allow", "anna 100"),
         "invite": Leaf("people:invite", "anna"),
         "ls": Leaf("people:list_users"),
+        "password": Leaf("signing_in:set_password", "anna"),
         "show": Leaf("people:show_user", "anna"),
         "rm": Leaf("people:remove_user", "anna"),
     },
@@ -338,6 +339,14 @@ TOKEN = Group(
         "create": Leaf("people:create_token", "ci --role enroller --lifetime 90d"),
         "ls": Leaf("people:list_tokens"),
         "rm": Leaf("people:remove_token", "5f2d9c01aa37"),
+    },
+    "ls",
+)
+SESSION = Group(
+    "Browsers at which people are signed in.",
+    {
+        "ls": Leaf("signing_in:list_sessions"),
+        "rm": Leaf("signing_in:end_session", "5f2d9c01aa37"),
     },
     "ls",
 )
@@ -400,8 +409,9 @@ TREE = Group(
         "user": USER,
         "role": ROLE,
         "token": TOKEN,
+        "session": SESSION,
         "approval": APPROVAL,
-        "login": Leaf("people:login", "anna.invitation"),
+        "login": Leaf("logging_in:login", "anna.invitation"),
         "logout": Leaf("people:logout"),
         "whoami": Leaf("people:whoami"),
         "doctor": Leaf("doctor:doctor", "--offline"),
@@ -414,7 +424,7 @@ TREE = Group(
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
         "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
-        "People": ("user", "role", "token", "approval", "login", "logout", "whoami"),
+        "People": ("user", "role", "token", "session", "approval", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "completion"),
     },
 )

@@ -1,10 +1,11 @@
-"""Who asks at the operator interface, by the token in the request."""
+"""Who asks at the operator interface, by the token in the request, or by the session of a browser."""
 
 import hmac
 
 from starlette.requests import Request
 
 from birthmark.auth.principals import MACHINE, Caller
+from birthmark.console.gate import Gate
 from birthmark.console.routing import OperatorTokenError
 from birthmark.people.service import People, TokenRefusedError
 
@@ -14,14 +15,17 @@ _BEARER = "Bearer "
 class Known:
     """Says who it is: whoever holds the data directory, where its token is taken, or a person."""
 
-    def __init__(self, people: People, token: str | None = None) -> None:
+    def __init__(self, people: People, gate: Gate, token: str | None = None) -> None:
         """`token` is the data directory's."""
         self._people = people
+        self._gate = gate
         self._token = token
 
     def __call__(self, request: Request) -> Caller:
-        """Raise `OperatorTokenError` or `TokenRefusedError`."""
+        """Raise `OperatorTokenError` or `TokenRefusedError`; for a browser's session what `Gate.caller` raises."""
         given = request.headers.get("authorization", "")
+        if not given and self._gate.text(request):
+            return self._gate.caller(request)
         if self._token is not None and hmac.compare_digest(given.encode(), f"{_BEARER}{self._token}".encode()):
             return MACHINE
         try:

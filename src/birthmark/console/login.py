@@ -16,7 +16,7 @@ from birthmark.text import decode_json
 
 FILE = "~/.config/birthmark/login.json"
 _VARIABLE = "BIRTHMARK_LOGIN"
-_MAX_BYTES = 256 * 1024
+_MAX_BYTES = 1024 * 1024
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -70,13 +70,25 @@ class InvitationInvalidError(InvalidRequestError):
     path: Path
 
 
+class TokenFileError(InvalidRequestError):
+    """The file holds no token."""
+
+    code = "login.token_file"
+    cause = "{path} holds no token of that server, as `birthmark token create` shows one: bmt_…"
+    fix = (
+        "Have one made where somebody is signed in: `birthmark token create laptop`. Put it into the file's first line."
+    )
+    for_a_person = "it takes somebody who is signed in"
+    path: Path
+
+
 class NotSignedInError(NotFoundError):
     """Nobody is signed in."""
 
     code = "login.nobody"
     cause = "{path} is not there: nobody is signed in here."
-    fix = "Sign in by an invitation: `birthmark login FILE`"
-    for_a_person = "it takes an invitation"
+    fix = "Sign in by an invitation, `birthmark login FILE`, or at a browser, `birthmark login URL`"
+    for_a_person = "it takes an invitation, or a password"
     path: Path
 
 
@@ -124,12 +136,20 @@ def check_place() -> None:
 def check(login: Login) -> None:
     """Raise `LoginDamagedError` for one that leads nowhere, or where nobody could be known."""
     try:
-        parts, _ = urlsplit(login.url), urlsplit(login.url).port
         ssl.create_default_context(cadata=login.roots)
     except (ValueError, ssl.SSLError) as error:
         raise LoginDamagedError(path=place()) from error
-    if parts.scheme != "https" or not parts.hostname or "BEGIN CERTIFICATE" not in login.roots:
+    if not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
         raise LoginDamagedError(path=place())
+
+
+def is_url(text: str) -> bool:
+    """Say whether a server can be reached there."""
+    try:
+        parts, _ = urlsplit(text), urlsplit(text).port
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def keep(login: Login) -> Path:

@@ -23,10 +23,13 @@ _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class NarrowedTokenError(ForbiddenError):
-    """A token that goes less far than its user makes and removes no other token."""
+    """A token that goes less far than its user does nothing that is the user's own."""
 
     code = "people.token_narrowed"
-    cause = "The request came with a token that goes less far than its user does; it makes and removes no other."
+    cause = (
+        "The request came with a token that goes less far than its user does: it makes and removes "
+        "no other, and neither sets a password nor ends a session."
+    )
     fix = "Do it where you are signed in yourself."
     for_a_person = "who is signed in has to do it"
 
@@ -140,10 +143,10 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
     """Return the routes of `birthmark token` and `login`: what people do for themselves."""
 
     async def redeem(asked: Asked) -> Any:
-        return _shown(await people.redeem(asked.body.code, asked.body.label, asked.address))
+        return token_view(await people.redeem(asked.body.code, asked.body.label, asked.address))
 
     async def tokens(asked: Asked) -> Rows:
-        whose = None if _may_administer(asked.caller) else asked.caller.user
+        whose = None if may_administer(asked.caller) else asked.caller.user
         return Rows([_token_view(one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)])
 
     async def add_token(asked: Asked) -> Any:
@@ -159,10 +162,10 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         # Who makes one for himself is no less let in by whoever it was than before.
         by = asked.caller.let_in_by if user == asked.caller.user else None
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
-        return _shown(made)
+        return token_view(made)
 
     async def remove_token(asked: Asked) -> None:
-        whose = None if _may_administer(asked.caller) else asked.caller.user
+        whose = None if may_administer(asked.caller) else asked.caller.user
         if not _may_see(asked.caller, asked["id"]):
             raise NarrowedTokenError
         await people.remove_token(asked["id"], of=whose, actor=asked.actor)
@@ -216,10 +219,11 @@ def _approval_view(one: Approval) -> dict[str, Any]:
 
 def _may_see(caller: Caller, token_id: str) -> bool:
     """Say whether a token is this caller's business: of one that is narrower than its user, that one alone."""
-    return not caller.is_narrowed or _may_administer(caller) or caller.actor.told.get("token") == token_id
+    return not caller.is_narrowed or may_administer(caller) or caller.actor.told.get("token") == token_id
 
 
-def _may_administer(caller: Caller) -> bool:
+def may_administer(caller: Caller) -> bool:
+    """Say whether this one decides about people."""
     return caller.rights.allow(Right.ADMINISTER, SERVER)
 
 
@@ -249,5 +253,6 @@ def _token_view(token: Token) -> dict[str, Any]:
     }
 
 
-def _shown(made: Shown) -> dict[str, Any]:
+def token_view(made: Shown) -> dict[str, Any]:
+    """Return a token with what a command shows, this once."""
     return {**_token_view(made.token), "token": made.text}

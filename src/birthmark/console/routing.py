@@ -273,7 +273,9 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         if endpoint.method != "GET" and "if-match" in request.headers:
             raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
         answering = answered(asked, partial(_check_again, endpoint, identify, request), request.headers)
-        return await (while_there(request, answering) if endpoint.waits else answering)
+        response = await (while_there(request, answering) if endpoint.waits else answering)
+        response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
+        return response
 
     async def answered(asked: Asked, check: Callable[[], None], given: Mapping[str, str]) -> Response:
         value = await endpoint.handler(asked)

@@ -2,7 +2,7 @@
 
 import base64
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Right, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from birthmark.people import approvals_store, store
+from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
 from birthmark.people.model import SERVER, Grant, Invitation, Role, Token, User, is_place
@@ -136,6 +136,8 @@ class People:
     entropy: Entropy = field(repr=False)
     most_taken: int = MOST_A_DAY
     """How many devices one person may take away within a day; 0 for as many as there are."""
+    read_too: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False, repr=False)
+    """What else is read whenever people are: what others keep in memory of them."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
     _grants: Mapping[str, Sequence[Grant]] = field(default_factory=dict, init=False, repr=False)
     _tokens: dict[str, Token] = field(default_factory=dict, init=False, repr=False)
@@ -164,6 +166,8 @@ class People:
         tokens = {row["id"]: store.TOKENS.of(row) for row in await every(self.database, store.TOKENS_PAGE, "id")}
         self._users, self._grants, self._tokens = users, grants, tokens
         self._rights = {name: Rights((tuple(one.statement for one in grants[name]),)) for name in users}
+        for read in self.read_too:
+            await read()
 
     # Who asks
 
@@ -175,9 +179,13 @@ class People:
         rights = self.rights(known.user)
         if (narrower := known.statement) is not None:
             rights = rights.within((narrower,))
-        takes = takes_of(known.user, self.most_taken, self.clock.now()) if self.most_taken else None
-        actor = Actor(f"user:{known.user}", {"token": known.id, "from": address}, takes)
+        actor = self.actor(known.user, token=known.id, address=address)
         return Caller(actor, rights, known.user, is_narrowed=narrower is not None, let_in_by=known.made_by)
+
+    def actor(self, user: str, *, address: str, **told: str) -> Actor:
+        """Return a person as audit rows name him: from where, and by what; what he takes away is counted."""
+        takes = takes_of(user, self.most_taken, self.clock.now()) if self.most_taken else None
+        return Actor(f"user:{user}", {**told, "from": address}, takes)
 
     def rights(self, name: str) -> Rights:
         """Return what a user may do; nothing for who is no user."""
@@ -210,6 +218,14 @@ class People:
             raise UserMissingError(name=name[:_MAX_LABEL])
         return found
 
+    def is_there(self, name: str) -> bool:
+        """Say whether there is a user of this name."""
+        return name in self._users
+
+    def is_steady(self) -> bool:
+        """Say whether what is over may be removed by the clock."""
+        return self._steadiness.is_steady()
+
     def grants(self, name: str) -> Sequence[Grant]:
         """Return what a user may do."""
         return self._grants.get(name, ())
@@ -223,24 +239,25 @@ class People:
             self._grant(changes, Grant(name, role, _place(place)), actor)
         if name in self._users:
             raise UserExistsError(name=name)
-        await self._commit(changes, name)
+        await self.commit(changes, name)
         return user
 
     async def remove(self, name: str, *, actor: str) -> None:
         """Remove a user, whose tokens count for nothing from now on. Raise `UserMissingError`."""
         missing = UserMissingError(name=name)
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
-        for statement in (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS, store.REMOVE_ALLOWANCE):
+        own = (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS, store.REMOVE_ALLOWANCE)
+        for statement in (*own, *sign_in_store.REMOVE_OF):
             changes.run(statement, user_name=name)
         changes.run(approvals_store.REMOVE_OF, user_name=name).run(approvals_store.REMOVE_BY, decided_by=name)
         self._rights.pop(name, None)  # before the answer, which may be lost
-        await self._commit(changes.audit(actor, "people.user_remove", name), name)
+        await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
     async def grant(self, name: str, role: Role, place: str, *, actor: str) -> None:
         """Give a user a role at a place; twice is harmless. Raise `UserMissingError`, `PlaceInvalidError`."""
-        changes = self._counting_on(name)
+        changes = self.counting_on(name)
         self._grant(changes, Grant(name, role, _place(place)), actor)
-        await self._commit(changes, name)
+        await self.commit(changes, name)
 
     async def revoke(self, name: str, role: Role, place: str, *, actor: str) -> None:
         """Take a role at a place from a user. Raise `UserMissingError`, `GrantMissingError`."""
@@ -249,7 +266,7 @@ class People:
         row = store.GRANTS.row(Grant(name, role, place))
         changes = Changes().run(store.REMOVE_GRANT, expect=1, otherwise=missing, **row)
         self._rights.pop(name, None)  # until it is read what is left
-        await self._commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=place), name)
+        await self.commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=place), name)
 
     async def allow(self, name: str, more: int, *, by: Caller) -> int:
         """Let a user take more devices away today; return how many are left. `by` is somebody else.
@@ -262,7 +279,7 @@ class People:
         check_invited(by)
         now = self.clock.now()
         row: dict[str, Any] = {"user_name": name, "remaining": self.most_taken + more, "until": to_micros(now + DAY)}
-        changes = self._counting_on(name).run(store.ALLOW, **row, more=more, now=to_micros(now))
+        changes = self.counting_on(name).run(store.ALLOW, **row, more=more, now=to_micros(now))
         await self.database.commit(changes.audit(by.actor, "people.allow", name, more=more))
         left = await self.database.one(store.ALLOWANCE, user_name=name)
         return self.most_taken if left is None else int(left["remaining"])
@@ -275,7 +292,7 @@ class People:
         Those that were made before count no more.
         """
         code, ends_at = self._secret(_INVITATION), self.clock.now() + INVITED_FOR
-        changes = self._counting_on(name).run(store.REMOVE_INVITATIONS, user_name=name)
+        changes = self.counting_on(name).run(store.REMOVE_INVITATIONS, user_name=name)
         changes.run(
             store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at, str(actor)))
         )
@@ -294,8 +311,8 @@ class People:
             store.REDEEM, expect=1, otherwise=InvitationRefusedError(), digest=digest, now=to_micros(now)
         )
         actor = Actor(f"user:{invited.user}", {"from": address})
-        made = self._token(changes, invited.user, label, now + SIGNED_IN_FOR, made_by=invited.made_by, actor=actor)
-        await self._commit(changes, invited.user)
+        made = self.token_in(changes, invited.user, label, now + SIGNED_IN_FOR, made_by=invited.made_by, actor=actor)
+        await self.commit(changes, invited.user)
         return made
 
     # Tokens
@@ -324,12 +341,12 @@ class People:
         """
         if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), user=name)
-        changes, made_by = self._counting_on(name), str(by or actor)
+        changes, made_by = self.counting_on(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
         if place is not None:
             _place(place)
-        made = self._token(changes, name, label, ends_at, role=role, place=place, made_by=made_by, actor=actor)
-        await self._commit(changes, name)
+        made = self.token_in(changes, name, label, ends_at, role=role, place=place, made_by=made_by, actor=actor)
+        await self.commit(changes, name)
         return made
 
     async def remove_token(self, token_id: str, *, of: str | None, actor: str) -> None:
@@ -340,9 +357,9 @@ class People:
             raise missing
         changes = Changes().run(store.REMOVE_TOKEN, expect=1, otherwise=missing, id=token_id)
         self._tokens.pop(token_id, None)  # before the answer, which may be lost
-        await self._commit(changes.audit(actor, "people.token_remove", known.user, id=token_id), known.user)
+        await self.commit(changes.audit(actor, "people.token_remove", known.user, id=token_id), known.user)
 
-    def _token(
+    def token_in(
         self,
         changes: Changes,
         user: str,
@@ -354,13 +371,14 @@ class People:
         made_by: str,
         actor: str,
     ) -> Shown:
+        """Return a token that is made with these changes. Raise `TooManyTokensError`."""
         name = self.entropy.token(_ID_BYTES).hex()
         text = self._secret(f"{_TOKEN}_{name}")
         now = self.clock.now()
         if sum(one.user == user for one in self._tokens.values()) >= _MOST_OF_ONE:
             raise TooManyTokensError(count=_MOST_OF_ONE, user=user)
         token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
-        if self._steadiness.is_steady():
+        if self.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now - _SHOWN_FOR))
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
         told = {} if role is None else {"role": role.value, "place": place}
@@ -374,12 +392,13 @@ class People:
         changes.run(store.ADD_GRANT, **store.GRANTS.row(grant))
         changes.audit(actor, "people.role_add", grant.user, role=grant.role.value, place=grant.place)
 
-    def _counting_on(self, name: str) -> Changes:
+    def counting_on(self, name: str) -> Changes:
         """Return changes that are made while that user is there."""
         self.user(name)
         return Changes().run(store.IS_THERE, expect=1, otherwise=UserMissingError(name=name), key_name=name)
 
-    async def _commit(self, changes: Changes, user: str) -> None:
+    async def commit(self, changes: Changes, user: str) -> None:
+        """Commit what changes something of a user, and know of it at every worker. Raise as the commit does."""
         await self._loading.committed(self.database.commit(changes.event(PeopleChanged(user=user))))
 
 

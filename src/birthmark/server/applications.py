@@ -1,5 +1,6 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,9 +19,11 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
 from birthmark.console.alerts import alert_endpoints
 from birthmark.console.client import NotServedError
+from birthmark.console.desk import Desk
 from birthmark.console.devices import device_endpoints
 from birthmark.console.feed import event_endpoints, webhook_endpoints
 from birthmark.console.figures import figure_endpoints
+from birthmark.console.gate import Gate
 from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.known import Known
@@ -28,8 +31,11 @@ from birthmark.console.lists import list_endpoints
 from birthmark.console.losing import losing_endpoints
 from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
+from birthmark.console.own import OwnPages
 from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.console.routing import Endpoint, operator_mount
+from birthmark.console.sessions import asking_endpoints, session_endpoints
+from birthmark.console.sign_in import SignInPages
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
@@ -151,10 +157,7 @@ class Applications:
         return _application(self._pki_routes())
 
     def _pki_routes(self) -> list[BaseRoute]:
-        def refused(error: BirthmarkError, address: str) -> None:
-            self._rooms.ledger.record(error, address=address)
-
-        return [*ca_http.routes(self._rooms.answers, refused)]
+        return [*ca_http.routes(self._rooms.answers, self._refused)]
 
     def health(self, parts: Parts) -> ASGIApp:
         """Return health and readiness, for anyone who reaches the port."""
@@ -166,15 +169,30 @@ class Applications:
     def operator(self, token: str, table: Sequence[Endpoint], parts: Parts, served: standing.OwnEnd) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         self.metering.certificate = self.alerting.server = served
-        known = Known(self._rooms.people, token)
+        gate = self._gate(self._settings.ports.health)
+        known = Known(self._rooms.people, gate, token)
         mount = operator_mount(known, table, openapi, self._rooms.approvals.check)
-        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount]))
+        pages = self._pages(gate)
+        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount, *pages]))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
-        """Return the operator interface for people of other machines; the data directory's token is not taken there."""
-        return self._guarded(
-            _application([operator_mount(Known(self._rooms.people), table, openapi, self._rooms.approvals.check)])
-        )
+        """Return the operator interface for people of other machines, and the pages by which they sign in.
+
+        The data directory's token is not taken there.
+        """
+        gate = self._gate()
+        mount = operator_mount(Known(self._rooms.people, gate), table, openapi, self._rooms.approvals.check)
+        return self._guarded(_application([mount, *self._pages(gate)]))
+
+    def _gate(self, port: int | None = None) -> Gate:
+        return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
+
+    def _pages(self, gate: Gate) -> list[BaseRoute]:
+        desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
+        return [*SignInPages(desk).routes(), *OwnPages(desk, self._rooms.askings).routes()]
+
+    def _refused(self, error: BirthmarkError, address: str) -> None:
+        self._rooms.ledger.record(error, address=address)
 
     def operator_table(
         self, seed: bytes, audit_key: bytes, served: standing.OwnEnd, sharing: Sharing
@@ -204,6 +222,8 @@ class Applications:
             *standing.endpoints(served, lambda: {**self.endpoints, "console": self.console_url}),
             *user_endpoints(rooms.people, self._reached),
             *token_endpoints(rooms.people),
+            *session_endpoints(rooms.sign_in),
+            *asking_endpoints(rooms.askings, self._reached),
             *approval_endpoints(rooms.approvals),
             *event_endpoints(rooms.database, rooms.webhooks.source),
             *webhook_endpoints(rooms.webhooks),

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from birthmark import durable
 from birthmark.clock import Clock
 from birthmark.console.door import PORT_ALONE, open_door
+from birthmark.console.gate import is_ours
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
@@ -83,11 +84,4 @@ class _ByAddress:
     def _is_ours(self, scope: Scope) -> bool:
         """Say whether the name that was asked for is ours: a browser may be led here by another's (DNS rebinding)."""
         asked = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
-        host = asked.partition("]")[0].removeprefix("[") if asked.startswith("[") else asked.partition(":")[0]
-        if host in self._names:
-            return True
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return True
+        return is_ours(asked, self._names)

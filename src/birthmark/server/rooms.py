@@ -37,7 +37,11 @@ from birthmark.outbound.guard import networks_of
 from birthmark.outbound.mail import Mailer
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
+from birthmark.people.asking import Askings
+from birthmark.people.passwords import Passwords
 from birthmark.people.service import People
+from birthmark.people.sessions import Sessions
+from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
@@ -76,6 +80,8 @@ class Rooms:
     devices: DevicesByBus
     aws_connections: AwsConnections
     people: People
+    sign_in: SignIn
+    askings: Askings
     approvals: Approvals
     webhooks: Webhooks
     alerts: Alerts
@@ -192,6 +198,7 @@ async def open_rooms(
     await aws.load()
     await broker.load()
     people = People(database, clock, entropy, settings.people.most_taken_a_day)
+    sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()
     instances.persons = iothub.hubs.persons = aws.keys.persons = people
     rules = SpaceRules(
@@ -234,6 +241,8 @@ async def open_rooms(
         DevicesByBus(hub_connections, bus),
         aws_connections,
         people,
+        sign_in,
+        Askings(people),
         Approvals(database, clock, entropy, people),
         Webhooks(
             *(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),

@@ -276,6 +276,7 @@ class Server:
         self._closers.append(_kept("files of other machines", self._sharing.keep))
         self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
         self._closers.append(rooms.webhooks.let_go)
+        self._closers.append(_kept("sessions of browsers", rooms.sign_in.sessions.keep_noting))
         self._closers.append(_kept("webhooks", rooms.webhooks.keep_telling))
         self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
 

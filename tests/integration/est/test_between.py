@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asgi import Answer
+from birthmark.auth.guesses import Asked
 from birthmark.est.service import Credentials
-from birthmark.est.service.guesses import Asked
 from est_server import EstServer, an_est_server
 from fakes import SeededEntropy
 from hub_world import until

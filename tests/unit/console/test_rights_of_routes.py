@@ -84,7 +84,8 @@ async def test_who_has_no_role_may_nothing(one: Endpoint) -> None:
 
 
 def test_what_is_open_to_nobody_in_particular_is_signing_in_alone() -> None:
-    assert [one.path for one in operator_table() if one.is_open] == ["/people/login"]
+    asking = ["/people/asking", "/people/asking/token", "/server/roots"]
+    assert [one.path for one in operator_table() if one.is_open] == ["/people/login", *asking]
 
 
 def test_what_takes_no_right_is_ones_own() -> None:
@@ -93,7 +94,9 @@ def test_what_takes_no_right_is_ones_own() -> None:
     said = {("GET", "/people/me"), ("GET", "/server/endpoints"), ("POST", "/certificates/check")}
     decides = {("GET", "/people/approvals")}
     decides |= {("POST", f"/people/approvals/{{id}}/{verb}") for verb in ("approve", "reject")}
-    assert own == said | decides | {("GET", at), ("POST", at), ("DELETE", f"{at}/{{id}}")}
+    signs_in = {("GET", "/people/sessions"), ("DELETE", "/people/sessions/{id}"), ("POST", "/people/password")}
+    signs_in |= {("POST", "/people/users/{name}/signout")}
+    assert own == said | decides | signs_in | {("GET", at), ("POST", at), ("DELETE", f"{at}/{{id}}")}
 
 
 async def test_a_list_shows_what_one_may_look_at() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
+from birthmark.auth.guesses import GUESS_S, MAX_WAITING, SHARE, Asked, Guesses
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
@@ -24,7 +25,6 @@ from birthmark.est.rules.identity import (
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.service.credentials import accepted_cas
-from birthmark.est.service.guesses import SHARE, Asked, Guesses
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -75,6 +75,11 @@ class TokenEndedError(UnauthenticatedError):
 _GUESSES, _GUESS_EVERY_S = 10, 6.0
 
 
+def _sent_away() -> BirthmarkError:
+    who = "All who ask by password together"
+    return EstThrottledError(retry_after_s=1, wait_s=1, who=who, burst=MAX_WAITING, every_s=GUESS_S)
+
+
 async def _nowhere(_name: str) -> Collection[Thumbprint]:
     return ()
 
@@ -103,7 +108,7 @@ class Callers:
     def __post_init__(self) -> None:
         workers = self.settings.workers
         self.failures = Limiter(burst=-(-_GUESSES // workers), every_s=_GUESS_EVERY_S * workers)
-        self.guesses = Guesses(self.ca.clock, SHARE / workers)
+        self.guesses = Guesses(self.ca.clock, _sent_away, SHARE / workers)
 
     async def proofs(self, caller: Caller) -> list[Proof]:
         """Return everyone the caller proves to be, at least one; raise why none.

@@ -28,6 +28,7 @@ from birthmark.est import store as est_store
 from birthmark.feed import store as feed_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import space_of
+from birthmark.people import sign_in_store
 from birthmark.people import store as people_store
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
@@ -226,9 +227,22 @@ def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
 
 def _drop_user(subject: str, _detail: Mapping[str, Any]) -> Changes:
     changes = Changes().run(people_store.REMOVE_USER, name=subject)
-    for one in (people_store.REMOVE_INVITATIONS, people_store.REMOVE_TOKENS, people_store.REMOVE_GRANTS):
+    of_user = (people_store.REMOVE_INVITATIONS, people_store.REMOVE_TOKENS, people_store.REMOVE_GRANTS)
+    for one in (*of_user, *sign_in_store.REMOVE_OF):
         changes.run(one, user_name=subject)
     return changes
+
+
+def _drop_password(subject: str, _detail: Mapping[str, Any]) -> Changes:
+    """Let the password of the backup count no more: what it was replaced by nobody can tell."""
+    changes = Changes().run(sign_in_store.REMOVE_PASSWORD, user_name=subject)
+    return changes.run(sign_in_store.REMOVE_SESSIONS, user_name=subject)
+
+
+def _end_session(subject: str, detail: Mapping[str, Any]) -> Changes:
+    if detail["id"] == "*":
+        return Changes().run(sign_in_store.REMOVE_SESSIONS, user_name=subject)
+    return Changes().run(sign_in_store.REMOVE_SESSION, id=detail["id"])
 
 
 _CERTIFICATE, _LOSE, _RELEASE, _DEVICE = "certificate.revoke", "name.lose", "name.release", "device.revoke"
@@ -244,9 +258,12 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     ),
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
+    "people.password_remove": _drop_password,
+    "people.password_set": _drop_password,
     "people.role_remove": lambda name, told: Changes().run(
         people_store.REMOVE_GRANT, user_name=name, role=told["role"], place=told["place"]
     ),
+    "people.session_end": _end_session,
     "people.token_remove": lambda _, told: Changes().run(people_store.REMOVE_TOKEN, id=told["id"]),
     "people.user_remove": _drop_user,
     "webhook.remove": lambda name, _: Changes().run(feed_store.REMOVE, name=name),

@@ -47,17 +47,18 @@ class Losing:
         self, name: str, principal: Principal, reason: RevocationReason, *, dry_run: bool = False, block: bool = False
     ) -> Sequence[Taken]:
         """Return what was taken, what had been, and what is left. Raise `DeviceNotOnRecordError`, unless `block`."""
+        asked = principal
+        if principal.by is not None:  # it is counted as one device, however many parts it has
+            principal = replace(principal, by=principal.by.counted)
         first = await self._look(name, principal, reason)
         if not block and not any(one.is_record for one in first):
             raise DeviceNotOnRecordError(name=name)
         if dry_run:
             return [*map(_as_it_is, first), *await self._left()]
-        changes = Changes().audit(principal.actor, "device.revoke", name, reason=reason.value)
+        changes = Changes().audit(asked.actor, "device.revoke", name, reason=reason.value)
         await self.rooms.database.commit(changes)
-        if principal.by is not None:  # one device, however many parts it has
-            principal = replace(principal, by=principal.by.counted)
         taken: dict[Key, Taken] = {}
-        found: Sequence[Found] = await self._look(name, principal, reason)
+        found: Sequence[Found] = first
         for _ in range(_LOOKS):
             for one in found:
                 if one.key not in taken or _is_open(one, taken):

@@ -2,7 +2,7 @@
 
 A check is slow on purpose. So right passwords follow each other at once, and after a wrong one there is a pause:
 strangers who guess from many addresses together get a quarter of one core, whatever the number of workers. Users take
-turns: whoever guesses at one, from however many addresses, keeps the devices of that one waiting and no other.
+turns: whoever guesses at one, from however many addresses, keeps those of that one waiting and no other.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from birthmark.clock import Clock
-from birthmark.est.rules.limits import EstThrottledError
+from birthmark.errors import BirthmarkError
 
 
 class Asked(NamedTuple):
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
 
 SHARE = 0.25
 MAX_WAITING = 512
-_GUESS_S = 0.16
+GUESS_S = 0.16
 """About what a wrong one takes, with its pause."""
 
 
@@ -50,6 +50,8 @@ class Guesses:
     """The queue before the slow check."""
 
     clock: Clock = field(repr=False)
+    sent_away: Callable[[], BirthmarkError] = field(repr=False)
+    """What is told to whoever is sent away."""
     share: float = SHARE
     """Of one core, for wrong ones."""
     _waiting: dict[str, list[_Turn]] = field(default_factory=dict, init=False, repr=False)
@@ -59,10 +61,10 @@ class Guesses:
 
     async def check(self, asked: Asked, is_right: Callable[[], Awaitable[bool]]) -> bool:
         """Return what `is_right` says, at its turn: users there are come first, so that names that somebody makes up by
-        the thousand keep no device waiting; then users at whom fewer wrong guesses were made, and of whom fewer wait;
+        the thousand keep nobody waiting; then users at whom fewer wrong guesses were made, and of whom fewer wait;
         then fewer wrong guesses at this address, and whose address waits for less.
 
-        Raise `EstThrottledError` for who was sent away.
+        Raise what `sent_away` makes for who was sent away.
         """
         self._waiting_of[asked.address] += 1
         try:
@@ -111,12 +113,7 @@ class Guesses:
         user = max(self._waiting, key=self._order)
         worst = self._taken(user, max(self._waiting[user]))
         if not worst.done():
-            facts: dict[str, Any] = {
-                "who": "All who ask by password together",
-                "burst": MAX_WAITING,
-                "every_s": _GUESS_S,
-            }
-            worst.set_exception(EstThrottledError(retry_after_s=1, wait_s=1, **facts))
+            worst.set_exception(self.sent_away())
 
     def _next(self, pause_s: float) -> None:
         if pause_s > 0:

@@ -4,19 +4,25 @@ import asyncio
 
 import pytest
 
+from birthmark.auth import guesses
+from birthmark.auth.guesses import Asked, Guesses
 from birthmark.est.rules.limits import EstThrottledError
-from birthmark.est.service import guesses
-from birthmark.est.service.guesses import Asked, Guesses
 from fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
+
+
+def sent_away() -> EstThrottledError:
+    return EstThrottledError(retry_after_s=1, wait_s=1, who="", burst=1, every_s=1.0)
 
 
 class Slow:
     """Checks that end when they are told to; who was looked at, in order."""
 
     def __init__(self) -> None:
-        self.queue = Guesses(FakeClock())
+        self.queue = Guesses(
+            FakeClock(), lambda: EstThrottledError(retry_after_s=1, wait_s=1, who="", burst=1, every_s=1.0)
+        )
         self.seen: list[str] = []
         self._ends: asyncio.Queue[bool] = asyncio.Queue()
 

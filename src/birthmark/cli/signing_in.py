@@ -1,0 +1,83 @@
+"""`birthmark session` and `birthmark user password`: how people sign in at browsers."""
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import ActionNeededError, FileMissingError, again, read_file, say
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions
+from birthmark.errors import InvalidRequestError
+
+_COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
+_MAX_BYTES = 4096
+
+
+class PasswordFileError(InvalidRequestError):
+    """The file holds no password."""
+
+    code = "people.password_file"
+    cause = "{path} is to hold a password in its first line, as UTF-8 text."
+    fix = "Write one into it that nobody guesses, with an editor: 12 characters or more."
+    for_a_person = "only a person chooses a password"
+    path: Path
+
+
+def list_sessions(server: ListOptions) -> None:
+    """List the browsers at which one is signed in; all there are for who administers."""
+    server.show("people", "sessions", columns=_COLUMNS, nothing="Nobody is signed in at a browser.")
+
+
+def end_session(
+    server: RemoveOptions,
+    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its id, of `birthmark session ls`.")],
+) -> None:
+    """Sign somebody out at one browser. It counts for nothing from then on."""
+    server.remove("people", "sessions", name, what=f"the session {name}")
+
+
+def set_password(
+    server: ServerOutputOptions,
+    name: Annotated[str | None, typer.Argument(metavar="USER", help="Whose; without it, one's own.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--password-file", help="Its first line is the new password; without it, you type it."),
+    ] = None,
+    current_file: Annotated[
+        Path | None, typer.Option("--current-file", help="Its first line is one's own password until now.")
+    ] = None,
+) -> None:
+    """Set the password by which somebody signs in at a browser; sessions that are there end.
+
+    Who sets one's own says the one before, where there is one.
+    """
+    if file is None and not sys.stdin.isatty():
+        question = "The password is typed at a terminal, or read from --password-file."
+        raise ActionNeededError(question=question, again=f"{again()} --password-file FILE")
+    current = _first_line(current_file) if current_file else ""
+    if file is None and name is None and current_file is None:
+        current = getpass.getpass("Password until now (empty where there is none): ")
+    password = _first_line(file) if file else _typed_twice()
+    body = {"user": name, "password": password, "current": current}
+    set_for = server.client.post("/people/password", body)["user"]
+    say(server.as_json, {"user": set_for}, f"Set the password of {set_for}; all sessions of that one have ended.")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        line = read_file(path, _MAX_BYTES, FileMissingError).decode().partition("\n")[0].rstrip("\r")
+    except UnicodeDecodeError as error:
+        raise PasswordFileError(path=path) from error
+    if not line:
+        raise PasswordFileError(path=path)
+    return line
+
+
+def _typed_twice() -> str:
+    while True:
+        first = getpass.getpass("New password: ")
+        if first == getpass.getpass("The same again: "):
+            return first
+        typer.echo("They are not the same.", err=True)

@@ -1,0 +1,163 @@
+"""What a request by cookie has to show: that it was sent to a name of ours, from a page of ours, by who is signed in.
+
+The cookie is a browser's, which sends it whoever asked for it. So its requests are taken under a name of this server
+alone (a page of another's may be led here by its own name: DNS rebinding), and what changes something only from this
+origin and with a token that follows from the session (CSRF). A request with a token of its own in `Authorization` needs
+none of this.
+"""
+
+import base64
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from birthmark.auth.principals import Caller
+from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.people.sessions import SessionEndedError, Sessions
+
+CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_CSRF = b"birthmark: what a page of this session shows, 1"
+_COOKIE = "birthmark"
+_MAX_CHARS, _MAX_PATH = 200, 512
+_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+
+
+class HostUnknownError(InvalidRequestError):
+    """The name in the request is none of this server's."""
+
+    code = "console.host_unknown"
+    cause = "A browser asked for {host}, which is no name of this server: its cookies count under its own names alone."
+    fix = (
+        "Open it under its own name. If that is one, add it to the configuration and start the server again: "
+        'names = ["{host}"]'
+    )
+    for_a_person = "the configuration is another file at each installation"
+    host: str
+
+
+class RequestForgedError(ForbiddenError):
+    """The request does not come from a page of this server, or from one of an earlier sign-in."""
+
+    code = "console.request_forged"
+    cause = "A browser sent a request that changes something, and it does not show that a page of ours asked: {detail}."
+    fix = "Load the page again, then do it once more."
+    for_a_person = "it takes whoever sits at the browser"
+    detail: str
+
+
+def is_ours(host: str, names: Iterable[str]) -> bool:
+    """Say whether a Host, with a port or without, is one of `names`, or an address, which no other's name leads to."""
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower().rstrip(".") in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def local_path(text: str | None) -> str:
+    """Return where on this server to go on; where the text leads elsewhere, its first page."""
+    if not text or len(text) > _MAX_PATH or _PATH.fullmatch(text) is None:
+        return "/"
+    parts = urlsplit(text)
+    return "/" if parts.scheme or parts.netloc else text
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Cookies of one listener. By TLS they are the host's alone (`__Host-`); on loopback they carry its port."""
+
+    sessions: Sessions
+    names: frozenset[str]
+    port: int | None = None
+    """Of plain HTTP on loopback; None is TLS."""
+
+    @classmethod
+    def of(cls, sessions: Sessions, names: Iterable[str], port: int | None = None) -> "Gate":
+        """Return the gate of a server of these names."""
+        return cls(sessions, frozenset({"localhost", *(name.lower().rstrip(".") for name in names)}), port)
+
+    @property
+    def cookie(self) -> str:
+        """What the session's cookie is called."""
+        return f"__Host-{_COOKIE}" if self.port is None else f"{_COOKIE}-{self.port}"
+
+    @property
+    def before(self) -> str:
+        """What the cookie of a browser is called at which nobody is signed in yet."""
+        return f"{self.cookie}-before"
+
+    def text(self, request: Request) -> str:
+        """Return what the session's cookie holds; nothing where there is none."""
+        return request.cookies.get(self.cookie, "")
+
+    def caller(self, request: Request) -> Caller:
+        """Return who asks by a cookie at the operator interface.
+
+        Raise `HostUnknownError`, `RequestForgedError`, `SessionEndedError`.
+        """
+        self.check_host(request)
+        found = self.signed_in(request)
+        if request.method not in SAFE:
+            self.check_from_here(request, self.text(request), request.headers.get(CSRF_HEADER, ""))
+        elif request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
+            raise RequestForgedError(detail="it was asked for by a page of another site")
+        return found
+
+    def signed_in(self, request: Request) -> Caller:
+        """Return who is signed in at this browser. Raise `SessionEndedError`."""
+        return self.sessions.caller(self.text(request), address_of(request))
+
+    def is_signed_in(self, request: Request) -> bool:
+        """Say whether somebody is."""
+        try:
+            self.signed_in(request)
+        except SessionEndedError:
+            return False
+        return True
+
+    def check_host(self, request: Request) -> None:
+        """Raise `HostUnknownError` for a name that is none of ours."""
+        host = request.headers.get("host", "")
+        if not is_ours(host, self.names):
+            raise HostUnknownError(host=host.partition(":")[0][:_MAX_CHARS])
+
+    def check_from_here(self, request: Request, secret: str, token: str) -> None:
+        """Raise `RequestForgedError` unless a page of ours sent it, which was made for who holds this secret."""
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        own = f"{'https' if self.port is None else 'http'}://{request.headers.get('host', '')}".lower()
+        if site is None and origin is None:
+            raise RequestForgedError(detail="it says neither Origin nor Sec-Fetch-Site")
+        # A page that sends no Referer says `null`; then the browser's own word on where it comes from counts.
+        allowed = {own} if site is None else {own, "null"}
+        if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):
+            raise RequestForgedError(detail="it comes from another origin")
+        if not secret or not hmac.compare_digest(token.encode(), csrf_of(secret).encode()):
+            raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
+
+    def keep(self, response: Response, name: str, text: str) -> None:
+        """Let the browser keep a cookie until it is closed, for this host and for no script."""
+        response.set_cookie(name, text, path="/", secure=self.port is None, httponly=True, samesite="lax")
+
+    def drop(self, response: Response, name: str) -> None:
+        """Let the browser forget a cookie."""
+        response.delete_cookie(name, path="/", secure=self.port is None, httponly=True, samesite="lax")
+
+
+def csrf_of(secret: str) -> str:
+    """Return what a page shows that was made for who holds this secret, the session or what comes before one."""
+    return base64.urlsafe_b64encode(hmac.digest(secret.encode(), _CSRF, "sha256")).decode().rstrip("=")
+
+
+def address_of(request: Request) -> str:
+    """Return from where a request came."""
+    return request.client.host if request.client else ""

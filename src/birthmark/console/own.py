@@ -1,0 +1,156 @@
+"""The pages of who is signed in at a browser: what that one may do, where else, the password, and the way out."""
+
+from dataclasses import dataclass
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.auth.principals import Caller
+from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, words
+from birthmark.console.gate import address_of, csrf_of
+from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
+from birthmark.errors import ThrottledError, UnauthenticatedError
+from birthmark.people.asking import Askings, CodeUnknownError, spelled
+from birthmark.people.passwords import PasswordUnfitError
+from birthmark.people.sign_in_model import Session
+from birthmark.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPages:
+    """What people see and do of their own."""
+
+    desk: Desk
+    askings: Askings
+
+    def routes(self) -> list[Route]:
+        """Return the pages."""
+        route = self.desk.route
+        return [
+            route("/", self.home),
+            route("/device", self.device),
+            route("/device", self.look_at_command, "POST"),
+            route("/device/decide", self.decide, "POST"),
+            route("/password", self.password),
+            route("/password", self.change_password, "POST"),
+            route("/sessions/end", self.end_session, "POST"),
+            route("/signout", self.sign_out, "POST"),
+            route("/signout/everywhere", self.sign_out_everywhere, "POST"),
+        ]
+
+    async def home(self, request: Request) -> Response:
+        """Say who is signed in, and where else."""
+        caller, csrf = self.desk.gate.signed_in(request), self._csrf(request)
+        user, people = str(caller.user), self.desk.sign_in.people
+        roles = ", ".join(f"{one.role.value} at {one.place}" for one in people.grants(user)) or "none"
+        own = caller.actor.told["session"]
+        everywhere = button("Sign out everywhere", action="/signout/everywhere", is_other=True)
+        return page(
+            f"You are signed in as {user}",
+            paragraph(f"Roles: {roles}."),
+            form("/signout", csrf, button("Sign out"), everywhere),
+            link("/password", "Change your password"),
+            link("/device", "Let a command of another machine in"),
+            rows(_line(one, csrf, is_own=one.id == own) for one in self.desk.sign_in.sessions.of(user)),
+        )
+
+    async def end_session(self, request: Request) -> Response:
+        """End one of one's own."""
+        given, caller = await self.desk.form_of(request)
+        await self.desk.sign_in.sessions.end(given.get("id", ""), of=caller.user, actor=caller.actor)
+        return see("/")
+
+    async def sign_out(self, request: Request) -> Response:
+        """End this one."""
+        await self.desk.form_of(request)
+        await self.desk.sign_in.sessions.sign_out(self.desk.gate.text(request), address_of(request))
+        return self._left()
+
+    async def sign_out_everywhere(self, request: Request) -> Response:
+        """End all of them."""
+        _, caller = await self.desk.form_of(request)
+        await self.desk.sign_in.sessions.end_all(str(caller.user), actor=caller.actor)
+        return self._left()
+
+    async def password(self, request: Request) -> Response:
+        """Ask for another password."""
+        return await self._ask_password(request, self.desk.gate.signed_in(request))
+
+    async def change_password(self, request: Request) -> Response:
+        """Set it; it takes the one before, and all sessions end."""
+        given, caller = await self.desk.form_of(request)
+        new, current = given.get("password", ""), given.get("current", "")
+        if new != given.get("again"):
+            return await self._ask_password(request, caller, NOT_THE_SAME, 400)
+        try:
+            await self.desk.sign_in.set_password(str(caller.user), new, current, caller, address_of(request))
+        except (PasswordUnfitError, UnauthenticatedError, ThrottledError) as error:
+            self.desk.note(error, request)
+            return await self._ask_password(request, caller, words(error), status_of(error))
+        return self._left()
+
+    async def device(self, request: Request) -> Response:
+        """Ask for the code that a command shows."""
+        self.desk.gate.signed_in(request)
+        return self._ask_code(request)
+
+    async def look_at_command(self, request: Request) -> Response:
+        """Say who asks to be let in."""
+        given, caller = await self.desk.form_of(request)
+        try:
+            found = await self.askings.find(given.get("code", ""), caller)
+        except (CodeUnknownError, ThrottledError) as error:
+            self.desk.note(error, request)
+            return self._ask_code(request, words(error), status_of(error))
+        asks = f"A command asks to be let in as {caller.user}, with all that this one may do."
+        warned = "Agree only if you typed it yourself just now, there. Whoever sent you this code would be let in."
+        answers = (
+            button("Let it in", name="agree", value="yes"),
+            button("Do not", name="agree", value="no", is_other=True),
+        )
+        seen = rows(
+            [
+                ("On the machine", escape(printable(found.label or "that does not say its name"))),
+                ("From the address", escape(found.address)),
+                ("Code", escape(spelled(found.code))),
+            ]
+        )
+        body = form("/device/decide", self._csrf(request), hidden("code", found.code), *answers)
+        return page("Let a command in?", paragraph(asks), seen, paragraph(warned, "bad"), body)
+
+    async def decide(self, request: Request) -> Response:
+        """Let it in, or not."""
+        given, caller = await self.desk.form_of(request)
+        is_agreed = given.get("agree") == "yes"
+        found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
+        name = printable(found.label or found.address)
+        said = f"The command at {name} goes on by itself." if is_agreed else f"The command at {name} was not let in."
+        return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Go on"))
+
+    def _ask_code(self, request: Request, told: str = "", status: int = 200) -> Response:
+        code = entry("code", "The code that it shows", most=64)
+        body = form("/device", self._csrf(request), code, button("Look who asks"))
+        return page("Let a command of another machine in", paragraph(told, "bad"), body, status=status)
+
+    async def _ask_password(self, request: Request, caller: Caller, told: str = "", status: int = 200) -> Response:
+        has_one = await self.desk.sign_in.has_password(str(caller.user))
+        current = entry("current", "Current password", kind="password", fills="current-password") if has_one else ""
+        body = form("/password", self._csrf(request), current, *new_password(), button("Change it"))
+        note = paragraph("All your sessions end by it.", "note")
+        return page("Change your password", paragraph(told, "bad"), body, note, status=status)
+
+    def _csrf(self, request: Request) -> str:
+        return csrf_of(self.desk.gate.text(request))
+
+    def _left(self) -> Response:
+        response = see("/signin")
+        self.desk.gate.drop(response, self.desk.gate.cookie)
+        return response
+
+
+def _line(one: Session, csrf: str, *, is_own: bool) -> tuple[str, str]:
+    since = f"{one.address}, since {one.created_at:%Y-%m-%d %H:%M} UTC"
+    told = f'{escape(printable(one.agent or "a browser"))}<br><span class="note">{escape(since)}</span>'
+    return told, "this one" if is_own else form("/sessions/end", csrf, hidden("id", one.id), button("End"))

@@ -1,0 +1,147 @@
+"""The operator interface of sign-in: sessions of browsers, and passwords."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.principals import Caller
+from birthmark.auth.rights import Right
+from birthmark.console.people import NarrowedTokenError, Reached, may_administer, token_view
+from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.errors import InvalidRequestError
+from birthmark.people.asking import EVERY_S, Askings
+from birthmark.people.model import SERVER
+from birthmark.people.sign_in import SignIn
+from birthmark.people.sign_in_model import Session
+
+_Secret = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class WhosePasswordError(InvalidRequestError):
+    """Nobody is named, and whoever asks is nobody."""
+
+    code = "people.password_of_whom"
+    cause = "The password is to be of a user, and whoever holds the data directory is none."
+    fix = "Name a user: `birthmark user password NAME`. Those there are: `birthmark user ls`"
+    for_a_person = "only a person knows for whom"
+
+
+class NewPassword(msgspec.Struct):
+    """A password: one's own, or that of a user; one's own takes the one before, where there is one."""
+
+    password: _Secret
+    current: _Secret = ""
+    user: str | None = None
+
+
+class WhoAsks(msgspec.Struct):
+    """The machine of a command that asks to be let in."""
+
+    label: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Waits(msgspec.Struct):
+    """The code of a command that waits."""
+
+    device_code: Annotated[str, msgspec.Meta(max_length=128)]
+
+
+def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark session` and `birthmark user password`."""
+    sessions = sign_in.sessions
+
+    async def listing(asked: Asked) -> Rows:
+        if asked.caller.is_narrowed and not may_administer(asked.caller):
+            return Rows([])
+        return Rows([_view(one) for one in sessions.of(_whose(asked.caller))])
+
+    async def end(asked: Asked) -> None:
+        _check_whole(asked.caller)
+        await sessions.end(asked["id"], of=_whose(asked.caller), actor=asked.actor)
+
+    async def end_all(asked: Asked) -> Any:
+        _check_own(asked, asked["name"])
+        sign_in.people.user(asked["name"])
+        return {"user": asked["name"], "ended": await sessions.end_all(asked["name"], actor=asked.actor)}
+
+    async def set_password(asked: Asked) -> Any:
+        body: NewPassword = asked.body
+        user = asked.caller.user if body.user is None else body.user
+        if user is None:
+            raise WhosePasswordError
+        _check_own(asked, user)
+        await sign_in.set_password(user, body.password, body.current, asked.caller, asked.address)
+        return {"user": user}
+
+    async def remove_password(asked: Asked) -> None:
+        await sign_in.remove_password(asked["name"], actor=asked.actor)
+
+    at, one = "/people/sessions", "/people/users/{name}"
+    return [
+        Endpoint("GET", at, None, "One's own sessions of browsers; all of them for who administers.", listing),
+        Endpoint("DELETE", f"{at}/{{id}}", None, "End a session.", end, status=204),
+        Endpoint("POST", f"{one}/signout", None, "End all sessions of a user, one's own or another's.", end_all),
+        Endpoint("POST", "/people/password", None, "Set a password; all sessions end.", set_password, NewPassword),
+        Endpoint(
+            "DELETE", f"{one}/password", Right.ADMINISTER, "Let nobody sign in by it.", remove_password, status=204
+        ),
+    ]
+
+
+def asking_endpoints(askings: Askings, reached: Reached) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark login URL`, which nobody has to be known for."""
+
+    async def begin(asked: Asked) -> Any:
+        begun = await askings.begin(asked.body.label, asked.address)
+        url = reached()["url"]
+        return {
+            "device_code": begun.secret,
+            "user_code": begun.code,
+            "verification_uri": None if url is None else f"{url}/device",
+            "ends": begun.ends_at.isoformat(),
+            "interval": EVERY_S,
+        }
+
+    async def token(asked: Asked) -> Any:
+        made = await askings.asked(asked.body.device_code, asked.address)
+        return {"interval": made} if isinstance(made, int) else {"interval": None, **token_view(made)}
+
+    async def roots(_asked: Asked) -> Any:
+        return {"roots": reached()["roots"]}
+
+    at = "/people/asking"
+    return [
+        Endpoint("POST", at, None, "Ask to be let in by a person at a browser.", begin, WhoAsks, is_open=True),
+        Endpoint("POST", f"{at}/token", None, "Return what came of it: a token, once.", token, Waits, is_open=True),
+        Endpoint("GET", "/server/roots", None, "The roots that this server is known by.", roots, is_open=True),
+    ]
+
+
+def _whose(caller: Caller) -> str | None:
+    return None if may_administer(caller) else caller.user
+
+
+def _check_whole(caller: Caller) -> None:
+    """Raise `NarrowedTokenError` for a token that goes less far than its user: sign-in is that user's own."""
+    if caller.is_narrowed:
+        raise NarrowedTokenError
+
+
+def _check_own(asked: Asked, user: str) -> None:
+    _check_whole(asked.caller)
+    if user != asked.caller.user:
+        asked.demand(Right.ADMINISTER, SERVER)
+
+
+def _view(one: Session) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "user": one.user,
+        "how": one.how,
+        "from": one.address,
+        "browser": one.agent,
+        "created": one.created_at.isoformat(),
+        "used": one.used_at.isoformat(),
+        "ends": one.ends_at.isoformat(),
+    }

@@ -1,0 +1,177 @@
+"""Commands of other machines that ask to be let in: one shows a code, and a person types it at a browser (RFC 8628).
+
+The person sees which machine asks, from where, and agrees or not. The command has a code of its own by which it asks
+what came of it; that one is nobody else's. What it gets is a token as an invitation gives.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, NamedTuple
+
+from birthmark.actor import Actor
+from birthmark.auth.passwords import hash_made
+from birthmark.auth.principals import Caller
+from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
+from birthmark.net.share import share_of
+from birthmark.people import sign_in_store as store
+from birthmark.people.guessing import Pauses
+from birthmark.people.service import SIGNED_IN_FOR, People, Shown
+from birthmark.people.sign_in import SignInPausedError
+from birthmark.people.sign_in_model import Asking
+from birthmark.store import Changes, to_micros
+
+HOLDS, EVERY_S = timedelta(minutes=10), 2
+_SLOWER_S, _EARLY = 5, timedelta(seconds=0.5)
+_ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
+"""Without vowels, so that no code is a word (RFC 8628 section 6.1): eight of them are 34 bits."""
+_CODE_CHARS, _SECRET_BYTES, _MAX_CHARS, _MAX_LABEL = 8, 32, 128, 64
+_MOST, _MOST_OF_ADDRESS = 500, 10
+_LIKELY = 256 // len(_ALPHABET) * len(_ALPHABET)
+_FREE = 5
+
+
+class CodeUnknownError(NotFoundError):
+    """No command waits under this code."""
+
+    code = "people.code_unknown"
+    message = "No command waits under this code"
+    cause = "No command waits under this code: it was used already, is over after ten minutes, or is mistyped."
+    fix = "Look at the code once more, or begin again: `birthmark login URL`"
+    for_a_person = "it takes who typed the command, and a browser"
+
+
+class CodeRejectedError(ForbiddenError):
+    """The person at the browser did not agree."""
+
+    code = "people.code_rejected"
+    cause = "{user} did not let this command in."
+    fix = "Speak with {user}. To ask once more: `birthmark login URL`"
+    for_a_person = "it takes another person"
+    user: str
+
+
+class TooManyAskingError(ThrottledError):
+    """So many commands wait that no more are taken."""
+
+    code = "people.too_many_asking"
+    cause = "{count} commands wait to be let in, from this address or in all, and no more are taken."
+    fix = "Wait ten minutes, or sign in by an invitation: `birthmark login FILE`"
+    for_a_person = "it takes time"
+    count: int
+
+
+class Begun(NamedTuple):
+    """What a command is told that asks to be let in."""
+
+    secret: str
+    code: str
+    ends_at: datetime
+
+
+@dataclass(slots=True)
+class Askings:
+    """All that wait."""
+
+    people: People = field(repr=False)
+    _guesses: Pauses = field(default_factory=lambda: Pauses(_FREE), init=False, repr=False)
+
+    async def begin(self, label: str, address: str) -> Begun:
+        """Return the codes of a command that asks from this address. Raise `TooManyAskingError`."""
+        now = self.people.clock.now()
+        waiting = [store.ASKING.of(row) for row in await self.people.database.all(store.ALL_ASKING, now=to_micros(now))]
+        here = [one for one in waiting if share_of(one.address) == share_of(address)]
+        for found, most in ((waiting, _MOST), (here, _MOST_OF_ADDRESS)):
+            if len(found) >= most:
+                raise TooManyAskingError(count=len(found), retry_after_s=ceil(HOLDS.total_seconds() / 10))
+        secret, code = self.people.entropy.token(_SECRET_BYTES).hex(), self._code()
+        made = Asking(hash_made(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS)
+        again = TooManyAskingError(count=len(waiting), retry_after_s=1)  # another has the code, which never happens
+        changes = Changes().run(store.PURGE_ASKING, now=to_micros(now))
+        changes.run(store.ADD_ASKING, expect=1, otherwise=again, **store.ASKING.row(made))
+        await self.people.database.commit(changes)
+        return Begun(secret, spelled(code), made.ends_at)
+
+    async def find(self, typed: str, caller: Caller) -> Asking:
+        """Return what waits under the code that a person typed. Raise `CodeUnknownError`, `SignInPausedError`."""
+        who, now = str(caller.user), self.people.clock.monotonic()
+        if (wait_s := ceil(self._guesses.wait_s(who, now))) > 0:
+            raise SignInPausedError(wait_s=wait_s, retry_after_s=wait_s)
+        row = await self.people.database.one(store.ASKING_BY_CODE, code=_read(typed))
+        found = None if row is None else store.ASKING.of(row)
+        if found is None or found.user is not None or found.ends_at <= self.people.clock.now():
+            self._guesses.failed(who, now)
+            raise CodeUnknownError
+        self._guesses.passed(who)
+        return found
+
+    async def decide(self, typed: str, caller: Caller, *, is_agreed: bool) -> Asking:
+        """Let a command in, or not. Raise `CodeUnknownError`, `SignInPausedError`."""
+        found, now = await self.find(typed, caller), self.people.clock.now()
+        changes = self.people.counting_on(str(caller.user)).run(
+            store.DECIDE_ASKING,
+            expect=1,
+            otherwise=CodeUnknownError(),
+            key_digest=found.digest,
+            now=to_micros(now),
+            user_name=caller.user,
+            let_in_by=caller.let_in_by,
+            is_agreed=int(is_agreed),
+        )
+        action = "people.command_let_in" if is_agreed else "people.command_refused"
+        changes.audit(caller.actor, action, str(caller.user), label=found.label, at=found.address)
+        await self.people.database.commit(changes)
+        return found
+
+    async def asked(self, secret: str, address: str) -> Shown | int:
+        """Return the token of a command that was let in, once; else in how many seconds it asks again.
+
+        Raise `CodeUnknownError`, `CodeRejectedError`.
+        """
+        row = await self.people.database.one(store.ASKING_BY_DIGEST, digest=hash_made(secret[:_MAX_CHARS]))
+        found, now = None if row is None else store.ASKING.of(row), self.people.clock.now()
+        if found is None or found.ends_at <= now:
+            raise CodeUnknownError
+        if found.user is None:
+            return await self._later(found, now)
+        taking: Mapping[str, Any] = {"digest": found.digest, "is_agreed": int(bool(found.is_agreed))}
+        changes = self.people.counting_on(found.user)
+        changes.run(store.TAKE_ASKING, expect=1, otherwise=CodeUnknownError(), now=to_micros(now), **taking)
+        if not found.is_agreed:
+            await self.people.database.commit(changes)
+            raise CodeRejectedError(user=found.user)
+        actor, let_in_by = Actor(f"user:{found.user}", {"from": address}), str(found.let_in_by)
+        made = self.people.token_in(
+            changes, found.user, found.label, now + SIGNED_IN_FOR, made_by=let_in_by, actor=actor
+        )
+        await self.people.commit(changes, found.user)
+        return made
+
+    async def _later(self, found: Asking, now: datetime) -> int:
+        """Note that it asked; who asks sooner than told waits longer from then on (RFC 8628 section 3.5)."""
+        is_early = now - found.asked_at < timedelta(seconds=found.interval_s) - _EARLY
+        interval_s = found.interval_s + _SLOWER_S if is_early else found.interval_s
+        key: dict[str, Any] = {"key_digest": found.digest, "key_asked_at": to_micros(found.asked_at)}
+        changes = Changes().run(store.SLOW_ASKING, asked_at=to_micros(now), interval_s=interval_s, **key)
+        await self.people.database.commit(changes)
+        return interval_s
+
+    def _code(self) -> str:
+        """Return a code; each of its letters is as likely as any other."""
+        found = ""
+        while len(found) < _CODE_CHARS:
+            usable = (byte for byte in self.people.entropy.token(_CODE_CHARS) if byte < _LIKELY)
+            found += "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in usable)
+        return found[:_CODE_CHARS]
+
+
+def spelled(code: str) -> str:
+    """Return a code as people read it."""
+    half = len(code) // 2
+    return f"{code[:half]}-{code[half:]}"
+
+
+def _read(typed: str) -> str:
+    """Return a code that somebody typed, with or without what stands between."""
+    return "".join(char for char in typed[:_MAX_CHARS].upper() if char in _ALPHABET)

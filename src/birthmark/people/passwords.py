@@ -1,0 +1,104 @@
+"""Passwords of people: which are taken, and their digests by Argon2id (RFC 9106, the second recommended choice).
+
+One is digested at a time, as each takes 64 MiB. What EST's devices show is another matter (`birthmark.auth.passwords`).
+"""
+
+import asyncio
+import base64
+import unicodedata
+from dataclasses import dataclass, field
+
+from argon2 import PasswordHasher, Type
+from argon2.exceptions import VerificationError
+
+from birthmark.background import beside
+from birthmark.clock import Entropy
+from birthmark.errors import InvalidRequestError
+
+MIN_CHARS, MAX_BYTES = 12, 1024
+_MIN_DIFFERENT = 5
+_MIN_REST = 8
+TIME, MEMORY_KIB, LANES = 3, 64 * 1024, 4
+_SALT_BYTES, _DIGEST_BYTES = 16, 32
+_COMMON = ("password", "passwort", "qwerty", "qwertz", "letmein", "welcome", "administrator", "admin", "birthmark")
+_DIGITS = "01234567890123456789"
+
+
+class PasswordUnfitError(InvalidRequestError):
+    """The password is not taken."""
+
+    code = "people.password_unfit"
+    cause = "The password is not taken: {detail}."
+    fix = "Choose another: 12 characters or more that nobody guesses, such as four words by chance."
+    for_a_person = "only a person chooses a password"
+    detail: str
+
+
+def prepared(password: str) -> str:
+    """Return a password as it is compared, however a keyboard composed it (RFC 8265 section 4.2.2)."""
+    spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
+    return unicodedata.normalize("NFC", spaced)
+
+
+def check_fit(password: str, user: str) -> None:
+    """Raise `PasswordUnfitError` for one that is guessed first; nothing is asked of what it is composed of."""
+    text = prepared(password)
+    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+        raise PasswordUnfitError(detail="it has a character in it that nobody can type")
+    if len(text) < MIN_CHARS:
+        raise PasswordUnfitError(detail=f"it has fewer than {MIN_CHARS} characters")
+    if len(text.encode()) > MAX_BYTES:
+        raise PasswordUnfitError(detail=f"it has more than {MAX_BYTES} bytes")
+    if len(set(text)) < _MIN_DIFFERENT or text in _DIGITS or text in _DIGITS[::-1]:
+        raise PasswordUnfitError(detail="it is one of those that are guessed first")
+    rest = text.casefold()
+    for word in (user.casefold(), *_COMMON):
+        rest = rest.replace(word, "")
+    if len(rest) < min(_MIN_REST, len(text)):
+        raise PasswordUnfitError(detail="little is left of it without your name and the words that are guessed first")
+
+
+@dataclass(slots=True)
+class Passwords:
+    """Digests and compares, one after the other, and off the loop."""
+
+    entropy: Entropy = field(repr=False)
+    hasher: PasswordHasher = field(
+        default_factory=lambda: PasswordHasher(TIME, MEMORY_KIB, LANES, _DIGEST_BYTES, _SALT_BYTES, type=Type.ID),
+        repr=False,
+    )
+    _decoy: str = field(init=False, repr=False)
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # As dear to check as any, and no password's: what Argon2 makes is not told from chance.
+        parts = (self.entropy.token(_SALT_BYTES), self.entropy.token(_DIGEST_BYTES))
+        salt, digest = (base64.b64encode(part).decode().rstrip("=") for part in parts)
+        costs = f"m={self.hasher.memory_cost},t={self.hasher.time_cost},p={self.hasher.parallelism}"
+        self._decoy = f"$argon2id$v=19${costs}${salt}${digest}"
+
+    async def digest(self, password: str) -> str:
+        """Return what is kept of a password."""
+        text, salt = prepared(password).encode(), self.entropy.token(_SALT_BYTES)
+        async with self._turn:
+            return await beside(lambda: self.hasher.hash(text, salt=salt))
+
+    async def matches(self, password: str, kept: str | None) -> bool:
+        """Say whether it is the one; None takes as long and never is, so that nobody learns by time who is there."""
+        text = prepared(password).encode("utf-8", "surrogatepass")
+        if len(text) > MAX_BYTES:
+            text = b""
+        against = self._decoy if kept is None else kept
+
+        def verified() -> bool:
+            try:
+                return self.hasher.verify(against, text)
+            except VerificationError:
+                return False
+
+        async with self._turn:
+            return await beside(verified) and kept is not None
+
+    def is_old(self, kept: str) -> bool:
+        """Say whether it was digested at another cost than today's."""
+        return self.hasher.check_needs_rehash(kept)

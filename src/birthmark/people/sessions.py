@@ -1,0 +1,158 @@
+"""Sessions of browsers: made at each sign-in, kept in memory as tokens are, ended at once at every worker.
+
+What the browser has is `bms_ID_SECRET`; what is kept is its digest. One ends an hour after it was used last, and half a
+day after it began.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from birthmark.actor import Actor
+from birthmark.auth.passwords import hash_made, made_matches
+from birthmark.auth.principals import Caller
+from birthmark.errors import NotFoundError, UnauthenticatedError
+from birthmark.people import sign_in_store as store
+from birthmark.people.service import People
+from birthmark.people.sign_in_model import Browser, Session
+from birthmark.store import Changes, to_micros
+from birthmark.store.paging import every
+
+IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
+_NOTED_EVERY = timedelta(minutes=5)
+_LOOK_EVERY_S = 30.0
+_BEGIN = "bms"
+_ID_BYTES, _SECRET_BYTES = 6, 32
+_MAX_CHARS, _MAX_LABEL = 128, 64
+_MOST_OF_ONE = 20
+
+
+class SessionEndedError(UnauthenticatedError):
+    """Nobody is signed in at this browser."""
+
+    code = "people.session_ended"
+    cause = "The browser's session is unknown here: nobody signed in, or it was ended, or has ended by itself."
+    fix = "Sign in again, at the page /signin of this server."
+    for_a_person = "it takes whoever sits at the browser"
+
+
+class SessionMissingError(NotFoundError):
+    """No session of this id."""
+
+    code = "people.session_missing"
+    message = "There is no session {id}"
+    fix = "Those there are: `birthmark session ls`"
+    id: str
+
+
+@dataclass(slots=True)
+class Sessions:
+    """All of them."""
+
+    people: People = field(repr=False)
+    _all: dict[str, Session] = field(default_factory=dict, init=False, repr=False)
+    _used: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.people.read_too.append(self._read)
+
+    async def _read(self) -> None:
+        rows = await every(self.people.database, store.SESSIONS_PAGE, "id")
+        self._all = {row["id"]: store.SESSIONS.of(row) for row in rows}
+
+    # Who asks
+
+    def caller(self, text: str, address: str) -> Caller:
+        """Return who shows this session. Raise `SessionEndedError`."""
+        known, now = self._known(text), self.people.clock.now()
+        if now - self._used_at(known) > _NOTED_EVERY:
+            self._used[known.id] = now
+        actor = self.people.actor(known.user, session=known.id, address=address)
+        return Caller(actor, self.people.rights(known.user), known.user, let_in_by=known.let_in_by)
+
+    def _known(self, text: str) -> Session:
+        begin, _, rest = text[:_MAX_CHARS].partition("_")
+        known = self._all.get(rest.partition("_")[0]) if begin == _BEGIN else None
+        if known is None or not made_matches(text, known.digest) or not self._is_alive(known):
+            raise SessionEndedError
+        return known
+
+    def _is_alive(self, one: Session) -> bool:
+        now = self.people.clock.now()
+        return self.people.is_there(one.user) and now < one.ends_at and now < self._used_at(one) + IDLE
+
+    def _used_at(self, one: Session) -> datetime:
+        return max(one.used_at, self._used.get(one.id, one.used_at))
+
+    async def keep_noting(self) -> None:
+        """Write down now and then which sessions were used, so that every worker knows."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await self.note_used()
+
+    async def note_used(self) -> None:
+        """Write down which sessions were used."""
+        used, self._used = self._used, {}
+        alive = {name: at for name, at in used.items() if name in self._all}
+        if not alive:
+            return
+        changes = Changes()
+        for name, at in alive.items():
+            changes.run(store.TOUCH_SESSION, key_id=name, used_at=to_micros(at))
+        try:
+            await self.people.commit(changes, self._all[next(iter(alive))].user)
+        except BaseException:
+            self._used = {**used, **self._used}
+            raise
+
+    # Made and ended
+
+    def begin(self, changes: Changes, user: str, how: str, let_in_by: str, browser: Browser) -> str:
+        """Return what the browser of a new session keeps; it is made with these changes."""
+        name, now = self.people.entropy.token(_ID_BYTES).hex(), self.people.clock.now()
+        text = f"{_BEGIN}_{name}_{self.people.entropy.token(_SECRET_BYTES).hex()}"
+        address, agent, ends_at = browser.address, browser.agent[:_MAX_LABEL], now + LONGEST
+        made = Session(name, user, hash_made(text), how, address, agent, let_in_by, now, now, ends_at)
+        for oldest in self.of(user)[: -(_MOST_OF_ONE - 1)]:
+            changes.run(store.REMOVE_SESSION, id=oldest.id)
+        if self.people.is_steady():
+            changes.run(store.PURGE_SESSIONS, before=to_micros(now))
+        changes.run(store.ADD_SESSION, **store.SESSIONS.row(made))
+        changes.audit(Actor(f"user:{user}", {"from": address}), "people.sign_in", user, session=name, how=how)
+        return text
+
+    def of(self, user: str | None = None) -> Sequence[Session]:
+        """Return every session that lives, or those of one user, oldest first."""
+        found = (one for one in self._all.values() if user in {None, one.user} and self._is_alive(one))
+        return sorted(found, key=lambda one: (one.created_at, one.id))
+
+    async def sign_out(self, text: str, address: str) -> None:
+        """End the session that is shown; one that has ended is no mistake."""
+        try:
+            known = self._known(text)
+        except SessionEndedError:
+            return
+        actor = Actor(f"user:{known.user}", {"session": known.id, "from": address})
+        await self.end(known.id, of=known.user, actor=actor)
+
+    async def end(self, name: str, *, of: str | None, actor: str) -> None:
+        """End a session, one `of` this user. Raise `SessionMissingError`."""
+        known, missing = self._all.get(name), SessionMissingError(id=name[:_MAX_LABEL])
+        if known is None or of not in {None, known.user}:
+            raise missing
+        changes = Changes().run(store.REMOVE_SESSION, expect=1, otherwise=missing, id=name)
+        self._all.pop(name, None)  # before the answer, which may be lost
+        await self.people.commit(changes.audit(actor, "people.session_end", known.user, id=name), known.user)
+
+    async def end_all(self, user: str, *, actor: str) -> int:
+        """End all sessions of a user, and return how many there were."""
+        ending = self.of(user)
+        changes = Changes().run(store.REMOVE_SESSIONS, user_name=user)
+        self.forget(user)
+        await self.people.commit(changes.audit(actor, "people.session_end", user, id="*", count=len(ending)), user)
+        return len(ending)
+
+    def forget(self, user: str) -> None:
+        """Let none of a user's sessions count from now on; what is kept is read again after the change."""
+        self._all = {name: one for name, one in self._all.items() if one.user != user}

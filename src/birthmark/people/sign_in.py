@@ -1,0 +1,254 @@
+"""Sign-in by password: at a browser, with limits on guessing, and how a password comes about.
+
+Whoever guesses waits ever longer: at a user from one address, at a user from wherever nobody signed in before, and at
+all users from one address. From an address where that user signed in before only the first of these counts, so that
+nobody is locked out by the guesses of others. Names that nobody has are treated as those that somebody has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+from birthmark.actor import Actor
+from birthmark.auth.guesses import SHARE, Asked, Guesses
+from birthmark.auth.passwords import hash_made
+from birthmark.auth.principals import Caller
+from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
+from birthmark.net.share import share_of
+from birthmark.people import sign_in_store as store
+from birthmark.people.guessing import Pauses
+from birthmark.people.model import Invitation
+from birthmark.people.passwords import Passwords, check_fit
+from birthmark.people.service import InvitationRefusedError, People
+from birthmark.people.sessions import Sessions
+from birthmark.people.sign_in_model import Browser, Password
+from birthmark.people.store import INVITATION, INVITATIONS, REDEEM
+from birthmark.store import Changes, to_micros
+
+_MAX_CHARS = 128
+_MOST_ADDRESSES = 16
+_FREE_HERE, _FREE_OF_USER, _FREE_OF_ADDRESS = 5, 20, 50
+_ROWS, _ROW_EVERY_S = 60, 60.0
+"""Rows of the audit about wrong passwords: so many at once, then one in so many seconds."""
+
+
+class SignInRefusedError(UnauthenticatedError):
+    """Name or password is wrong."""
+
+    code = "people.sign_in_refused"
+    cause = "Nobody of that name has that password."  # no more, for who guesses
+    fix = "Try again. Who forgot the password is invited anew, on the server's machine: `birthmark user invite NAME`"
+    for_a_person = "only a person knows the password"
+
+
+class SignInPausedError(ThrottledError):
+    """Wrong passwords came from here, or for this user, and the next try has to wait."""
+
+    code = "people.sign_in_paused"
+    message = "Wait {wait_s} s, then try again"
+    cause = "So many passwords were wrong, from this address or for this user, that the next try waits for {wait_s} s."
+    fix = "Wait {wait_s} s. From an address where one signed in before, others' guesses keep nobody waiting."
+    for_a_person = "it takes time, and who knows the password"
+    wait_s: int
+
+
+@dataclass(slots=True)
+class SignIn:
+    """By password, and by an invitation that sets one."""
+
+    people: People = field(repr=False)
+    sessions: Sessions = field(repr=False)
+    passwords: Passwords = field(repr=False)
+    workers: int = 1
+    """How many serve as this one does: together they let nobody guess more often than one alone."""
+    _here: Pauses = field(init=False, repr=False)
+    _of_user: Pauses = field(init=False, repr=False)
+    _of_address: Pauses = field(init=False, repr=False)
+    _guesses: Guesses = field(init=False, repr=False)
+    _rows: float = field(default=_ROWS, init=False)
+    _rows_at: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        frees = (_FREE_HERE, _FREE_OF_USER, _FREE_OF_ADDRESS)
+        kept = (Pauses(ceil(free / self.workers), float(self.workers)) for free in frees)
+        self._here, self._of_user, self._of_address = kept
+        self._guesses = Guesses(self.people.clock, _sent_away, SHARE / self.workers)
+
+    async def by_password(self, name: str, password: str, browser: Browser) -> str:
+        """Return a new session for who shows this password. Raise `SignInRefusedError`, `SignInPausedError`."""
+        name = name[:_MAX_CHARS]
+        row = await self._checked(name, password, browser.address)
+        kept, share = row.hash, share_of(browser.address)
+        addresses = (share, *(one for one in row.addresses if one != share))[:_MOST_ADDRESSES]
+        if self.passwords.is_old(kept):
+            kept = await self.passwords.digest(password)
+        changed = store.PASSWORDS.row(replace(row, hash=kept, addresses=addresses))
+        key = store.PASSWORDS.row(row)
+        changes = self.people.counting_on(name).run(
+            store.USE_PASSWORD,
+            expect=1,
+            otherwise=SignInRefusedError(),
+            key_user_name=name,
+            key_hash=key["hash"],
+            hash=changed["hash"],
+            addresses=changed["addresses"],
+        )
+        text = self.sessions.begin(changes, name, "password", row.let_in_by, browser)
+        await self.people.commit(changes, name)
+        return text
+
+    async def has_password(self, name: str) -> bool:
+        """Say whether this user has one."""
+        return await self._password(name) is not None
+
+    async def invited(self, code: str) -> Invitation:
+        """Return the invitation of this code, while it holds. Raise `InvitationRefusedError`."""
+        row = await self.people.database.one(INVITATION, digest=hash_made(code[:_MAX_CHARS]))
+        if row is None:
+            raise InvitationRefusedError
+        found = INVITATIONS.of(row)
+        if found.ends_at <= self.people.clock.now():
+            raise InvitationRefusedError
+        return found
+
+    async def accept(self, code: str, password: str, browser: Browser) -> str:
+        """Set the password of who shows an invitation, and return a new session. Those before end.
+
+        Raise `InvitationRefusedError`, `PasswordUnfitError`.
+        """
+        invitation = await self.invited(code)
+        name = invitation.user
+        check_fit(password, name)
+        digest = await self.passwords.digest(password)
+        actor = Actor(f"user:{name}", {"from": browser.address})
+        changes = self.redeeming(invitation)
+        await self._set(changes, name, digest, invitation.made_by, (share_of(browser.address),), actor=actor)
+        text = self.sessions.begin(changes, name, "invitation", invitation.made_by, browser)
+        self.sessions.forget(name)
+        await self.people.commit(changes, name)
+        return text
+
+    def redeeming(self, invitation: Invitation) -> Changes:
+        """Return changes that use an invitation up, while its user is there."""
+        return self.people.counting_on(invitation.user).run(
+            REDEEM,
+            expect=1,
+            otherwise=InvitationRefusedError(),
+            digest=invitation.digest,
+            now=to_micros(self.people.clock.now()),
+        )
+
+    async def set_password(self, name: str, password: str, current: str, caller: Caller, address: str) -> None:
+        """Set a user's password: one's own by the current one, where there is one. All sessions of that user end.
+
+        Raise `SignInRefusedError`, `SignInPausedError`, `PasswordUnfitError`, `UserMissingError`.
+        """
+        changes = self.people.counting_on(name)
+        check_fit(password, name)
+        let_in_by, addresses = str(caller.actor), tuple[str, ...]()
+        known: Password | None = await self._password(name)
+        if caller.user == name:
+            let_in_by = caller.let_in_by
+            if known is not None:
+                known = await self._checked(name, current, address)
+                let_in_by, addresses = known.let_in_by, known.addresses
+        digest = await self.passwords.digest(password)
+        await self._set(changes, name, digest, let_in_by, addresses, actor=caller.actor, known=known)
+        self.sessions.forget(name)
+        await self.people.commit(changes, name)
+
+    async def remove_password(self, name: str, *, actor: str) -> None:
+        """Let nobody sign in by this user's password any more; all sessions of that user end."""
+        changes = self.people.counting_on(name).run(store.REMOVE_PASSWORD, user_name=name)
+        changes.run(store.REMOVE_SESSIONS, user_name=name).audit(actor, "people.password_remove", name)
+        self.sessions.forget(name)
+        await self.people.commit(changes, name)
+
+    async def _set(
+        self,
+        changes: Changes,
+        name: str,
+        digest: str,
+        let_in_by: str,
+        addresses: tuple[str, ...],
+        *,
+        actor: str,
+        known: Password | None = None,
+    ) -> None:
+        made = Password(name, digest, let_in_by, self.people.clock.now(), addresses)
+        changes.run(store.REMOVE_SESSIONS, user_name=name)
+        if known is None:
+            changes.run(store.REMOVE_PASSWORD, user_name=name)
+        else:  # it is the one that was looked at
+            again = ChangedMeanwhileError(what="The password")
+            changes.run(store.DROP_PASSWORD, expect=1, otherwise=again, user_name=name, hash=known.hash)
+        changes.run(store.ADD_PASSWORD, **store.PASSWORDS.row(made))
+        changes.audit(actor, "people.password_set", name)
+
+    async def _password(self, name: str) -> Password | None:
+        row = await self.people.database.one(store.PASSWORD, user_name=name)
+        return None if row is None else store.PASSWORDS.of(row)
+
+    # Guessing
+
+    async def _checked(self, name: str, password: str, address: str) -> Password:
+        """Return the row of a user whose password this is. Raise `SignInRefusedError`, `SignInPausedError`."""
+        row, share = await self._password(name), share_of(address)
+        kept = None if row is None else row.hash
+        here = f"{name}\0{share}"
+        counted: list[tuple[Pauses, str]] = [(self._here, here)]
+        if row is None or share not in row.addresses:
+            counted += [(self._of_user, name), (self._of_address, share)]
+        self._check(counted)
+
+        async def is_right() -> bool:
+            self._check(counted)  # those that came before in the queue were counted meanwhile
+            right = await self.passwords.matches(password, kept)
+            now = self.people.clock.monotonic()
+            if not right:
+                for pauses, who in counted:
+                    pauses.failed(who, now)
+            return right
+
+        now = self.people.clock.monotonic()
+        tries = [pauses.tries(who, now) for pauses, who in ((self._here, here), (self._of_address, share))]
+        asked = Asked(name, share, not self.people.is_there(name), self._of_user.tries(name, now), *tries)
+        if not await self._guesses.check(asked, is_right) or row is None:
+            await self._note_refused(name, address, self._here.tries(here, self.people.clock.monotonic()))
+            raise SignInRefusedError
+        self._here.passed(here)
+        self._of_user.passed(name)  # not of the address: who guesses may have a user of his own
+        return row
+
+    def _check(self, counted: Sequence[tuple[Pauses, str]]) -> None:
+        now = self.people.clock.monotonic()
+        wait_s = max(pauses.wait_s(who, now) for pauses, who in counted)
+        if wait_s > 0:
+            seconds = max(1, ceil(wait_s))
+            raise SignInPausedError(wait_s=seconds, retry_after_s=seconds)
+
+    async def _note_refused(self, name: str, address: str, count: int) -> None:
+        """Write down that a password was wrong: the first time, and whenever the tries have doubled.
+
+        However many guess, there is a row a minute at most. A name that nobody has may be a password, and is not told.
+        """
+        if count & (count - 1) or not self._has_room_for_row():
+            return
+        subject = name if self.people.is_there(name) else "unknown"
+        changes = Changes().audit(
+            Actor("stranger", {"from": address}), "people.sign_in_refused", subject, tries=max(count, 1)
+        )
+        await self.people.database.commit(changes)
+
+    def _has_room_for_row(self) -> bool:
+        now = self.people.clock.monotonic()
+        self._rows = min(_ROWS, self._rows + (now - self._rows_at) / _ROW_EVERY_S)
+        self._rows_at = now
+        if self._rows < 1:
+            return False
+        self._rows -= 1
+        return True
+
+
+def _sent_away() -> SignInPausedError:
+    return SignInPausedError(wait_s=1, retry_after_s=1)

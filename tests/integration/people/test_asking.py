@@ -1,0 +1,123 @@
+"""Commands that ask to be let in, on both databases."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import birthmark.server.tables  # noqa: F401 - all tables
+from birthmark.actor import Actor
+from birthmark.auth.principals import Caller
+from birthmark.people.asking import (
+    EVERY_S,
+    HOLDS,
+    Askings,
+    CodeRejectedError,
+    CodeUnknownError,
+    TooManyAskingError,
+)
+from birthmark.people.model import Role
+from birthmark.people.service import People, Shown
+from birthmark.people.sign_in import SignInPausedError
+from birthmark.store import open_database
+from fakes import FakeClock, SeededEntropy
+
+pytestmark = pytest.mark.integration
+HERE = "192.0.2.7"
+
+
+@dataclass
+class World:
+    people: People
+    askings: Askings
+    clock: FakeClock
+
+    @property
+    def anna(self) -> Caller:
+        return Caller(Actor("user:anna"), self.people.rights("anna"), "anna", let_in_by="operator")
+
+
+@asynccontextmanager
+async def house(url: str) -> AsyncIterator[World]:
+    clock = FakeClock()
+    database = await open_database(url, clock)
+    people = People(database, clock, SeededEntropy())
+    await people.load()
+    await people.create("anna", Role.VIEWER, "*", actor="operator")
+    try:
+        yield World(people, Askings(people), clock)
+    finally:
+        await people.stop()
+        await database.close()
+
+
+async def test_who_was_let_in_gets_a_token_once_also_where_two_ask_at_once(database_url: str) -> None:
+    async with house(database_url) as world:
+        begun = await world.askings.begin("laptop", HERE)
+        assert await world.askings.asked(begun.secret, HERE) == EVERY_S
+        await world.askings.decide(begun.code, world.anna, is_agreed=True)
+        tries = [world.askings.asked(begun.secret, HERE) for _ in range(4)]
+        found = await asyncio.gather(*tries, return_exceptions=True)
+        (made,) = (one for one in found if isinstance(one, Shown))
+        assert sum(isinstance(one, CodeUnknownError) for one in found) == 3
+        assert world.people.caller(made.text, HERE).user == "anna"
+        assert (made.token.label, made.token.made_by) == ("laptop", "operator")
+
+
+async def test_who_asks_too_soon_waits_longer_from_then_on(database_url: str) -> None:
+    async with house(database_url) as world:
+        begun = await world.askings.begin("laptop", HERE)
+        assert await world.askings.asked(begun.secret, HERE) == EVERY_S
+        assert await world.askings.asked(begun.secret, HERE) == EVERY_S + 5
+        world.clock.move(timedelta(seconds=EVERY_S + 5))
+        assert await world.askings.asked(begun.secret, HERE) == EVERY_S + 5
+
+
+async def test_a_code_is_over_after_ten_minutes_and_is_decided_once(database_url: str) -> None:
+    async with house(database_url) as world:
+        begun, other = await world.askings.begin("a", HERE), await world.askings.begin("b", HERE)
+        await world.askings.decide(other.code, world.anna, is_agreed=False)
+        for is_agreed in (True, False):
+            with pytest.raises(CodeUnknownError):
+                await world.askings.decide(other.code, world.anna, is_agreed=is_agreed)
+        with pytest.raises(CodeRejectedError):
+            await world.askings.asked(other.secret, HERE)
+        world.clock.move(HOLDS)
+        with pytest.raises(CodeUnknownError):
+            await world.askings.decide(begun.code, world.anna, is_agreed=True)
+        with pytest.raises(CodeUnknownError):
+            await world.askings.asked(begun.secret, HERE)
+
+
+async def test_one_address_has_so_many_that_wait(database_url: str) -> None:
+    async with house(database_url) as world:
+        for _ in range(10):
+            await world.askings.begin("", "2001:db8::1")
+        with pytest.raises(TooManyAskingError):
+            await world.askings.begin("", "2001:db8::2")
+        await world.askings.begin("", HERE)
+        world.clock.move(HOLDS)
+        await world.askings.begin("", "2001:db8::2")
+
+
+async def test_who_guesses_codes_waits_ever_longer(tmp_path: Any) -> None:
+    async with house(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        begun = await world.askings.begin("laptop", HERE)
+        for _ in range(5):
+            with pytest.raises(CodeUnknownError):
+                await world.askings.find("BCDF-GHJK", world.anna)
+        with pytest.raises(SignInPausedError):
+            await world.askings.find(begun.code, world.anna)
+
+
+async def test_a_code_that_a_removed_user_agreed_to_is_nobodys(database_url: str) -> None:
+    async with house(database_url) as world:
+        begun = await world.askings.begin("laptop", HERE)
+        await world.askings.decide(begun.code, world.anna, is_agreed=True)
+        await world.people.remove("anna", actor="operator")
+        with pytest.raises(CodeUnknownError):
+            await world.askings.asked(begun.secret, HERE)

@@ -48,8 +48,8 @@ def read_metadata(body: bytes, provider: Provider) -> Metadata:
     if found.issuer != provider.issuer:
         raise _away(provider, "it says another issuer")
     plain = urlsplit(provider.issuer).scheme == "http"
-    endpoints = (found.authorization_endpoint, found.token_endpoint, found.jwks_uri, found.userinfo_endpoint)
-    for url in filter(None, endpoints):
+    endpoints = [found.authorization_endpoint, found.token_endpoint, found.jwks_uri]
+    for url in endpoints if found.userinfo_endpoint is None else [*endpoints, found.userinfo_endpoint]:
         try:
             parts = urlsplit(url)
         except ValueError as error:

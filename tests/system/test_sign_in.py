@@ -1,8 +1,10 @@
 """People at browsers: how they sign in, what a session may, how it ends, and what strangers get of it."""
 
 import contextlib
+import hashlib
 import json
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -297,15 +299,14 @@ class Asking:
         return out if self.process.returncode == 0 else problem
 
 
-def fingerprint_of(house: House) -> str:
-    command = ["openssl", "x509", "-in", str(house.roots), "-noout", "-fingerprint", "-sha256"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("=")[2].strip()
+def thumbprint_of(house: House) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(house.roots.read_text())).hexdigest()
 
 
 def test_a_command_of_another_machine_is_let_in_by_who_types_its_code_at_a_browser(house: House) -> None:
     anna = house.person("anna", "operator")
     laptop = Person(house.directory / "laptop")
-    asking = Asking(laptop, house.url, "--fingerprint", fingerprint_of(house))
+    asking = Asking(laptop, house.url, "--thumbprint", thumbprint_of(house))
     assert asking.told["verification_uri"] == f"{house.url}/device"
     code = asking.told["user_code"]
     assert anna.submit("/device", code="BCDF-GHJK").status_code == 404
@@ -339,7 +340,7 @@ def test_a_server_that_is_not_known_is_not_signed_in_at(house: House) -> None:
     house.invited("anna")
     laptop = Person(house.directory / "laptop")
     assert laptop.refused("login", house.url) == "login.server_unknown"
-    assert laptop.refused("login", house.url, "--fingerprint", "00" * 32) == "login.server_unknown"
+    assert laptop.refused("login", house.url, "--thumbprint", "00" * 32) == "login.server_unknown"
     house.server.run("ca", "init", "--name", "Another", "--dir", str(house.directory / "ca"))
     other = str(house.directory / "ca" / "root.pem")
     assert laptop.refused("login", house.url, "--roots", other) == "login.server_unknown"

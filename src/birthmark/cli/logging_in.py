@@ -41,7 +41,7 @@ def login(
     roots: Annotated[
         Path | None, typer.Option(help="For URL: PEM file of the server's roots; else the system's know it.")
     ] = None,
-    fingerprint: Annotated[
+    thumbprint: Annotated[
         str | None, typer.Option(help="For URL: the SHA-256 of the server's root, in the place of its roots.")
     ] = None,
     token_file: Annotated[
@@ -58,9 +58,9 @@ def login(
     with written_as(place()):
         if where.startswith(_BEGIN):
             only(False, "for an invitation's file", url=url)
-            _by_url(where.rstrip("/"), roots, fingerprint, token_file, as_json=as_json)
+            _by_url(where.rstrip("/"), roots, thumbprint, token_file, as_json=as_json)
         else:
-            only(False, "for a URL", roots=roots, fingerprint=fingerprint, token_file=token_file)
+            only(False, "for a URL", roots=roots, thumbprint=thumbprint, token_file=token_file)
             _by_invitation(Path(where), url, as_json=as_json)
 
 
@@ -82,7 +82,7 @@ def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
     _keep(at_url, invited.roots, made, made["token"], as_json=as_json)
 
 
-def _by_url(url: str, roots: Path | None, fingerprint: str | None, token_file: Path | None, *, as_json: bool) -> None:
+def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Path | None, *, as_json: bool) -> None:
     given = None if roots is None else _text(roots)
     if not is_url(url):
         raise typer.BadParameter("give https://HOST:PORT", param_hint="URL")
@@ -92,7 +92,7 @@ def _by_url(url: str, roots: Path | None, fingerprint: str | None, token_file: P
         except LoginDamagedError as error:
             raise typer.BadParameter("give certificates as PEM", param_hint="--roots") from error
     check_place()
-    known_by = roots_of(url, given, fingerprint)
+    known_by = roots_of(url, given, thumbprint)
     if token_file is not None:
         _by_token(url, known_by, token_file, as_json=as_json)
         return

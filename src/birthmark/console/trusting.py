@@ -27,8 +27,8 @@ class ServerUnknownError(PolicyError):
     code = "login.server_unknown"
     cause = "{url} was not signed in at: {reason}."
     fix = (
-        "On the server's machine, in its data directory: `openssl x509 -in trust.pem -noout -fingerprint -sha256`. "
-        "Here, with what stands behind the = there: `birthmark login {url} --fingerprint SHA256`"
+        "On the server's machine, in its data directory: `openssl x509 -in trust.pem -outform DER | sha256sum`. "
+        "Here, with that number: `birthmark login {url} --thumbprint SHA256`"
     )
     for_a_person = "it takes who may read the server's data directory"
     reason: str
@@ -46,10 +46,10 @@ class ServerAwayError(UnavailableError):
     url: str
 
 
-def roots_of(url: str, roots: str | None, fingerprint: str | None) -> str:
+def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
     """Return the roots of the server at this URL, as PEM. Raise `ServerUnknownError`, `ServerAwayError`."""
-    if fingerprint is not None:
-        roots = _root_of(url, fingerprint)
+    if thumbprint is not None:
+        roots = _root_of(url, thumbprint)
     told = _asked(url, ssl.create_default_context(cadata=roots))
     try:
         _asked(url, ssl.create_default_context(cadata=told))
@@ -61,9 +61,9 @@ def roots_of(url: str, roots: str | None, fingerprint: str | None) -> str:
     return told
 
 
-def _root_of(url: str, fingerprint: str) -> str:
+def _root_of(url: str, thumbprint: str) -> str:
     """Return that root of the server which has this SHA-256: what was asked without being sure of it proves itself."""
-    wanted = fingerprint.replace(":", "").replace(" ", "").lower().rpartition("=")[2]
+    wanted = thumbprint.replace(":", "").replace(" ", "").lower().rpartition("=")[2]
     unsure = ssl.create_default_context()
     unsure.check_hostname, unsure.verify_mode = False, ssl.CERT_NONE
     try:
@@ -73,7 +73,7 @@ def _root_of(url: str, fingerprint: str) -> str:
     for one in found:
         if hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest() == wanted:
             return one.public_bytes(Encoding.PEM).decode()
-    raise ServerUnknownError(url=url, reason="none of its roots has that fingerprint, so it may be another server")
+    raise ServerUnknownError(url=url, reason="none of its roots has that thumbprint, so it may be another server")
 
 
 def _asked(url: str, context: ssl.SSLContext) -> str:

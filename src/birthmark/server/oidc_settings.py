@@ -21,7 +21,7 @@ class SecretFileError(UnavailableError):
     """The secret of a provider cannot be read."""
 
     code = "server.oidc_secret_unusable"
-    cause = "oidc.{name}.client_secret_file, {path}, cannot be used: {reason}."
+    cause = "The file {path} of oidc.{name}.client_secret_file cannot be used: {reason}."
     fix = "Put the secret that the provider gave into it, in one line: `ls -l {path}`"
     for_a_person = "only the provider has the secret"
     name: str

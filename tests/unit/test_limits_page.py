@@ -44,6 +44,8 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import backlog, budget, connection, http, listener, pieces, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
+from birthmark.outbound import sender
+from birthmark.people import asking, oidc, passwords, sessions, sign_in
 from birthmark.pki import certificates, chains, csr, extensions, name_constraints, ocsp
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
@@ -188,6 +190,26 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
     ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
+    ("Sign-in of people", "wrong passwords of a user from one address"): f"{sign_in._FREE_HERE} at once",
+    ("Sign-in of people", "wrong passwords of a user from addresses where nobody signed in as that one"): (
+        number(sign_in._FREE_OF_USER)
+    ),
+    ("Sign-in of people", "wrong passwords of one address"): number(sign_in._FREE_OF_ADDRESS),
+    ("Sign-in of people", "passwords that are checked at a time"): (
+        f"one for each worker, with {size(passwords.MEMORY_KIB * 1024)}"
+    ),
+    ("Sign-in of people", "rows of the audit about wrong passwords"): number(sign_in._ROWS),
+    ("Sign-in of people", "a session"): (
+        f"{sessions.IDLE.seconds // 3600} h since it was used, {sessions.LONGEST.seconds // 3600} h since it began, "
+        f"{sessions._MOST_OF_ONE} of a user"
+    ),
+    ("Sign-in of people", "commands that wait for a code to be typed"): (
+        f"{asking.HOLDS.seconds // 60} minutes; {asking._MOST_OF_ADDRESS} of an address, {asking._MOST} of all"
+    ),
+    ("Sign-in of people", "codes that somebody mistypes"): number(asking._FREE),
+    ("Sign-in of people", "an answer of a provider of OpenID Connect"): (
+        f"{size(oidc._MOST_BYTES)}, in {sender.PATIENCE_S:g} s, {oidc._MOST_AT_ONCE} at a time"
+    ),
     ("EST", "requests for one name by one who asks"): share_of(EstService, "requests"),
     ("EST", "certificates of one name that are alive"): number(EstSettings().max_live),
     ("EST", "uses of a name's expired certificates, where they count (`est.comeback`)"): share_of(Callers, "comebacks"),

@@ -134,7 +134,7 @@ class Gate:
     def check_from_here(self, request: Request, secret: str, token: str) -> None:
         """Raise `RequestForgedError` unless a page of ours sent it, which was made for who holds this secret."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-        own = f"{'https' if self.port is None else 'http'}://{request.headers.get('host', '')}".lower()
+        own = self.origin(request)
         if site is None and origin is None:
             raise RequestForgedError(detail="it says neither Origin nor Sec-Fetch-Site")
         # A page that sends no Referer says `null`; then the browser's own word on where it comes from counts.
@@ -144,9 +144,13 @@ class Gate:
         if not secret or not hmac.compare_digest(token.encode(), csrf_of(secret).encode()):
             raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
 
-    def keep(self, response: Response, name: str, text: str) -> None:
-        """Let the browser keep a cookie until it is closed, for this host and for no script."""
-        response.set_cookie(name, text, path="/", secure=self.port is None, httponly=True, samesite="lax")
+    def origin(self, request: Request) -> str:
+        """Return under which origin the browser knows this server."""
+        return f"{'https' if self.port is None else 'http'}://{request.headers.get('host', '')}".lower()
+
+    def keep(self, response: Response, name: str, text: str, seconds: int | None = None) -> None:
+        """Let the browser keep a cookie until it is closed, or so long, for this host and for no script."""
+        response.set_cookie(name, text, seconds, path="/", secure=self.port is None, httponly=True, samesite="lax")
 
     def drop(self, response: Response, name: str) -> None:
         """Let the browser forget a cookie."""

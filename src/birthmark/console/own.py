@@ -12,7 +12,7 @@ from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, 
 from birthmark.console.gate import address_of, csrf_of
 from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
-from birthmark.people.asking import Askings, CodeUnknownError, spelled
+from birthmark.people.asking import Askings, CodeUnknownError, printable_code
 from birthmark.people.passwords import PasswordUnfitError
 from birthmark.people.sign_in_model import Session
 from birthmark.text import printable
@@ -114,7 +114,7 @@ class OwnPages:
             [
                 ("On the machine", escape(printable(found.label or "that does not say its name"))),
                 ("From the address", escape(found.address)),
-                ("Code", escape(spelled(found.code))),
+                ("Code", escape(printable_code(found.code))),
             ]
         )
         body = form("/device/decide", self._csrf(request), hidden("code", found.code), *answers)

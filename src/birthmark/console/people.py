@@ -143,7 +143,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
     """Return the routes of `birthmark token` and `login`: what people do for themselves."""
 
     async def redeem(asked: Asked) -> Any:
-        return token_view(await people.redeem(asked.body.code, asked.body.label, asked.address))
+        return view_once(await people.redeem(asked.body.code, asked.body.label, asked.address))
 
     async def tokens(asked: Asked) -> Rows:
         whose = None if may_administer(asked.caller) else asked.caller.user
@@ -162,7 +162,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         # Who makes one for himself is no less let in by whoever it was than before.
         by = asked.caller.let_in_by if user == asked.caller.user else None
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
-        return token_view(made)
+        return view_once(made)
 
     async def remove_token(asked: Asked) -> None:
         whose = None if may_administer(asked.caller) else asked.caller.user
@@ -253,6 +253,6 @@ def _token_view(token: Token) -> dict[str, Any]:
     }
 
 
-def token_view(made: Shown) -> dict[str, Any]:
+def view_once(made: Shown) -> dict[str, Any]:
     """Return a token with what a command shows, this once."""
     return {**_token_view(made.token), "token": made.text}

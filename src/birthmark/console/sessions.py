@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
-from birthmark.console.people import NarrowedTokenError, Reached, may_administer, token_view
+from birthmark.console.people import NarrowedTokenError, Reached, may_administer, view_once
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.errors import InvalidRequestError
 from birthmark.people.asking import EVERY_S, Askings
@@ -105,7 +105,7 @@ def asking_endpoints(askings: Askings, reached: Reached) -> Sequence[Endpoint]:
 
     async def token(asked: Asked) -> Any:
         made = await askings.asked(asked.body.device_code, asked.address)
-        return {"interval": made} if isinstance(made, int) else {"interval": None, **token_view(made)}
+        return {"interval": made} if isinstance(made, int) else {"interval": None, **view_once(made)}
 
     async def roots(_asked: Asked) -> Any:
         return {"roots": reached()["roots"]}

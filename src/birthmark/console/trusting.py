@@ -28,7 +28,7 @@ class ServerUnknownError(PolicyError):
     cause = "{url} was not signed in at: {reason}."
     fix = (
         "On the server's machine, in its data directory: `openssl x509 -in trust.pem -outform DER | sha256sum`. "
-        "Here, with what that prints: `birthmark login {url} --thumbprint SHA256`"
+        "Here, with that number: `birthmark login {url} --thumbprint SHA256`"
     )
     for_a_person = "it takes who may read the server's data directory"
     reason: str

@@ -129,10 +129,30 @@ class Sender:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send, and return what the receiver said. Raise `NotAnsweredError`, `AddressRefusedError`."""
+        status, text = await self._asked("POST", url, headers, body, _MOST)
+        return Answer(status, text[:_MOST].decode("utf-8", "replace"))
+
+    async def fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+    ) -> tuple[int, bytes]:
+        """Ask, and return status and body whole; of one that is longer than `most` nothing is taken.
+
+        Raise `NotAnsweredError`, `AddressRefusedError`.
+        """
+        status, text = await self._asked(method, url, headers, body, most + 1)
+        if len(text) > most:
+            host = check_url(url, allows_plain=bool(self._allowed))
+            raise NotAnsweredError(host=host, reason=f"it answers with more than {most} bytes")
+        return status, text
+
+    async def _asked(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+    ) -> tuple[int, bytes]:
+        """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
         host = check_url(url, allows_plain=bool(self._allowed))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await self._posted(url, headers, body)
+                return await self._answered(method, url, headers, body, most)
         except TimeoutError as error:
             raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
         except OSError as error:
@@ -140,14 +160,16 @@ class Sender:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ssl.SSLError) as error:
             raise NotAnsweredError(host=host, reason=str(error) or type(error).__name__) from error
 
-    async def _posted(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _answered(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+    ) -> tuple[int, bytes]:
         timeouts = {"connect": _CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
         pool = httpcore.AsyncConnectionPool(ssl_context=self._context, network_backend=_Guarded(self._allowed))
         told = [(name.encode(), value.encode()) for name, value in headers.items()]
-        async with pool, pool.stream("POST", url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
+        async with pool, pool.stream(method, url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
             text = b""
             async for part in got.aiter_stream():
                 text += part
-                if len(text) >= _MOST:
+                if len(text) >= most:
                     break
-            return Answer(got.status, text[:_MOST].decode("utf-8", "replace"))
+            return got.status, text

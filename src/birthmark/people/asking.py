@@ -91,7 +91,7 @@ class Askings:
         changes = Changes().run(store.PURGE_ASKING, now=to_micros(now))
         changes.run(store.ADD_ASKING, expect=1, otherwise=again, **store.ASKING.row(made))
         await self.people.database.commit(changes)
-        return Begun(secret, spelled(code), made.ends_at)
+        return Begun(secret, printable_code(code), made.ends_at)
 
     async def find(self, typed: str, caller: Caller) -> Asking:
         """Return what waits under the code that a person typed. Raise `CodeUnknownError`, `SignInPausedError`."""
@@ -166,7 +166,7 @@ class Askings:
         return found[:_CODE_CHARS]
 
 
-def spelled(code: str) -> str:
+def printable_code(code: str) -> str:
     """Return a code as people read it."""
     half = len(code) // 2
     return f"{code[:half]}-{code[half:]}"

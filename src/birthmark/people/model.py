@@ -13,6 +13,8 @@ SERVER = "server"
 """The place of what is no hub's, provisioning service's or account's."""
 _PLACE = re.compile(r"\*|server|aws|(?:hub|dps)/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
 
 class Role(StrEnum):
     """What people are here for."""
@@ -36,6 +38,11 @@ RIGHTS_OF: Mapping[Role, Sequence[Right]] = {
 def is_place(text: str) -> bool:
     """Say whether a role can be given there: `*`, `server`, `aws`, `hub/NAME` or `dps/NAME`."""
     return _PLACE.fullmatch(text) is not None
+
+
+def may_be_called(name: str) -> bool:
+    """Say whether a user may be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 def roles_with(right: Right) -> Sequence[Role]:

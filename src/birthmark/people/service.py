@@ -232,15 +232,21 @@ class People:
 
     async def create(self, name: str, role: Role | None, place: str, *, actor: str) -> User:
         """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`."""
-        user = User(name, self.clock.now(), str(actor))
-        changes = Changes().run(store.ADD_USER, expect=1, otherwise=UserExistsError(name=name), **store.USERS.row(user))
-        changes.audit(actor, "people.user_create", name)
-        if role is not None:
-            self._grant(changes, Grant(name, role, _place(place)), actor)
+        grants = [] if role is None else [Grant(name, role, _place(place))]
+        await self.commit(self.making(name, grants, actor=actor), name)
+        return self.user(name)
+
+    def making(self, name: str, grants: Sequence[Grant], *, actor: str) -> Changes:
+        """Return what makes a user. Raise `UserExistsError`."""
+        exists = UserExistsError(name=name)
         if name in self._users:
-            raise UserExistsError(name=name)
-        await self.commit(changes, name)
-        return user
+            raise exists
+        user = User(name, self.clock.now(), str(actor))
+        changes = Changes().run(store.ADD_USER, expect=1, otherwise=exists, **store.USERS.row(user))
+        changes.audit(actor, "people.user_create", name)
+        for one in grants:
+            self._grant(changes, one, actor)
+        return changes
 
     async def remove(self, name: str, *, actor: str) -> None:
         """Remove a user, whose tokens count for nothing from now on. Raise `UserMissingError`."""

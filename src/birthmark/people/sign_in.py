@@ -36,7 +36,7 @@ class SignInRefusedError(UnauthenticatedError):
     """Name or password is wrong."""
 
     code = "people.sign_in_refused"
-    cause = "Nobody of that name has that password."  # no more, for who guesses
+    cause = "There is no user of that name, or it is another password."
     fix = "Try again. Who forgot the password is invited anew, on the server's machine: `birthmark user invite NAME`"
     for_a_person = "only a person knows the password"
 

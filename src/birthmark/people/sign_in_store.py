@@ -4,7 +4,7 @@ from sqlalchemy import Index, bindparam
 
 from birthmark.people.sign_in_model import Asking, Link, Password, Session
 from birthmark.store import insert
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import change, find, page, present, remove
 from birthmark.store.records import Records
 
 PASSWORDS = Records(Password, user="user_name")
@@ -20,6 +20,7 @@ LINKS = Records(Link, user="user_name")
 links = LINKS.table("people_links", "issuer", "subject")
 Index("people_links_user", links.c.user_name)
 LINK = find(links)
+IS_LINKED = present(links)
 ADD_LINK = insert(links, ignore_existing=True)
 LINKS_OF = find(links, "user_name", order=links.c.created_at)
 REMOVE_LINK = remove(links, "user_name", "provider")

@@ -36,6 +36,7 @@ from birthmark.console.people import approval_endpoints, token_endpoints, user_e
 from birthmark.console.routing import Endpoint, operator_mount
 from birthmark.console.sessions import asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
+from birthmark.console.with_provider import ProviderPages
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
@@ -189,7 +190,10 @@ class Applications:
 
     def _pages(self, gate: Gate) -> list[BaseRoute]:
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
-        return [*SignInPages(desk).routes(), *OwnPages(desk, self._rooms.askings).routes()]
+        providers = self._rooms.providers
+        others = [(one.name, one.title) for one in providers.all]
+        ways = [*SignInPages(desk, others).routes(), *ProviderPages(desk, providers).routes()]
+        return [*ways, *OwnPages(desk, self._rooms.askings).routes()]
 
     def _refused(self, error: BirthmarkError, address: str) -> None:
         self._rooms.ledger.record(error, address=address)

@@ -38,6 +38,7 @@ from birthmark.outbound.mail import Mailer
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.asking import Askings
+from birthmark.people.oidc import Providers
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
@@ -47,6 +48,7 @@ from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
+from birthmark.server.oidc_settings import providers_of
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
@@ -82,6 +84,7 @@ class Rooms:
     people: People
     sign_in: SignIn
     askings: Askings
+    providers: Providers
     approvals: Approvals
     webhooks: Webhooks
     alerts: Alerts
@@ -198,6 +201,7 @@ async def open_rooms(
     await aws.load()
     await broker.load()
     people = People(database, clock, entropy, settings.people.most_taken_a_day)
+    sender = _sender(settings)
     sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()
     instances.persons = iothub.hubs.persons = aws.keys.persons = people
@@ -243,9 +247,10 @@ async def open_rooms(
         people,
         sign_in,
         Askings(people),
+        Providers(sign_in, entropy, sender, providers_of(settings.oidc)),
         Approvals(database, clock, entropy, people),
         Webhooks(
-            *(database, clock, entropy, _sender(settings), f"birthmark://{settings.host_name}", bus.worker),
+            *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
             mailer=_mailer(settings),
         ),
         Alerts(database, clock, bus.worker),

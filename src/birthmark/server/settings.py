@@ -23,6 +23,7 @@ from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
+from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
@@ -159,6 +160,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: Alerting = Alerting()
     mail: Mail = Mail()
     people: PeopleSettings = PeopleSettings()
+    oidc: dict[str, Oidc] = {}
+    """Providers by which people sign in."""
 
     @property
     def is_shared(self) -> bool:
@@ -338,7 +341,8 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
     if settings.mail.host and "@" not in settings.mail.sender:
         found.append("mail.sender has to be an address, in whose name mails are sent")
     lines = lines_of(text)
-    for key, wrong in [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]:
+    wrong_ca = [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]
+    for key, wrong in [*wrong_ca, *mistakes_of_oidc(settings.oidc)]:
         line = lines.get(tuple(key.split(".")))
         found.append((f"line {line}: " if line else "") + f"{key} {wrong}")
     return found

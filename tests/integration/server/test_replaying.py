@@ -19,6 +19,7 @@ from birthmark.dps import store as dps_store
 from birthmark.dps.document import parse_document
 from birthmark.est import store as est_store
 from birthmark.iothub import store as hub_store
+from birthmark.people import sign_in_store
 from birthmark.people import store as people_store
 from birthmark.server.backup.exported import Exported, ReplayRefusedError, read_export
 from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
@@ -317,6 +318,32 @@ def _added(statement: Any, rows: Any) -> Changes:
     for row in rows:
         changes.run(statement, **row)
     return changes
+
+
+async def test_passwords_and_sessions_that_were_ended_since_stay_ended(loss: Loss) -> None:
+    """Of a password that was set since nobody can tell what it is: the one of the backup counts no more."""
+    told: dict[str, Any] = {"let_in_by": "operator", "hash": "h", "addresses": "[]", "changed_at": 0}
+    session: dict[str, Any] = {"how": "password", "address": "", "agent": "", "let_in_by": "operator", "digest": "d"}
+    session |= {"created_at": 0, "used_at": 0, "ends_at": 0}
+
+    def there() -> Changes:
+        changes = Changes().audit("operator", "people.user_create", "anna")
+        for name in ("anna", "bert", "carl", "dora"):
+            changes.run(sign_in_store.ADD_PASSWORD, user_name=name, **told)
+            for number in range(2):
+                changes.run(sign_in_store.ADD_SESSION, id=f"{name}-{number}", user_name=name, **session)
+        return changes
+
+    await loss.both(there)
+    await loss.since("people.password_set", "anna")
+    await loss.since("people.session_end", "bert", id="bert-0")
+    await loss.since("people.session_end", "carl", id="*", count=2)
+    await loss.since("people.user_remove", "dora")
+    assert (await loss.replayed()).count == 4
+    sessions = await loss.backup.all(sign_in_store.SESSIONS_PAGE, after="", limit=10)
+    assert [row["id"] for row in sessions] == ["bert-1"]
+    left = [await loss.has(sign_in_store.PASSWORD, user_name=name) for name in ("anna", "bert", "carl", "dora")]
+    assert [row is None for row in left] == [True, False, False, True]
 
 
 async def test_people_who_were_removed_since_and_what_was_taken_from_them_stay_away(loss: Loss) -> None:

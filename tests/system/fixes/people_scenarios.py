@@ -23,12 +23,12 @@ PEOPLE: Mapping[str, Scenario] = {
     "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),
     "feed.webhook_missing": Scenario("birthmark webhook pause nowhere", is_instead=True),
     "outbound.url_invalid": Scenario("birthmark webhook create plant file:///etc/passwd", is_instead=True),
-    "people.session_missing": Scenario("birthmark session rm 00", is_instead=True),
     "people.approval_missing": Scenario("birthmark approval approve 00", is_instead=True),
     "people.grant_missing": Scenario("birthmark role revoke anna-0 admin", someone("anna-0"), is_instead=True),
     "people.place_invalid": Scenario(
         "birthmark role grant anna-1 viewer --at nowhere", someone("anna-1"), is_instead=True
     ),
+    "people.session_missing": Scenario("birthmark session rm 00 --yes", is_instead=True),
     "people.token_lifetime": Scenario(
         "birthmark token create --user anna-2 --lifetime 2s", someone("anna-2"), is_instead=True
     ),

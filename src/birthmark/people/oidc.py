@@ -1,0 +1,276 @@
+"""Sign-in by OpenID Connect: authorization code with PKCE, state and nonce (RFC 9700), by each provider for itself.
+
+A provider's subject is linked to a user once: by an invitation, by the claim that the configuration names, or as a user
+that is made then, where the configuration says with which role. From then on the link alone counts.
+"""
+
+import asyncio
+import base64
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from urllib.parse import quote, urlencode
+
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from authlib.oidc.discovery import get_well_known_url
+from joserfc.jwk import KeySet
+
+from birthmark.actor import Actor
+from birthmark.clock import Entropy
+from birthmark.errors import PolicyError, UnavailableError
+from birthmark.people import sign_in_store as store
+from birthmark.people.model import Grant, may_be_called
+from birthmark.people.oidc_answers import (
+    Metadata,
+    groups_of,
+    name_of,
+    read_claims,
+    read_keys,
+    read_metadata,
+    read_tokens,
+    verified,
+)
+from birthmark.people.oidc_errors import (
+    NobodyOnRecordError,
+    ProviderAwayError,
+    ProviderRefusedError,
+    ProviderUnknownError,
+)
+from birthmark.people.oidc_model import Fetch, Known, Provider, Underway
+from birthmark.people.sign_in import SignIn
+from birthmark.people.sign_in_model import Browser, Link
+from birthmark.store import Changes
+
+_FRESH_S, _AGAIN_S = 3600.0, 10.0
+_MOST_BYTES = 256 * 1024
+_MOST_AT_ONCE = 8
+_SECRET_BYTES = 32
+_OK = 200
+_MAX_SHOWN = 100
+GOOD_FOR = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class _Of:
+    """What is known of a provider, and when that was asked."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    busy: int = 0
+    metadata: Metadata | None = None
+    keys: KeySet | None = None
+    asked_at: float = -_FRESH_S
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Providers:
+    """All that the configuration names."""
+
+    sign_in: SignIn = field(repr=False)
+    entropy: Entropy = field(repr=False)
+    outside: Fetch = field(repr=False)
+    all: Sequence[Provider] = ()
+    _known: dict[str, _Of] = field(default_factory=dict, init=False, repr=False)
+
+    def provider(self, name: str) -> Provider:
+        """Return a provider. Raise `ProviderUnknownError`."""
+        for one in self.all:
+            if one.name == name:
+                return one
+        raise ProviderUnknownError(name=name[:_MAX_SHOWN])
+
+    async def begin(self, name: str, redirect_uri: str, path: str, code: str) -> tuple[str, Underway]:
+        """Return where a browser goes to sign in, and what it keeps.
+
+        Raise `ProviderAwayError`, `ProviderUnknownError`.
+        """
+        provider = self.provider(name)
+        metadata, _ = await self._asked(provider)
+        state, nonce, verifier = (self._secret() for _ in range(3))
+        url: str = prepare_grant_uri(
+            metadata.authorization_endpoint,
+            client_id=provider.client_id,
+            response_type="code",
+            redirect_uri=redirect_uri,
+            scope=" ".join(provider.scopes),
+            state=state,
+            nonce=nonce,
+            code_challenge=create_s256_code_challenge(verifier),
+            code_challenge_method="S256",
+        )
+        return url, Underway(name, state, nonce, verifier, path, code)
+
+    async def finish(
+        self, name: str, given: Mapping[str, str], kept: Underway | None, redirect_uri: str, browser: Browser
+    ) -> str:
+        """Return a new session for whom a provider knows.
+
+        Raise `ProviderRefusedError`, `ProviderAwayError`, `NobodyOnRecordError`, `InvitationRefusedError`.
+        """
+        provider = self.provider(name)
+        metadata, _ = await self._asked(provider)
+        code = _code_of(given, kept, provider, metadata)
+        assert kept is not None  # noqa: S101 - else it was refused
+        known = await self._known_by(provider, metadata, code, kept, redirect_uri)
+        return await self._let_in(provider, metadata, known, kept.code, browser)
+
+    async def _let_in(self, provider: Provider, metadata: Metadata, known: Known, code: str, browser: Browser) -> str:
+        """Return a session of the user who is linked, or is linked by this."""
+        people, how = self.sign_in.people, f"oidc:{provider.name}"
+        row = await people.database.one(store.LINK, issuer=provider.issuer, subject=known.subject)
+        if row is not None and not code:
+            link = store.LINKS.of(row)
+            gone = NobodyOnRecordError(name=provider.name, detail="the link was removed")
+            held = people.counting_on(link.user)
+            held.run(store.IS_LINKED, expect=1, otherwise=gone, key_issuer=link.issuer, key_subject=link.subject)
+            text = self.sign_in.sessions.begin(held, link.user, how, link.let_in_by, browser)
+            await people.commit(held, link.user)
+            return text
+        if not code:
+            known = await self._with_more(provider, metadata, known)
+        user, let_in_by, changes = await self._linked(provider, known, code, browser)
+        link = Link(provider.issuer, known.subject, user, provider.name, let_in_by, people.clock.now())
+        changes.run(store.REMOVE_LINK, user_name=user, provider=provider.name)
+        taken = NobodyOnRecordError(name=provider.name, detail="that account is another user's here")
+        changes.run(store.ADD_LINK, expect=1, otherwise=taken, **store.LINKS.row(link))
+        changes.audit(Actor(f"user:{user}", {"from": browser.address}), "people.link", user, provider=provider.name)
+        text = self.sign_in.sessions.begin(changes, user, how, let_in_by, browser)
+        await people.commit(changes, user)
+        return text
+
+    async def _linked(self, provider: Provider, known: Known, code: str, browser: Browser) -> tuple[str, str, Changes]:
+        """Return which user it is from now on, who let that one in, and what this changes."""
+        people, by = self.sign_in.people, f"oidc:{provider.name}"
+        if code:
+            invitation = await self.sign_in.invited(code)
+            return invitation.user, invitation.made_by, self.sign_in.redeeming(invitation)
+        name = name_of(known, provider)
+        if name is None:
+            raise NobodyOnRecordError(name=provider.name, detail="nothing that it says names a user")
+        if people.is_there(name):
+            linked = [store.LINKS.of(row) for row in await people.database.all(store.LINKS_OF, user_name=name)]
+            if any(one.provider == provider.name for one in linked):
+                raise NobodyOnRecordError(name=provider.name, detail="another account there is that user already")
+            return name, by, people.counting_on(name)
+        groups = groups_of(known.claims, provider)
+        roles = [role for group, given in provider.roles.items() if group in groups for role in given]
+        if not roles or not may_be_called(name):
+            raise NobodyOnRecordError(name=provider.name, detail="there is no user of that name")
+        grants = [Grant(name, role, place) for role, place in roles]
+        actor = Actor(by, {"from": browser.address})
+        return name, by, people.making(name, grants, actor=actor)
+
+    # What the provider says
+
+    async def _known_by(
+        self, provider: Provider, metadata: Metadata, code: str, kept: Underway, redirect_uri: str
+    ) -> Known:
+        """Return whom the code is of. Raise `ProviderRefusedError`, `ProviderAwayError`."""
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        form |= {"code_verifier": kept.verifier, "client_id": provider.client_id}
+        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        if provider.secret is not None:
+            if "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
+                pair = f"{quote(provider.client_id, safe='')}:{quote(provider.secret, safe='')}"
+                headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+            else:
+                form["client_secret"] = provider.secret
+        status, body = await self._fetched(provider, "POST", metadata.token_endpoint, headers, urlencode(form).encode())
+        if status != _OK:
+            raise ProviderRefusedError(name=provider.name, detail=f"its token endpoint answers {status}")
+        tokens, now = read_tokens(body, provider), self.sign_in.people.clock.now()
+        _, keys = await self._asked(provider)
+        try:
+            return verified(tokens, keys, provider, kept.nonce, now)
+        except ProviderRefusedError:
+            again = await self._asked(provider, but=keys)  # it may have made another key since
+            if again[1] is keys:
+                raise
+            return verified(tokens, again[1], provider, kept.nonce, now)
+
+    async def _with_more(self, provider: Provider, metadata: Metadata, known: Known) -> Known:
+        """Return the same with the claims that a provider says to who asks it for them alone (Core, section 5.4)."""
+        wanted = {provider.claim, provider.group_claim if provider.roles else None} - {None, *known.claims}
+        if not wanted or metadata.userinfo_endpoint is None or not known.access_token:
+            return known
+        headers = {"accept": "application/json", "authorization": f"Bearer {known.access_token}"}
+        status, body = await self._fetched(provider, "GET", metadata.userinfo_endpoint, headers, b"")
+        if status != _OK:
+            raise ProviderRefusedError(name=provider.name, detail=f"its userinfo endpoint answers {status}")
+        claims = read_claims(body, provider)
+        if claims.get("sub") != known.subject:
+            raise ProviderRefusedError(name=provider.name, detail="its userinfo endpoint tells of somebody else")
+        return replace(known, claims={**claims, **known.claims})
+
+    async def _asked(self, provider: Provider, but: KeySet | None = None) -> tuple[Metadata, KeySet]:
+        """Return a provider's metadata and keys, as it said them lately; others than `but`, where it was long ago.
+
+        Raise `ProviderAwayError`; one that did not answer is left in peace for a while.
+        """
+        of = self._known.setdefault(provider.name, _Of())
+        async with of.turn:
+            age_s = self.sign_in.people.clock.monotonic() - of.asked_at
+            is_wanted = age_s > _FRESH_S or (age_s > _AGAIN_S and (of.keys is None or of.keys is but))
+            if is_wanted:
+                of.asked_at = self.sign_in.people.clock.monotonic()
+                try:
+                    of.metadata, of.keys = await self._read(provider)
+                except ProviderAwayError as error:
+                    of.problem, of.metadata, of.keys = error.reason, None, None
+            if of.metadata is None or of.keys is None:
+                raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=of.problem)
+            return of.metadata, of.keys
+
+    async def _read(self, provider: Provider) -> tuple[Metadata, KeySet]:
+        accept, found = {"accept": "application/json"}, []
+        url: str = get_well_known_url(provider.issuer, external=True)
+        metadata: Metadata | None = None
+        for _ in range(2):
+            status, body = await self._fetched(provider, "GET", url, accept, b"")
+            if status != _OK:
+                raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=f"it answers {status}")
+            found.append(body)
+            if metadata is None:
+                metadata = read_metadata(body, provider)
+                url = metadata.jwks_uri
+        assert metadata is not None  # noqa: S101 - it was read
+        return metadata, read_keys(found[1], provider)
+
+    async def _fetched(
+        self, provider: Provider, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        of, away = self._known.setdefault(provider.name, _Of()), {"name": provider.name, "issuer": provider.issuer}
+        if of.busy >= _MOST_AT_ONCE:
+            raise ProviderAwayError(**away, reason="so many are signing in that the next one has to wait")
+        of.busy += 1
+        try:
+            return await self.outside.fetch(method, url, headers, body, _MOST_BYTES)
+        except (UnavailableError, PolicyError) as error:
+            raise ProviderAwayError(**away, reason=error.explain_cause().rstrip(".")) from error
+        finally:
+            of.busy -= 1
+
+    def _secret(self) -> str:
+        return base64.urlsafe_b64encode(self.entropy.token(_SECRET_BYTES)).decode().rstrip("=")
+
+
+def _code_of(given: Mapping[str, str], kept: Underway | None, provider: Provider, metadata: Metadata) -> str:
+    """Return the code that a browser brings back. Raise `ProviderRefusedError` unless it went there by us."""
+
+    def refused(detail: str) -> ProviderRefusedError:
+        return ProviderRefusedError(name=provider.name, detail=detail)
+
+    if kept is None or kept.provider != provider.name:
+        raise refused("this browser did not begin there, or more than ten minutes ago")
+    if not hmac.compare_digest(given.get("state", "").encode(), kept.state.encode()):
+        raise refused("it is of another sign-in (state)")
+    issuer = given.get("iss")
+    if issuer != provider.issuer and (issuer is not None or metadata.authorization_response_iss_parameter_supported):
+        raise refused("it is of another provider (iss)")  # RFC 9207 section 2.4
+    if error := given.get("error"):
+        raise refused(f"it says {error[:_MAX_SHOWN]!a}")
+    if not (code := given.get("code")):
+        raise refused("it says no code")
+    return code

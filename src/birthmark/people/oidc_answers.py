@@ -1,0 +1,131 @@
+"""What a provider says, read and checked: its metadata, its keys, and its ID tokens (OpenID Connect Core 1.0)."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from authlib.oauth2.rfc6749.errors import OAuth2Error
+from authlib.oidc.core import CodeIDToken
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from birthmark.people.oidc_errors import ProviderAwayError, ProviderRefusedError
+from birthmark.people.oidc_model import Known, Provider
+from birthmark.text import decode_json, printable
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+"""Signatures by the provider's own key: no `none`, and none by a secret that we share."""
+_LEEWAY_S = 60
+_MAX_SUBJECT = 255
+_MOST_KEYS = 64
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """What is read of a provider's metadata (OpenID Connect Discovery 1.0 section 3)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str | None = None
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    authorization_response_iss_parameter_supported: bool = False
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """What is read of a token endpoint's answer."""
+
+    id_token: str
+    access_token: str = ""
+
+
+def read_metadata(body: bytes, provider: Provider) -> Metadata:
+    """Return a provider's metadata. Raise `ProviderAwayError` where it is another's, or leads nowhere."""
+    found: Metadata = _read(body, Metadata, provider)
+    if found.issuer != provider.issuer:
+        raise _away(provider, "it says another issuer")
+    plain = urlsplit(provider.issuer).scheme == "http"
+    endpoints = [found.authorization_endpoint, found.token_endpoint, found.jwks_uri]
+    for url in endpoints if found.userinfo_endpoint is None else [*endpoints, found.userinfo_endpoint]:
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise _away(provider, "it says endpoints that are none") from error
+        good = parts.scheme == "https" or (plain and parts.scheme == "http")
+        if not (good and parts.hostname and url.isascii() and url.isprintable() and " " not in url):
+            raise _away(provider, "it says endpoints that are none")
+    return found
+
+
+def read_keys(body: bytes, provider: Provider) -> KeySet:
+    """Return a provider's keys; those of kinds that nobody knows are passed over. Raise `ProviderAwayError`."""
+    listed = _read(body, dict[str, Any], provider).get("keys")
+    if not isinstance(listed, list):
+        raise _away(provider, "it says no keys")
+    keys = []
+    for one in listed[:_MOST_KEYS]:
+        try:
+            keys += KeySet.import_key_set({"keys": [one]}).keys
+        except (JoseError, ValueError, TypeError, KeyError):
+            continue
+    return KeySet(keys)
+
+
+def read_tokens(body: bytes, provider: Provider) -> Tokens:
+    """Return the tokens. Raise `ProviderAwayError`."""
+    found: Tokens = _read(body, Tokens, provider)
+    return found
+
+
+def read_claims(body: bytes, provider: Provider) -> dict[str, Any]:
+    """Return what the userinfo endpoint says. Raise `ProviderAwayError`."""
+    found: dict[str, Any] = _read(body, dict[str, Any], provider)
+    return found
+
+
+def verified(tokens: Tokens, keys: KeySet, provider: Provider, nonce: str, now: datetime) -> Known:
+    """Return whom an ID token is of: for us, of now, and of this sign-in. Raise `ProviderRefusedError`."""
+    try:
+        read = jwt.decode(tokens.id_token, keys, algorithms=list(ALGORITHMS))
+        params = {"client_id": provider.client_id, "nonce": nonce, "access_token": tokens.access_token}
+        options = {"iss": {"essential": True, "value": provider.issuer}, "aud": {"value": provider.client_id}}
+        CodeIDToken(read.claims, read.header, options, params).validate(int(now.timestamp()), _LEEWAY_S)
+    except (JoseError, OAuth2Error, ValueError, TypeError, KeyError) as error:
+        detail = printable(str(error))[:200]
+        raise ProviderRefusedError(name=provider.name, detail=f"its ID token: {detail}") from error
+    subject = read.claims["sub"]
+    if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT or read.claims.get("nonce") != nonce:
+        raise ProviderRefusedError(name=provider.name, detail="its ID token names nobody")
+    return Known(subject, read.claims, tokens.access_token)
+
+
+def name_of(known: Known, provider: Provider) -> str | None:
+    """Return the name of a user, as the claim says it that the configuration names; None where it says none."""
+    value = known.claims.get(provider.claim) if provider.claim else None
+    if not isinstance(value, str):
+        return None
+    if provider.claim != "email":
+        return value
+    name, _, domain = value.rpartition("@")
+    is_theirs = known.claims.get("email_verified") is True and domain.lower() in provider.domains
+    return name if is_theirs else None
+
+
+def groups_of(claims: Mapping[str, Any], provider: Provider) -> set[str]:
+    """Return the groups of somebody; everybody is in `*`."""
+    found = claims.get(provider.group_claim)
+    return {"*", *(one for one in (found if isinstance(found, list) else [found]) if isinstance(one, str))}
+
+
+def _read(body: bytes, kind: Any, provider: Provider) -> Any:
+    try:
+        return decode_json(body, kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _away(provider, "it answers with something else") from error
+
+
+def _away(provider: Provider, reason: str) -> ProviderAwayError:
+    return ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=reason)

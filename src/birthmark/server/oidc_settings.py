@@ -1,0 +1,117 @@
+"""`[oidc.NAME]`: providers by which people sign in."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from birthmark.errors import UnavailableError
+from birthmark.people.model import EVERYWHERE, Role, is_place, may_be_called
+from birthmark.people.oidc_model import Provider
+from birthmark.text import reason_of
+
+_ROLE = re.compile(r"(?P<role>[a-z-]+)(?: at (?P<place>\S+))?")
+_MAX_BYTES = 4096
+
+
+class SecretFileError(UnavailableError):
+    """The secret of a provider cannot be read."""
+
+    code = "server.oidc_secret_unusable"
+    cause = "The file {path} of oidc.{name}.client_secret_file cannot be used: {reason}."
+    fix = "Put the secret that the provider gave into it, in one line: `ls -l {path}`"
+    for_a_person = "only the provider has the secret"
+    name: str
+    path: Path
+    reason: str
+
+
+class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A provider of OpenID Connect."""
+
+    issuer: str
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    client_secret_file: str | None = None
+    title: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    """What the sign-in page calls it."""
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    claim: str | None = None
+    """Which claim is the name of a user on record."""
+    domains: tuple[str, ...] = ()
+    """Of verified addresses, where the claim is `email`."""
+    group_claim: str = "groups"
+    roles: dict[str, str] = {}
+    """By group, `*` for everybody: `ROLE` or `ROLE at PLACE`, for who is put on record at the first sign-in."""
+
+
+def mistakes_of_oidc(providers: Mapping[str, Oidc]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+    for name, one in providers.items():
+        at = f"oidc.{name}"
+        if not may_be_called(name):
+            yield at, "must be a name of letters, digits and - . _"
+        if not _is_issuer(one.issuer):
+            yield f"{at}.issuer", "must be https://HOST/…, as the provider says it"
+        if "openid" not in one.scopes:
+            yield f"{at}.scopes", 'must have "openid" among them'
+        if (one.claim == "email") != bool(one.domains):
+            yield f"{at}.domains", 'goes with claim = "email", and says whose addresses count'
+        if one.roles and one.claim is None:
+            yield f"{at}.roles", "needs a claim that says how a user is called who is put on record"
+        for group, text in one.roles.items():
+            if _role_of(text) is None:
+                yield f"{at}.roles.{group}", "must be ROLE or ROLE at PLACE, such as viewer at hub/birthmark"
+
+
+def providers_of(settings: Mapping[str, Oidc]) -> Sequence[Provider]:
+    """Return the providers, with their secrets. Raise `SecretFileError`."""
+    return [
+        Provider(
+            name,
+            one.title or name,
+            one.issuer,
+            one.client_id,
+            _secret(name, one.client_secret_file),
+            one.scopes,
+            one.claim,
+            [domain.lower() for domain in one.domains],
+            one.group_claim,
+            {group: [role] for group, text in one.roles.items() if (role := _role_of(text)) is not None},
+        )
+        for name, one in sorted(settings.items())
+    ]
+
+
+def _is_issuer(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"https", "http"} and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
+def _role_of(text: str) -> tuple[Role, str] | None:
+    found = _ROLE.fullmatch(text)
+    if found is None or found["role"] not in set(Role):
+        return None
+    place = found["place"] or EVERYWHERE
+    return (Role(found["role"]), place) if is_place(place) else None
+
+
+def _secret(name: str, file: str | None) -> str | None:
+    if file is None:
+        return None
+    path = Path(file).expanduser()
+    try:
+        with path.open("rb") as opened:
+            found = opened.read(_MAX_BYTES).decode("ascii").strip()
+    except OSError as error:
+        raise SecretFileError(name=name, path=path, reason=reason_of(error)) from error
+    except UnicodeDecodeError as error:
+        raise SecretFileError(name=name, path=path, reason="it is no ASCII text") from error
+    if not found:
+        raise SecretFileError(name=name, path=path, reason="it is empty")
+    return found

@@ -16,6 +16,7 @@ import requests
 
 import warm
 from browsers import Browser
+from chromium import a_tab
 from persons import Person
 from servers import RunningServer, a_new_server, clean_environment
 
@@ -210,6 +211,42 @@ def test_a_session_ends_within_a_second_at_every_worker_when_its_user_is_removed
     assert ended_within(0.0, anna)  # another of the same name is somebody else
 
 
+# A stream that somebody reads by a session.
+def test_a_stream_ends_within_a_second_when_its_user_is_removed(house: House) -> None:
+    anna = house.person("anna")
+    stream = anna.operator("GET", "/events?follow=true", stream=True)
+    assert stream.status_code == 200
+    house.asked("DELETE", "/people/users/anna")
+    began = time.monotonic()
+    *_, last = stream.iter_lines()
+    assert time.monotonic() - began < 1.5  # a second, and what a crowded machine takes
+    assert json.loads(last)["problem"]["status"] in {401, 403}
+
+
+def test_a_real_browser_takes_the_pages_as_they_are_meant(house: House) -> None:
+    code = house.invited("anna")
+    with a_tab(house.directory) as tab:
+        tab.go(f"{house.url}/invitation#{code}")
+        tab.until(f"document.getElementById('code').value === '{code}' && location.hash === ''")
+        tab.fill(password=PASSWORD, again=PASSWORD)
+        tab.click("Set the password")
+        tab.until("document.title.startsWith('You are signed in as anna')")
+        assert tab.evaluate("document.cookie") == ""
+        assert tab.evaluate("getComputedStyle(document.querySelector('main')).borderRadius") == "10px"
+        tab.click("Sign out")
+        tab.until("location.pathname === '/signin'")
+        tab.fill(name="anna", password=PASSWORD)
+        tab.click("Sign in")
+        tab.until("location.pathname === '/'")
+        tab.click("Let a command of another machine in")
+        tab.until("location.pathname === '/device'")
+        tab.fill(code="BCDF-GHJK")
+        tab.click("Look who asks")
+        tab.until("document.body.textContent.includes('No command waits')")
+        tab.go(f"{house.url}/operator/v1/people/me")
+        tab.until("document.body.textContent.includes('anna')")
+
+
 def test_a_session_may_what_its_user_may_now_and_ends_when_it_is_ended(house: House) -> None:
     anna, other = house.person("anna", "operator"), house.browser()
     house.asked("POST", "/people/users/anna/roles/remove", {"role": "operator"})
@@ -277,6 +314,10 @@ def test_a_password_is_set_by_a_command_that_reads_it_from_a_file(house: House) 
     assert laptop.refused("user", "password", "--password-file", "new") == "people.sign_in_refused"
     laptop.run("user", "password", "--password-file", "new", "--current-file", str(file))
     assert house.browser().sign_in("anna", "third words by chance").status_code == 303
+    assert house.server.rows("user", "show", "anna")[0]["sessions"] == 1
+    house.server.run("user", "password", "anna", "--remove", "--yes")
+    assert house.browser().sign_in("anna", "third words by chance").status_code == 401
+    assert house.server.rows("user", "show", "anna")[0]["sessions"] == 0
 
 
 class Asking:

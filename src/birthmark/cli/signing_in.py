@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import agree, only
 from birthmark.cli.common import ActionNeededError, FileMissingError, again, read_file, say
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions
+from birthmark.cli.operator import ListOptions, RemoveOptions, at
 from birthmark.errors import InvalidRequestError
+from birthmark.text import printable
 
 _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
 _MAX_BYTES = 4096
@@ -39,7 +41,7 @@ def end_session(
 
 
 def set_password(
-    server: ServerOutputOptions,
+    server: RemoveOptions,
     name: Annotated[str | None, typer.Argument(metavar="USER", help="Whose; without it, one's own.")] = None,
     file: Annotated[
         Path | None,
@@ -48,11 +50,20 @@ def set_password(
     current_file: Annotated[
         Path | None, typer.Option("--current-file", help="Its first line is one's own password until now.")
     ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Have no password any more; USER has to be named.")] = False,
 ) -> None:
     """Set the password by which somebody signs in at a browser; sessions that are there end.
 
     Who sets one's own says the one before, where there is one.
     """
+    if remove:
+        only(False, "when a password is set", password_file=file, current_file=current_file)
+        if name is None:
+            raise typer.BadParameter("name a user", param_hint="USER")
+        agree(f"Remove the password of {printable(name)}?", yes=server.yes)
+        server.client.delete(at("people", "users", name, "password"))
+        say(server.as_json, {"removed": name}, f"{name} has no password any more; all sessions of that one have ended.")
+        return
     if file is None and not sys.stdin.isatty():
         question = "The password is typed at a terminal, or read from --password-file."
         raise ActionNeededError(question=question, again=f"{again()} --password-file FILE")

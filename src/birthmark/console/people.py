@@ -16,9 +16,12 @@ from birthmark.people.approvals import Approvals
 from birthmark.people.approvals_model import Approval
 from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
 from birthmark.people.service import People, Shown
+from birthmark.people.sign_in_model import Session
 
 Reached = Callable[[], Mapping[str, Any]]
 """Where people of other machines reach the operator interface, and by which roots they know it."""
+SessionsOf = Callable[[str], Sequence[Session]]
+"""The browsers at which a user is signed in."""
 _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
 
@@ -81,19 +84,19 @@ class NewPersonToken(msgspec.Struct):
     place: str | None = None
 
 
-def user_endpoints(people: People, reached: Reached) -> Sequence[Endpoint]:
+def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Sequence[Endpoint]:
     """Return the routes of `birthmark user` and `role`."""
 
     async def users(_asked: Asked) -> Rows:
-        return Rows([_user_view(people, one) for one in people.all()])
+        return Rows([_user_view(people, sessions, one) for one in people.all()])
 
     async def user(asked: Asked) -> Any:
-        return _user_view(people, people.user(asked["name"]))
+        return _user_view(people, sessions, people.user(asked["name"]))
 
     async def create(asked: Asked) -> Any:
         body: NewPerson = asked.body
         made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
-        return _user_view(people, made)
+        return _user_view(people, sessions, made)
 
     async def remove(asked: Asked) -> None:
         await people.remove(asked["name"], actor=asked.actor)
@@ -104,12 +107,12 @@ def user_endpoints(people: People, reached: Reached) -> Sequence[Endpoint]:
 
     async def grant(asked: Asked) -> Any:
         await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
-        return _user_view(people, people.user(asked["name"]))
+        return _user_view(people, sessions, people.user(asked["name"]))
 
     async def revoke(asked: Asked) -> Any:
         body: GrantBody = asked.body
         await people.revoke(asked["name"], body.role, body.place, actor=asked.actor)
-        return _user_view(people, people.user(asked["name"]))
+        return _user_view(people, sessions, people.user(asked["name"]))
 
     async def allow(asked: Asked) -> Any:
         name = asked["name"]
@@ -231,11 +234,12 @@ def _roles(grants: Sequence[Grant]) -> list[Mapping[str, str]]:
     return [{"role": one.role.value, "place": one.place} for one in grants]
 
 
-def _user_view(people: People, user: User) -> dict[str, Any]:
+def _user_view(people: People, sessions: SessionsOf, user: User) -> dict[str, Any]:
     return {
         "name": user.name,
         "roles": _roles(people.grants(user.name)),
         "tokens": len(people.tokens(user.name)),
+        "sessions": len(sessions(user.name)),
         "created": user.created_at.isoformat(),
         "made_by": user.made_by,
     }

@@ -224,7 +224,7 @@ class Applications:
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
             *standing.endpoints(served, lambda: {**self.endpoints, "console": self.console_url}),
-            *user_endpoints(rooms.people, self._reached),
+            *user_endpoints(rooms.people, self._reached, rooms.sign_in.sessions.of),
             *token_endpoints(rooms.people),
             *session_endpoints(rooms.sign_in),
             *asking_endpoints(rooms.askings, self._reached),

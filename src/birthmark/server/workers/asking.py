@@ -131,6 +131,8 @@ class Question:
             return answer.status, await answer.content()
 
     def _written(self) -> bytes:
-        own = [(b"host", b"localhost"), (b"connection", b"close"), (b"content-length", b"%d" % len(self.body))]
+        own = [(b"connection", b"close"), (b"content-length", b"%d" % len(self.body))]
+        if all(name != b"host" for name, _ in self.headers):  # what a browser asked for is looked at by who answers
+            own.append((b"host", b"localhost"))
         fields = b"".join(b"%b: %b\r\n" % field for field in (*own, *self.headers))
         return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (self.method.encode(), self.target, fields, self.body)

@@ -28,7 +28,7 @@ _JOIN_S = 1.0
 """How long who looks on waits for the first word of each worker."""
 _AGAIN_S = 0.2
 _OF_A_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"}
-_OF_THE_REQUEST = _OF_A_CONNECTION | {b"host", b"content-length", b"expect"}
+_OF_THE_REQUEST = _OF_A_CONNECTION | {b"content-length", b"expect"}
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _SSE = f"{SSE}; charset=utf-8".encode()
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]

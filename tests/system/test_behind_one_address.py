@@ -42,6 +42,7 @@ def test_a_device_that_guesses_passwords_keeps_no_new_one_out(server: RunningSer
     made = ":".join(server.est_credential("new-8"))
     device = EstByCurl(server, tmp_path)
     for user in ("guess-1", "guess-2", "new-8"):
-        assert {device.status("guess", f"{user}:wrong") for _ in range(12)} == {401, 429}
+        # Ten at once, then one in six seconds: a slow machine takes more than twelve to be too fast.
+        assert any(device.status("guess", f"{user}:wrong") == 429 for _ in range(60))
     for name, password in (("new-8", made), ("new-9", "line-9:chosen by somebody")):
         assert device.status(name, password) == 200

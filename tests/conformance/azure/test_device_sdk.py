@@ -51,11 +51,12 @@ def test_a_device_with_its_key_in_a_file_registers_and_sends_ten_messages(
 def test_an_individual_enrollment_may_give_the_device_another_id_and_the_edge_flag(
     server: RunningServer, tmp_path: Path
 ) -> None:
+    before = {d["device"] for d in server.rows("hub", "device", "ls", "--edge")}  # of other tests at this server
     device = a_file_device(tmp_path, "edge-1")
     enroll(server, device, "--edge")
     assert run_app(server, device).returncode == 0
-    listed = [d["device"] for d in server.rows("hub", "device", "ls", "--edge")]
-    assert "edge-1" in listed  # beside those of other tests
+    assert {d["device"] for d in server.rows("hub", "device", "ls", "--edge")} - before == {"edge-1"}
+    assert [d["device"] for d in server.rows("hub", "device", "ls") if d["device"] == "edge-1"] == ["edge-1"]
 
 
 def test_a_device_of_a_group_registers_with_leaf_and_intermediate(server: RunningServer, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Mailer:
         try:
             if self.tls is Tls.STARTTLS:
                 server.starttls(context=self.context)
-            if self.user:
+            if self.user and self.tls is not Tls.NONE:  # a password goes to nobody who reads along
                 server.login(self.user, self.password)
             server.send_message(message)
             with contextlib.suppress(smtplib.SMTPException, OSError):  # it has the mail, whatever it says now

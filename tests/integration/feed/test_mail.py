@@ -4,6 +4,7 @@ import json
 import ssl
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -98,6 +99,13 @@ async def test_a_server_that_shows_another_certificate_gets_no_password(server: 
     with pytest.raises(NotAnsweredError) as refused:
         await other.send("ops@plant.example", "s", "t", "one")
     assert "CERTIFICATE_VERIFY_FAILED" in refused.value.explain_cause()
+
+
+async def test_a_password_is_not_sent_without_tls(server: MailServer) -> None:
+    plain = replace(server.mailer(), tls=Tls.NONE)
+    with pytest.raises(RefusedByReceiverError) as refused:
+        await plain.send("ops@plant.example", "s", "t", "one")
+    assert "530" in refused.value.explain_cause()
 
 
 async def test_a_server_that_is_away_is_waited_for(server: MailServer) -> None:

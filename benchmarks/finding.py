@@ -42,7 +42,7 @@ def beginnings(devices: int, looks: int) -> Iterator[str]:
 
 async def look(database: Database, begin: str) -> int:
     """Find a page of devices; return how many there are."""
-    rows = await database.all(words.FIND, place=_PLACE, after_word="", after="", limit=_PAGE, **words.range_of(begin))
+    rows = await database.all(words.FIND, place=_PLACE, limit=_PAGE, **words.range_of(words.folded(begin)))
     return len(rows)
 
 

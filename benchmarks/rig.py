@@ -67,12 +67,18 @@ class Rig:
             self._server = self.a_server("data")
         return self._server
 
-    def a_server(self, name: str) -> RunningServer:
-        """Start a server with a directory of its own; it ends with the rig."""
+    def a_server(self, name: str, changed_by: str = "") -> RunningServer:
+        """Start a server with a directory of its own; it ends with the rig. `changed_by` is code that it runs first."""
         address = self.address if name == "data" else free_address()
         config = self.directory / "bench.toml"
         config.write_text(_LIMITS)
-        server = RunningServer(self.directory / name, address, config).start()
+        server = RunningServer(self.directory / name, address, config)
+        if changed_by:
+            first = self.directory / f"{name}-first"
+            first.mkdir()
+            (first / "sitecustomize.py").write_text(changed_by)
+            server.environment_of_server = {"PYTHONPATH": str(first)}
+        server.start()
         self.ends.callback(lambda: server.process and server.stop())
         with (self.directory / _TRUST).open("a") as trust:
             trust.write(Path(server.endpoints["trust_bundle"]).read_text())

@@ -28,7 +28,15 @@ sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H
 A list is `{"items": [...], "next": ...}`; where `next` is not null, the same route with `after` set to it has the page
 that follows. `stream` and `monitor` answer line by line, as things come: objects with `items`, of which there are none
 in a sign of life, and `{"end": true}` or `{"problem": ...}` at the end; who sees neither was cut off. A refusal is a
-problem document (RFC 9457) with `code` and `fix`. This page is written by `tools/make_operator_api.py`.
+problem document (RFC 9457) with `code` and `fix`.
+
+What changes something takes an `Idempotency-Key`: a name that a program chose for this one request, such as what
+`uuidgen` prints. Sent again within a day by the same token, it gets the same answer, marked
+`Idempotency-Replayed: true`, and nothing is done twice; an answer of over 16 KiB is not kept. A key that came with
+another request is refused (422); while the first is being carried out, and where nobody knows how it ended, the answer
+is 409 and says which. Answers to GET have an `ETag` for `If-None-Match`; `If-Match` is refused.
+
+This page is written by `tools/make_operator_api.py`.
 
 | route | right | what it does | body | query |
 |---|---|---|---|---|

@@ -23,7 +23,7 @@ from measures.ingest import (
 from measures.manifest import ManifestEntry
 from measures.measure import Measure
 from measures.people import PersonsRequest
-from measures.registration import Registration, RegistrationAmongMany
+from measures.registration import Registration, RegistrationAmongMany, RegistrationWithFigures
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
 from measures.sigv4 import RegisterCertificate
@@ -68,4 +68,5 @@ ALL: tuple[type[Measure], ...] = (
     SimulatedDevice,
     SimulatedStart,
     PersonsRequest,
+    RegistrationWithFigures,
 )

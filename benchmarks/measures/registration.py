@@ -1,4 +1,4 @@
-"""P2 and P12: a device registers at DPS by its enrollment group, over MQTT; the answer comes when it is on disk."""
+"""P2, P12, P36: a device registers at DPS by its enrollment group, over MQTT; the answer comes when it is on disk."""
 
 import json
 import sqlite3
@@ -81,6 +81,33 @@ class RegistrationAmongMany(Measure):
         return Sample(
             cost(self._many, self._rig.devices(OPERATIONS, f"many-{run}")),
             cost(self._few, self._rig.devices(OPERATIONS, f"few-{run}")),
+        )
+
+
+_WITHOUT_FIGURES = """
+from birthmark.store import Changes
+Changes.count = lambda self, *_, **__: self
+"""
+
+
+class RegistrationWithFigures(Measure):
+    """With the figures that follow each registration, beside a server that keeps none."""
+
+    name, title, peer = "P36", "registration and its figures", "itself without figures"
+    unit, gate, aim = "us", 1.03, 1.01
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._with, self._without = rig.a_server("figures"), rig.a_server("no-figures", _WITHOUT_FIGURES)
+        for server in (self._with, self._without):
+            put_group(rig, server)
+        self._runs = count()
+
+    def round(self) -> Sample:
+        run = next(self._runs)
+        return Sample(
+            cost(self._with, self._rig.devices(OPERATIONS, f"figures-{run}")),
+            cost(self._without, self._rig.devices(OPERATIONS, f"no-figures-{run}")),
         )
 
 

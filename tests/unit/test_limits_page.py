@@ -45,7 +45,7 @@ from birthmark.net import backlog, budget, connection, http, listener, pieces, u
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
 from birthmark.outbound import sender
-from birthmark.people import asking, oidc, passwords, sessions, sign_in
+from birthmark.people import asking, oidc, once, passwords, sessions, sign_in
 from birthmark.pki import certificates, chains, csr, extensions, name_constraints, ocsp
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
@@ -229,6 +229,10 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{viewing.MAX_WAITING}, or {size(viewing.MAX_WAITING_BYTES)}"
     ),
     ("Kept for a time", "telemetry of one commit"): f"{stream.MAX_BURST} messages, or {size(stream.MAX_COMMIT_BYTES)}",
+    ("Kept for a time", "answers to requests with an `Idempotency-Key`"): (
+        f"{once.KEPT_FOR.days} day, of {once.MAX_ANSWER_CHARS // 1024} KiB at most; "
+        f"{number(once.MOST_OF_ONE)} of a token"
+    ),
     ("Kept for a time", "the version of a deleted shadow"): f"{shadows.REMEMBERED_S // 3600} hours",
 }
 BYTES: Callable[[str], bool] = re.compile(r"max_.*_bytes(_per_peer)?$").fullmatch  # type: ignore[assignment]  # used as a predicate

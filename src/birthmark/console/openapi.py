@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from birthmark import __version__
-from birthmark.console.routing import PROBLEM, ROOT, Endpoint, Nothing, PageQuery
+from birthmark.console.routing import IDEMPOTENCY_KEY, PROBLEM, ROOT, Endpoint, Nothing, PageQuery
+from birthmark.people.once_model import MAX_KEY_CHARS
 
 _PROBLEM = {
     "type": "object",
@@ -19,6 +20,12 @@ _LIST = {
     "type": "object",
     "properties": {"items": {"type": "array", "items": {"type": "object"}}, "next": {"type": ["string", "null"]}},
     "required": ["items", "next"],
+}
+_ONCE = {
+    "name": IDEMPOTENCY_KEY,
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
+    "description": "A name for this request: sent again within a day, it gets the same answer, and nothing is done.",
 }
 
 
@@ -36,6 +43,7 @@ def openapi(table: Sequence[Endpoint]) -> dict[str, Any]:
         "security": [{"token": []}],
         "paths": paths,
         "components": {
+            "parameters": {"Once": _ONCE},
             "schemas": schemas | {"Problem": _PROBLEM, "List": _LIST},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
@@ -49,6 +57,7 @@ def _operation(one: Endpoint) -> Mapping[str, Any]:
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in one.names),
             *_in_query(one.query),
+            *([] if one.is_repeatable or one.is_open else [{"$ref": "#/components/parameters/Once"}]),
         ],
         "responses": {
             str(one.status): {"description": "Done"} | _content(one),

@@ -28,10 +28,14 @@ from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
 from birthmark.people.demand import demand
 from birthmark.people.model import SERVER
+from birthmark.people.once import FAILED, Once
+from birthmark.people.once_model import MAX_KEY_CHARS, key_of
+from birthmark.people.once_model import Request as OnceRequest
 from birthmark.text import decode_json
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"
+IDEMPOTENCY_KEY, REPLAYED = "idempotency-key", "idempotency-replayed"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 SIGN_OF_LIFE_S = 10.0
 LOOK_AGAIN_S = 0.5
@@ -167,6 +171,11 @@ class Endpoint:
     """Says of a request that it cannot be undone, so that a second person has to approve it."""
 
     @property
+    def is_repeatable(self) -> bool:
+        """It changes nothing, so that it may be asked again and again."""
+        return self.method == "GET" or self.right is Right.READ
+
+    @property
     def names(self) -> list[str]:
         return _PARAMETER.findall(self.path)
 
@@ -185,14 +194,21 @@ _PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "
 
 
 def operator_mount(
-    identify: Identify, table: Sequence[Endpoint], describe: Describe, second: SecondPerson | None = None
+    identify: Identify,
+    table: Sequence[Endpoint],
+    describe: Describe,
+    second: SecondPerson | None = None,
+    once: Once | None = None,
 ) -> Mount:
-    """Return the interface; `identify` says who asks, and `second` whether another has approved it."""
+    """Return the interface; `identify` says who asks, `second` whether another has approved it, `once` what was said.
+
+    Without `once` a request with an `Idempotency-Key` is refused.
+    """
 
     async def openapi(_request: Request) -> Response:
         return JSONResponse(describe(table))
 
-    routes = [Route(one.path, _answering(one, identify, second), methods=[one.method]) for one in table]
+    routes = [Route(one.path, _answering(one, identify, second, once), methods=[one.method]) for one in table]
     return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])
 
 
@@ -261,14 +277,29 @@ async def _as_long_as(
         await ended(ending)
 
 
-def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | None) -> Handler:
+def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | None, once: Once | None) -> Handler:
+    carry_out = _carrying_out(endpoint, identify, second)
+
     async def answer(request: Request) -> Response:
         caller = STRANGER if endpoint.is_open else identify(request)
         if not endpoint.is_open:
             _authorize(endpoint, caller, request)
         asked = await _asked(endpoint, request, caller)
+        if endpoint.is_repeatable or IDEMPOTENCY_KEY not in request.headers:
+            return await carry_out(request, asked)
+        if once is None or endpoint.is_open:
+            raise OperatorRequestError(detail="Idempotency-Key is not taken here: nobody is known who asks by it")
+        return await _once(once, await _keyed(request, caller), lambda: carry_out(request, asked))
+
+    return refusing(whole(answer), lambda error, _request: problem(error))
+
+
+def _carrying_out(
+    endpoint: Endpoint, identify: Identify, second: SecondPerson | None
+) -> Callable[[Request, Asked], Awaitable[Response]]:
+    async def carry_out(request: Request, asked: Asked) -> Response:
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
-            await second(caller, _wanted(endpoint, request, asked))
+            await second(asked.caller, _wanted(endpoint, request, asked))
             _check_again(endpoint, identify, request)
         if endpoint.method != "GET" and "if-match" in request.headers:
             raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
@@ -291,7 +322,45 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         made = JSONResponse(value, endpoint.status)
         return tagged(made, given) if endpoint.method == "GET" else made
 
-    return refusing(whole(answer), lambda error, _request: problem(error))
+    return carry_out
+
+
+async def _keyed(request: Request, caller: Caller) -> OnceRequest:
+    """Return a request with the key that it was given. Raise `OperatorRequestError`.
+
+    It is that of one token or session: what a wider one was shown is not for a narrower one of the same person.
+    """
+    given = request.headers.getlist(IDEMPOTENCY_KEY)
+    key = key_of(given[0]) if len(given) == 1 else None
+    if key is None:
+        most = f"1 to {MAX_KEY_CHARS} printable ASCII characters"
+        raise OperatorRequestError(
+            detail=f"Idempotency-Key holds {most}, in quotation marks or without, and comes once"
+        )
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    by = "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
+    return OnceRequest(f"{caller.actor} {by}", key, request.method, path, await request.body())
+
+
+async def _once(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
+    """Return what was answered to a request before, or carry it out and keep the answer."""
+    begun = await once.begin(request)
+    if begun.status is not None:
+        content = (begun.answer or "").encode()
+        return Response(content, begun.status, _NOT_KEPT | {REPLAYED: "true"}, "application/json" if content else None)
+    try:
+        response = await carry_out()
+    except errors.UnavailableError:
+        await once.answered(begun, FAILED, None)  # what it did, if anything, is not known
+        raise
+    except BirthmarkError:
+        await once.forget(begun)
+        raise
+    except Exception:
+        await once.answered(begun, FAILED, None)
+        raise
+    await once.answered(begun, response.status_code, bytes(response.body).decode())
+    return response
 
 
 def tagged(answer: Response, given: Mapping[str, str]) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from birthmark.auth.sigv4 import is_signed
@@ -172,7 +172,7 @@ class Applications:
         self.metering.certificate = self.alerting.server = served
         gate = self._gate(self._settings.ports.health)
         known = Known(self._rooms.people, gate, token)
-        mount = operator_mount(known, table, openapi, self._rooms.approvals.check)
+        mount = self._mount(known, table)
         pages = self._pages(gate)
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount, *pages]))
 
@@ -182,8 +182,11 @@ class Applications:
         The data directory's token is not taken there.
         """
         gate = self._gate()
-        mount = operator_mount(Known(self._rooms.people, gate), table, openapi, self._rooms.approvals.check)
+        mount = self._mount(Known(self._rooms.people, gate), table)
         return self._guarded(_application([mount, *self._pages(gate)]))
+
+    def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
+        return operator_mount(known, table, openapi, self._rooms.approvals.check, self._rooms.once)
 
     def _gate(self, port: int | None = None) -> Gate:
         return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)

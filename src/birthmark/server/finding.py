@@ -26,19 +26,18 @@ class Finding:
         place_before, _, rest = after.partition(_BETWEEN)
         word, _, name = rest.partition(_BETWEEN)
         found: list[Found] = []
-        between = words.range_of(begin)
+        begin = words.folded(begin)
         for kept_at, place in sorted(self._places()):
             if not sees(place) or kept_at < place_before:
                 continue
             behind = (word, name) if kept_at == place_before else ("", "")
             while len(found) < limit:
-                page = await self.rooms.database.all(
-                    words.FIND, place=kept_at, after_word=behind[0], after=behind[1], limit=_PAGE, **between
-                )
+                between = words.range_of(begin, *behind)
+                page = await self.rooms.database.all(words.FIND, place=kept_at, limit=_PAGE, **between)
                 found += [
                     Found(row["name"], place, _BETWEEN.join((kept_at, row["word"], row["name"])))
                     for row in page
-                    if words.is_first(row["word"], row["name"], between["first"])
+                    if words.is_first(row["word"], row["name"], begin)
                 ]
                 if len(page) < _PAGE:
                     break

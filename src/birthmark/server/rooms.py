@@ -39,6 +39,7 @@ from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.asking import Askings
 from birthmark.people.oidc import Providers
+from birthmark.people.once import Once
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
@@ -86,6 +87,7 @@ class Rooms:
     askings: Askings
     providers: Providers
     approvals: Approvals
+    once: Once
     webhooks: Webhooks
     alerts: Alerts
 
@@ -249,6 +251,7 @@ async def open_rooms(
         Askings(people),
         Providers(sign_in, entropy, sender, providers_of(settings.oidc)),
         Approvals(database, clock, entropy, people),
+        Once(database, clock),
         Webhooks(
             *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
             mailer=_mailer(settings),

@@ -17,6 +17,7 @@ import birthmark.est.store
 import birthmark.feed.store
 import birthmark.iothub.store
 import birthmark.people.approvals_store
+import birthmark.people.once_store
 import birthmark.people.sign_in_store
 import birthmark.people.store
 import birthmark.refusals.store

@@ -66,7 +66,8 @@ class Records(Generic[T]):
         The columns that are `sealed` hold secrets, as text.
         """
         columns = (
-            text(one, sealed=True) if one in sealed else _column(one, hint, keys) for one, hint in self._hints.items()
+            text(one, sealed=True, optional=_without_none(hint)[1]) if one in sealed else _column(one, hint, keys)
+            for one, hint in self._hints.items()
         )
         return Table(name, metadata, *columns, *more)
 

@@ -36,14 +36,13 @@ words = Table(
 _ADD, _REMOVE = insert(words, ignore_existing=True), remove(words)
 _SPELLED = find(words, "place", "word", of=("name",))
 FORGET_PLACE = remove(words, "place")
-_AFTER = tuple_(bindparam("after_word", type_=Text), bindparam("after", type_=Text))
+_FROM = tuple_(bindparam("from_word", type_=Text), bindparam("from_name", type_=Text))
 FIND = statement(
     select(words.c.word, words.c.name)
     .where(
         words.c.place == bindparam("place"),
-        words.c.word >= bindparam("first"),
+        tuple_(words.c.word, words.c.name) > _FROM,  # the one lower bound: of two, PostgreSQL may begin at the lesser
         words.c.word <= bindparam("last"),
-        tuple_(words.c.word, words.c.name) > _AFTER,
     )
     .order_by(words.c.word, words.c.name)
     .limit(bindparam("limit"))
@@ -68,10 +67,15 @@ def is_first(word: str, name: str, begin: str) -> bool:
     return next((one for one in words_of(name) if one.startswith(begin)), None) == word
 
 
-def range_of(begin: str) -> dict[str, str]:
-    """Return the parameters of `FIND` for a beginning."""
-    folded = fold(begin).replace("\0", "")[:MAX_CHARS]
-    return {"first": folded, "last": folded + _LAST}
+def folded(begin: str) -> str:
+    """Return a beginning as rows have it."""
+    return fold(begin).replace("\0", "")[:MAX_CHARS]
+
+
+def range_of(begin: str, after_word: str = "", after: str = "") -> dict[str, str]:
+    """Return the parameters of `FIND` for a folded beginning, behind a word of a name."""
+    word, name = max((begin, ""), (after_word, after))
+    return {"from_word": word, "from_name": name, "last": begin + _LAST}
 
 
 def found(place: str, name: str) -> Changes:

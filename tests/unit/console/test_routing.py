@@ -177,7 +177,9 @@ def test_the_document_has_every_route_with_its_right_body_and_query() -> None:
     for one in operator_table():
         told = document["paths"][one.template][one.method.lower()]
         assert told["x-right"] == (one.right.value if one.right else "none")
-        assert [p["name"] for p in told["parameters"] if p["in"] == "path"] == one.names
+        assert [p["name"] for p in told["parameters"] if p.get("in") == "path"] == one.names
+        takes_a_key = {"$ref": "#/components/parameters/Once"} in told["parameters"]
+        assert takes_a_key == (one.method != "GET" and one.right is not Right.READ and not one.is_open)
         assert ("requestBody" in told) == (one.method in {"POST", "PATCH", "PUT"} and bool(one.body.__struct_fields__))
     references = json.dumps(document).split('"$ref": "#/components/schemas/')[1:]
     assert {part.partition('"')[0] for part in references} <= document["components"]["schemas"].keys()

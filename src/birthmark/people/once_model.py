@@ -1,0 +1,54 @@
+"""What is asked once and may be said twice, as values (draft-ietf-httpapi-idempotency-key-header)."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+MAX_KEY_CHARS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks for what, under a key that this one chose for it."""
+
+    who: str
+    key: str
+    method: str
+    path: str
+    body: bytes
+
+    @property
+    def digest(self) -> str:
+        """What tells this key of this one from all others."""
+        return _digest(self.who.encode("utf-8", "surrogatepass"), self.key.encode("utf-8", "surrogatepass"))
+
+    @property
+    def asked(self) -> str:
+        """What tells the same request from another one under the same key."""
+        return _digest(self.method.encode(), self.path.encode("utf-8", "surrogatepass"), self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A request under a key, and what was answered: nothing yet while `status` is none."""
+
+    digest: str
+    who: str
+    asked: str
+    began_at: datetime
+    ends_at: datetime
+    status: int | None = None
+    answer: str | None = None
+
+
+def key_of(header: str) -> str | None:
+    """Return the key that a header holds, as a string of RFC 9651 or bare; None where it is none."""
+    key = header.strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    is_key = 0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable() and '"' not in key
+    return key if is_key else None
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()

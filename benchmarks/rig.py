@@ -67,11 +67,14 @@ class Rig:
             self._server = self.a_server("data")
         return self._server
 
-    def a_server(self, name: str, changed_by: str = "") -> RunningServer:
-        """Start a server with a directory of its own; it ends with the rig. `changed_by` is code that it runs first."""
+    def a_server(self, name: str, *, changed_by: str = "", more: str = "") -> RunningServer:
+        """Start a server with a directory of its own; it ends with the rig.
+
+        `changed_by` is code that it runs first, `more` what else its configuration says.
+        """
         address = self.address if name == "data" else free_address()
-        config = self.directory / "bench.toml"
-        config.write_text(_LIMITS)
+        config = self.directory / f"{name}.toml"
+        config.write_text(_LIMITS + more)
         server = RunningServer(self.directory / name, address, config)
         if changed_by:
             first = self.directory / f"{name}-first"

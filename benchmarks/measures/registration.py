@@ -98,7 +98,7 @@ class RegistrationWithFigures(Measure):
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._with, self._without = rig.a_server("figures"), rig.a_server("no-figures", _WITHOUT_FIGURES)
+        self._with, self._without = rig.a_server("figures"), rig.a_server("no-figures", changed_by=_WITHOUT_FIGURES)
         for server in (self._with, self._without):
             put_group(rig, server)
         self._runs = count()

@@ -137,10 +137,57 @@ def test_an_enroller_enrolls_at_both_clouds_interfaces_by_the_vendors_sdks(plant
 
 def test_a_viewer_enrolls_nothing_at_either_cloud_and_sees_what_is_there(plant: Plant) -> None:
     anna = plant.person("anna", "viewer")
-    for more in ((), ("--to", "aws")):
-        assert enrolled_by(anna, *more).returncode != 0
+    for more, place in (((), "dps/birthmark"), (("--to", "aws"), "aws")):
+        done = enrolled_by(anna, *more)
+        assert done.returncode != 0
+        told = " ".join(done.stderr.split())
+        assert f"birthmark role grant anna enroller --at {place}" in told
+        assert "fleet.role_missing" in told
     assert anna.rows("device", "ls") == []
     assert {row["code"] for row in plant.server.rows("why")} == {"operator.role_too_low"}
+
+
+def test_what_a_person_was_refused_is_told_by_that_persons_name(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    assert anna.refused("hub", "device", "create", "pump-1") == "operator.role_too_low"
+    (row,) = plant.server.rows("why", "anna")
+    assert row["code"] == "operator.role_too_low"
+    assert "birthmark role grant anna enroller --at hub/birthmark" in row["fix"]
+
+
+def test_a_token_says_what_it_may_and_one_that_is_too_narrow_is_no_reason_for_a_role(plant: Plant) -> None:
+    anna = plant.person("anna", "operator", "hub/birthmark")
+    (wide,) = anna.rows("token", "create", "wide", "--role", "admin")
+    assert (wide["role"], wide["may"]) == ("admin", "read, enroll, operate, revoke")
+    (narrow,) = anna.rows("token", "create", "narrow", "--role", "viewer", "--at", "hub/birthmark")
+    assert narrow["may"] == "read"
+    plant.server.run("role", "revoke", "anna", "operator", "--at", "hub/birthmark")
+    assert {row["may"] for row in plant.server.rows("token", "ls")} == {""}
+    plant.server.run("role", "grant", "anna", "operator")
+    (anna.home / "narrow").write_text(narrow["token"])
+    anna.run("logout")
+    roots = plant.server.endpoints["trust_bundle"]
+    anna.run("login", f"https://{plant.server.address}:9443", "--token-file", "narrow", "--roots", roots)
+    assert anna.refused("hub", "device", "create", "pump-1") == "operator.token_too_narrow"
+    (row,) = plant.server.rows("why", "anna")
+    assert "birthmark token create --user anna --role enroller --at hub/birthmark" in row["fix"]
+
+
+def test_nobody_is_asked_for_what_is_not_there(plant: Plant) -> None:
+    bert = plant.person("bert", "admin")
+    assert bert.refused("hub", "rm", "gone", "--yes") == "iothub.unknown_hub"
+    assert bert.refused("dps", "rm", "gone", "--yes") == "dps.unknown_instance"
+    assert bert.rows("approval", "ls") == []
+
+
+def test_the_audit_shows_from_where_and_by_which_token(plant: Plant) -> None:
+    anna = plant.person("anna", "operator")
+    (token,) = (row["id"] for row in plant.server.rows("token", "ls"))
+    anna.run("hub", "device", "create", "pump-1")
+    head, *_, last = anna.run("server", "audit", "ls").splitlines()
+    assert head.split() == ["at", "actor", "from", "by", "action", "subject"]
+    assert f"token {token}" in last
+    assert "user:anna" in last
 
 
 def exported(somebody: Person) -> dict[str, str]:

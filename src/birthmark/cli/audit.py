@@ -19,7 +19,7 @@ from birthmark.console.records import has_own_file
 
 _MAX_FILE = 1 << 20
 _LATEST = 100
-_COLUMNS = ("at", "actor", "action", "subject")
+_COLUMNS = ("at", "actor", "from", "by", "action", "subject")
 _PATIENCE_S = 600.0
 """For millions of rows."""
 Heads = Annotated[
@@ -58,7 +58,19 @@ def list_(
             kept.extend(every.picked([row]))
 
     ask_chains(server, [], rows=keep)
-    show(kept, _COLUMNS, as_json=server.as_json, nothing="Nothing was changed.")
+    show(
+        kept if server.as_json else map(_with_way, kept),
+        _COLUMNS,
+        as_json=server.as_json,
+        nothing="Nothing was changed.",
+    )
+
+
+def _with_way(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with where a person came from, and by which token or session."""
+    detail = row["detail"]
+    by = next((f"{way} {detail[way]}" for way in ("token", "session") if way in detail), "")
+    return {**row, "from": detail.get("from", ""), "by": by}
 
 
 def export(

@@ -25,7 +25,7 @@ from birthmark.people.model import RIGHTS_OF, Role
 
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")
 _USER_COLUMNS = ("name", "roles", "tokens", "created", "made_by")
-_TOKEN_COLUMNS = ("id", "user", "label", "role", "place", "created", "ends")
+_TOKEN_COLUMNS = ("id", "user", "label", "role", "place", "may", "created", "ends")
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="As `birthmark user ls` shows it.")]
 PlaceOption = Annotated[
     str, typer.Option("--at", help="Where: '*' (everywhere), server, aws, hub/NAME or dps/NAME.", metavar="PLACE")

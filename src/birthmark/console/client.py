@@ -139,6 +139,8 @@ def not_running(data: Path, reason: str) -> ServerNotRunningError:
 def _advice(data: Path) -> str:
     """Return what to do: use the server that runs for another directory, else start this one's."""
     start = f"`{starting(data)}`. It is ready when it prints its endpoints."
+    if data == Path(DEFAULT_DATA).expanduser() and not data.exists():
+        start += " For one on another machine, sign in there (birthmark login)."
     others = sorted(others_served(data)) if data == Path(DEFAULT_DATA).expanduser() else []  # else it was named
     if others:
         named = ", ".join(f"`export BIRTHMARK_DATA={shlex.quote(str(one))}`" for one in others[:_OTHERS])

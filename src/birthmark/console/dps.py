@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
-from birthmark.console.routing import Asked, Endpoint, Rows, always
+from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.dps.model import Authority, IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
@@ -65,13 +65,16 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         found = await registrations.release(instance, asked["id"], actor=asked.actor)
         return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
 
+    async def is_there(asked: Asked) -> bool:
+        return instances.by_name(asked["name"]) is not None
+
     async def delete(asked: Asked) -> None:
         await instances.delete(asked["name"], actor=asked.actor)
 
     one, rule = "/dps/{name}", Right.ADMINISTER
     return [
         Endpoint(
-            "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=always
+            "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=is_there
         ),
         Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
         Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),

@@ -18,7 +18,6 @@ from birthmark.console.routing import (
     Lines,
     OperatorRequestError,
     Rows,
-    always,
 )
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
@@ -87,6 +86,9 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         await hubs.delete(hub.name, actor=asked.actor)
         await instances.unlink(hub.host, actor=asked.actor)
 
+    async def is_there(asked: Asked) -> bool:
+        return hubs.by_name(asked["name"]) is not None
+
     async def messages(asked: Asked) -> Rows:
         query: MessagesQuery = asked.query
         hub = hubs.by_name(asked["name"])
@@ -113,7 +115,7 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
             "Remove a hub, its devices and messages.",
             delete,
             status=204,
-            is_final=always,
+            is_final=is_there,
         ),
         Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
         Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),

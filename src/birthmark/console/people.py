@@ -150,7 +150,9 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
 
     async def tokens(asked: Asked) -> Rows:
         whose = None if may_administer(asked.caller) else asked.caller.user
-        return Rows([_token_view(one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)])
+        return Rows(
+            [_token_view(one) | _may(people, one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)]
+        )
 
     async def add_token(asked: Asked) -> Any:
         body: NewPersonToken = asked.body
@@ -165,7 +167,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         # Who makes one for himself is no less let in by whoever it was than before.
         by = asked.caller.let_in_by if user == asked.caller.user else None
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
-        return view_once(made)
+        return view_once(made) | _may(people, made.token)
 
     async def remove_token(asked: Asked) -> None:
         whose = None if may_administer(asked.caller) else asked.caller.user
@@ -243,6 +245,13 @@ def _user_view(people: People, sessions: SessionsOf, user: User) -> dict[str, An
         "created": user.created_at.isoformat(),
         "made_by": user.made_by,
     }
+
+
+def _may(people: People, token: Token) -> dict[str, Any]:
+    """Return what a token is good for by now: its user may have another role than it was made for."""
+    places = [token.place] if token.place else {one.place for one in people.grants(token.user)}
+    rights = people.rights_of(token)
+    return {"may": ", ".join(right for right in Right if any(rights.allow(right, place) for place in places))}
 
 
 def _token_view(token: Token) -> dict[str, Any]:

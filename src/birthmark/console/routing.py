@@ -46,6 +46,8 @@ _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
 SecondPerson: TypeAlias = Callable[[Caller, Wanted], Awaitable[None]]
+Refused: TypeAlias = Callable[[BirthmarkError, str], None]
+"""Hears of what a person was refused, and from which address."""
 Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
 
 STATUS: Mapping[type[BirthmarkError], int] = {
@@ -193,22 +195,25 @@ class Endpoint:
 _PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "aws"}
 
 
-def operator_mount(
-    identify: Identify,
-    table: Sequence[Endpoint],
-    describe: Describe,
-    second: SecondPerson | None = None,
-    once: Once | None = None,
-) -> Mount:
-    """Return the interface; `identify` says who asks, `second` whether another has approved it, `once` what was said.
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside every route: who else has to agree, what was answered before, who hears of refusals."""
 
-    Without `once` a request with an `Idempotency-Key` is refused.
-    """
+    second: SecondPerson | None = None
+    once: Once | None = None
+    """Without it a request with an `Idempotency-Key` is refused."""
+    refused: Refused | None = None
+
+
+def operator_mount(
+    identify: Identify, table: Sequence[Endpoint], describe: Describe, beside: Beside = Beside()
+) -> Mount:
+    """Return the interface; `identify` says who asks."""
 
     async def openapi(_request: Request) -> Response:
         return JSONResponse(describe(table))
 
-    routes = [Route(one.path, _answering(one, identify, second, once), methods=[one.method]) for one in table]
+    routes = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
     return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])
 
 
@@ -277,8 +282,8 @@ async def _as_long_as(
         await ended(ending)
 
 
-def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | None, once: Once | None) -> Handler:
-    carry_out = _carrying_out(endpoint, identify, second)
+def _answering(endpoint: Endpoint, identify: Identify, beside: Beside) -> Handler:
+    carry_out = _carrying_out(endpoint, identify, beside.second)
 
     async def answer(request: Request) -> Response:
         caller = STRANGER if endpoint.is_open else identify(request)
@@ -287,11 +292,16 @@ def _answering(endpoint: Endpoint, identify: Identify, second: SecondPerson | No
         asked = await _asked(endpoint, request, caller)
         if endpoint.is_repeatable or IDEMPOTENCY_KEY not in request.headers:
             return await carry_out(request, asked)
-        if once is None or endpoint.is_open:
+        if beside.once is None or endpoint.is_open:
             raise OperatorRequestError(detail="Idempotency-Key is not taken here: nobody is known who asks by it")
-        return await _once(once, await _keyed(request, caller), lambda: carry_out(request, asked))
+        return await _once(beside.once, await _keyed(request, caller), lambda: carry_out(request, asked))
 
-    return refusing(whole(answer), lambda error, _request: problem(error))
+    def render(error: BirthmarkError, request: Request) -> Response:
+        if beside.refused is not None and isinstance(error, errors.ForbiddenError):
+            beside.refused(error, request.client.host if request.client else "")
+        return problem(error)
+
+    return refusing(whole(answer), render)
 
 
 def _carrying_out(

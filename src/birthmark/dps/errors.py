@@ -8,6 +8,7 @@ from birthmark.dps import model, wire
 from birthmark.dps.rules import attestation, enrollment, registration, tpm
 from birthmark.dps.service import authorities, enrollments, instances, registrations
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.people.demand import RightMissingError, said
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.checks import ChainError
 from birthmark.pki.tpm_public import TpmKeyInvalidError
@@ -63,6 +64,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     ChainError: (401, 401002),
     errors.InvalidRequestError: (400, 400004),
     errors.UnauthenticatedError: (401, 401002),
+    RightMissingError: (403, 403000),  # the real service knows no people
     errors.ForbiddenError: (401, 401002),
     errors.NotFoundError: (404, 404001),
     errors.ConflictError: (409, 409001),
@@ -79,7 +81,7 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, int]:
 
 def wire_message(error: errors.BirthmarkError) -> str:
     """Return the text a refused device may see: no more than the real service says about a failed proof."""
-    return "Unauthorized" if http_error(error)[0] == HTTPStatus.UNAUTHORIZED else str(error)
+    return "Unauthorized" if http_error(error)[0] == HTTPStatus.UNAUTHORIZED else said(error)
 
 
 def connack_reason(error: errors.BirthmarkError) -> int:

@@ -20,6 +20,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
     refusal,
+    role_missing,
 )
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import AT_ONCE
@@ -173,6 +174,8 @@ class AwsAccount:
         except self._errors.ClientError as error:
             code = error.response["Error"]["Code"]
             reason = error.response["Error"].get("Message", code)
+            if (missing := role_missing(self.description, reason)) is not None:
+                raise missing from error
             if (denied := denied_action(code, reason)) is not None:
                 said = {"action": denied, "reason": reason.rstrip("."), "target": self.description}
                 raise NotAllowedError(**said, options=" --to aws") from error

@@ -1,5 +1,6 @@
 """What goes wrong between an operator and a cloud."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -116,6 +117,18 @@ class NotAllowedError(errors.ForbiddenError):
     target: str
 
 
+class RoleMissingError(errors.ForbiddenError):
+    """Whoever is signed in at a Birthmark server may not do this there."""
+
+    code = "fleet.role_missing"
+    cause = "{target} knows who asks: {reason}."
+    fix = "{advice}"
+    for_a_person = "somebody else has to do it"
+    advice: str
+    reason: str
+    target: str
+
+
 class DifferentRecordError(errors.ConflictError):
     """The device is on record with another certificate."""
 
@@ -153,6 +166,15 @@ class ReferenceMissingError(errors.NotFoundError):
     target: str
 
 
+_ROLE = re.compile(r"(This (?:needs the|token has no) right to \S+ at \S+?)\. ([^`]{1,200}`[^`]{1,300}`)")
+
+
+def role_missing(target: str, reason: str) -> RoleMissingError | None:
+    """Return what a refusal means that a Birthmark server gave a person who may not; None for any other."""
+    told = _ROLE.search(reason)
+    return None if told is None else RoleMissingError(target=target, reason=told[1], advice=told[2])
+
+
 def refusal(
     target: str, reason: str, *, is_missing: bool, is_unknown: bool, name: str, how: str
 ) -> errors.BirthmarkError:
@@ -160,6 +182,8 @@ def refusal(
 
     `is_missing` says that the target has no such thing, `is_unknown` that it does not know who asks.
     """
+    if (missing := role_missing(target, reason)) is not None:
+        return missing
     if is_missing and name:
         return NoSuchRecordError(device=name, reason=reason, target=target)
     if is_missing:

@@ -2,7 +2,7 @@
 
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
-from birthmark.errors import ForbiddenError
+from birthmark.errors import BirthmarkError, ForbiddenError
 from birthmark.people.model import roles_with
 
 
@@ -12,14 +12,24 @@ class RightMissingError(ForbiddenError):
     code = "operator.role_too_low"
     message = "This needs the right to {right} at {place}"
     cause = "{who} may not {right} at {place}, which this needs."
-    fix = "Ask an admin for a role that has it, {roles}: `birthmark role grant {name} {role} --at {place}`"
+    fix = "Ask an admin for a role that has it, {roles}: `birthmark role grant {user} {role} --at {place}`"
     for_a_person = "somebody else has to do it"
-    name: str
     place: str
     right: str
     role: str
     roles: str
+    user: str
     who: str
+
+
+class TokenTooNarrowError(RightMissingError):
+    """Who made the token gave it less than the user may."""
+
+    code = "operator.token_too_narrow"
+    message = "This token has no right to {right} at {place}"
+    cause = "This token of {user} goes less far than other tokens may: it may not {right} at {place}, which this needs."
+    fix = "Take one that goes further: `birthmark token create --user {user} --role {role} --at {place}`"
+    for_a_person = "somebody else has to do it"
 
 
 def demand(caller: Caller, right: Right, place: str) -> None:
@@ -27,11 +37,17 @@ def demand(caller: Caller, right: Right, place: str) -> None:
     if caller.rights.allow(right, place):
         return
     roles = roles_with(right)
-    raise RightMissingError(
-        name=caller.user or "NAME",
+    kind = TokenTooNarrowError if caller.is_narrowed else RightMissingError
+    raise kind(
+        user=caller.user or "NAME",
         place=place,
         right=right.value,
         role=roles[0].value,
         roles=" or ".join(roles),
-        who="This token" if caller.is_narrowed else (caller.user or "Whoever asks"),
+        who=caller.user or "Whoever asks",
     )
+
+
+def said(error: BirthmarkError) -> str:
+    """Return what the vendors' programs show of a refusal: a person who may not is told what to do about it, too."""
+    return f"{error}. {error.explain_fix()}" if isinstance(error, RightMissingError) else str(error)

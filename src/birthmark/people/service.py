@@ -176,11 +176,13 @@ class People:
         return self._caller(self._known(text), address)
 
     def _caller(self, known: Token, address: str) -> Caller:
-        rights = self.rights(known.user)
-        if (narrower := known.statement) is not None:
-            rights = rights.within((narrower,))
-        actor = self.actor(known.user, token=known.id, address=address)
-        return Caller(actor, rights, known.user, is_narrowed=narrower is not None, let_in_by=known.made_by)
+        actor, is_narrowed = self.actor(known.user, token=known.id, address=address), known.statement is not None
+        return Caller(actor, self.rights_of(known), known.user, is_narrowed=is_narrowed, let_in_by=known.made_by)
+
+    def rights_of(self, token: Token) -> Rights:
+        """Return what who shows a token may do: what its user may, as far as the token goes."""
+        rights = self.rights(token.user)
+        return rights if token.statement is None else rights.within((token.statement,))
 
     def actor(self, user: str, *, address: str, **told: str) -> Actor:
         """Return a person as audit rows name him: from where, and by what; what he takes away is counted."""

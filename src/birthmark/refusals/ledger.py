@@ -53,6 +53,7 @@ _NAMES = (
     "scope",
     "subject_id",
     "client_id",
+    "user",
     "sni",
 )
 

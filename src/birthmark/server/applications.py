@@ -33,7 +33,7 @@ from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
 from birthmark.console.own import OwnPages
 from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
-from birthmark.console.routing import Endpoint, operator_mount
+from birthmark.console.routing import Beside, Endpoint, operator_mount
 from birthmark.console.sessions import asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
 from birthmark.console.with_provider import ProviderPages
@@ -186,7 +186,8 @@ class Applications:
         return self._guarded(_application([mount, *self._pages(gate)]))
 
     def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
-        return operator_mount(known, table, openapi, self._rooms.approvals.check, self._rooms.once)
+        beside = Beside(self._rooms.approvals.check, self._rooms.once, self._refused)
+        return operator_mount(known, table, openapi, beside)
 
     def _gate(self, port: int | None = None) -> Gate:
         return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)

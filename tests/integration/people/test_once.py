@@ -17,7 +17,7 @@ from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right, Rights
 from birthmark.console.openapi import openapi
-from birthmark.console.routing import Asked, Endpoint, operator_mount
+from birthmark.console.routing import Asked, Beside, Endpoint, operator_mount
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.people import once_store
 from birthmark.people.model import Grant, Role
@@ -78,7 +78,7 @@ class Shop:
             method, path = "POST", f"/operator/v1/{method}"
         headers = {"authorization": who} | ({} if key is None else {"idempotency-key": key})
         body = json.dumps({"name": name}).encode() if method == "POST" else b""
-        mount = operator_mount(identify, table, openapi, None, self.once)
+        mount = operator_mount(identify, table, openapi, Beside(once=self.once))
         return await ask(mount, method, f"http://x{path}", headers=headers, body=body)
 
 

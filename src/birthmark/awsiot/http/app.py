@@ -37,7 +37,7 @@ from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.tls import TlsPeer
-from birthmark.people.demand import demand
+from birthmark.people.demand import demand, said
 
 GROUPS = (
     ThingOperations,
@@ -127,7 +127,7 @@ class AwsHttp:
             value = await handle(request)
         except BirthmarkError as error:
             status, name = http_error(error)
-            body: dict[str, Any] = {"message": str(error)} | _existing(self._aws.account, error)
+            body: dict[str, Any] = {"message": said(error)} | _existing(self._aws.account, error)
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
         headers = {"x-amzn-RequestId": new_uuid(self._entropy)}

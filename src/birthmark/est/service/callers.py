@@ -53,7 +53,7 @@ class PasswordWrongError(UnauthenticatedError):
     code = "est.password_wrong"
     cause = "There is no EST user '{user}' with this password."
     fix = (
-        "A device's own user and password are printed, and made at the first call: "
+        "If it is a device of yours, its own user and password are printed, and made at the first call: "
         "`birthmark env --format aziot --registration-id {device_id}`"
     )
     device_id: str

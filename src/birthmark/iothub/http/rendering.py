@@ -12,6 +12,7 @@ from birthmark.iothub.model import Hub
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import registry_time
 from birthmark.net.refusing import Handler, refusing, whole
+from birthmark.people.demand import RightMissingError, said
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]
@@ -42,7 +43,8 @@ def guarded(handler: Handler, record: Record) -> Handler:
 
 def render(error: BirthmarkError, tracking_id: str) -> Response:
     """Return the answer to a refused request."""
-    detail = str(error) if isinstance(error, InvalidRequestError) else error.facts.get("device_id", str(error))
+    is_told = isinstance(error, InvalidRequestError | RightMissingError)
+    detail = said(error) if is_told else error.facts.get("device_id", str(error))
     return answer_of(http_error(error), detail, tracking_id)
 
 

@@ -30,6 +30,7 @@ from birthmark.est import wire as est_wire
 from birthmark.est.model import EstSettings
 from birthmark.est.service import EstService, approvals
 from birthmark.est.service.callers import Callers
+from birthmark.feed import notices
 from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.mqtt import connection as hub_connection
 from birthmark.iothub.mqtt import connections as hub_connections
@@ -229,6 +230,10 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{viewing.MAX_WAITING}, or {size(viewing.MAX_WAITING_BYTES)}"
     ),
     ("Kept for a time", "telemetry of one commit"): f"{stream.MAX_BURST} messages, or {size(stream.MAX_COMMIT_BYTES)}",
+    ("Kept for a time", "who connected, left and was refused, for events"): (
+        f"{notices.KEEP.days} days, and {number(notices.MOST)} of a worker; "
+        f"{number(notices.MAX_WAITING)} that are not written yet"
+    ),
     ("Kept for a time", "answers to requests with an `Idempotency-Key`"): (
         f"{once.KEPT_FOR.days} day, of {once.MAX_ANSWER_CHARS // 1024} KiB at most; "
         f"{number(once.MOST_OF_ONE)} of a token"

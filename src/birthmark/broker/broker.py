@@ -15,6 +15,7 @@ from birthmark.broker.attached import Attached, Home, Observer
 from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
 from birthmark.broker.model import Record, decode_messages
+from birthmark.broker.ports import Watch
 from birthmark.broker.requests import (
     Appended,
     AppendTo,
@@ -62,6 +63,7 @@ class Broker:
         self._bus = bus
         self._timers = timers or LoopTimers()
         self.unsettled: set[Attached] = set()
+        self.watch: Watch | None = None
         self._clock = clock
         self._steadiness = Steadiness(clock)
         self._loop = asyncio.get_running_loop()

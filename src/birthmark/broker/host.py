@@ -7,6 +7,7 @@ from birthmark.broker.across import Across
 from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached, Home
 from birthmark.broker.model import Record
+from birthmark.broker.ports import Watch
 from birthmark.broker.underway import Underway
 from birthmark.bus.ports import R, Request
 from birthmark.store import Changes, Database
@@ -23,6 +24,7 @@ class Host(Protocol):
     underway: Underway
     unwritten: Underway
     unsettled: set[Attached]
+    watch: Watch | None
 
     @property
     def is_fresh(self) -> bool:

@@ -34,6 +34,18 @@ class Connection(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Hears of every connection of this worker, in whichever space."""
+
+    def came(self, space: str, client: str, connection: Connection) -> None:
+        """Hear that a client is connected."""
+        ...
+
+    def went(self, space: str, client: str, reason: Closed) -> None:
+        """Hear that it is no more, or that its next connection is there."""
+        ...
+
+
 T = TypeVar("T")
 
 

@@ -101,6 +101,18 @@ class Space(Presence):
             self._router.stored_shapes.add(shape, count)
         self._stored_count, self.retained.count = sessions, retained
 
+    def came(self, attached: Attached, tags: frozenset[str]) -> None:
+        """Note a connection, and let the worker hear of it."""
+        super().came(attached, tags)
+        if self._broker.watch is not None:
+            self._broker.watch.came(self.name, attached.client, attached.connection)
+
+    def went(self, attached: Attached, reason: Closed, at: int) -> None:
+        """Note that a connection is over, and let the worker hear of it."""
+        super().went(attached, reason, at)
+        if self._broker.watch is not None:
+            self._broker.watch.went(self.name, attached.client, reason)
+
     # ---- sessions
 
     def stored_again(self, count: int) -> None:

@@ -1,10 +1,10 @@
-"""The catalogue: which types of events there are, what each tells, and which rows of the audit trail they come from."""
+"""The catalogue: which types of events there are, what each tells, and which rows they come from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.feed.model import Happening
+from birthmark.feed.model import CONNECTED, DISCONNECTED, LOST, REFUSED, Happening
 
 SPEC = "1.0"
 PREFIX = "birthmark."
@@ -30,6 +30,10 @@ KINDS: Sequence[Kind] = (
         ("iothub.device_put", "awsiot.thing_create", "awsiot.thing_update"),
         "A device is on record at a hub, or a thing at the account, or another than before.",
     ),
+    Kind(f"{PREFIX}device.connected", (CONNECTED,), "A device, or another client, is connected."),
+    Kind(f"{PREFIX}device.disconnected", (DISCONNECTED,), "It said goodbye."),
+    Kind(f"{PREFIX}device.lost", (LOST,), "Its connection ended without a goodbye; `reason` says why."),
+    Kind(f"{PREFIX}device.refused", (REFUSED,), "It was refused; `birthmark why` tells more by the `tracking_id`."),
     Kind(f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "It is on record no more."),
     Kind(
         f"{PREFIX}device.revoked",

@@ -7,11 +7,15 @@ from typing import Any, TypeAlias
 
 Places: TypeAlias = Mapping[str, int]
 """For each chain the last row that was seen."""
+NOTICED = "~"
+"""How the chains begin of what was noticed and is in no audit trail."""
+CONNECTED, DISCONNECTED, LOST, REFUSED = "device.connect", "device.disconnect", "device.lose", "device.refuse"
+"""What is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """A row of the audit trail."""
+    """A row of the audit trail, or something that was noticed."""
 
     chain: str
     seq: int

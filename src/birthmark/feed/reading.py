@@ -1,4 +1,7 @@
-"""Reads the audit trail on from a place in it: each worker's chain by itself, the rows of all by their time."""
+"""Reads on from a place what happened: each worker's chain of the audit trail, and of what it noticed, by itself.
+
+The rows of all come by their time.
+"""
 
 import base64
 import heapq
@@ -11,11 +14,13 @@ from typing import Any
 
 from birthmark.audit.verify import HEADS_OF_ALL, ROWS
 from birthmark.errors import InvalidRequestError
-from birthmark.feed.model import Happening, Places
+from birthmark.feed.model import NOTICED, Happening, Places
+from birthmark.feed.store import NOTICED_UPTO_BY_ALL, NOTICES
 from birthmark.store import Database, from_micros
 from birthmark.text import decode_json
 
-_MAX_CHARS = 4096
+_MAX_CHARS = 16 * 1024
+_NOTICING = "server"
 PAGE = 200
 
 
@@ -56,7 +61,8 @@ class Feed:
 
     async def end(self) -> Places:
         """Return the place after everything that has happened."""
-        return {row["chain"]: row["seq"] for row in await self.database.all(HEADS_OF_ALL)}
+        heads = [*await self.database.all(HEADS_OF_ALL), *await self.database.all(NOTICED_UPTO_BY_ALL)]
+        return {row["chain"]: row["seq"] for row in heads}
 
     async def after(self, places: Places, limit: int = PAGE) -> Sequence[tuple[Happening, Places]]:
         """Return what follows, oldest first, each with the place after it; nothing where nothing does.
@@ -66,7 +72,8 @@ class Feed:
         chains: list[list[tuple[datetime, Happening]]] = []
         for chain, end in (await self.end()).items():
             if places.get(chain, 0) < end:
-                rows = await self.database.all(ROWS, chain=chain, after=places.get(chain, 0), limit=limit)
+                rows_of = NOTICES if chain.startswith(NOTICED) else ROWS
+                rows = await self.database.all(rows_of, chain=chain, after=places.get(chain, 0), limit=limit)
                 chains.append(_in_order([_happening(row) for row in rows if row["seq"] <= end]))
         merged = heapq.merge(*chains, key=lambda one: (one[0], one[1].chain))
         now, told = dict(places), []
@@ -87,7 +94,7 @@ def _happening(row: Any) -> Happening:
         row["chain"],
         row["seq"],
         from_micros(row["at"]),
-        row["actor"],
+        row["actor"] if "actor" in row else _NOTICING,  # noqa: SIM401 - a row is no dictionary
         row["action"],
         row["subject"],
         json.loads(row["detail"]),

@@ -1,12 +1,14 @@
-"""The tables of webhooks, and their statements."""
+"""The tables of webhooks and of what is noticed, and their statements."""
 
-from sqlalchemy import Index, bindparam, or_, select
+from sqlalchemy import Index, Table, bindparam, or_, select, tuple_
 
 from birthmark.feed.model import Dead, Webhook
-from birthmark.store import insert, statement
+from birthmark.store import insert, metadata, statement
+from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
+PRUNED_AT_ONCE = 2000
 WEBHOOKS = Records(Webhook)
 webhooks = WEBHOOKS.table("webhooks", "name", sealed=["secret", "former"])
 ADD = insert(webhooks, ignore_existing=True)
@@ -30,3 +32,23 @@ DEAD_OF = statement(
 DEAD_ONE = find(dead)
 REMOVE_DEAD = remove(dead, "id")
 REMOVE_ALL_DEAD = remove(dead, "hook")
+
+notices = Table(
+    "notices",
+    metadata,
+    text("chain", key=True),
+    *(number("seq", key=True), number("at")),
+    *(text(name) for name in ("action", "subject", "detail")),
+)
+Index("notices_at", notices.c.at)
+noticed = Table("noticed", metadata, text("chain", key=True), number("seq"))
+ADD_NOTICE = insert(notices)
+NOTICES = page(notices, "seq", "chain")
+NOTICED_UPTO = find(noticed)
+NOTICED_UPTO_BY_ALL = statement(select(noticed))
+FIRST_NOTICED = insert(noticed, ignore_existing=True)
+NOTICED_TO = change(noticed, ("seq",), "chain", "seq")
+_OLD = select(notices.c.chain, notices.c.seq).where(notices.c.at < bindparam("before")).order_by(notices.c.at)
+PRUNE_NOTICES = remove(notices, tuple_(notices.c.chain, notices.c.seq).in_(_OLD.limit(PRUNED_AT_ONCE)))
+_FIRST = select(notices.c.seq).where(notices.c.chain == bindparam("chain"), notices.c.seq <= bindparam("upto"))
+PRUNE_NOTICED = remove(notices, "chain", notices.c.seq.in_(_FIRST.order_by(notices.c.seq).limit(PRUNED_AT_ONCE)))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -113,6 +113,8 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self._uncounted: Counter[tuple[str, int]] = Counter()
         """Refusals by code and hour that no commit says of yet: also those of which no row is kept."""
+        self.heard: Callable[[str, str, str, Mapping[str, str]], None] | None = None
+        """Hears of each refusal that is kept: its code, the address, the tracking id and the facts."""
         self.presented = Presented()
         self._limits = RateLimits()
 
@@ -145,6 +147,8 @@ class Ledger:
             self.presented.add(share, presented)
         if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):
             self._waiting.add(share, _Refused(refusal_id, at, error, address, known))
+            if self.heard is not None:
+                self.heard(error.code, address, refusal_id, known)
             if self._writer is None:
                 self._writer = asyncio.create_task(background.told("refusals.write", self._write()))
         return refusal_id

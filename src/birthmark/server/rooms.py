@@ -1,5 +1,7 @@
 """The rooms of a running server, made and tied together: who reaches whom is decided here and nowhere else."""
 
+import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from birthmark.auth.passwords import PasswordCheck
 from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.mqtt.connection import AwsConnection
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
+from birthmark.broker.ports import Connection
 from birthmark.bus import Bus
 from birthmark.bus.nats import NatsBus
 from birthmark.ca.answers import Answers
@@ -26,10 +30,13 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.errors import BirthmarkError
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
+from birthmark.feed.notices import Notices
 from birthmark.feed.webhooks import Webhooks
 from birthmark.iothub.events import DeviceChanged, HubDeleted
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
+from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import IotHub
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
@@ -89,6 +96,7 @@ class Rooms:
     approvals: Approvals
     once: Once
     webhooks: Webhooks
+    notices: Notices
     alerts: Alerts
 
     async def settled(self) -> None:
@@ -96,6 +104,9 @@ class Rooms:
         await self.iothub.telemetry.settled()
         await self.broker.settled(STOP_S)
         await self.ledger.settled(STOP_S)
+        with contextlib.suppress(BirthmarkError, TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await self.notices.settled()
 
     async def stop(self) -> None:
         """End what reads in the background."""
@@ -132,6 +143,20 @@ async def _broker(database: Database, bus: Bus, clock: Clock) -> Broker:
     await broker.join()
     database.sharing.is_fresh = lambda: broker.is_fresh
     return broker
+
+
+@dataclass(frozen=True, slots=True)
+class _Watching:
+    """Notes who comes to a hub or the account, and from where."""
+
+    notices: Notices
+
+    def came(self, space: str, client: str, connection: Connection) -> None:
+        address = connection.pump.address if isinstance(connection, HubConnection | AwsConnection) else ""
+        self.notices.came(space, client, address)
+
+    def went(self, space: str, client: str, reason: Closed) -> None:
+        self.notices.went(space, client, reason)
 
 
 def _sender(settings: Settings) -> Sender:
@@ -217,6 +242,8 @@ async def open_rooms(
     iothub.telemetry.leads = broker.leads
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws_connections.space.messages
+    notices = Notices(database, clock, bus.worker)
+    broker.watch, ledger.heard = _Watching(notices), notices.refused
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
     return Rooms(
@@ -256,5 +283,6 @@ async def open_rooms(
             *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
             mailer=_mailer(settings),
         ),
+        notices,
         Alerts(database, clock, bus.worker),
     )

@@ -1,0 +1,122 @@
+"""What no row of the audit trail tells: who came and went, and who was refused.
+
+It is written beside what is served, in rows of a chain of its own for each worker, some tenths of a second later. So it
+is best effort: what a killed worker had not written is not told, and of a storm beyond `MAX_WAITING` the rest is left
+out, which the next row says. Rows are kept for a week, and so many of a worker.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from birthmark.clock import Clock, Steadiness
+from birthmark.errors import ChangedMeanwhileError
+from birthmark.feed import store
+from birthmark.feed.model import CONNECTED, DISCONNECTED, LOST, NOTICED, REFUSED
+from birthmark.net.admission import Closed
+from birthmark.store import Changes, Database, to_micros
+
+MAX_WAITING, KEEP, MOST = 20_000, timedelta(days=7), 500_000
+_AT_ONCE, _GATHER_S, _LOOK_S, _MAX_CHARS = 200, 0.2, 5.0, 256
+_PRUNE_EVERY_S = 60.0
+_GOODBYES = {Closed.DISCONNECT, Closed.DISCONNECT_WITH_WILL}
+_NAMES = ("registration_id", "device_id", "thing", "common_name", "client_id")
+
+
+class _Notice(NamedTuple):
+    at: int
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+class Notices:
+    """What this worker noticed, on its way to the database."""
+
+    def __init__(self, database: Database, clock: Clock, worker: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._steadiness = Steadiness(clock)
+        self._chain = f"{NOTICED}{worker}"
+        self._waiting: deque[_Notice] = deque()
+        self._missed = 0
+        self._head: int | None = None
+        self._some = asyncio.Event()
+        self._alone = asyncio.Lock()
+        self._pruned_at = clock.monotonic()
+
+    def came(self, place: str, client: str, address: str) -> None:
+        """Note that a client is connected at a hub, or at the account."""
+        self._add(CONNECTED, client, {"place": place, "from": address})
+
+    def went(self, place: str, client: str, reason: Closed) -> None:
+        """Note that it is no more. One whose next connection came is not gone."""
+        if reason is not Closed.TAKEN_OVER:
+            action = DISCONNECTED if reason in _GOODBYES else LOST
+            self._add(action, client, {"place": place, "reason": reason.value})
+
+    def refused(self, code: str, address: str, tracking_id: str, facts: Mapping[str, str]) -> None:
+        """Note a refusal, where it says whose: what strangers without a name do is for `birthmark why` alone."""
+        subject = next((facts[name] for name in _NAMES if facts.get(name)), "")
+        if subject:
+            self._add(REFUSED, subject, {"code": code, "from": address, "tracking_id": tracking_id})
+
+    async def keep_writing(self) -> None:
+        """Write what is noticed. Never ends by itself."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._some.wait()
+                    await asyncio.sleep(_GATHER_S)
+            await self.settled()
+            if self._clock.monotonic() - self._pruned_at >= _PRUNE_EVERY_S and self._steadiness.is_steady():
+                await self._prune()
+
+    async def settled(self) -> None:
+        """Write all that was noticed until now."""
+        async with self._alone:
+            self._some.clear()
+            while self._waiting:
+                await self._write(list(itertools.islice(self._waiting, _AT_ONCE)))
+
+    def _add(self, action: str, subject: str, detail: dict[str, Any]) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._missed += 1
+            return
+        if self._missed:
+            detail["missed"], self._missed = self._missed, 0
+        self._waiting.append(_Notice(self._clock.micros(), action, subject[:_MAX_CHARS], detail))
+        self._some.set()
+
+    async def _write(self, some: Sequence[_Notice]) -> None:
+        """Write the first that wait; where that fails they wait on, and may be told twice."""
+        if self._head is None:
+            known = await self._database.one(store.NOTICED_UPTO, chain=self._chain)
+            if known is None:
+                await self._database.commit(Changes().run(store.FIRST_NOTICED, chain=self._chain, seq=0))
+            self._head = 0 if known is None else int(known["seq"])
+        begin, changes = self._head, Changes()
+        self._head = None  # as it is not known until this is written
+        for seq, one in enumerate(some, begin + 1):
+            row: dict[str, Any] = {**one._asdict(), "detail": json.dumps(one.detail)}
+            changes.run(store.ADD_NOTICE, chain=self._chain, seq=seq, **row)
+        other = ChangedMeanwhileError(what="What this worker noticed")
+        end = begin + len(some)
+        changes.run(store.NOTICED_TO, expect=1, otherwise=other, key_chain=self._chain, key_seq=begin, seq=end)
+        await self._database.commit(changes)
+        self._head = end
+        for _ in some:
+            self._waiting.popleft()
+
+    async def _prune(self) -> None:
+        """Take old rows of every worker away, and of this one what is too much, by portions."""
+        self._pruned_at = self._clock.monotonic()
+        before = to_micros(self._clock.now() - KEEP)
+        await self._database.commit(Changes().run(store.PRUNE_NOTICES, before=before))
+        if self._head is not None:
+            await self._database.commit(Changes().run(store.PRUNE_NOTICED, chain=self._chain, upto=self._head - MOST))

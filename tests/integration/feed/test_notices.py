@@ -1,0 +1,151 @@
+"""What is noticed beside the audit trail: who came and went, and who was refused, on both engines."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from birthmark.audit.heads import AuditKey
+from birthmark.errors import UnavailableError
+from birthmark.feed import notices, store
+from birthmark.feed.catalogue import event_of
+from birthmark.feed.notices import KEEP, Notices
+from birthmark.feed.reading import Feed
+from birthmark.net.admission import Closed
+from birthmark.store import Changes, Database, open_database
+from fakes import FakeClock
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await open_database(database_url, FakeClock(), worker="main", signer=AuditKey("seed"))
+    yield database
+    await database.close()
+
+
+async def told(database: Database, places: dict[str, int] | None = None) -> list[tuple[str, str]]:
+    found = [event_of(one, "x") for one, _ in await Feed(database).after(places or {})]
+    return [(event["type"].removeprefix("birthmark.device."), event["subject"]) for event in found]
+
+
+async def test_who_comes_goes_and_is_refused_is_told_in_order(database: Database) -> None:
+    noticing = Notices(database, FakeClock(), "main")
+    noticing.came("hub/a", "pump-1", "192.0.2.1")
+    noticing.went("hub/a", "pump-1", Closed.DISCONNECT)
+    noticing.came("hub/a", "pump-1", "192.0.2.1")
+    noticing.went("hub/a", "pump-1", Closed.KEEP_ALIVE)
+    noticing.refused("dps.not_enrolled", "192.0.2.1", "t-1", {"registration_id": "pump-2"})
+    await noticing.settled()
+    ways = ["connected", "disconnected", "connected", "lost", "refused"]
+    assert await told(database) == [*((way, "pump-1") for way in ways[:4]), ("refused", "pump-2")]
+    events = [event_of(one, "x") for one, _ in await Feed(database).after({})]
+    assert events[0]["data"] == {"action": "device.connect", "actor": "server", "place": "hub/a", "from": "192.0.2.1"}
+    assert events[3]["data"]["reason"] == "keep_alive"
+    assert events[4]["data"]["tracking_id"] == "t-1"
+
+
+async def test_one_whose_next_connection_came_is_not_gone_and_a_nameless_stranger_is_nobody(database: Database) -> None:
+    noticing = Notices(database, FakeClock(), "main")
+    noticing.went("hub/a", "pump-1", Closed.TAKEN_OVER)
+    noticing.refused("mqtt.packet_invalid", "192.0.2.1", "t-1", {"sni": "x"})
+    await noticing.settled()
+    assert await told(database) == []
+
+
+async def test_it_is_told_with_the_audit_trail_by_its_time_and_goes_on_from_a_place(database: Database) -> None:
+    clock = FakeClock()
+    noticing = Notices(database, clock, "main")
+    await database.commit(Changes().audit("operator", "iothub.device_put", "pump-1"))
+    noticing.came("hub/a", "pump-1", "")
+    await noticing.settled()
+    place = await Feed(database).end()
+    assert len(place) == 2
+    noticing.went("hub/a", "pump-1", Closed.LOST)
+    await noticing.settled()
+    assert [way for way, _ in await told(database)] == ["changed", "connected", "lost"]
+    assert await told(database, dict(place)) == [("lost", "pump-1")]
+
+
+async def test_what_could_not_be_written_is_written_when_the_database_is_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noticing, commit, fails = Notices(database, FakeClock(), "main"), database.commit, [True, False, True, False]
+
+    async def fail_by_turns(changes: Changes) -> None:
+        if fails and fails.pop(0):
+            raise UnavailableError
+        await commit(changes)
+
+    monkeypatch.setattr(type(database), "commit", lambda _self, changes: fail_by_turns(changes))
+    noticing.came("hub/a", "pump-1", "")
+    for _ in range(4):
+        with suppress(UnavailableError):
+            await noticing.settled()
+    assert await told(database) == [("connected", "pump-1")]
+
+
+async def test_a_worker_of_the_same_name_goes_on_where_the_one_before_was(database: Database) -> None:
+    for number in range(2):
+        noticing = Notices(database, FakeClock(), "main")
+        noticing.came("hub/a", f"pump-{number}", "")
+        await noticing.settled()
+    assert await told(database) == [("connected", "pump-0"), ("connected", "pump-1")]
+
+
+async def test_two_processes_of_one_name_write_no_row_twice(database: Database) -> None:
+    both = [Notices(database, FakeClock(), "main") for _ in range(2)]
+    for number in range(3):
+        for noticing in both:
+            noticing.came("hub/a", f"pump-{number}", "")
+            with suppress(Exception):
+                await noticing.settled()
+    for noticing in both:
+        await noticing.settled()
+    assert len(await told(database)) == 6
+
+
+async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "MAX_WAITING", 2)
+    noticing = Notices(database, FakeClock(), "main")
+    for number in range(5):
+        noticing.came("hub/a", f"pump-{number}", "")
+    await noticing.settled()
+    noticing.came("hub/a", "pump-9", "")
+    await noticing.settled()
+    found = [event_of(one, "x") for one, _ in await Feed(database).after({})]
+    assert [event["data"].get("missed") for event in found] == [None, None, 3]
+
+
+async def test_it_is_kept_for_a_week_and_so_many_of_a_worker(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    noticing = Notices(database, clock, "main")
+    noticing.came("hub/a", "old", "")
+    await noticing.settled()
+    clock.move(KEEP + timedelta(seconds=1))
+    for number in range(3):
+        noticing.came("hub/a", f"pump-{number}", "")
+    await noticing.settled()
+    await noticing._prune()
+    assert await told(database) == [("connected", f"pump-{number}") for number in range(3)]
+    monkeypatch.setattr(notices, "MOST", 1)
+    await noticing._prune()
+    assert await told(database) == [("connected", "pump-2")]
+    assert (await database.one(store.NOTICED_UPTO, chain="~main"))["seq"] == 4  # type: ignore[index]  # it is there
+
+
+async def test_it_writes_by_itself_what_was_noticed(database: Database) -> None:
+    noticing = Notices(database, FakeClock(), "main")
+    writing = asyncio.create_task(noticing.keep_writing())
+    noticing.came("hub/a", "pump-1", "")
+    async with asyncio.timeout(10):
+        while not await told(database):
+            await asyncio.sleep(0.05)
+    writing.cancel()
+    with suppress(asyncio.CancelledError):
+        await writing

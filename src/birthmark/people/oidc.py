@@ -158,7 +158,9 @@ class Providers:
         roles = [role for group, given in provider.roles.items() if group in groups for role in given]
         if not roles or not may_be_called(name):
             raise NobodyOnRecordError(name=provider.name, detail="there is no user of that name")
-        grants = [Grant(name, role, place) for role, place in roles]
+        grants = [Grant(name, role, place) for role, place in roles if people.has_place(place)]
+        if not grants:
+            raise NobodyOnRecordError(name=provider.name, detail="its roles are at places that are not there")
         actor = Actor(by, {"from": browser.address})
         return name, by, people.making(name, grants, actor=actor)
 

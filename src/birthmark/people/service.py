@@ -18,6 +18,7 @@ from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
 from birthmark.people.model import SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.loading import Loading
@@ -136,6 +137,7 @@ class People:
     entropy: Entropy = field(repr=False)
     most_taken: int = MOST_A_DAY
     """How many devices one person may take away within a day; 0 for as many as there are."""
+    places: Places = field(default=ANYWHERE, repr=False)
     read_too: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False, repr=False)
     """What else is read whenever people are: what others keep in memory of them."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
@@ -231,13 +233,13 @@ class People:
         return self._grants.get(name, ())
 
     async def create(self, name: str, role: Role | None, place: str, *, actor: str) -> User:
-        """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`."""
-        grants = [] if role is None else [Grant(name, role, _place(place))]
+        """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
+        grants = [] if role is None else [Grant(name, role, place)]
         await self.commit(self.making(name, grants, actor=actor), name)
         return self.user(name)
 
     def making(self, name: str, grants: Sequence[Grant], *, actor: str) -> Changes:
-        """Return what makes a user. Raise `UserExistsError`."""
+        """Return what makes a user. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
         exists = UserExistsError(name=name)
         if name in self._users:
             raise exists
@@ -260,9 +262,12 @@ class People:
         await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
     async def grant(self, name: str, role: Role, place: str, *, actor: str) -> None:
-        """Give a user a role at a place; twice is harmless. Raise `UserMissingError`, `PlaceInvalidError`."""
+        """Give a user a role at a place; twice is harmless.
+
+        Raise `UserMissingError`, `PlaceInvalidError`, `PlaceMissingError`.
+        """
         changes = self.counting_on(name)
-        self._grant(changes, Grant(name, role, _place(place)), actor)
+        self._grant(changes, Grant(name, role, place), actor)
         await self.commit(changes, name)
 
     async def revoke(self, name: str, role: Role, place: str, *, actor: str) -> None:
@@ -289,6 +294,16 @@ class People:
         await self.database.commit(changes.audit(by.actor, "people.allow", name, more=more))
         left = await self.database.one(store.ALLOWANCE, user_name=name)
         return self.most_taken if left is None else int(left["remaining"])
+
+    async def end_with(self, place: str, changes: Changes, commit: Commit, *, actor: str) -> None:
+        """Commit what removes a place. Roles, tokens and what waits there end with it: none counts at the next one."""
+        for one in (grant for grants in self._grants.values() for grant in grants if grant.place == place):
+            changes.audit(actor, "people.role_remove", one.user, role=one.role.value, place=place)
+        for token in (token for token in self.tokens() if token.place == place):
+            changes.audit(actor, "people.token_remove", token.user, id=token.id)
+        for statement in (store.REMOVE_GRANTS_AT, store.REMOVE_TOKENS_AT, approvals_store.REMOVE_AT):
+            changes.run(statement, place=place)
+        await self._loading.committed(commit(changes.event(PeopleChanged(user="*"))))
 
     # Invitations
 
@@ -343,14 +358,14 @@ class People:
 
         `by` is who let the user in that makes it, where that is not `actor`.
 
-        Raise `TokenLifetimeError`, `PlaceInvalidError`, `UserMissingError`.
+        Raise `TokenLifetimeError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
         """
         if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), user=name)
         changes, made_by = self.counting_on(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
         if place is not None:
-            _place(place)
+            changes.merge(self._counting_on_place(place))
         made = self.token_in(changes, name, label, ends_at, role=role, place=place, made_by=made_by, actor=actor)
         await self.commit(changes, name)
         return made
@@ -394,7 +409,21 @@ class People:
     def _secret(self, begin: str) -> str:
         return f"{begin}_{self.entropy.token(_SECRET_BYTES).hex()}"
 
+    def has_place(self, place: str) -> bool:
+        """Say whether there is such a place."""
+        try:
+            self._counting_on_place(place)
+        except PlaceMissingError:
+            return False
+        return True
+
+    def _counting_on_place(self, place: str) -> Changes:
+        if not is_place(place):
+            raise PlaceInvalidError(place=place[:_MAX_LABEL])
+        return self.places.counting_on(place)
+
     def _grant(self, changes: Changes, grant: Grant, actor: str) -> None:
+        changes.merge(self._counting_on_place(grant.place))
         changes.run(store.ADD_GRANT, **store.GRANTS.row(grant))
         changes.audit(actor, "people.role_add", grant.user, role=grant.role.value, place=grant.place)
 
@@ -406,9 +435,3 @@ class People:
     async def commit(self, changes: Changes, user: str) -> None:
         """Commit what changes something of a user, and know of it at every worker. Raise as the commit does."""
         await self._loading.committed(self.database.commit(changes.event(PeopleChanged(user=user))))
-
-
-def _place(text: str) -> str:
-    if not is_place(text):
-        raise PlaceInvalidError(place=text[:_MAX_LABEL])
-    return text

@@ -179,6 +179,10 @@ class Instances:
 
         return await decided_again(decide)
 
+    async def note_shown(self, instance: Instance, policy: str, *, actor: str) -> None:
+        """Write down who is about to be shown the keys of a policy."""
+        await self._database.commit(Changes().audit(actor, "dps.key_show", instance.name, policy=policy))
+
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove an instance with all it has on record; what it made at hubs stays. Raise `UnknownInstanceError`."""
         instance = self.by_name(name)

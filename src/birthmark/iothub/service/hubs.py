@@ -117,6 +117,10 @@ class Hubs:
 
         return await decided_again(decide)
 
+    async def note_shown(self, hub: Hub, policy: str, *, actor: str) -> None:
+        """Write down who is about to be shown the keys of a policy."""
+        await self._database.commit(Changes().audit(actor, "iothub.key_show", hub.name, policy=policy))
+
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a hub with its devices and messages. Raise `UnknownHubError`.
 

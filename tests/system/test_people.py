@@ -368,3 +368,16 @@ def test_an_approval_counts_while_both_may_and_a_rejection_is_told(plant: Plant)
     (waits,) = (row for row in plant.server.rows("approval", "ls") if row["request"] == "DELETE /hubs/third")
     plant.server.run("approval", "reject", waits["id"])
     assert anna.refused("hub", "rm", "third", "--yes") == "people.approval_rejected"
+
+
+def test_a_receivers_url_is_shown_whole_to_who_administers_alone(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "viewer"), plant.person("bert", "admin")
+    url = "https://hooks.example.com/services/T0/5ecret?key=another"
+    bert.run("webhook", "create", "works", url)
+    assert [row["url"] for row in bert.rows("webhook", "ls")] == [url]
+    assert [row["url"] for row in anna.rows("webhook", "ls")] == ["https://hooks.example.com/…"]
+    assert "5ecret" not in anna.run("server", "audit", "ls", "--json") + anna.run("events", "--begin", "--json")
+    (narrow,) = bert.rows("token", "create", "--role", "viewer")
+    kept = json.loads((bert.home / ".config/birthmark/login.json").read_text())
+    (bert.home / "narrow.json").write_text(json.dumps(kept | {"token": narrow["token"]}))
+    assert "5ecret" not in bert.attempt("webhook", "ls", BIRTHMARK_LOGIN=str(bert.home / "narrow.json")).stdout

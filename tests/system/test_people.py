@@ -164,6 +164,27 @@ def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may
     assert "bmt_" in variables["AWS_ACCESS_KEY_ID"]
 
 
+def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
+    enroller, operator = (exported(plant.person(name, name, "aws")) for name in ("enroller", "operator"))
+    officer = exported(plant.person("officer", "security-officer", "aws"))
+    made = by_aws_cli(enroller, "iot", "create-keys-and-certificate")
+    of_it = ["--certificate-id", json.loads(made.stdout)["certificateId"], "--new-status"]
+
+    def refused(variables: dict[str, str], status: str) -> bool:
+        done = by_aws_cli(variables, "iot", "update-certificate", *of_it, status)
+        assert done.returncode == 0 or "ForbiddenException" in done.stderr, done.stderr
+        return done.returncode != 0
+
+    assert refused(officer, "ACTIVE")
+    assert not refused(enroller, "ACTIVE")
+    assert refused(enroller, "INACTIVE")
+    assert refused(enroller, "REVOKED")
+    assert not refused(officer, "REVOKED")
+    assert refused(enroller, "ACTIVE")  # what another took back
+    assert refused(officer, "ACTIVE")
+    assert not refused(operator, "ACTIVE")
+
+
 def test_a_role_at_one_service_is_none_at_another(plant: Plant) -> None:
     plant.server.run("dps", "create", "other")
     anna = plant.person("anna", "enroller", "dps/other")

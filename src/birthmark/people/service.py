@@ -27,7 +27,6 @@ from birthmark.store.paging import every
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=366)
-_SHOWN_FOR = timedelta(days=30)  # after its end
 _TOKEN, _INVITATION = "bmt", "bmi"
 _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
@@ -396,13 +395,13 @@ class People:
         name = self.entropy.token(_ID_BYTES).hex()
         text = self._secret(f"{_TOKEN}_{name}")
         now = self.clock.now()
-        if sum(one.user == user for one in self._tokens.values()) >= _MOST_OF_ONE:
+        if sum(one.user == user and one.ends_at > now for one in self._tokens.values()) >= _MOST_OF_ONE:
             raise TooManyTokensError(count=_MOST_OF_ONE, user=user)
         token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
         if self.is_steady():
-            changes.run(store.PURGE_TOKENS, before=to_micros(now - _SHOWN_FOR))
+            changes.run(store.PURGE_TOKENS, before=to_micros(now))
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
-        told = {} if role is None else {"role": role.value, "place": place}
+        told = {} if role is None and place is None else {"role": role and role.value, "place": place}
         changes.audit(actor, "people.token_add", user, id=name, label=token.label, ends_at=ends_at.isoformat(), **told)
         return Shown(token, text)
 

@@ -34,7 +34,7 @@ ADD_TOKEN = insert(tokens)
 REMOVE_TOKEN = remove(tokens)
 REMOVE_TOKENS = remove(tokens, "user_name")
 REMOVE_TOKENS_AT = remove(tokens, "place")
-PURGE_TOKENS = remove(tokens, tokens.c.ends_at < bindparam("before"))
+PURGE_TOKENS = remove(tokens, tokens.c.ends_at <= bindparam("before"))
 TOKENS_PAGE = page(tokens, "id")
 
 INVITATIONS = Records(Invitation, user="user_name")

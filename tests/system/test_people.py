@@ -212,6 +212,27 @@ def test_a_token_goes_no_further_than_it_says_and_makes_no_other(plant: Plant) -
     assert narrow.attempt("hub", "ls", **by).returncode == 4
 
 
+def test_a_token_that_administers_people_alone_makes_nobody_who_may_more_than_it(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    (made,) = anna.rows("token", "create", "ci", "--role", "admin", "--at", "server")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "narrow.json").write_text(json.dumps(kept | {"token": made["token"]}))
+
+    def code(*words: str) -> str:
+        done = anna.attempt(*words, "--json", BIRTHMARK_LOGIN=str(anna.home / "narrow.json"))
+        return "" if done.returncode == 0 else str(json.loads(done.stderr)["error"])
+
+    assert code("hub", "key") == "operator.role_too_low"
+    assert code("user", "invite", "anna") == "people.token_narrowed"  # who redeems it may all that anna may
+    for given in (("admin",), ("viewer", "--at", "hub/birthmark")):
+        assert code("role", "grant", "anna", *given) == "people.token_narrowed", given
+        name, (role, *at) = f"eve-{given[0]}", given
+        made_too = code("user", "create", name, "--role", role, *at, "--out", str(anna.home / name))
+        assert made_too == "people.token_narrowed", given
+    assert [row["name"] for row in plant.server.rows("user", "ls")] == ["anna"]
+    assert code("role", "grant", "anna", "viewer", "--at", "server") == ""
+
+
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:
     plant.server.run("user", "create", "anna", "--role", "viewer", "--out", str(plant.directory / "anna.invitation"))
     invited = json.loads((plant.directory / "anna.invitation").read_text())

@@ -211,6 +211,27 @@ def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may
     assert "bmt_" in variables["AWS_ACCESS_KEY_ID"]
 
 
+def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
+    enroller, operator = (exported(plant.person(name, name, "aws")) for name in ("enroller", "operator"))
+    officer = exported(plant.person("officer", "security-officer", "aws"))
+    made = by_aws_cli(enroller, "iot", "create-keys-and-certificate")
+    of_it = ["--certificate-id", json.loads(made.stdout)["certificateId"], "--new-status"]
+
+    def refused(variables: dict[str, str], status: str) -> bool:
+        done = by_aws_cli(variables, "iot", "update-certificate", *of_it, status)
+        assert done.returncode == 0 or "ForbiddenException" in done.stderr, done.stderr
+        return done.returncode != 0
+
+    assert refused(officer, "ACTIVE")
+    assert not refused(enroller, "ACTIVE")
+    assert refused(enroller, "INACTIVE")
+    assert refused(enroller, "REVOKED")
+    assert not refused(officer, "REVOKED")
+    assert refused(enroller, "ACTIVE")  # what another took back
+    assert refused(officer, "ACTIVE")
+    assert not refused(operator, "ACTIVE")
+
+
 def test_a_role_at_one_service_is_none_at_another(plant: Plant) -> None:
     plant.server.run("dps", "create", "other")
     anna = plant.person("anna", "enroller", "dps/other")
@@ -236,6 +257,27 @@ def test_a_token_goes_no_further_than_it_says_and_makes_no_other(plant: Plant) -
     assert "token     viewer at *" in narrow.attempt("whoami", **by).stdout
     anna.run("token", "rm", made["id"], "--yes")
     assert narrow.attempt("hub", "ls", **by).returncode == 4
+
+
+def test_a_token_that_administers_people_alone_makes_nobody_who_may_more_than_it(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    (made,) = anna.rows("token", "create", "ci", "--role", "admin", "--at", "server")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "narrow.json").write_text(json.dumps(kept | {"token": made["token"]}))
+
+    def code(*words: str) -> str:
+        done = anna.attempt(*words, "--json", BIRTHMARK_LOGIN=str(anna.home / "narrow.json"))
+        return "" if done.returncode == 0 else str(json.loads(done.stderr)["error"])
+
+    assert code("hub", "key") == "operator.role_too_low"
+    assert code("user", "invite", "anna") == "people.token_narrowed"  # who redeems it may all that anna may
+    for given in (("admin",), ("viewer", "--at", "hub/birthmark")):
+        assert code("role", "grant", "anna", *given) == "people.token_narrowed", given
+        name, (role, *at) = f"eve-{given[0]}", given
+        made_too = code("user", "create", name, "--role", role, *at, "--out", str(anna.home / name))
+        assert made_too == "people.token_narrowed", given
+    assert [row["name"] for row in plant.server.rows("user", "ls")] == ["anna"]
+    assert code("role", "grant", "anna", "viewer", "--at", "server") == ""
 
 
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:
@@ -415,3 +457,16 @@ def test_an_approval_counts_while_both_may_and_a_rejection_is_told(plant: Plant)
     (waits,) = (row for row in plant.server.rows("approval", "ls") if row["request"] == "DELETE /hubs/third")
     plant.server.run("approval", "reject", waits["id"])
     assert anna.refused("hub", "rm", "third", "--yes") == "people.approval_rejected"
+
+
+def test_a_receivers_url_is_shown_whole_to_who_administers_alone(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "viewer"), plant.person("bert", "admin")
+    url = "https://hooks.example.com/services/T0/5ecret?key=another"
+    bert.run("webhook", "create", "works", url)
+    assert [row["url"] for row in bert.rows("webhook", "ls")] == [url]
+    assert [row["url"] for row in anna.rows("webhook", "ls")] == ["https://hooks.example.com/…"]
+    assert "5ecret" not in anna.run("server", "audit", "ls", "--json") + anna.run("events", "--begin", "--json")
+    (narrow,) = bert.rows("token", "create", "--role", "viewer")
+    kept = json.loads((bert.home / ".config/birthmark/login.json").read_text())
+    (bert.home / "narrow.json").write_text(json.dumps(kept | {"token": narrow["token"]}))
+    assert "5ecret" not in bert.attempt("webhook", "ls", BIRTHMARK_LOGIN=str(bert.home / "narrow.json")).stdout

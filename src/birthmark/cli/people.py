@@ -223,7 +223,7 @@ def _grant(role: Role, where: str) -> dict[str, str]:
 
 
 def _words(roles: list[dict[str, str]]) -> str:
-    return ", ".join(f"{one['role']} at {one['place']}" for one in roles) or "none"
+    return ", ".join(f"{one['role'] or 'every right'} at {one['place']}" for one in roles) or "none"
 
 
 def _emit_user(server: ServerOutputOptions, row: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Ro
 from birthmark.feed.catalogue import event_of
 from birthmark.feed.model import Dead, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
+from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks
+from birthmark.people.model import SERVER
 from birthmark.store import Database
 
 _LOOK_EVERY_S = 0.5
@@ -74,8 +76,9 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
 def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
     """Return the routes of `birthmark webhook`."""
 
-    async def listing(_asked: Asked) -> Rows:
-        return Rows([_view(one) for one in await webhooks.all()])
+    async def listing(asked: Asked) -> Rows:
+        is_whole = asked.caller.rights.allow(Right.ADMINISTER, SERVER)
+        return Rows([_view(one, is_whole=is_whole) for one in await webhooks.all()])
 
     async def create(asked: Asked) -> Any:
         body: NewWebhook = asked.body
@@ -109,10 +112,10 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
     ]
 
 
-def _view(hook: Webhook) -> dict[str, Any]:
+def _view(hook: Webhook, *, is_whole: bool = True) -> dict[str, Any]:
     return {
         "name": hook.name,
-        "url": hook.url,
+        "url": hook.url if is_whole else host_only(hook.url),
         "types": list(hook.types),
         "created": hook.created_at.isoformat(),
         "paused": hook.is_paused,

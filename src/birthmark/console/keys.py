@@ -31,6 +31,8 @@ def key_endpoints(instances: Instances, hubs: Hubs, https_port: Callable[[], int
         if wanted.rotate is not None:
             await instances.rotate(name, policy, wanted.rotate, actor=asked.actor)
         found = instances.by_name(name)
+        keys_of(found.policies, policy, name)
+        await instances.note_shown(found, policy, actor=asked.actor)
         return _view(found.name, found.host, https_port(), policy, found.policies)
 
     async def of_hub(asked: Asked) -> Any:
@@ -38,6 +40,8 @@ def key_endpoints(instances: Instances, hubs: Hubs, https_port: Callable[[], int
         if wanted.rotate is not None:
             await hubs.rotate(name, policy, wanted.rotate, actor=asked.actor)
         found = hubs.by_name(name)
+        keys_of(found.policies, policy, name)
+        await hubs.note_shown(found, policy, actor=asked.actor)
         return _view(found.name, found.host, https_port(), policy, found.policies)
 
     told = "The keys of a policy; one of them made anew first, if that is asked for."

@@ -14,7 +14,7 @@ from birthmark.console.routing import Asked, Endpoint, Rows, Seconds
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.people.approvals import Approvals
 from birthmark.people.approvals_model import Approval
-from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
+from birthmark.people.model import EVERYWHERE, RIGHTS_OF, SERVER, Grant, Role, Token, User
 from birthmark.people.service import People, Shown
 from birthmark.people.sign_in_model import Session
 
@@ -30,8 +30,8 @@ class NarrowedTokenError(ForbiddenError):
 
     code = "people.token_narrowed"
     cause = (
-        "The request came with a token that goes less far than its user does: it makes and removes "
-        "no other, and neither sets a password nor ends a session."
+        "The request came with a token that goes less far than its user does: it makes and removes no other, invites "
+        "nobody, gives no role that goes further than it does, and neither sets a password nor ends a session."
     )
     fix = "Do it where you are signed in yourself."
     for_a_person = "who is signed in has to do it"
@@ -95,6 +95,8 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
 
     async def create(asked: Asked) -> Any:
         body: NewPerson = asked.body
+        if body.role is not None:
+            _check_gives(asked.caller, body.role, body.place)
         made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
         return _user_view(people, sessions, made)
 
@@ -102,10 +104,12 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
         await people.remove(asked["name"], actor=asked.actor)
 
     async def invite(asked: Asked) -> Any:
+        check_whole(asked.caller)
         code, ends_at = await people.invite(asked["name"], actor=asked.actor)
         return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
 
     async def grant(asked: Asked) -> Any:
+        _check_gives(asked.caller, asked.body.role, asked.body.place)
         await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
         return _user_view(people, sessions, people.user(asked["name"]))
 
@@ -156,8 +160,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
 
     async def add_token(asked: Asked) -> Any:
         body: NewPersonToken = asked.body
-        if asked.caller.is_narrowed:
-            raise NarrowedTokenError
+        check_whole(asked.caller)
         user = asked.caller.user if body.user is None else body.user
         if user is None:
             raise WhoseTokenError
@@ -225,6 +228,18 @@ def _approval_view(one: Approval) -> dict[str, Any]:
 def _may_see(caller: Caller, token_id: str) -> bool:
     """Say whether a token is this caller's business: of one that is narrower than its user, that one alone."""
     return not caller.is_narrowed or may_administer(caller) or caller.actor.told.get("token") == token_id
+
+
+def check_whole(caller: Caller) -> None:
+    """Raise `NarrowedTokenError` for a token that goes less far than its user: sign-in is that user's own."""
+    if caller.is_narrowed:
+        raise NarrowedTokenError
+
+
+def _check_gives(caller: Caller, role: Role, place: str) -> None:
+    """Raise `NarrowedTokenError` for such a token where a role may more than it: by that role it would go on alone."""
+    if not all(caller.rights.allow(right, place) for right in RIGHTS_OF[role]):
+        check_whole(caller)
 
 
 def may_administer(caller: Caller) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
-from birthmark.console.people import NarrowedTokenError, Reached, may_administer, view_once
+from birthmark.console.people import Reached, check_whole, may_administer, view_once
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.errors import InvalidRequestError
 from birthmark.people.asking import EVERY_S, Askings
@@ -57,7 +57,7 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         return Rows([_view(one) for one in sessions.of(_whose(asked.caller))])
 
     async def end(asked: Asked) -> None:
-        _check_whole(asked.caller)
+        check_whole(asked.caller)
         await sessions.end(asked["id"], of=_whose(asked.caller), actor=asked.actor)
 
     async def end_all(asked: Asked) -> Any:
@@ -75,6 +75,7 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         return {"user": user}
 
     async def remove_password(asked: Asked) -> None:
+        check_whole(asked.caller)
         await sign_in.remove_password(asked["name"], actor=asked.actor)
 
     at, one = "/people/sessions", "/people/users/{name}"
@@ -122,14 +123,8 @@ def _whose(caller: Caller) -> str | None:
     return None if may_administer(caller) else caller.user
 
 
-def _check_whole(caller: Caller) -> None:
-    """Raise `NarrowedTokenError` for a token that goes less far than its user: sign-in is that user's own."""
-    if caller.is_narrowed:
-        raise NarrowedTokenError
-
-
 def _check_own(asked: Asked, user: str) -> None:
-    _check_whole(asked.caller)
+    check_whole(asked.caller)
     if user != asked.caller.user:
         asked.demand(Right.ADMINISTER, SERVER)
 

@@ -168,8 +168,10 @@ def service_routes(
 
     def mechanism(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
-            instance, _ = asked(request, Right.ENROLL)
+            instance, actor = asked(request, Right.ENROLL)
             found = await enrollments.document(instance.id_scope, request.path_params["id"], is_group=is_group)
+            if found.attestation.symmetric_key is not None:
+                await enrollments.note_shown(instance.id_scope, found, actor=actor)
             return JSONResponse(document.document_view(found, with_keys=True)["attestation"])
 
         return handle

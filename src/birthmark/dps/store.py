@@ -23,6 +23,7 @@ REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs
 CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
 DELETE_INSTANCE = remove(instances, "id_scope", "name")
 INSTANCE_IS_THERE = present(instances)
+NAME_IS_THERE = present(instances, "name")
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
 tpm_roots = Table(

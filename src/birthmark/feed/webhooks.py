@@ -22,6 +22,7 @@ from birthmark.feed.catalogue import KINDS, PREFIX, event_of, type_of
 from birthmark.feed.letters import letter
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
+from birthmark.feed.showing import host_only, without_secrets
 from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, address_of
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
@@ -120,7 +121,8 @@ class Webhooks:
         hook = Webhook(name, url, tuple(types) or ("*",), secret, place, now, next_at=now, owned_until=now)
         exists = WebhookExistsError(name=name)
         changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.WEBHOOKS.row(hook))
-        await self.database.commit(changes.audit(actor, "webhook.create", name, url=url, types=list(hook.types)))
+        told = {"url": host_only(url), "types": list(hook.types)}
+        await self.database.commit(changes.audit(actor, "webhook.create", name, **told))
         return hook
 
     async def remove(self, name: str, *, actor: str) -> None:
@@ -281,7 +283,8 @@ class Webhooks:
         headers = {"content-type": BATCH, "user-agent": "birthmark", **headers_of(message, at_s, body, secrets)}
         answer = await self.sender.post(hook.url, headers, body)
         if not answer.is_good:
-            host, said = check_url(hook.url, allows_plain=True), f"{answer.status} {answer.text[:100]}".rstrip()
+            host, text = check_url(hook.url, allows_plain=True), without_secrets(answer.text, hook.url)
+            said = f"{answer.status} {text[:100]}".rstrip()
             is_refused = answer.status in range(400, 500) and answer.status not in _LATER
             raise (RefusedByReceiverError if is_refused else NotAnsweredError)(host=host, reason=said)
 

@@ -13,6 +13,12 @@ from birthmark.errors import PolicyError
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_OTHERS = (
+    ipaddress.IPv4Network("168.63.129.16"),  # Azure's machines are told their secrets there, on a public address
+    ipaddress.IPv4Network("192.88.99.0/24"),  # RFC 7526: whoever announces it would get what is in it
+    ipaddress.IPv6Network("fec0::/10"),  # RFC 3879: inside, as long as somebody still routes it
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215: IPv4 addresses of somebody's own network
+)
 _EMBEDDING = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("2001::/32"), _NAT64)
 
 
@@ -46,6 +52,8 @@ def may_call(address: Address, allowed: Sequence[Network]) -> bool:
             return may_call(address.ipv4_mapped, allowed)
         if any(address in one for one in _EMBEDDING) or address.scope_id is not None:
             return False
+    if any(address.version == one.version and address in one for one in _OTHERS):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

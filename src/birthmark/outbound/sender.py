@@ -7,11 +7,13 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
 
+from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.outbound.guard import Network, check_addresses
 from birthmark.text import reason_of
@@ -20,7 +22,7 @@ PATIENCE_S = 15.0
 _CONNECT_S = 5.0
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""
-_MAX_URL = 2048
+_MAX_URL, _MAX_HOST, _MAX_LABEL = 2048, 253, 63
 
 
 class UrlInvalidError(InvalidRequestError):
@@ -73,9 +75,15 @@ def check_url(url: str, *, allows_plain: bool) -> str:
     is_good = parts.scheme == "https" or (allows_plain and parts.scheme == "http")
     if not (is_good and host and parts.username is None and not parts.fragment) or len(url) > _MAX_URL:
         raise UrlInvalidError
-    if not (url.isascii() and url.isprintable() and " " not in url):
+    if not (url.isascii() and url.isprintable() and " " not in url and _may_be_host(host)):
         raise UrlInvalidError
     return host
+
+
+def _may_be_host(host: str) -> bool:
+    """Say whether a resolver could be asked for it (RFC 1035, 2.3.4): Python's raises what nobody expects else."""
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= _MAX_HOST and all(0 < len(one) <= _MAX_LABEL for one in labels)
 
 
 def check_target(url: str, allowed: Sequence[Network]) -> None:
@@ -103,8 +111,10 @@ class _Guarded(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await waiting(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+        except UnicodeError as error:
+            raise OSError("it is no name of a host") from error
         good = check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), self._allowed)
         problem: Exception = OSError("it has no address")
         for address in good:

@@ -89,7 +89,7 @@ class Approvals:
     async def check(self, caller: Caller, wanted: Wanted) -> None:
         """Return where another person has approved this, which uses that up. Else note that it is asked for.
 
-        Raise `SecondPersonWantedError`, `ApprovalRejectedError`, `TooManyAskedError`.
+        Raise `SecondPersonWantedError`, `ApprovalRejectedError`, `TooManyAskedError`, `PlaceMissingError`.
         """
         if caller.user is None:
             return
@@ -165,7 +165,8 @@ class Approvals:
             now,
             now + GOOD_FOR,
         )
-        changes = Changes().run(store.PURGE, now=to_micros(now)).run(store.REMOVE, digest=digest)
+        changes = self.people.places.counting_on(wanted.place)
+        changes.run(store.PURGE, now=to_micros(now)).run(store.REMOVE, digest=digest)
         changes.run(store.ADD, **store.APPROVALS.row(made))
         changes.audit(actor, "people.approval_ask", made.id, method=made.method, path=made.path, what=made.what)
         await self.database.commit(changes)

@@ -17,6 +17,7 @@ WAITING = find(approvals, _UNDECIDED, approvals.c.ends_at > bindparam("now"), or
 ADD = insert(approvals)
 REMOVE = remove(approvals)
 REMOVE_OF, REMOVE_BY = remove(approvals, "user_name"), remove(approvals, "decided_by")
+REMOVE_AT = remove(approvals, "place")
 REDEEM = remove(approvals, "digest", "is_approved")
 PURGE = remove(approvals, approvals.c.ends_at <= bindparam("now"))
 DECIDE = change(approvals, ("decided_by", "is_approved"), "id", _UNDECIDED)

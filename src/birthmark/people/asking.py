@@ -4,7 +4,8 @@ The person sees which machine asks, from where, and agrees or not. The command h
 what came of it; that one is nobody else's. What it gets is a token as an invitation gives.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
@@ -23,7 +24,7 @@ from birthmark.people.sign_in_model import Asking
 from birthmark.store import Changes, to_micros
 
 HOLDS, EVERY_S = timedelta(minutes=10), 2
-_SLOWER_S, _EARLY = 5, timedelta(seconds=0.5)
+_SLOWER_S, _SLOWEST_S, _EARLY = 5, 60, timedelta(seconds=0.5)
 _ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 """Without vowels, so that no code is a word (RFC 8628 section 6.1): eight of them are 34 bits."""
 _CODE_CHARS, _SECRET_BYTES, _MAX_CHARS, _MAX_LABEL = 8, 32, 128, 64
@@ -82,13 +83,15 @@ class Askings:
         now = self.people.clock.now()
         waiting = [store.ASKING.of(row) for row in await self.people.database.all(store.ALL_ASKING, now=to_micros(now))]
         here = [one for one in waiting if share_of(one.address) == share_of(address)]
-        for found, most in ((waiting, _MOST), (here, _MOST_OF_ADDRESS)):
-            if len(found) >= most:
-                raise TooManyAskingError(count=len(found), retry_after_s=ceil(HOLDS.total_seconds() / 10))
+        leaves = _leaving(waiting, len(here)) if len(waiting) >= _MOST else None
+        if len(here) >= _MOST_OF_ADDRESS or (leaves is None and len(waiting) >= _MOST):
+            raise TooManyAskingError(count=len(waiting), retry_after_s=ceil(HOLDS.total_seconds() / 10))
         secret, code = self.people.entropy.token(_SECRET_BYTES).hex(), self._code()
         made = Asking(hash_made(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS)
         again = TooManyAskingError(count=len(waiting), retry_after_s=1)  # another has the code, which never happens
         changes = Changes().run(store.PURGE_ASKING, now=to_micros(now))
+        if leaves is not None:
+            changes.run(store.GIVE_UP_ASKING, digest=leaves.digest)
         changes.run(store.ADD_ASKING, expect=1, otherwise=again, **store.ASKING.row(made))
         await self.people.database.commit(changes)
         return Begun(secret, printable_code(code), made.ends_at)
@@ -149,8 +152,13 @@ class Askings:
         return made
 
     async def _later(self, found: Asking, now: datetime) -> int:
-        """Note that it asked; who asks sooner than told waits longer from then on (RFC 8628 section 3.5)."""
+        """Note that it asked; who asks sooner than told waits longer from then on (RFC 8628 section 3.5).
+
+        Whoever does so without end is written down no more.
+        """
         is_early = now - found.asked_at < timedelta(seconds=found.interval_s) - _EARLY
+        if is_early and found.interval_s + _SLOWER_S > _SLOWEST_S:
+            return found.interval_s
         interval_s = found.interval_s + _SLOWER_S if is_early else found.interval_s
         key: dict[str, Any] = {"key_digest": found.digest, "key_asked_at": to_micros(found.asked_at)}
         changes = Changes().run(store.SLOW_ASKING, asked_at=to_micros(now), interval_s=interval_s, **key)
@@ -164,6 +172,16 @@ class Askings:
             usable = (byte for byte in self.people.entropy.token(_CODE_CHARS) if byte < _LIKELY)
             found += "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in usable)
         return found[:_CODE_CHARS]
+
+
+def _leaving(waiting: Sequence[Asking], here: int) -> Asking | None:
+    """Return which leaves where all places are taken: the oldest of the address that has most, if that has more.
+
+    So nobody fills the places of others, however many addresses are his.
+    """
+    counts = Counter(share_of(one.address) for one in waiting)
+    undecided = [one for one in waiting if one.user is None and counts[share_of(one.address)] > here + 1]
+    return min(undecided, key=lambda one: (-counts[share_of(one.address)], one.ends_at), default=None)
 
 
 def printable_code(code: str) -> str:

@@ -74,7 +74,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a command shows in somebody's name; where it has a role, no further than that goes."""
+    """What a command shows in somebody's name; where it has a role, or a place, no further than these go."""
 
     id: str
     user: str
@@ -89,9 +89,10 @@ class Token:
 
     @property
     def statement(self) -> Statement | None:
-        if self.role is None:
+        if self.role is None and self.place is None:
             return None
-        return statement_of(RIGHTS_OF[self.role], (self.place or EVERYWHERE,))
+        rights = tuple(Right) if self.role is None else RIGHTS_OF[self.role]
+        return statement_of(rights, (self.place or EVERYWHERE,))
 
 
 @dataclass(frozen=True, slots=True)

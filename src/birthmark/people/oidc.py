@@ -7,6 +7,7 @@ that is made then, where the configuration says with which role. From then on th
 import asyncio
 import base64
 import hmac
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from joserfc.jwk import KeySet
 from birthmark.actor import Actor
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
+from birthmark.net.share import share_of
 from birthmark.people import sign_in_store as store
 from birthmark.people.model import Grant, may_be_called
 from birthmark.people.oidc_answers import (
@@ -45,7 +47,7 @@ from birthmark.store import Changes
 
 _FRESH_S, _AGAIN_S = 3600.0, 10.0
 _MOST_BYTES = 256 * 1024
-_MOST_AT_ONCE = 8
+_MOST_AT_ONCE, _MOST_OF_ADDRESS = 8, 3
 _SECRET_BYTES = 32
 _OK = 200
 _MAX_SHOWN = 100
@@ -73,6 +75,8 @@ class Providers:
     outside: Fetch = field(repr=False)
     all: Sequence[Provider] = ()
     _known: dict[str, _Of] = field(default_factory=dict, init=False, repr=False)
+    _coming: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    """Who comes back from a provider and is asked about there, by their share of addresses."""
 
     def provider(self, name: str) -> Provider:
         """Return a provider. Raise `ProviderUnknownError`."""
@@ -109,12 +113,22 @@ class Providers:
 
         Raise `ProviderRefusedError`, `ProviderAwayError`, `NobodyOnRecordError`, `InvitationRefusedError`.
         """
-        provider = self.provider(name)
+        provider, share = self.provider(name), share_of(browser.address)
         metadata, _ = await self._asked(provider)
         code = _code_of(given, kept, provider, metadata)
         assert kept is not None  # noqa: S101 - else it was refused
-        known = await self._known_by(provider, metadata, code, kept, redirect_uri)
-        return await self._let_in(provider, metadata, known, kept.code, browser)
+        # What the browser kept is its own, so that a stranger may have made it up: he takes no place of others.
+        if self._coming[share] >= _MOST_OF_ADDRESS:
+            reason = "so many are signing in from this address that the next one has to wait"
+            raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=reason)
+        self._coming[share] += 1
+        try:
+            known = await self._known_by(provider, metadata, code, kept, redirect_uri)
+            return await self._let_in(provider, metadata, known, kept.code, browser)
+        finally:
+            self._coming[share] -= 1
+            if not self._coming[share]:
+                del self._coming[share]
 
     async def _let_in(self, provider: Provider, metadata: Metadata, known: Known, code: str, browser: Browser) -> str:
         """Return a session of the user who is linked, or is linked by this."""
@@ -158,7 +172,9 @@ class Providers:
         roles = [role for group, given in provider.roles.items() if group in groups for role in given]
         if not roles or not may_be_called(name):
             raise NobodyOnRecordError(name=provider.name, detail="there is no user of that name")
-        grants = [Grant(name, role, place) for role, place in roles]
+        grants = [Grant(name, role, place) for role, place in roles if people.has_place(place)]
+        if not grants:
+            raise NobodyOnRecordError(name=provider.name, detail="its roles are at places that are not there")
         actor = Actor(by, {"from": browser.address})
         return name, by, people.making(name, grants, actor=actor)
 

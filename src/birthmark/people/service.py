@@ -18,6 +18,7 @@ from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
 from birthmark.people.model import SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.loading import Loading
@@ -26,7 +27,6 @@ from birthmark.store.paging import every
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=366)
-_SHOWN_FOR = timedelta(days=30)  # after its end
 _TOKEN, _INVITATION = "bmt", "bmi"
 _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
@@ -136,6 +136,7 @@ class People:
     entropy: Entropy = field(repr=False)
     most_taken: int = MOST_A_DAY
     """How many devices one person may take away within a day; 0 for as many as there are."""
+    places: Places = field(default=ANYWHERE, repr=False)
     read_too: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False, repr=False)
     """What else is read whenever people are: what others keep in memory of them."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
@@ -233,13 +234,13 @@ class People:
         return self._grants.get(name, ())
 
     async def create(self, name: str, role: Role | None, place: str, *, actor: str) -> User:
-        """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`."""
-        grants = [] if role is None else [Grant(name, role, _place(place))]
+        """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
+        grants = [] if role is None else [Grant(name, role, place)]
         await self.commit(self.making(name, grants, actor=actor), name)
         return self.user(name)
 
     def making(self, name: str, grants: Sequence[Grant], *, actor: str) -> Changes:
-        """Return what makes a user. Raise `UserExistsError`."""
+        """Return what makes a user. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
         exists = UserExistsError(name=name)
         if name in self._users:
             raise exists
@@ -262,9 +263,12 @@ class People:
         await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
     async def grant(self, name: str, role: Role, place: str, *, actor: str) -> None:
-        """Give a user a role at a place; twice is harmless. Raise `UserMissingError`, `PlaceInvalidError`."""
+        """Give a user a role at a place; twice is harmless.
+
+        Raise `UserMissingError`, `PlaceInvalidError`, `PlaceMissingError`.
+        """
         changes = self.counting_on(name)
-        self._grant(changes, Grant(name, role, _place(place)), actor)
+        self._grant(changes, Grant(name, role, place), actor)
         await self.commit(changes, name)
 
     async def revoke(self, name: str, role: Role, place: str, *, actor: str) -> None:
@@ -291,6 +295,16 @@ class People:
         await self.database.commit(changes.audit(by.actor, "people.allow", name, more=more))
         left = await self.database.one(store.ALLOWANCE, user_name=name)
         return self.most_taken if left is None else int(left["remaining"])
+
+    async def end_with(self, place: str, changes: Changes, commit: Commit, *, actor: str) -> None:
+        """Commit what removes a place. Roles, tokens and what waits there end with it: none counts at the next one."""
+        for one in (grant for grants in self._grants.values() for grant in grants if grant.place == place):
+            changes.audit(actor, "people.role_remove", one.user, role=one.role.value, place=place)
+        for token in (token for token in self.tokens() if token.place == place):
+            changes.audit(actor, "people.token_remove", token.user, id=token.id)
+        for statement in (store.REMOVE_GRANTS_AT, store.REMOVE_TOKENS_AT, approvals_store.REMOVE_AT):
+            changes.run(statement, place=place)
+        await self._loading.committed(commit(changes.event(PeopleChanged(user="*"))))
 
     # Invitations
 
@@ -345,14 +359,14 @@ class People:
 
         `by` is who let the user in that makes it, where that is not `actor`.
 
-        Raise `TokenLifetimeError`, `PlaceInvalidError`, `UserMissingError`.
+        Raise `TokenLifetimeError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
         """
         if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), user=name)
         changes, made_by = self.counting_on(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
         if place is not None:
-            _place(place)
+            changes.merge(self._counting_on_place(place))
         made = self.token_in(changes, name, label, ends_at, role=role, place=place, made_by=made_by, actor=actor)
         await self.commit(changes, name)
         return made
@@ -383,20 +397,34 @@ class People:
         name = self.entropy.token(_ID_BYTES).hex()
         text = self._secret(f"{_TOKEN}_{name}")
         now = self.clock.now()
-        if sum(one.user == user for one in self._tokens.values()) >= _MOST_OF_ONE:
+        if sum(one.user == user and one.ends_at > now for one in self._tokens.values()) >= _MOST_OF_ONE:
             raise TooManyTokensError(count=_MOST_OF_ONE, user=user)
         token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
         if self.is_steady():
-            changes.run(store.PURGE_TOKENS, before=to_micros(now - _SHOWN_FOR))
+            changes.run(store.PURGE_TOKENS, before=to_micros(now))
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
-        told = {} if role is None else {"role": role.value, "place": place}
+        told = {} if role is None and place is None else {"role": role and role.value, "place": place}
         changes.audit(actor, "people.token_add", user, id=name, label=token.label, ends_at=ends_at.isoformat(), **told)
         return Shown(token, text)
 
     def _secret(self, begin: str) -> str:
         return f"{begin}_{self.entropy.token(_SECRET_BYTES).hex()}"
 
+    def has_place(self, place: str) -> bool:
+        """Say whether there is such a place."""
+        try:
+            self._counting_on_place(place)
+        except PlaceMissingError:
+            return False
+        return True
+
+    def _counting_on_place(self, place: str) -> Changes:
+        if not is_place(place):
+            raise PlaceInvalidError(place=place[:_MAX_LABEL])
+        return self.places.counting_on(place)
+
     def _grant(self, changes: Changes, grant: Grant, actor: str) -> None:
+        changes.merge(self._counting_on_place(grant.place))
         changes.run(store.ADD_GRANT, **store.GRANTS.row(grant))
         changes.audit(actor, "people.role_add", grant.user, role=grant.role.value, place=grant.place)
 
@@ -408,9 +436,3 @@ class People:
     async def commit(self, changes: Changes, user: str) -> None:
         """Commit what changes something of a user, and know of it at every worker. Raise as the commit does."""
         await self._loading.committed(self.database.commit(changes.event(PeopleChanged(user=user))))
-
-
-def _place(text: str) -> str:
-    if not is_place(text):
-        raise PlaceInvalidError(place=text[:_MAX_LABEL])
-    return text

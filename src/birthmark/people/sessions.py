@@ -148,7 +148,9 @@ class Sessions:
     async def end_all(self, user: str, *, actor: str) -> int:
         """End all sessions of a user, and return how many there were."""
         ending = self.of(user)
-        changes = Changes().run(store.REMOVE_SESSIONS, user_name=user)
+        changes = Changes()
+        for statement in store.SIGNED_IN:
+            changes.run(statement, user_name=user)
         self.forget(user)
         await self.people.commit(changes.audit(actor, "people.session_end", user, id="*", count=len(ending)), user)
         return len(ending)

@@ -160,7 +160,9 @@ class SignIn:
     async def remove_password(self, name: str, *, actor: str) -> None:
         """Let nobody sign in by this user's password any more; all sessions of that user end."""
         changes = self.people.counting_on(name).run(store.REMOVE_PASSWORD, user_name=name)
-        changes.run(store.REMOVE_SESSIONS, user_name=name).audit(actor, "people.password_remove", name)
+        for statement in store.SIGNED_IN:
+            changes.run(statement, user_name=name)
+        changes.audit(actor, "people.password_remove", name)
         self.sessions.forget(name)
         await self.people.commit(changes, name)
 
@@ -176,7 +178,8 @@ class SignIn:
         known: Password | None = None,
     ) -> None:
         made = Password(name, digest, let_in_by, self.people.clock.now(), addresses)
-        changes.run(store.REMOVE_SESSIONS, user_name=name)
+        for statement in store.SIGNED_IN:
+            changes.run(statement, user_name=name)
         if known is None:
             changes.run(store.REMOVE_PASSWORD, user_name=name)
         else:  # it is the one that was looked at

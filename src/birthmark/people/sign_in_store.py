@@ -44,6 +44,7 @@ ASKING_BY_DIGEST = find(asking)
 ASKING_BY_CODE = find(asking, "code")
 ALL_ASKING = find(asking, asking.c.ends_at > bindparam("now"))
 PURGE_ASKING = remove(asking, asking.c.ends_at <= bindparam("now"))
+GIVE_UP_ASKING = remove(asking, "digest", asking.c.user_name.is_(None))
 REMOVE_ASKING = remove(asking, "user_name")
 DECIDE_ASKING = change(
     asking,
@@ -55,5 +56,7 @@ DECIDE_ASKING = change(
 SLOW_ASKING = change(asking, ("asked_at", "interval_s"), "digest", "asked_at")
 TAKE_ASKING = remove(asking, "digest", "is_agreed", asking.c.ends_at > bindparam("now"))
 
+SIGNED_IN = (REMOVE_SESSIONS, REMOVE_ASKING)
+"""What a user's sign-in at browsers is, and what was agreed to there and not fetched yet, by `user_name`."""
 REMOVE_OF = (REMOVE_PASSWORD, REMOVE_LINKS, REMOVE_SESSIONS, REMOVE_ASKING)
 """All that is a user's, by `user_name`."""

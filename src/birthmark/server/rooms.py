@@ -57,6 +57,7 @@ from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
 from birthmark.server.oidc_settings import providers_of
+from birthmark.server.places import let_roles_end
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
@@ -232,6 +233,7 @@ async def open_rooms(
     sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()
     instances.persons = iothub.hubs.persons = aws.keys.persons = people
+    let_roles_end(people, iothub.hubs, instances)
     rules = SpaceRules(
         settings.aws.max_sessions,
         settings.bounds().max_sessions_per_key,

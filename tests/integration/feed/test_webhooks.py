@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,10 +24,13 @@ from birthmark.outbound.guard import AddressRefusedError, networks_of
 from birthmark.outbound.sender import NotAnsweredError, Sender, UrlInvalidError
 from birthmark.outbound.signing import key_of
 from birthmark.store import Changes, Database, open_database
+from birthmark.store.keyed import find
+from birthmark.store.schema import audit
 from fakes import SeededEntropy
 
 pytestmark = pytest.mark.integration
 ME: Any = {"actor": "operator"}
+ALL_AUDIT = find(audit, audit.c.seq >= 0, order=audit.c.seq)
 LOOPBACK = networks_of(["127.0.0.0/8"])
 
 
@@ -241,12 +245,12 @@ async def test_a_name_that_leads_inside_is_not_called_wherever_it_led_before(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_receiver(Receiver()) as receiver:
-        loop, port = asyncio.get_running_loop(), receiver.port
+        port = receiver.port
 
-        async def leads_inside(host: str, port: int, **_: Any) -> list[Any]:
+        def leads_inside(host: str, port: int, **_: Any) -> list[Any]:
             return [(2, 1, 6, "", ("127.0.0.1", port))]
 
-        monkeypatch.setattr(loop, "getaddrinfo", leads_inside)
+        monkeypatch.setattr(socket, "getaddrinfo", leads_inside)
         with pytest.raises(AddressRefusedError):
             await Sender(()).post(f"https://hooks.example:{port}/", {}, b"[]")
         assert receiver.calls == []
@@ -267,3 +271,24 @@ async def test_what_cannot_be_made_says_why(tmp_path: Any) -> None:
         for kind, doing in refused:
             with pytest.raises(kind):
                 await doing
+
+
+async def test_what_is_secret_of_a_url_stands_in_no_audit_and_in_nothing_that_went_wrong(database_url: str) -> None:
+    page = b"<p>Cannot POST /hook/5ecret-of-ours?key=an0ther-one</p>"
+    head = b"HTTP/1.1 400 No\r\ncontent-length: " + str(len(page)).encode() + b"\r\n\r\n"
+    async with a_receiver(Receiver(answer=head + page)) as receiver, a_world(database_url) as world:
+        url = f"http://127.0.0.1:{receiver.port}/hook/5ecret-of-ours?key=an0ther-one"
+        await world.webhooks.create("plant", url, (), **ME)
+        await world.happen("poison")
+
+        async def is_aside() -> bool:
+            return bool(await world.webhooks.dead("plant"))
+
+        await until(is_aside)
+        (dead,) = await world.webhooks.dead("plant")
+        told = [row["detail"] for row in await world.database.all(ALL_AUDIT)]
+        assert "Cannot POST" in dead.problem
+        assert f"http://127.0.0.1:{receiver.port}/" in "".join(told)
+        for secret in ("5ecret-of-ours", "an0ther-one"):
+            assert secret not in dead.problem
+            assert not any(secret in one for one in told)

@@ -1,6 +1,7 @@
 """Commands that ask to be let in, on both databases."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.actor import Actor
-from birthmark.auth.principals import Caller
+from birthmark.auth.principals import MACHINE, Caller
+from birthmark.people import asking
 from birthmark.people.asking import (
     EVERY_S,
     HOLDS,
@@ -21,8 +24,10 @@ from birthmark.people.asking import (
     TooManyAskingError,
 )
 from birthmark.people.model import Role
+from birthmark.people.passwords import Passwords
 from birthmark.people.service import People, Shown
-from birthmark.people.sign_in import SignInPausedError
+from birthmark.people.sessions import Sessions
+from birthmark.people.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
 from fakes import FakeClock, SeededEntropy
 
@@ -119,5 +124,45 @@ async def test_a_code_that_a_removed_user_agreed_to_is_nobodys(database_url: str
         begun = await world.askings.begin("laptop", HERE)
         await world.askings.decide(begun.code, world.anna, is_agreed=True)
         await world.people.remove("anna", actor="operator")
+        with pytest.raises(CodeUnknownError):
+            await world.askings.asked(begun.secret, HERE)
+
+
+async def test_strangers_who_fill_all_places_keep_nobody_else_out(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_MOST", 30)
+    async with house(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        first = await world.askings.begin("before", "192.0.2.1")
+        for number in range(4):
+            for _ in range(10):
+                with contextlib.suppress(TooManyAskingError):
+                    await world.askings.begin("flood", f"198.51.100.{number}")
+        begun = await world.askings.begin("laptop", HERE)
+        for one in (first, begun):
+            assert (await world.askings.decide(one.code, world.anna, is_agreed=True)).code
+            assert isinstance(await world.askings.asked(one.secret, HERE), Shown)
+
+
+async def test_who_asks_without_a_pause_is_written_down_only_so_often(database_url: str) -> None:
+    async with house(database_url) as world:
+        begun = await world.askings.begin("laptop", HERE)
+        said = [await world.askings.asked(begun.secret, HERE) for _ in range(40)]
+        assert said[-20:] == [57] * 20
+
+
+@pytest.mark.parametrize("by", ["signed out everywhere", "a password", "no password"])
+async def test_a_code_that_was_agreed_to_ends_with_the_sessions_of_who_did(database_url: str, by: str) -> None:
+    async with house(database_url) as world:
+        passwords = Passwords(SeededEntropy(1), PasswordHasher(1, 8, 1))
+        sign_in = SignIn(world.people, Sessions(world.people), passwords)
+        begun = await world.askings.begin("somebody else's", HERE)
+        await world.askings.decide(begun.code, world.anna, is_agreed=True)
+        if by == "signed out everywhere":
+            await sign_in.sessions.end_all("anna", actor="operator")
+        elif by == "a password":
+            await sign_in.set_password("anna", "four words by chance", "", MACHINE, HERE)
+        else:
+            await sign_in.remove_password("anna", actor="operator")
         with pytest.raises(CodeUnknownError):
             await world.askings.asked(begun.secret, HERE)

@@ -43,6 +43,7 @@ class Outside:
     key: Any = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "1"}))
     asked: list[str] = field(default_factory=list)
     is_away: bool = False
+    slow: asyncio.Event | None = None
     nonce: str = ""
     claims: dict[str, Any] = field(default_factory=lambda: {"sub": "1", "preferred_username": "anna"})
     more: dict[str, Any] | None = None
@@ -63,6 +64,8 @@ class Outside:
             return 200, json.dumps({"keys": [self.key.as_dict(private=False)]}).encode()
         if url.endswith("/me"):
             return 200, json.dumps(self.more).encode()
+        if self.slow is not None:
+            await self.slow.wait()
         self.forms.append(parse_qs(body.decode()))
         at = int(self.clock.now().timestamp())
         claims = {"iss": ISSUER, "aud": "birthmark", "exp": at + 60, "iat": at, "nonce": self.nonce, **self.claims}
@@ -114,6 +117,24 @@ async def test_who_is_known_there_is_signed_in_and_linked_once_on_both_databases
         world.outside.claims = {"sub": "2", "preferred_username": "anna"}  # another account of the same name
         with pytest.raises(NobodyOnRecordError):
             await world.sign_in()
+
+
+async def test_a_stranger_who_comes_back_again_and_again_takes_no_place_from_others(tmp_path: Path) -> None:
+    """What a browser keeps meanwhile is its own: anybody may say that he comes from there."""
+    async with house(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        _, kept = await world.begin()
+        given, stranger = {"state": kept.state, "code": "made up"}, Browser("198.51.100.9", "")
+        world.outside.slow = asyncio.Event()
+        coming = [asyncio.create_task(world.providers.finish("plant", given, kept, BACK, stranger)) for _ in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        mine = asyncio.create_task(world.sign_in())
+        await asyncio.sleep(0.05)
+        world.outside.slow.set()
+        assert await mine
+        refused = await asyncio.gather(*coming, return_exceptions=True)
+        assert sum(isinstance(one, ProviderAwayError) for one in refused) >= 16
+        assert await world.sign_in()
 
 
 async def test_what_is_sent_binds_the_answer_to_this_sign_in(tmp_path: Path) -> None:

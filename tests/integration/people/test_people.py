@@ -173,6 +173,29 @@ async def test_one_user_has_so_many_tokens_and_no_more(tmp_path: Any, monkeypatc
             await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
 
 
+async def test_tokens_that_have_ended_keep_nobody_out_and_go_away(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MOST_OF_ONE", 3)
+    async with people_of(database_url) as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        for _ in range(3):
+            await world.people.add_token("anna", "", timedelta(hours=1), None, None, **ME)
+        world.clock.move(timedelta(hours=1))
+        text = await world.signed_in()
+        assert [one.id for one in world.people.tokens()] == [text.split("_")[1]]
+
+
+async def test_a_token_for_one_place_goes_no_further_also_without_a_role(tmp_path: Any) -> None:
+    async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        made = await world.people.add_token("anna", "", timedelta(hours=1), None, "hub/a", **ME)
+        caller = world.people.caller(made.text, HERE)
+        assert caller.is_narrowed
+        assert caller.rights.allow(Right.ADMINISTER, "hub/a")
+        assert not caller.rights.allow(Right.READ, "hub/b")
+
+
 async def test_a_text_that_is_nearly_a_token_is_none(tmp_path: Any) -> None:
     async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
         await world.people.create("anna", Role.ADMIN, "*", **ME)

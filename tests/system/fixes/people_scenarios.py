@@ -28,6 +28,9 @@ PEOPLE: Mapping[str, Scenario] = {
     "people.place_invalid": Scenario(
         "birthmark role grant anna-1 viewer --at nowhere", someone("anna-1"), is_instead=True
     ),
+    "people.place_missing": Scenario(
+        "birthmark role grant anna-4 viewer --at hub/nowhere", someone("anna-4"), is_instead=True
+    ),
     "people.session_missing": Scenario("birthmark session rm 00 --yes", is_instead=True),
     "people.token_lifetime": Scenario(
         "birthmark token create --user anna-2 --lifetime 2s", someone("anna-2"), is_instead=True

@@ -21,6 +21,9 @@ def test_what_is_read_takes_a_look_and_all_else_more(operation: object) -> None:
 
 def test_what_takes_back_decides_on_trust_or_makes_rights_takes_the_right_for_it() -> None:
     assert right_for("UpdateCertificate") is Right.REVOKE
+    assert right_for("UpdateCertificate", "REVOKED") is right_for("UpdateCertificate", "INACTIVE") is Right.REVOKE
+    assert right_for("UpdateCertificate", "ACTIVE") is Right.ENROLL
+    assert right_for("DeleteCertificate", "ACTIVE") is Right.REVOKE
     assert right_for("RegisterCACertificate") is Right.TRUST
     assert right_for("CreatePolicy") is Right.ADMINISTER
     assert right_for("Publish") is Right.OPERATE

@@ -14,6 +14,7 @@ INSIDE = [
     *("0.0.0.0", "255.255.255.255", "224.0.0.1", "240.0.0.1", "192.0.2.1", "198.18.0.1"),
     *("::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1"),
     *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:1::1", "fe80::1%eth0"),
+    *("fec0::1", "168.63.129.16", "::ffff:168.63.129.16", "192.88.99.1", "64:ff9b:1::a00:1"),
 ]
 
 
@@ -62,6 +63,10 @@ def test_no_address_breaks_it(address: object) -> None:
             "https://hooks.example:99999/",
             "https://hooks.example/\n",
             "https://hö.example/",
+            "https://a..example/",
+            "https://.example/",
+            f"https://{'a' * 64}.example/",
+            f"https://{'a.' * 127}example/",
         ),
         *("http://hooks.example/", "https://[::1", "https://hooks.example/" + "x" * 3000, "file:///etc/passwd"),
     ],

@@ -164,8 +164,8 @@ class AwsHttp:
             return Grant(key.id, None, None, None), f"access_key:{key.id}", operation, handler, names
         caller, service = found
         operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
-        demand(caller, right_for(operation.name), PLACE)
-        return Grant(caller.actor, None, None, None), caller.actor, operation, handler, names
+        demand(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)
+        return Grant(caller.actor, None, None, None, caller=caller), caller.actor, operation, handler, names
 
     async def _for_device(
         self, request: Request, signed: SignedRequest

@@ -1,12 +1,16 @@
 """Device certificates, and the endpoint."""
 
+from functools import partial
 from typing import Any
 
+from birthmark.auth.rights import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import CertificateStatus, MemberNotServedError, parse_certificate_id
+from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.people.demand import demand
 
 _ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta"})
 _NOTHING_BEHIND = frozenset({"iot:CredentialProvider", "iot:Jobs"})
@@ -45,7 +49,9 @@ class CertificateOperations:
 
     async def update_certificate(self, call: Call) -> None:
         status = CertificateStatus(call["newStatus"])
-        await self._certificates.set_status(parse_certificate_id(call["certificateId"]), status, actor=call.actor)
+        may = partial(_may_bring_back, call)
+        certificate_id = parse_certificate_id(call["certificateId"])
+        await self._certificates.set_status(certificate_id, status, actor=call.actor, may_bring_back=may)
 
     async def delete_certificate(self, call: Call) -> None:
         certificate_id = parse_certificate_id(call["certificateId"])
@@ -68,6 +74,12 @@ class CertificateOperations:
         if kind not in _ENDPOINTS:
             raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
         return {"endpointAddress": self._account.data_host}
+
+
+def _may_bring_back(call: Call) -> None:
+    """Raise `RightMissingError` where a person asks who may revoke nothing."""
+    if call.grant.caller is not None:
+        demand(call.grant.caller, Right.REVOKE, PLACE)
 
 
 def _status(call: Call) -> CertificateStatus:

@@ -19,6 +19,12 @@ _OTHERS: Mapping[str, Right] = {
 PLACE = "aws"
 
 
-def right_for(operation: str) -> Right:
-    """Return what it takes; whatever is no look and not listed puts something on record, or off."""
+def right_for(operation: str, status: str = "") -> Right:
+    """Return what it takes; whatever is no look and not listed puts something on record, or off.
+
+    To set a certificate ACTIVE lets a device in; any other `status` shuts one out. Whoever brings one back that was
+    revoked undoes what another did by that right, and needs it besides (`CertificateOperations`).
+    """
+    if operation == "UpdateCertificate" and status == "ACTIVE":
+        return Right.ENROLL
     return Right.READ if operation.startswith(_LOOKS) else _OTHERS.get(operation, Right.ENROLL)

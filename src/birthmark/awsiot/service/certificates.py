@@ -182,9 +182,21 @@ class Certificates(AccountService):
         known = await self._add(await self._issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
         return known, key
 
-    async def set_status(self, certificate_id: str, status: CertificateStatus, *, actor: str) -> None:
-        """Change a status; away from ACTIVE, its connections end. Raise `StatusInvalidError`."""
+    async def set_status(
+        self,
+        certificate_id: str,
+        status: CertificateStatus,
+        *,
+        actor: str,
+        may_bring_back: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Change a status; away from ACTIVE, its connections end. Raise `StatusInvalidError`.
+
+        `may_bring_back` raises where whoever asks may not undo that it was revoked.
+        """
         known = await self.get(certificate_id)
+        if known.status is CertificateStatus.REVOKED and status is not CertificateStatus.REVOKED:
+            may_bring_back()
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
         changes = Changes().run(

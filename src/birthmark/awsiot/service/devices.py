@@ -6,6 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
+from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate
 from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
@@ -101,6 +102,8 @@ class Grant:
     policies: frozenset[str] = frozenset()
     receives: dict[str, bool] = field(default_factory=dict)
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
+    caller: Caller | None = field(default=None, repr=False)
+    """The person, where it is one, for what hangs on more than the operation's name."""
 
     @property
     def asks_time(self) -> bool:

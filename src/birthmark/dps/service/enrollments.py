@@ -74,6 +74,11 @@ class Enrollments:
             raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
         return known
 
+    async def note_shown(self, scope: IdScope, shown: EnrollmentDocument, *, actor: str) -> None:
+        """Write down who is about to be shown the keys of an enrollment."""
+        changes = Changes().audit(actor, "dps.enrollment_key_show", shown.id, scope=scope, kind=_kind(shown.is_group))
+        await self._database.commit(changes)
+
     async def get(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment:
         """Return the record. Raise `EnrollmentNotFoundError`."""
         return enrollment_of(await self.document(scope, enrollment_id, is_group=is_group))

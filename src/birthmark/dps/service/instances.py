@@ -11,8 +11,9 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
-from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.people.demand import demand
+from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, words
 from birthmark.store.loading import Loading
 
@@ -87,6 +88,8 @@ class Instances:
         self._loading = Loading(database, self._read, InstancesChanged)
         self.persons: Persons = NOBODY
         """Who may call the service interface besides the services' own keys."""
+        self.roles: Roles = NOBODYS
+        """What people may do at services, which ends with them."""
 
     async def load(self) -> None:
         """Read the instances."""
@@ -118,6 +121,12 @@ class Instances:
         if found is None:
             raise UnknownInstanceError(name=name)
         return found
+
+    def counting_on(self, name: str, otherwise: BirthmarkError) -> Changes:
+        """Return what holds while there is an instance of this name; `otherwise` is raised where there is none."""
+        if not any(one.name == name for one in self._by_scope.values()):
+            raise otherwise
+        return Changes().run(store.NAME_IS_THERE, expect=1, otherwise=otherwise, key_name=name)
 
     async def create(self, name: str, host: str, *, actor: str) -> Instance:
         """Make an instance with a fresh scope and keys. Raise `InstanceExistsError`."""
@@ -170,6 +179,10 @@ class Instances:
 
         return await decided_again(decide)
 
+    async def note_shown(self, instance: Instance, policy: str, *, actor: str) -> None:
+        """Write down who is about to be shown the keys of a policy."""
+        await self._database.commit(Changes().audit(actor, "dps.key_show", instance.name, policy=policy))
+
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove an instance with all it has on record; what it made at hubs stays. Raise `UnknownInstanceError`."""
         instance = self.by_name(name)
@@ -181,7 +194,8 @@ class Instances:
         for statement in store.DROP_SCOPE:
             changes.run(statement, scope=scope)
         changes.run(words.FORGET_PLACE, place=store.place_of(scope))
-        await self._commit(changes.audit(actor, "dps.delete", name, id_scope=scope))
+        changes.audit(actor, "dps.delete", name, id_scope=scope)
+        await self.roles.end_with(f"dps/{name}", changes, self._commit, actor=actor)
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:
         """Take a hub out of every instance that has it."""

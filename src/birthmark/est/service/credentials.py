@@ -100,11 +100,12 @@ class Credentials:
             if row is not None:
                 if row["nonce"] is None or row["device_id"] != device_id:
                     raise UserExistsError(name=name)
+                await self.database.commit(Changes().audit(actor, "est.user.show", name, device_id=device_id))
                 return store.USER_RECORDS.of(row), _password_of(seed, name, row["nonce"])
             nonce = self.entropy.token(_NONCE_BYTES)
             with contextlib.suppress(ConflictError):  # another process made it at the same moment: read what it made
                 password = _password_of(seed, name, nonce)
-                await self.add_user(name, password, device_id=device_id, actor=actor, nonce=nonce)
+                return await self.add_user(name, password, device_id=device_id, actor=actor, nonce=nonce), password
         raise UserExistsError(name=name)
 
     async def user(self, name: str) -> User | None:

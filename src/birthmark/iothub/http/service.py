@@ -61,16 +61,19 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         if request.method == "DELETE":
             await registry.remove(hub, device_id, etag, actor=policy)
             return Response(status_code=204)
-        return JSONResponse(await view_of(await registry.device(hub, device_id)))
+        device = await registry.device(hub, device_id)
+        await registry.note_shown(hub, [device], actor=policy)
+        return JSONResponse(await view_of(device))
 
     async def listing(request: Request) -> Response:
         hub = hub_of(hubs, request)
-        authorized(request, hub, READ, "devices", Right.ENROLL)
+        policy = authorized(request, hub, READ, "devices", Right.ENROLL)
         top = whole_number(request.query_params.get("top", str(_MAX_LIST)))
         if not top:
             raise wire.BodyInvalidError(detail="top must be 1 or more")
         found = await registry.devices(hub, limit=min(top, _MAX_LIST))
         times = await devices.seen(hub.name, [device.device_id for device in found])
+        await registry.note_shown(hub, found, actor=policy)
         return JSONResponse([wire.device_json(d, **_seen(at)) for d, at in zip(found, times, strict=True)])
 
     async def statistics(request: Request) -> Response:

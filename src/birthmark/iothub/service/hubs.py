@@ -11,11 +11,12 @@ from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.trimming import Trimming
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.people.demand import demand
+from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, figures, words
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -67,6 +68,8 @@ class Hubs:
         self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
         self.persons: Persons = NOBODY
         """Who may call the service interface besides the hubs' own policies."""
+        self.roles: Roles = NOBODYS
+        """What people may do at hubs, which ends with them."""
         self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
         """While a hub is deleted, none of its telemetry is taken, and what was is written."""
 
@@ -114,6 +117,10 @@ class Hubs:
 
         return await decided_again(decide)
 
+    async def note_shown(self, hub: Hub, policy: str, *, actor: str) -> None:
+        """Write down who is about to be shown the keys of a policy."""
+        await self._database.commit(Changes().audit(actor, "iothub.key_show", hub.name, policy=policy))
+
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a hub with its devices and messages. Raise `UnknownHubError`.
 
@@ -141,7 +148,8 @@ class Hubs:
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
         changes.run(words.FORGET_PLACE, place=store.place_of(name))
-        await self._commit(changes.run(figures.FORGET_PLACE, name=store.DEVICES, place=name))
+        changes.run(figures.FORGET_PLACE, name=store.DEVICES, place=name)
+        await self.roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)
 
     async def _commit(self, changes: Changes) -> None:
         await self._loading.committed(self._database.commit(changes))
@@ -166,6 +174,12 @@ class Hubs:
         """Return the hub with this host name, with or without a port, or None."""
         low = host.lower()
         return self._by_host.get(low) or self._by_host.get(low.rpartition(":")[0].strip("[]"))
+
+    def counting_on(self, name: str, otherwise: BirthmarkError) -> Changes:
+        """Return what holds while there is a hub of this name; `otherwise` is raised where there is none."""
+        if not any(hub.name == name for hub in self._by_host.values()):
+            raise otherwise
+        return Changes().run(store.HUB_IS_THERE, expect=1, otherwise=otherwise, key_name=name)
 
     def by_name(self, name: str) -> Hub:
         """Return the hub with this name. Raise `UnknownHubError`."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from birthmark.actor import Actor
 from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
@@ -128,6 +129,15 @@ class Registry:
         """Return devices in order of id, those greater than `after`."""
         rows = await self._database.all(store.LIST_DEVICES, hub=hub.name, after=after, limit=limit)
         return [store.device_of(row) for row in rows]
+
+    async def note_shown(self, hub: Hub, devices: Sequence[Device], *, actor: str) -> None:
+        """Write down which person is about to be shown keys of devices; a policy's holder is nobody by name."""
+        shown = [one for one in devices if one.authentication.primary_key is not None]
+        if not shown or not isinstance(actor, Actor):
+            return
+        subject = shown[0].device_id if len(devices) == 1 else "*"
+        changes = Changes().audit(actor, "iothub.device_key_show", subject, hub=hub.name, count=len(shown))
+        await self._database.commit(changes)
 
     async def count(self, hub: Hub) -> tuple[int, int]:
         """Return how many devices there are, and how many are enabled."""

@@ -71,10 +71,11 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Something that ends: its name, and when."""
+    """Something that ends, or has: its name, when, and why."""
 
     name: str
     at: datetime
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

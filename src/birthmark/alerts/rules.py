@@ -79,7 +79,8 @@ def _outbox(of: Readings, limits: Thresholds) -> Iterator[Finding]:
 def _failing(of: Readings, limits: Thresholds) -> Iterator[Finding]:
     for one in of.failing:
         if of.now - one.at > limits.behind:
-            yield Finding("webhook-failing", one.name, f"the receiver takes nothing since {one.at:%Y-%m-%d %H:%M} UTC")
+            since = f"the receiver takes nothing since {one.at:%Y-%m-%d %H:%M} UTC"
+            yield Finding("webhook-failing", one.name, f"{since}: {one.why}" if one.why else since)
 
 
 _END = "birthmark_certificate_expiry_timestamp_seconds"

@@ -127,7 +127,7 @@ class Alerting:
             disk_free=disk.free / disk.total,
             is_clock_steady=is_clock_steady,
             outbox=max(waits, timedelta()),
-            failing=[Ending(one.name, one.failed_since) for one in hooks if one.failed_since is not None],
+            failing=[Ending(one.name, one.failed_since, one.problem) for one in hooks if one.failed_since is not None],
         )
 
     async def _unrenewed(self, now: datetime) -> list[str]:

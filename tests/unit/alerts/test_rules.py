@@ -57,6 +57,12 @@ def test_what_has_ended_is_said_so() -> None:
     assert one.detail == "the CA root has ended"
 
 
+def test_a_receiver_that_takes_nothing_is_named_with_why() -> None:
+    failing = [Ending("ops", NOON - timedelta(hours=1), "The mail server refuses the login of birthmark: 535.")]
+    (one,) = found(replace(QUIET, failing=failing), Thresholds())
+    assert (one.subject, "refuses the login" in one.detail) == ("ops", True)
+
+
 @pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.name)
 def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
     limits = {

@@ -28,7 +28,7 @@ MOVED_ELSEWHERE = {
 JUDGED = {
     *("birthmark_certificates_unrenewed", "birthmark_crl_expiry_timestamp_seconds", "birthmark_disk_free_ratio"),
     *("birthmark_clock_steady", "birthmark_outbox_age_seconds", "birthmark_webhook_failing_seconds"),
-    "birthmark_alerts",
+    *("birthmark_alerts", "birthmark_clock_offset_seconds"),
 }
 """They are there from the first look at what is judged: tests/integration/server/test_alerts.py moves them."""
 DEVICE = """

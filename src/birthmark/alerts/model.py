@@ -79,11 +79,37 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What a worker sees of its own machine, when it looked last, by the database's clock."""
+
+    worker: str
+    machine: str
+    at: datetime
+    disk_free_ppm: int
+    """The part of the data directory's disk that is free, in millionths."""
+    is_clock_steady: bool
+    clock_off_us: int | None = None
+    """How far the machine's clock is ahead of the database's, in microseconds at least; None where there is one."""
+    server_ends: datetime | None = None
+    """When the certificate ends that this worker shows."""
+
+    @property
+    def disk_free(self) -> float:
+        return self.disk_free_ppm / 1e6
+
+    @property
+    def clock_off(self) -> timedelta:
+        return timedelta(microseconds=self.clock_off_us or 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """From when on something is an alert."""
 
     disk_free: float = 0.1
     """The part of the disk that is free at least."""
+    clock_off: timedelta = timedelta(seconds=5)
+    """How far a machine's clock may be from the database's."""
     ca_ends: timedelta = timedelta(days=30)
     server_ends: timedelta = timedelta(days=7)
     refusals: int = 100
@@ -96,7 +122,12 @@ class Thresholds:
 
     def in_words(self) -> Mapping[str, str]:
         """Return what an expression is filled in with; times in seconds."""
-        times = {"ca_ends_s": self.ca_ends, "server_ends_s": self.server_ends, "behind_s": self.behind}
+        times = {
+            "ca_ends_s": self.ca_ends,
+            "server_ends_s": self.server_ends,
+            "behind_s": self.behind,
+            "clock_off_s": self.clock_off,
+        }
         plain = ("disk_free", "refusals", "spike", "renewals")
         return {
             **{name: f"{getattr(self, name):g}" for name in plain},
@@ -111,7 +142,8 @@ class Readings:
     now: datetime
     cas: Sequence[Ending] = ()
     lists: Sequence[Ending] = ()
-    server: Ending | None = None
+    machines: Sequence[Looked] = ()
+    """Of every worker that lives."""
     unrenewed: int = 0
     """Certificates near their end whose name has no later one; `unrenewed_names` are a few."""
     unrenewed_names: tuple[str, ...] = ()
@@ -121,8 +153,6 @@ class Readings:
     """Of an hour of the day before, on average."""
     contested: tuple[str, ...] = ()
     """Identities that two use."""
-    disk_free: float = 1.0
-    is_clock_steady: bool = True
     outbox: timedelta = timedelta()
     """How old the oldest event is that was not handed on."""
     failing: Sequence[Ending] = ()

@@ -1,12 +1,12 @@
 """The catalogue of rules, and what each says to readings of one moment. Pure; time is in the readings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from birthmark.alerts.model import Alert, Ending, Finding, Readings, Rule, Severity, Silence, Thresholds
+from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
 
 RENEWAL_CODES = ("est.renewal", "ca.renewal", "est.name_held", "ca.key_taken")
 CONTESTED = "mqtt.identity_contested"
@@ -57,18 +57,34 @@ def _lists(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
 
 
 def _server(of: Readings, limits: Thresholds) -> Iterator[Finding]:
-    if of.server is not None and of.server.at - of.now < limits.server_ends:
-        yield Finding("server-certificate-ends", of.server.name, _ends("the server's certificate", of.server, of.now))
+    shown = {one: one.server_ends for one in of.machines if one.server_ends is not None}
+    for worst, workers in _by_machine(
+        (one for one, ends in shown.items() if ends - of.now < limits.server_ends), lambda one: shown[one].timestamp()
+    ):
+        detail = _ends("the server's certificate of", Ending(worst.machine, shown[worst]), of.now)
+        yield Finding("server-certificate-ends", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _clock(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
-    if not of.is_clock_steady:
-        yield Finding("clock-jumped", "server", "the machine's clock was set to another time within ten minutes")
+    for one, workers in _by_machine((one for one in of.machines if not one.is_clock_steady), lambda _: 0):
+        detail = f"the clock of {one.machine} was set to another time within ten minutes"
+        yield Finding("clock-jumped", one.machine, detail, len(workers), workers[:_SOME])
+
+
+def _clock_off(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    wrong = (one for one in of.machines if abs(one.clock_off) > limits.clock_off)
+    for worst, workers in _by_machine(wrong, lambda one: -abs(one.clock_off)):
+        way = "ahead of" if worst.clock_off > timedelta() else "behind"
+        off = abs(worst.clock_off).total_seconds()
+        detail = f"the clock of {worst.machine} is {off:.1f} s {way} the database's: one of them is wrong"
+        yield Finding("clock-wrong", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _disk(of: Readings, limits: Thresholds) -> Iterator[Finding]:
-    if of.disk_free < limits.disk_free:
-        yield Finding("disk-full", "data", f"{of.disk_free:.1%} of the disk of the data directory is free")
+    full = (one for one in of.machines if one.disk_free < limits.disk_free)
+    for worst, workers in _by_machine(full, lambda one: one.disk_free):
+        detail = f"{worst.disk_free:.1%} of the disk of the data directory of {worst.machine} is free"
+        yield Finding("disk-full", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _outbox(of: Readings, limits: Thresholds) -> Iterator[Finding]:
@@ -155,6 +171,15 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_clock_steady",
     ): _clock,
     Rule(
+        "clock-wrong",
+        _WARNING,
+        "A machine's clock and the database's tell different times: what ends, ends at another moment there.",
+        "timedatectl",
+        "abs(birthmark_clock_offset_seconds) > {clock_off_s}",
+        "birthmark_clock_offset_seconds",
+        timedelta(minutes=1),
+    ): _clock_off,
+    Rule(
         "disk-full",
         _CRITICAL,
         "The disk of the data directory is nearly full: a server that cannot write refuses everybody.",
@@ -218,6 +243,15 @@ def _ends(what: str, one: Ending, now: datetime) -> str:
     days = (one.at - now).total_seconds() / 86400
     when = f"in {days:.0f} days" if days >= 1 else f"at {one.at:%Y-%m-%d %H:%M} UTC"
     return f"{what} {one.name} ends {when}" if days > 0 else f"{what} {one.name} has ended"
+
+
+def _by_machine(found: Iterable[Looked], badness: Callable[[Looked], Any]) -> Iterator[tuple[Looked, tuple[str, ...]]]:
+    """Yield for each machine what its worst worker saw, and the names of all of it that are among these."""
+    machines: dict[str, list[Looked]] = {}
+    for one in found:
+        machines.setdefault(one.machine, []).append(one)
+    for _, of in sorted(machines.items()):
+        yield min(of, key=badness), tuple(sorted(one.worker for one in of))
 
 
 def _most(counts: Mapping[str, int]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     off: tuple[str, ...] = ()
     disk_free: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    clock_off: str = "5s"
     ca_ends: str = "30d"
     server_ends: str = "7d"
     refusals: Annotated[int, msgspec.Meta(ge=1)] = 100
@@ -27,6 +28,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the rules take. Raise `ValueError` where a time is none."""
         return Thresholds(
             disk_free=self.disk_free,
+            clock_off=lifetime_of(self.clock_off),
             ca_ends=lifetime_of(self.ca_ends),
             server_ends=lifetime_of(self.server_ends),
             refusals=self.refusals,
@@ -38,7 +40,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def mistakes_of_alerts(alerts: Alerting) -> Iterator[str]:
     """Yield what is wrong with values that are each in order."""
-    for name in ("ca_ends", "server_ends", "behind"):
+    for name in ("ca_ends", "server_ends", "behind", "clock_off"):
         try:
             lifetime_of(getattr(alerts, name))
         except ValueError as error:

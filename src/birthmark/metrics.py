@@ -134,6 +134,12 @@ REFUSALS = Metric("birthmark_refusals_total", Kind.COUNTER, "Refusals, by code; 
 REGISTRATIONS = Metric("birthmark_registrations_total", Kind.COUNTER, "Devices that registered at DPS.")
 ISSUED = Metric("birthmark_certificates_issued_total", Kind.COUNTER, "Certificates issued, renewals too.", ("profile",))
 RENEWED = Metric("birthmark_certificates_renewed_total", Kind.COUNTER, "Certificates renewed by EST.")
+FAILED_RENEWALS = Metric(
+    "birthmark_renewals_refused_total",
+    Kind.COUNTER,
+    "Refusals, by code, by which EST did not renew a certificate of this server, and nobody has wanted that.",
+    ("code",),
+)
 REVOKED = Metric("birthmark_certificates_revoked_total", Kind.COUNTER, "Certificates and keys taken back.")
 COMMITS = Metric("birthmark_commit_seconds", Kind.HISTOGRAM, "Time of a commit of the database, however much is in it.")
 COMMITTED = Metric("birthmark_commit_changes", Kind.HISTOGRAM, "Changes that share a commit.")
@@ -203,7 +209,7 @@ ALERTS = Metric("birthmark_alerts", Kind.GAUGE, "Alerts that are raised, of each
 
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),
-    *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, REVOKED),
+    *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, FAILED_RENEWALS, REVOKED),
     *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
     *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, CLOCK_OFF, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),

@@ -117,6 +117,8 @@ class Thresholds:
     spike: float = 5.0
     renewals: int = 3
     """Renewals that were refused within the hour."""
+    enrollments: int = 3
+    """Other refusals of EST within the hour."""
     behind: timedelta = timedelta(minutes=15)
     """How long a receiver, or another worker, may be behind."""
 
@@ -128,7 +130,7 @@ class Thresholds:
             "behind_s": self.behind,
             "clock_off_s": self.clock_off,
         }
-        plain = ("disk_free", "refusals", "spike", "renewals")
+        plain = ("disk_free", "refusals", "spike", "renewals", "enrollments")
         return {
             **{name: f"{getattr(self, name):g}" for name in plain},
             **{name: f"{time.total_seconds():g}" for name, time in times.items()},
@@ -149,6 +151,8 @@ class Readings:
     unrenewed_names: tuple[str, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
     """Of the hour until now, by code."""
+    failed_renewals: Mapping[str, int] = field(default_factory=dict)
+    """Of these, those by which a certificate of ours was not renewed."""
     refusals_before: Mapping[str, float] = field(default_factory=dict)
     """Of an hour of the day before, on average."""
     contested: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
 
-RENEWAL_CODES = ("est.renewal", "ca.renewal", "est.name_held", "ca.key_taken")
 CONTESTED = "mqtt.identity_contested"
 _CALM = timedelta(minutes=2)
 """How long nothing must be found until it is over: what comes and goes is said once."""
@@ -25,8 +24,16 @@ def _unrenewed(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
 
 
 def _renewals(of: Readings, limits: Thresholds) -> Iterator[Finding]:
-    refused = {code: count for code, count in of.refusals.items() if code.startswith(("est.", "ca."))}
-    if (count := sum(refused.values())) >= limits.renewals:
+    if (count := sum(of.failed_renewals.values())) >= limits.renewals:
+        detail = f"{count} renewals were refused within an hour"
+        yield Finding("renewal-refused", "certificates", detail, count, _most(of.failed_renewals))
+
+
+def _enrollments(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    est = {code: count for code, count in of.refusals.items() if code.startswith(("est.", "ca."))}
+    others = {code: count - of.failed_renewals.get(code, 0) for code, count in est.items()}
+    refused = {code: count for code, count in others.items() if count > 0}
+    if (count := sum(refused.values())) >= limits.enrollments:
         yield Finding("enrollment-refused", "est", f"{count} refusals of EST within an hour", count, _most(refused))
 
 
@@ -111,13 +118,22 @@ CATALOGUE: Mapping[Rule, Judge] = {
         timedelta(minutes=5),
     ): _unrenewed,
     Rule(
+        "renewal-refused",
+        _WARNING,
+        "Devices that have a certificate of this server get no next one: they are away when theirs end.",
+        "birthmark why",
+        "sum(increase(birthmark_renewals_refused_total[1h])) >= {renewals}",
+        "birthmark_renewals_refused_total",
+    ): _renewals,
+    Rule(
         "enrollment-refused",
         _WARNING,
-        "EST refuses certificates and renewals, again and again.",
+        "EST refuses certificates, again and again.",
         "birthmark why",
-        'sum(increase(birthmark_refusals_total{{code=~"(est|ca)[.].+"}}[1h])) >= {renewals}',
+        'sum(increase(birthmark_refusals_total{{code=~"(est|ca)[.].+"}}[1h])) - '
+        '(sum(increase(birthmark_renewals_refused_total{{code=~"(est|ca)[.].+"}}[1h])) or vector(0)) >= {enrollments}',
         "birthmark_refusals_total",
-    ): _renewals,
+    ): _enrollments,
     Rule(
         "refusal-spike",
         _WARNING,

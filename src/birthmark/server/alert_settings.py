@@ -21,6 +21,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusals: Annotated[int, msgspec.Meta(ge=1)] = 100
     spike: Annotated[float, msgspec.Meta(ge=1)] = 5.0
     renewals: Annotated[int, msgspec.Meta(ge=1)] = 3
+    enrollments: Annotated[int, msgspec.Meta(ge=1)] = 3
     behind: str = "15m"
 
     @property
@@ -34,6 +35,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             refusals=self.refusals,
             spike=self.spike,
             renewals=self.renewals,
+            enrollments=self.enrollments,
             behind=lifetime_of(self.behind),
         )
 

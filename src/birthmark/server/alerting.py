@@ -130,7 +130,8 @@ class Alerting:
         hierarchy = rooms.authority.hierarchy
         cas = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
         names = await self._unrenewed(now)
-        refusals, before = await self._refusals(now)
+        refusals, before = await self._hourly(ledger.FIGURE, now)
+        failed, _ = await self._hourly(ledger.FAILED_RENEWALS, now)
         oldest = await rooms.database.one(_OLDEST)
         waits = timedelta() if oldest is None or oldest["at"] is None else now - from_micros(oldest["at"])
         hooks = [one for one in await rooms.webhooks.all() if one.failed_since is not None and not one.is_paused]
@@ -142,6 +143,7 @@ class Alerting:
             unrenewed=len(names),
             unrenewed_names=tuple(names[:_NAMED]),
             refusals=refusals,
+            failed_renewals=failed,
             refusals_before=before,
             contested=await self._contested(now),
             outbox=max(waits, timedelta()),
@@ -159,14 +161,14 @@ class Alerting:
                 names += [row["device_id"] for row in rows]
         return names
 
-    async def _refusals(self, now: datetime) -> tuple[dict[str, int], dict[str, float]]:
-        """Return the refusals of the last hour by code, and those of an hour of the day before it."""
+    async def _hourly(self, figure: str, now: datetime) -> tuple[dict[str, int], dict[str, float]]:
+        """Return a figure of the last hour by code, and that of an hour of the day before it."""
         this = to_micros(now) // HOUR * HOUR
         part = 1 - (to_micros(now) - this) / HOUR
         within: dict[str, float] = {}
         before: dict[str, float] = {}
         for one in await Figures(self.rooms.database, self.rooms.authority.clock).read(
-            ledger.FIGURE, this - (_HOURS + 1) * HOUR
+            figure, this - (_HOURS + 1) * HOUR
         ):
             if one.since >= this:
                 within[one.state] = within.get(one.state, 0.0) + one.value

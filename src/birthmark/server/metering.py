@@ -83,8 +83,11 @@ class Metering:
 
     def _rest(self) -> Iterator[Sample]:
         rooms, commits = self._rooms, self._rooms.database.commits
-        for code, count in sorted(rooms.ledger.counts.items()):
-            yield Sample(metrics.REFUSALS, (code,), count)
+        for metric, by_code in (
+            (metrics.REFUSALS, rooms.ledger.counts),
+            (metrics.FAILED_RENEWALS, rooms.ledger.failed_renewals),
+        ):
+            yield from (Sample(metric, (code,), count) for code, count in sorted(by_code.items()))
         yield Sample(metrics.REGISTRATIONS, (), rooms.registrations.count)
         for profile, count in sorted(self._issued.items()):
             yield Sample(metrics.ISSUED, (profile,), count)

@@ -17,6 +17,7 @@ SOON = NOON + timedelta(hours=5)
 WELL = Looked("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
 CAUSES: dict[str, dict[str, Any]] = {
     "certificate-unrenewed": {"unrenewed": 2, "unrenewed_names": ("pump-1", "pump-2")},
+    "renewal-refused": {"failed_renewals": {"est.reenroll_identity_changed": 2, "ca.upstream_answer": 1}},
     "enrollment-refused": {"refusals": {"est.csr_invalid": 3}},
     "refusal-spike": {"refusals": {"tls.refused": 400}, "refusals_before": {"tls.refused": 12.0}},
     "identity-contested": {"contested": ("pump-1",)},
@@ -75,6 +76,15 @@ def test_a_wrong_clock_is_told_with_how_wrong_and_which_way(off_us: int, says: s
     assert says in one.detail
 
 
+def test_a_refused_renewal_is_no_refused_enrollment() -> None:
+    refusals = {"est.body_invalid": 5, "ca.name_held": 1}
+    readings = replace(QUIET, refusals=refusals, failed_renewals={"est.body_invalid": 4})
+    (one,) = found(readings, Thresholds())
+    assert (one.rule, one.count, one.examples) == ("renewal-refused", 4, ("est.body_invalid",))
+    both = found(replace(readings, failed_renewals={"est.body_invalid": 3}), Thresholds())
+    assert [(one.rule, one.count) for one in both] == [("renewal-refused", 3), ("enrollment-refused", 3)]
+
+
 def test_what_has_ended_is_said_so() -> None:
     (one,) = found(replace(QUIET, cas=[Ending("root", NOON - timedelta(days=3))]), Thresholds())
     assert one.detail == "the CA root has ended"
@@ -90,6 +100,7 @@ def test_a_receiver_that_takes_nothing_is_named_with_why() -> None:
 def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
     limits = {
         "renewals": 1,
+        "enrollments": 1,
         "refusals": 1,
         "spike": 1,
         "ca_ends_s": 1,

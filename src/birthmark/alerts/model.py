@@ -55,6 +55,8 @@ class Alert:
     missed_at: datetime | None = None
     """Since when it is not found any more."""
     is_told: bool = False
+    is_hushed: bool = False
+    """It was told, and somebody wants to hear nothing of it since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
 
+RAISED, OVER = "alert.raised", "alert.over"
 CONTESTED = "mqtt.identity_contested"
 _CALM = timedelta(minutes=2)
 """How long nothing must be found until it is over: what comes and goes is said once."""
@@ -239,14 +240,31 @@ def step(alert: Alert | None, finding: Finding | None, rule: Rule, now: datetime
         raised = alert.raised_at if alert is not None else None
         if raised is None and now - since >= rule.holds:
             raised = now
-        told = alert is not None and alert.is_told
+        said = (False, False) if alert is None else (alert.is_told, alert.is_hushed)
         words = (rule.severity, finding.detail, finding.count, finding.examples)
-        return Alert(finding.rule, finding.subject, *words, since, raised, None, told)
+        return Alert(finding.rule, finding.subject, *words, since, raised, None, *said)
     if alert is None or alert.raised_at is None:
         return None
     if alert.missed_at is None:
         return replace(alert, missed_at=now)
     return alert if now - alert.missed_at < max(_CALM, rule.holds) else None
+
+
+def say(was: Alert | None, became: Alert | None, *, is_quiet: bool) -> tuple[Alert | None, str]:
+    """Return what becomes of an alert with what is said of it now: `RAISED`, `OVER`, or nothing.
+
+    While it `is_quiet` nothing is said of it but that it is over, to who knows of it. One that was said before is said
+    again when the quiet ends: who was asked to look at it later is to hear that it is later.
+    """
+    if became is None:
+        return None, OVER if was is not None and was.is_told else ""
+    if became.raised_at is None:
+        return became, ""
+    if is_quiet:
+        return replace(became, is_hushed=became.is_told), ""
+    if became.is_told and not became.is_hushed:
+        return became, ""
+    return replace(became, is_told=True, is_hushed=False), RAISED
 
 
 def is_silenced(alert: Alert, silences: Sequence[Silence], now: datetime) -> bool:

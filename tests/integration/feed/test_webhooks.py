@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 import birthmark.server.tables  # noqa: F401 - all tables
+from birthmark.alerts.model import Finding
+from birthmark.alerts.service import Alerts
 from birthmark.audit.heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
@@ -25,7 +27,7 @@ from birthmark.outbound.guard import AddressRefusedError, networks_of
 from birthmark.outbound.sender import NotAnsweredError, Sender, UrlInvalidError
 from birthmark.outbound.signing import key_of
 from birthmark.store import Changes, Database, open_database
-from fakes import SeededEntropy
+from fakes import FakeClock, SeededEntropy
 from mail_server import MailServer
 
 pytestmark = pytest.mark.integration
@@ -207,6 +209,30 @@ async def test_a_mail_to_nobody_is_put_aside_at_once_and_one_by_a_wrong_password
         assert sorted(set(said)) == [("gone", "outbound.recipient_refused"), ("ops", "outbound.mail_login_refused")]
         assert len(said) == 2
         assert "secret" not in caplog.text
+    finally:
+        mails.end()
+
+
+async def test_what_one_judgement_changes_comes_by_one_call_and_in_one_mail(database_url: str, tmp_path: Path) -> None:
+    mails = MailServer(tmp_path)
+    try:
+        async with a_receiver(Receiver()) as receiver, a_world(database_url) as world:
+            world.webhooks.mailer = mails.mailer()
+            await world.told("plant", receiver, "birthmark.alert.*")
+            await world.webhooks.create("ops", "mailto:ops@plant.example", ["birthmark.alert.*"], **ME)
+            alerts = Alerts(world.database, clock := FakeClock())
+            ends = [Finding("ca-ends", f"ca-{number}", f"ca-{number} ends") for number in range(3)]
+            await alerts.judge([*ends, Finding("outbox-behind", "workers", "events wait")])
+            await until(lambda: len(receiver.taken) == 4)
+            letter = (await asyncio.to_thread(mails.line))["text"]
+            assert "Subject: CRITICAL: ca-0 ends (and 3 more)" in letter
+            assert all(one.detail in letter for one in ends)
+            for _ in range(2):
+                await alerts.judge([])
+                clock.move(timedelta(minutes=3))
+            await until(lambda: len(receiver.taken) == 8)
+            assert "Subject: Over: ca-0 ends (and 3 more)" in (await asyncio.to_thread(mails.line))["text"]
+            assert len(receiver.calls) == 2
     finally:
         mails.end()
 

@@ -123,8 +123,64 @@ async def test_of_two_workers_that_judge_at_once_one_says_it(database: Database)
     first = await one._known()
     await other.judge([PLANT])
     assert first == []
-    assert await one._follow(None, PLANT, [], one.clock.now()) == []  # as it decided before
+    assert await one._follow(first, [PLANT], [], one.clock.now()) == []  # as it decided before
     assert await said(database) == [(RAISED, "issuing")]
+
+
+async def test_what_was_found_at_once_is_said_in_one_commit_with_what_is_over(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.judge([PLANT])
+    clock.move(timedelta(seconds=10))
+    await alerts.judge([])
+    clock.move(timedelta(minutes=3))
+    commits = database.commits.sizes.counts.copy()
+    more = [replace(PLANT, subject=f"ca-{number}") for number in range(150)]
+    assert len(await alerts.judge(more)) == 151
+    assert sum(database.commits.sizes.counts) - sum(commits) == 1
+    assert len(await said(database)) == 152
+
+
+async def test_who_has_silenced_what_was_said_hears_of_it_again_when_the_silence_ends(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.judge([PLANT])
+    await alerts.silence("ca-ends", "*", HOUR, "after lunch", by="anna", actor="user:anna")
+    for _ in range(3):
+        await alerts.judge([PLANT])
+        clock.move(timedelta(minutes=10))
+    assert await said(database) == [(RAISED, "issuing")]
+    clock.move(HOUR)
+    for _ in range(3):
+        await alerts.judge([PLANT])
+    assert await said(database) == [(RAISED, "issuing")] * 2
+
+
+async def test_of_two_workers_that_both_see_the_silence_end_one_says_it(database: Database) -> None:
+    (one, clock), (other, its_clock) = of(database, "one"), of(database, "other")
+    await one.judge([PLANT])
+    await one.silence("ca-ends", "*", HOUR, "after lunch", by="anna", actor="user:anna")
+    await one.judge([PLANT])
+    for moved in (clock, its_clock):
+        moved.move(HOUR)
+    known = await one._known()
+    assert len(await other.judge([PLANT])) == 1
+    assert await one._follow(known, [PLANT], [], clock.now()) == []
+    assert await other.judge([PLANT]) == []
+
+
+async def test_what_was_said_is_said_to_be_over_also_while_it_is_silenced(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.judge([PLANT])
+    await alerts.silence("ca-ends", "*", HOUR, "known", by="anna", actor="user:anna")
+    for found_now in ([PLANT], [], []):
+        await alerts.judge(found_now)
+        clock.move(timedelta(minutes=3))
+    assert await said(database) == [(RAISED, "issuing"), (OVER, "issuing")]
+
+
+async def test_one_that_no_database_would_keep_keeps_no_other_from_being_said(database: Database) -> None:
+    alerts, _ = of(database)
+    odd = Finding("ca-ends", "a\0b\ud800", "c\0d", examples=("e\0",))
+    assert len(await alerts.judge([PLANT, odd])) == 2
 
 
 async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What each worker sees of its own machine, for alerts."""
+"""What each worker sees of its own machine, for alerts; and of which alerts nobody wants to hear more."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,3 +17,4 @@ def upgrade() -> None:
         *(sa.Column(name, sa.BigInteger(), nullable=True) for name in ("clock_off_us", "server_ends")),
         sa.PrimaryKeyConstraint("worker"),
     )
+    op.add_column("alerts", sa.Column("is_hushed", sa.BigInteger(), nullable=False, server_default="0"))

@@ -19,6 +19,7 @@ PANELS = (
     ("Connected", "sum by (cloud, protocol) (birthmark_connections)", "{{cloud}} {{protocol}}"),
     ("Messages from devices, a second", "sum by (cloud) (rate(birthmark_messages_received_total[5m]))", "{{cloud}}"),
     ("Refusals, an hour", "topk(10, sum by (code) (increase(birthmark_refusals_total[1h])))", "{{code}}"),
+    ("Renewals refused, an hour", "sum by (code) (increase(birthmark_renewals_refused_total[1h]))", "{{code}}"),
     ("Registrations, an hour", "sum(increase(birthmark_registrations_total[1h]))", "registrations"),
     ("Certificates, an hour", "sum by (profile) (increase(birthmark_certificates_issued_total[1h]))", "{{profile}}"),
     ("Certificates near their end, not renewed", "birthmark_certificates_unrenewed", "certificates"),

@@ -134,6 +134,12 @@ REFUSALS = Metric("birthmark_refusals_total", Kind.COUNTER, "Refusals, by code; 
 REGISTRATIONS = Metric("birthmark_registrations_total", Kind.COUNTER, "Devices that registered at DPS.")
 ISSUED = Metric("birthmark_certificates_issued_total", Kind.COUNTER, "Certificates issued, renewals too.", ("profile",))
 RENEWED = Metric("birthmark_certificates_renewed_total", Kind.COUNTER, "Certificates renewed by EST.")
+FAILED_RENEWALS = Metric(
+    "birthmark_renewals_refused_total",
+    Kind.COUNTER,
+    "Refusals, by code, by which EST did not renew a certificate of this server, and nobody has wanted that.",
+    ("code",),
+)
 REVOKED = Metric("birthmark_certificates_revoked_total", Kind.COUNTER, "Certificates and keys taken back.")
 COMMITS = Metric("birthmark_commit_seconds", Kind.HISTOGRAM, "Time of a commit of the database, however much is in it.")
 COMMITTED = Metric("birthmark_commit_changes", Kind.HISTOGRAM, "Changes that share a commit.")
@@ -180,7 +186,7 @@ METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, 
 UNRENEWED = Metric(
     "birthmark_certificates_unrenewed",
     Kind.GAUGE,
-    "Certificates near their end whose name has no later one; of the worker that judges alerts, as the next ones.",
+    "Certificates near their end whose name has no later one; of the worker that judges alerts.",
 )
 LISTS_END = Metric(
     "birthmark_crl_expiry_timestamp_seconds",
@@ -190,6 +196,11 @@ LISTS_END = Metric(
 )
 DISK_FREE = Metric("birthmark_disk_free_ratio", Kind.GAUGE, "The part of the data directory's disk that is free.")
 CLOCK_STEADY = Metric("birthmark_clock_steady", Kind.GAUGE, "0 for ten minutes after the clock was set, else 1.")
+CLOCK_OFF = Metric(
+    "birthmark_clock_offset_seconds",
+    Kind.GAUGE,
+    "How far the clock of the machine is ahead of the database's, at least; with PostgreSQL.",
+)
 OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", Kind.GAUGE, "Age of the oldest event that was not handed on.")
 HOOKS_FAILING = Metric(
     "birthmark_webhook_failing_seconds", Kind.GAUGE, "Since when a receiver takes nothing.", ("name",)
@@ -198,8 +209,8 @@ ALERTS = Metric("birthmark_alerts", Kind.GAUGE, "Alerts that are raised, of each
 
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),
-    *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, REVOKED),
+    *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, FAILED_RENEWALS, REVOKED),
     *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
-    *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
+    *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, CLOCK_OFF, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),
 )

@@ -55,6 +55,8 @@ class Alert:
     missed_at: datetime | None = None
     """Since when it is not found any more."""
     is_told: bool = False
+    is_hushed: bool = False
+    """It was told, and somebody wants to hear nothing of it since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,35 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Something that ends: its name, and when."""
+    """Something that ends, or has: its name, when, and why."""
 
     name: str
     at: datetime
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a worker sees of its own machine, when it looked last, by the database's clock."""
+
+    worker: str
+    machine: str
+    at: datetime
+    disk_free_ppm: int
+    """The part of the data directory's disk that is free, in millionths."""
+    is_clock_steady: bool
+    clock_off_us: int | None = None
+    """How far the machine's clock is ahead of the database's, in microseconds at least; None where there is one."""
+    server_ends: datetime | None = None
+    """When the certificate ends that this worker shows."""
+
+    @property
+    def disk_free(self) -> float:
+        return self.disk_free_ppm / 1e6
+
+    @property
+    def clock_off(self) -> timedelta:
+        return timedelta(microseconds=self.clock_off_us or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +110,8 @@ class Thresholds:
 
     disk_free: float = 0.1
     """The part of the disk that is free at least."""
+    clock_off: timedelta = timedelta(seconds=5)
+    """How far a machine's clock may be from the database's."""
     ca_ends: timedelta = timedelta(days=30)
     server_ends: timedelta = timedelta(days=7)
     refusals: int = 100
@@ -90,13 +119,20 @@ class Thresholds:
     spike: float = 5.0
     renewals: int = 3
     """Renewals that were refused within the hour."""
+    enrollments: int = 3
+    """Other refusals of EST within the hour."""
     behind: timedelta = timedelta(minutes=15)
     """How long a receiver, or another worker, may be behind."""
 
     def in_words(self) -> Mapping[str, str]:
         """Return what an expression is filled in with; times in seconds."""
-        times = {"ca_ends_s": self.ca_ends, "server_ends_s": self.server_ends, "behind_s": self.behind}
-        plain = ("disk_free", "refusals", "spike", "renewals")
+        times = {
+            "ca_ends_s": self.ca_ends,
+            "server_ends_s": self.server_ends,
+            "behind_s": self.behind,
+            "clock_off_s": self.clock_off,
+        }
+        plain = ("disk_free", "refusals", "spike", "renewals", "enrollments")
         return {
             **{name: f"{getattr(self, name):g}" for name in plain},
             **{name: f"{time.total_seconds():g}" for name, time in times.items()},
@@ -110,18 +146,19 @@ class Readings:
     now: datetime
     cas: Sequence[Ending] = ()
     lists: Sequence[Ending] = ()
-    server: Ending | None = None
+    machines: Sequence[Looked] = ()
+    """Of every worker that lives."""
     unrenewed: int = 0
     """Certificates near their end whose name has no later one; `unrenewed_names` are a few."""
     unrenewed_names: tuple[str, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
     """Of the hour until now, by code."""
+    failed_renewals: Mapping[str, int] = field(default_factory=dict)
+    """Of these, those by which a certificate of ours was not renewed."""
     refusals_before: Mapping[str, float] = field(default_factory=dict)
     """Of an hour of the day before, on average."""
     contested: tuple[str, ...] = ()
     """Identities that two use."""
-    disk_free: float = 1.0
-    is_clock_steady: bool = True
     outbox: timedelta = timedelta()
     """How old the oldest event is that was not handed on."""
     failing: Sequence[Ending] = ()

@@ -1,14 +1,14 @@
 """The catalogue of rules, and what each says to readings of one moment. Pure; time is in the readings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from birthmark.alerts.model import Alert, Ending, Finding, Readings, Rule, Severity, Silence, Thresholds
+from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
 
-RENEWAL_CODES = ("est.renewal", "ca.renewal", "est.name_held", "ca.key_taken")
+RAISED, OVER = "alert.raised", "alert.over"
 CONTESTED = "mqtt.identity_contested"
 _CALM = timedelta(minutes=2)
 """How long nothing must be found until it is over: what comes and goes is said once."""
@@ -25,8 +25,16 @@ def _unrenewed(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
 
 
 def _renewals(of: Readings, limits: Thresholds) -> Iterator[Finding]:
-    refused = {code: count for code, count in of.refusals.items() if code.startswith(("est.", "ca."))}
-    if (count := sum(refused.values())) >= limits.renewals:
+    if (count := sum(of.failed_renewals.values())) >= limits.renewals:
+        detail = f"{count} renewals were refused within an hour"
+        yield Finding("renewal-refused", "certificates", detail, count, _most(of.failed_renewals))
+
+
+def _enrollments(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    est = {code: count for code, count in of.refusals.items() if code.startswith(("est.", "ca."))}
+    others = {code: count - of.failed_renewals.get(code, 0) for code, count in est.items()}
+    refused = {code: count for code, count in others.items() if count > 0}
+    if (count := sum(refused.values())) >= limits.enrollments:
         yield Finding("enrollment-refused", "est", f"{count} refusals of EST within an hour", count, _most(refused))
 
 
@@ -57,18 +65,34 @@ def _lists(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
 
 
 def _server(of: Readings, limits: Thresholds) -> Iterator[Finding]:
-    if of.server is not None and of.server.at - of.now < limits.server_ends:
-        yield Finding("server-certificate-ends", of.server.name, _ends("the server's certificate", of.server, of.now))
+    shown = {one: one.server_ends for one in of.machines if one.server_ends is not None}
+    for worst, workers in _by_machine(
+        (one for one, ends in shown.items() if ends - of.now < limits.server_ends), lambda one: shown[one].timestamp()
+    ):
+        detail = _ends("the server's certificate of", Ending(worst.machine, shown[worst]), of.now)
+        yield Finding("server-certificate-ends", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _clock(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
-    if not of.is_clock_steady:
-        yield Finding("clock-jumped", "server", "the machine's clock was set to another time within ten minutes")
+    for one, workers in _by_machine((one for one in of.machines if not one.is_clock_steady), lambda _: 0):
+        detail = f"the clock of {one.machine} was set to another time within ten minutes"
+        yield Finding("clock-jumped", one.machine, detail, len(workers), workers[:_SOME])
+
+
+def _clock_off(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+    wrong = (one for one in of.machines if abs(one.clock_off) > limits.clock_off)
+    for worst, workers in _by_machine(wrong, lambda one: -abs(one.clock_off)):
+        way = "ahead of" if worst.clock_off > timedelta() else "behind"
+        off = abs(worst.clock_off).total_seconds()
+        detail = f"the clock of {worst.machine} is {off:.1f} s {way} the database's: one of them is wrong"
+        yield Finding("clock-wrong", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _disk(of: Readings, limits: Thresholds) -> Iterator[Finding]:
-    if of.disk_free < limits.disk_free:
-        yield Finding("disk-full", "data", f"{of.disk_free:.1%} of the disk of the data directory is free")
+    full = (one for one in of.machines if one.disk_free < limits.disk_free)
+    for worst, workers in _by_machine(full, lambda one: one.disk_free):
+        detail = f"{worst.disk_free:.1%} of the disk of the data directory of {worst.machine} is free"
+        yield Finding("disk-full", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _outbox(of: Readings, limits: Thresholds) -> Iterator[Finding]:
@@ -79,7 +103,8 @@ def _outbox(of: Readings, limits: Thresholds) -> Iterator[Finding]:
 def _failing(of: Readings, limits: Thresholds) -> Iterator[Finding]:
     for one in of.failing:
         if of.now - one.at > limits.behind:
-            yield Finding("webhook-failing", one.name, f"the receiver takes nothing since {one.at:%Y-%m-%d %H:%M} UTC")
+            since = f"the receiver takes nothing since {one.at:%Y-%m-%d %H:%M} UTC"
+            yield Finding("webhook-failing", one.name, f"{since}: {one.why}" if one.why else since)
 
 
 _END = "birthmark_certificate_expiry_timestamp_seconds"
@@ -94,13 +119,22 @@ CATALOGUE: Mapping[Rule, Judge] = {
         timedelta(minutes=5),
     ): _unrenewed,
     Rule(
+        "renewal-refused",
+        _WARNING,
+        "Devices that have a certificate of this server get no next one: they are away when theirs end.",
+        "birthmark why",
+        "sum(increase(birthmark_renewals_refused_total[1h])) >= {renewals}",
+        "birthmark_renewals_refused_total",
+    ): _renewals,
+    Rule(
         "enrollment-refused",
         _WARNING,
-        "EST refuses certificates and renewals, again and again.",
+        "EST refuses certificates, again and again.",
         "birthmark why",
-        'sum(increase(birthmark_refusals_total{{code=~"(est|ca)[.].+"}}[1h])) >= {renewals}',
+        'sum(increase(birthmark_refusals_total{{code=~"(est|ca)[.].+"}}[1h])) - '
+        '(sum(increase(birthmark_renewals_refused_total{{code=~"(est|ca)[.].+"}}[1h])) or vector(0)) >= {enrollments}',
         "birthmark_refusals_total",
-    ): _renewals,
+    ): _enrollments,
     Rule(
         "refusal-spike",
         _WARNING,
@@ -154,6 +188,15 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_clock_steady",
     ): _clock,
     Rule(
+        "clock-wrong",
+        _WARNING,
+        "A machine's clock and the database's tell different times: what ends, ends at another moment there.",
+        "timedatectl",
+        "abs(birthmark_clock_offset_seconds) > {clock_off_s}",
+        "birthmark_clock_offset_seconds",
+        timedelta(minutes=1),
+    ): _clock_off,
+    Rule(
         "disk-full",
         _CRITICAL,
         "The disk of the data directory is nearly full: a server that cannot write refuses everybody.",
@@ -197,14 +240,31 @@ def step(alert: Alert | None, finding: Finding | None, rule: Rule, now: datetime
         raised = alert.raised_at if alert is not None else None
         if raised is None and now - since >= rule.holds:
             raised = now
-        told = alert is not None and alert.is_told
+        said = (False, False) if alert is None else (alert.is_told, alert.is_hushed)
         words = (rule.severity, finding.detail, finding.count, finding.examples)
-        return Alert(finding.rule, finding.subject, *words, since, raised, None, told)
+        return Alert(finding.rule, finding.subject, *words, since, raised, None, *said)
     if alert is None or alert.raised_at is None:
         return None
     if alert.missed_at is None:
         return replace(alert, missed_at=now)
     return alert if now - alert.missed_at < max(_CALM, rule.holds) else None
+
+
+def say(was: Alert | None, became: Alert | None, *, is_quiet: bool) -> tuple[Alert | None, str]:
+    """Return what becomes of an alert with what is said of it now: `RAISED`, `OVER`, or nothing.
+
+    While it `is_quiet` nothing is said of it but that it is over, to who knows of it. One that was said before is said
+    again when the quiet ends: who was asked to look at it later is to hear that it is later.
+    """
+    if became is None:
+        return None, OVER if was is not None and was.is_told else ""
+    if became.raised_at is None:
+        return became, ""
+    if is_quiet:
+        return replace(became, is_hushed=became.is_told), ""
+    if became.is_told and not became.is_hushed:
+        return became, ""
+    return replace(became, is_told=True, is_hushed=False), RAISED
 
 
 def is_silenced(alert: Alert, silences: Sequence[Silence], now: datetime) -> bool:
@@ -217,6 +277,15 @@ def _ends(what: str, one: Ending, now: datetime) -> str:
     days = (one.at - now).total_seconds() / 86400
     when = f"in {days:.0f} days" if days >= 1 else f"at {one.at:%Y-%m-%d %H:%M} UTC"
     return f"{what} {one.name} ends {when}" if days > 0 else f"{what} {one.name} has ended"
+
+
+def _by_machine(found: Iterable[Looked], badness: Callable[[Looked], Any]) -> Iterator[tuple[Looked, tuple[str, ...]]]:
+    """Yield for each machine what its worst worker saw, and the names of all of it that are among these."""
+    machines: dict[str, list[Looked]] = {}
+    for one in found:
+        machines.setdefault(one.machine, []).append(one)
+    for _, of in sorted(machines.items()):
+        yield min(of, key=badness), tuple(sorted(one.worker for one in of))
 
 
 def _most(counts: Mapping[str, int]) -> tuple[str, ...]:

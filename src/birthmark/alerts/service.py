@@ -1,21 +1,26 @@
 """Alerts as the database has them: what is found becomes one, is said, and is over; who wants to hear nothing of it.
 
-One worker judges for all. Each change of an alert is conditional on what was read, and is said by an audit row of the
-same commit: who is told of what happens (`feed`) is told of it once, and once more when it is over.
+One worker judges for all. What one look changes is one commit, conditional on what was read, with an audit row for
+each alert that is raised or over: who is told of what happens (`feed`) is told of them together, once, and once more
+when they are over.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from birthmark.alerts import store
 from birthmark.alerts.model import Alert, Finding, Silence
-from birthmark.alerts.rules import RULES, is_silenced, step
+from birthmark.alerts.rules import OVER, RAISED, RULES, is_silenced, say, step
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database, to_micros
+from birthmark.text import printable
 
-RAISED, OVER = "alert.raised", "alert.over"
+__all__ = ["OVER", "RAISED", "Alerts"]
+Said: TypeAlias = tuple[str, Alert]
+"""`alert.raised` or `alert.over`, of which alert."""
 _CLAIM = timedelta(seconds=60)
 _NAME = "judge"
 _MOST_SILENCES = 200
@@ -132,46 +137,44 @@ class Alerts:
             return False
         return True
 
-    async def judge(self, findings: Sequence[Finding]) -> Sequence[tuple[str, Alert]]:
-        """Let alerts follow what was found now; return what was said: `alert.raised` and `alert.over`."""
+    async def judge(self, findings: Sequence[Finding]) -> Sequence[Said]:
+        """Let alerts follow what was found now, in one commit; return what was said."""
         now, silences = self.clock.now(), await self.silences()
-        known = {(one.rule, one.subject): one for one in await self._known()}
-        found = {(one.rule, one.subject): one for one in findings}
-        said: list[tuple[str, Alert]] = []
-        for key in sorted(known.keys() | found.keys()):
-            said += await self._follow(known.get(key), found.get(key), silences, now)
-        return said
+        return await self._follow(await self._known(), [_clean(one) for one in findings], silences, now)
 
     async def _follow(
-        self, was: Alert | None, finding: Finding | None, silences: Sequence[Silence], now: datetime
-    ) -> Sequence[tuple[str, Alert]]:
-        rule = (finding or was).rule  # type: ignore[union-attr] # one of them is there
-        became = step(was, finding, RULES[rule], now) if rule in RULES else None  # one of an earlier version
-        changes, said = Changes(), ""
-        if became is not None and became.raised_at is not None and not became.is_told:
-            if not is_silenced(became, silences, now):
-                became, said = replace(became, is_told=True), RAISED
-        elif became is None and was is not None and was.is_told:
-            said = OVER
-        if became == was:
-            return []
-        if was is None and became is not None:
-            changes.run(store.ADD, **store.ALERTS.row(became))
-        elif was is not None:
+        self, known: Sequence[Alert], findings: Sequence[Finding], silences: Sequence[Silence], now: datetime
+    ) -> Sequence[Said]:
+        there = {(one.rule, one.subject): one for one in known}
+        found = {(one.rule, one.subject): one for one in findings}
+        changes, said = Changes(), list[Said]()
+        for key in sorted(there.keys() | found.keys()):
+            was = there.get(key)
+            rule = RULES.get(key[0])  # an earlier version may have had others
+            became = None if rule is None else step(was, found.get(key), rule, now)
+            became, word = say(was, became, is_quiet=became is not None and is_silenced(became, silences, now))
             self._change(changes, was, became)
-        told = became or was
-        assert told is not None  # noqa: S101 - one of them is there
-        if said:
-            changes.audit("server", said, told.subject, **_said(told))
+            told = became or was
+            if word and told is not None:
+                changes.audit("server", word, told.subject, **_said(told))
+                said.append((word, told))
+        if not changes.writes:
+            return []
         try:
             await self.database.commit(changes)
         except ConflictError:  # another worker judged meanwhile
             return []
-        return [(said, told)] if said else []
+        return said
 
-    def _change(self, changes: Changes, was: Alert, became: Alert | None) -> None:
+    def _change(self, changes: Changes, was: Alert | None, became: Alert | None) -> None:
+        if was == became:
+            return
+        if was is None:
+            assert became is not None  # noqa: S101 - one of them is there
+            changes.run(store.ADD, **store.ALERTS.row(became))
+            return
         row = store.ALERTS.row(was)
-        key = {name: row[name] for name in ("rule", "subject", "seen_at", "is_told")}
+        key = {name: row[name] for name in store.AS_READ}
         if became is None:
             changes.run(store.REMOVE, expect=1, otherwise=ConflictError(), **key)
             return
@@ -183,6 +186,12 @@ class Alerts:
     async def _known(self) -> list[Alert]:
         rows = [store.ALERTS.of(row) for row in await self.database.all(store.ALL)]
         return sorted(rows, key=lambda one: (one.rule, one.subject))
+
+
+def _clean(finding: Finding) -> Finding:
+    """Return it with what every database keeps: what cannot be written would keep all others from being said."""
+    subject, detail = printable(finding.subject), printable(finding.detail)
+    return replace(finding, subject=subject, detail=detail, examples=tuple(map(printable, finding.examples)))
 
 
 def _said(alert: Alert) -> dict[str, object]:

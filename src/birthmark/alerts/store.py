@@ -1,9 +1,9 @@
 """The tables of alerts, and their statements."""
 
-from sqlalchemy import Table, bindparam, or_
+from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, literal_column, or_, select
 
-from birthmark.alerts.model import Alert, Silence
-from birthmark.store import insert, upsert
+from birthmark.alerts.model import Alert, Looked, Silence
+from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
@@ -13,9 +13,10 @@ ALERTS = Records(Alert)
 alerts = ALERTS.table("alerts", "rule", "subject")
 ALL = find(alerts, alerts.c.rule != "", limit=1000)
 ADD = insert(alerts)
-STATE = ("severity", "detail", "count", "examples", "raised_at", "missed_at", "is_told")
-CHANGE = change(alerts, STATE, "rule", "subject", "seen_at", "is_told")
-REMOVE = remove(alerts, "rule", "subject", "seen_at", "is_told")
+STATE = ("severity", "detail", "count", "examples", "raised_at", "missed_at", "is_told", "is_hushed")
+AS_READ = ("rule", "subject", "seen_at", "is_told", "is_hushed")
+CHANGE = change(alerts, STATE, *AS_READ)
+REMOVE = remove(alerts, *AS_READ)
 
 SILENCES = Records(Silence)
 silences = SILENCES.table("alert_silences", "rule", "subject")
@@ -23,6 +24,22 @@ ALL_SILENCES = find(silences, silences.c.rule != "", limit=1000)
 PUT_SILENCE = upsert(silences)
 REMOVE_SILENCE = remove(silences)
 PURGE_SILENCES = remove(silences, silences.c.until <= bindparam("now"))
+
+LOOKED = Records(Looked)
+looked = LOOKED.table("alert_machines", "worker")
+"""What each worker saw of its machine when it looked last."""
+PUT_LOOKED = upsert(looked)
+LOOKED_SINCE = find(looked, looked.c.at > bindparam("since"), limit=1000)
+FORGET_LOOKED = remove(looked, looked.c.at <= bindparam("before"))
+_DATABASES: ColumnElement[int] = literal_column("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
+TIME = Statement(
+    lambda engine: (
+        select(_DATABASES.label("now"), literal_column("1").label("is_another"))
+        if engine == "postgresql"
+        else select(cast(bindparam("now"), BigInteger).label("now"), literal_column("0").label("is_another"))
+    )
+)
+"""The database's clock; where it is this process, `now`."""
 
 judges = Table("alert_judges", metadata, text("name", key=True), text("owner"), number("owned_until"))
 """One row: which worker judges, for all."""

@@ -70,6 +70,18 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
 }
 
 
+_NOT_FAILED = (
+    *(errors.ThrottledError, upstream.UpstreamPendingError),  # it is asked again, and may be granted
+    *(identity.ClientCertificateRevokedError, revocation.CertificateRevokedError, approvals.ApprovalRejectedError),
+    *(issuance.KeyRevokedError, issuance.NameLostError),  # somebody wants it so
+)
+
+
+def unrenewed_by(error: errors.BirthmarkError) -> str:
+    """Return the certificate of ours that stays without a successor by this, where nobody has wanted that, or ""."""
+    return "" if isinstance(error, _NOT_FAILED) else error.facts.get("renews", "")
+
+
 def status_of(error: errors.BirthmarkError) -> int:
     """Return the status of the nearest listed ancestor."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

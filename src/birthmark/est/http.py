@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.est import wire
-from birthmark.est.errors import status_of
+from birthmark.est.errors import status_of, unrenewed_by
 from birthmark.est.model import Caller
 from birthmark.est.service import EstService
 from birthmark.net.refusing import Handler, refusing
@@ -65,7 +65,8 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         place = f"https://{request.url.netloc}{wire.BASE_PATH}"
         error.add_facts(operation=request.url.path.rpartition("/")[2], place=place)
         caller = _caller(request)
-        return _refusal(error, ledger.record(error, address=caller.address, presented=caller.peer.leaf))
+        leaf, unrenewed = caller.peer.leaf, unrenewed_by(error)
+        return _refusal(error, ledger.record(error, address=caller.address, presented=leaf, unrenewed=unrenewed))
 
     operations: list[tuple[str, str, Handler]] = [
         ("GET", "cacerts", cacerts),

@@ -8,6 +8,7 @@ each event at least once, in order, also across a restart or the death of a work
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -23,11 +24,13 @@ from birthmark.feed.letters import letter
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only, without_secrets
-from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, address_of
+from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, RecipientRefusedError, address_of
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.paging import every
+
+log = logging.getLogger(__name__)
 
 BATCH = "application/cloudevents-batch+json"
 _MOST_AT_ONCE, _MOST_HOOKS, _MOST_DEAD = 100, 100, 1000
@@ -291,14 +294,18 @@ class Webhooks:
     async def _failed(self, hook: Webhook, place: str, sent: Dead, error: BirthmarkError) -> None:
         """Try again after a growing pause; what a receiver that is there refuses again and again is put aside.
 
-        Who is away is waited for, however long that is: what it is to be told stays in the audit trail.
+        A mail to an address that takes none is put aside at once. Who is away, or lets nobody in, is waited for,
+        however long that is: what it is to be told stays in the audit trail.
         """
         now = self.clock.now()
         pause = min(_FIRST_PAUSE * 2 ** min(hook.tries, 20), _LONGEST_PAUSE)
         problem = error.explain_cause()[:_MAX_PROBLEM]
         later = replace(hook, tries=hook.tries + 1, next_at=now + pause, problem=problem)
         later = replace(later, failed_since=hook.failed_since or now)
-        if not isinstance(error, RefusedByReceiverError) or later.tries < _TRIES:
+        if problem != hook.problem:
+            log.warning("webhook.not_taken", extra={"webhook": hook.name, "code": error.code, "reason": problem})
+        most = 1 if isinstance(error, RecipientRefusedError) else _TRIES
+        if not isinstance(error, RefusedByReceiverError) or later.tries < most:
             await self._moved(hook, later)
             return
         if len(await self.dead(hook.name, _MOST_DEAD)) >= _MOST_DEAD:

@@ -1,24 +1,44 @@
-"""Sends a mail by SMTP (RFC 5321, RFC 8314): to the server that the configuration names, and to no other."""
+"""Sends a mail by SMTP (RFC 5321, RFC 8314): to the server that the configuration names, and to no other.
+
+A delivery holds no thread, and is over within `PATIENCE_S`, however slowly a server speaks.
+"""
 
 import asyncio
 import contextlib
 import re
-import smtplib
+import socket
 import ssl
+from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP
+from email.utils import parseaddr
 from enum import StrEnum
+from pathlib import Path
+
+import aiosmtplib
 
 from birthmark.errors import InvalidRequestError
-from birthmark.outbound.sender import PATIENCE_S, NotAnsweredError, RefusedByReceiverError
-from birthmark.text import reason_of
+from birthmark.outbound.guard import Network
+from birthmark.outbound.sender import (
+    CONNECT_S,
+    PATIENCE_S,
+    NotAnsweredError,
+    RefusedByReceiverError,
+    callable_addresses,
+)
+from birthmark.text import printable, reason_of
 
 BEGIN = "mailto:"
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _MAX_ADDRESS = 254
 _PERMANENT = 500
-_POLICY = SMTP.clone(max_line_length=998)
+_OF_LOGIN = (530, 534, 535, 538)
+"""RFC 4954, 6: who is asked wants another login, or one at all."""
+_GOODBYE_S = 2.0
+_MAX_SAID = 200
+_POLICY = SMTP.clone(max_line_length=998, cte_type="7bit")
 """RFC 5322, 2.1.1: no subject of ours is folded, which the library does behind its very name."""
 
 
@@ -47,6 +67,36 @@ class MailAddressError(InvalidRequestError):
     fix = "Give the address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
 
 
+class MailLoginRefusedError(NotAnsweredError):
+    """The mail server does not let this server in: by another password, or after a while, it may."""
+
+    code = "outbound.mail_login_refused"
+    cause = "The mail server {host} refuses the login of {user}: {reason}."
+    fix = "Put the right password into the file of mail.password_file: it is read for each mail, which is sent again."
+    for_a_person = "only a person knows the password"
+    user: str
+
+
+class MailPasswordUnreadableError(NotAnsweredError):
+    """The file with the password is not there, or not for this server."""
+
+    code = "outbound.mail_password_unreadable"
+    cause = "The password for the mail server {host} cannot be read from {file}: {reason}."
+    fix = "Put it there, readable for the user of the server: it is read for each mail, which is sent again."
+    for_a_person = "only a person knows the password"
+    file: str
+
+
+class RecipientRefusedError(RefusedByReceiverError):
+    """The mail server takes nothing for this address, and will not."""
+
+    code = "outbound.recipient_refused"
+    cause = "The mail server {host} takes no mail for {address}: {reason}."
+    fix = "Give another address, or send it again once there is one: `birthmark webhook replay NAME`"
+    for_a_person = "only a person knows the right address"
+    address: str
+
+
 def address_of(url: str) -> str:
     """Return the address of a `mailto:`. Raise `MailAddressError`."""
     address = url.removeprefix(BEGIN)
@@ -57,52 +107,160 @@ def address_of(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mailer:
-    """A mail server, and in whose name it is asked. `context` says whom TLS believes."""
+    """A mail server, and in whose name it is asked. `context` says whom TLS believes, `allowed` what inside may be."""
 
     host: str
     port: int
     tls: Tls
     sender: str
     user: str = ""
-    password: str = field(default="", repr=False)
+    password_file: Path | None = None
+    """Read for each mail, so that a new password counts at once."""
     context: ssl.SSLContext = field(default_factory=ssl.create_default_context, repr=False)
+    allowed: Sequence[Network] = ()
 
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
-        """Send one. Raise `RefusedByReceiverError` for what is never taken, `NotAnsweredError` for what may be."""
-        message = EmailMessage(policy=_POLICY)
-        message["From"], message["To"], message["Subject"] = self.sender, to, subject
-        message["Message-ID"] = f"<{message_id}@{self.sender.rpartition('@')[2]}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence answers
-        message.set_content(text)
+        """Send one.
+
+        Raise `RecipientRefusedError` for an address that gets none, `RefusedByReceiverError` for what is never taken,
+        `NotAnsweredError` for what may be (also `MailLoginRefusedError`, `MailPasswordUnreadableError`), and
+        `AddressRefusedError` where the server is inside and was not allowed.
+        """
+        message = self._message(to, subject, text, message_id)
         try:
-            await asyncio.to_thread(self._sent, message)
-        except smtplib.SMTPRecipientsRefused as error:
-            code, said = next(iter(error.recipients.values()))
-            raise self._problem(code, said) from error
-        except smtplib.SMTPResponseException as error:
-            raise self._problem(error.smtp_code, error.smtp_error) from error
-        except (smtplib.SMTPException, ssl.SSLError) as error:
-            raise NotAnsweredError(host=self.host, reason=str(error) or type(error).__name__) from error
+            async with asyncio.timeout(PATIENCE_S):
+                client = await self._given(to, message, await self._password())
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            raise self._not_for(error.recipients[0]) from error
+        except aiosmtplib.SMTPResponseException as error:
+            raise self._problem(error) from error
+        except (aiosmtplib.SMTPException, ssl.SSLError) as error:
+            raise NotAnsweredError(host=self.host, reason=printable(str(error))[:_MAX_SAID]) from error
+        except TimeoutError as error:
+            raise NotAnsweredError(host=self.host, reason=f"it was not done in {PATIENCE_S:g} s") from error
         except OSError as error:
             raise NotAnsweredError(host=self.host, reason=reason_of(error)) from error
+        with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # it has the mail, whatever it says now
+            await client.quit(timeout=_GOODBYE_S)
+        _end(client)
 
-    def _problem(self, code: int, said: bytes | str) -> NotAnsweredError:
-        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-        kind = RefusedByReceiverError if code >= _PERMANENT else NotAnsweredError
-        return kind(host=self.host, reason=f"{code} {text[:200]}")
+    def _message(self, to: str, subject: str, text: str, message_id: str) -> bytes:
+        message = EmailMessage(policy=_POLICY)
+        message["From"], message["To"], message["Subject"] = self.sender, to, subject
+        message["Message-ID"] = f"<{message_id}@{self._address.rpartition('@')[2]}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence answers
+        message.set_content(text)
+        return message.as_bytes()
 
-    def _sent(self, message: EmailMessage) -> None:
-        if self.tls is Tls.TLS:
-            server: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, timeout=PATIENCE_S, context=self.context)
-        else:
-            server = smtplib.SMTP(self.host, self.port, timeout=PATIENCE_S)
+    @property
+    def _address(self) -> str:
+        return parseaddr(self.sender)[1]
+
+    @property
+    def _logs_in(self) -> bool:
+        return bool(self.user) and self.tls is not Tls.NONE  # a password goes to nobody who reads along
+
+    async def _password(self) -> str:
+        if self.password_file is None or not self._logs_in:
+            return ""
         try:
-            if self.tls is Tls.STARTTLS:
-                server.starttls(context=self.context)
-            if self.user and self.tls is not Tls.NONE:  # a password goes to nobody who reads along
-                server.login(self.user, self.password)
-            server.send_message(message)
-            with contextlib.suppress(smtplib.SMTPException, OSError):  # it has the mail, whatever it says now
-                server.quit()
-        finally:
-            server.close()
+            return (await asyncio.to_thread(self.password_file.read_text, encoding="utf-8")).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else "it is no text"
+            raise MailPasswordUnreadableError(host=self.host, file=str(self.password_file), reason=reason) from error
+
+    async def _given(self, to: str, message: bytes, password: str) -> aiosmtplib.SMTP:
+        """Hand a message to the server, and return the connection that it took it by."""
+        client = await self._connected()
+        try:
+            await client.connect()
+            if self._logs_in:
+                await self._log_in(client, password)
+            await client.sendmail(self._address, [to], message)
+        except BaseException:
+            _end(client)
+            raise
+        return client
+
+    async def _connected(self) -> aiosmtplib.SMTP:
+        """Return a client over a connection to an address that was looked at, and to no other of that name."""
+        problem = OSError(0, "it has no address")
+        for address in await callable_addresses(self.host, self.port, self.allowed):
+            way = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            way.settimeout(0)
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await asyncio.get_running_loop().sock_connect(way, (address, self.port))
+            except TimeoutError:
+                way.close()
+                problem = OSError(0, f"no connection in {CONNECT_S:g} s")
+                continue
+            except OSError as error:
+                way.close()
+                problem = error
+                continue
+            except BaseException:
+                way.close()
+                raise
+            return aiosmtplib.SMTP(
+                hostname=self.host,
+                sock=way,
+                local_hostname=_own_name(way),
+                timeout=PATIENCE_S,
+                use_tls=self.tls is Tls.TLS,
+                start_tls=self.tls is Tls.STARTTLS,
+                tls_context=self.context,
+            )
+        raise problem
+
+    async def _log_in(self, client: aiosmtplib.SMTP, password: str) -> None:
+        try:
+            await client.login(self.user, password)
+        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
+            raise
+        except aiosmtplib.SMTPResponseException as error:
+            if error.code < _PERMANENT:
+                raise
+            said = _without(error.message, self.user, password)
+            raise MailLoginRefusedError(host=self.host, user=self.user, reason=_said(error.code, said)) from None
+        except aiosmtplib.SMTPException as error:  # it has no way to log in that we know
+            raise MailLoginRefusedError(host=self.host, user=self.user, reason=str(error)) from None
+
+    def _not_for(self, error: aiosmtplib.SMTPRecipientRefused) -> NotAnsweredError:
+        if error.code in _OF_LOGIN or error.code < _PERMANENT:
+            return self._problem(error)
+        return RecipientRefusedError(host=self.host, address=error.recipient, reason=_said(error.code, error.message))
+
+    def _problem(self, error: aiosmtplib.SMTPResponseException) -> NotAnsweredError:
+        """Return what an answer means: what it says of the letter stays so, what it says of us may change."""
+        reason = _said(error.code, error.message)
+        if error.code in _OF_LOGIN:
+            return MailLoginRefusedError(host=self.host, user=self.user or "nobody", reason=reason)
+        is_final = error.code >= _PERMANENT and isinstance(error, aiosmtplib.SMTPDataError)
+        return (RefusedByReceiverError if is_final else NotAnsweredError)(host=self.host, reason=reason)
+
+
+def _said(code: int, text: str) -> str:
+    return printable(f"{code} {text}".strip())[:_MAX_SAID]
+
+
+def _without(text: str, user: str, password: str) -> str:
+    """Return what a server said to a login, or nothing where it says the password back."""
+    plain = [password.encode(), f"\0{user}\0{password}".encode()]
+    secrets = (password, *(b64encode(one).decode() for one in plain))
+    return "" if any(one and one in text for one in secrets) else text
+
+
+def _own_name(way: socket.socket) -> str:
+    """Return what this machine calls itself to a mail server: its name, or its address (RFC 5321, 4.1.4)."""
+    name = socket.gethostname()
+    if "." in name and name.isascii():
+        return name
+    address = str(way.getsockname()[0]).partition("%")[0]
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _end(client: aiosmtplib.SMTP) -> None:
+    if isinstance(client.transport, asyncio.Transport):  # not by a farewell that the other side may delay
+        client.transport.abort()
+    client.close()

@@ -19,7 +19,7 @@ from birthmark.outbound.guard import Network, check_addresses
 from birthmark.text import reason_of
 
 PATIENCE_S = 15.0
-_CONNECT_S = 5.0
+CONNECT_S = 5.0
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""
 _MAX_URL, _MAX_HOST, _MAX_LABEL = 2048, 253, 63
@@ -96,6 +96,15 @@ def check_target(url: str, allowed: Sequence[Network]) -> None:
         check_addresses(host, [str(ipaddress.ip_address(host))], allowed)
 
 
+async def callable_addresses(host: str, port: int, allowed: Sequence[Network]) -> Sequence[str]:
+    """Return where a name leads, as far as it may be called. Raise `AddressRefusedError`, `OSError`."""
+    try:
+        found = await waiting(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+    except UnicodeError as error:
+        raise OSError("it is no name of a host") from error
+    return check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), allowed)
+
+
 class _Guarded(httpcore.AsyncNetworkBackend):
     """Connects to an address that was looked at, and to no other of that name."""
 
@@ -111,13 +120,8 @@ class _Guarded(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        try:
-            found = await waiting(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
-        except UnicodeError as error:
-            raise OSError("it is no name of a host") from error
-        good = check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), self._allowed)
         problem: Exception = OSError("it has no address")
-        for address in good:
+        for address in await callable_addresses(host, port, self._allowed):
             try:
                 return await self._way.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -173,7 +177,7 @@ class Sender:
     async def _answered(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
     ) -> tuple[int, bytes]:
-        timeouts = {"connect": _CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
+        timeouts = {"connect": CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
         pool = httpcore.AsyncConnectionPool(ssl_context=self._context, network_backend=_Guarded(self._allowed))
         told = [(name.encode(), value.encode()) for name, value in headers.items()]
         async with pool, pool.stream(method, url, headers=told, content=body, extensions={"timeout": timeouts}) as got:

@@ -30,7 +30,7 @@ from birthmark.store.figures import HOUR
 
 log = logging.getLogger(__name__)
 
-FIGURE = "refusals"
+FIGURE, FAILED_RENEWALS = "refusals", "failed renewals"
 KEEP = timedelta(days=7)
 MAX_ROWS = 50_000
 MAX_ROWS_OF_ONE = 5_000  # of one address's share
@@ -111,8 +111,10 @@ class Ledger:
         self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
         self.counts: Counter[str] = Counter()
-        self._uncounted: Counter[tuple[str, int]] = Counter()
-        """Refusals by code and hour that no commit says of yet: also those of which no row is kept."""
+        self.failed_renewals: Counter[str] = Counter()
+        """Those of the refusals by which a certificate was not renewed."""
+        self._uncounted: Counter[tuple[str, str, int]] = Counter()
+        """Refusals by figure, code and hour that no commit says of yet: also those of which no row is kept."""
         self.heard: Callable[[str, str, str, Mapping[str, str]], None] | None = None
         """Hears of each refusal that is kept: its code, the address, the tracking id and the facts."""
         self.presented = Presented()
@@ -126,15 +128,20 @@ class Ledger:
         whose: str = "",
         presented: Certificate | None = None,
         tracking_id: str | None = None,
+        unrenewed: str = "",
         **facts: str,
     ) -> str:
         """File a refusal and return its tracking id. Returns at once; the row follows with the next commit.
 
-        Where no address is known it counts in the share of `whose` it is, a key's or a client's.
+        Where no address is known it counts in the share of `whose` it is, a key's or a client's. `unrenewed` names a
+        certificate that was not renewed by it.
         """
         self.counts[error.code] += 1
         at = self._clock.now()
-        self._uncounted[error.code, to_micros(at) // HOUR * HOUR] += 1
+        self._uncounted[FIGURE, error.code, to_micros(at) // HOUR * HOUR] += 1
+        if unrenewed:
+            self.failed_renewals[error.code] += 1
+            self._uncounted[FAILED_RENEWALS, error.code, to_micros(at) // HOUR * HOUR] += 1
         refusal_id = tracking_id or new_uuid(self._entropy)
         known = {name: _cut(value, _MAX_FACT_CHARS) for name, value in {**error.facts, **facts}.items() if value}
         if presented is not None:
@@ -194,8 +201,8 @@ class Ledger:
     async def _counting(self, changes: Changes) -> None:
         """Commit, with the count of all that were refused until now."""
         counted, self._uncounted = self._uncounted, Counter()
-        for (code, since), by in counted.items():
-            changes.count(FIGURE, state=code, since=since, by=by)
+        for (figure, code, since), by in counted.items():
+            changes.count(figure, state=code, since=since, by=by)
         try:
             await self._database.commit(changes)
         except BaseException:

@@ -15,11 +15,13 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     off: tuple[str, ...] = ()
     disk_free: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    clock_off: str = "5s"
     ca_ends: str = "30d"
     server_ends: str = "7d"
     refusals: Annotated[int, msgspec.Meta(ge=1)] = 100
     spike: Annotated[float, msgspec.Meta(ge=1)] = 5.0
     renewals: Annotated[int, msgspec.Meta(ge=1)] = 3
+    enrollments: Annotated[int, msgspec.Meta(ge=1)] = 3
     behind: str = "15m"
 
     @property
@@ -27,18 +29,20 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the rules take. Raise `ValueError` where a time is none."""
         return Thresholds(
             disk_free=self.disk_free,
+            clock_off=lifetime_of(self.clock_off),
             ca_ends=lifetime_of(self.ca_ends),
             server_ends=lifetime_of(self.server_ends),
             refusals=self.refusals,
             spike=self.spike,
             renewals=self.renewals,
+            enrollments=self.enrollments,
             behind=lifetime_of(self.behind),
         )
 
 
 def mistakes_of_alerts(alerts: Alerting) -> Iterator[str]:
     """Yield what is wrong with values that are each in order."""
-    for name in ("ca_ends", "server_ends", "behind"):
+    for name in ("ca_ends", "server_ends", "behind", "clock_off"):
         try:
             lifetime_of(getattr(alerts, name))
         except ValueError as error:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
 
-from birthmark.alerts.model import Ending, Readings, Thresholds
+from birthmark.alerts.machines import Machines
+from birthmark.alerts.model import Ending, Looked, Readings, Thresholds
 from birthmark.alerts.rules import CONTESTED, RULES, found
 from birthmark.alerts.service import Alerts
 from birthmark.ca import store as ca_store
@@ -31,6 +33,8 @@ from birthmark.store.schema import outbox
 log = logging.getLogger(__name__)
 
 JUDGE_EVERY_S = 10.0
+_ALIVE = timedelta(minutes=1)
+"""A worker that has not looked for so long is not there."""
 _AT_MOST = timedelta(days=7)
 """Before its end a certificate that nobody has renewed is told of, or a fifth of its life, if that is less."""
 _COUNTED, _NAMED = 1000, 5
@@ -74,7 +78,10 @@ class Alerting:
     directory: Path
     limits: Thresholds = field(default_factory=Thresholds)
     off: Sequence[str] = ()
+    machine: str = field(default_factory=socket.gethostname)
     server: OwnEnd | None = None
+    own: Looked | None = field(default=None, init=False)
+    """What this worker saw of its machine last."""
     last: Readings | None = field(default=None, init=False)
     firing: Mapping[str, int] = field(default_factory=dict, init=False)
     """How many alerts there are of each rule, as this worker judged."""
@@ -85,49 +92,62 @@ class Alerting:
         began = self.rooms.authority.clock.monotonic()
         while True:
             try:
+                await self.look(steadiness, began)
                 if await self.alerts.claim():
-                    await self.judge(steadiness, began)
+                    await self.judge()
                 else:
                     self.last, self.firing = None, {}
             except BirthmarkError as error:  # the database is away: the next look is in a moment
                 log.warning("alerts.not_judged", extra={"reason": error.explain_cause()})
             await asyncio.sleep(JUDGE_EVERY_S)
 
-    async def judge(self, steadiness: Steadiness, began: float) -> None:
-        """Read and judge once. A clock that was never seen steady since `began` is only new."""
+    async def look(self, steadiness: Steadiness, began: float) -> None:
+        """Note what this worker sees of its machine. A clock that was never seen steady since `began` is only new."""
         clock = self.rooms.authority.clock
-        is_steady = steadiness.is_steady() or clock.monotonic() - began < STEADY_S
-        readings = self.last = await self.read(is_clock_steady=is_steady)
+        disk = await asyncio.to_thread(shutil.disk_usage, self.directory)
+        seen = Looked(
+            worker=self.rooms.database.worker,
+            machine=self.machine,
+            at=clock.now(),
+            disk_free_ppm=disk.free * 1_000_000 // disk.total,
+            is_clock_steady=steadiness.is_steady() or clock.monotonic() - began < STEADY_S,
+            server_ends=None if self.server is None else self.server.leaf.not_after,
+        )
+        self.own = seen
+        self.own = await Machines(self.rooms.database, clock).note(seen)
+
+    async def judge(self) -> None:
+        """Read and judge once."""
+        readings = self.last = await self.read()
         for said, alert in await self.alerts.judge(found(readings, self.limits, self.off)):
             log.warning(said, extra={"rule": alert.rule, "subject": alert.subject, "says": alert.detail})
         raised = await self.alerts.all()
         self.firing = {rule: sum(1 for one in raised if one.rule == rule) for rule in RULES}
 
-    async def read(self, *, is_clock_steady: bool = True) -> Readings:
+    async def read(self) -> Readings:
         """Return what there is to judge."""
         rooms, now = self.rooms, self.rooms.authority.clock.now()
         hierarchy = rooms.authority.hierarchy
         cas = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
         names = await self._unrenewed(now)
-        refusals, before = await self._refusals(now)
+        refusals, before = await self._hourly(ledger.FIGURE, now)
+        failed, _ = await self._hourly(ledger.FAILED_RENEWALS, now)
         oldest = await rooms.database.one(_OLDEST)
         waits = timedelta() if oldest is None or oldest["at"] is None else now - from_micros(oldest["at"])
         hooks = [one for one in await rooms.webhooks.all() if one.failed_since is not None and not one.is_paused]
-        disk = await asyncio.to_thread(shutil.disk_usage, self.directory)
         return Readings(
             now=now,
             cas=[Ending(name, ca.not_after) for name, ca in sorted(cas.items())],
             lists=await self._lists(now),
-            server=None if self.server is None else Ending("server", self.server.leaf.not_after),
+            machines=await Machines(rooms.database, rooms.authority.clock).alive(_ALIVE),
             unrenewed=len(names),
             unrenewed_names=tuple(names[:_NAMED]),
             refusals=refusals,
+            failed_renewals=failed,
             refusals_before=before,
             contested=await self._contested(now),
-            disk_free=disk.free / disk.total,
-            is_clock_steady=is_clock_steady,
             outbox=max(waits, timedelta()),
-            failing=[Ending(one.name, one.failed_since) for one in hooks if one.failed_since is not None],
+            failing=[Ending(one.name, one.failed_since, one.problem) for one in hooks if one.failed_since is not None],
         )
 
     async def _unrenewed(self, now: datetime) -> list[str]:
@@ -141,14 +161,14 @@ class Alerting:
                 names += [row["device_id"] for row in rows]
         return names
 
-    async def _refusals(self, now: datetime) -> tuple[dict[str, int], dict[str, float]]:
-        """Return the refusals of the last hour by code, and those of an hour of the day before it."""
+    async def _hourly(self, figure: str, now: datetime) -> tuple[dict[str, int], dict[str, float]]:
+        """Return a figure of the last hour by code, and that of an hour of the day before it."""
         this = to_micros(now) // HOUR * HOUR
         part = 1 - (to_micros(now) - this) / HOUR
         within: dict[str, float] = {}
         before: dict[str, float] = {}
         for one in await Figures(self.rooms.database, self.rooms.authority.clock).read(
-            ledger.FIGURE, this - (_HOURS + 1) * HOUR
+            figure, this - (_HOURS + 1) * HOUR
         ):
             if one.since >= this:
                 within[one.state] = within.get(one.state, 0.0) + one.value

@@ -19,7 +19,7 @@ from birthmark.store.figures import HOUR, SUMS, WEEK, Figure, Proof, figures, we
 from birthmark.store.schema import audit
 from birthmark.store.statements import Engine
 
-HOURLY = (dps_store.FIGURE, ca_store.RENEWALS, ledger.FIGURE)
+HOURLY = (dps_store.FIGURE, ca_store.RENEWALS, ledger.FIGURE, ledger.FAILED_RENEWALS)
 PERIODS: Mapping[str, int] = {
     hub_store.DEVICES: 0,
     registry.FIGURE: 0,
@@ -27,7 +27,7 @@ PERIODS: Mapping[str, int] = {
     **dict.fromkeys(HOURLY, HOUR),
 }
 """Every figure, with the microseconds that one of its rows is about; 0 for what is there now."""
-AT_LEAST = {ledger.FIGURE}
+AT_LEAST = {ledger.FIGURE, ledger.FAILED_RENEWALS}
 """Not every refusal has a row, and rows leave: what is found of them is the least there was."""
 KEPT = timedelta(days=400)
 _PRUNE_EVERY_S = 6 * 3600.0

@@ -83,8 +83,11 @@ class Metering:
 
     def _rest(self) -> Iterator[Sample]:
         rooms, commits = self._rooms, self._rooms.database.commits
-        for code, count in sorted(rooms.ledger.counts.items()):
-            yield Sample(metrics.REFUSALS, (code,), count)
+        for metric, by_code in (
+            (metrics.REFUSALS, rooms.ledger.counts),
+            (metrics.FAILED_RENEWALS, rooms.ledger.failed_renewals),
+        ):
+            yield from (Sample(metric, (code,), count) for code, count in sorted(by_code.items()))
         yield Sample(metrics.REGISTRATIONS, (), rooms.registrations.count)
         for profile, count in sorted(self._issued.items()):
             yield Sample(metrics.ISSUED, (profile,), count)
@@ -117,14 +120,19 @@ class Metering:
             yield Sample(metrics.METHODS, (outcome,), count)
 
     def _judged(self) -> Iterator[Sample]:
-        """Yield what is read for alerts, by the worker that judges them."""
-        if self.alerting is None or (last := self.alerting.last) is None:
+        """Yield what each worker sees of its machine, and what is read for alerts by the worker that judges them."""
+        if self.alerting is None:
+            return
+        if (own := self.alerting.own) is not None:
+            yield Sample(metrics.DISK_FREE, (), own.disk_free)
+            yield Sample(metrics.CLOCK_STEADY, (), int(own.is_clock_steady))
+            if own.clock_off_us is not None:
+                yield Sample(metrics.CLOCK_OFF, (), own.clock_off.total_seconds())
+        if (last := self.alerting.last) is None:
             return
         yield Sample(metrics.UNRENEWED, (), last.unrenewed)
         for one in last.lists:
             yield Sample(metrics.LISTS_END, (one.name,), one.at.timestamp())
-        yield Sample(metrics.DISK_FREE, (), last.disk_free)
-        yield Sample(metrics.CLOCK_STEADY, (), int(last.is_clock_steady))
         yield Sample(metrics.OUTBOX_AGE, (), last.outbox.total_seconds())
         for one in last.failing:
             yield Sample(metrics.HOOKS_FAILING, (one.name,), (last.now - one.at).total_seconds())

@@ -171,10 +171,10 @@ def _mailer(settings: Settings) -> Mailer | None:
     if not mail.host:
         return None
     file = None if mail.password_file is None else Path(mail.password_file).expanduser()
-    password = "" if file is None else file.read_text(encoding="utf-8").strip()
     ca = settings.outbound.ca
     context = ssl.create_default_context(cafile=None if ca is None else str(Path(ca).expanduser()))
-    return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, password, context)
+    allowed = networks_of(settings.outbound.allow)
+    return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 
 
 async def open_rooms(

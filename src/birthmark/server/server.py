@@ -40,7 +40,7 @@ from birthmark.server.figures import Figures
 from birthmark.server.first_start import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
 from birthmark.server.losing.open import answer_others
-from birthmark.server.machines.record import check_bus, machine_of
+from birthmark.server.machines.record import check_bus, machine_named, machine_of
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
@@ -270,6 +270,7 @@ class Server:
         """Begin what the rooms do now and then."""
         self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
         self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
+        doors.alerting.machine = machine_named(self.settings.directory)
         self._closers.append(_kept("alerts", doors.alerting.keep_judging))
         self._closers.append(_kept("figures", Figures(rooms.database, self._clock).keep_pruned))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))

@@ -1,57 +1,66 @@
 """Mail by a real server: what it takes, what it never takes, and what it may take later."""
 
-import json
-import ssl
-import subprocess
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.x509 import IPAddress
 
-from birthmark.outbound.mail import MailAddressError, Mailer, Tls, address_of
+from birthmark.outbound import mail as module
+from birthmark.outbound.guard import AddressRefusedError
+from birthmark.outbound.mail import (
+    MailAddressError,
+    Mailer,
+    MailLoginRefusedError,
+    MailPasswordUnreadableError,
+    RecipientRefusedError,
+    Tls,
+    address_of,
+)
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError
-from birthmark.pki.profiles import SERVER
-from pki_builders import a_ca, a_device
-from servers import free_address
+from mail_server import LOOPBACK, MailServer
+from pki_builders import a_ca
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
-CA = a_ca("Mail", now=datetime.now(UTC))
-
-
-class MailServer:
-    def __init__(self, directory: Path) -> None:
-        self.address = free_address()
-        here = (IPAddress(IPv4Address(self.address)),)
-        held = a_device(CA, "mail", profile=SERVER, san=here, now=datetime.now(UTC))
-        (directory / "key.pem").write_text(held.key_pem)
-        (directory / "cert.pem").write_text(held.certificate.pem())
-        script = Path(__file__).parents[2] / "node_smtp.js"
-        words = ["node", str(script), self.address, str(directory / "key.pem"), str(directory / "cert.pem")]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        self.port = int(self.line()["port"])
-
-    def line(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        found: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return found
-
-    def mailer(self, password: str = "right", *, ca: str | None = None) -> Mailer:
-        context = ssl.create_default_context(cadata=CA.certificate.pem() if ca is None else ca)
-        sender = "birthmark@plant.example"
-        return Mailer(self.address, self.port, Tls.STARTTLS, sender, "birthmark", password, context)
+MAIL = ("ops@plant.example", "s", "t", "one")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MailServer]:
     made = MailServer(tmp_path)
     yield made
-    made.process.kill()
-    made.process.communicate()
+    made.end()
+
+
+@asynccontextmanager
+async def speaking(*answers: bytes, pause_s: float = 0.0) -> AsyncIterator[tuple[Mailer, list[bytes]]]:
+    """Answer each line with the next of these, a byte after the other; what came is in the list."""
+    came: list[bytes] = []
+    serving: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())  # type: ignore[arg-type] # it is one
+        try:
+            for answer in answers:
+                for byte in answer:
+                    writer.write(bytes([byte]))
+                    await asyncio.sleep(pause_s)
+                came.append(await reader.readline())
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield Mailer("127.0.0.1", port, Tls.STARTTLS, "birthmark@plant.example", allowed=LOOPBACK), came
+    finally:
+        server.close()
 
 
 async def test_a_mail_goes_by_tls_in_the_name_of_a_user(server: MailServer) -> None:
@@ -79,7 +88,7 @@ async def test_a_subject_cannot_add_a_header(server: MailServer) -> None:
 
 
 async def test_what_it_never_takes_is_told_from_what_it_may_take_later(server: MailServer) -> None:
-    with pytest.raises(RefusedByReceiverError) as refused:
+    with pytest.raises(RecipientRefusedError) as refused:
         await server.mailer().send("nobody@plant.example", "s", "t", "one")
     assert "550" in refused.value.explain_cause()
     with pytest.raises(NotAnsweredError) as later:
@@ -87,11 +96,87 @@ async def test_what_it_never_takes_is_told_from_what_it_may_take_later(server: M
     assert not isinstance(later.value, RefusedByReceiverError)
 
 
-async def test_a_wrong_password_is_said(server: MailServer) -> None:
-    with pytest.raises(RefusedByReceiverError) as refused:
-        await server.mailer("wrong").send("ops@plant.example", "s", "t", "one")
+async def test_a_wrong_password_is_said_and_is_not_what_the_letter_ends_by(
+    server: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    mailer = server.mailer("wrong-and-secret")
+    with pytest.raises(MailLoginRefusedError) as refused:
+        await mailer.send(*MAIL)
+    assert not isinstance(refused.value, RefusedByReceiverError)
     assert "535" in refused.value.explain_cause()
-    assert "wrong" not in repr(server.mailer("wrong"))
+    assert "birthmark" in refused.value.explain_cause()
+    assert "secret" not in repr(mailer) + refused.value.explain_cause() + caplog.text
+
+
+async def test_a_new_password_counts_for_the_next_mail(server: MailServer) -> None:
+    mailer = server.mailer("old")
+    with pytest.raises(MailLoginRefusedError):
+        await mailer.send(*MAIL)
+    server.let_password_be("right")
+    await mailer.send(*MAIL)
+    assert server.line()["secure"]
+
+
+async def test_a_password_that_cannot_be_read_is_said(server: MailServer) -> None:
+    mailer = replace(server.mailer(), password_file=Path("/nowhere/password"))
+    with pytest.raises(MailPasswordUnreadableError) as refused:
+        await mailer.send(*MAIL)
+    assert "/nowhere/password" in refused.value.explain_cause()
+
+
+async def test_a_certificate_of_another_host_gets_no_password(tmp_path: Path) -> None:
+    server = MailServer(tmp_path, shows="127.99.99.99")
+    with pytest.raises(NotAnsweredError) as refused:
+        await server.mailer().send(*MAIL)
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.value.explain_cause()
+    server.end()
+
+
+async def test_a_server_inside_is_not_called_unless_it_is_allowed(server: MailServer) -> None:
+    with pytest.raises(AddressRefusedError):
+        await replace(server.mailer(), allowed=()).send(*MAIL)
+
+
+async def test_a_server_that_speaks_a_letter_at_a_time_keeps_nobody_and_no_thread_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 1.0)
+    began = time.monotonic()
+    async with speaking(b"220-" + b"slowly " * 1000, pause_s=0.05) as (mailer, _):
+        tasks = [asyncio.create_task(mailer.send(*MAIL)) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(0.4):  # there are few threads, and each is free
+            await asyncio.to_thread(int)
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(one, NotAnsweredError) for one in found)
+    assert time.monotonic() - began < 5
+
+
+async def test_each_answer_in_time_and_all_of_them_too_late_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.6)
+    plain, more = b"250-hello\r\n", b"250 yes\r\n"
+    async with speaking(b"220 hi\r\n", plain + more, more, more, more, pause_s=0.02) as (mailer, came):
+        with pytest.raises(NotAnsweredError) as refused:
+            await replace(mailer, tls=Tls.NONE).send(*MAIL)
+    assert "0.6 s" in refused.value.explain_cause()
+    assert came
+
+
+async def test_a_server_without_tls_gets_no_mail_where_tls_is_wanted() -> None:
+    async with speaking(b"220 hi\r\n", b"250 no extensions\r\n", b"250 yes\r\n") as (mailer, came):
+        with pytest.raises(NotAnsweredError) as refused:
+            await mailer.send(*MAIL)
+    assert "STARTTLS" in refused.value.explain_cause()
+    assert not [line for line in came if line.startswith(b"MAIL")]
+
+
+async def test_a_server_that_does_not_want_the_sender_may_want_it_later() -> None:
+    async with speaking(b"220 hi\r\n", b"250 no\r\n", b"550 not you\r\n", b"250 reset\r\n") as (mailer, _):
+        with pytest.raises(NotAnsweredError) as refused:
+            await replace(mailer, tls=Tls.NONE).send(*MAIL)
+    assert not isinstance(refused.value, RefusedByReceiverError)
+    assert "550 not you" in refused.value.explain_cause()
 
 
 async def test_a_server_that_shows_another_certificate_gets_no_password(server: MailServer) -> None:
@@ -103,7 +188,7 @@ async def test_a_server_that_shows_another_certificate_gets_no_password(server: 
 
 async def test_a_password_is_not_sent_without_tls(server: MailServer) -> None:
     plain = replace(server.mailer(), tls=Tls.NONE)
-    with pytest.raises(RefusedByReceiverError) as refused:
+    with pytest.raises(MailLoginRefusedError) as refused:
         await plain.send("ops@plant.example", "s", "t", "one")
     assert "530" in refused.value.explain_cause()
 

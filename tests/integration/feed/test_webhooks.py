@@ -10,11 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import birthmark.server.tables  # noqa: F401 - all tables
+from birthmark.alerts.model import Finding
+from birthmark.alerts.service import Alerts
 from birthmark.audit.heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
@@ -26,7 +30,8 @@ from birthmark.outbound.signing import key_of
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
-from fakes import SeededEntropy
+from fakes import FakeClock, SeededEntropy
+from mail_server import MailServer
 
 pytestmark = pytest.mark.integration
 ME: Any = {"actor": "operator"}
@@ -174,6 +179,66 @@ async def test_what_is_refused_again_and_again_is_put_aside_and_can_be_sent_once
         assert await world.webhooks.replay("plant", **ME) == 1
         assert receiver.subjects == ["next", "poison"]
         assert await world.webhooks.dead("plant") == []
+
+
+async def test_a_mail_to_nobody_is_put_aside_at_once_and_one_by_a_wrong_password_waits_for_the_right_one(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mails = MailServer(tmp_path)
+    try:
+        async with a_world(database_url) as world:
+            world.webhooks.mailer = mails.mailer("wrong-and-secret")
+            await world.webhooks.create("ops", "mailto:ops@plant.example", [], **ME)
+            await world.happen("a")
+
+            async def has_tried(name: str, times: int) -> bool:
+                return (await world.webhooks.get(name)).tries >= times
+
+            await until(partial(has_tried, "ops", 7))  # more than of what is refused for what it is
+            assert "refuses the login of birthmark" in (await world.webhooks.get("ops")).problem
+            assert await world.webhooks.dead("ops") == []
+            mails.let_password_be("right")
+            await until(partial(asyncio.to_thread, lambda: "device.registered a" in mails.line()["text"]))
+            await world.webhooks.create("gone", "mailto:nobody@plant.example", [], **ME)
+            await world.happen("b")
+            await until(partial(asyncio.to_thread, lambda: "device.registered b" in mails.line()["text"]))
+
+            async def is_aside() -> bool:
+                return bool(await world.webhooks.dead("gone"))
+
+            await until(is_aside)
+        said = [
+            (one.__dict__["webhook"], one.__dict__["code"]) for one in caplog.records if one.msg == "webhook.not_taken"
+        ]
+        assert sorted(set(said)) == [("gone", "outbound.recipient_refused"), ("ops", "outbound.mail_login_refused")]
+        assert len(said) == 2
+        assert "secret" not in caplog.text
+    finally:
+        mails.end()
+
+
+async def test_what_one_judgement_changes_comes_by_one_call_and_in_one_mail(database_url: str, tmp_path: Path) -> None:
+    mails = MailServer(tmp_path)
+    try:
+        async with a_receiver(Receiver()) as receiver, a_world(database_url) as world:
+            world.webhooks.mailer = mails.mailer()
+            await world.told("plant", receiver, "birthmark.alert.*")
+            await world.webhooks.create("ops", "mailto:ops@plant.example", ["birthmark.alert.*"], **ME)
+            alerts = Alerts(world.database, clock := FakeClock())
+            ends = [Finding("ca-ends", f"ca-{number}", f"ca-{number} ends") for number in range(3)]
+            await alerts.judge([*ends, Finding("outbox-behind", "workers", "events wait")])
+            await until(lambda: len(receiver.taken) == 4)
+            letter = (await asyncio.to_thread(mails.line))["text"]
+            assert "Subject: CRITICAL: ca-0 ends (and 3 more)" in letter
+            assert all(one.detail in letter for one in ends)
+            for _ in range(2):
+                await alerts.judge([])
+                clock.move(timedelta(minutes=3))
+            await until(lambda: len(receiver.taken) == 8)
+            assert "Subject: Over: ca-0 ends (and 3 more)" in (await asyncio.to_thread(mails.line))["text"]
+            assert len(receiver.calls) == 2
+    finally:
+        mails.end()
 
 
 async def test_one_that_is_slow_delays_no_other(database_url: str) -> None:

@@ -3,22 +3,25 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from birthmark.alerts.model import Finding
+from birthmark.alerts import store
+from birthmark.alerts.machines import Machines
+from birthmark.alerts.model import Finding, Looked, Readings, Thresholds
+from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
-from birthmark.clock import Steadiness
+from birthmark.clock import Steadiness, SystemClock
 from birthmark.net.contested import IdentityContestedError
 from birthmark.pki.csr import parse_csr
 from birthmark.server.alerting import Alerting
-from birthmark.store import Database, open_database, statement
+from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
 from ca_world import OPERATOR
-from fakes import FakeClock
+from fakes import NOON, FakeClock
 from interleaved import opened
 from interleaved_operations import fill
 from pki_builders import a_csr
@@ -27,6 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 PLANT = Finding("ca-ends", "issuing", "the CA issuing ends in 3 days")
 SAID = statement(select(audit.c.action, audit.c.subject, audit.c.detail).order_by(audit.c.chain, audit.c.seq))
 HOUR = timedelta(hours=1)
+SEEN = Looked("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
 
 
 @pytest.fixture
@@ -119,8 +123,64 @@ async def test_of_two_workers_that_judge_at_once_one_says_it(database: Database)
     first = await one._known()
     await other.judge([PLANT])
     assert first == []
-    assert await one._follow(None, PLANT, [], one.clock.now()) == []  # as it decided before
+    assert await one._follow(first, [PLANT], [], one.clock.now()) == []  # as it decided before
     assert await said(database) == [(RAISED, "issuing")]
+
+
+async def test_what_was_found_at_once_is_said_in_one_commit_with_what_is_over(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.judge([PLANT])
+    clock.move(timedelta(seconds=10))
+    await alerts.judge([])
+    clock.move(timedelta(minutes=3))
+    commits = database.commits.sizes.counts.copy()
+    more = [replace(PLANT, subject=f"ca-{number}") for number in range(150)]
+    assert len(await alerts.judge(more)) == 151
+    assert sum(database.commits.sizes.counts) - sum(commits) == 1
+    assert len(await said(database)) == 152
+
+
+async def test_who_has_silenced_what_was_said_hears_of_it_again_when_the_silence_ends(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.judge([PLANT])
+    await alerts.silence("ca-ends", "*", HOUR, "after lunch", by="anna", actor="user:anna")
+    for _ in range(3):
+        await alerts.judge([PLANT])
+        clock.move(timedelta(minutes=10))
+    assert await said(database) == [(RAISED, "issuing")]
+    clock.move(HOUR)
+    for _ in range(3):
+        await alerts.judge([PLANT])
+    assert await said(database) == [(RAISED, "issuing")] * 2
+
+
+async def test_of_two_workers_that_both_see_the_silence_end_one_says_it(database: Database) -> None:
+    (one, clock), (other, its_clock) = of(database, "one"), of(database, "other")
+    await one.judge([PLANT])
+    await one.silence("ca-ends", "*", HOUR, "after lunch", by="anna", actor="user:anna")
+    await one.judge([PLANT])
+    for moved in (clock, its_clock):
+        moved.move(HOUR)
+    known = await one._known()
+    assert len(await other.judge([PLANT])) == 1
+    assert await one._follow(known, [PLANT], [], clock.now()) == []
+    assert await other.judge([PLANT]) == []
+
+
+async def test_what_was_said_is_said_to_be_over_also_while_it_is_silenced(database: Database) -> None:
+    alerts, clock = of(database)
+    await alerts.judge([PLANT])
+    await alerts.silence("ca-ends", "*", HOUR, "known", by="anna", actor="user:anna")
+    for found_now in ([PLANT], [], []):
+        await alerts.judge(found_now)
+        clock.move(timedelta(minutes=3))
+    assert await said(database) == [(RAISED, "issuing"), (OVER, "issuing")]
+
+
+async def test_one_that_no_database_would_keep_keeps_no_other_from_being_said(database: Database) -> None:
+    alerts, _ = of(database)
+    odd = Finding("ca-ends", "a\0b\ud800", "c\0d", examples=("e\0",))
+    assert len(await alerts.judge([PLANT, odd])) == 2
 
 
 async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url: str, tmp_path: Path) -> None:
@@ -130,9 +190,64 @@ async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url:
         readings = await alerting.read()
         assert (readings.unrenewed, readings.contested, readings.failing) == (0, (), [])
         assert {one.name for one in readings.cas} >= {"root", "issuing"}
-        assert 0 < readings.disk_free < 1
-        await alerting.judge(Steadiness(clock), clock.monotonic())
+        await alerting.look(Steadiness(clock), clock.monotonic())
+        await alerting.judge()
+        assert alerting.last is not None
+        (own,) = alerting.last.machines
+        assert (own.machine, 0 < own.disk_free < 1) == (alerting.machine, True)
         assert [one.rule for one in await rooms.alerts.all() if one.rule != "disk-full"] == []
+
+
+async def test_every_worker_that_lives_is_judged_by_what_it_saw_of_its_own_machine(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(tmp_path, clock := FakeClock(SystemClock().now()), database_url) as (rooms, _):
+        machines = Machines(rooms.database, clock)
+        await machines.note(replace(SEEN, worker="m2-w1", machine="m2 (other)", disk_free_ppm=10_000))
+        await machines.note(replace(SEEN, worker="m3-w1", machine="m3 (third)", server_ends=clock.now()))
+        gone = replace(SEEN, worker="m4-w1", machine="m4 (gone)", at=clock.now() - HOUR, disk_free_ppm=0)
+        await rooms.database.commit(Changes().run(store.PUT_LOOKED, **store.LOOKED.row(gone)))
+        readings = await Alerting(rooms, rooms.alerts, tmp_path).read()
+        assert [one.worker for one in readings.machines] == ["m2-w1", "m3-w1"]
+        said = {(one.rule, one.subject) for one in found(readings, Thresholds())}
+        assert said >= {("disk-full", "m2 (other)"), ("server-certificate-ends", "m3 (third)")}
+
+
+async def test_a_worker_of_long_ago_is_forgotten(database: Database) -> None:
+    gone = replace(SEEN, worker="m4-w1", at=SystemClock().now() - timedelta(days=2))
+    await database.commit(Changes().run(store.PUT_LOOKED, **store.LOOKED.row(gone)))
+    machines = Machines(database, SystemClock())
+    assert len(await machines.alive(timedelta(days=9))) == 1
+    await machines.note(SEEN)
+    assert [one.worker for one in await machines.alive(timedelta(days=9))] == ["w1"]
+
+
+@pytest.mark.parametrize("off_s", [-30, 30])
+async def test_a_clock_is_compared_with_that_of_the_database(database: Database, database_url: str, off_s: int) -> None:
+    now = SystemClock().now()
+    wrong = FakeClock()
+    wrong.move(now - wrong.now() + timedelta(seconds=off_s))
+    seen = await Machines(database, wrong).note(SEEN)
+    if database_url.startswith("sqlite"):  # it has no other clock
+        assert seen.clock_off_us is None
+        return
+    assert abs(seen.clock_off.total_seconds() - off_s) < 5
+    assert abs(seen.at - now) < timedelta(seconds=5)
+    (one,) = found(Readings(now=now, machines=[seen]), Thresholds())
+    assert one.rule == "clock-wrong"
+
+
+async def test_how_long_the_answer_takes_makes_no_clock_wrong(database: Database) -> None:
+    class Slow(FakeClock):
+        """A second goes by whenever it is looked at."""
+
+        def now(self) -> datetime:
+            self.move(timedelta(seconds=10))
+            return super().now()
+
+    slow = Slow()
+    slow.move(SystemClock().now() - FakeClock().now() - timedelta(seconds=15))
+    assert not (await Machines(database, slow).note(SEEN)).clock_off_us
 
 
 async def test_a_certificate_that_ends_is_told_of_unless_its_name_has_a_later_one(

@@ -102,4 +102,6 @@ def test_weeks_begin_with_monday() -> None:
 
 def test_all_that_is_kept_by_the_hour_is_kept_for_more_than_a_year() -> None:
     assert KEPT.days > 366
-    assert set(PERIODS) == {"devices", "things", "certificates", "registrations", "renewals", "refusals"}
+    assert set(PERIODS) == {
+        *("devices", "things", "certificates", "registrations", "renewals", "refusals", "failed renewals")
+    }

@@ -8,22 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.alerts.model import Alert, Ending, Finding, Readings, Rule, Severity, Silence, Thresholds
+from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
 from birthmark.alerts.rules import CATALOGUE, RULES, found, is_silenced, step
 from fakes import NOON
 
 QUIET = Readings(now=NOON)
 SOON = NOON + timedelta(hours=5)
+WELL = Looked("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
 CAUSES: dict[str, dict[str, Any]] = {
     "certificate-unrenewed": {"unrenewed": 2, "unrenewed_names": ("pump-1", "pump-2")},
+    "renewal-refused": {"failed_renewals": {"est.reenroll_identity_changed": 2, "ca.upstream_answer": 1}},
     "enrollment-refused": {"refusals": {"est.csr_invalid": 3}},
     "refusal-spike": {"refusals": {"tls.refused": 400}, "refusals_before": {"tls.refused": 12.0}},
     "identity-contested": {"contested": ("pump-1",)},
     "ca-ends": {"cas": [Ending("issuing", SOON)]},
     "crl-ends": {"lists": [Ending("root", SOON)]},
-    "server-certificate-ends": {"server": Ending("server", SOON)},
-    "clock-jumped": {"is_clock_steady": False},
-    "disk-full": {"disk_free": 0.02},
+    "server-certificate-ends": {"machines": [replace(WELL, server_ends=SOON)]},
+    "clock-jumped": {"machines": [replace(WELL, is_clock_steady=False)]},
+    "clock-wrong": {"machines": [WELL, replace(WELL, worker="w2", clock_off_us=-5_100_000)]},
+    "disk-full": {"machines": [WELL, replace(WELL, worker="w2", disk_free_ppm=20_000)]},
     "outbox-behind": {"outbox": timedelta(hours=1)},
     "webhook-failing": {"failing": [Ending("plant", NOON - timedelta(hours=1))]},
 }
@@ -42,7 +45,8 @@ def test_a_rule_finds_its_cause_and_nothing_else_does(rule: str) -> None:
 
 def test_where_nothing_is_wrong_nothing_is_found() -> None:
     far = NOON + timedelta(days=90)
-    fine = replace(QUIET, cas=[Ending("root", far)], lists=[Ending("root", far)], server=Ending("server", far))
+    machines = [replace(WELL, server_ends=far, clock_off_us=4_900_000)]
+    fine = replace(QUIET, cas=[Ending("root", far)], lists=[Ending("root", far)], machines=machines)
     assert found(fine, Thresholds()) == []
 
 
@@ -52,21 +56,58 @@ def test_a_spike_is_much_and_much_more_than_before(count: int, before: float, is
     assert bool(found(readings, Thresholds())) is is_spike
 
 
+def test_each_machine_is_named_once_by_its_worst_worker() -> None:
+    machines = [
+        replace(WELL, worker="w1", disk_free_ppm=40_000),
+        replace(WELL, worker="w2", disk_free_ppm=20_000),
+        replace(WELL, worker="m2-w1", machine="m2 (other)", disk_free_ppm=30_000),
+        replace(WELL, worker="m3-w1", machine="m3 (third)"),
+    ]
+    gateway, other = found(replace(QUIET, machines=machines), Thresholds())
+    assert (gateway.subject, gateway.count, gateway.examples) == ("gateway", 2, ("w1", "w2"))
+    assert gateway.detail == "2.0% of the disk of the data directory of gateway is free"
+    assert (other.subject, other.examples) == ("m2 (other)", ("m2-w1",))
+
+
+@pytest.mark.parametrize(("off_us", "says"), [(7_250_000, "7.2 s ahead of"), (-7_250_000, "7.2 s behind")])
+def test_a_wrong_clock_is_told_with_how_wrong_and_which_way(off_us: int, says: str) -> None:
+    (one,) = found(replace(QUIET, machines=[replace(WELL, clock_off_us=off_us)]), Thresholds())
+    assert (one.rule, one.subject) == ("clock-wrong", "gateway")
+    assert says in one.detail
+
+
+def test_a_refused_renewal_is_no_refused_enrollment() -> None:
+    refusals = {"est.body_invalid": 5, "ca.name_held": 1}
+    readings = replace(QUIET, refusals=refusals, failed_renewals={"est.body_invalid": 4})
+    (one,) = found(readings, Thresholds())
+    assert (one.rule, one.count, one.examples) == ("renewal-refused", 4, ("est.body_invalid",))
+    both = found(replace(readings, failed_renewals={"est.body_invalid": 3}), Thresholds())
+    assert [(one.rule, one.count) for one in both] == [("renewal-refused", 3), ("enrollment-refused", 3)]
+
+
 def test_what_has_ended_is_said_so() -> None:
     (one,) = found(replace(QUIET, cas=[Ending("root", NOON - timedelta(days=3))]), Thresholds())
     assert one.detail == "the CA root has ended"
+
+
+def test_a_receiver_that_takes_nothing_is_named_with_why() -> None:
+    failing = [Ending("ops", NOON - timedelta(hours=1), "The mail server refuses the login of birthmark: 535.")]
+    (one,) = found(replace(QUIET, failing=failing), Thresholds())
+    assert (one.subject, "refuses the login" in one.detail) == ("ops", True)
 
 
 @pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.name)
 def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
     limits = {
         "renewals": 1,
+        "enrollments": 1,
         "refusals": 1,
         "spike": 1,
         "ca_ends_s": 1,
         "server_ends_s": 1,
         "disk_free": 1,
         "behind_s": 1,
+        "clock_off_s": 1,
     }
     assert rule.metric in rule.expression.format(**limits)
 

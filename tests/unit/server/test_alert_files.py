@@ -19,7 +19,11 @@ tests:
   - interval: 1m
     input_series:
       - {series: 'birthmark_disk_free_ratio', values: '0.5x10 0.05x20'}
+      - {series: 'birthmark_clock_offset_seconds{worker="w1"}', values: '4x30'}
+      - {series: 'birthmark_clock_offset_seconds{worker="w2"}', values: '-6x30'}
       - {series: 'birthmark_refusals_total{code="est.password_wrong"}', values: '0+1x30'}
+      - {series: 'birthmark_refusals_total{code="ca.name_held"}', values: '0x31 0+1x30'}
+      - {series: 'birthmark_renewals_refused_total{code="ca.name_held"}', values: '0x31 0+1x30'}
       - {series: 'birthmark_certificate_expiry_timestamp_seconds{of="issuing"}', values: '86400x30'}
       - {series: 'birthmark_certificate_expiry_timestamp_seconds{of="server"}', values: '8640000x30'}
     alert_rule_test:
@@ -27,6 +31,18 @@ tests:
       - eval_time: 20m
         alertname: BirthmarkDiskFull
         exp_alerts: [{exp_labels: {severity: critical}, exp_annotations: {summary: DISK, next: 'df -h .'}}]
+      - {eval_time: 20m, alertname: BirthmarkRenewalRefused, exp_alerts: []}
+      - eval_time: 20m
+        alertname: BirthmarkEnrollmentRefused
+        exp_alerts: [{exp_labels: {severity: warning}, exp_annotations: {summary: ENROLL, next: birthmark why}}]
+      - eval_time: 61m
+        alertname: BirthmarkRenewalRefused
+        exp_alerts: [{exp_labels: {severity: warning}, exp_annotations: {summary: RENEW, next: birthmark why}}]
+      - {eval_time: 95m, alertname: BirthmarkEnrollmentRefused, exp_alerts: []}
+      - eval_time: 20m
+        alertname: BirthmarkClockWrong
+        exp_alerts:
+          - {exp_labels: {severity: warning, worker: w2}, exp_annotations: {summary: CLOCK, next: timedatectl}}
       - {eval_time: 20m, alertname: BirthmarkServerCertificateEnds, exp_alerts: []}
       - eval_time: 20m
         alertname: BirthmarkCaEnds
@@ -61,8 +77,15 @@ def test_prometheus_takes_the_rules() -> None:
 def test_prometheus_finds_what_the_server_would(tmp_path: Path) -> None:
     rules = (DEPLOY / "prometheus-rules.yml").read_text()
     (tmp_path / "prometheus-rules.yml").write_text(rules)
-    words = {"DISK": RULES["disk-full"].says, "CA": RULES["ca-ends"].says, "NEXT": RULES["ca-ends"].fix}
-    text = re.sub(r"\b(DISK|CA|NEXT)\b", lambda found: json.dumps(words[found[0]]), TESTS)
+    words = {
+        "DISK": RULES["disk-full"].says,
+        "CA": RULES["ca-ends"].says,
+        "CLOCK": RULES["clock-wrong"].says,
+        "RENEW": RULES["renewal-refused"].says,
+        "ENROLL": RULES["enrollment-refused"].says,
+        "NEXT": RULES["ca-ends"].fix,
+    }
+    text = re.sub(r"\b(DISK|CA|NEXT|CLOCK|RENEW|ENROLL)\b", lambda found: json.dumps(words[found[0]]), TESTS)
     (tmp_path / "tests.yml").write_text(text)
     assert "SUCCESS" in promtool("test", "rules", str(tmp_path / "tests.yml")).stdout
 

@@ -1,7 +1,7 @@
 """EST at work: find out who asks, then have the CA issue."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import PrincipalKind
-from birthmark.ca.model import key_digest
+from birthmark.ca.model import Issued, key_digest
 from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ConflictError, ForbiddenError, NotFoundError, PolicyError
@@ -132,20 +132,41 @@ class EstService:
     async def enroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
         """Issue a first or a further certificate (RFC 7030 section 4.2.1)."""
         door = self._door(label)
-        proofs = await self.callers.proofs(caller)
-        return await self._issue(wire.parse_csr(body), proofs, caller, door)
+        async with self._saying_what_is_not_renewed(body, caller, door):
+            proofs = await self.callers.proofs(caller)
+            return await self._issue(wire.parse_csr(body), proofs, caller, door)
 
     async def reenroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
         """Renew the certificate shown in the handshake (RFC 7030 section 4.2.2)."""
         door, leaf = self._door(label), caller.peer.leaf
-        proof = None if leaf is None else await self.callers.by_certificate(caller, leaf)
-        if proof is None:  # a password proves nothing about the certificate to renew, but it must still be right
-            await self.callers.proofs(caller)
-        request = wire.parse_csr(body)
-        check_same_identity(request, leaf)
-        renewed = await self._issue(request, [] if proof is None else [proof], caller, door)
+        async with self._saying_what_is_not_renewed(body, caller, door, is_renewal=True):
+            proof = None if leaf is None else await self.callers.by_certificate(caller, leaf)
+            if proof is None:  # a password proves nothing about the certificate to renew, but it must still be right
+                await self.callers.proofs(caller)
+            request = wire.parse_csr(body)
+            check_same_identity(request, leaf)
+            renewed = await self._issue(request, [] if proof is None else [proof], caller, door)
         self.renewals += 1
         return renewed
+
+    @asynccontextmanager
+    async def _saying_what_is_not_renewed(
+        self, body: bytes, caller: Caller, door: Door, *, is_renewal: bool = False
+    ) -> AsyncIterator[None]:
+        """Have a refusal name the certificate that stays without a successor by it, as the fact `renews`.
+
+        That is one of ours that was shown in the handshake: by simplereenroll, or, as clients that know no other
+        operation ask, with a request for one of the same name and profile.
+        """
+        try:
+            yield
+        except BirthmarkError as error:
+            if (leaf := caller.peer.leaf) is not None:
+                with suppress(BirthmarkError):
+                    known = await self.ca.presented(leaf)
+                    if known is not None and (is_renewal or _asks_for_the_same(body, known[0], door)):
+                        error.add_facts(renews=leaf.thumbprint.hex())
+            raise
 
     async def generate(self, body: bytes, caller: Caller, label: str | None = None) -> tuple[bytes, Certificate]:
         """Make a key for who asks, and issue for it (RFC 7030 section 4.4). Return PKCS#8 DER, kept nowhere here."""
@@ -254,6 +275,10 @@ class EstService:
         if (door := self.settings.labels.get(label)) is None:
             raise LabelUnknownError(label=label, labels=", ".join(sorted(self.settings.labels)[:_NAMED]) or "none")
         return door
+
+
+def _asks_for_the_same(body: bytes, held: Issued, door: Door) -> bool:
+    return held.profile == door.profile.name and held.device_id == wire.parse_csr(body).subject_cn
 
 
 def _spent(user: User, request: CertificateRequest) -> Changes:

@@ -4,6 +4,7 @@ A directory without it is of a server on one machine.
 """
 
 import re
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from birthmark import durable
 from birthmark.ca.keyfile import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.machines.sealed import KEY_BYTES
-from birthmark.text import decode_json
+from birthmark.text import decode_json, printable
 
 FILE = "machine.json"
 FIRST = "m1"
@@ -107,6 +108,13 @@ def machine_of(data: Path) -> Machine | None:
     if not machine.is_whole:
         raise JoinUnfinishedError(path=data)
     return machine
+
+
+def machine_named(data: Path) -> str:
+    """Return what people call this machine: its host's name, and before it its own where it is one of several."""
+    machine = machine_of(data)
+    host = printable(socket.gethostname())
+    return host if machine is None or not machine.name else f"{machine.name} ({host})"
 
 
 def note(data: Path, machine: Machine) -> None:

@@ -38,6 +38,7 @@ ABOUT_ONE = {
             "system/test_serve.py::test_the_first_start_makes_what_is_secret",
             "system/test_serve.py::test_why_works_after_the_server_has_stopped",
             "system/test_serve.py::test_why_reads_the_data_directory_without",
+            "system/test_sealed_keys.py::test_the_database_alone_has_no_key",
             "system/test_owners.py::test_root_is_told_how_the_owner_proves_the_audit_trail",
         ),
         _FILE,

@@ -269,7 +269,7 @@ def test_a_token_that_administers_people_alone_makes_nobody_who_may_more_than_it
         done = anna.attempt(*words, "--json", BIRTHMARK_LOGIN=str(anna.home / "narrow.json"))
         return "" if done.returncode == 0 else str(json.loads(done.stderr)["error"])
 
-    assert code("hub", "key") == "operator.role_too_low"
+    assert code("hub", "key") == "operator.token_too_narrow"
     assert code("user", "invite", "anna") == "people.token_narrowed"  # who redeems it may all that anna may
     for given in (("admin",), ("viewer", "--at", "hub/birthmark")):
         assert code("role", "grant", "anna", *given) == "people.token_narrowed", given

@@ -73,6 +73,7 @@ def test_each_machine_lists_both_and_says_which_leads(machines: Machines) -> Non
         rows = server.rows("server", "machine", "ls")
         assert [(row["name"], row["leads"]) for row in rows] == [("m1", True), ("m2", False)]
         assert [row["name"] for row in rows if row["here"]] == [here]
+        assert all(row["workers"] > 0 for row in rows)
 
 
 def test_a_device_that_moves_to_the_other_machine_gets_what_waits_for_it(machines: Machines, account: Account) -> None:
@@ -181,6 +182,8 @@ def test_a_machine_takes_the_place_of_one_that_is_lost(machines: Machines, tmp_p
         on_record(machines.second, tmp_path, "lonely-pump")
         machines.second.run("server", "machine", "lead", "--yes")
         machines.second.run("pki", "rollover", "start", "--yes")
+        alive = {row["name"]: row["workers"] for row in machines.second.rows("server", "machine", "ls")}
+        assert alive["m1"] == 0 < alive["m2"]
     finally:
         machines.first.start()
     assert (machines.first.data / "trust.pem").read_text().count("BEGIN CERTIFICATE") == 2

@@ -16,7 +16,7 @@ from birthmark.cli.operator import ListOptions, ServerOptions, ServerOutputOptio
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 
-_AT, _COLUMNS = at("server", "machines"), ("name", "host", "leads", "here")
+_AT, _COLUMNS = at("server", "machines"), ("name", "host", "workers", "leads", "here")
 _ALONE = "This server is on one machine."
 
 
@@ -32,7 +32,7 @@ class DatabaseWantedError(UsageError):
 
 
 def list_(server: ListOptions) -> None:
-    """List the machines that serve as one, and say which of them makes CAs and roots."""
+    """List the machines that serve as one: how many workers of each are alive, and which makes CAs and roots."""
     server.show("server", "machines", columns=_COLUMNS, nothing=_ALONE)
 
 
@@ -88,7 +88,11 @@ def join(
         if not done.files:
             typer.echo(f"It joined before, as {done.name}: its files are as they were.", err=True)
         start = shlex.join(["birthmark", "serve", "--data", str(directory), "--workers", "2"])
-        typer.echo(f"Start it with the database, the bus and the names that the others have: `{start}`.", err=True)
+        typer.echo(
+            "Start it with what the others are started with: the database, and the configuration (--config) that names the "
+            f"bus and the hosts, or BIRTHMARK_BUS and --host; --listen says where it is reached: `{start}`.",
+            err=True,
+        )
 
 
 def lead(

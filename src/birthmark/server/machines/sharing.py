@@ -7,7 +7,9 @@ no CA and no root by itself.
 
 import asyncio
 import logging
+import re
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ import msgspec
 from sqlalchemy import ColumnElement, or_
 
 from birthmark import durable
+from birthmark.broker.store import WORKERS
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.kept import BELOW, PurposeMissingError
 from birthmark.ca.keyfile import SecretUnreadableError
@@ -34,6 +37,7 @@ from birthmark.store.schema import server_facts
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S, _ATTEMPTS = 60.0, 3
+_MOST_WORKERS, _OF_MACHINE = 1000, re.compile(r"(m[0-9]+)-")
 _LEAD, _HOST, _FILES = "server.machines.lead", "server.machine.", "server.shared."
 _LAST = "server.machines.shared"
 """Another value with each time that the machine that leads has shared something."""
@@ -213,13 +217,18 @@ class Sharing:
                 return
 
     async def machines(self) -> Sequence[Mapping[str, object]]:
-        """Return the machines there are, by name."""
+        """Return the machines there are, by name, and how many workers of each are alive."""
         if (here := machine_of(self.data)) is None:
             return []
         lead = await self._lead()
         rows = [(row["name"].removeprefix(_HOST), _host(row["value"])) for row in await self.database.all(_ALL_HOSTS)]
         rows.sort(key=lambda row: int(row[0].removeprefix("m")))
-        return [{"name": name, "host": host, "leads": name == lead, "here": name == here.name} for name, host in rows]
+        ids = [str(row["id"]) for row in await self.database.all(WORKERS, limit=_MOST_WORKERS)]
+        alive = Counter(found[1] if (found := _OF_MACHINE.match(one)) else FIRST for one in ids)
+        return [
+            {"name": name, "host": host, "leads": name == lead, "here": name == here.name, "workers": alive[name]}
+            for name, host in rows
+        ]
 
     async def take_name(self) -> str:
         """Return a name that no machine of this installation has, and have it."""

@@ -173,6 +173,29 @@ def test_a_token_says_what_it_may_and_one_that_is_too_narrow_is_no_reason_for_a_
     assert "birthmark token create --user anna --role enroller --at hub/birthmark" in row["fix"]
 
 
+def test_a_device_is_shown_and_taken_back_as_far_as_ones_roles_go(plant: Plant) -> None:
+    plant.server.run("hub", "create", "other", "--host", "other.localhost")
+    for hub in ("birthmark", "other"):
+        plant.server.run("hub", "device", "create", "pump-1", "--hub", hub)
+    anna = plant.person("anna", "operator", "hub/other")
+    assert {row["place"] for row in anna.rows("device", "show", "pump-1")} == {"hub other"}
+    bert = plant.person("bert", "operator", "server")
+    plant.server.run("role", "grant", "bert", "operator", "--at", "hub/other")
+    assert {row["place"] for row in bert.rows("device", "show", "pump-1")} == {"hub other"}
+    taken = {row["place"]: row for row in bert.rows("device", "revoke", "pump-1", "--yes") if row["what"] == "device"}
+    assert (taken["hub other"]["became"], taken["hub birthmark"]["became"]) == ("taken back", "left")
+    assert "the right to revoke at hub/birthmark" in taken["hub birthmark"]["note"]
+    states = {row["at"]: row["status"] for row in _devices(plant)}
+    assert states == {"birthmark": "enabled", "other": "disabled"}
+    carl = plant.person("carl", "viewer", "aws")
+    assert carl.refused("device", "show", "pump-1") == "device.not_on_record"
+
+
+def _devices(plant: Plant) -> list[dict[str, Any]]:
+    hubs = ("birthmark", "other")
+    return [{"at": hub, **row} for hub in hubs for row in plant.server.rows("hub", "device", "ls", "--hub", hub)]
+
+
 def test_nobody_is_asked_for_what_is_not_there(plant: Plant) -> None:
     bert = plant.person("bert", "admin")
     assert bert.refused("hub", "rm", "gone", "--yes") == "iothub.unknown_hub"

@@ -89,7 +89,7 @@ def join(
             typer.echo(f"It joined before, as {done.name}: its files are as they were.", err=True)
         start = shlex.join(["birthmark", "serve", "--data", str(directory), "--workers", "2"])
         typer.echo(
-            "Start it with what the others are started with: the database, and the configuration (--config) that names the "
+            "Start it with what the others have: the database, and the configuration (--config) that names the "
             f"bus and the hosts, or BIRTHMARK_BUS and --host; --listen says where it is reached: `{start}`.",
             err=True,
         )

@@ -8,6 +8,7 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.people.model import SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,17 @@ class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TellWhole(Protocol):
-    """Tells one device whole."""
+    """Tells one device, as far as somebody may look."""
 
-    def __call__(self, name: str) -> Awaitable[Sequence[Part]]: ...
+    def __call__(self, name: str, *, sees: Sees) -> Awaitable[Sequence[Part]]: ...
+
+
+def place_of_part(place: str) -> str:
+    """Return the place by which a role is given for what stands at this one of a device's."""
+    kind, _, name = place.partition(" ")
+    if kind in {"hub", "dps"} and name:
+        return f"{kind}/{name}"
+    return "aws" if kind == "aws" else SERVER
 
 
 def device_endpoints(whole: TellWhole, find: Find) -> Sequence[Endpoint]:
@@ -65,10 +74,12 @@ def device_endpoints(whole: TellWhole, find: Find) -> Sequence[Endpoint]:
         return Rows(rows, page[query.limit - 1].after if len(page) > query.limit else None)
 
     async def tell(asked: Asked) -> Any:
-        return [asdict(one) for one in await whole(asked["name"])]
+        rights = asked.caller.rights
+        return [asdict(one) for one in await whole(asked["name"], sees=lambda place: rights.allow(Right.READ, place))]
 
+    one = "One device, as far as one may look at its places."
     summary = "Devices that one may look at, by the beginning of any word of their names."
     return [
         Endpoint("GET", "/devices", Right.READ, summary, search, query=FindQuery, rows_at="{at}"),
-        Endpoint("GET", "/devices/{name:path}", Right.READ, "One device, whole.", tell),
+        Endpoint("GET", "/devices/{name:path}", Right.READ, one, tell, rows_at="{at}"),
     ]

@@ -9,6 +9,7 @@ import msgspec
 
 from birthmark.auth.principals import Principal
 from birthmark.auth.rights import Right
+from birthmark.console.devices import Sees
 from birthmark.console.routing import Asked, Endpoint, OperatorRequestError
 from birthmark.pki.crl import RevocationReason
 
@@ -38,10 +39,10 @@ class Taken:
 
 
 class TakeBack(Protocol):
-    """Takes a device back at every place of this server."""
+    """Takes a device back at every place of this server where that may be done."""
 
     def __call__(
-        self, name: str, principal: Principal, reason: RevocationReason, *, dry_run: bool, block: bool
+        self, name: str, principal: Principal, reason: RevocationReason, *, may: Sees, dry_run: bool, block: bool
     ) -> Awaitable[Sequence[Taken]]: ...
 
 
@@ -68,7 +69,12 @@ def losing_endpoints(take_back: TakeBack) -> Sequence[Endpoint]:
     async def revoke(asked: Asked) -> Any:
         body: LossQuestion = asked.body
         done = await take_back(
-            asked["name"], asked.principal, reason_of(body.reason), dry_run=body.dry_run, block=body.block
+            asked["name"],
+            asked.principal,
+            reason_of(body.reason),
+            may=lambda place: asked.caller.rights.allow(Right.REVOKE, place),
+            dry_run=body.dry_run,
+            block=body.block,
         )
         return [asdict(one) for one in done]
 

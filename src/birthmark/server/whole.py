@@ -6,10 +6,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from birthmark.console.devices import Part
+from birthmark.console.devices import Part, Sees, place_of_part
 from birthmark.dps.model import Instance, SymmetricKey, TpmKeys, X509Individual
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
+from birthmark.people.model import SERVER
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.refusals import refusals_about
@@ -31,10 +32,13 @@ class Whole:
 
     rooms: Rooms = field(repr=False)
 
-    async def of(self, name: str) -> Sequence[Part]:
-        """Return every part, in the order of a device's life. Raise `DeviceNotOnRecordError` where there is none."""
-        parts = [part async for part in self._parts(name)]
-        for refusal in await refusals_about(self.rooms.database, name, 1):
+    async def of(self, name: str, *, sees: Sees) -> Sequence[Part]:
+        """Return every part at places that somebody sees, in the order of a device's life.
+
+        Raise `DeviceNotOnRecordError` where there is none.
+        """
+        parts = [part async for part in self._parts(name) if sees(place_of_part(part.place))]
+        for refusal in await refusals_about(self.rooms.database, name, 1) if sees(SERVER) else ():
             detail = f"{refusal.code}: `birthmark why {refusal.id}`"
             parts.append(Part("refusals", "refused", refusal.id, _time(refusal.at), detail))
         if not parts:

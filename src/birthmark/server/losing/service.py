@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
+from birthmark.console.devices import Sees, place_of_part
 from birthmark.console.losing import Became, Taken
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.crl import RevocationReason
@@ -35,6 +36,10 @@ class DeviceNotOnRecordError(NotFoundError):
     name: str
 
 
+def _anywhere(_place: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Losing:
     """Takes lost devices back."""
@@ -44,13 +49,23 @@ class Losing:
     """What is to be taken of them; everything where this is empty."""
 
     async def take_back(
-        self, name: str, principal: Principal, reason: RevocationReason, *, dry_run: bool = False, block: bool = False
+        self,
+        name: str,
+        principal: Principal,
+        reason: RevocationReason,
+        *,
+        may: Sees = _anywhere,
+        dry_run: bool = False,
+        block: bool = False,
     ) -> Sequence[Taken]:
-        """Return what was taken, what had been, and what is left. Raise `DeviceNotOnRecordError`, unless `block`."""
+        """Return what was taken, what had been, and what is left: also what is at places where it may not be done.
+
+        Raise `DeviceNotOnRecordError`, unless `block`.
+        """
         asked = principal
         if principal.by is not None:  # it is counted as one device, however many parts it has
             principal = replace(principal, by=principal.by.counted)
-        first = await self._look(name, principal, reason)
+        first = await self._look(name, principal, reason, may)
         if not block and not any(one.is_record for one in first):
             raise DeviceNotOnRecordError(name=name)
         if dry_run:
@@ -63,16 +78,16 @@ class Losing:
             for one in found:
                 if one.key not in taken or _is_open(one, taken):
                     taken[one.key] = await _taken(one)
-            found = await self._look(name, principal, reason)
+            found = await self._look(name, principal, reason, may)
             if not any(_is_open(one, taken) for one in found):
                 break
         return [*taken.values(), *await self._left()]
 
-    async def _look(self, name: str, principal: Principal, reason: RevocationReason) -> Sequence[Found]:
+    async def _look(self, name: str, principal: Principal, reason: RevocationReason, may: Sees) -> Sequence[Found]:
         found: dict[Key, Found] = {}
         async for one in Looking(self.rooms, name, reason, principal).everything():
             if not self.only or one.key in self.only:
-                found.setdefault(one.key, one)
+                found.setdefault(one.key, one if may(place_of_part(one.place)) else _of_others(one))
         return list(found.values())
 
     async def _left(self) -> list[Taken]:
@@ -94,6 +109,13 @@ class Losing:
             if one.any_name
         ]
         return [*users, *cas]
+
+
+def _of_others(one: Found) -> Found:
+    """Return what whoever asks may not take: somebody with that right has to."""
+    if one.act is None:
+        return one
+    return replace(one, act=None, is_left=True, note=f"it takes the right to revoke at {place_of_part(one.place)}")
 
 
 def _is_open(one: Found, taken: Mapping[Key, Taken]) -> bool:

@@ -72,7 +72,7 @@ class RoomWorker:
         answer_others(bus, rooms)
         self.doors = Applications(rooms, settings, clock, entropy)
         self.cloud = self.doors.cloud()
-        rooms.broker.when_lost = self._lost
+        rooms.broker.end_when_lost(self._lost)
         bus.start()
         await rooms.broker.start()
         for name, work in (

@@ -81,7 +81,7 @@ class Broker:
         self.appends = Appends(
             database, self.now, self.since, self.spawn, sleep=self._timers.sleep, ask=self._append_at
         )
-        self.when_lost: Callable[[], object] = lambda: None
+        self._when_lost: Callable[[], object] = lambda: None
         self.freeing: Callable[[str], Awaitable[None]] = _nothing_else
         """Called with a dead worker before its sessions are free: frees what else it held."""
         self._beating: asyncio.Task[None] | None = None
@@ -298,12 +298,18 @@ class Broker:
             if any(space is None for space, _ in known):
                 break
 
+    def end_when_lost(self, end: Callable[[], object]) -> None:
+        """Call `end` when the other workers took this one for dead; at once where it began so slowly that they have."""
+        self._when_lost = end
+        if self.workers is not None and self.workers.is_lost:
+            end()
+
     def _lost(self) -> None:
         """Others took this worker for dead: nothing that its connections do counts any more."""
         for space in self._spaces.values():
             for attached in tuple(space.live.values()):
                 space.fenced(attached)
-        self.when_lost()
+        self._when_lost()
 
     # ---- cursors
 

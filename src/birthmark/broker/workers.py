@@ -98,7 +98,7 @@ class Workers:
         self._beat = 0
         self._beats = Beats()
         self._lease = Lease(timers.monotonic())
-        self._is_over = False
+        self._is_over = self.is_lost = False
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -216,7 +216,7 @@ class Workers:
         return True
 
     def _lost(self) -> None:
-        self._is_over = True
+        self._is_over = self.is_lost = True
         self._wake()
         self._gone()
 

@@ -334,7 +334,7 @@ class Server:
 
     def when_dead(self, end: Callable[[], object]) -> None:
         """Call `end` when the other workers took this one for dead: they have what was its own."""
-        self._rooms.broker.when_lost = end
+        self._rooms.broker.end_when_lost(end)
 
     def reload(self) -> None:
         """Read the server certificate again, now."""

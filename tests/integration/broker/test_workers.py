@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import store
+from birthmark.broker import Broker, store
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from birthmark.broker.workers import WorkerLostError, Workers, keep_beating, keep_looking
+from birthmark.bus import LocalBus
 from birthmark.store import Database, open_database
 from fakes import FakeClock
 
@@ -184,3 +185,23 @@ async def test_a_worker_that_came_while_others_were_looked_at_keeps_what_it_has(
         monkeypatch.setattr(first.database, "all", late)
         await first.workers.look()
         assert first.freed == []
+
+
+class Line(LocalBus):
+    """A bus whose other workers are far away."""
+
+    async def catch_up(self) -> None: ...
+
+    def on_missed(self, act: object) -> None: ...
+
+
+async def test_a_worker_that_was_taken_for_dead_while_it_began_ends_all_the_same(tmp_path: Path) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/one.db", FakeClock(), worker="w1")
+    broker, ended = Broker(database, FakeClock(), "w1-a", Line(database)), []
+    assert broker.workers is not None
+    await broker.workers.join()
+    await database.beside(store.DECLARE_DEAD, id="w1-a", beat=0)
+    await broker.workers.beat()
+    broker.end_when_lost(lambda: ended.append("now"))
+    assert ended == ["now"]
+    await database.close()

@@ -94,6 +94,7 @@ class Workers:
         self._missed = 0
         self.is_joined = False
         self._alive: set[str] = set()
+        self._unfreed: set[str] = set()
         self._looked_at = -math.inf
         self._beat = 0
         self._beats = Beats()
@@ -165,7 +166,12 @@ class Workers:
         for worker in self._beats.saw(beats, self._timers.monotonic()):
             await self._declare_dead(worker, beats[worker])
         alive = {self._worker, *beats}
+        self._unfreed |= self._alive - alive
         self._alive, self._looked_at = alive, self._timers.monotonic()
+        for owner in tuple(self._unfreed):  # also where others took its sessions over: it may have held more
+            if await self._database.one(store.WORKER, id=owner) is None:
+                await self._free(owner)
+            self._unfreed.discard(owner)
         for row in await self._database.all(store.OWNERS, limit=_PAGE):
             owner = row["owner"]
             if owner not in alive and await self._database.one(store.WORKER, id=owner) is None:  # nor came meanwhile

@@ -187,6 +187,18 @@ async def test_a_worker_that_came_while_others_were_looked_at_keeps_what_it_has(
         assert first.freed == []
 
 
+async def test_what_a_dead_worker_held_is_freed_though_it_has_no_session_any_more(tmp_path: Path) -> None:
+    async with two(tmp_path) as (one, other, time):
+        await one.workers.look()
+        time.now += LEASE_S
+        await one.workers.beat()
+        assert await one.workers.is_gone(other.name)  # as whoever takes its last session over finds
+        await one.workers.look()
+        assert one.freed == [other.name]
+        await one.workers.look()
+        assert one.freed == [other.name]
+
+
 class Line(LocalBus):
     """A bus whose other workers are far away."""
 

@@ -41,14 +41,23 @@ def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
     made.close()
 
 
-def connections_of(server: RunningServer) -> dict[str, float]:
-    """How many AWS clients each worker has."""
+def metrics_of(server: RunningServer) -> list[str]:
+    """Return the lines of the page of metrics, of all workers."""
     import urllib.request
 
     url = server.endpoints["health_url"].replace("/healthz", "/metrics")
     with urllib.request.urlopen(url, timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    found = [line for line in lines if line.startswith("birthmark_connections{") and 'cloud="aws",protocol="3' in line]
+        text: str = answer.read().decode()
+    return text.splitlines()
+
+
+def connections_of(server: RunningServer) -> dict[str, float]:
+    """How many AWS clients each worker has."""
+    found = [
+        line
+        for line in metrics_of(server)
+        if line.startswith("birthmark_connections{") and 'cloud="aws",protocol="3' in line
+    ]
     return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in found}
 
 
@@ -60,6 +69,29 @@ def spread(server: RunningServer, one_more: Callable[[], object]) -> None:
         one_more()
         time.sleep(0.2)
     raise AssertionError("one worker has all of the clients")
+
+
+def test_each_worker_looks_at_its_machine_and_the_one_that_judges_names_it(tmp_path: Path) -> None:
+    with a_postgres() as url:
+        config = f'database = "{url}"\nworkers = 2\n[alerts]\nevery = "1s"\ndisk_free = 1.0\nclock_off = "1s"\n'
+        with a_server(tmp_path, config, is_warm=False) as server:
+            told: list[dict[str, Any]] = []
+
+            def is_told() -> bool:
+                told[:] = server.rows("alert", "ls")
+                return any(one["examples"] == ["w1", "w2"] for one in told)
+
+            until(is_told, told, PATIENCE_S + 60)  # it has to hold for a minute
+            (one,) = told  # and both clocks are those of the database
+            assert (one["rule"], one["subject"]) == ("disk-full", socket.gethostname())
+            by_worker = {
+                "birthmark_disk_free_ratio": 2,
+                "birthmark_clock_offset_seconds": 2,
+                "birthmark_outbox_age_seconds": 1,
+            }
+            lines = metrics_of(server)
+            assert {name: sum(line.startswith(f"{name}{{") for line in lines) for name in by_worker} == by_worker
+            assert "2, such as w1, w2" in server.run("alert", "show", "disk-full").stdout
 
 
 def test_each_message_reaches_the_subscribers_of_every_worker(server: RunningServer, account: Account) -> None:

@@ -1,6 +1,6 @@
 """Alerts, silences, and what is judged, as values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -105,6 +105,23 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class Ends:
+    """Connections of one name that were ended by the next ones at a worker: each as its microsecond and address."""
+
+    kind: str
+    """Whose names: devices of hubs, or clients of the account."""
+    name: str
+    worker: str
+    at: datetime
+    ends: tuple[str, ...]
+
+    def each(self) -> Iterator[tuple[int, str]]:
+        for one in self.ends:
+            at, _, address = one.partition(" ")
+            yield int(at), address
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """From when on something is an alert."""
 
@@ -112,7 +129,10 @@ class Thresholds:
     """The part of the disk that is free at least."""
     clock_off: timedelta = timedelta(seconds=5)
     """How far a machine's clock may be from the database's."""
+    unrenewed: timedelta = timedelta(days=7)
+    """How long before its end a certificate is to be renewed; a fifth of its life, if that is less."""
     ca_ends: timedelta = timedelta(days=30)
+    crl_ends: timedelta = timedelta(days=1)
     server_ends: timedelta = timedelta(days=7)
     refusals: int = 100
     """An hour's, at least; and `spike` times those of an hour before."""
@@ -128,6 +148,7 @@ class Thresholds:
         """Return what an expression is filled in with; times in seconds."""
         times = {
             "ca_ends_s": self.ca_ends,
+            "crl_ends_s": self.crl_ends,
             "server_ends_s": self.server_ends,
             "behind_s": self.behind,
             "clock_off_s": self.clock_off,

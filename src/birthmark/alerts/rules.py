@@ -58,9 +58,9 @@ def _cas(of: Readings, limits: Thresholds) -> Iterator[Finding]:
             yield Finding("ca-ends", ca.name, _ends("the CA", ca, of.now))
 
 
-def _lists(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+def _lists(of: Readings, limits: Thresholds) -> Iterator[Finding]:
     for one in of.lists:
-        if one.at - of.now < timedelta(days=1):
+        if one.at - of.now < limits.crl_ends:
             yield Finding("crl-ends", one.name, _ends("the revocation list of", one, of.now))
 
 
@@ -166,7 +166,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         _CRITICAL,
         "A revocation list ends, and no later one could be made: clients that ask for it refuse everybody.",
         "birthmark doctor",
-        "birthmark_crl_expiry_timestamp_seconds - time() < 86400",
+        "birthmark_crl_expiry_timestamp_seconds - time() < {crl_ends_s}",
         "birthmark_crl_expiry_timestamp_seconds",
         timedelta(minutes=10),
     ): _lists,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from birthmark.alerts import store
-from birthmark.alerts.model import Alert, Finding, Silence
+from birthmark.alerts.model import Alert, Finding, Rule, Silence
 from birthmark.alerts.rules import OVER, RAISED, RULES, is_silenced, say, step
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -114,7 +114,14 @@ class Alerts:
         changes = Changes().run(store.REMOVE_SILENCE, expect=1, otherwise=missing, rule=rule, subject=subject)
         await self.database.commit(changes.audit(actor, "alert.unsilence", rule, of=subject))
 
-    async def claim(self) -> bool:
+    async def one(self, rule: str) -> tuple[Rule, Sequence[Alert], Sequence[Silence]]:
+        """Return a rule, what it has raised and is not over, and its silences. Raise `RuleUnknownError`."""
+        if (known := RULES.get(rule)) is None:
+            raise RuleUnknownError(rule=rule[:64])
+        raised = [one for one in await self.all() if one.rule == rule]
+        return known, raised, [one for one in await self.silences() if one.rule == rule]
+
+    async def claim(self, lasts: timedelta = _CLAIM) -> bool:
         """Say whether this worker judges for the next while."""
         now = self.clock.now()
         changes = (
@@ -128,7 +135,7 @@ class Alerts:
                 key_owner=self.me,
                 key_now=to_micros(now),
                 owner=self.me,
-                owned_until=to_micros(now + _CLAIM),
+                owned_until=to_micros(now + lasts),
             )
         )
         try:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, literal_column, or_, select
 
-from birthmark.alerts.model import Alert, Looked, Silence
+from birthmark.alerts.model import Alert, Ends, Looked, Silence
 from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, remove
@@ -31,6 +31,11 @@ looked = LOOKED.table("alert_machines", "worker")
 PUT_LOOKED = upsert(looked)
 LOOKED_SINCE = find(looked, looked.c.at > bindparam("since"), limit=1000)
 FORGET_LOOKED = remove(looked, looked.c.at <= bindparam("before"))
+ENDS = Records(Ends)
+ends = ENDS.table("alert_ends", "kind", "name", "worker")
+PUT_ENDS = upsert(ends)
+ENDS_SINCE = find(ends, ends.c.at > bindparam("since"), limit=10_000)
+FORGET_ENDS = remove(ends, ends.c.at <= bindparam("before"))
 _DATABASES: ColumnElement[int] = literal_column("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
 TIME = Statement(
     lambda engine: (

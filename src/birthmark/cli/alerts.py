@@ -1,11 +1,12 @@
 """`birthmark alert`: what needs somebody, and what somebody wants to hear nothing of for a while."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import say
+from birthmark.cli.common import emit, say
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.operator import ListOptions, ServerOutputOptions, at
 from birthmark.durations import FORMS
@@ -21,9 +22,38 @@ def list_(server: ListOptions) -> None:
     server.show("alerts", columns=_COLUMNS, nothing="Nothing needs anybody.")
 
 
+def show(server: ServerOutputOptions, rule: RuleArgument) -> None:
+    """Show a rule: what it says, what it has raised with examples, who silenced it, and the next command."""
+    found = server.client.get(at("alerts", "rules", rule))
+    if server.as_json:
+        emit(server.as_json, found)
+        return
+    raised = [_told(one) for one in found["alerts"]]
+    silences = [
+        f"{one['subject']} until {one['until'][:16]} UTC by {one['by']}: {one['reason']}" for one in found["silences"]
+    ]
+    row = {
+        "rule": found["rule"],
+        "severity": found["severity"],
+        "says": found["says"],
+        "judged": "yes" if found["judged"] else "no: alerts.off names it",
+        "raised": "\n".join(raised) or "nothing",
+        "silences": "\n".join(silences) or None,
+        "metric": found["prometheus"],
+        "next": found["fix"],
+    }
+    emit(server.as_json, row)
+
+
+def _told(alert: Mapping[str, Any]) -> str:
+    examples = f" ({alert['count']}, such as {', '.join(alert['examples'])})" if alert["examples"] else ""
+    silenced = ", silenced" if alert["silenced"] else ""
+    return f"{alert['subject']}: {alert['says']}{examples}, since {alert['since'][:16]} UTC{silenced}"
+
+
 def rules(server: ListOptions) -> None:
     """List what is judged."""
-    server.show("alerts", "rules", columns=("rule", "severity", "says", "fix"), nothing="")
+    server.show("alerts", "rules", columns=("rule", "severity", "judged", "says", "fix"), nothing="")
 
 
 def silences(server: ListOptions) -> None:

@@ -368,6 +368,7 @@ ALERT = Group(
     "What needs somebody: raised, over, and silenced for a while.",
     {
         "ls": Leaf("alerts:list_"),
+        "show": Leaf("alerts:show", "certificate-unrenewed"),
         "rules": Leaf("alerts:rules"),
         "silence": Leaf("alerts:silence", "webhook-failing --subject plant --lifetime 4h --reason 'moved on Monday'"),
         "unsilence": Leaf("alerts:unsilence", "webhook-failing --subject plant"),

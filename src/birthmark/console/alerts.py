@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.alerts.model import Alert, Silence
+from birthmark.alerts.model import Alert, Rule, Silence
 from birthmark.alerts.rules import RULES, is_silenced
 from birthmark.alerts.service import Alerts
 from birthmark.auth.rights import Right
@@ -28,20 +28,26 @@ class SilenceQuery(msgspec.Struct, forbid_unknown_fields=True):
     subject: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "*"
 
 
-def alert_endpoints(alerts: Alerts) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark alert`."""
+def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark alert`; the rules that are `off` are not judged."""
 
     async def listing(_asked: Asked) -> Rows:
         silences, now = await alerts.silences(), alerts.clock.now()
         return Rows([_view(one, is_silent=is_silenced(one, silences, now)) for one in await alerts.all()])
 
     async def rules(_asked: Asked) -> Rows:
-        return Rows(
-            [
-                {"rule": one.name, "severity": one.severity.value, "says": one.says, "fix": one.fix}
-                for one in RULES.values()
-            ]
-        )
+        return Rows([_rule_view(one, off) for one in RULES.values()])
+
+    async def rule(asked: Asked) -> Any:
+        found, raised, quiet = await alerts.one(asked["rule"])
+        now = alerts.clock.now()
+        return {
+            **_rule_view(found, off),
+            "holds_s": int(found.holds.total_seconds()),
+            "prometheus": found.metric,
+            "alerts": [_view(one, is_silent=is_silenced(one, quiet, now)) for one in raised],
+            "silences": [_silence_view(one) for one in quiet],
+        }
 
     async def silences(_asked: Asked) -> Rows:
         return Rows([_silence_view(one) for one in await alerts.silences()])
@@ -55,15 +61,21 @@ def alert_endpoints(alerts: Alerts) -> Sequence[Endpoint]:
     async def unsilence(asked: Asked) -> None:
         await alerts.unsilence(asked["rule"], asked.query.subject, actor=asked.actor)
 
-    look, rule = Right.READ, Right.OPERATE
+    look, operate = Right.READ, Right.OPERATE
     one = "/alerts/silences/{rule}"
     return [
         Endpoint("GET", "/alerts", look, "What is raised and not over.", listing),
         Endpoint("GET", "/alerts/rules", look, "The rules.", rules),
+        Endpoint("GET", "/alerts/rules/{rule}", look, "A rule, what it has raised, and its silences.", rule),
         Endpoint("GET", "/alerts/silences", look, "What somebody wants to hear nothing of.", silences),
-        Endpoint("POST", "/alerts/silences", rule, "Say nothing for a while.", silence, NewSilence, status=201),
-        Endpoint("DELETE", one, rule, "Say it again.", unsilence, status=204, query=SilenceQuery),
+        Endpoint("POST", "/alerts/silences", operate, "Say nothing for a while.", silence, NewSilence, status=201),
+        Endpoint("DELETE", one, operate, "Say it again.", unsilence, status=204, query=SilenceQuery),
     ]
+
+
+def _rule_view(one: Rule, off: Sequence[str]) -> dict[str, Any]:
+    view = {"rule": one.name, "severity": one.severity.value, "says": one.says, "fix": one.fix}
+    return view | {"judged": one.name not in off}
 
 
 def _view(one: Alert, *, is_silent: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from birthmark.feed.letters import letter
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only, without_secrets
-from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, RecipientRefusedError, address_of
+from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, address_of
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
@@ -66,8 +66,10 @@ class TypesInvalidError(InvalidRequestError):
 
     code = "feed.types_invalid"
     cause = "{pattern} fits no type of events."
-    fix = "The types are in docs/howto/events.md; `birthmark.device.*` is every one of devices, `*` all."
-    for_a_person = "only a person knows which are meant"
+    fix = (
+        "The types are in docs/howto/events.md; every one of devices, for one: "
+        "`birthmark webhook create devices https://hooks.example.com/birthmark --type 'birthmark.device.*'`"
+    )
     pattern: str
 
 
@@ -304,8 +306,8 @@ class Webhooks:
         later = replace(later, failed_since=hook.failed_since or now)
         if problem != hook.problem:
             log.warning("webhook.not_taken", extra={"webhook": hook.name, "code": error.code, "reason": problem})
-        most = 1 if isinstance(error, RecipientRefusedError) else _TRIES
-        if not isinstance(error, RefusedByReceiverError) or later.tries < most:
+        is_refused = isinstance(error, RefusedByReceiverError) and (error.is_final or later.tries >= _TRIES)
+        if not is_refused:
             await self._moved(hook, later)
             return
         if len(await self.dead(hook.name, _MOST_DEAD)) >= _MOST_DEAD:

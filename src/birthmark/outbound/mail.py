@@ -67,34 +67,14 @@ class MailAddressError(InvalidRequestError):
     fix = "Give the address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
 
 
-class MailLoginRefusedError(NotAnsweredError):
-    """The mail server does not let this server in: by another password, or after a while, it may."""
+class MailLoginError(NotAnsweredError):
+    """The mail server does not let this server in: with another password, or after a while, it may."""
 
-    code = "outbound.mail_login_refused"
-    cause = "The mail server {host} refuses the login of {user}: {reason}."
+    code = "outbound.mail_login"
+    cause = "The mail server {host} does not let {user} in: {reason}."
     fix = "Put the right password into the file of mail.password_file: it is read for each mail, which is sent again."
     for_a_person = "only a person knows the password"
     user: str
-
-
-class MailPasswordUnreadableError(NotAnsweredError):
-    """The file with the password is not there, or not for this server."""
-
-    code = "outbound.mail_password_unreadable"
-    cause = "The password for the mail server {host} cannot be read from {file}: {reason}."
-    fix = "Put it there, readable for the user of the server: it is read for each mail, which is sent again."
-    for_a_person = "only a person knows the password"
-    file: str
-
-
-class RecipientRefusedError(RefusedByReceiverError):
-    """The mail server takes nothing for this address, and will not."""
-
-    code = "outbound.recipient_refused"
-    cause = "The mail server {host} takes no mail for {address}: {reason}."
-    fix = "Give another address, or send it again once there is one: `birthmark webhook replay NAME`"
-    for_a_person = "only a person knows the right address"
-    address: str
 
 
 def address_of(url: str) -> str:
@@ -122,9 +102,9 @@ class Mailer:
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
         """Send one.
 
-        Raise `RecipientRefusedError` for an address that gets none, `RefusedByReceiverError` for what is never taken,
-        `NotAnsweredError` for what may be (also `MailLoginRefusedError`, `MailPasswordUnreadableError`), and
-        `AddressRefusedError` where the server is inside and was not allowed.
+        Raise `RefusedByReceiverError` for what is never taken, final for an address that gets none; `NotAnsweredError`
+        for what may be, `MailLoginError` until the password is right; and `AddressRefusedError` where the server is
+        inside and was not allowed.
         """
         message = self._message(to, subject, text, message_id)
         try:
@@ -135,7 +115,8 @@ class Mailer:
         except aiosmtplib.SMTPResponseException as error:
             raise self._problem(error) from error
         except (aiosmtplib.SMTPException, ssl.SSLError) as error:
-            raise NotAnsweredError(host=self.host, reason=printable(str(error))[:_MAX_SAID]) from error
+            cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else None
+            raise NotAnsweredError(host=self.host, reason=printable(str(cause or error))[:_MAX_SAID]) from error
         except TimeoutError as error:
             raise NotAnsweredError(host=self.host, reason=f"it was not done in {PATIENCE_S:g} s") from error
         except OSError as error:
@@ -166,8 +147,9 @@ class Mailer:
         try:
             return (await asyncio.to_thread(self.password_file.read_text, encoding="utf-8")).strip()
         except (OSError, UnicodeDecodeError) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else "it is no text"
-            raise MailPasswordUnreadableError(host=self.host, file=str(self.password_file), reason=reason) from error
+            why = reason_of(error) if isinstance(error, OSError) else "it is no text"
+            reason = f"its password cannot be read from {self.password_file}: {why}"
+            raise MailLoginError(host=self.host, user=self.user, reason=reason) from error
 
     async def _given(self, to: str, message: bytes, password: str) -> aiosmtplib.SMTP:
         """Hand a message to the server, and return the connection that it took it by."""
@@ -222,20 +204,21 @@ class Mailer:
             if error.code < _PERMANENT:
                 raise
             said = _without(error.message, self.user, password)
-            raise MailLoginRefusedError(host=self.host, user=self.user, reason=_said(error.code, said)) from None
+            raise MailLoginError(host=self.host, user=self.user, reason=_said(error.code, said)) from None
         except aiosmtplib.SMTPException as error:  # it has no way to log in that we know
-            raise MailLoginRefusedError(host=self.host, user=self.user, reason=str(error)) from None
+            raise MailLoginError(host=self.host, user=self.user, reason=str(error)) from None
 
     def _not_for(self, error: aiosmtplib.SMTPRecipientRefused) -> NotAnsweredError:
         if error.code in _OF_LOGIN or error.code < _PERMANENT:
             return self._problem(error)
-        return RecipientRefusedError(host=self.host, address=error.recipient, reason=_said(error.code, error.message))
+        reason = f"no mail for {error.recipient}: {_said(error.code, error.message)}"
+        return RefusedByReceiverError(host=self.host, reason=reason, is_final=True)
 
     def _problem(self, error: aiosmtplib.SMTPResponseException) -> NotAnsweredError:
         """Return what an answer means: what it says of the letter stays so, what it says of us may change."""
         reason = _said(error.code, error.message)
         if error.code in _OF_LOGIN:
-            return MailLoginRefusedError(host=self.host, user=self.user or "nobody", reason=reason)
+            return MailLoginError(host=self.host, user=self.user or "nobody", reason=reason)
         is_final = error.code >= _PERMANENT and isinstance(error, aiosmtplib.SMTPDataError)
         return (RefusedByReceiverError if is_final else NotAnsweredError)(host=self.host, reason=reason)
 
@@ -261,6 +244,6 @@ def _own_name(way: socket.socket) -> str:
 
 
 def _end(client: aiosmtplib.SMTP) -> None:
-    if isinstance(client.transport, asyncio.Transport):  # not by a farewell that the other side may delay
-        client.transport.abort()
+    if (abort := getattr(client.transport, "abort", None)) is not None:
+        abort()  # not by a farewell that the other side may delay
     client.close()

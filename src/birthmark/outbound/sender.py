@@ -51,6 +51,8 @@ class RefusedByReceiverError(NotAnsweredError):
     cause = "{host} refused what was sent: {reason}."
     fix = "Look at the receiver. What it refuses again and again is put aside: `birthmark webhook dead NAME`"
     for_a_person = "it is another's server"
+    is_final: bool = False
+    """It will never be wanted: there is no such address."""
 
 
 @dataclass(frozen=True, slots=True)

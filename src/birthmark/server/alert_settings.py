@@ -1,6 +1,7 @@
 """`[alerts]` of the server's configuration: from when on something is an alert, and which rules are off."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Annotated
 
 import msgspec
@@ -9,14 +10,20 @@ from birthmark.alerts.model import Thresholds
 from birthmark.alerts.rules import RULES
 from birthmark.durations import lifetime_of
 
+_SELDOM = timedelta(minutes=10)
+
 
 class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From when on something is an alert, and which rules are off."""
 
     off: tuple[str, ...] = ()
+    every: str = "10s"
+    """How often it is judged."""
     disk_free: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
     clock_off: str = "5s"
+    unrenewed: str = "7d"
     ca_ends: str = "30d"
+    crl_ends: str = "1d"
     server_ends: str = "7d"
     refusals: Annotated[int, msgspec.Meta(ge=1)] = 100
     spike: Annotated[float, msgspec.Meta(ge=1)] = 5.0
@@ -25,12 +32,19 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     behind: str = "15m"
 
     @property
+    def interval(self) -> timedelta:
+        """How often it is judged. Raise `ValueError` where that is no time."""
+        return lifetime_of(self.every)
+
+    @property
     def thresholds(self) -> Thresholds:
         """What the rules take. Raise `ValueError` where a time is none."""
         return Thresholds(
             disk_free=self.disk_free,
             clock_off=lifetime_of(self.clock_off),
+            unrenewed=lifetime_of(self.unrenewed),
             ca_ends=lifetime_of(self.ca_ends),
+            crl_ends=lifetime_of(self.crl_ends),
             server_ends=lifetime_of(self.server_ends),
             refusals=self.refusals,
             spike=self.spike,
@@ -42,10 +56,13 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def mistakes_of_alerts(alerts: Alerting) -> Iterator[str]:
     """Yield what is wrong with values that are each in order."""
-    for name in ("ca_ends", "server_ends", "behind", "clock_off"):
+    for name in ("every", "unrenewed", "ca_ends", "crl_ends", "server_ends", "behind", "clock_off"):
         try:
-            lifetime_of(getattr(alerts, name))
+            lasts = lifetime_of(getattr(alerts, name))
         except ValueError as error:
             yield f"alerts.{name} is no time: {error}"
+            continue
+        if name == "every" and lasts > _SELDOM:
+            yield f"alerts.every is {_SELDOM.total_seconds() / 60:.0f}min at most: what is found has to be said in time"
     if unknown := sorted(set(alerts.off) - set(RULES)):
         yield f"alerts.off names no rule: {', '.join(unknown)}; there are {', '.join(sorted(RULES))}"

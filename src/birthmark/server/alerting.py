@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
 
+from birthmark.alerts.contesting import Contesting, Name, in_two_places
 from birthmark.alerts.machines import Machines
 from birthmark.alerts.model import Ending, Looked, Readings, Thresholds
 from birthmark.alerts.rules import CONTESTED, RULES, found
@@ -21,6 +22,7 @@ from birthmark.ca import store as ca_store
 from birthmark.clock import STEADY_S, Steadiness
 from birthmark.console.standing import OwnEnd
 from birthmark.errors import BirthmarkError
+from birthmark.net.contested import IdentityContestedError
 from birthmark.pki.profiles import Profile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
@@ -32,12 +34,11 @@ from birthmark.store.schema import outbox
 
 log = logging.getLogger(__name__)
 
-JUDGE_EVERY_S = 10.0
-_ALIVE = timedelta(minutes=1)
-"""A worker that has not looked for so long is not there."""
-_AT_MOST = timedelta(days=7)
-"""Before its end a certificate that nobody has renewed is told of, or a fifth of its life, if that is less."""
+_ALIVE, _LOOKS = timedelta(minutes=1), 6
+"""A worker that has not looked for so long, or so often, is not there: another one judges."""
 _COUNTED, _NAMED = 1000, 5
+_NAMES_AT_ONCE, _PLACES = 500, 2
+_HOUR = timedelta(hours=1)
 _HOURS = 24
 
 _certificates = ca_store.certificates
@@ -78,10 +79,13 @@ class Alerting:
     directory: Path
     limits: Thresholds = field(default_factory=Thresholds)
     off: Sequence[str] = ()
+    every: timedelta = timedelta(seconds=10)
     machine: str = field(default_factory=socket.gethostname)
     server: OwnEnd | None = None
     own: Looked | None = field(default=None, init=False)
     """What this worker saw of its machine last."""
+    _noticed: dict[Name, int] = field(default_factory=dict, init=False)
+    """Of names that two use, until when they were noticed together, in microseconds."""
     last: Readings | None = field(default=None, init=False)
     firing: Mapping[str, int] = field(default_factory=dict, init=False)
     """How many alerts there are of each rule, as this worker judged."""
@@ -93,13 +97,17 @@ class Alerting:
         while True:
             try:
                 await self.look(steadiness, began)
-                if await self.alerts.claim():
+                if await self.alerts.claim(self._alive):
                     await self.judge()
                 else:
                     self.last, self.firing = None, {}
             except BirthmarkError as error:  # the database is away: the next look is in a moment
                 log.warning("alerts.not_judged", extra={"reason": error.explain_cause()})
-            await asyncio.sleep(JUDGE_EVERY_S)
+            await asyncio.sleep(self.every.total_seconds())
+
+    @property
+    def _alive(self) -> timedelta:
+        return max(_ALIVE, _LOOKS * self.every)
 
     async def look(self, steadiness: Steadiness, began: float) -> None:
         """Note what this worker sees of its machine. A clock that was never seen steady since `began` is only new."""
@@ -115,9 +123,28 @@ class Alerting:
         )
         self.own = seen
         self.own = await Machines(self.rooms.database, clock).note(seen)
+        if not self.rooms.broker.is_alone:
+            await self._tell_of_ends(self.own.at)
+
+    async def _tell_of_ends(self, now: datetime) -> None:
+        """Write which names had connections ended here: another worker may have ended others of them."""
+        contesting, rooms = Contesting(self.rooms.database), self.rooms
+        for kind, contested in (("hub", rooms.hub_connections.contested), ("aws", rooms.aws_connections.contested)):
+            await contesting.note(kind, contested.news(_NAMES_AT_ONCE), now)
+
+    async def _notice_two(self, now: datetime) -> None:
+        """File those names that are in two places by what all workers saw together."""
+        found = in_two_places(await Contesting(self.rooms.database).recent(now), now, self._noticed)
+        self._noticed = {name: at for name, at in self._noticed.items() if at > to_micros(now - _HOUR)}
+        for name, ends in found.items():
+            self._noticed[name] = ends[-1][0]
+            for address in sorted({where for _, where in ends})[:_PLACES]:  # so that `why` has both
+                self.rooms.ledger.record(IdentityContestedError(device_id=name[1], count=len(ends)), address=address)
 
     async def judge(self) -> None:
         """Read and judge once."""
+        if self.own is not None and not self.rooms.broker.is_alone:
+            await self._notice_two(self.own.at)
         readings = self.last = await self.read()
         for said, alert in await self.alerts.judge(found(readings, self.limits, self.off)):
             log.warning(said, extra={"rule": alert.rule, "subject": alert.subject, "says": alert.detail})
@@ -139,7 +166,7 @@ class Alerting:
             now=now,
             cas=[Ending(name, ca.not_after) for name, ca in sorted(cas.items())],
             lists=await self._lists(now),
-            machines=await Machines(rooms.database, rooms.authority.clock).alive(_ALIVE),
+            machines=await Machines(rooms.database, rooms.authority.clock).alive(self._alive),
             unrenewed=len(names),
             unrenewed_names=tuple(names[:_NAMED]),
             refusals=refusals,
@@ -155,7 +182,7 @@ class Alerting:
         names: list[str] = []
         for profile in authority.profiles.values():
             if not profile.is_ca:
-                until = now + near_end(profile, authority.lifetimes)
+                until = now + near_end(profile, authority.lifetimes, self.limits.unrenewed)
                 moment = {"now": to_micros(now), "until": to_micros(until)}
                 rows = await authority.database.aside(_UNRENEWED, profile=profile.name, limit=_COUNTED, **moment)
                 names += [row["device_id"] for row in rows]
@@ -189,7 +216,7 @@ class Alerting:
             end = None if row is None or not row["number"] else from_micros(row["next_update"])
             if end is None and authority.hierarchy.with_key(ca) is not None:
                 continue  # nobody has asked for it yet
-            if end is None or end - now < timedelta(days=1):
+            if end is None or end - now < self.limits.crl_ends:
                 with contextlib.suppress(BirthmarkError):  # its key is away
                     made = await authority.lists.named(purpose)
                     end = end if made is None else made.next_update
@@ -198,10 +225,10 @@ class Alerting:
         return ends
 
     async def _contested(self, now: datetime) -> tuple[str, ...]:
-        rows = await self.rooms.database.all(_CONTESTED, since=to_micros(now - timedelta(hours=1)))
+        rows = await self.rooms.database.all(_CONTESTED, since=to_micros(now - _HOUR))
         return tuple(sorted({str(json.loads(row["facts"]).get("device_id", "")) for row in rows} - {""}))
 
 
-def near_end(profile: Profile, lifetimes: Mapping[str, timedelta]) -> timedelta:
+def near_end(profile: Profile, lifetimes: Mapping[str, timedelta], most: timedelta) -> timedelta:
     """Return how long before its end a certificate of a profile should have been renewed."""
-    return min(_AT_MOST, (lifetimes.get(profile.name) or profile.lifetime) / 5)
+    return min(most, (lifetimes.get(profile.name) or profile.lifetime) / 5)

@@ -86,8 +86,9 @@ class Applications:
         self._entropy = entropy
         self._freshness = None if rooms.broker.is_alone else rooms.broker
         self.metering = Metering(rooms)
+        asked = settings.alerts
         self.alerting = Alerting(
-            rooms, rooms.alerts, settings.directory, settings.alerts.thresholds, settings.alerts.off
+            *(rooms, rooms.alerts, settings.directory), asked.thresholds, asked.off, asked.interval
         )
         self.metering.alerting = self.alerting
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
@@ -223,7 +224,7 @@ class Applications:
             *device_endpoints(Whole(rooms).of, Finding(rooms).find),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
-            *alert_endpoints(rooms.alerts),
+            *alert_endpoints(rooms.alerts, self._settings.alerts.off),
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),

@@ -195,7 +195,7 @@ async def test_a_mail_to_nobody_is_put_aside_at_once_and_one_by_a_wrong_password
                 return (await world.webhooks.get(name)).tries >= times
 
             await until(partial(has_tried, "ops", 7))  # more than of what is refused for what it is
-            assert "refuses the login of birthmark" in (await world.webhooks.get("ops")).problem
+            assert "does not let birthmark in: 535" in (await world.webhooks.get("ops")).problem
             assert await world.webhooks.dead("ops") == []
             mails.let_password_be("right")
             await until(partial(asyncio.to_thread, lambda: "device.registered a" in mails.line()["text"]))
@@ -210,7 +210,7 @@ async def test_a_mail_to_nobody_is_put_aside_at_once_and_one_by_a_wrong_password
         said = [
             (one.__dict__["webhook"], one.__dict__["code"]) for one in caplog.records if one.msg == "webhook.not_taken"
         ]
-        assert sorted(set(said)) == [("gone", "outbound.recipient_refused"), ("ops", "outbound.mail_login_refused")]
+        assert sorted(set(said)) == [("gone", "feed.refused_by_receiver"), ("ops", "outbound.mail_login")]
         assert len(said) == 2
         assert "secret" not in caplog.text
     finally:

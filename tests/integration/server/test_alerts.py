@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.alerts import store
+from birthmark.alerts.contesting import Contesting, in_two_places
 from birthmark.alerts.machines import Machines
 from birthmark.alerts.model import Finding, Looked, Readings, Thresholds
 from birthmark.alerts.rules import found
@@ -127,6 +128,27 @@ async def test_of_two_workers_that_judge_at_once_one_says_it(database: Database)
     assert await said(database) == [(RAISED, "issuing")]
 
 
+async def test_one_rule_is_shown_with_what_it_raised_and_its_silences(database: Database) -> None:
+    alerts, _ = of(database)
+    await alerts.judge([replace(PLANT, examples=("pump-1",)), Finding("outbox-behind", "workers", "events wait")])
+    await alerts.silence("ca-ends", "iss*", HOUR, "known", by="anna", actor="user:anna")
+    await alerts.silence("disk-full", "*", HOUR, "known", by="anna", actor="user:anna")
+    rule, raised, silences = await alerts.one("ca-ends")
+    assert (rule.name, [one.subject for one in raised], [one.subject for one in silences]) == (
+        *("ca-ends", ["issuing"], ["iss*"]),
+    )
+    with pytest.raises(RuleUnknownError):
+        await alerts.one("ca-begins")
+
+
+async def test_who_judges_seldom_keeps_others_from_it_for_longer(database: Database) -> None:
+    (one, clock), (other, its_clock) = of(database, "one"), of(database, "other")
+    assert await one.claim(timedelta(minutes=30))
+    for moved in (clock, its_clock):
+        moved.move(timedelta(minutes=29))
+    assert not await other.claim(timedelta(minutes=30))
+
+
 async def test_what_was_found_at_once_is_said_in_one_commit_with_what_is_over(database: Database) -> None:
     alerts, clock = of(database)
     await alerts.judge([PLANT])
@@ -237,6 +259,24 @@ async def test_a_clock_is_compared_with_that_of_the_database(database: Database,
     assert one.rule == "clock-wrong"
 
 
+async def test_what_two_workers_saw_end_is_looked_at_together_and_forgotten_in_the_end(database_url: str) -> None:
+    one, other = [await open_database(database_url, FakeClock(), worker=name) for name in ("w1", "w2")]
+    try:
+        await Contesting(one).note("hub", {"pump-1": [(40.0, "a"), (20.0, "a")], "pump-2": []}, NOON)
+        await Contesting(other).note("hub", {"pump-1": [(30.0, "b"), (10.0, "b")]}, NOON)
+        recent = await Contesting(other).recent(NOON)
+        assert sorted((of.name, of.worker) for of in recent) == [("pump-1", "w1"), ("pump-1", "w2"), ("pump-2", "w1")]
+        (ends,) = in_two_places(recent, NOON, {}).values()
+        assert [where for _, where in ends] == ["a", "b", "a", "b"]
+        assert await Contesting(one).recent(NOON + timedelta(minutes=11)) == []
+        assert len(await Contesting(one).recent(NOON)) == 3
+        await Contesting(one).recent(NOON + timedelta(hours=2))
+        assert await Contesting(one).recent(NOON) == []
+    finally:
+        await one.close()
+        await other.close()
+
+
 async def test_how_long_the_answer_takes_makes_no_clock_wrong(database: Database) -> None:
     class Slow(FakeClock):
         """A second goes by whenever it is looked at."""
@@ -262,6 +302,8 @@ async def test_a_certificate_that_ends_is_told_of_unless_its_name_has_a_later_on
         await rooms.authority.issue(parse_csr(a_csr("pump-2")), OPERATOR)
         readings = await alerting.read()
         assert (readings.unrenewed, readings.unrenewed_names) == (1, ("pump-1",))
+        late = Alerting(rooms, rooms.alerts, tmp_path, Thresholds(unrenewed=timedelta(hours=1)))
+        assert (await late.read()).unrenewed_names == ()  # there is more time until then
         clock.move(timedelta(hours=5))
         assert (await alerting.read()).unrenewed_names == ()  # it has ended
 

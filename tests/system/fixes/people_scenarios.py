@@ -20,6 +20,7 @@ PEOPLE: Mapping[str, Scenario] = {
     "outbound.mail_address_invalid": Scenario(
         "birthmark webhook create nobody 'mailto:a b@example.com'", config=MAIL, is_instead=True
     ),
+    "feed.types_invalid": Scenario(f"{HOOK} --type birthmark.nothing", is_instead=True),
     "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),
     "feed.webhook_missing": Scenario("birthmark webhook pause nowhere", is_instead=True),
     "outbound.url_invalid": Scenario("birthmark webhook create plant file:///etc/passwd", is_instead=True),

@@ -50,6 +50,14 @@ def test_where_nothing_is_wrong_nothing_is_found() -> None:
     assert found(fine, Thresholds()) == []
 
 
+def test_limits_are_those_that_are_asked_for() -> None:
+    soon = replace(QUIET, lists=[Ending("root", NOON + timedelta(hours=30))])
+    assert found(soon, Thresholds()) == []
+    assert [one.rule for one in found(soon, Thresholds(crl_ends=timedelta(days=2)))] == ["crl-ends"]
+    off = replace(QUIET, machines=[replace(WELL, clock_off_us=2_000_000)])
+    assert [one.rule for one in found(off, Thresholds(clock_off=timedelta(seconds=1)))] == ["clock-wrong"]
+
+
 @pytest.mark.parametrize(("count", "before", "is_spike"), [(99, 0.0, False), (100, 0.0, True), (400, 100.0, False)])
 def test_a_spike_is_much_and_much_more_than_before(count: int, before: float, is_spike: bool) -> None:
     readings = replace(QUIET, refusals={"tls.refused": count}, refusals_before={"tls.refused": before})
@@ -91,9 +99,9 @@ def test_what_has_ended_is_said_so() -> None:
 
 
 def test_a_receiver_that_takes_nothing_is_named_with_why() -> None:
-    failing = [Ending("ops", NOON - timedelta(hours=1), "The mail server refuses the login of birthmark: 535.")]
+    failing = [Ending("ops", NOON - timedelta(hours=1), "The mail server does not let birthmark in: 535.")]
     (one,) = found(replace(QUIET, failing=failing), Thresholds())
-    assert (one.subject, "refuses the login" in one.detail) == ("ops", True)
+    assert (one.subject, "not let birthmark in" in one.detail) == ("ops", True)
 
 
 @pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.name)
@@ -104,6 +112,7 @@ def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
         "refusals": 1,
         "spike": 1,
         "ca_ends_s": 1,
+        "crl_ends_s": 1,
         "server_ends_s": 1,
         "disk_free": 1,
         "behind_s": 1,

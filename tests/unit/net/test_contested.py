@@ -38,8 +38,22 @@ def test_it_is_said_once_until_it_goes_on() -> None:
     assert said(Contested(FakeClock()), *"abababab") == [False, False, False, True] * 2
 
 
+def test_other_workers_are_told_once_of_names_that_had_several_connections_ended() -> None:
+    contested = Contested(clock := FakeClock())
+    said(contested, "a")
+    assert contested.news(10) == {}  # a device that lost its network
+    clock.move(timedelta(seconds=30))
+    said(contested, "a")
+    assert contested.news(10) == {"pump-1": [(30.0, "a"), (0.0, "a")]}
+    assert contested.news(10) == {}
+    said(contested, "b", "a", "b")
+    assert contested.news(10) == {"pump-1": []}  # it was noticed here
+
+
 def test_many_names_take_no_more_memory_than_a_few() -> None:
     contested = Contested(FakeClock())
     for number in range(MAX_NAMES + 10):
         contested.ended(f"device-{number}", "a")
-    assert len(contested._ended) == MAX_NAMES
+        contested.ended(f"device-{number}", "a")
+    assert len(contested._ended) == len(contested._untold) == MAX_NAMES
+    assert len(contested.news(500)) == 500

@@ -1,4 +1,4 @@
-"""What each worker sees of its own machine, for alerts; and of which alerts nobody wants to hear more."""
+"""What each worker sees of its own machine and connections, for alerts; of which alerts nobody wants to hear more."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,5 +16,12 @@ def upgrade() -> None:
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("at", "disk_free_ppm", "is_clock_steady")),
         *(sa.Column(name, sa.BigInteger(), nullable=True) for name in ("clock_off_us", "server_ends")),
         sa.PrimaryKeyConstraint("worker"),
+    )
+    op.create_table(
+        "alert_ends",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("kind", "name", "worker")),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("ends", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "name", "worker"),
     )
     op.add_column("alerts", sa.Column("is_hushed", sa.BigInteger(), nullable=False, server_default="0"))

@@ -233,6 +233,24 @@ def test_a_token_that_administers_people_alone_makes_nobody_who_may_more_than_it
     assert code("role", "grant", "anna", "viewer", "--at", "server") == ""
 
 
+def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    (made,) = anna.rows("token", "create", "ci", "--lifetime", "1h")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "soon.json").write_text(json.dumps(kept | {"token": made["token"]}))
+    (anna.home / "secret").write_text("four words by chance\n")
+    by = {"BIRTHMARK_LOGIN": str(anna.home / "soon.json")}
+    assert anna.attempt("hub", "key", **by).returncode == 0
+    for beyond in (
+        ["token", "create", "--lifetime", "366d"],
+        ["user", "invite", "anna"],
+        ["user", "password", "--password-file", "secret"],
+    ):
+        done = anna.attempt(*beyond, "--json", **by)
+        assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond
+    anna.run("token", "create", "--lifetime", "366d")
+
+
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:
     plant.server.run("user", "create", "anna", "--role", "viewer", "--out", str(plant.directory / "anna.invitation"))
     invited = json.loads((plant.directory / "anna.invitation").read_text())

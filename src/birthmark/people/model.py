@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from birthmark.auth.rights import Right, Statement, statement_of
@@ -86,6 +86,11 @@ class Token:
     ends_at: datetime
     made_by: str
     """Who let that person in by it: whoever invited, or made it."""
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long it lives in all."""
+        return self.ends_at - self.created_at
 
     @property
     def statement(self) -> Statement | None:

@@ -27,6 +27,7 @@ from birthmark.store.paging import every
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=366)
+_ABOUT = timedelta(minutes=1)  # the end of a sign-in is told before it is made
 _TOKEN, _INVITATION = "bmt", "bmi"
 _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
@@ -181,7 +182,8 @@ class People:
         if (narrower := known.statement) is not None:
             rights = rights.within((narrower,))
         actor = self.actor(known.user, token=known.id, address=address)
-        return Caller(actor, rights, known.user, is_narrowed=narrower is not None, let_in_by=known.made_by)
+        is_narrowed = narrower is not None or known.lifetime < SIGNED_IN_FOR - _ABOUT
+        return Caller(actor, rights, known.user, is_narrowed=is_narrowed, let_in_by=known.made_by)
 
     def actor(self, user: str, *, address: str, **told: str) -> Actor:
         """Return a person as audit rows name him: from where, and by what; what he takes away is counted."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import warm
 from persons import Person
@@ -441,3 +442,22 @@ def test_a_receivers_url_is_shown_whole_to_who_administers_alone(plant: Plant) -
     kept = json.loads((bert.home / ".config/birthmark/login.json").read_text())
     (bert.home / "narrow.json").write_text(json.dumps(kept | {"token": narrow["token"]}))
     assert "5ecret" not in bert.attempt("webhook", "ls", BIRTHMARK_LOGIN=str(bert.home / "narrow.json")).stdout
+
+
+def test_a_step_of_an_exchange_of_the_root_is_approved_as_it_stood_and_not_whichever_comes_next(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "security-officer"), plant.person("bert", "security-officer")
+    anna.refused("pki", "rollover", "start", "--yes")
+    bert.run("approval", "approve", bert.rows("approval", "ls")[0]["id"])
+    anna.run("pki", "rollover", "start", "--yes")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "roots.pem").write_text(kept["roots"])
+    asked = requests.post(
+        f"{kept['url']}/operator/v1/ca/rollover/next",
+        json={"share": 0},
+        headers={"Authorization": f"Bearer {kept['token']}"},
+        verify=str(anna.home / "roots.pem"),
+        timeout=30,
+    )
+    assert (asked.status_code, asked.json()["code"]) == (400, "operator.request_invalid"), asked.text
+    assert bert.rows("approval", "ls") == []
+    assert anna.refused("pki", "rollover", "next", "--share", "0", "--yes") == "people.second_person_wanted"

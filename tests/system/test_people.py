@@ -461,3 +461,10 @@ def test_a_step_of_an_exchange_of_the_root_is_approved_as_it_stood_and_not_which
     assert (asked.status_code, asked.json()["code"]) == (400, "operator.request_invalid"), asked.text
     assert bert.rows("approval", "ls") == []
     assert anna.refused("pki", "rollover", "next", "--share", "0", "--yes") == "people.second_person_wanted"
+
+
+def test_a_name_that_was_taken_back_is_let_go_by_who_may_take_back_alone(plant: Plant) -> None:
+    enroller, operator = plant.person("enroller", "enroller"), plant.person("operator", "operator")
+    operator.run("device", "revoke", "pump-1", "--block", "--yes")
+    assert enroller.refused("pki", "release", "pump-1") == "operator.role_too_low"
+    operator.run("pki", "release", "pump-1")

@@ -1,6 +1,7 @@
 """People of other machines, by the commands alone: what each may do, that the audit tells them apart, how it ends."""
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -20,6 +21,7 @@ from persons import Person
 from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
+ENDS = "-----END CERTIFICATE-----\n"
 
 
 class Plant:
@@ -468,3 +470,17 @@ def test_a_name_that_was_taken_back_is_let_go_by_who_may_take_back_alone(plant: 
     operator.run("device", "revoke", "pump-1", "--block", "--yes")
     assert enroller.refused("pki", "release", "pump-1") == "operator.role_too_low"
     operator.run("pki", "release", "pump-1")
+
+
+def test_nobody_takes_the_root_back_by_a_device_that_he_says_has_its_certificate(plant: Plant) -> None:
+    anna = plant.person("anna", "operator")
+    trust = (plant.server.data / "trust.pem").read_text()
+    root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(trust.split("-----END")[0] + ENDS)).hexdigest()
+    (anna.home / "root.pem").write_text(trust)
+    anna.run("hub", "device", "create", "pump-1", "--cert", "root.pem")
+    anna.run("hub", "device", "create", "pump-2", "--cert", "root.pem")
+    anna.attempt("pki", "revoke", "--device", "pump-1", "--yes")
+    anna.run("device", "revoke", "pump-2", "--yes")
+    taken = plant.audited("iothub.device_take_back")
+    assert [row["subject"] for row in taken] == ["pump-2"]
+    assert root not in {row["detail"]["thumbprint"] for row in plant.audited("certificate.revoke")}

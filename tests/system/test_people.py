@@ -484,3 +484,15 @@ def test_nobody_takes_the_root_back_by_a_device_that_he_says_has_its_certificate
     taken = plant.audited("iothub.device_take_back")
     assert [row["subject"] for row in taken] == ["pump-2"]
     assert root not in {row["detail"]["thumbprint"] for row in plant.audited("certificate.revoke")}
+
+
+def test_a_role_ends_with_its_hub_at_every_worker(plant: Plant) -> None:
+    make = ["hub", "create", "other", "--host", "other.localhost"]
+    plant.server.run(*make)
+    anna = plant.person("anna", "operator", "hub/other")
+    assert anna.statuses("/hubs/other/devices", 12) == {200}
+    plant.server.run("hub", "rm", "other", "--yes")
+    plant.server.run(*make)
+    assert anna.statuses("/hubs/other/devices", 24) == {403}
+    assert plant.server.rows("user", "show", "anna")[0]["roles"] == []
+    assert plant.server.attempt("role", "grant", "anna", "operator", "--at", "hub/Other").returncode != 0

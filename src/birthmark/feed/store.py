@@ -8,7 +8,7 @@ from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
 
 WEBHOOKS = Records(Webhook)
-webhooks = WEBHOOKS.table("webhooks", "name", sealed=["secret", "former"])
+webhooks = WEBHOOKS.table("webhooks", "name", sealed=["url", "secret", "former"])
 ADD = insert(webhooks, ignore_existing=True)
 GET = find(webhooks)
 HOOKS_PAGE = page(webhooks, "name")

@@ -168,7 +168,7 @@ def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may
 
 
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
-    enroller, operator = (exported(plant.person(name, name, "aws")) for name in ("enroller", "operator"))
+    enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))
     made = by_aws_cli(enroller, "iot", "create-keys-and-certificate")
     of_it = ["--certificate-id", json.loads(made.stdout)["certificateId"], "--new-status"]
@@ -466,7 +466,7 @@ def test_a_step_of_an_exchange_of_the_root_is_approved_as_it_stood_and_not_which
 
 
 def test_a_name_that_was_taken_back_is_let_go_by_who_may_take_back_alone(plant: Plant) -> None:
-    enroller, operator = plant.person("enroller", "enroller"), plant.person("operator", "operator")
+    enroller, operator = plant.person("anna", "enroller"), plant.person("bert", "operator")
     operator.run("device", "revoke", "pump-1", "--block", "--yes")
     assert enroller.refused("pki", "release", "pump-1") == "operator.role_too_low"
     operator.run("pki", "release", "pump-1")

@@ -17,7 +17,7 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
-from birthmark.people.model import SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.model import RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
@@ -50,6 +50,15 @@ class UserExistsError(ConflictError):
     code = "people.user_exists"
     message = "There is a user {name} already"
     fix = "Look at it: `birthmark user show {name}`. To invite that person anew: `birthmark user invite {name}`"
+    name: str
+
+
+class NameReservedError(InvalidRequestError):
+    """The name is what the server calls somebody else."""
+
+    code = "people.name_reserved"
+    cause = "Nobody is called {name}: so stands whoever holds the data directory, a stranger, or the server itself."
+    fix = "Choose another name. Those there are: `birthmark user ls`"
     name: str
 
 
@@ -240,10 +249,12 @@ class People:
         return self.user(name)
 
     def making(self, name: str, grants: Sequence[Grant], *, actor: str) -> Changes:
-        """Return what makes a user. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
+        """Return what makes a user. Raise `UserExistsError`, `NameReservedError` and as `grant` does."""
         exists = UserExistsError(name=name)
         if name in self._users:
             raise exists
+        if name.lower() in RESERVED:
+            raise NameReservedError(name=name)
         user = User(name, self.clock.now(), str(actor))
         changes = Changes().run(store.ADD_USER, expect=1, otherwise=exists, **store.USERS.row(user))
         changes.audit(actor, "people.user_create", name)

@@ -1,6 +1,7 @@
 """People of other machines, by the commands alone: what each may do, that the audit tells them apart, how it ends."""
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import warm
 from persons import Person
 from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
+ENDS = "-----END CERTIFICATE-----\n"
 
 
 class Plant:
@@ -229,7 +232,7 @@ def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may
 
 
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
-    enroller, operator = (exported(plant.person(name, name, "aws")) for name in ("enroller", "operator"))
+    enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))
     made = by_aws_cli(enroller, "iot", "create-keys-and-certificate")
     of_it = ["--certificate-id", json.loads(made.stdout)["certificateId"], "--new-status"]
@@ -295,6 +298,24 @@ def test_a_token_that_administers_people_alone_makes_nobody_who_may_more_than_it
         assert made_too == "people.token_narrowed", given
     assert [row["name"] for row in plant.server.rows("user", "ls")] == ["anna"]
     assert code("role", "grant", "anna", "viewer", "--at", "server") == ""
+
+
+def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    (made,) = anna.rows("token", "create", "ci", "--lifetime", "1h")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "soon.json").write_text(json.dumps(kept | {"token": made["token"]}))
+    (anna.home / "secret").write_text("four words by chance\n")
+    by = {"BIRTHMARK_LOGIN": str(anna.home / "soon.json")}
+    assert anna.attempt("hub", "key", **by).returncode == 0
+    for beyond in (
+        ["token", "create", "--lifetime", "366d"],
+        ["user", "invite", "anna"],
+        ["user", "password", "--password-file", "secret"],
+    ):
+        done = anna.attempt(*beyond, "--json", **by)
+        assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond
+    anna.run("token", "create", "--lifetime", "366d")
 
 
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:
@@ -487,3 +508,55 @@ def test_a_receivers_url_is_shown_whole_to_who_administers_alone(plant: Plant) -
     kept = json.loads((bert.home / ".config/birthmark/login.json").read_text())
     (bert.home / "narrow.json").write_text(json.dumps(kept | {"token": narrow["token"]}))
     assert "5ecret" not in bert.attempt("webhook", "ls", BIRTHMARK_LOGIN=str(bert.home / "narrow.json")).stdout
+
+
+def test_a_step_of_an_exchange_of_the_root_is_approved_as_it_stood_and_not_whichever_comes_next(plant: Plant) -> None:
+    anna, bert = plant.person("anna", "security-officer"), plant.person("bert", "security-officer")
+    anna.refused("pki", "rollover", "start", "--yes")
+    bert.run("approval", "approve", bert.rows("approval", "ls")[0]["id"])
+    anna.run("pki", "rollover", "start", "--yes")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "roots.pem").write_text(kept["roots"])
+    asked = requests.post(
+        f"{kept['url']}/operator/v1/ca/rollover/next",
+        json={"share": 0},
+        headers={"Authorization": f"Bearer {kept['token']}"},
+        verify=str(anna.home / "roots.pem"),
+        timeout=30,
+    )
+    assert (asked.status_code, asked.json()["code"]) == (400, "operator.request_invalid"), asked.text
+    assert bert.rows("approval", "ls") == []
+    assert anna.refused("pki", "rollover", "next", "--share", "0", "--yes") == "people.second_person_wanted"
+
+
+def test_a_name_that_was_taken_back_is_let_go_by_who_may_take_back_alone(plant: Plant) -> None:
+    enroller, operator = plant.person("anna", "enroller"), plant.person("bert", "operator")
+    operator.run("device", "revoke", "pump-1", "--block", "--yes")
+    assert enroller.refused("pki", "release", "pump-1") == "operator.role_too_low"
+    operator.run("pki", "release", "pump-1")
+
+
+def test_nobody_takes_the_root_back_by_a_device_that_he_says_has_its_certificate(plant: Plant) -> None:
+    anna = plant.person("anna", "operator")
+    trust = (plant.server.data / "trust.pem").read_text()
+    root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(trust.split("-----END")[0] + ENDS)).hexdigest()
+    (anna.home / "root.pem").write_text(trust)
+    anna.run("hub", "device", "create", "pump-1", "--cert", "root.pem")
+    anna.run("hub", "device", "create", "pump-2", "--cert", "root.pem")
+    anna.attempt("pki", "revoke", "--device", "pump-1", "--yes")
+    anna.run("device", "revoke", "pump-2", "--yes")
+    taken = plant.audited("iothub.device_take_back")
+    assert [row["subject"] for row in taken] == ["pump-2"]
+    assert root not in {row["detail"]["thumbprint"] for row in plant.audited("certificate.revoke")}
+
+
+def test_a_role_ends_with_its_hub_at_every_worker(plant: Plant) -> None:
+    make = ["hub", "create", "other", "--host", "other.localhost"]
+    plant.server.run(*make)
+    anna = plant.person("anna", "operator", "hub/other")
+    assert anna.statuses("/hubs/other/devices", 12) == {200}
+    plant.server.run("hub", "rm", "other", "--yes")
+    plant.server.run(*make)
+    assert anna.statuses("/hubs/other/devices", 24) == {403}
+    assert plant.server.rows("user", "show", "anna")[0]["roles"] == []
+    assert plant.server.attempt("role", "grant", "anna", "operator", "--at", "hub/Other").returncode != 0

@@ -63,7 +63,9 @@ class Caller:
     user: str | None = None
     """None is whoever holds the data directory."""
     is_narrowed: bool = False
-    """The rights are less than the user's own."""
+    """It is a token that goes less far than its user, or ends sooner than a sign-in does: none that is given on."""
+    is_bound: bool = False
+    """It is a token of a role or a place, whose rights are less than the user's own may be."""
     let_in_by: str = ""
     """Who invited the user, or made the token."""
 

@@ -253,8 +253,13 @@ class Revocations:
                 yield one
 
     async def presented(self, thumbprints: Iterable[Thumbprint]) -> list[Thumbprint]:
-        """Return those of other CAs that were not taken back by their thumbprint."""
-        return [one for one in thumbprints if await self._find(one) is None and not await self.is_revoked(one)]
+        """Return those of other CAs that were not taken back by their thumbprint.
+
+        A CA of ours is none, whatever device is said to have its certificate: that takes two people.
+        """
+        ours = {one.thumbprint for one in self.hierarchy.certificates}
+        others = [one for one in thumbprints if one not in ours and await self._find(one) is None]
+        return [one for one in others if not await self.is_revoked(one)]
 
     async def is_revoked(self, thumbprint: Thumbprint) -> bool:
         """Say whether a certificate was taken back, whoever issued it; of another CA's, by its thumbprint."""

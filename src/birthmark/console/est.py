@@ -16,6 +16,7 @@ from birthmark.console.losing import reason_of
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows, Seconds
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
+from birthmark.people.model import SERVER
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
@@ -171,6 +172,14 @@ async def _is_key_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
     return certificate.is_ca or certificate.spki_der in ours
 
 
+async def _release(authority: CertificateAuthority, asked: Asked) -> Any:
+    """Let a name go. Who undoes that it was taken back with its device needs that right, too."""
+    name = asked["name"]
+    if await authority.revocations.is_lost(name):
+        asked.demand(Right.REVOKE, SERVER)
+    return {"name": name, "held_by": await authority.release(name, asked.principal)}
+
+
 def certificate_endpoints(
     authority: CertificateAuthority, presented_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
 ) -> Sequence[Endpoint]:
@@ -223,17 +232,14 @@ def certificate_endpoints(
             return {"revoked": error.explain_cause()}
         return {"revoked": None}
 
-    async def release(asked: Asked) -> Any:
-        name = asked["name"]
-        return {"name": name, "held_by": await authority.release(name, asked.principal)}
-
+    told = "Let a name go; a lost one takes `revoke`, too."
     take_back, asked_for, one = Right.REVOKE, RevocationQuestion, "/certificates/{thumbprint}/revoke"
     return [
         Endpoint("GET", "/certificates", Right.READ, "What the CA issued.", listing, query=IssuedQuery),
         Endpoint("POST", "/certificates/check", None, "Is it revoked?", check, asked_for),
         Endpoint("POST", one, take_back, "Revoke one.", revoke, asked_for, is_final=partial(_is_of_ca, authority)),
         Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
-        Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, "Let a name go.", release),
+        Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, told, partial(_release, authority)),
         Endpoint(
             "POST",
             "/keys/revoke",

@@ -26,12 +26,12 @@ _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class NarrowedTokenError(ForbiddenError):
-    """A token that goes less far than its user does nothing that is the user's own."""
+    """A token that goes less far, or ends sooner, than its user's sign-in does nothing that is the user's own."""
 
     code = "people.token_narrowed"
     cause = (
-        "The request came with a token that goes less far than its user does: it makes and removes no other, invites "
-        "nobody, gives no role that goes further than it does, and neither sets a password nor ends a session."
+        "The request came with a token that goes less far than its user does, or ends sooner than a sign-in: it makes "
+        "and removes no other, invites nobody, gives no role that goes further, sets no password and ends no session."
     )
     fix = "Do it where you are signed in yourself."
     for_a_person = "who is signed in has to do it"
@@ -231,7 +231,7 @@ def _may_see(caller: Caller, token_id: str) -> bool:
 
 
 def check_whole(caller: Caller) -> None:
-    """Raise `NarrowedTokenError` for a token that goes less far than its user: sign-in is that user's own."""
+    """Raise `NarrowedTokenError` for a token that goes less far, or ends sooner: sign-in is that user's own."""
     if caller.is_narrowed:
         raise NarrowedTokenError
 

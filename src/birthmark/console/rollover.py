@@ -9,7 +9,7 @@ from birthmark.auth.rights import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
-from birthmark.console.routing import Asked, Endpoint, always
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, always
 
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
 
@@ -19,7 +19,7 @@ class NextStep(msgspec.Struct):
 
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     state: str | None = None
-    """How it stood when that was decided; otherwise now, nothing is done."""
+    """How it stood when that was decided; otherwise now, nothing is done. A person has to say it."""
 
 
 class StepBack(msgspec.Struct):
@@ -63,10 +63,17 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
     return [
         Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status),
         Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start, is_final=always),
-        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep, is_final=always),
+        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep, is_final=_as_it_stood),
         Endpoint("POST", f"{at}/back", trust, "Take the last step back.", back, StepBack),
         Endpoint("POST", f"{at}/groups", trust, "Let enrollment groups know both CAs.", groups),
     ]
+
+
+async def _as_it_stood(asked: Asked) -> bool:
+    """Say that a step cannot be undone. What two agree on is one step: by then the next one may be another."""
+    if asked.caller.user is not None and asked.body.state is None:
+        raise OperatorRequestError(detail="`state` says how it stood when that was decided, for whoever is to agree")
+    return True
 
 
 def _view(rollovers: Rollovers, current: Rollover | None, progress: Progress) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from birthmark.store.records import Records
 
 PRUNED_AT_ONCE = 2000
 WEBHOOKS = Records(Webhook)
-webhooks = WEBHOOKS.table("webhooks", "name", sealed=["secret", "former"])
+webhooks = WEBHOOKS.table("webhooks", "name", sealed=["url", "secret", "former"])
 ADD = insert(webhooks, ignore_existing=True)
 GET = find(webhooks)
 HOOKS_PAGE = page(webhooks, "name")

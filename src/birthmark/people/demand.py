@@ -37,7 +37,7 @@ def demand(caller: Caller, right: Right, place: str) -> None:
     if caller.rights.allow(right, place):
         return
     roles = roles_with(right)
-    kind = TokenTooNarrowError if caller.is_narrowed else RightMissingError
+    kind = TokenTooNarrowError if caller.is_bound else RightMissingError
     raise kind(
         user=caller.user or "NAME",
         place=place,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from birthmark.auth.rights import Right, Statement, statement_of
@@ -13,6 +13,8 @@ SERVER = "server"
 """The place of what is no hub's, provisioning service's or account's."""
 _PLACE = re.compile(r"\*|server|aws|(?:hub|dps)/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+RESERVED = frozenset({"operator", "stranger", "server", "unknown", "nobody"})
+"""What others are called beside people: in the audit, in who silenced an alert or approved something."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -86,6 +88,11 @@ class Token:
     ends_at: datetime
     made_by: str
     """Who let that person in by it: whoever invited, or made it."""
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long it lives in all."""
+        return self.ends_at - self.created_at
 
     @property
     def statement(self) -> Statement | None:

@@ -17,7 +17,7 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
-from birthmark.people.model import SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.model import RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
@@ -27,6 +27,7 @@ from birthmark.store.paging import every
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=366)
+_ABOUT = timedelta(minutes=1)  # the end of a sign-in is told before it is made
 _TOKEN, _INVITATION = "bmt", "bmi"
 _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
@@ -49,6 +50,15 @@ class UserExistsError(ConflictError):
     code = "people.user_exists"
     message = "There is a user {name} already"
     fix = "Look at it: `birthmark user show {name}`. To invite that person anew: `birthmark user invite {name}`"
+    name: str
+
+
+class NameReservedError(InvalidRequestError):
+    """The name is what the server calls somebody else."""
+
+    code = "people.name_reserved"
+    cause = "Nobody is called {name}: so stands whoever holds the data directory, a stranger, or the server itself."
+    fix = "Choose another name. Those there are: `birthmark user ls`"
     name: str
 
 
@@ -177,8 +187,9 @@ class People:
         return self._caller(self._known(text), address)
 
     def _caller(self, known: Token, address: str) -> Caller:
-        actor, is_narrowed = self.actor(known.user, token=known.id, address=address), known.statement is not None
-        return Caller(actor, self.rights_of(known), known.user, is_narrowed=is_narrowed, let_in_by=known.made_by)
+        actor, is_bound = self.actor(known.user, token=known.id, address=address), known.statement is not None
+        is_narrowed = is_bound or known.lifetime < SIGNED_IN_FOR - _ABOUT
+        return Caller(actor, self.rights_of(known), known.user, is_narrowed, is_bound, known.made_by)
 
     def rights_of(self, token: Token) -> Rights:
         """Return what who shows a token may do: what its user may, as far as the token goes."""
@@ -240,10 +251,12 @@ class People:
         return self.user(name)
 
     def making(self, name: str, grants: Sequence[Grant], *, actor: str) -> Changes:
-        """Return what makes a user. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
+        """Return what makes a user. Raise `UserExistsError`, `NameReservedError` and as `grant` does."""
         exists = UserExistsError(name=name)
         if name in self._users:
             raise exists
+        if name.lower() in RESERVED:
+            raise NameReservedError(name=name)
         user = User(name, self.clock.now(), str(actor))
         changes = Changes().run(store.ADD_USER, expect=1, otherwise=exists, **store.USERS.row(user))
         changes.audit(actor, "people.user_create", name)

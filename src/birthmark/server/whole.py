@@ -81,7 +81,7 @@ class Whole:
         authority = self.rooms.authority
         for one in sorted(thumbprints):
             if await authority.find(one) is None:
-                state = "good" if await authority.revocations.presented([one]) else "revoked"
+                state = "revoked" if await authority.revocations.is_revoked(one) else "good"
                 yield Part("ca", "certificate of another CA", one.hex(), state)
 
     async def _at_hub(self, hub: Hub, name: str) -> AsyncIterator[Part]:

@@ -210,6 +210,8 @@ async def test_nobody_is_made_twice_given_a_role_nowhere_or_found_who_is_not_the
         refused: list[tuple[type[BirthmarkError], Any]] = [
             (UserExistsError, world.people.create("anna", None, "*", **ME)),
             (PlaceInvalidError, world.people.create("bert", Role.VIEWER, "hub/*", **ME)),
+            (service.NameReservedError, world.people.create("operator", Role.VIEWER, "*", **ME)),
+            (service.NameReservedError, world.people.create("Server", Role.VIEWER, "*", **ME)),
             (PlaceInvalidError, world.people.grant("anna", Role.VIEWER, "nowhere", **ME)),
             (UserMissingError, world.people.grant("bert", Role.VIEWER, "*", **ME)),
             (UserMissingError, world.people.invite("bert", **ME)),

@@ -1,5 +1,6 @@
 """Roles, tokens and approvals at a hub or a provisioning service: none where there is none, and none after its end."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -154,3 +155,19 @@ async def test_a_place_that_another_worker_removes_meanwhile_is_none(database_ur
         with pytest.raises(BirthmarkError) as refused:
             await other.people.grant("anna", Role.VIEWER, place, **ME)
         assert refused.value.code == "people.place_missing"
+
+
+async def test_what_was_approved_is_done_once_also_where_two_workers_are_asked_at_once(database_url: str) -> None:
+    async with world_of(database_url) as world, world_of(database_url, 1, "other") as other:
+        for name in ("anna", "bert"):
+            await world.people.create(name, Role.ADMIN, "*", **ME)
+        anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
+        await other.people.load()
+        wanted = Wanted("Revoke it.", "POST", "/keys/revoke", "{}", Right.REVOKE, "server")
+        with pytest.raises(SecondPersonWantedError) as asked:
+            await world.approvals.check(anna, wanted)
+        await world.approvals.decide(asked.value.id, bert, is_approved=True)
+        both = [one.approvals.check(anna, wanted) for one in (world, other, world, other)]
+        found = await asyncio.gather(*both, return_exceptions=True)
+        assert found.count(None) == 1
+        assert all(isinstance(one, BirthmarkError) for one in found if one is not None)

@@ -26,6 +26,9 @@ PEOPLE: Mapping[str, Scenario] = {
     "outbound.url_invalid": Scenario("birthmark webhook create plant file:///etc/passwd", is_instead=True),
     "people.approval_missing": Scenario("birthmark approval approve 00", is_instead=True),
     "people.grant_missing": Scenario("birthmark role revoke anna-0 admin", someone("anna-0"), is_instead=True),
+    "people.name_reserved": Scenario(
+        "birthmark user create operator --role viewer --out operator.invitation", is_instead=True
+    ),
     "people.place_invalid": Scenario(
         "birthmark role grant anna-1 viewer --at nowhere", someone("anna-1"), is_instead=True
     ),

@@ -152,7 +152,8 @@ class Looking:
 
     async def _of_others(self, thumbprints: Iterable[Thumbprint]) -> AsyncIterator[Found]:
         revocations = self.rooms.authority.revocations
-        for one in sorted(thumbprints):
+        ours = {one.thumbprint for one in self.rooms.authority.hierarchy.certificates}
+        for one in sorted(set(thumbprints) - ours):
             if await self.rooms.authority.find(one) is None:
                 is_good = bool(await revocations.presented([one]))
                 take = partial(revocations.others, [one], self.name, self.principal, self.reason)

@@ -313,8 +313,9 @@ def _carrying_out(
             _check_again(endpoint, identify, request)
         if endpoint.method != "GET" and "if-match" in request.headers:
             raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
-        answering = answered(asked, partial(_check_again, endpoint, identify, request), request.headers)
-        response = await (while_there(request, answering) if endpoint.waits else answering)
+        check = partial(_check_again, endpoint, identify, request)
+        answering = answered(asked, check, request.headers)
+        response = await (while_there(request, answering, check) if endpoint.waits else answering)
         response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
         return response
 
@@ -396,11 +397,19 @@ def _wanted(endpoint: Endpoint, request: Request, asked: Asked) -> Wanted:
     return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 
-async def while_there(request: Request, answering: Coroutine[Any, Any, Response]) -> Response:
-    """Return an answer to a request of which the body was read; give it up when whoever asked goes."""
+async def while_there(
+    request: Request, answering: Coroutine[Any, Any, Response], check: Callable[[], None] | None = None
+) -> Response:
+    """Return an answer to a request of which the body was read; give it up when whoever asked goes.
+
+    `check` raises when whoever asked may no more, which gives it up, too.
+    """
     asking, leaving = asyncio.create_task(answering), asyncio.create_task(_left(request))
+    pause = None if check is None else LOOK_AGAIN_S
     try:
-        await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait((asking, leaving), timeout=pause, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if check is not None:
+                check()
         return asking.result() if asking.done() else Response(status_code=503)  # which nobody sees
     finally:
         await ended(asking, leaving)

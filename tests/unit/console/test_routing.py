@@ -256,3 +256,22 @@ async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:
 
     await asyncio.wait_for(mount(scope | {"headers": [(b"authorization", b"Bearer looks")]}, receive, send), 5)
     assert over.is_set()
+
+
+async def test_what_waits_is_given_up_when_whoever_asked_may_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birthmark.console.routing.LOOK_AGAIN_S", 0.01)
+    over, known = asyncio.Event(), dict(CALLERS)
+    monkeypatch.setitem(globals(), "CALLERS", known)
+
+    async def wait(_asked: Asked) -> None:
+        known.pop("looks")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+
+    mount = operator_mount(identify, [Endpoint("POST", "/x", Right.READ, "Wait.", wait, waits=True)], openapi)
+    headers = {"authorization": "Bearer looks"}
+    answer = await asyncio.wait_for(ask(mount, "POST", "http://x/operator/v1/x", headers=headers), 5)
+    assert answer.status == 401
+    assert over.is_set()

@@ -94,7 +94,7 @@ def _happening(row: Any) -> Happening:
         row["chain"],
         row["seq"],
         from_micros(row["at"]),
-        row["actor"] if "actor" in row else _NOTICING,  # noqa: SIM401 - a row is no dictionary
+        _NOTICING if row["chain"].startswith(NOTICED) else row["actor"],
         row["action"],
         row["subject"],
         json.loads(row["detail"]),

@@ -68,6 +68,8 @@ async def test_it_is_told_with_the_audit_trail_by_its_time_and_goes_on_from_a_pl
     await noticing.settled()
     assert [way for way, _ in await told(database)] == ["changed", "connected", "lost"]
     assert await told(database, dict(place)) == [("lost", "pump-1")]
+    actors = [event_of(one, "x")["data"]["actor"] for one, _ in await Feed(database).after({})]
+    assert actors == ["operator", "server", "server"]
 
 
 async def test_what_could_not_be_written_is_written_when_the_database_is_back(

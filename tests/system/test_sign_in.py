@@ -311,7 +311,7 @@ def test_a_password_is_set_by_a_command_that_reads_it_from_a_file(house: House) 
     house.server.run("user", "invite", "anna", "--out", str(laptop.home / "again"))
     laptop.run("login", "again")
     (laptop.home / "new").write_text("third words by chance")
-    assert laptop.refused("user", "password", "--password-file", "new") == "people.sign_in_refused"
+    assert laptop.refused("user", "password", "--password-file", "new") == "people.current_password"
     laptop.run("user", "password", "--password-file", "new", "--current-file", str(file))
     assert house.browser().sign_in("anna", "third words by chance").status_code == 303
     assert house.server.rows("user", "show", "anna")[0]["sessions"] == 1

@@ -259,8 +259,11 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
     found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
     if target.profile.is_local:
         found = with_standing(found, client_for(target.profile.data), name="name", state="state")
+    nothing = "Nothing is on record."
+    if target.profile.is_local:
+        nothing += " What was made at a hub by itself: `birthmark hub device ls`"
     rows = pick.picked(found)
-    show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing="Nothing is on record.")
+    show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing=nothing)
 
 
 IsGroup = Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")]

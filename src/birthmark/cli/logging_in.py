@@ -1,5 +1,6 @@
 """`birthmark login`: by an invitation, by a person at a browser, or by a token."""
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ from birthmark.console.login import (
 from birthmark.console.trusting import roots_of
 from birthmark.text import reason_of
 
-_BEGIN = "https://"
+_BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 _MAX_BYTES = 256 * 1024
 
 
@@ -55,6 +56,8 @@ def login(
     in there at a browser types it and agrees. What says who you are stands in ~/.config/birthmark/login.json, or where
     BIRTHMARK_LOGIN says.
     """
+    if where.startswith("http://") or (_HOST_PORT.fullmatch(where) and not Path(where).exists()):
+        raise typer.BadParameter(f"write https://{where.removeprefix('http://')}", param_hint="URL")
     with written_as(place()):
         if where.startswith(_BEGIN):
             only(False, "for an invitation's file", url=url)

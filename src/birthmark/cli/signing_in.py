@@ -68,7 +68,8 @@ def set_password(
         question = "The password is typed at a terminal, or read from --password-file."
         raise ActionNeededError(question=question, again=f"{again()} --password-file FILE")
     current = _first_line(current_file) if current_file else ""
-    if file is None and name is None and current_file is None:
+    is_own = name is None or name == server.client.get("/people/me")["user"]
+    if file is None and is_own and current_file is None:
         current = getpass.getpass("Password until now (empty where there is none): ")
     password = _first_line(file) if file else _typed_twice()
     body = {"user": name, "password": password, "current": current}

@@ -23,6 +23,15 @@ Form = dict[str, str]
 Refused = Callable[[BirthmarkError, str], None]
 Page = Callable[[Request], Awaitable[Response]]
 _FORM = "application/x-www-form-urlencoded"
+_MAX_AGENT = 64
+_BROWSERS = (
+    *(("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chromium/", "Chromium")),
+    *(("Chrome/", "Chrome"), ("Safari/", "Safari")),
+)
+_SYSTEMS = (
+    *(("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad")),
+    *(("Mac OS X", "macOS"), ("Linux", "Linux")),
+)
 _MAX_FIELDS, _MAX_FORM = 16, 16 * 1024
 _SECRET_BYTES = 32
 NOT_THE_SAME = "The two new passwords are not the same."
@@ -47,7 +56,8 @@ class Desk:
                 self.gate.check_host(request)
                 return await answer(request)
             except SessionEndedError:
-                return see(f"/signin?next={quote(request.url.path if method == 'GET' else '/', safe='/')}")
+                asked = f"next={quote(request.url.path, safe='/')}" if method == "GET" else "said=ended"
+                return see(f"/signin?{asked}")
             except BirthmarkError as error:
                 self.note(error, request)
                 return refusal(error)
@@ -104,7 +114,14 @@ async def read_form(request: Request) -> Form:
 
 def browser_of(request: Request) -> Browser:
     """Return where somebody signs in."""
-    return Browser(address_of(request), printable(request.headers.get("user-agent", ""))[:64])
+    return Browser(address_of(request), called(printable(request.headers.get("user-agent", ""))))
+
+
+def called(agent: str) -> str:
+    """Return what people call a browser, by what it says of itself: each says that it is several others, too."""
+    kind = next((name for sign, name in _BROWSERS if sign in agent), "")
+    system = next((name for sign, name in _SYSTEMS if sign in agent), "")
+    return (f"{kind} on {system}" if kind and system else kind or agent)[:_MAX_AGENT]
 
 
 def status_of(error: BirthmarkError) -> int:
@@ -118,9 +135,9 @@ def refusal(error: BirthmarkError) -> Response:
     return page(str(error), *told, status=status_of(error))
 
 
-def words(error: BirthmarkError) -> str:
-    """Return a refusal as a page with a form says it."""
-    return f"{error.explain_cause()} {error.explain_fix()}"
+def words(error: BirthmarkError, said: str = "") -> str:
+    """Return a refusal as a page with a form says it; `said` in the place of its cause."""
+    return f"{(said or error.explain_cause()).removesuffix('.')}. {error.explain_fix()}".replace("`", "")
 
 
 def new_password() -> tuple[str, str, str]:

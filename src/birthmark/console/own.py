@@ -10,9 +10,10 @@ from starlette.routing import Route
 from birthmark.auth.principals import Caller
 from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, words
 from birthmark.console.gate import address_of, csrf_of
-from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
+from birthmark.console.pages import button, entry, form, heading, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.people.asking import Askings, CodeUnknownError, printable_code
+from birthmark.people.model import EVERYWHERE, Grant, Token
 from birthmark.people.passwords import PasswordUnfitError
 from birthmark.people.sign_in_model import Session
 from birthmark.text import printable
@@ -36,6 +37,7 @@ class OwnPages:
             route("/password", self.password),
             route("/password", self.change_password, "POST"),
             route("/sessions/end", self.end_session, "POST"),
+            route("/tokens/remove", self.take_back, "POST"),
             route("/signout", self.sign_out, "POST"),
             route("/signout/everywhere", self.sign_out_everywhere, "POST"),
         ]
@@ -44,7 +46,7 @@ class OwnPages:
         """Say who is signed in, and where else."""
         caller, csrf = self.desk.gate.signed_in(request), self._csrf(request)
         user, people = str(caller.user), self.desk.sign_in.people
-        roles = ", ".join(f"{one.role.value} at {one.place}" for one in people.grants(user)) or "none"
+        roles = ", ".join(map(_said, people.grants(user))) or "none"
         own = caller.actor.told["session"]
         everywhere = button("Sign out everywhere", action="/signout/everywhere", is_other=True)
         return page(
@@ -53,8 +55,24 @@ class OwnPages:
             form("/signout", csrf, button("Sign out"), everywhere),
             link("/password", "Change your password"),
             link("/device", "Let a command of another machine in"),
+            heading("Browsers"),
             rows(_line(one, csrf, is_own=one.id == own) for one in self.desk.sign_in.sessions.of(user)),
+            *self._tokens(user, csrf),
         )
+
+    def _tokens(self, user: str, csrf: str) -> list[str]:
+        """Return what else acts in that person's name, as none of it ends with a session."""
+        there = self.desk.sign_in.people.tokens(user)
+        if not there:
+            return []
+        note = "They go on when you sign out here or change your password. Take back what you do not know."
+        return [heading("Commands and programs"), paragraph(note, "note"), rows(_token(one, csrf) for one in there)]
+
+    async def take_back(self, request: Request) -> Response:
+        """Take one of one's own tokens back."""
+        given, caller = await self.desk.form_of(request)
+        await self.desk.sign_in.people.remove_token(given.get("id", ""), of=caller.user, actor=caller.actor)
+        return see("/")
 
     async def end_session(self, request: Request) -> Response:
         """End one of one's own."""
@@ -89,7 +107,7 @@ class OwnPages:
         except (PasswordUnfitError, UnauthenticatedError, ThrottledError) as error:
             self.desk.note(error, request)
             return await self._ask_password(request, caller, words(error), status_of(error))
-        return self._left()
+        return self._left("changed")
 
     async def device(self, request: Request) -> Response:
         """Ask for the code that a command shows."""
@@ -138,16 +156,26 @@ class OwnPages:
         has_one = await self.desk.sign_in.has_password(str(caller.user))
         current = entry("current", "Current password", kind="password", fills="current-password") if has_one else ""
         body = form("/password", self._csrf(request), current, *new_password(), button("Change it"))
-        note = paragraph("All your sessions end by it.", "note")
+        note = paragraph("All your sessions end by it; commands that are signed in go on.", "note")
         return page("Change your password", paragraph(told, "bad"), body, note, status=status)
 
     def _csrf(self, request: Request) -> str:
         return csrf_of(self.desk.gate.text(request))
 
-    def _left(self) -> Response:
-        response = see("/signin")
+    def _left(self, said: str = "out") -> Response:
+        response = see(f"/signin?said={said}")
         self.desk.gate.drop(response, self.desk.gate.cookie)
         return response
+
+
+def _said(one: Grant) -> str:
+    return f"{one.role.value} everywhere" if one.place == EVERYWHERE else f"{one.role.value} at {one.place}"
+
+
+def _token(one: Token, csrf: str) -> tuple[str, str]:
+    until = f"until {one.ends_at:%Y-%m-%d %H:%M} UTC"
+    told = f'{escape(printable(one.label or one.id))}<br><span class="note">{escape(until)}</span>'
+    return told, form("/tokens/remove", csrf, hidden("id", one.id), button("Take back", is_other=True))
 
 
 def _line(one: Session, csrf: str, *, is_own: bool) -> tuple[str, str]:

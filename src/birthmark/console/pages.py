@@ -26,10 +26,11 @@ input{width:100%;padding:8px 10px;border:1px solid var(--line);border-radius:6px
 font:inherit}
 button{margin-top:16px;padding:8px 16px;border:1px solid var(--accent);border-radius:6px;background:var(--accent);
 color:var(--card);font:inherit;font-weight:600}
+button+button{margin-left:8px}
 button.other{background:transparent;color:var(--accent)}
 .bad{color:var(--bad)}.note{color:var(--soft);font-size:13px}
 table{width:100%;border-collapse:collapse;font-size:14px}td{padding:8px 8px 8px 0;border-top:1px solid var(--line)}
-td form,td button{margin:0}a{color:inherit}code{font-family:ui-monospace,monospace}
+td form,td button{margin:0}td button{white-space:nowrap}a{color:inherit}code{font-family:ui-monospace,monospace}
 """
 FROM_FRAGMENT = """
 const code = location.hash.slice(1);
@@ -76,7 +77,13 @@ def see(path: str) -> Response:
 
 def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of plain text."""
-    return f'<p class="{escape(kind)}">{escape(text)}</p>' if text else ""
+    more = ' role="alert"' if kind == "bad" else ""
+    return f'<p class="{escape(kind)}"{more}>{escape(text)}</p>' if text else ""
+
+
+def heading(text: str) -> str:
+    """Return what stands above a part of a page."""
+    return f"<h2>{escape(text)}</h2>"
 
 
 def link(path: str, text: str) -> str:

@@ -8,13 +8,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.desk import NOT_THE_SAME, Desk, browser_of, new_password, status_of, words
-from birthmark.console.gate import local_path
-from birthmark.console.pages import FROM_FRAGMENT, button, entry, form, hidden, page, paragraph, see
+from birthmark.console.gate import RequestForgedError, local_path
+from birthmark.console.pages import FROM_FRAGMENT, button, entry, form, hidden, link, page, paragraph, see
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError
 from birthmark.people.passwords import PasswordUnfitError
 
 Others = Sequence[tuple[str, str]]
 """The providers where people sign in instead: names, and what they are called."""
+_SAID = {
+    "changed": "Your password is changed, and all your sessions have ended. Sign in by the new one.",
+    "ended": "Your session had ended: nothing of what you sent was done.",
+    "out": "You are signed out.",
+}
 WITH = "/signin/with"
 
 
@@ -38,17 +43,23 @@ class SignInPages:
     async def form(self, request: Request) -> Response:
         """Ask for name and password; who is signed in goes on."""
         path = local_path(request.query_params.get("next"))
-        return see(path) if self.desk.gate.is_signed_in(request) else self._ask(request, path)
+        said = _SAID.get(request.query_params.get("said", ""), "")
+        return see(path) if self.desk.gate.is_signed_in(request) else self._ask(request, path, said=said)
 
     async def by_password(self, request: Request) -> Response:
-        """Sign in."""
-        given = await self.desk.form_before(request)
+        """Sign in; who did that in another tab meanwhile goes on."""
+        try:
+            given = await self.desk.form_before(request)
+        except RequestForgedError:
+            if self.desk.gate.is_signed_in(request):
+                return see("/")
+            raise
         path, name, password = local_path(given.get("next")), given.get("name", ""), given.get("password", "")
         try:
             text = await self.desk.sign_in.by_password(name, password, browser_of(request))
         except (UnauthenticatedError, ThrottledError) as error:
             self.desk.note(error, request)
-            return self._ask(request, path, error)
+            return self._ask(request, path, error, name=name[:128])
         return await self.desk.signed_in(request, text, path)
 
     async def invitation(self, request: Request) -> Response:
@@ -68,13 +79,15 @@ class SignInPages:
             return self._ask_invited(request, code, words(error), status_of(error))
         return await self.desk.signed_in(request, text, "/")
 
-    def _ask(self, request: Request, path: str, error: BirthmarkError | None = None) -> Response:
-        told = "" if error is None else paragraph(f"{error}. {error.explain_fix()}", "bad")
+    def _ask(
+        self, request: Request, path: str, error: BirthmarkError | None = None, *, name: str = "", said: str = ""
+    ) -> Response:
+        told = paragraph(said) if error is None else paragraph(words(error, str(error)), "bad")
 
         def made(csrf: str) -> Response:
-            name = entry("name", "Name", fills="username", most=128)
+            named = entry("name", "Name", fills="username", most=128, value=name)
             secret = entry("password", "Password", kind="password", fills="current-password")
-            own = form("/signin", csrf, hidden("next", path), name, secret, button("Sign in"))
+            own = form("/signin", csrf, hidden("next", path), named, secret, button("Sign in"))
             other = form("/signin", csrf, hidden("next", path), *self._ways()) if self.others else ""
             return page("Sign in", told, own, other, status=200 if error is None else status_of(error))
 
@@ -84,7 +97,11 @@ class SignInPages:
         def made(csrf: str) -> Response:
             shown = entry("code", "Code of the invitation", value=code, most=128)
             body = form("/invitation", csrf, shown, *new_password(), button("Set the password"), *self._ways())
-            return page("You are invited", paragraph(told, "bad"), body, status=status, script=FROM_FRAGMENT)
+            asks = paragraph(f"To the Birthmark server at {request.url.netloc}. Set a password, to sign in by there.")
+            before = link("/signin", "You have one already? Sign in")
+            return page(
+                "You are invited", asks, paragraph(told, "bad"), body, before, status=status, script=FROM_FRAGMENT
+            )
 
         return self.desk.opened(request, made)
 

@@ -38,6 +38,16 @@ class AddressRefusedError(PolicyError):
         return f"{self.address}/{ipaddress.ip_address(self.address).max_prefixlen}"
 
 
+class PlainRefusedError(PolicyError):
+    """It would be called without TLS, and is not among what is allowed."""
+
+    code = "outbound.plain_refused"
+    cause = "{host} is {address}: without TLS only those addresses are called that [outbound] allow names."
+    fix = "Give its https:// URL: `birthmark webhook create plant https://hooks.example.com/birthmark`"
+    address: str
+    host: str
+
+
 def networks_of(texts: Iterable[str]) -> Sequence[Network]:
     """Return the networks. Raise `ValueError`, which names the wrong one."""
     return [ipaddress.ip_network(text, strict=False) for text in texts]
@@ -57,10 +67,18 @@ def may_call(address: Address, allowed: Sequence[Network]) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def check_addresses(host: str, addresses: Iterable[str], allowed: Sequence[Network]) -> Sequence[str]:
-    """Return those addresses of a host that may be called. Raise `AddressRefusedError` where there is none."""
+def check_addresses(
+    host: str, addresses: Iterable[str], allowed: Sequence[Network], *, is_plain: bool = False
+) -> Sequence[str]:
+    """Return those addresses of a host that may be called: without TLS those alone that are allowed by name.
+
+    Raise `AddressRefusedError`, `PlainRefusedError` where there is none.
+    """
     found = [ipaddress.ip_address(one) for one in addresses]
-    good = [str(one) for one in found if may_call(one, allowed)]
+    good = [one for one in found if may_call(one, allowed)]
     if not good and found:
         raise AddressRefusedError(host=host, address=str(found[0]).partition("%")[0])
-    return good
+    named = [one for one in good if not is_plain or any(one.version == net.version and one in net for net in allowed)]
+    if good and not named:
+        raise PlainRefusedError(host=host, address=str(good[0]))
+    return [str(one) for one in named]

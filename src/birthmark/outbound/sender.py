@@ -95,23 +95,33 @@ def check_target(url: str, allowed: Sequence[Network]) -> None:
     """
     host = check_url(url, allows_plain=bool(allowed))
     with contextlib.suppress(ValueError):
-        check_addresses(host, [str(ipaddress.ip_address(host))], allowed)
+        check_addresses(host, [str(ipaddress.ip_address(host))], allowed, is_plain=_is_plain(url))
 
 
-async def callable_addresses(host: str, port: int, allowed: Sequence[Network]) -> Sequence[str]:
-    """Return where a name leads, as far as it may be called. Raise `AddressRefusedError`, `OSError`."""
+def _is_plain(url: str) -> bool:
+    return urlsplit(url).scheme == "http"
+
+
+async def callable_addresses(
+    host: str, port: int, allowed: Sequence[Network], *, is_plain: bool = False
+) -> Sequence[str]:
+    """Return where a name leads, as far as it may be called.
+
+    Raise `AddressRefusedError`, `PlainRefusedError`, `OSError`.
+    """
     try:
         found = await waiting(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except UnicodeError as error:
         raise OSError("it is no name of a host") from error
-    return check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), allowed)
+    return check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), allowed, is_plain=is_plain)
 
 
 class _Guarded(httpcore.AsyncNetworkBackend):
     """Connects to an address that was looked at, and to no other of that name."""
 
-    def __init__(self, allowed: Sequence[Network]) -> None:
+    def __init__(self, allowed: Sequence[Network], *, is_plain: bool) -> None:
         self._allowed = allowed
+        self._is_plain = is_plain
         self._way = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -123,7 +133,7 @@ class _Guarded(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         problem: Exception = OSError("it has no address")
-        for address in await callable_addresses(host, port, self._allowed):
+        for address in await callable_addresses(host, port, self._allowed, is_plain=self._is_plain):
             try:
                 return await self._way.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -180,7 +190,8 @@ class Sender:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
     ) -> tuple[int, bytes]:
         timeouts = {"connect": CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
-        pool = httpcore.AsyncConnectionPool(ssl_context=self._context, network_backend=_Guarded(self._allowed))
+        guarded = _Guarded(self._allowed, is_plain=_is_plain(url))
+        pool = httpcore.AsyncConnectionPool(ssl_context=self._context, network_backend=guarded)
         told = [(name.encode(), value.encode()) for name, value in headers.items()]
         async with pool, pool.stream(method, url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
             text = b""

@@ -41,13 +41,27 @@ class SignInRefusedError(UnauthenticatedError):
     for_a_person = "only a person knows the password"
 
 
+class CurrentPasswordError(UnauthenticatedError):
+    """Who changes a password has to know the one before."""
+
+    code = "people.current_password"
+    message = "That is not your password until now"
+    cause = "The password that {user} has until now was not given, or it is another one."
+    fix = (
+        "Type it, or have it in a file: `birthmark user password --current-file FILE`. Who forgot it is invited anew, "
+        "on the server's machine: `birthmark user invite {user}`"
+    )
+    for_a_person = "only a person knows the password"
+    user: str
+
+
 class SignInPausedError(ThrottledError):
     """Wrong passwords came from here, or for this user, and the next try has to wait."""
 
     code = "people.sign_in_paused"
     message = "Wait {wait_s} s, then try again"
     cause = "So many passwords were wrong, from this address or for this user, that the next try waits for {wait_s} s."
-    fix = "Wait {wait_s} s. From an address where one signed in before, others' guesses keep nobody waiting."
+    fix = "From an address where one signed in before, the guesses of others keep nobody waiting."
     for_a_person = "it takes time, and who knows the password"
     wait_s: int
 
@@ -141,7 +155,7 @@ class SignIn:
     async def set_password(self, name: str, password: str, current: str, caller: Caller, address: str) -> None:
         """Set a user's password: one's own by the current one, where there is one. All sessions of that user end.
 
-        Raise `SignInRefusedError`, `SignInPausedError`, `PasswordUnfitError`, `UserMissingError`.
+        Raise `CurrentPasswordError`, `SignInPausedError`, `PasswordUnfitError`, `UserMissingError`.
         """
         changes = self.people.counting_on(name)
         check_fit(password, name)
@@ -150,7 +164,10 @@ class SignIn:
         if caller.user == name:
             let_in_by = caller.let_in_by
             if known is not None:
-                known = await self._checked(name, current, address)
+                try:
+                    known = await self._checked(name, current, address)
+                except SignInRefusedError as error:
+                    raise CurrentPasswordError(user=name) from error
                 let_in_by, addresses = known.let_in_by, known.addresses
         digest = await self.passwords.digest(password)
         await self._set(changes, name, digest, let_in_by, addresses, actor=caller.actor, known=known)

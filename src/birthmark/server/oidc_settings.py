@@ -47,7 +47,7 @@ class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By group, `*` for everybody: `ROLE` or `ROLE at PLACE`, for who is put on record at the first sign-in."""
 
 
-def mistakes_of_oidc(providers: Mapping[str, Oidc]) -> Iterator[tuple[str, str]]:
+def mistakes_of_oidc(providers: Mapping[str, Oidc], *, allows_plain: bool) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
     for name, one in providers.items():
         at = f"oidc.{name}"
@@ -55,6 +55,8 @@ def mistakes_of_oidc(providers: Mapping[str, Oidc]) -> Iterator[tuple[str, str]]
             yield at, "must be a name of letters, digits and - . _"
         if not _is_issuer(one.issuer):
             yield f"{at}.issuer", "must be https://HOST/…, as the provider says it"
+        elif not one.issuer.startswith("https:") and not allows_plain:
+            yield f"{at}.issuer", "must be https://HOST/…; http:// is for a network that [outbound] allow names"
         if "openid" not in one.scopes:
             yield f"{at}.scopes", 'must have "openid" among them'
         if (one.claim == "email") != bool(one.domains):

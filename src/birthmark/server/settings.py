@@ -342,7 +342,7 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         found.append("mail.sender has to be an address, in whose name mails are sent")
     lines = lines_of(text)
     wrong_ca = [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]
-    for key, wrong in [*wrong_ca, *mistakes_of_oidc(settings.oidc)]:
+    for key, wrong in [*wrong_ca, *mistakes_of_oidc(settings.oidc, allows_plain=bool(settings.outbound.allow))]:
         line = lines.get(tuple(key.split(".")))
         found.append((f"line {line}: " if line else "") + f"{key} {wrong}")
     return found

@@ -23,6 +23,11 @@ PEOPLE: Mapping[str, Scenario] = {
     "feed.types_invalid": Scenario(f"{HOOK} --type birthmark.nothing", is_instead=True),
     "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),
     "feed.webhook_missing": Scenario("birthmark webhook pause nowhere", is_instead=True),
+    "outbound.plain_refused": Scenario(
+        "birthmark webhook create plant http://8.8.8.8/",
+        config="[outbound]\nallow = ['127.0.0.0/8']\n",
+        is_instead=True,
+    ),
     "outbound.url_invalid": Scenario("birthmark webhook create plant file:///etc/passwd", is_instead=True),
     "people.approval_missing": Scenario("birthmark approval approve 00", is_instead=True),
     "people.grant_missing": Scenario("birthmark role revoke anna-0 admin", someone("anna-0"), is_instead=True),

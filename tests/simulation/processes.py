@@ -169,7 +169,7 @@ class _Mistakes(logging.Handler):
         self._kept = kept
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info is not None:
+        if record.exc_info:  # asyncio says False of a task of a killed worker, which is destroyed while it waits
             self._kept.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
 
 

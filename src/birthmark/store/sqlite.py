@@ -186,7 +186,7 @@ class SqliteDatabase:
 
     def _run(self, batch: Batch) -> Outcomes:
         """Commit the batch as one; where a change of it is refused, play it again with each change on its own."""
-        before = self._ends()
+        before, changed = self._ends(), self._writer.total_changes
         try:
             outcomes = self._committed(batch, before)
         except BaseException as error:
@@ -197,7 +197,8 @@ class SqliteDatabase:
             log.exception("store.commit_failed")
             failed = DatabaseUnavailableError(where=self._path, reason=error)
             return [failed] * len(batch)
-        self._is_failing = False
+        if None in outcomes and self._writer.total_changes != changed:  # what writes nothing says nothing of the disk
+            self._is_failing = False
         return outcomes
 
     def _committed(self, batch: Batch, before: tuple[int, bytes, int]) -> Outcomes:

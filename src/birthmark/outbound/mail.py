@@ -36,6 +36,7 @@ _MAX_ADDRESS = 254
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)
 """RFC 4954, 6: who is asked wants another login, or one at all."""
+_TURNS = 3  # of TLS, of the transport below it, and of the socket
 _GOODBYE_S = 2.0
 _MAX_SAID = 200
 _POLICY = SMTP.clone(max_line_length=998, cte_type="7bit")
@@ -123,7 +124,7 @@ class Mailer:
             raise NotAnsweredError(host=self.host, reason=reason_of(error)) from error
         with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # it has the mail, whatever it says now
             await client.quit(timeout=_GOODBYE_S)
-        _end(client)
+        await _ended(client)
 
     def _message(self, to: str, subject: str, text: str, message_id: str) -> bytes:
         message = EmailMessage(policy=_POLICY)
@@ -160,7 +161,7 @@ class Mailer:
                 await self._log_in(client, password)
             await client.sendmail(self._address, [to], message)
         except BaseException:
-            _end(client)
+            await _ended(client)
             raise
         return client
 
@@ -243,7 +244,10 @@ def _own_name(way: socket.socket) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-def _end(client: aiosmtplib.SMTP) -> None:
+async def _ended(client: aiosmtplib.SMTP) -> None:
+    """End a connection, and return when its socket is closed: the loop does that in its next turns."""
     if (abort := getattr(client.transport, "abort", None)) is not None:
         abort()  # not by a farewell that the other side may delay
     client.close()
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)

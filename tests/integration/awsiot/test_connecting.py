@@ -257,6 +257,7 @@ async def test_a_right_that_goes_while_a_burst_waits_is_gone_for_the_rest_of_it(
         device = await world.connected()
         handed_on = note_what_is_handed_on(world, monkeypatch, is_safe)
         device.say(*(Publish(topic, topic.encode(), 1, packet_id=n) for n, topic in enumerate(("t", "denied", "t"), 1)))
+        await until(lambda: bool(handed_on))
         late = Late(world, monkeypatch)
         await world.detach("publish")
         await late.until_read(1)

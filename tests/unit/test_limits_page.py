@@ -236,7 +236,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("Kept for a time", "answers to requests with an `Idempotency-Key`"): (
         f"{once.KEPT_FOR.days} day, of {once.MAX_ANSWER_CHARS // 1024} KiB at most; "
-        f"{number(once.MOST_OF_ONE)} of a token"
+        f"{number(once.MOST_OF_ONE)} of one who asks"
     ),
     ("Kept for a time", "the version of a deleted shadow"): f"{shadows.REMEMBERED_S // 3600} hours",
 }

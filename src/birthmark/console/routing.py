@@ -337,10 +337,7 @@ def _carrying_out(
 
 
 async def _keyed(request: Request, caller: Caller) -> OnceRequest:
-    """Return a request with the key that it was given. Raise `OperatorRequestError`.
-
-    It is that of one token or session: what a wider one was shown is not for a narrower one of the same person.
-    """
+    """Return a request with the key that it was given. Raise `OperatorRequestError`."""
     given = request.headers.getlist(IDEMPOTENCY_KEY)
     key = key_of(given[0]) if len(given) == 1 else None
     if key is None:
@@ -350,7 +347,7 @@ async def _keyed(request: Request, caller: Caller) -> OnceRequest:
         )
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     by = "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
-    return OnceRequest(f"{caller.actor} {by}", key, request.method, path, await request.body())
+    return OnceRequest(str(caller.actor), by, key, request.method, path, await request.body())
 
 
 async def _once(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:

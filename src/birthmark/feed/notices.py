@@ -107,6 +107,8 @@ class Notices:
             changes.run(store.ADD_NOTICE, chain=self._chain, seq=seq, **row)
         other = ChangedMeanwhileError(what="What this worker noticed")
         end = begin + len(some)
+        if end > MOST:  # in the same commit, so that who comes and goes all the time fills no disk
+            changes.run(store.PRUNE_NOTICED, chain=self._chain, upto=end - MOST)
         changes.run(store.NOTICED_TO, expect=1, otherwise=other, key_chain=self._chain, key_seq=begin, seq=end)
         await self._database.commit(changes)
         self._head = end
@@ -114,9 +116,7 @@ class Notices:
             self._waiting.popleft()
 
     async def _prune(self) -> None:
-        """Take old rows of every worker away, and of this one what is too much, by portions."""
+        """Take old rows of every worker away, by portions."""
         self._pruned_at = self._clock.monotonic()
         before = to_micros(self._clock.now() - KEEP)
         await self._database.commit(Changes().run(store.PRUNE_NOTICES, before=before))
-        if self._head is not None:
-            await self._database.commit(Changes().run(store.PRUNE_NOTICED, chain=self._chain, upto=self._head - MOST))

@@ -12,6 +12,8 @@ class Request:
     """Who asks for what, under a key that this one chose for it."""
 
     who: str
+    by: str
+    """By which token or session: what a wider one was shown is not for a narrower one of the same person."""
     key: str
     method: str
     path: str
@@ -20,7 +22,7 @@ class Request:
     @property
     def digest(self) -> str:
         """What tells this key of this one from all others."""
-        return _digest(self.who.encode("utf-8", "surrogatepass"), self.key.encode("utf-8", "surrogatepass"))
+        return _digest(*(one.encode("utf-8", "surrogatepass") for one in (self.who, self.by, self.key)))
 
     @property
     def asked(self) -> str:

@@ -122,9 +122,18 @@ async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, m
     assert [event["data"].get("missed") for event in found] == [None, None, 3]
 
 
-async def test_it_is_kept_for_a_week_and_so_many_of_a_worker(
+async def test_so_many_are_kept_of_a_worker_however_fast_they_come(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(notices, "MOST", 3)
+    noticing = Notices(database, FakeClock(), "main")
+    for number in range(1000):
+        noticing.came("hub/a", f"pump-{number}", "")
+    await noticing.settled()
+    assert await told(database) == [("connected", f"pump-{number}") for number in (997, 998, 999)]
+
+
+async def test_it_is_kept_for_a_week(database: Database) -> None:
     clock = FakeClock()
     noticing = Notices(database, clock, "main")
     noticing.came("hub/a", "old", "")
@@ -135,9 +144,6 @@ async def test_it_is_kept_for_a_week_and_so_many_of_a_worker(
     await noticing.settled()
     await noticing._prune()
     assert await told(database) == [("connected", f"pump-{number}") for number in range(3)]
-    monkeypatch.setattr(notices, "MOST", 1)
-    await noticing._prune()
-    assert await told(database) == [("connected", "pump-2")]
     assert (await database.one(store.NOTICED_UPTO, chain="~main"))["seq"] == 4  # type: ignore[index]  # it is there
 
 

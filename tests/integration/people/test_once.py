@@ -208,6 +208,7 @@ async def test_so_many_keys_of_one_are_kept_and_no_more(shop: Shop, monkeypatch:
     monkeypatch.setattr("birthmark.people.once.MOST_OF_ONE", 2)
     assert [(await shop.post(f"k{n}")).status for n in range(3)] == [201, 201, 429]
     assert (await shop.post("k1")).status == 201
+    assert (await shop.post("k9", who="anna/another")).status == 429
     assert (await shop.post(who="ben")).status == 201
     shop.clock.move(KEPT_FOR + timedelta(seconds=1))
     assert (await shop.post("k3")).status == 201

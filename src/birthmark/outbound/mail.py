@@ -122,9 +122,10 @@ class Mailer:
             raise NotAnsweredError(host=self.host, reason=f"it was not done in {PATIENCE_S:g} s") from error
         except OSError as error:
             raise NotAnsweredError(host=self.host, reason=reason_of(error)) from error
+        way = client.transport  # which a goodbye that is answered begins to close, and TLS may take long to
         with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # it has the mail, whatever it says now
             await client.quit(timeout=_GOODBYE_S)
-        await _ended(client)
+        await _ended(client, way)
 
     def _message(self, to: str, subject: str, text: str, message_id: str) -> bytes:
         message = EmailMessage(policy=_POLICY)
@@ -161,7 +162,7 @@ class Mailer:
                 await self._log_in(client, password)
             await client.sendmail(self._address, [to], message)
         except BaseException:
-            await _ended(client)
+            await _ended(client, client.transport)
             raise
         return client
 
@@ -244,9 +245,9 @@ def _own_name(way: socket.socket) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-async def _ended(client: aiosmtplib.SMTP) -> None:
+async def _ended(client: aiosmtplib.SMTP, way: asyncio.BaseTransport | None) -> None:
     """End a connection, and return when its socket is closed: the loop does that in its next turns."""
-    if (abort := getattr(client.transport, "abort", None)) is not None:
+    if (abort := getattr(way, "abort", None)) is not None:
         abort()  # not by a farewell that the other side may delay
     client.close()
     for _ in range(_TURNS):

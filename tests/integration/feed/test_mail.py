@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,6 +131,19 @@ async def test_a_certificate_of_another_host_gets_no_password(tmp_path: Path) ->
         await server.mailer().send(*MAIL)
     assert "CERTIFICATE_VERIFY_FAILED" in refused.value.explain_cause()
     server.end()
+
+
+@pytest.mark.parametrize("to", ["ops@plant.example", "nobody@plant.example"])
+async def test_no_socket_is_open_when_a_mail_is_sent_or_refused(server: MailServer, to: str) -> None:
+    before = open_sockets()
+    with suppress(NotAnsweredError):
+        await server.mailer().send(to, "s", "t", "one")
+    assert open_sockets() == before
+
+
+def open_sockets() -> int:
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(str(link).startswith("socket:") for link in links)
 
 
 async def test_a_server_inside_is_not_called_unless_it_is_allowed(server: MailServer) -> None:

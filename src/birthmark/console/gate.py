@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birthmark.auth.principals import Caller
+from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.people.sessions import SessionEndedError, Sessions
 
@@ -26,6 +27,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSRF = b"birthmark: what a page of this session shows, 1"
 _COOKIE = "birthmark"
 _MAX_CHARS, _MAX_PATH = 200, 512
+_MASKED_CHARS = 86
+"""Of 64 bytes: a token and its mask."""
 _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
@@ -141,8 +144,18 @@ class Gate:
         allowed = {own} if site is None else {own, "null"}
         if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):
             raise RequestForgedError(detail="it comes from another origin")
-        if not secret or not hmac.compare_digest(token.encode(), csrf_of(secret).encode()):
+        if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
             raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
+
+    def masked(self, request: Request, entropy: Entropy) -> str:
+        """Return what forms of a page that is packed show: another text each time, so that its size tells nothing.
+
+        (BREACH, https://breachattack.com)
+        """
+        token = csrf_of(self.text(request))
+        raw = _decoded(token)
+        mask = entropy.token(len(raw))
+        return _encoded(mask + bytes(a ^ b for a, b in zip(mask, raw, strict=True)))
 
     def origin(self, request: Request) -> str:
         """Return under which origin the browser knows this server."""
@@ -159,7 +172,27 @@ class Gate:
 
 def csrf_of(secret: str) -> str:
     """Return what a page shows that was made for who holds this secret, the session or what comes before one."""
-    return base64.urlsafe_b64encode(hmac.digest(secret.encode(), _CSRF, "sha256")).decode().rstrip("=")
+    return _encoded(hmac.digest(secret.encode(), _CSRF, "sha256"))
+
+
+def _unmasked(token: str) -> str:
+    """Return the token of a form, whether it was masked or not; what is none of both is left as it is."""
+    if len(token) != _MASKED_CHARS:
+        return token
+    try:
+        raw = _decoded(token)
+    except ValueError:
+        return token
+    half = len(raw) // 2
+    return _encoded(bytes(a ^ b for a, b in zip(raw[:half], raw[half:], strict=True)))
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def address_of(request: Request) -> str:

@@ -30,7 +30,7 @@ class OwnPages:
         """Return the pages."""
         route = self.desk.route
         return [
-            route("/", self.home),
+            route("/me", self.home),
             route("/device", self.device),
             route("/device", self.look_at_command, "POST"),
             route("/device/decide", self.decide, "POST"),
@@ -58,6 +58,7 @@ class OwnPages:
             heading("Browsers"),
             rows(_line(one, csrf, is_own=one.id == own) for one in self.desk.sign_in.sessions.of(user)),
             *self._tokens(user, csrf),
+            link("/", "To the console"),
         )
 
     def _tokens(self, user: str, csrf: str) -> list[str]:
@@ -72,13 +73,13 @@ class OwnPages:
         """Take one of one's own tokens back."""
         given, caller = await self.desk.form_of(request)
         await self.desk.sign_in.people.remove_token(given.get("id", ""), of=caller.user, actor=caller.actor)
-        return see("/")
+        return see("/me")
 
     async def end_session(self, request: Request) -> Response:
         """End one of one's own."""
         given, caller = await self.desk.form_of(request)
         await self.desk.sign_in.sessions.end(given.get("id", ""), of=caller.user, actor=caller.actor)
-        return see("/")
+        return see("/me")
 
     async def sign_out(self, request: Request) -> Response:
         """End this one."""

@@ -288,13 +288,13 @@ def _answering(endpoint: Endpoint, identify: Identify, beside: Beside) -> Handle
     async def answer(request: Request) -> Response:
         caller = STRANGER if endpoint.is_open else identify(request)
         if not endpoint.is_open:
-            _authorize(endpoint, caller, request)
+            authorize(endpoint, caller, request.path_params)
         asked = await _asked(endpoint, request, caller)
         if endpoint.is_repeatable or IDEMPOTENCY_KEY not in request.headers:
             return await carry_out(request, asked)
         if beside.once is None or endpoint.is_open:
             raise OperatorRequestError(detail="Idempotency-Key is not taken here: nobody is known who asks by it")
-        return await _once(beside.once, await _keyed(request, caller), lambda: carry_out(request, asked))
+        return await answered_once(beside.once, await _keyed(request, caller), lambda: carry_out(request, asked))
 
     def render(error: BirthmarkError, request: Request) -> Response:
         if beside.refused is not None and isinstance(error, errors.ForbiddenError):
@@ -309,7 +309,8 @@ def _carrying_out(
 ) -> Callable[[Request, Asked], Awaitable[Response]]:
     async def carry_out(request: Request, asked: Asked) -> Response:
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
-            await second(asked.caller, _wanted(endpoint, request, asked))
+            path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
+            await second(asked.caller, wanted(endpoint, path, asked))
             _check_again(endpoint, identify, request)
         if endpoint.method != "GET" and "if-match" in request.headers:
             raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
@@ -326,7 +327,7 @@ def _carrying_out(
             written = _written(value, check, as_event if is_sse else as_line)
             return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
         if isinstance(value, Rows):
-            value = _seen(value, endpoint, asked.caller)
+            value = seen(value, endpoint, asked.caller)
             value = {"items": value.items, "next": value.next}
         if value is None:
             return Response(status_code=204)
@@ -346,11 +347,15 @@ async def _keyed(request: Request, caller: Caller) -> OnceRequest:
             detail=f"Idempotency-Key holds {most}, in quotation marks or without, and comes once"
         )
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    by = "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
-    return OnceRequest(str(caller.actor), by, key, request.method, path, await request.body())
+    return OnceRequest(str(caller.actor), told_by(caller), key, request.method, path, await request.body())
 
 
-async def _once(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
+def told_by(caller: Caller) -> str:
+    """Return by what somebody asks: a token, or a session."""
+    return "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
+
+
+async def answered_once(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
     """Return what was answered to a request before, or carry it out and keep the answer."""
     begun = await once.begin(request)
     if begun.status is not None:
@@ -382,15 +387,14 @@ def tagged(answer: Response, given: Mapping[str, str]) -> Response:
 def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> None:
     """Raise where whoever asked is known no more, or may no more."""
     if not endpoint.is_open:
-        _authorize(endpoint, identify(request), request)
+        authorize(endpoint, identify(request), request.path_params)
 
 
-def _wanted(endpoint: Endpoint, request: Request, asked: Asked) -> Wanted:
+def wanted(endpoint: Endpoint, path: str, asked: Asked) -> Wanted:
     """Return a request as it is shown to a second person: what was read of it, and nothing that was passed over."""
-    body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(request.path_params)
+    body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(asked.names)
     if len(body) > MAX_BODY:
         raise OperatorRequestError(detail=f"more than {MAX_BODY} characters are for no second person to read")
-    path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
     return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 
@@ -417,18 +421,18 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
+def seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
     """Return those rows that the caller may look at."""
     if not endpoint.rows_at:
         return rows
-    seen = (row for row in rows.items if caller.rights.allow(Right.READ, endpoint.rows_at.format_map(row)))
-    return Rows(list(seen), rows.next)
+    may = (row for row in rows.items if caller.rights.allow(Right.READ, endpoint.rows_at.format_map(row)))
+    return Rows(list(may), rows.next)
 
 
-def _authorize(endpoint: Endpoint, caller: Caller, request: Request) -> None:
+def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> None:
     """Raise `RightMissingError` where this caller may not."""
     if endpoint.right is not None and not endpoint.rows_at:
-        demand(caller, endpoint.right, endpoint.place(request.path_params))
+        demand(caller, endpoint.right, endpoint.place(names))
 
 
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from birthmark import __version__
 from birthmark.auth.sigv4 import is_signed
 from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
@@ -36,6 +37,8 @@ from birthmark.console.people import approval_endpoints, token_endpoints, user_e
 from birthmark.console.routing import Beside, Endpoint, operator_mount
 from birthmark.console.sessions import asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
+from birthmark.console.web.console import Console
+from birthmark.console.web.site import About
 from birthmark.console.with_provider import ProviderPages
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
@@ -174,7 +177,7 @@ class Applications:
         gate = self._gate(self._settings.ports.health)
         known = Known(self._rooms.people, gate, token)
         mount = self._mount(known, table)
-        pages = self._pages(gate)
+        pages = self._pages(gate, table)
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount, *pages]))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
@@ -184,21 +187,34 @@ class Applications:
         """
         gate = self._gate()
         mount = self._mount(Known(self._rooms.people, gate), table)
-        return self._guarded(_application([mount, *self._pages(gate)]))
+        return self._guarded(_application([mount, *self._pages(gate, table)]))
 
     def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
-        beside = Beside(self._rooms.approvals.check, self._rooms.once, self._refused)
-        return operator_mount(known, table, openapi, beside)
+        return operator_mount(known, table, openapi, self._beside())
+
+    def _beside(self) -> Beside:
+        return Beside(self._rooms.approvals.check, self._rooms.once, self._refused)
 
     def _gate(self, port: int | None = None) -> Gate:
         return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
 
-    def _pages(self, gate: Gate) -> list[BaseRoute]:
+    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> list[BaseRoute]:
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers
         others = [(one.name, one.title) for one in providers.all]
         ways = [*SignInPages(desk, others).routes(), *ProviderPages(desk, providers).routes()]
-        return [*ways, *OwnPages(desk, self._rooms.askings).routes()]
+        own = OwnPages(desk, self._rooms.askings).routes()
+        about = About(self._settings.host_name, __version__, self._settings.workers)
+        console = Console.of(
+            desk,
+            table,
+            self._beside(),
+            about=about,
+            database=self._rooms.database,
+            clock=self._clock,
+            entropy=self._entropy,
+        )
+        return [*ways, *own, *console.routes()]
 
     def _refused(self, error: BirthmarkError, address: str) -> None:
         self._rooms.ledger.record(error, address=address)

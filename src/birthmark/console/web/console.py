@@ -1,0 +1,62 @@
+"""The console: every page, for one listener."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from birthmark.clock import Clock, Entropy
+from birthmark.console.desk import Desk
+from birthmark.console.gate import local_path
+from birthmark.console.inside import Inside, Person
+from birthmark.console.routing import Beside, Endpoint
+from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
+from birthmark.console.web.language import LANGUAGES
+from birthmark.console.web.live import Live
+from birthmark.console.web.site import About, Site
+from birthmark.console.web.today import TodayPage
+from birthmark.feed.reading import Feed
+from birthmark.store import Database
+
+_YEAR_S = 365 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Its pages."""
+
+    site: Site
+    pages: Sequence[BaseRoute]
+
+    @classmethod
+    def of(
+        cls,
+        desk: Desk,
+        table: Sequence[Endpoint],
+        beside: Beside,
+        *,
+        about: About,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> "Console":
+        """Return the console of a server whose operator interface is `table`."""
+        site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about)
+        rooms = (TodayPage(site, clock), Live(site, Feed(database)))
+        return cls(site, [route for room in rooms for route in room.routes()])
+
+    def routes(self) -> list[BaseRoute]:
+        """Return every route."""
+        language = self.site.route("/language", self.speak, "POST")
+        return [*self.pages, language, file_route()]
+
+    async def speak(self, request: Request, _who: Person) -> Response:
+        """Show pages in another language from now on."""
+        given = await self.site.form(request)
+        response = self.site.go(local_path(given.get("next")))
+        if (chosen := given.get("language", "")) in LANGUAGES:
+            gate = self.site.desk.gate
+            gate.keep(response, LANGUAGE_COOKIE, chosen, _YEAR_S)
+        return response

@@ -1,0 +1,163 @@
+// What pages do beside showing: copy, say at once that something was pressed, and follow what happens.
+"use strict";
+(() => {
+  const own = document.currentScript;
+  const root = document.documentElement;
+  root.classList.add("js");
+
+  // The server writes times as this place has them.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+  const kept = (document.cookie.match(/(?:^|; )birthmark-zone=([^;]*)/) || [])[1];
+  if (kept !== encodeURIComponent(zone) && kept !== zone) {
+    document.cookie = `birthmark-zone=${zone}; path=/; max-age=31536000; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`;
+    if (document.cookie.includes("birthmark-zone=") && zone !== "UTC" && !location.hash) location.reload();
+  }
+
+  const words = (element, name, values = {}) => element.dataset[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
+  const dress = (part) => {
+    for (const button of part.querySelectorAll("button.copy[hidden]")) button.hidden = false;
+    for (const one of part.querySelectorAll("[data-needs-script][hidden]")) one.hidden = false;
+  };
+  dress(document);
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button.copy");
+    if (!button) return;
+    const text = button.dataset.text || button.parentElement.querySelector("code").textContent;
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = button.dataset.copied;
+      setTimeout(() => { button.textContent = before; }, 1600);
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(button.parentElement.querySelector("code"));
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+    }
+  });
+
+  // A form says at once that it was sent, and is sent once; back from another page it may be sent again.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.getAttribute("aria-busy") === "true") return event.preventDefault();
+    form.setAttribute("aria-busy", "true");
+    setTimeout(() => form.removeAttribute("aria-busy"), 15000);
+  });
+  addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const search = document.getElementById("search");
+    if (!search) return;
+    const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      event.preventDefault();
+      search.focus();
+    }
+    const found = document.getElementById("found");
+    if (event.key === "Escape" && (event.target === search || found.contains(event.target))) {
+      found.replaceChildren();
+      search.focus();
+    }
+    if ((event.key === "ArrowDown" || event.key === "ArrowUp") && (event.target === search || found.contains(event.target))) {
+      const links = [...found.querySelectorAll("a")];
+      const next = links[links.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1)];
+      if (next || links.length) { event.preventDefault(); (next || search).focus(); }
+    }
+  });
+  document.addEventListener("click", (event) => {
+    const found = document.getElementById("found");
+    if (found && !event.target.closest(".search")) found.replaceChildren();
+  });
+
+  // What happens. A part of a page that names its topics is drawn anew, when nobody is at it.
+  const standing = document.getElementById("standing");
+  if (!standing || !own.dataset.stream) return;
+  const counted = new Map();
+  const GATHER_MS = 1000, LOOK_AGAIN_MS = 60000;
+  let at = null, timer = 0, last = Date.now(), isBehind = false;
+  document.addEventListener("pointermove", (event) => { at = event.target; }, { passive: true });
+  document.documentElement.addEventListener("pointerleave", () => { at = null; });
+
+  const parts = () => [...document.querySelectorAll("[data-live]")];
+  const isTouched = (part) => {
+    const active = document.activeElement;
+    const chosen = getSelection();
+    if (chosen && !chosen.isCollapsed && part.contains(chosen.anchorNode)) return true;
+    if (active && active !== document.body && part.contains(active) && active.matches("input, textarea, select")) return true;
+    if (part.querySelector("[data-menu][open]")) return true;
+    return !("fixed" in part.dataset) && Boolean(at && part.contains(at) && at.closest("tr, a, button, li, summary"));
+  };
+  const look = () => {
+    timer = 0;
+    if (document.hidden) return;
+    for (const part of parts()) {
+      const topics = part.dataset.live.split(" ");
+      if (!isBehind && !topics.some((one) => counted.has(one) || counted.has("*"))) continue;
+      if (isTouched(part)) { again(); continue; }
+      if (part.dataset.news) offer(part, topics);
+      else htmx.trigger(part, "news");
+      part.dataset.due = "";
+    }
+    if (!parts().some(isTouched)) { counted.clear(); isBehind = false; }
+    last = Date.now();
+  };
+  const again = () => { if (!timer) timer = setTimeout(look, GATHER_MS); };
+  // A list is not moved under who reads it: it says how much is new, and shows it when asked.
+  const offer = (part, topics) => {
+    const button = part.querySelector(".news");
+    const count = topics.reduce((sum, one) => sum + (counted.get(one) || 0), 0);
+    if (!button || !count) return;
+    const all = Number(button.dataset.count || 0) + count;
+    button.dataset.count = all;
+    button.textContent = words(part, "news", { n: new Intl.NumberFormat(root.lang).format(all) });
+    button.hidden = false;
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".news");
+    if (!button) return;
+    button.hidden = true;
+    button.dataset.count = 0;
+    htmx.trigger(button.closest("[data-live]"), "news");
+  });
+  const say = (name, kind = "") => {
+    standing.hidden = !name;
+    standing.className = `standing ${kind}`;
+    if (!name) return;
+    const time = new Intl.DateTimeFormat(root.lang, { timeStyle: "medium" }).format(last);
+    standing.textContent = words(standing, name, { time });
+  };
+
+  const safe = typeof trustedTypes === "undefined" ? { createScriptURL: (text) => text }
+    : trustedTypes.createPolicy("birthmark", { createScriptURL: (text) => { if (text.startsWith("/files/")) return text; throw new TypeError(text); } });
+  const url = safe.createScriptURL(own.dataset.stream);
+  const port = typeof SharedWorker === "undefined" ? new Worker(url) : new SharedWorker(url).port;
+  port.onmessage = ({ data }) => {
+    if (data.away) say("away");
+    if (data.back) { say("back", "is-back"); isBehind = true; again(); setTimeout(() => { if (standing.classList.contains("is-back")) say(""); }, 4000); }
+    if (data.ended) {
+      say("ended");
+      const link = document.createElement("a");
+      link.href = `/signin?next=${encodeURIComponent(location.pathname + location.search)}`;
+      link.textContent = standing.dataset.signin;
+      standing.append(" ", link);
+    }
+    if (data.news) {
+      for (const [topic, count] of Object.entries(data.news)) counted.set(topic, (counted.get(topic) || 0) + count);
+      again();
+    }
+  };
+  const seen = () => {
+    port.postMessage({ seen: !document.hidden });
+    if (!document.hidden && Date.now() - last > 5000) { isBehind = true; again(); }
+  };
+  document.addEventListener("visibilitychange", seen);
+  addEventListener("pagehide", () => port.postMessage({ left: true }));
+  addEventListener("pageshow", seen);
+  setInterval(() => { if (!document.hidden && Date.now() - last > LOOK_AGAIN_MS) { isBehind = true; again(); } }, 10000);
+  document.body.addEventListener("htmx:after:swap", (event) => dress(event.target));
+  seen();
+})();

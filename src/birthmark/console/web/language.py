@@ -1,0 +1,137 @@
+"""The languages of the console: which one a request asks for, and how each writes words, numbers and times.
+
+Templates and pages say everything in English; a catalogue (gettext, `locale/LANGUAGE/LC_MESSAGES/console.po`) has the
+same in another language. What rooms refuse is said in English, as commands, logs and programs have it.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
+from importlib.resources import files
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_datetime, format_skeleton, format_timedelta
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal, format_percent
+
+ENGLISH = "en"
+LANGUAGES: Mapping[str, str] = {ENGLISH: "English", "ja": "日本語"}
+CATALOGUE = "locale/{}/LC_MESSAGES/console.po"
+_MAX_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How somebody reads: language and time zone."""
+
+    language: str = ENGLISH
+    zone: tzinfo = UTC
+    zone_name: str = "UTC"
+
+    @property
+    def locale(self) -> Locale:
+        """How numbers and times are written; in English by the day first, as most of the world does."""
+        return _locale("en_GB" if self.language == ENGLISH else self.language)
+
+
+reader: ContextVar[Reader] = ContextVar("reader")
+"""Who reads the page that is drawn."""
+
+
+@cache
+def _locale(name: str) -> Locale:
+    return Locale.parse(name)
+
+
+@cache
+def catalogue(language: str) -> Mapping[str, Sequence[str]]:
+    """Return what a language says for each text, in each of its plural forms."""
+    if language == ENGLISH:
+        return {}
+    with files(__package__).joinpath(CATALOGUE.format(language)).open("rb") as file:
+        found = read_po(file, locale=language)
+    said: dict[str, Sequence[str]] = {}
+    for message in found:
+        if message.id and message.string and not message.fuzzy:
+            key = message.id if isinstance(message.id, str) else message.id[0]
+            said[key] = (message.string,) if isinstance(message.string, str) else tuple(message.string)
+    return said
+
+
+def say(text: str) -> str:
+    """Return a text as who reads has it."""
+    found = catalogue(reader.get().language).get(text)
+    return text if found is None else found[0]
+
+
+def count_of(one: str, many: str, number: int) -> str:
+    """Return a text about a number of something; `{n}` or `%(num)s` is filled in by whoever asks."""
+    found = catalogue(reader.get().language).get(one)
+    if found is None:
+        return one if number == 1 else many
+    return found[min(len(found) - 1, 0 if number == 1 else 1)]
+
+
+def language_of(asked: str, chosen: str = "") -> str:
+    """Return the language that somebody chose, or the first of an Accept-Language that there is (RFC 9110, 12.5.4)."""
+    if chosen in LANGUAGES:
+        return chosen
+    wanted: list[tuple[float, str]] = []
+    for one in asked[:_MAX_CHARS].split(","):
+        tag, _, rest = one.strip().partition(";")
+        try:
+            weight = float(rest.strip().removeprefix("q=") or "1") if rest else 1.0
+        except ValueError:
+            continue
+        wanted.append((-weight, tag.partition("-")[0].lower()))
+    return next((tag for weight, tag in sorted(wanted, key=lambda one: one[0]) if tag in LANGUAGES and weight), ENGLISH)
+
+
+def zone_of(name: str) -> tuple[tzinfo, str]:
+    """Return a time zone by its name; UTC where there is none of it."""
+    try:
+        if name and len(name) <= _MAX_CHARS:
+            return ZoneInfo(name), name
+    except (ValueError, OSError, KeyError):
+        pass
+    return UTC, "UTC"
+
+
+def number(value: float) -> str:
+    """Return a number with its groups, which no line breaks."""
+    return format_decimal(value, locale=reader.get().locale).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def share(value: float) -> str:
+    """Return a part of one as percent, to a tenth where it is not whole."""
+    return format_percent(value, format="#,##0.#%", locale=reader.get().locale)
+
+
+def moment(at: datetime, now: datetime) -> str:
+    """Return a time as it is read fastest: the hour of today, the day of this year, else the date."""
+    who = reader.get()
+    local, today = at.astimezone(who.zone), now.astimezone(who.zone)
+    if local.date() == today.date():
+        return format_datetime(local, "HH:mm", locale=who.locale)
+    skeleton = "MMMd" if abs(local - today) < timedelta(days=300) else "yMMMd"
+    return str(format_skeleton(skeleton, local, tzinfo=who.zone, locale=who.locale))
+
+
+def exact(at: datetime) -> str:
+    """Return a time to the second, with its zone and how far that is from UTC."""
+    who = reader.get()
+    return format_datetime(at.astimezone(who.zone), "yyyy-MM-dd HH:mm:ss z (xxx)", tzinfo=who.zone, locale=who.locale)
+
+
+def span(time: timedelta) -> str:
+    """Return a time as people say how long: 3 days."""
+    return str(format_timedelta(time, threshold=1.5, locale=reader.get().locale))
+
+
+def day(at: datetime) -> str:
+    """Return a day and its month."""
+    who = reader.get()
+    return str(format_skeleton("MMMd", at.astimezone(who.zone), tzinfo=who.zone, locale=who.locale))

@@ -1,0 +1,119 @@
+"""What every page of the console shares: who looks, what stands around it, and refusals as pages."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from birthmark.console.desk import Desk, Form, read_form, status_of
+from birthmark.console.gate import CSRF_FIELD, address_of
+from birthmark.console.inside import Deed, Inside, Person
+from birthmark.console.web.drawing import Drawing
+from birthmark.errors import BirthmarkError
+from birthmark.people.sessions import SessionEndedError
+
+Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]
+DAY = timedelta(days=1)
+ONCE = "once"
+SAID = "said"
+_MAX_SAID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which server this is, as the pages say it."""
+
+    host: str
+    version: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Draws pages for who is signed in."""
+
+    desk: Desk
+    inside: Inside
+    drawing: Drawing
+    about: About
+    counted: Mapping[str, str] = field(default_factory=dict)
+
+    def route(self, path: str, answer: Page, method: str = "GET") -> Route:
+        """Return the route of a page; who is not signed in is led there, and back."""
+
+        async def answered(request: Request) -> Response:
+            person: Person | None = None
+            try:
+                self.desk.gate.check_host(request)
+                person = self.who(request)
+                return await answer(request, person)
+            except SessionEndedError:
+                return self._to_sign_in(request)
+            except BirthmarkError as error:
+                self.desk.note(error, request)
+                return await self.refused(request, person, error)
+
+        return Route(path, answered, methods=[method])
+
+    def who(self, request: Request) -> Person:
+        """Return who looks. Raise `SessionEndedError`."""
+        return Person(self.desk.gate.signed_in(request), address_of(request))
+
+    async def draw(
+        self, request: Request, who: Person, template: str, values: Mapping[str, Any], status: int = 200
+    ) -> Response:
+        """Return a page with what stands around it."""
+        around: dict[str, Any] = {
+            "user": who.caller.user or "operator",
+            "csrf": self.desk.gate.masked(request, self.desk.entropy),
+            "about": self.about,
+            "said": request.query_params.get(SAID, "")[:_MAX_SAID],
+            "query": dict(request.query_params),
+            "counts": await self.counts(who),
+        }
+        return self.drawing.page(request, template, around | dict(values), status)
+
+    async def counts(self, who: Person) -> Mapping[str, int]:
+        """Return what stands beside the names of pages: what waits for somebody."""
+        approvals = await self.inside.look(who, "/people/approvals")
+        alerts = await self.inside.look(who, "/alerts")
+        requests = await self.inside.look(who, "/est/requests")
+        return {
+            "approvals": sum(1 for one in approvals.items) if approvals else 0,
+            "requests": len(requests.items) if requests else 0,
+            "alerts": sum(1 for one in alerts.items if not one["silenced"]) if alerts else 0,
+        }
+
+    async def refused(self, request: Request, who: Person | None, error: BirthmarkError) -> Response:
+        """Return a refusal as a page: what was wrong, and what to do."""
+        told = {"problem": str(error), "cause": error.explain_cause(), "fix": error.explain_fix(), "code": error.code}
+        if who is None:
+            return self.drawing.page(request, "refused_outside.html", told, status_of(error))
+        return await self.draw(request, who, "refused.html", told, status_of(error))
+
+    async def form(self, request: Request) -> Form:
+        """Return what a form of ours sent. Raise `RequestForgedError`, `SessionEndedError`."""
+        found = await read_form(request)
+        self.desk.gate.check_from_here(request, self.desk.gate.text(request), found.get(CSRF_FIELD, ""))
+        return found
+
+    async def do(self, who: Person, given: Form, method: str, path: str, *names: str, **body: Any) -> Any:
+        """Carry out what a form asks for, once however often it is sent."""
+        return await self.inside.do(who, Deed(method, path, names, body, key=given.get(ONCE, "")))
+
+    def go(self, path: str, **query: str) -> Response:
+        """Lead a browser on, after something was done."""
+        text = f"{path}?{urlencode(query)}" if query else path
+        return RedirectResponse(text, 303, {"cache-control": "no-store"})
+
+    def _to_sign_in(self, request: Request) -> Response:
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        path = f"/signin?next={quote(asked, safe='/')}" if request.method == "GET" else "/signin?said=ended"
+        if "hx-request" in request.headers:  # a part of a page: the whole of it goes there
+            return Response(status_code=401, headers={"hx-redirect": path, "cache-control": "no-store"})
+        return self.go(path)

@@ -260,6 +260,7 @@ def _issued_view(issued: Issued) -> dict[str, Any]:
         "requested_by": issued.requested_by,
         "serial": f"{certificate.serial:x}",
         "thumbprint": certificate.thumbprint.hex(),
+        "not_before": certificate.not_before.isoformat(),
         "not_after": certificate.not_after.isoformat(),
         "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
         "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
@@ -269,14 +270,14 @@ def _issued_view(issued: Issued) -> dict[str, Any]:
 
 def _other_view(name: str, thumbprint: Thumbprint, at: datetime, reason: RevocationReason) -> dict[str, Any]:
     """A certificate of another CA, which was taken back."""
-    unknown = dict.fromkeys(("serial", "not_after", "requested_by", "shown"))
+    unknown = dict.fromkeys(("serial", "not_before", "not_after", "requested_by", "shown"))
     known = {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex(), "revoked": at.isoformat()}
     return unknown | known | {"reason": reason.value}
 
 
 def _registered_view(name: str, thumbprint: Thumbprint) -> dict[str, Any]:
     """A certificate that another CA issued, by which a device is on record: its thumbprint is all that is known."""
-    unknown = dict.fromkeys(("serial", "not_after", "requested_by", "revoked", "reason", "shown"))
+    unknown = dict.fromkeys(("serial", "not_before", "not_after", "requested_by", "revoked", "reason", "shown"))
     return {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex()} | unknown
 
 

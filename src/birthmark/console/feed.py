@@ -11,7 +11,7 @@ from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.feed.catalogue import event_of
-from birthmark.feed.model import Dead, Webhook
+from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks
@@ -44,6 +44,13 @@ class PauseBody(msgspec.Struct):
     paused: bool
 
 
+class ConnectionsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Of which device, and how many."""
+
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
 def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
     """Return the route of `birthmark events`."""
     feed = Feed(database)
@@ -70,7 +77,20 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
     async def events(asked: Asked) -> Any:
         return Lines(parts(asked.query))
 
-    return [Endpoint("GET", "/events", Right.READ, "What happens, line by line.", events, query=EventsQuery)]
+    async def connections(asked: Asked) -> Rows:
+        query: ConnectionsQuery = asked.query
+        return Rows([_noticed_view(one) for one in await feed.noticed_of(query.subject, query.limit)])
+
+    of_one = "When a device came and went, and was refused, in the last week."
+    return [
+        Endpoint("GET", "/events", Right.READ, "What happens, line by line.", events, query=EventsQuery),
+        Endpoint("GET", "/connections", Right.READ, of_one, connections, query=ConnectionsQuery),
+    ]
+
+
+def _noticed_view(one: Happening) -> dict[str, Any]:
+    told = {"at": one.at.isoformat(), "action": one.action, "subject": one.subject}
+    return {**told, "actor": one.actor, "detail": dict(one.detail)}
 
 
 def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:

@@ -15,7 +15,7 @@ from typing import Any
 from birthmark.audit.verify import HEADS_OF_ALL, ROWS
 from birthmark.errors import InvalidRequestError
 from birthmark.feed.model import NOTICED, Happening, Places
-from birthmark.feed.store import NOTICED_UPTO_BY_ALL, NOTICES
+from birthmark.feed.store import NOTICED_UPTO_BY_ALL, NOTICES, NOTICES_OF
 from birthmark.store import Database, from_micros
 from birthmark.text import decode_json
 
@@ -81,6 +81,10 @@ class Feed:
             now[one.chain] = one.seq
             told.append((one, dict(now)))
         return told
+
+    async def noticed_of(self, subject: str, limit: int) -> Sequence[Happening]:
+        """Return what was noticed of a device in the last week, the latest first."""
+        return [_happening(row) for row in await self.database.all(NOTICES_OF, subject=subject, limit=limit)]
 
 
 def _in_order(rows: Sequence[Happening]) -> list[tuple[datetime, Happening]]:

@@ -41,9 +41,16 @@ notices = Table(
     *(text(name) for name in ("action", "subject", "detail")),
 )
 Index("notices_at", notices.c.at)
+Index("notices_subject", notices.c.subject, notices.c.at)
 noticed = Table("noticed", metadata, text("chain", key=True), number("seq"))
 ADD_NOTICE = insert(notices)
 NOTICES = page(notices, "seq", "chain")
+NOTICES_OF = statement(
+    select(notices)
+    .where(notices.c.subject == bindparam("subject"))
+    .order_by(notices.c.at.desc(), notices.c.seq.desc())
+    .limit(bindparam("limit"))
+)
 NOTICED_UPTO = find(noticed)
 NOTICED_UPTO_BY_ALL = statement(select(noticed))
 FIRST_NOTICED = insert(noticed, ignore_existing=True)

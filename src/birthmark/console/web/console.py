@@ -12,6 +12,8 @@ from birthmark.console.desk import Desk
 from birthmark.console.gate import local_path
 from birthmark.console.inside import Inside, Person
 from birthmark.console.routing import Beside, Endpoint
+from birthmark.console.web.device import DevicePage
+from birthmark.console.web.devices import DevicesPage
 from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
@@ -44,7 +46,7 @@ class Console:
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
         site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about)
-        rooms = (TodayPage(site, clock), Live(site, Feed(database)))
+        rooms = (TodayPage(site, clock), DevicesPage(site), DevicePage(site, clock), Live(site, Feed(database)))
         return cls(site, [route for room in rooms for route in room.routes()])
 
     def routes(self) -> list[BaseRoute]:

@@ -128,19 +128,15 @@ class Drawing:
     def page(self, request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> Response:
         """Return a page, or the part of it that a request of htmx asks for by its target."""
         nonce = base64.urlsafe_b64encode(self._entropy.token(_NONCE_BYTES)).decode().rstrip("=")
-        token = reader.set(reader_of(request))
-        try:
-            given = {
-                **values,
-                "nonce": nonce,
-                "now": self._clock.now(),
-                "reader": reader.get(),
-                "path": request.url.path,
-                "once": self._entropy.token(_NONCE_BYTES).hex(),
-            }
-            text = self._environment.get_template(template).render(given).encode("utf-8", "backslashreplace")
-        finally:
-            reader.reset(token)
+        given = {
+            **values,
+            "nonce": nonce,
+            "now": self._clock.now(),
+            "reader": reader.get(),
+            "path": request.url.path,
+            "once": self._entropy.token(_NONCE_BYTES).hex(),
+        }
+        text = self._environment.get_template(template).render(given).encode("utf-8", "backslashreplace")
         headers = _HEADERS | {"content-security-policy": policy(nonce)}
         if len(text) >= _LEAST_TO_PACK and "gzip" in request.headers.get("accept-encoding", ""):
             text, headers = gzip.compress(text, _LEVEL, mtime=0), headers | {"content-encoding": "gzip"}

@@ -13,7 +13,8 @@ from starlette.routing import Route
 from birthmark.console.desk import Desk, Form, read_form, status_of
 from birthmark.console.gate import CSRF_FIELD, address_of
 from birthmark.console.inside import Deed, Inside, Person
-from birthmark.console.web.drawing import Drawing
+from birthmark.console.web.drawing import Drawing, reader_of
+from birthmark.console.web.language import reader
 from birthmark.errors import BirthmarkError
 from birthmark.people.sessions import SessionEndedError
 
@@ -48,6 +49,7 @@ class Site:
 
         async def answered(request: Request) -> Response:
             person: Person | None = None
+            reads = reader.set(reader_of(request))
             try:
                 self.desk.gate.check_host(request)
                 person = self.who(request)
@@ -57,6 +59,8 @@ class Site:
             except BirthmarkError as error:
                 self.desk.note(error, request)
                 return await self.refused(request, person, error)
+            finally:
+                reader.reset(reads)
 
         return Route(path, answered, methods=[method])
 

@@ -139,7 +139,7 @@
     if (data.away) say("away");
     if (data.back) { say("back", "is-back"); isBehind = true; again(); setTimeout(() => { if (standing.classList.contains("is-back")) say(""); }, 4000); }
     if (data.ended) {
-      say("ended");
+      say("ended", "is-ended");
       const link = document.createElement("a");
       link.href = `/signin?next=${encodeURIComponent(location.pathname + location.search)}`;
       link.textContent = standing.dataset.signin;
@@ -157,6 +157,11 @@
   document.addEventListener("visibilitychange", seen);
   addEventListener("pagehide", () => port.postMessage({ left: true }));
   addEventListener("pageshow", seen);
+  // What no event tells of, such as messages, is asked for while it is looked at.
+  setInterval(() => {
+    if (document.hidden || standing.classList.contains("is-ended")) return;
+    for (const one of document.querySelectorAll("[data-poll]")) if (!isTouched(one) && one.checkVisibility()) htmx.trigger(one, "news");
+  }, 2000);
   setInterval(() => { if (!document.hidden && Date.now() - last > LOOK_AGAIN_MS) { isBehind = true; again(); } }, 10000);
   document.body.addEventListener("htmx:after:swap", (event) => dress(event.target));
   seen();

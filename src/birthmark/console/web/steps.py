@@ -1,0 +1,107 @@
+"""What to do next about a device, by what is on record of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from birthmark.console.web.words import marked
+
+_SOON = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something to do: why, and what to type; `fix` is text of a refusal, in its own words."""
+
+    why: str
+    command: str = ""
+    fix: str = ""
+    kind: str = ""
+    place: str = ""
+
+
+def next_steps(
+    name: str,
+    parts: Sequence[Mapping[str, Any]],
+    certificates: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]],
+    now: datetime,
+    *,
+    quoted: str,
+) -> Sequence[Step]:
+    """Return what a device waits for, what is worst first; nothing where it needs nobody.
+
+    A refusal counts while nothing was connected or registered since.
+    """
+    found: list[Step] = []
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        by_kind.setdefault(part["what"], []).append(part)
+    is_connected = any("connected since" in part["detail"] for part in by_kind.get("device", ()))
+    if any(part["state"] == "shut out" for part in by_kind.get("name", ())):
+        found.append(
+            Step(
+                marked("Its name is shut out: it was taken back as lost."),
+                f"birthmark pki release {quoted}",
+                kind="bad",
+            )
+        )
+    if refusals and not is_connected:
+        found.append(Step(marked("It was refused last: {code}"), fix=refusals[0]["fix"], kind="bad"))
+    for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
+        if part["state"] == "disabled":
+            kind = "device" if part["what"] == "enrollment" else "hub device"
+            found.append(
+                Step(
+                    marked("It is disabled at {place}."),
+                    f"birthmark {kind} enable {quoted}",
+                    kind="warn",
+                    place=part["place"],
+                )
+            )
+    alive = [
+        one for one in certificates if one["revoked"] is None and one["not_after"] and _time(one["not_after"]) > now
+    ]
+    ended = [
+        one for one in certificates if one["revoked"] is None and one["not_after"] and _time(one["not_after"]) <= now
+    ]
+    if ended and not alive:
+        found.append(
+            Step(
+                marked("Its last certificate has ended. It comes back by the key in its chip, or by a new token."),
+                f"birthmark pki token create {quoted}",
+                kind="bad",
+            )
+        )
+    elif alive and max(_time(one["not_after"]) for one in alive) - now < _SOON:
+        found.append(
+            Step(
+                marked("Its certificate ends soon, and none has followed yet."),
+                f"birthmark pki ls {quoted}",
+                kind="warn",
+            )
+        )
+    for part in by_kind.get("request", ()):
+        if part["state"] == "waits":
+            found.append(
+                Step(
+                    marked("It waits for somebody to approve its certificate."),
+                    f"birthmark pki request approve {part['id']}",
+                    kind="warn",
+                )
+            )
+    if by_kind.get("enrollment") and not by_kind.get("registration") and not refusals:
+        found.append(
+            Step(
+                marked(
+                    "It is on record, and has not registered yet: turn it on, and look whether it reaches this server."
+                ),
+                f"birthmark device show {quoted}",
+            )
+        )
+    return found
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,1 @@
+"""The web console: pages drawn on the server."""

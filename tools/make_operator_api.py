@@ -26,9 +26,11 @@ sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H
 ```
 
 A list is `{"items": [...], "next": ...}`; where `next` is not null, the same route with `after` set to it has the page
-that follows. `stream` and `monitor` answer line by line, as things come: objects with `items`, of which there are none
-in a sign of life, and `{"end": true}` or `{"problem": ...}` at the end; who sees neither was cut off. A refusal is a
-problem document (RFC 9457) with `code` and `fix`.
+that follows, also behind one that is short or empty, as those of `/devices` in a state may be. `/audit/latest` goes
+back in time: there it is `before`, which at `/refusals` is the `id` of the last one that was seen. `stream` and
+`monitor` answer line by line, as things come: objects with `items`, of which there are none in a sign of life, and
+`{"end": true}` or `{"problem": ...}` at the end; who sees neither was cut off. A refusal is a problem document
+(RFC 9457) with `code` and `fix`.
 
 What changes something takes an `Idempotency-Key`: a name that a program chose for this one request, such as what
 `uuidgen` prints. Sent again within a day by the same token, it gets the same answer, marked

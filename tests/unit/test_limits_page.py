@@ -10,6 +10,7 @@ import pytest
 
 import birthmark
 from birthmark import clock
+from birthmark.audit import latest
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
@@ -21,6 +22,7 @@ from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
 from birthmark.ca import answers
+from birthmark.console import refusals as console_refusals
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import tpm
@@ -50,7 +52,7 @@ from birthmark.people import asking, oidc, once, passwords, sessions, sign_in
 from birthmark.pki import certificates, chains, csr, extensions, name_constraints, ocsp
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
-from birthmark.server import body_limits, descriptors, quiet, signing_share
+from birthmark.server import body_limits, descriptors, finding, quiet, signing_share
 from birthmark.swarm import report as swarm_report
 from birthmark.swarm.scenario import parse as swarm_scenario
 
@@ -191,6 +193,11 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
     ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
+    ("Parsers", "devices in a state, for a page of the operator interface"): f"{finding.MAX_LOOKED} names",
+    ("Parsers", "rows of the audit by more than one of actor, action and subject, for a page"): number(
+        latest.MAX_LOOKED
+    ),
+    ("Parsers", "refusals by reason, `birthmark why --reasons`"): f"{console_refusals.MAX_BACK_S // 86_400} days",
     ("Sign-in of people", "wrong passwords of a user from one address"): f"{sign_in._FREE_HERE} at once",
     ("Sign-in of people", "wrong passwords of a user from addresses where nobody signed in as that one"): (
         number(sign_in._FREE_OF_USER)

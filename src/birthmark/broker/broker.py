@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from birthmark.background import ended, kept, told
@@ -19,7 +19,9 @@ from birthmark.broker.ports import Watch
 from birthmark.broker.requests import (
     Appended,
     AppendTo,
+    AskConnected,
     AskSeen,
+    ConnectedThere,
     DeliverTo,
     SeenThere,
     SubscriptionsChanged,
@@ -96,6 +98,7 @@ class Broker:
             bus.serve(DeliverTo, self._deliver)
             bus.serve(Yield, self._yield)
             bus.serve(AskSeen, self._seen)
+            bus.serve(AskConnected, self._connected)
             bus.on(SubscriptionsChanged, self._subscriptions_changed)
 
     def now(self) -> int:
@@ -238,6 +241,19 @@ class Broker:
         space = self._spaces.get(asked.space)
         seen = {client: space.seen(client) for client in asked.clients} if space is not None else {}
         return SeenThere({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
+
+    async def connected(self) -> Mapping[str, int]:
+        """Return how many clients are connected, by space: to this worker, and to others that answer."""
+        found = Counter(self._counts_of_live())
+        for answer in await self.ask_others(AskConnected()):
+            found.update(answer.counts)
+        return found
+
+    async def _connected(self, _asked: AskConnected) -> ConnectedThere:
+        return ConnectedThere(self._counts_of_live())
+
+    def _counts_of_live(self) -> dict[str, int]:
+        return {space.name: len(space.live) for space in self._spaces.values()}
 
     async def _deliver_at(self, worker: str, request: DeliverTo) -> None:
         if self._bus is not None:

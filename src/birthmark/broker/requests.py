@@ -48,6 +48,16 @@ class AskSeen(Request[SeenThere], frozen=True, tag="broker.ask_seen"):
     clients: tuple[str, ...]
 
 
+class ConnectedThere(Reply, frozen=True, tag="broker.connected_there"):
+    """How many clients are connected, by space."""
+
+    counts: dict[str, int]
+
+
+class AskConnected(Request[ConnectedThere], frozen=True, tag="broker.ask_connected"):
+    """Say how many clients are connected there."""
+
+
 class Yield(Request[Done], frozen=True, tag="broker.yield"):
     """Let go of a session: its client is about to connect elsewhere. `ends`: to a session of its own."""
 

@@ -46,7 +46,7 @@ from birthmark.broker.rules.inbox import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number, text
-from birthmark.store.keyed import change, change_if_free, find, page, present, remove, remove_if_free, still
+from birthmark.store.keyed import among, change, change_if_free, find, page, present, remove, remove_if_free, still
 from birthmark.store.schema import RowId
 
 sessions = Table(
@@ -244,6 +244,8 @@ SEEN = statement(
     )
 )
 OWNER = find(sessions, of=("owner",))
+OWNED_NAMED = find(sessions, "space", among(sessions.c.client), _OWNED, of=("client",))
+OWNED_PAGE = page(sessions, "client", "space", of=("client", "owner"))
 
 # ---- subscriptions
 

@@ -33,7 +33,7 @@ from birthmark.pki.twin import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.figures import week_of
-from birthmark.store.keyed import change, find
+from birthmark.store.keyed import among, change, find, page
 from birthmark.store.records import Records
 
 certificates = Table(
@@ -154,6 +154,26 @@ LATEST = statement(
     .order_by(certificates.c.not_after.desc())
     .limit(bindparam("limit"))
 )
+
+NAMES_OF_CERTIFICATES = page(names, "name", of=("name",))
+LAST_ENDS = statement(
+    select(certificates.c.name, func.max(certificates.c.not_after).label("last"))
+    .where(among(certificates.c.name), certificates.c.revoked_at.is_(None), certificates.c.not_after > bindparam("now"))
+    .group_by(certificates.c.name)
+)
+"""When the last certificate of some names ends that is alive: whoever has renewed has more than one."""
+ENDING = statement(
+    select(certificates.c.name, certificates.c.not_after, certificates.c.thumbprint)
+    .where(
+        certificates.c.revoked_at.is_(None),
+        tuple_(certificates.c.not_after, certificates.c.thumbprint)
+        > tuple_(bindparam("after_end", type_=BigInteger), bindparam("after", type_=LargeBinary)),
+        certificates.c.not_after <= bindparam("upto"),
+    )
+    .order_by(certificates.c.not_after, certificates.c.thumbprint)
+    .limit(bindparam("limit"))
+)
+"""A page of those that are alive and end soon, the first to end first."""
 
 # Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
 # same state one is told to look again; a key's row names its one holder.

@@ -47,14 +47,24 @@ def list_(
     server: ServerOutputOptions,
     pick: PickOptions,
     subject: Annotated[str | None, typer.Argument(help="Only what was done to this one.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="ACTOR", help="Only what this one did, as user:anna.")] = None,
+    about: Annotated[str | None, typer.Option(metavar="SUBJECT", help="The same as SUBJECT.")] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only this, as dps.register; with a dot at its end, all that begin so: dps.")
+    ] = None,
 ) -> None:
     """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
+    from birthmark.audit.latest import Wanted
+
+    if subject is not None and about is not None and subject != about:
+        raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
+    wanted = Wanted(by, subject if about is None else about, action)
     kept: deque[dict[str, Any]] = deque(maxlen=pick.limit or _LATEST)
     every = replace(pick, limit=None)
 
     def keep(line: str) -> None:
         row = json.loads(line)
-        if subject in (None, row["subject"]):
+        if wanted.takes(row):
             kept.extend(every.picked([row]))
 
     ask_chains(server, [], rows=keep)

@@ -4,27 +4,32 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from birthmark.cli.asking import only
 from birthmark.cli.common import NOT_FOUND
+from birthmark.cli.inventory import parse_within
 from birthmark.cli.journal import noted
 from birthmark.cli.known import harmless_in, refusals_in, telling_in, tracking_ids_in
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions
+from birthmark.cli.operator import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.showing import show_device
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
+from birthmark.clock import SystemClock
 from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
 from birthmark.console.records import has_own_file
+from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
 from birthmark.text import printable
 
 _FEWEST_WORDS = 3  # fewer may stand in any text
 _MORE = 20  # rows of each side, so that both halves of a story are among them
 _MOST = 1000
+_REASONS = ("count", "new", "code", "what", "fix")
 _SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
 
 
@@ -39,13 +44,30 @@ def why(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
+    code: Annotated[str | None, typer.Option(help="Only refusals of this code, as dps.disabled.")] = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="Each code that was refused lately, with how often and what to do.")
+    ] = False,
+    last: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=parse_within, metavar="TIME", help=f"How far back --reasons looks, a day at first: {FORMS}."
+        ),
+    ] = None,
 ) -> None:
     """Explain refusals: what was wrong and what to do. Without an ID, the latest ones.
 
     Of a device that was refused nothing it tells what is on record, as `birthmark device show` does.
     """
+    only(reasons, "with --reasons", last=last)
+    if reasons:
+        only(code is None, "without --reasons", code=code)
+        if subject is not None:
+            raise typer.BadParameter("--reasons is about all devices", param_hint="ID")
+        _tell_reasons(server, timedelta(days=1) if last is None else last)
+        return
     data = server.directory
-    if subject is not None and _tell_of_text(server, subject):
+    if code is None and subject is not None and _tell_of_text(server, subject):
         return
     this, source = _server_of(data), ctx.get_parameter_source("data")
     said = "DEFAULT" if source is None else source.name
@@ -58,17 +80,47 @@ def why(
         for row in noted(subject, limit + _MORE)
         if is_any or (this.has(row) if row["server"] is not None else subject is not None or _is_told(row, since, said))
     ]
-    found = joined(_told(server, subject, limit + _MORE, here), here)[:limit]
+    if code is None:
+        found = joined(_told(server, subject, limit + _MORE, here), here)[:limit]
+    else:
+        here = [row for row in here if row["code"] == code]
+        found = joined(_ask(server, subject, limit, code), here)[:limit]
     if not found:
-        typer.echo(f"Nothing was refused{f' for {printable(subject)}' if subject else ''}.", err=True)
+        of = "".join(f" {word} {printable(name)}" for word, name in (("for", subject), ("by", code)) if name)
+        typer.echo(f"Nothing was refused{of}.", err=True)
         if subject is None:
             return
-        if not server.as_json:  # where rows are refusals, and there are none
+        if not server.as_json and code is None:  # where rows are refusals, and there are none
             with contextlib.suppress(ServerNotRunningError, NoAnswerInTimeError):
                 show_device(server, subject)
         raise typer.Exit(NOT_FOUND)
     for refusal in found:
         _show(server.as_json, refusal, _lines(refusal))
+
+
+def _tell_reasons(server: ServerOutputOptions, last: timedelta) -> None:
+    rows = list(_reasons(server, last))
+    if not server.as_json:
+        for row in rows:
+            latest = row["latest"] or _in_general(row["code"])
+            row |= {"what": latest["message"], "fix": latest["fix"], "new": "new" if row["is_new"] else ""}
+    show(rows, _REASONS, as_json=server.as_json, nothing="Nothing was refused.")
+
+
+def _in_general(code: str) -> Row:
+    """Return what a code means where no refusal of it is kept."""
+    known = next(iter(refusals_in(code)), None)
+    return {"message": "" if known is None else known.message, "fix": "" if known is None else known.fix}
+
+
+def _reasons(server: ServerOptions, last: timedelta) -> Iterable[Row]:
+    """Ask the running server, else read its database."""
+    try:
+        return list(server.client.rows("/refusals/reasons", back_s=int(last.total_seconds())))
+    except (ServerNotRunningError, NoAnswerInTimeError):
+        if server.is_elsewhere or not has_own_file(server.directory):
+            raise
+        return asyncio.run(_read_reasons(server.directory, last))
 
 
 def _started(data: Path) -> str:
@@ -177,19 +229,27 @@ def _told(server: ServerOptions, subject: str | None, limit: int, here: list[Row
     return told
 
 
-def _ask(server: ServerOptions, subject: str | None, limit: int) -> list[Row]:
+def _ask(server: ServerOptions, subject: str | None, limit: int, code: str | None = None) -> list[Row]:
     """Ask the running server, else read its database."""
     try:
-        return list(server.client.rows("/refusals", subject=subject, limit=min(limit, _MOST)))
+        return list(server.client.rows("/refusals", subject=subject, limit=min(limit, _MOST), code=code))
     except (ServerNotRunningError, NoAnswerInTimeError):
         if server.is_elsewhere or not has_own_file(server.directory):
             raise
-        return asyncio.run(_read(server.directory, subject, limit))
+        return asyncio.run(_read(server.directory, subject, limit, code))
 
 
-async def _read(data: Path, subject: str | None, limit: int) -> list[Row]:
+async def _read(data: Path, subject: str | None, limit: int, code: str | None) -> list[Row]:
     from birthmark.refusals import refusals_about
     from birthmark.store.readonly import ReadOnlySqlite
 
     with contextlib.closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
-        return [refusal.as_json() for refusal in await refusals_about(database, subject, limit)]
+        return [refusal.as_json() for refusal in await refusals_about(database, subject, limit, code=code)]
+
+
+async def _read_reasons(data: Path, last: timedelta) -> list[Row]:
+    from birthmark.refusals.reasons import reasons
+    from birthmark.store.readonly import ReadOnlySqlite
+
+    with contextlib.closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
+        return [reason.as_json() for reason in await reasons(database, SystemClock().now(), last)]

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from birthmark.audit.heads import parse_heads
+from birthmark.audit.latest import Wanted, latest
 from birthmark.audit.report import entries, report
 from birthmark.audit.verify import verify_chains
 from birthmark.auth.rights import Right
-from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines
+from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.store import Database
 
 _PAGE = 200
@@ -21,6 +22,19 @@ class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
     """Exported heads to compare with."""
 
     heads: list[str] = []
+
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+
+
+class LatestQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """The latest rows, or those before a place: the `next` of the page that came first."""
+
+    actor: _Text | None = None
+    subject: _Text | None = None
+    action: _Text | None = None
+    before: Annotated[str, msgspec.Meta(max_length=512)] = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
 
 
 def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
@@ -34,7 +48,15 @@ def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
     async def rows(_asked: Asked) -> Any:
         return Lines(_pages(database, public_key))
 
+    async def newest(asked: Asked) -> Rows:
+        query: LatestQuery = asked.query
+        wanted = Wanted(query.actor, query.subject, query.action)
+        page = await latest(database, wanted, before=query.before, limit=query.limit)
+        return Rows(page.items, page.last)
+
+    told = "Who changed what, the latest first and unverified; an action that ends with a dot is all that begin so."
     return [
+        Endpoint("GET", "/audit/latest", Right.READ, told, newest, query=LatestQuery),
         Endpoint("POST", "/audit/verify", Right.READ, "Verify the audit chains.", verify, AuditQuestion),
         Endpoint("GET", "/audit/rows", Right.READ, "Verify the audit chains, and return every row.", rows),
     ]

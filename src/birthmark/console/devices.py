@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.states import State
 from birthmark.people.model import SERVER
 
 
@@ -29,6 +31,26 @@ class Found:
     name: str
     at: str
     after: str
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """Devices, and behind what the page that follows begins, if there is one. It may follow a page of none."""
+
+    items: Sequence[Found]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which devices: one of whose words begins so, at a place, in a state."""
+
+    begin: str = ""
+    at: str = ""
+    state: State | None = None
+    ending: timedelta = timedelta(days=30)
+    """How soon it is that a certificate ends soon."""
 
 
 Sees: TypeAlias = Callable[[str], bool]
@@ -36,17 +58,37 @@ Sees: TypeAlias = Callable[[str], bool]
 
 
 class Find(Protocol):
-    """Finds devices by the beginning of any of their words, a page of those that follow another."""
+    """Finds devices, a page of those that follow another. Raise `PageInvalidError`."""
 
-    def __call__(self, begin: str, after: str, limit: int, *, sees: Sees) -> Awaitable[Sequence[Found]]: ...
+    def __call__(self, wanted: Wanted, after: str, limit: int, *, sees: Sees) -> Awaitable[FoundPage]: ...
 
 
 class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """With what a word of a device begins."""
+    """With what a word of a device begins, at which place it is, and in which state; how soon `ending` is."""
 
-    begin: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    after: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    begin: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    at: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    state: State | None = None
+    ending_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] = 30 * 86_400
+    after: Annotated[str, msgspec.Meta(max_length=2048)] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many devices a place has; its fields are the stable JSON form, None where nothing counts them."""
+
+    at: str
+    on_record: int | None = None
+    connected: int | None = None
+    disabled: int | None = None
+    unassigned: int | None = None
+
+
+class Count(Protocol):
+    """Counts devices at the places that somebody may look at."""
+
+    def __call__(self, *, sees: Sees) -> Awaitable[Sequence[Counts]]: ...
 
 
 class TellWhole(Protocol):
@@ -63,23 +105,29 @@ def place_of_part(place: str) -> str:
     return "aws" if kind == "aws" else SERVER
 
 
-def device_endpoints(whole: TellWhole, find: Find) -> Sequence[Endpoint]:
+def device_endpoints(whole: TellWhole, find: Find, count: Count) -> Sequence[Endpoint]:
     """Return the routes of `birthmark device find` and `show`."""
 
     async def search(asked: Asked) -> Rows:
         query: FindQuery = asked.query
         rights = asked.caller.rights
-        page = await find(query.begin, query.after, query.limit + 1, sees=lambda place: rights.allow(Right.READ, place))
-        rows = [{"name": one.name, "at": one.at} for one in page[: query.limit]]
-        return Rows(rows, page[query.limit - 1].after if len(page) > query.limit else None)
+        wanted = Wanted(query.begin, query.at, query.state, timedelta(seconds=query.ending_s))
+        page = await find(wanted, query.after, query.limit, sees=lambda place: rights.allow(Right.READ, place))
+        rows = [{"name": one.name, "at": one.at, "state": one.state or ""} for one in page.items]
+        return Rows(rows, page.next)
 
     async def tell(asked: Asked) -> Any:
         rights = asked.caller.rights
         return [asdict(one) for one in await whole(asked["name"], sees=lambda place: rights.allow(Right.READ, place))]
 
+    async def counts(asked: Asked) -> Rows:
+        rights = asked.caller.rights
+        return Rows([asdict(one) for one in await count(sees=lambda place: rights.allow(Right.READ, place))])
+
     one = "One device, as far as one may look at its places."
-    summary = "Devices that one may look at, by the beginning of any word of their names."
+    summary = "Devices that one may look at, by the beginning of any word of their names, their place and state."
     return [
         Endpoint("GET", "/devices", Right.READ, summary, search, query=FindQuery, rows_at="{at}"),
+        Endpoint("GET", "/figures/devices", Right.READ, "How many devices, by place.", counts, rows_at="{at}"),
         Endpoint("GET", "/devices/{name:path}", Right.READ, one, tell, rows_at="{at}"),
     ]

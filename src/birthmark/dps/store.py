@@ -11,7 +11,7 @@ from birthmark.dps.model import Authority, IdScope, Instance, Registration, Sign
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, held, page, present, remove
+from birthmark.store.keyed import among, change, find, held, page, present, remove
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
 from birthmark.text import decode_json
@@ -69,6 +69,8 @@ STILL_OF_GROUP = held(
 ALL_GROUPS = find(
     enrollments, "scope", enrollments.c.kind == "group", of=("document",), order=enrollments.c.id, limit=10_000
 )
+_IS_INDIVIDUAL = enrollments.c.kind == "individual"
+NAMES_ENROLLED = page(enrollments, "id", "scope", _IS_INDIVIDUAL, of=("id",))
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
 SIGNERS = Records(Signer, certificate="der")
@@ -129,6 +131,7 @@ REGISTRATIONS_OF_PAGE = find(
         .limit(bindparam("limit"))
     ),
 )
+REGISTERED_NAMED = find(registrations, "scope", among(registrations.c.registration_id), of=("registration_id",))
 DELETE_REGISTRATION = remove(registrations, "scope", "registration_id", "etag")
 DELETE_OWN_REGISTRATION = remove(registrations, "scope", "registration_id", registrations.c.group_id.is_(None))
 LIST_GROUP_REGISTRATIONS = page(registrations, "registration_id", "scope", "group_id")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, UniqueConstraint, bindparam, exists
+from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, literal_column
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -19,7 +19,7 @@ from birthmark.iothub.model import (
 from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, page, present, remove, still
+from birthmark.store.keyed import among, change, find, page, present, remove, still
 from birthmark.store.records import Records
 
 devices = Table(
@@ -37,6 +37,8 @@ devices = Table(
     *(number(name) for name in ("iot_edge", "created_at", "updated_at")),
     text("maker", server_default=OPERATOR),
 )
+_OFF = devices.c.enabled == literal_column("0")
+Index("hub_devices_off", devices.c.hub, devices.c.device_id, sqlite_where=_OFF, postgresql_where=_OFF)
 
 twins = Table(
     "hub_twins",
@@ -77,6 +79,9 @@ _AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
 GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
+NAMES_OF_DEVICES = page(devices, "device_id", "hub", of=("device_id",))
+DEVICES_OFF = page(devices, "device_id", "hub", _OFF, of=("device_id",))
+DEVICES_NAMED = find(devices, "hub", among(devices.c.device_id), of=("device_id", "enabled"))
 DEVICES = "devices"
 """The figure of them, by hub and state."""
 DEVICE_IS_THERE = still(devices, "hub", "device_id")

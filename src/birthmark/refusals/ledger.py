@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from birthmark import background
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
@@ -27,6 +28,7 @@ from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.database import Reader
 from birthmark.store.figures import HOUR
+from birthmark.store.paging import PageInvalidError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ _PRUNE_EVERY = 1000
 _AT_ONCE = 16
 """Rows of one commit: some two milliseconds of the loop, however many are refused at once."""
 _PAGE, _SLICE = 500, 50
+_END = 2**62
+"""After every moment."""
 # The facts under which a refusal is filed, as operators know them.
 _NAMES = (
     "registration_id",
@@ -241,10 +245,23 @@ def _cut(text: str, limit: int) -> str:
     return text[:limit].replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
-async def refusals_about(database: Reader, subject: str | None, limit: int = 20) -> Sequence[Refusal]:
-    """Return the latest refusals filed under `subject` (any letter case), or of all when it is None."""
+async def refusals_about(
+    database: Reader, subject: str | None, limit: int = 20, *, code: str | None = None, before: str | None = None
+) -> Sequence[Refusal]:
+    """Return the latest refusals filed under `subject` (any letter case), or of all when it is None.
+
+    Of one `code`, or those from before the one whose id is `before`. Raise `PageInvalidError`.
+    """
+    asked: dict[str, Any] = {"limit": limit, "before": before or "", "before_at": _END}
+    if before is not None:
+        if not (known := await database.all(store.AT, id=before)):
+            raise PageInvalidError(detail="no refusal of that id is kept")
+        asked["before_at"] = known[0]["at"]
+    if code is not None:
+        asked["code"] = code
     if subject is None:
-        rows = await database.all(store.LATEST, limit=limit)
+        rows = await database.all(store.LATEST if code is None else store.OF_CODE, **asked)
     else:
-        rows = await database.all(store.ABOUT, subject=subject.strip().lower(), limit=limit)
+        about = store.ABOUT if code is None else store.ABOUT_OF_CODE
+        rows = await database.all(about, subject=subject.strip().lower(), **asked)
     return [replace(store.REFUSALS.of(row), address=store.address_of(row["address"])) for row in rows]

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, Table, bindparam, select
+from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, tuple_
 
-from birthmark.store import insert, metadata, statement
+from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import page, remove
+from birthmark.store.keyed import among, find, page, remove
 from birthmark.store.records import Records
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
@@ -37,21 +37,44 @@ class Refusal:
 REFUSALS = Records(Refusal)
 refusals = REFUSALS.table("refusals", "id")
 Index("refusals_at", refusals.c.at)
+Index("refusals_code", refusals.c.code, refusals.c.at)
 
 subjects = Table("refusal_subjects", metadata, text("subject", key=True), text("refusal", key=True), number("at"))
 Index("refusal_subjects_at", subjects.c.at)
+Index("refusal_subjects_about", subjects.c.subject, subjects.c.at)
 Index("refusal_subjects_refusal", subjects.c.refusal)
 
 ADD = insert(refusals)
 NAME = insert(subjects, ignore_existing=True)
-ABOUT = statement(
-    select(refusals)
-    .join(subjects, subjects.c.refusal == refusals.c.id)
-    .where(subjects.c.subject == bindparam("subject"))
-    .order_by(refusals.c.at.desc())
+_BEFORE = tuple_(bindparam("before_at", type_=BigInteger), bindparam("before", type_=Text))
+
+
+def _latest(*, by_code: bool = False, by_subject: bool = False) -> Statement:
+    """Return a page of the latest before one of them, by an index of what is asked for."""
+    question, order = select(refusals), (refusals.c.at, refusals.c.id)
+    if by_subject:
+        question = question.join(subjects, subjects.c.refusal == refusals.c.id)
+        question = question.where(subjects.c.subject == bindparam("subject"))
+        order = (subjects.c.at, subjects.c.refusal)
+    if by_code:
+        question = question.where(refusals.c.code == bindparam("code"))
+    question = question.where(tuple_(*order) < _BEFORE).order_by(*(column.desc() for column in order))
+    return statement(question.limit(bindparam("limit")))
+
+
+LATEST, OF_CODE = _latest(), _latest(by_code=True)
+ABOUT, ABOUT_OF_CODE = _latest(by_subject=True), _latest(by_subject=True, by_code=True)
+_SINCE = subjects.c.at >= bindparam("since")
+SUBJECTS_NAMED = statement(select(subjects.c.subject).where(among(subjects.c.subject), _SINCE).distinct())
+SUBJECTS_PAGE = statement(
+    select(subjects.c.subject, func.max(subjects.c.at).label("at"))
+    .where(subjects.c.subject > bindparam("after"))
+    .group_by(subjects.c.subject)
+    .order_by(subjects.c.subject)
     .limit(bindparam("limit"))
 )
-LATEST = statement(select(refusals).order_by(refusals.c.at.desc()).limit(bindparam("limit")))
+"""Each subject once, with when it was refused last."""
+AT = find(refusals, of=("at",))
 PAGE = page(refusals, "id", of=("id", "at", "address"))
 FORGET = remove(refusals, "id")
 FORGET_NAMES = remove(subjects, "refusal")

@@ -59,6 +59,7 @@ from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
+from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.exposition import render
 from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.finding import Finding
@@ -232,12 +233,12 @@ class Applications:
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),
-            *refusals.endpoints(rooms.database, rooms.ledger.presented),
+            *refusals.endpoints(rooms.database, rooms.ledger.presented, self._clock),
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *losing_endpoints(Losing(rooms).take_back),
-            *device_endpoints(Whole(rooms).of, Finding(rooms).find),
+            *device_endpoints(Whole(rooms).of, Finding(rooms, self._clock).find, DeviceCounts(rooms).read),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *alert_endpoints(rooms.alerts, self._settings.alerts.off),

@@ -97,6 +97,20 @@ def _counted_on(table: Table, conditions: Sequence[Condition], *, may_change: bo
     return Statement(lambda engine: locked if engine == "postgresql" else same)
 
 
+MOST_AMONG = 100
+_AMONG = tuple(f"among_{number}" for number in range(MOST_AMONG))
+
+
+def among(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of some values, which `these` gives as parameters."""
+    return column.in_([bindparam(name) for name in _AMONG])
+
+
+def these(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the parameters of `among`, for 1 to `MOST_AMONG` values."""
+    return dict(zip(_AMONG, [*values, *[values[-1]] * (MOST_AMONG - len(values))], strict=True))
+
+
 def _select(table: Table, of: Sequence[str]) -> Any:
     return select(*(table.c[name] for name in of)) if of else select(table)
 

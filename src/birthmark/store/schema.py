@@ -38,7 +38,9 @@ audit = Table(
     *(text(name) for name in ("actor", "action", "subject", "detail")),
     blob("digest"),
 )
-Index("audit_subject", audit.c.subject)
+Index("audit_at", audit.c.at)
+for _name in ("actor", "action", "subject"):
+    Index(f"audit_{_name}", audit.c[_name], audit.c.at)
 
 audit_heads = Table(
     "audit_heads",

@@ -8,13 +8,13 @@ the commit that puts the name on record or takes it off.
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Table, Text, bindparam, select, tuple_
+from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names import fold
 from birthmark.store.changes import Changes
 from birthmark.store.columns import text
 from birthmark.store.database import Reader
-from birthmark.store.keyed import find, remove
+from birthmark.store.keyed import among, find, remove
 from birthmark.store.schema import metadata
 from birthmark.store.statements import insert, statement
 
@@ -47,6 +47,10 @@ FIND = statement(
     .order_by(words.c.word, words.c.name)
     .limit(bindparam("limit"))
 )
+
+_IS_WHOLE = or_(func.length(words.c.name) == func.length(words.c.word), func.length(words.c.word) >= MAX_CHARS)
+WHOLE = find(words, "place", among(words.c.word), _IS_WHOLE, of=("name",))
+"""Names that are one of some folded ones, or begin so where those are cut."""
 
 
 async def spelled(database: Reader, place: str, name: str) -> set[str]:

@@ -142,6 +142,14 @@ async def test_who_was_connected_to_another_worker_was_seen_though_nothing_of_it
         assert kept.ended is None
 
 
+async def test_who_is_connected_is_counted_at_all_workers(database_url: str) -> None:
+    async with two_workers(database_url) as (here, there, _):
+        for world, names in ((here, "ab"), (there, "cde")):
+            for name in names:
+                await world.connect(name)
+        assert await here.broker.connected() == await there.broker.connected() == {"test": 5}
+
+
 class Looks:
     """Counts how often who gets a message is looked up."""
 

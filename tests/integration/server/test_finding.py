@@ -1,22 +1,71 @@
-"""Devices are found at every place that somebody may look at, and where they are off the record no more."""
+"""Devices are found at every place that somebody may look at, by name, place and state, and off the record no more."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from birthmark.console.devices import Found
+from birthmark.awsiot.store import registry
+from birthmark.broker import store as broker_store
+from birthmark.broker.space import Arrival, Space
+from birthmark.ca import store as ca_store
+from birthmark.console.devices import Counts, Found, Wanted
+from birthmark.console.states import State
+from birthmark.dps import store as dps_store
+from birthmark.errors import ForbiddenError
+from birthmark.iothub import store as hub_store
+from birthmark.iothub.wire import DeviceBody
+from birthmark.refusals import store as refusal_store
+from birthmark.server import finding, names_at
+from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.finding import Finding
 from birthmark.server.rooms import Rooms
+from birthmark.store import Changes, Statement, open_database, statement, words
+from birthmark.store.paging import PageInvalidError
+from broker_world import Client
 from fakes import FakeClock
 from interleaved import answered, opened
-from interleaved_operations import OPERATIONS, fill
+from interleaved_operations import DEVICE, ME, OPERATIONS, by, fill, hub
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+CLOCK = FakeClock()
+
+
+async def every(
+    rooms: Rooms, wanted: Wanted, limit: int = 100, sees: Callable[[str], bool] = lambda _: True
+) -> list[Found]:
+    """Return all pages together."""
+    told: list[Found] = []
+    after: str | None = ""
+    while after is not None:
+        page = await Finding(rooms, CLOCK).find(wanted, after, limit, sees=sees)
+        assert len(page.items) <= limit
+        told += page.items
+        after = page.next
+    return told
 
 
 async def places(rooms: Rooms, begin: str, sees: Callable[[str], bool] = lambda _: True) -> list[tuple[str, str]]:
-    return [(one.at, one.name) for one in await Finding(rooms).find(begin, "", 100, sees=sees)]
+    return [(one.at, one.name) for one in await every(rooms, Wanted(begin), sees=sees)]
+
+
+async def names(rooms: Rooms, state: State | None, begin: str = "", **asked: Any) -> list[tuple[str, str]]:
+    """Return who is in a state, and check that it is told alike page by page."""
+    wanted = Wanted(begin, state=state, **asked)
+    found = await every(rooms, wanted)
+    assert state is None or {one.state for one in found} <= {state}
+    for limit in (1, 2):
+        assert [(one.at, one.name) for one in await every(rooms, wanted, limit)] == [(o.at, o.name) for o in found]
+    return [(one.at, one.name) for one in found]
+
+
+async def connect(space: Space, *clients: str) -> None:
+    for client in clients:
+        connection = Client(client)
+        connection.attached = await space.connect(Arrival(client, connection, clean_start=True))
 
 
 async def test_a_device_is_found_wherever_it_is_on_record(database_url: str, tmp_path: Path) -> None:
@@ -38,14 +87,202 @@ async def test_what_is_removed_is_not_found(tmp_path: Path, operation: str) -> N
         assert await places(rooms, "device") == []
 
 
-async def test_pages_follow_each_other_across_places(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", ["o", ""])
+async def test_pages_follow_each_other_across_places(tmp_path: Path, begin: str) -> None:
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
         await answered(rooms, OPERATIONS["register own"])
-        every, after = await Finding(rooms).find("o", "", 100, sees=lambda _: True), ""
-        told: list[Found] = []
-        while page := await Finding(rooms).find("o", after, 1, sees=lambda _: True):
-            told += page
-            after = page[-1].after
-        assert told == list(every)
-        assert len(told) > 2
+        found = await every(rooms, Wanted(begin))
+        assert await every(rooms, Wanted(begin), 1) == found
+        assert len(found) > 2
+
+
+async def test_without_a_beginning_all_are_listed_with_how_they_stand(database_url: str, tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        await answered(rooms, OPERATIONS["issue by password"])
+        await connect(rooms.hub_connections.space("hub"), "of-group")
+        assert [(one.at, one.name, one.state) for one in await every(rooms, Wanted())] == [
+            ("aws", "thing-1", State.AWAY),
+            ("dps/main", "own", State.UNASSIGNED),
+            ("hub/hub", "device-1", State.AWAY),
+            ("hub/hub", "of-group", State.CONNECTED),
+            ("server", "bound", None),
+        ]
+        assert await names(rooms, None, at="hub/hub") == [("hub/hub", "device-1"), ("hub/hub", "of-group")]
+        assert await names(rooms, None, at="hub/other") == []
+
+
+@pytest.mark.parametrize("begin", ["", "d", "of"])
+async def test_who_is_connected_away_or_off_is_found_by_it(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str
+) -> None:
+    def of(*pairs: tuple[str, str]) -> list[tuple[str, str]]:
+        return [(at, name) for at, name in pairs if name.startswith(begin)]
+
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        for number in range(3):
+            name = f"device-{number + 2}"
+            await rooms.iothub.registry.put(hub(rooms), name, DeviceBody(name), by(DEVICE), None, **ME)
+        await rooms.iothub.registry.switch(hub(rooms), "device-3", is_enabled=False, **ME)
+        await connect(rooms.hub_connections.space("hub"), "device-1", "of-group")
+        await connect(rooms.aws_connections.space, "thing-1", "no-thing")
+        connected = of(("aws", "thing-1"), ("hub/hub", "device-1"), ("hub/hub", "of-group"))
+        assert await names(rooms, State.CONNECTED, begin) == connected
+        assert await names(rooms, State.DISABLED, begin) == of(("hub/hub", "device-3"))
+        assert await names(rooms, State.AWAY, begin) == of(("hub/hub", "device-2"), ("hub/hub", "device-4"))
+        monkeypatch.setattr(names_at, "FEW", 0)  # many connections: any that are on record are looked at
+        assert await names(rooms, State.CONNECTED, begin) == connected
+
+
+@pytest.mark.parametrize("begin", ["", "o"])
+async def test_who_is_connected_to_another_worker_is_found_by_its_row(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str
+) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        space = rooms.hub_connections.space("hub")
+        row: dict[str, Any] = dict.fromkeys(broker_store._LEFT_TO_CHANCE, 0) | {"tail": 0, "space": space.name}
+        row |= {"will": None, "will_at": None, "expires_at": None, "gone": None}
+        changes = Changes().run(broker_store.ADD, **row | {"client": "of-group", "owner": "another"})
+        changes.run(broker_store.ADD, **row | {"client": "device-1", "owner": None})
+        await rooms.database.commit(changes)
+        monkeypatch.setattr(space, "is_alone", False)
+        assert await names(rooms, State.CONNECTED, begin, at="hub/hub") == [("hub/hub", "of-group")]
+        assert ("hub/hub", "of-group") not in await names(rooms, State.AWAY, begin)
+
+
+@pytest.mark.parametrize("begin", ["", "own"])
+async def test_who_never_registered_is_unassigned(database_url: str, tmp_path: Path, begin: str) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        assert await names(rooms, State.UNASSIGNED, begin) == [("dps/main", "own")]
+        await answered(rooms, OPERATIONS["register own"])
+        assert await names(rooms, State.UNASSIGNED, begin) == []
+
+
+@pytest.mark.parametrize("begin", ["", "bou"])
+async def test_whose_last_certificate_ends_soon_is_found(database_url: str, tmp_path: Path, begin: str) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock, database_url) as (rooms, _):
+        await fill(rooms)
+        await answered(rooms, OPERATIONS["issue by password"])
+        (issued,) = await rooms.authority.of_name("bound")
+        left = issued.certificate.not_after - CLOCK.now()
+        soon, sooner = left + timedelta(hours=1), left - timedelta(hours=1)
+        assert await names(rooms, State.ENDING, begin, ending=soon) == [("server", "bound")]
+        assert await names(rooms, State.ENDING, begin, ending=sooner) == []
+        clock.move(timedelta(days=1))
+        await answered(rooms, OPERATIONS["issue by password"])  # renewed: the one that ends first is not the last
+        if len(await rooms.authority.of_name("bound")) > 1:
+            assert await names(rooms, State.ENDING, begin, ending=soon) == []
+
+
+@pytest.mark.parametrize("begin", ["", "own", "D"])
+async def test_who_was_refused_something_is_found_where_it_is_on_record(
+    database_url: str, tmp_path: Path, begin: str
+) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock, database_url) as (rooms, _):
+        await fill(rooms)
+        await answered(rooms, OPERATIONS["register own"])
+        for name in ("OWN", "device-1", "nobody", "own", "a\nb"):
+            rooms.ledger.record(ForbiddenError(), address="192.0.2.1", device_id=name)
+        await rooms.ledger.settled()
+        found = [("dps/main", "own"), ("hub/hub", "device-1"), ("hub/hub", "own")]
+        fitting = [(at, name) for at, name in found if name.startswith(begin.lower())]
+        assert await names(rooms, State.REFUSED, begin) == fitting
+        assert [pair async for pair in _seen(rooms, begin)] == [pair for pair in fitting if pair[0] == "dps/main"]
+        later = Finding(rooms, FakeClock())
+        later.clock.move(timedelta(days=8))  # type: ignore[attr-defined]
+        page = await later.find(Wanted(begin, state=State.REFUSED), "", 100, sees=lambda _: True)
+        assert page.items == []
+
+
+async def _seen(rooms: Rooms, begin: str) -> Any:
+    for one in await every(rooms, Wanted(begin, state=State.REFUSED), sees=lambda place: place == "dps/main"):
+        yield one.at, one.name
+
+
+@pytest.mark.parametrize("state", [State.AWAY, State.REFUSED, State.UNASSIGNED])
+async def test_a_page_looks_at_so_many_names_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    monkeypatch.setattr(finding, "MAX_LOOKED", 4)
+    monkeypatch.setattr(finding, "_PAGE", 2)
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        await fill(rooms)
+        for number in range(9):
+            name = f"pump-{number}"
+            await rooms.iothub.registry.put(hub(rooms), name, DeviceBody(name), by(DEVICE), None, **ME)
+            rooms.ledger.record(ForbiddenError(), address="192.0.2.1", device_id=name)
+        await rooms.ledger.settled()
+        await connect(rooms.hub_connections.space("hub"), *(f"pump-{number}" for number in range(8)))
+        pages = 0
+        after: str | None = ""
+        told: list[str] = []
+        while after is not None:
+            page = await Finding(rooms, CLOCK).find(Wanted(state=state), after, 100, sees=lambda _: True)
+            told += [one.name for one in page.items]
+            pages, after = pages + 1, page.next
+        expected = {
+            State.AWAY: ["thing-1", "device-1", "of-group", "pump-8"],
+            State.REFUSED: [f"pump-{number}" for number in range(9)],
+            State.UNASSIGNED: ["own"],
+        }
+        assert told == expected[state]
+        assert pages > 1 or state is State.UNASSIGNED
+
+
+@pytest.mark.parametrize("after", ["x", "[]", '["hub/hub","other","",""]', '["hub/hub","record","",1]', "{}"])
+async def test_what_is_no_place_in_the_list_is_refused(tmp_path: Path, after: str) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        with pytest.raises(PageInvalidError):
+            await Finding(rooms, CLOCK).find(Wanted(), after, 1, sees=lambda _: True)
+
+
+async def test_how_many_there_are_is_told_of_each_place_that_one_sees(database_url: str, tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        await answered(rooms, OPERATIONS["disable the device"])
+        await connect(rooms.hub_connections.space("hub"), "of-group")
+        assert list(await DeviceCounts(rooms).read(sees=lambda _: True)) == [
+            Counts("aws", on_record=1, connected=0),
+            Counts("hub/hub", on_record=2, connected=1, disabled=1),
+            Counts("dps/main"),
+            Counts("dps/spare"),
+            Counts("server"),
+        ]
+        assert [one.at for one in await DeviceCounts(rooms).read(sees=lambda place: place == "hub/hub")] == ["hub/hub"]
+
+
+LISTS = (
+    hub_store.NAMES_OF_DEVICES,
+    hub_store.DEVICES_OFF,
+    hub_store.DEVICES_NAMED,
+    dps_store.NAMES_ENROLLED,
+    dps_store.REGISTERED_NAMED,
+    registry.NAMES_OF_THINGS,
+    registry.THINGS_NAMED,
+    ca_store.NAMES_OF_CERTIFICATES,
+    ca_store.ENDING,
+    ca_store.LAST_ENDS,
+    broker_store.OWNED_PAGE,
+    broker_store.OWNED_NAMED,
+    refusal_store.SUBJECTS_PAGE,
+    refusal_store.SUBJECTS_NAMED,
+    words.WHOLE,
+)
+
+
+@pytest.mark.parametrize("asked", LISTS)
+async def test_no_list_is_read_whole(tmp_path: Path, asked: Statement) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
+    compiled = asked.compiled("sqlite")
+    sql = compiled.sql
+    for _ in compiled.order:
+        sql = sql.replace("?", "'1'", 1)
+    plan = [str(row["detail"]) for row in await database.all(statement(text("EXPLAIN QUERY PLAN " + sql)))]
+    await database.close()
+    assert not [line for line in plan if "SCAN" in line or "FOR ORDER BY" in line], plan

@@ -7,7 +7,7 @@ from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policy_targets
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.keyed import among, change, find, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
@@ -17,6 +17,8 @@ things = THINGS.table("aws_things", "name")
 ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
+NAMES_OF_THINGS = page(things, "name", of=("name",))
+THINGS_NAMED = find(things, among(things.c.name), of=("name",))
 
 
 def _fitting(engine: Engine) -> Executable:

@@ -1,0 +1,137 @@
+"""Who changed what, the latest first: a page of the rows of all chains, by who did it, what, and about whom.
+
+A page follows an index of what is asked for, and what else is asked for is looked at row by row, `MAX_LOOKED` of them
+at most: it may then have fewer rows than were asked for, and still another behind it. Nothing is verified here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Text, bindparam, select, tuple_
+from sqlalchemy import text as sql
+
+from birthmark.store import Statement, from_micros, statement
+from birthmark.store.database import Reader, Row
+from birthmark.store.paging import Page, PageInvalidError
+from birthmark.store.schema import audit
+
+MAX_LOOKED = 2000
+_EACH = 500
+_DIGITS = 18
+_ORDER = tuple(audit.c[name] for name in ("at", "chain", "seq"))
+_BEFORE = tuple_(
+    bindparam("before_at", type_=BigInteger), bindparam("chain", type_=Text), bindparam("seq", type_=BigInteger)
+)
+
+
+def _page(*named: str) -> Statement:
+    columns = (audit.c[name] for name in ("chain", "seq", "at", "actor", "action", "subject", "detail"))
+    wanted = (audit.c[name] == bindparam(name) for name in named)
+    page = select(*columns).where(*wanted, tuple_(*_ORDER) < _BEFORE).order_by(*(one.desc() for one in _ORDER))
+    return statement(page.limit(bindparam("limit")))
+
+
+ALL, BY = _page(), {name: _page(name) for name in ("subject", "actor", "action")}
+# Each action after the other by the index, however many rows have it.
+ACTIONS = statement(
+    sql("""
+WITH RECURSIVE known(action) AS (
+  SELECT min(action) FROM audit
+  UNION ALL SELECT (SELECT min(action) FROM audit WHERE audit.action > known.action) FROM known WHERE action IS NOT NULL
+)
+SELECT action FROM known WHERE action IS NOT NULL
+""")
+)
+
+
+class _Place(NamedTuple):
+    at: int
+    chain: str
+    seq: int
+
+
+_END = _Place(2**62, "", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows; all that is said must hold. An `action` that ends with a dot is the beginning of several."""
+
+    actor: str | None = None
+    subject: str | None = None
+    action: str | None = None
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Say whether it is one of these rows."""
+        return (
+            self.actor in {None, row["actor"]}
+            and self.subject in {None, row["subject"]}
+            and (self.action is None or is_of(row["action"], self.action))
+        )
+
+
+def is_of(action: str, wanted: str) -> bool:
+    """Say whether an action is the one that is wanted, or one of those that begin so: `dps.` is of `dps.register`."""
+    return action.startswith(wanted) if wanted.endswith(".") else action == wanted
+
+
+async def latest(database: Reader, wanted: Wanted, *, before: str = "", limit: int) -> Page[Mapping[str, Any]]:
+    """Return the latest rows, or those before a place. Raise `PageInvalidError`."""
+    place = _parsed(before) if before else _END
+    by = next((name for name in BY if getattr(wanted, name) is not None), None)
+    is_exact = sum(getattr(wanted, name) is not None for name in BY) <= 1
+    each, looked, found = limit + 1 if is_exact else _EACH, 0, list[Row]()
+    while looked < MAX_LOOKED:
+        rows = await _rows(database, by, wanted, place, each)
+        found += [row for row in rows if wanted.takes(row)]
+        if len(found) > limit:
+            return Page([_view(row) for row in found[:limit]], _text_of(found[limit - 1]))
+        if len(rows) < each:
+            return Page([_view(row) for row in found], None)
+        looked += len(rows)
+        place = _place_of(rows[-1])
+    return Page([_view(row) for row in found], _text_of(rows[-1]))
+
+
+async def _rows(database: Reader, by: str | None, wanted: Wanted, place: _Place, limit: int) -> Sequence[Row]:
+    """Return rows before a place by one of the columns."""
+    asked: dict[str, Any] = {"before_at": place.at, "chain": place.chain, "seq": place.seq, "limit": limit}
+    if by is None:
+        return await database.all(ALL, **asked)
+    value = getattr(wanted, by)
+    if by != "action" or not value.endswith("."):
+        return await database.all(BY[by], **asked, **{by: value})
+    known = [row["action"] for row in await database.all(ACTIONS) if is_of(row["action"], value)]
+    rows = [row for one in known for row in await database.all(BY["action"], **asked, action=one)]
+    return sorted(rows, key=_place_of, reverse=True)[:limit]
+
+
+def _view(row: Row) -> dict[str, Any]:
+    known = {name: row[name] for name in ("actor", "action", "subject")}
+    detail = json.loads(row["detail"])
+    return {
+        "at": from_micros(row["at"]).isoformat(),
+        **known,
+        "detail": detail,
+        "chain": row["chain"],
+        "seq": row["seq"],
+    }
+
+
+def _place_of(row: Row) -> _Place:
+    return _Place(row["at"], row["chain"], row["seq"])
+
+
+def _text_of(row: Row) -> str:
+    return f"{row['at']}.{row['seq']}.{row['chain']}"
+
+
+def _parsed(text: str) -> _Place:
+    at, _, rest = text.partition(".")
+    seq, _, chain = rest.partition(".")
+    try:
+        return _Place(int(at[:_DIGITS]), chain, int(seq[:_DIGITS]))
+    except ValueError as error:
+        raise PageInvalidError(detail="the marker is not one of ours") from error

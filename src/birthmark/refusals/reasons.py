@@ -1,0 +1,69 @@
+"""For which reasons something was refused lately, how often, which are new, and the latest refusal of each.
+
+The counts are those of the figures, so that what is beyond the rows that are kept counts, too: by the hour, from the
+one on in which the time begins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Text, bindparam
+from sqlalchemy import text as sql
+
+from birthmark.refusals.ledger import FIGURE, refusals_about
+from birthmark.refusals.store import Refusal
+from birthmark.store import statement, to_micros
+from birthmark.store.database import Reader
+from birthmark.store.figures import HOUR
+
+# Of a code the hours that are asked for alone are read, and not those of all the time that figures are kept.
+_COUNTS = statement(
+    sql("""
+WITH RECURSIVE codes(code) AS (
+  SELECT min(state) FROM figures WHERE name = :figure AND place = ''
+  UNION ALL
+  SELECT (SELECT min(state) FROM figures WHERE name = :figure AND place = '' AND state > codes.code)
+  FROM codes WHERE code IS NOT NULL
+)
+SELECT code,
+  (SELECT sum(value) FROM figures WHERE name = :figure AND place = '' AND state = code AND since >= :since) AS now,
+  (SELECT sum(value) FROM figures WHERE name = :figure AND place = '' AND state = code
+    AND since >= :earlier AND since < :since) AS before
+FROM codes WHERE code IS NOT NULL
+""").bindparams(bindparam("figure", type_=Text), *(bindparam(name, type_=BigInteger) for name in ("since", "earlier")))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A code with how often it came, and how often in as much time before that."""
+
+    code: str
+    count: int
+    before: int
+    latest: Refusal | None
+    """None where its rows are gone."""
+
+    @property
+    def is_new(self) -> bool:
+        return not self.before
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        latest = None if self.latest is None else self.latest.as_json()
+        counts = {"count": self.count, "before": self.before, "is_new": self.is_new}
+        return {"code": self.code, **counts, "latest": latest}
+
+
+async def reasons(database: Reader, now: datetime, back: timedelta) -> Sequence[Reason]:
+    """Return every code that was refused in the time up to now, the one that came most first."""
+    since = to_micros(now - back) // HOUR * HOUR
+    earlier = since - (to_micros(now) - since) // HOUR * HOUR
+    rows = await database.all(_COUNTS, figure=FIGURE, since=since, earlier=earlier)
+    found: list[Reason] = []
+    for row in sorted((row for row in rows if row["now"]), key=lambda row: (-row["now"], row["code"])):
+        latest = await refusals_about(database, None, 1, code=row["code"])
+        found.append(Reason(row["code"], int(row["now"]), int(row["before"] or 0), next(iter(latest), None)))
+    return found

@@ -1,0 +1,52 @@
+"""Lists by command: devices by place and state, refusals by code and by reason, the audit by who and what."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from azure_clients import a_file_device
+from servers import RunningServer, a_server
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    directory: Path = tmp_path_factory.mktemp("server")
+    with a_server(directory) as running:
+        device = a_file_device(directory, "unknown")
+        line = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
+        assert running.attempt("device", "register", *line, **running.environment).returncode != 0
+        running.run("hub", "device", "create", "pump-1")
+        yield running
+
+
+def test_devices_are_listed_by_place_and_state(server: RunningServer) -> None:
+    (found,) = (row for row in server.rows("device", "find") if row["name"] == "pump-1")
+    assert (found["at"].partition("/")[0], found["state"]) == ("hub", "away")
+    assert found in server.rows("device", "find", "--at", found["at"], "--state", "away")
+    assert server.rows("device", "find", "pump", "--state", "connected") == []
+    assert "with --state ending" in server.attempt("device", "find", "--within", "1d").stderr
+
+
+def test_refusals_are_told_by_reason_and_by_code(server: RunningServer) -> None:
+    reasons = {row["code"]: row for row in server.rows("why", "--reasons")}
+    assert reasons["dps.not_enrolled"]["is_new"]
+    assert "birthmark device enroll" in server.run("why", "--reasons", "--last", "2d").stdout
+    assert {row["code"] for row in server.rows("why", "--code", "dps.not_enrolled")} == {"dps.not_enrolled"}
+    nobody = server.attempt("why", "--code", "dps.nothing")
+    assert (nobody.returncode, "Nothing was refused by dps.nothing." in nobody.stderr) == (0, True)
+    assert "--last" in server.attempt("why", "--last", "1d").stderr
+    assert "--code" in server.attempt("why", "--reasons", "--code", "dps.not_enrolled").stderr
+
+
+def test_the_audit_is_listed_by_who_and_what(server: RunningServer) -> None:
+    every = server.rows("server", "audit", "ls")
+    (made,) = server.rows("server", "audit", "ls", "--about", "pump-1")
+    assert server.rows("server", "audit", "ls", "pump-1") == [made]
+    area = made["action"].partition(".")[0] + "."
+    assert made in server.rows("server", "audit", "ls", "--action", area, "--by", made["actor"])
+    assert len(server.rows("server", "audit", "ls", "--action", area)) < len(every)
+    assert server.rows("server", "audit", "ls", "--by", "nobody") == []
+    assert server.attempt("server", "audit", "ls", "pump-1", "--about", "pump-2").returncode != 0

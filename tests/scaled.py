@@ -26,6 +26,7 @@ _OWN = "runs processes, machines or databases of its own, several where it is ab
 _FILE = "is about the file of SQLite, or a database that the test itself names"
 _PROCESS = "looks into the one process of a server: its pid, its queues, its streams, its words"
 _EACH = "counts what each worker counts by itself"
+_TURNS = "measures the turns of one loop by what it refuses meanwhile: a witness at another loop has none there"
 ABOUT_ONE = {
     **dict.fromkeys(("system/test_machines.py", "system/test_workers.py", "system/test_kills.py"), _OWN),
     **dict.fromkeys(("system/test_database_lost.py", "system/test_away.py", "system/test_demos.py"), _OWN),
@@ -50,6 +51,7 @@ ABOUT_ONE = {
         ),
         _PROCESS,
     ),
+    "system/test_floods.py::test_others_have_their_turn_beside_a_flood_of[shadows that are too large": _TURNS,
     **dict.fromkeys(
         (
             "system/test_upstream.py::test_one_above_that_is_silent",

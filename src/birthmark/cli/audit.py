@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import heapq
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,21 +61,40 @@ def list_(
     if subject is not None and about is not None and subject != about:
         raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
     wanted = Wanted(by, subject if about is None else about, action)
-    kept: deque[dict[str, Any]] = deque(maxlen=pick.limit or _LATEST)
+    latest = Latest(pick.limit or _LATEST)
     every = replace(pick, limit=None)
 
     def keep(line: str) -> None:
         row = json.loads(line)
         if wanted.takes(row):
-            kept.extend(every.picked([row]))
+            for one in every.picked([row]):
+                latest.add(one)
 
     ask_chains(server, [], rows=keep)
+    kept = latest.rows()
     show(
         kept if server.as_json else map(_with_way, kept),
         _COLUMNS,
         as_json=server.as_json,
         nothing="Nothing was changed.",
     )
+
+
+class Latest:
+    """The latest rows of all chains, which come one chain after the other."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: dict[str, deque[dict[str, Any]]] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take the next row of its chain."""
+        self._of.setdefault(row["chain"], deque(maxlen=self._most)).append(row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return them by their time, the latest last; what one chain says stays in its order."""
+        merged = heapq.merge(*self._of.values(), key=lambda row: datetime.fromisoformat(row["at"]))
+        return list(merged)[-self._most :]
 
 
 def _with_way(row: dict[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from starlette.routing import Route
 from birthmark.clock import Clock
 from birthmark.console.desk import Form
 from birthmark.console.inside import Person
+from birthmark.console.routing import OperatorRequestError
 from birthmark.console.web.language import say
+from birthmark.console.web.lived import draw, lanes_of
 from birthmark.console.web.site import Site
 from birthmark.console.web.steps import next_steps
 from birthmark.console.web.words import kind_of, words_of
-from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.errors import NotFoundError
 from birthmark.text import decode_json
-from birthmark.console.routing import OperatorRequestError
 
 _HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 20
 _MAX_SHOWN = 16 * 1024
@@ -52,23 +53,25 @@ class DevicePage:
         parts = await inside.ask(who, "/devices/{name}", name)
         refusals = await inside.look(who, "/refusals", subject=name, limit=_REFUSALS)
         certificates = await inside.look(who, "/certificates", subject=name)
-        happened = None
+        happened = await inside.look(who, "/audit/latest", subject=name, limit=_HAPPENED)
         came = await inside.look(who, "/connections", subject=name, limit=_HAPPENED)
         known = {
             "refusals": [] if refusals is None else refusals.items,
             "certificates": [] if certificates is None else certificates.items,
         }
+        rows, noticed = happened.items if happened else (), came.items if came else ()
+        drawn, lived = draw(lanes_of(known["certificates"], rows, noticed, known["refusals"], now), now)
         values = {
             "name": name,
             "parts": parts,
             "standing": standing(parts),
-            "steps": next_steps(name, parts, **known, now=now, quoted=shlex.quote(name)),
+            "steps": next_steps(parts, **known, now=now, quoted=shlex.quote(name)),
             "documents": await self._documents(who, parts),
             "hubs": [(part["place"].removeprefix("hub "), part) for part in parts if part["what"] == "device"],
-            "history": history(happened.items if happened else (), came.items if came else (), known["refusals"]),
+            "history": history(rows, noticed, known["refusals"]),
             "quoted": shlex.quote(name),
-            "life": "",
-            "life_rows": [],
+            "life": drawn,
+            "life_rows": lived,
             **known,
         }
         return await self.site.draw(request, who, "device.html", values)

@@ -7,6 +7,7 @@ a nonce, each element that htmx may act on the same one (its extension hx-csp), 
 import base64
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -120,6 +121,7 @@ class Drawing:
             "share": language.share,
             "time": self._time,
             "until": self._until,
+            "timed": self._timed,
             "plain": plain,
             "short": short,
         }
@@ -147,6 +149,14 @@ class Drawing:
         when = datetime.fromisoformat(at) if isinstance(at, str) else at
         said = (when.isoformat(), language.exact(when), language.moment(when, self._clock.now()))
         return Markup('<time datetime="{}" title="{}">{}</time>').format(*said)
+
+    def _timed(self, text: str) -> Markup:
+        """Return foreign text with the times in it as who reads writes them."""
+        parts = _UTC.split(text)
+        said = [
+            self._time(datetime.fromisoformat(f"{part}Z")) if at % 2 else plain(part) for at, part in enumerate(parts)
+        ]
+        return Markup("").join(said)
 
     def _until(self, at: datetime | str) -> Markup:
         """Return how far away a time is, with the exact one."""
@@ -179,6 +189,7 @@ def short(text: object, most: int = 64) -> Markup:
 
 
 _MAX_TITLE = 512
+_UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
 
 def _call(nonce: str, **more: str) -> Markup:

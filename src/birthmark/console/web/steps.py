@@ -22,7 +22,6 @@ class Step:
 
 
 def next_steps(
-    name: str,
     parts: Sequence[Mapping[str, Any]],
     certificates: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]],
@@ -82,15 +81,12 @@ def next_steps(
                 kind="warn",
             )
         )
-    for part in by_kind.get("request", ()):
-        if part["state"] == "waits":
-            found.append(
-                Step(
-                    marked("It waits for somebody to approve its certificate."),
-                    f"birthmark pki request approve {part['id']}",
-                    kind="warn",
-                )
-            )
+    waits = marked("It waits for somebody to approve its certificate.")
+    found += [
+        Step(waits, f"birthmark pki request approve {part['id']}", kind="warn")
+        for part in by_kind.get("request", ())
+        if part["state"] == "waits"
+    ]
     if by_kind.get("enrollment") and not by_kind.get("registration") and not refusals:
         found.append(
             Step(

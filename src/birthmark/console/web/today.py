@@ -55,7 +55,7 @@ class TodayPage:
             "reasons": None if reasons is None else reasons.items[:_REASONS],
             "refused": 0 if reasons is None else sum(one["count"] for one in reasons.items),
             "kinds": 0 if reasons is None else len(reasons.items),
-            "new": 0 if reasons is None else sum(1 for one in reasons.items if one["new"]),
+            "new": 0 if reasons is None else sum(1 for one in reasons.items if one["is_new"]),
             "changes": None if latest is None else changes(latest.items),
             "weeks": None,
             **(await self._waits(who)),

@@ -24,7 +24,7 @@ from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import NotFoundError
 from birthmark.text import decode_json
 
-_HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 20
+_HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 10
 _MAX_SHOWN = 16 * 1024
 
 
@@ -96,7 +96,7 @@ class DevicePage:
         """Draw the latest messages of a device at a hub."""
         hub, name = request.path_params["hub"], request.path_params["name"]
         found = await self.site.inside.ask(who, "/hubs/{name}/messages", hub, device=name, limit=_MESSAGES)
-        rows = [{**row, "text": str(row["body"])[:_MAX_SHOWN]} for row in found.items]
+        rows = [{**row, "text": str(row["body"])[:_MAX_SHOWN]} for row in reversed(found.items)]
         return self.site.drawing.page(request, "messages.html", {"rows": rows, "hub": hub, "name": name})
 
     async def switch(self, request: Request, who: Person) -> Response:

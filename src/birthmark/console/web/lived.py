@@ -16,8 +16,8 @@ from birthmark.console.web.words import words_of
 _TONES = {"": Tone.GOOD, "warn": Tone.WARN, "bad": Tone.BAD}
 _RECORD = ("dps.", "iothub.device", "awsiot.thing", "est.", "name.", "device.revoke")
 _SKELETONS = {
-    Unit.MINUTE: ("Hm", "dHm"),
-    Unit.HOUR: ("Hm", "dHm"),
+    Unit.MINUTE: ("Hm", "MMMd Hm"),
+    Unit.HOUR: ("Hm", "MMMd Hm"),
     Unit.DAY: ("d", "MMMd"),
     Unit.MONTH: ("MMM", "yMMM"),
     Unit.YEAR: ("y", "y"),
@@ -75,7 +75,8 @@ def _words() -> Words:
     who = reader.get()
 
     def tick(at: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
-        return str(format_skeleton(_SKELETONS[unit][is_first], at, tzinfo=who.zone, locale=who.locale))
+        parts = _SKELETONS[unit][is_first].split()
+        return " ".join(str(format_skeleton(one, at, tzinfo=who.zone, locale=who.locale)) for one in parts)
 
     def several(count: int, word: str) -> str:
         return f"{number(count)} \N{MULTIPLICATION SIGN} {word}" if word else say("{n} events").format(n=number(count))

@@ -1,6 +1,6 @@
 """What the pages of sign-in share: requests to a name of ours, forms that a page of ours sent, refusals as pages."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote
 
@@ -32,7 +32,7 @@ _SYSTEMS = (
     *(("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad")),
     *(("Mac OS X", "macOS"), ("Linux", "Linux")),
 )
-_MAX_FIELDS, _MAX_FORM = 16, 16 * 1024
+_MAX_FIELDS, _MAX_FORM = 128, 64 * 1024
 _SECRET_BYTES = 32
 NOT_THE_SAME = "The two new passwords are not the same."
 _NEW = "At least 12 characters; four words by chance are good."
@@ -101,15 +101,23 @@ class Desk:
 
 async def read_form(request: Request) -> Form:
     """Return the fields of a form, the last of each name. Raise `OperatorRequestError`."""
+    return {name: values[-1] for name, values in (await read_many(request)).items()}
+
+
+async def read_many(request: Request) -> Mapping[str, Sequence[str]]:
+    """Return the fields of a form, every value of each name. Raise `OperatorRequestError`."""
     body = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _FORM or len(body) > _MAX_FORM:
         raise OperatorRequestError(detail="it is no form of this page")
+    found: dict[str, list[str]] = {}
     try:
         text = body.decode("ascii")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"))
+        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"):
+            found.setdefault(name, []).append(value)
     except ValueError as error:
         raise OperatorRequestError(detail="its form cannot be read") from error
+    return found
 
 
 def browser_of(request: Request) -> Browser:

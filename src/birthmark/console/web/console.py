@@ -18,6 +18,7 @@ from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
 from birthmark.console.web.site import About, Site
+from birthmark.console.web.taking import TakingPages
 from birthmark.console.web.today import TodayPage
 from birthmark.feed.reading import Feed
 from birthmark.store import Database
@@ -46,7 +47,13 @@ class Console:
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
         site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about)
-        rooms = (TodayPage(site, clock), DevicesPage(site), DevicePage(site, clock), Live(site, Feed(database)))
+        rooms = (
+            TodayPage(site, clock),
+            DevicesPage(site),
+            DevicePage(site, clock),
+            TakingPages(site),
+            Live(site, Feed(database)),
+        )
         return cls(site, [route for room in rooms for route in room.routes()])
 
     def routes(self) -> list[BaseRoute]:

@@ -15,7 +15,7 @@ from birthmark.console.gate import CSRF_FIELD, address_of
 from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.people.sessions import SessionEndedError
 
 Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]
@@ -57,12 +57,17 @@ class Site:
             except SessionEndedError:
                 return self._to_sign_in(request)
             except BirthmarkError as error:
-                self.desk.note(error, request)
+                self.note(error, request)
                 return await self.refused(request, person, error)
             finally:
                 reader.reset(reads)
 
         return Route(path, answered, methods=[method])
+
+    def note(self, error: BirthmarkError, request: Request) -> None:
+        """File what somebody may not, or what no page of ours asked for; who mistypes is refused nothing."""
+        if isinstance(error, ForbiddenError | UnauthenticatedError):
+            self.desk.note(error, request)
 
     def who(self, request: Request) -> Person:
         """Return who looks. Raise `SessionEndedError`."""

@@ -50,15 +50,9 @@ def next_steps(
         found.append(Step(marked("It was refused last: {code}"), fix=refusals[0]["fix"], kind="bad"))
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
-            kind = "device" if part["what"] == "enrollment" else "hub device"
-            found.append(
-                Step(
-                    marked("It is disabled at {place}."),
-                    f"birthmark {kind} enable {quoted}",
-                    kind="warn",
-                    place=part["place"],
-                )
-            )
+            at_hub = f"hub device enable {quoted} --hub {part['place'].removeprefix('hub ')}"
+            command = f"birthmark {at_hub if part['what'] == 'device' else f'device enable {quoted}'}"
+            found.append(Step(marked("It is disabled at {place}."), command, kind="warn", place=part["place"]))
     alive = [
         one for one in certificates if one["revoked"] is None and one["not_after"] and _time(one["not_after"]) > now
     ]

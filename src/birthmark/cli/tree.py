@@ -350,6 +350,7 @@ SESSION = Group(
     },
     "ls",
 )
+CONSOLE = Group("The server's pages.", {"open": Leaf("console:open_console")}, "open")
 WEBHOOK = Group(
     "Receivers that are told what happens, by signed CloudEvents.",
     {
@@ -407,6 +408,7 @@ TREE = Group(
         "events": Leaf("feed:events", "--type 'birthmark.device.*' --follow"),
         "webhook": WEBHOOK,
         "alert": ALERT,
+        "console": CONSOLE,
         "user": USER,
         "role": ROLE,
         "token": TOKEN,
@@ -424,7 +426,7 @@ TREE = Group(
         "Begin": ("demo", "serve", "env", "test-server"),
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
-        "Server": ("server", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
+        "Server": ("server", "console", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
         "People": ("user", "role", "token", "session", "approval", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "completion"),
     },

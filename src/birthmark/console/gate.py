@@ -117,8 +117,14 @@ class Gate:
         return found
 
     def signed_in(self, request: Request) -> Caller:
-        """Return who is signed in at this browser. Raise `SessionEndedError`."""
-        return self.sessions.caller(self.text(request), address_of(request))
+        """Return who is signed in at this browser; whoever holds the data directory, on its machine alone.
+
+        Raise `SessionEndedError`.
+        """
+        found = self.sessions.caller(self.text(request), address_of(request))
+        if found.user is None and self.port is None:
+            raise SessionEndedError
+        return found
 
     def is_signed_in(self, request: Request) -> bool:
         """Say whether somebody is."""

@@ -13,7 +13,7 @@ from birthmark.console.gate import address_of, csrf_of
 from birthmark.console.pages import button, entry, form, heading, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.people.asking import Askings, CodeUnknownError, printable_code
-from birthmark.people.model import EVERYWHERE, Grant, Token
+from birthmark.people.model import EVERYWHERE, MACHINE_USER, Grant, Token
 from birthmark.people.passwords import PasswordUnfitError
 from birthmark.people.sign_in_model import Session
 from birthmark.text import printable
@@ -45,16 +45,16 @@ class OwnPages:
     async def home(self, request: Request) -> Response:
         """Say who is signed in, and where else."""
         caller, csrf = self.desk.gate.signed_in(request), self._csrf(request)
-        user, people = str(caller.user), self.desk.sign_in.people
-        roles = ", ".join(map(_said, people.grants(user))) or "none"
+        user, people = caller.user or MACHINE_USER, self.desk.sign_in.people
+        roles = ", ".join(map(_said, people.grants(user))) or ("all" if caller.user is None else "none")
         own = caller.actor.told["session"]
         everywhere = button("Sign out everywhere", action="/signout/everywhere", is_other=True)
         return page(
             f"You are signed in as {user}",
             paragraph(f"Roles: {roles}."),
             form("/signout", csrf, button("Sign out"), everywhere),
-            link("/password", "Change your password"),
-            link("/device", "Let a command of another machine in"),
+            *(() if caller.user is None else (link("/password", "Change your password"),)),
+            *(() if caller.user is None else (link("/device", "Let a command of another machine in"),)),
             heading("Browsers"),
             rows(_line(one, csrf, is_own=one.id == own) for one in self.desk.sign_in.sessions.of(user)),
             *self._tokens(user, csrf),
@@ -78,7 +78,7 @@ class OwnPages:
     async def end_session(self, request: Request) -> Response:
         """End one of one's own."""
         given, caller = await self.desk.form_of(request)
-        await self.desk.sign_in.sessions.end(given.get("id", ""), of=caller.user, actor=caller.actor)
+        await self.desk.sign_in.sessions.end(given.get("id", ""), of=caller.user or MACHINE_USER, actor=caller.actor)
         return see("/me")
 
     async def sign_out(self, request: Request) -> Response:
@@ -90,7 +90,7 @@ class OwnPages:
     async def sign_out_everywhere(self, request: Request) -> Response:
         """End all of them."""
         _, caller = await self.desk.form_of(request)
-        await self.desk.sign_in.sessions.end_all(str(caller.user), actor=caller.actor)
+        await self.desk.sign_in.sessions.end_all(caller.user or MACHINE_USER, actor=caller.actor)
         return self._left()
 
     async def password(self, request: Request) -> Response:

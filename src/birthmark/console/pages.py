@@ -36,6 +36,7 @@ FROM_FRAGMENT = """
 const code = location.hash.slice(1);
 if (code) { document.getElementById("code").value = code; history.replaceState(null, "", location.pathname); }
 """
+FROM_FRAGMENT_ON = f"{FROM_FRAGMENT}if (code) document.forms[0].submit();\n"
 """Takes a secret from behind the `#`, which no browser sends and no Referer has, and out of the address bar."""
 
 
@@ -44,7 +45,8 @@ def _digest(text: str) -> str:
 
 
 _POLICY = (
-    f"default-src 'none'; style-src {_digest(STYLE)}; script-src {_digest(FROM_FRAGMENT)}; form-action 'self'; "
+    f"default-src 'none'; style-src {_digest(STYLE)}; script-src {_digest(FROM_FRAGMENT)} "
+    f"{_digest(FROM_FRAGMENT_ON)}; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {

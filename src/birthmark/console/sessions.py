@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
 from birthmark.console.people import Reached, check_whole, may_administer, view_once
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Rows
 from birthmark.errors import InvalidRequestError
 from birthmark.people.asking import EVERY_S, Askings
 from birthmark.people.model import SERVER
@@ -78,8 +78,18 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         check_whole(asked.caller)
         await sign_in.remove_password(asked["name"], actor=asked.actor)
 
+    async def open_console(asked: Asked) -> Any:
+        if asked.caller.user is not None:
+            raise OperatorRequestError(
+                detail="the link is for whoever holds the data directory; people sign in at /signin"
+            )
+        code, ends_at = await sign_in.open(actor=asked.actor)
+        return {"path": f"/open#{code}", "ends": ends_at.isoformat()}
+
     at, one = "/people/sessions", "/people/users/{name}"
+    link = "Make a link that opens the console once, on the server's machine."
     return [
+        Endpoint("POST", "/console/open", Right.ADMINISTER, link, open_console),
         Endpoint("GET", at, None, "One's own sessions of browsers; all of them for who administers.", listing),
         Endpoint("DELETE", f"{at}/{{id}}", None, "End a session.", end, status=204),
         Endpoint("POST", f"{one}/signout", None, "End all sessions of a user, one's own or another's.", end_all),

@@ -9,9 +9,21 @@ from starlette.routing import Route
 
 from birthmark.console.desk import NOT_THE_SAME, Desk, browser_of, new_password, status_of, words
 from birthmark.console.gate import RequestForgedError, local_path
-from birthmark.console.pages import FROM_FRAGMENT, button, entry, form, hidden, link, page, paragraph, see
+from birthmark.console.pages import (
+    FROM_FRAGMENT,
+    FROM_FRAGMENT_ON,
+    button,
+    entry,
+    form,
+    hidden,
+    link,
+    page,
+    paragraph,
+    see,
+)
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError
 from birthmark.people.passwords import PasswordUnfitError
+from birthmark.people.sign_in import LinkRefusedError
 
 Others = Sequence[tuple[str, str]]
 """The providers where people sign in instead: names, and what they are called."""
@@ -36,6 +48,8 @@ class SignInPages:
         return [
             route("/invitation", self.invitation),
             route("/invitation", self.accept, "POST"),
+            route("/open", self.link),
+            route("/open", self.open, "POST"),
             route("/signin", self.form),
             route("/signin", self.by_password, "POST"),
         ]
@@ -61,6 +75,24 @@ class SignInPages:
             self.desk.note(error, request)
             return self._ask(request, path, error, name=name[:128])
         return await self.desk.signed_in(request, text, path)
+
+    async def link(self, request: Request) -> Response:
+        """Take the code of a link that `birthmark console open` printed."""
+
+        def made(csrf: str) -> Response:
+            note = paragraph("The link opens the console once, for whoever holds the server's data directory.")
+            code = entry("code", "Code of the link", most=128)
+            return page("Open the console", note, form("/open", csrf, code, button("Open it")), script=FROM_FRAGMENT_ON)
+
+        return self.desk.opened(request, made)
+
+    async def open(self, request: Request) -> Response:
+        """Sign whoever shows it in."""
+        given = await self.desk.form_before(request)
+        if self.desk.gate.port is None:
+            raise LinkRefusedError
+        text = await self.desk.sign_in.opened(given.get("code", ""), browser_of(request))
+        return await self.desk.signed_in(request, text, "/")
 
     async def invitation(self, request: Request) -> Response:
         """Ask for the code of an invitation, which the link has behind its `#`, and a password."""

@@ -13,7 +13,9 @@ SERVER = "server"
 """The place of what is no hub's, provisioning service's or account's."""
 _PLACE = re.compile(r"\*|server|aws|(?:hub|dps)/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-RESERVED = frozenset({"operator", "stranger", "server", "unknown", "nobody"})
+MACHINE_USER = "operator"
+"""How a session is called of whoever holds the data directory; nobody else may be called so."""
+RESERVED = frozenset({MACHINE_USER, "stranger", "server", "unknown", "nobody"})
 """What others are called beside people: in the audit, in who silenced an alert or approved something."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

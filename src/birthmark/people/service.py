@@ -17,7 +17,7 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
-from birthmark.people.model import RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
@@ -339,7 +339,7 @@ class People:
         """Return a token for who shows the code of an invitation. Raise `InvitationRefusedError`."""
         digest = hash_made(code[:_MAX_CHARS])
         row = await self.database.one(store.INVITATION, digest=digest)
-        if row is None:
+        if row is None or store.INVITATIONS.of(row).user == MACHINE_USER:
             raise InvitationRefusedError
         invited, now = store.INVITATIONS.of(row), self.clock.now()
         changes = Changes().run(

@@ -6,14 +6,15 @@ day after it began.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
-from birthmark.auth.principals import Caller
+from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import NotFoundError, UnauthenticatedError
 from birthmark.people import sign_in_store as store
+from birthmark.people.model import MACHINE_USER
 from birthmark.people.service import People
 from birthmark.people.sign_in_model import Browser, Session
 from birthmark.store import Changes, to_micros
@@ -68,6 +69,8 @@ class Sessions:
         known, now = self._known(text), self.people.clock.now()
         if now - self._used_at(known) > _NOTED_EVERY:
             self._used[known.id] = now
+        if known.user == MACHINE_USER:
+            return replace(MACHINE, actor=Actor(MACHINE_USER, {"session": known.id, "from": address}))
         actor = self.people.actor(known.user, session=known.id, address=address)
         return Caller(actor, self.people.rights(known.user), known.user, let_in_by=known.let_in_by)
 
@@ -80,7 +83,8 @@ class Sessions:
 
     def _is_alive(self, one: Session) -> bool:
         now = self.people.clock.now()
-        return self.people.is_there(one.user) and now < one.ends_at and now < self._used_at(one) + IDLE
+        is_there = one.user == MACHINE_USER or self.people.is_there(one.user)
+        return is_there and now < one.ends_at and now < self._used_at(one) + IDLE
 
     def _used_at(self, one: Session) -> datetime:
         return max(one.used_at, self._used.get(one.id, one.used_at))
@@ -119,7 +123,8 @@ class Sessions:
         if self.people.is_steady():
             changes.run(store.PURGE_SESSIONS, before=to_micros(now))
         changes.run(store.ADD_SESSION, **store.SESSIONS.row(made))
-        changes.audit(Actor(f"user:{user}", {"from": address}), "people.sign_in", user, session=name, how=how)
+        who = MACHINE_USER if user == MACHINE_USER else f"user:{user}"
+        changes.audit(Actor(who, {"from": address}), "people.sign_in", user, session=name, how=how)
         return text
 
     def of(self, user: str | None = None) -> Sequence[Session]:
@@ -133,7 +138,8 @@ class Sessions:
             known = self._known(text)
         except SessionEndedError:
             return
-        actor = Actor(f"user:{known.user}", {"session": known.id, "from": address})
+        who = MACHINE_USER if known.user == MACHINE_USER else f"user:{known.user}"
+        actor = Actor(who, {"session": known.id, "from": address})
         await self.end(known.id, of=known.user, actor=actor)
 
     async def end(self, name: str, *, of: str | None, actor: str) -> None:

@@ -7,24 +7,27 @@ nobody is locked out by the guesses of others. Names that nobody has are treated
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from math import ceil
 
 from birthmark.actor import Actor
 from birthmark.auth.guesses import SHARE, Asked, Guesses
 from birthmark.auth.passwords import hash_made
-from birthmark.auth.principals import Caller
+from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.net.share import share_of
 from birthmark.people import sign_in_store as store
 from birthmark.people.guessing import Pauses
-from birthmark.people.model import Invitation
+from birthmark.people.model import MACHINE_USER, Invitation
 from birthmark.people.passwords import Passwords, check_fit
 from birthmark.people.service import InvitationRefusedError, People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in_model import Browser, Password
-from birthmark.people.store import INVITATION, INVITATIONS, REDEEM
+from birthmark.people.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS
 from birthmark.store import Changes, to_micros
 
+OPENS_FOR = timedelta(minutes=2)
+_OPENING, _OPENING_BYTES = "bmo", 32
 _MAX_CHARS = 128
 _MOST_ADDRESSES = 16
 _FREE_HERE, _FREE_OF_USER, _FREE_OF_ADDRESS = 5, 20, 50
@@ -53,6 +56,14 @@ class CurrentPasswordError(UnauthenticatedError):
     )
     for_a_person = "only a person knows the password"
     user: str
+
+
+class LinkRefusedError(UnauthenticatedError):
+    """The link is unknown, used or over."""
+
+    code = "console.link_refused"
+    cause = "A link that opens the console is good for one time and two minutes; this one is used, or over."
+    fix = "On the server's machine, make another one: `birthmark console open`"
 
 
 class SignInPausedError(ThrottledError):
@@ -121,7 +132,7 @@ class SignIn:
         if row is None:
             raise InvitationRefusedError
         found = INVITATIONS.of(row)
-        if found.ends_at <= self.people.clock.now():
+        if found.ends_at <= self.people.clock.now() or found.user == MACHINE_USER:
             raise InvitationRefusedError
         return found
 
@@ -151,6 +162,27 @@ class SignIn:
             digest=invitation.digest,
             now=to_micros(self.people.clock.now()),
         )
+
+    async def open(self, *, actor: str) -> tuple[str, datetime]:
+        """Return the code of a link that signs whoever holds the data directory in, once, and until when it does."""
+        code = f"{_OPENING}_{self.people.entropy.token(_OPENING_BYTES).hex()}"
+        ends_at = self.people.clock.now() + OPENS_FOR
+        changes = Changes().run(REMOVE_INVITATIONS, user_name=MACHINE_USER)
+        changes.run(ADD_INVITATION, **INVITATIONS.row(Invitation(hash_made(code), MACHINE_USER, ends_at, actor)))
+        await self.people.database.commit(changes.audit(actor, "people.console_open", MACHINE_USER))
+        return code, ends_at
+
+    async def opened(self, code: str, browser: Browser) -> str:
+        """Return a session of whoever holds the data directory, who shows such a code. Raise `LinkRefusedError`."""
+        digest = hash_made(code[:_MAX_CHARS])
+        row = await self.people.database.one(INVITATION, digest=digest)
+        if row is None or INVITATIONS.of(row).user != MACHINE_USER:
+            raise LinkRefusedError
+        now = to_micros(self.people.clock.now())
+        changes = Changes().run(REDEEM, expect=1, otherwise=LinkRefusedError(), digest=digest, now=now)
+        text = self.sessions.begin(changes, MACHINE_USER, "console open", str(MACHINE.actor), browser)
+        await self.people.commit(changes, MACHINE_USER)
+        return text
 
     async def set_password(self, name: str, password: str, current: str, caller: Caller, address: str) -> None:
         """Set a user's password: one's own by the current one, where there is one. All sessions of that user end.

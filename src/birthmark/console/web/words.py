@@ -101,6 +101,7 @@ ACTIONS: Mapping[str, str] = {
     "people.approval_ask": marked("asked for a second person"),
     "people.approval_reject": marked("rejected what somebody asked for"),
     "people.approval_use": marked("did what was approved"),
+    "people.console_open": marked("made a link that opens the console"),
     "people.invite": marked("invited somebody"),
     "people.link": marked("linked an account of a provider"),
     "people.password_remove": marked("removed a password"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.console.web.life import Item, Lane, Point, Span, Unit, Words, life, rows
@@ -89,7 +89,6 @@ ITEMS = st.lists(points(st.sampled_from(["renewed", "refused", "更新"]) | FORE
 LANES = st.lists(st.builds(Lane, FOREIGN, ITEMS, LINKS), max_size=6)
 
 
-@settings(max_examples=150)
 @given(LANES, st.sampled_from(SIZES))
 def test_no_label_lies_upon_another_whatever_a_life_was(lanes: list[Lane], size: Size) -> None:
     svg = drawn(*lanes, size=size)

@@ -10,7 +10,7 @@ from birthmark.console.web.svg import Anchor, Label, cut, element, width_of
 Number = Callable[[float], str]
 _Said = tuple["Tick", float, Label]
 
-_GAP_PX = 10  # between labels of the lower axis
+_GAP_PX = 6  # between labels of the lower axis
 _MOST = 0.3  # of the width, for one label
 _ONE_STEP = 2  # numbers of a scale that has nothing between its ends
 _TICK_PX = 14  # how far a mark of the lower axis goes down, beside its label

@@ -141,6 +141,12 @@ def test_bars_are_readable_whatever_they_count_and_are_called(values: list[int],
     check(svg)
 
 
+def test_numbers_above_and_beside_bars_that_stand_out_keep_apart() -> None:
+    svg = a_chart([11_937_969_925, 0, 0, 1, 1, 11_937_969_925], size=NARROW)
+    check(svg)
+    assert texts(svg, "number") == ["11,937,969,925", "11,937,969,925"]
+
+
 def test_the_zero_line_and_the_unit_are_drawn() -> None:
     svg = a_chart([3, 4])
     assert len(elements(svg, "line", "zero")) == 1

@@ -27,6 +27,7 @@ _HOUR, _WEEK = timedelta(hours=1), timedelta(days=7)
 _CHANGES, _REASONS = 8, 5
 _DAY_S = 86_400
 CERTIFICATES, REFUSALS, REGISTRATIONS, RENEWALS = "certificates", "refusals", "registrations", "renewals"
+_RESTING = frozenset({"one root", "the new alone"})
 _NOBODY = frozenset({"people.sign_in", "people.session_end"})
 """What is no change of anything."""
 
@@ -69,12 +70,12 @@ class TodayPage:
     async def _waits(self, who: Person) -> Mapping[str, Any]:
         look = self.site.inside.look
         approvals, alerts = await look(who, "/people/approvals"), await look(who, "/alerts")
-        requests, rollover = await look(who, "/est/requests"), await look(who, "/ca/rollover")
+        requests, rollover = await look(who, "/est/requests"), await look(who, "/ca/rollover", measured=False)
         return {
             "approvals": [] if approvals is None else approvals.items,
             "alerts": [] if alerts is None else [one for one in alerts.items if not one["silenced"]],
             "requests": [] if requests is None else [one for one in requests.items if one["stands"] == "waiting"],
-            "rollover": rollover if rollover and rollover.get("new") else None,
+            "rollover": rollover if rollover and rollover["state"] not in _RESTING else None,
         }
 
 

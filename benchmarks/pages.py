@@ -50,11 +50,7 @@ def fill(path: Path, devices: int) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA synchronous = OFF")
         copied(database, "hub_devices", devices, device_id=_NAME, generation_id="t.generation_id + i")
-        for word in (
-            "substr(name, 1, instr(name, '-') - 1)",
-            "rtrim(substr(name, instr(name, '-') + 1, 5), '-')",
-            "substr(name, -7)",
-        ):
+        for word in ("name", "substr(name, instr(name, '-') + 1)", "substr(name, -7)"):
             names = f"{_NUMBERS.format(devices)} INSERT OR IGNORE INTO words SELECT 'hub/birthmark', {word}, name FROM"
             database.execute(f"{names} (SELECT {_NAME} AS name FROM n)")
         copied(

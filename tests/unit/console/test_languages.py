@@ -1,7 +1,6 @@
 """Every text of the console is there in each language, whole, also one that was changed."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from birthmark.console.web.language import (
 )
 
 ROOT = Path(birthmark.__file__).parents[2]
-sys.path.append(str(ROOT / "tools"))
-from make_catalogues import is_translated, of, written  # noqa: E402 - a tool, beside the package
+TOOL = catalogues()
 
 OTHERS = [one for one in LANGUAGES if one != ENGLISH]
 FILLED = re.compile(r"\{\w*\}|%\(\w+\)s")
@@ -33,13 +31,13 @@ def path_of(language: str) -> Path:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_text_is_translated(language: str) -> None:
-    assert [one.id for one in of(path_of(language)) if one.id and not is_translated(one)] == []
+    assert [one.id for one in TOOL.of(path_of(language)) if one.id and not TOOL.is_translated(one)] == []
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_catalogue_is_as_its_tool_writes_it(language: str) -> None:
     path = path_of(language)
-    assert written(of(path)) == path.read_bytes(), "python tools/make_catalogues.py"
+    assert TOOL.written(TOOL.of(path)) == path.read_bytes(), "python tools/make_catalogues.py"
 
 
 @pytest.mark.parametrize("language", OTHERS)

@@ -1,6 +1,6 @@
 """The console: every page, for one listener."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -42,6 +42,7 @@ class Console:
         *,
         about: About,
         database: Database,
+        counted: Callable[[], Awaitable[Mapping[str, int]]],
         clock: Clock,
         entropy: Entropy,
     ) -> "Console":
@@ -52,7 +53,7 @@ class Console:
             DevicesPage(site),
             DevicePage(site, clock),
             TakingPages(site),
-            Live(site, Feed(database)),
+            Live(site, Feed(database), counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])
 

@@ -83,11 +83,6 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{escape(kind)}"{more}>{escape(text)}</p>' if text else ""
 
 
-def heading(text: str) -> str:
-    """Return what stands above a part of a page."""
-    return f"<h2>{escape(text)}</h2>"
-
-
 def link(path: str, text: str) -> str:
     """Return a link in a paragraph of its own."""
     return f'<p><a href="{escape(path)}">{escape(text)}</a></p>'

@@ -124,6 +124,7 @@ class Drawing:
             "timed": self._timed,
             "plain": plain,
             "short": short,
+            "block": block,
         }
         self._environment = environment
 
@@ -143,6 +144,13 @@ class Drawing:
         if len(text) >= _LEAST_TO_PACK and "gzip" in request.headers.get("accept-encoding", ""):
             text, headers = gzip.compress(text, _LEVEL, mtime=0), headers | {"content-encoding": "gzip"}
         return Response(text, status, headers, "text/html")
+
+    def download(self, name: str, text: str, media_type: str) -> Response:
+        """Return a file that a browser keeps, and shows nothing of."""
+        headers = _HEADERS | {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(
+            text, headers=headers | {"content-security-policy": "default-src 'none'"}, media_type=media_type
+        )
 
     def _time(self, at: datetime | str) -> Markup:
         """Return a time as it is read fastest, with the exact one for who points at it, or copies it."""
@@ -177,6 +185,11 @@ def reader_of(request: Request) -> Reader:
 def plain(text: object) -> Markup:
     """Return foreign text: nothing in it that is not printable, and no direction of its own that others would take."""
     return Markup("<bdi>{}</bdi>").format(printable(str(text)))
+
+
+def block(text: object) -> Markup:
+    """Return foreign text of several lines, which stay lines, for `pre`."""
+    return Markup("<bdi>{}</bdi>").format("\n".join(map(printable, str(text).split("\n"))))
 
 
 def short(text: object, most: int = 64) -> Markup:

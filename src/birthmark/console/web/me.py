@@ -34,7 +34,7 @@ class MePage:
             "sessions": of(user, (await ask(who, "/people/sessions")).items),
             "tokens": of(user, (await ask(who, "/people/tokens")).items),
             "own": who.caller.actor.told["session"],
-            "origin": self.site.desk.gate.origin(request),
+            "url": (await ask(who, "/server/endpoints")).get("console") or self.site.desk.gate.origin(request),
         }
         return await self.site.draw(request, who, "me.html", values)
 

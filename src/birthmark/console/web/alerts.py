@@ -115,4 +115,4 @@ def event(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def words_of_types(types: Sequence[str]) -> str:
     """Return of which events somebody is told."""
-    return ", ".join(types) if types else say("everything")
+    return say("everything") if set(types) <= {"*"} else ", ".join(types)

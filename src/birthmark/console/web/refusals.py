@@ -131,11 +131,13 @@ class RefusalsPages:
         refusal = await self._refusal(who, wanted)
         if refusal is None:
             return await self.site.draw(request, who, "refusal_gone.html", {"id": wanted}, 404)
+        shown = await self._shown(who, refusal)
         values = {
             "refusal": refusal,
             "facts": [(key.replace("_", " "), value) for key, value in refusal["facts"].items()],
             "devices": await self._devices(who, refusal["facts"]),
-            "shown": await self._shown(who, refusal),
+            "shown": shown,
+            "is_gone": shown is None and bool(refusal["facts"].get("thumbprint")),
             "often": [(say(PERIODS[back][1]), await self._count(who, refusal["code"], back)) for back in (_DAY, _WEEK)],
             "command_line": f"birthmark why {shlex.quote(refusal['id'])}",
         }

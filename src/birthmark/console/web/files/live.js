@@ -13,6 +13,13 @@
     if (document.cookie.includes("birthmark-zone=") && zone !== "UTC" && !location.hash) location.reload();
   }
 
+  // On a narrow screen the pages stand in one line: the one that is shown is in sight.
+  const current = document.querySelector("nav.pages [aria-current]");
+  if (current) {
+    const line = current.closest("ul");
+    line.scrollLeft = current.offsetLeft - (line.clientWidth - current.offsetWidth) / 2;
+  }
+
   const words = (element, name, values = {}) => element.dataset[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
   const dress = (part) => {
     for (const button of part.querySelectorAll("button.copy[hidden]")) button.hidden = false;

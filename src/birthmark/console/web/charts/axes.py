@@ -8,9 +8,11 @@ from itertools import count, pairwise
 from birthmark.console.web.svg import Anchor, Label, cut, element, width_of
 
 Number = Callable[[float], str]
+_Said = tuple["Tick", float, Label]
 
-_GAP_PX = 10  # between labels of the lower axis
+_GAP_PX = 6  # between labels of the lower axis
 _MOST = 0.3  # of the width, for one label
+_ONE_STEP = 2  # numbers of a scale that has nothing between its ends
 _TICK_PX = 14  # how far a mark of the lower axis goes down, beside its label
 
 
@@ -51,9 +53,10 @@ class Plot:
 def round_ticks(maximum: float, most: int = 4) -> list[int]:
     """Return zero and two to `most` steps of 1, 2 or 5 and noughts, the last of which is nearest above `maximum`.
 
-    They are one step where it takes no more.
+    It is one step where every scale has but one.
     """
-    return min((_steps(maximum, steps) for steps in range(2, most + 1)), key=lambda ticks: (ticks[-1], -len(ticks)))
+    scales = [_steps(maximum, steps) for steps in range(2, most + 1)]
+    return min(scales, key=lambda ticks: (len(ticks) == _ONE_STEP, ticks[-1], -len(ticks)))
 
 
 def _steps(maximum: float, most: int) -> list[int]:
@@ -85,14 +88,23 @@ def readable(ticks: Sequence[Tick], x: Callable[[float], float], right: float) -
     labels = [(tick, place, Label(words, place + 4, 0)) for tick, place, words in said]
     labels = [entry for entry in labels if entry[2].text and entry[2].box.right <= right]
     for stride in range(1, len(labels) + 1):
-        tries = [labels[offset::stride] for offset in range(stride)]
+        tries = [_without_minor(labels[offset::stride]) for offset in range(stride)]
         if apart := [kept for kept in tries if _is_apart(kept)]:
             best = max(apart, key=lambda kept: (sum(tick.is_major for tick, *_ in kept), len(kept)))
             return [(place, label) for _, place, label in best]
     return []
 
 
-def _is_apart(kept: Sequence[tuple[Tick, float, Label]]) -> bool:
+def _without_minor(kept: Sequence[_Said]) -> list[_Said]:
+    """Return `kept` without what a major label before it covers: a year is longer than a month."""
+    return [
+        this
+        for before, this in zip((None, *kept), kept, strict=False)
+        if before is None or not before[0].is_major or this[0].is_major or _is_apart((before, this))
+    ]
+
+
+def _is_apart(kept: Sequence[_Said]) -> bool:
     return all(this[2].box.right + _GAP_PX <= following[1] for this, following in pairwise(kept))
 
 

@@ -152,7 +152,7 @@ def _numbers(plot: Plot, values: Sequence[int], number: Number, width: float) ->
     placed: list[Label] = []
     for index in sorted(standouts(values), key=lambda index: -values[index]):
         body, words = bodies[index], cut(number(values[index]), width / 2)
-        high = body.top + 10
+        high = body.top + 12
         tries = [
             centered(words, plot.x(index + 0.5), body.top - 5, (0, width), "number strong"),
             Label(words, body.right + 3, high, Anchor.START, "number strong"),

@@ -23,7 +23,7 @@ from birthmark.console.web.svg import (
     width_of,
 )
 
-_THREE_STEPS_PX = 48
+_NUMBER = "number strong"
 _LEAST_PX = 48  # of a strip, without what is written above it
 _BESIDE = 0.27  # of the width, for labels at the right end; where they take more they stand above
 
@@ -63,7 +63,7 @@ def lines(
     beside = _beside(series, number, size.width, is_over=not unfinished)
     above = LINE_PX + (2 if beside else 16)
     each_px = max(_LEAST_PX, (size.height - 24) / max(len(series), 1) - above) if series else size.height - 30
-    marks = [round_ticks(each.most, most=3 if each_px >= _THREE_STEPS_PX else 2) for each in series]
+    marks = [round_ticks(each.most, most=3) for each in series]
     left = max((gutter(own, number, size.width) for own in marks), default=24)
     right = size.width - beside - (1 if not beside else 10)
     drawn, bottom = "", 0.0
@@ -134,15 +134,16 @@ def _named(plot: Plot, one: Series, number: Number, width: int, beside: float, *
 
 
 def _peak(plot: Plot, one: Series, number: Number) -> str:
-    """Return the number of the highest value where it stands out, to the side where the line is lower."""
+    """Return the number of the highest value where it stands out, on the side that has more room."""
     values = [value or 0 for value in one.values]
     found = [index for index in standouts(values) if values[index] == one.most]
     if not found:
         return ""
-    x, y = plot.x(found[0] + 0.5), plot.y(one.most) + 9
-    words, is_right_half = cut(number(one.most), (plot.right - plot.left) / 2), found[0] * 2 > len(values)
-    x += -plot.step * 2 - 3 if is_right_half else plot.step * 2 + 3
-    return Label(words, x, y, Anchor.END if is_right_half else Anchor.START, "number strong").drawn()
+    x, y, words = plot.x(found[0] + 0.5), plot.y(one.most) + 9, number(one.most)
+    away = plot.step * 2 + 3
+    sides = [Label(words, x + away, y, Anchor.START, _NUMBER), Label(words, x - away, y, Anchor.END, _NUMBER)]
+    inside = [label for label in sides if plot.left <= label.box.left and label.box.right <= plot.right]
+    return inside[-1 if found[0] * 2 > len(values) else 0].drawn() if inside else ""
 
 
 def _strip(plot: Plot, one: Series, *, is_over: bool) -> str:

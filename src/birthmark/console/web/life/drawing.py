@@ -33,7 +33,9 @@ _STACKED_PX = 480  # a drawing narrower than this has the names of lanes above t
 
 
 def life(lanes: Sequence[Lane], *, now: datetime, name: str, title: str, desc: str, words: Words, size: Size) -> str:
-    """Return the life as SVG, as fine as it is readable and of at most `MAX_BYTES`, named `name` within its page.
+    """Return the life as SVG, named `name` within its page: as fine as it is readable within `MAX_BYTES`.
+
+    More lanes than a page has, or links of a kilobyte, may take more.
 
     Raise `ValueError` for a link that leaves this server.
     """

@@ -9,7 +9,7 @@ from birthmark.console.web.life.model import Item, Lane, Point, Span, Words, wor
 from birthmark.console.web.life.times import Scale
 from birthmark.console.web.svg import Tone, cut, width_of
 
-_POINT_ROWS = 4
+_POINT_ROWS = 5  # as many as there are kinds
 _SPAN_ROWS = 3
 _LABEL_ROWS = 2
 _APART_PX = 9  # dots of a series that can still be told apart

@@ -64,7 +64,7 @@ class Words:
     still: str  # of a span without an end
     several: Callable[[int, str], str]  # "3 x renewed"; without a word, of different things: "3 events"
     when: Callable[[datetime], str]  # exact, in titles and rows
-    tick: Callable[[datetime, Unit, bool], str]  # of the axis; the first one has to say the year or the day too
+    tick: Callable[[datetime, Unit, bool], str]  # what begins there; the first says its year or day too
     empty: str = ""
 
     def exactly(self, item: Item) -> str:

@@ -14,7 +14,7 @@ _MOST_TICKS = 40
 
 
 class Unit(StrEnum):
-    """What the labels of an axis count."""
+    """What begins at a mark of the axis."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -64,13 +64,27 @@ def ticks(scale: Scale, say: Callable[[datetime, Unit, bool], str], right: float
         if whole / _about(unit, every) > _MOST_TICKS:
             continue
         moments = list(_moments(scale.first, scale.last, unit, every))
-        marks = [Tick(scale.x(moment), say(moment, unit, index == 0)) for index, moment in enumerate(moments)]
+        marks = [_tick(scale, say, moment, unit, is_first=moment is moments[0]) for moment in moments]
         found = readable(marks, lambda x: x, right)
         if len(found) > len(shown) or not shown:
             shown = found
         if len(found) >= len(marks) - 1 and found:
             return found
     return shown
+
+
+def _tick(
+    scale: Scale, say: Callable[[datetime, Unit, bool], str], moment: datetime, unit: Unit, *, is_first: bool
+) -> Tick:
+    begins = _begins(moment, unit)
+    return Tick(scale.x(moment), say(moment, begins, is_first), is_major=is_first or begins is not unit)
+
+
+def _begins(moment: datetime, unit: Unit) -> Unit:
+    """Return what begins at a mark: among hours, at midnight, a day; among months, in January, a year."""
+    if unit in {Unit.MINUTE, Unit.HOUR} and moment.hour == moment.minute == 0:
+        return Unit.DAY
+    return Unit.YEAR if unit is Unit.MONTH and moment.month == 1 else unit
 
 
 def _about(unit: Unit, every: int) -> timedelta:

@@ -127,18 +127,18 @@ class PeoplePages:
     async def grant(self, request: Request, who: Person) -> Response:
         """Give a role."""
         given = await self.site.form(request)
-        return await self._role(request, who, given, "roles", say("{name} is {role} at {place} from now on."))
+        return await self._role(request, who, given, "roles", say("{name} is {role} {where} from now on."))
 
     async def revoke(self, request: Request, who: Person) -> Response:
         """Take a role."""
         given = await self.site.form(request)
-        return await self._role(request, who, given, "roles/remove", say("{name} is {role} at {place} no more."))
+        return await self._role(request, who, given, "roles/remove", say("{name} is {role} {where} no more."))
 
     async def _role(self, request: Request, who: Person, given: Form, verb: str, said: str) -> Response:
         name, role, place = request.path_params["name"], given.get("role", ""), given.get("place") or EVERYWHERE
         await self.site.do(who, given, "POST", f"{ONE}/{verb}", name, role=role, place=place)
-        where = say("everywhere") if place == EVERYWHERE else place
-        return self._back(name, said.format(name=name, role=role, place=where))
+        where = say("everywhere") if place == EVERYWHERE else say("at {place}").format(place=place)
+        return self._back(name, said.format(name=name, role=role, where=where))
 
     async def sign_out(self, request: Request, who: Person) -> Response:
         """End all sessions of somebody."""

@@ -52,6 +52,17 @@
     form.setAttribute("aria-busy", "true");
     setTimeout(() => form.removeAttribute("aria-busy"), 15000);
   });
+  // What htmx sent is answered in place: it may be sent again, as another one where it was done.
+  document.addEventListener("htmx:finally:request", (event) => {
+    const form = event.target.closest("form[aria-busy]");
+    if (!form) return;
+    form.removeAttribute("aria-busy");
+    const { response } = event.detail.ctx;
+    if (response && response.status < 400 && form.elements.once) {
+      const bytes = crypto.getRandomValues(new Uint8Array(16));
+      form.elements.once.value = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    }
+  });
   addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
   });
@@ -170,6 +181,6 @@
     for (const one of document.querySelectorAll("[data-poll]")) if (!isTouched(one) && one.checkVisibility()) htmx.trigger(one, "news");
   }, 2000);
   setInterval(() => { if (!document.hidden && Date.now() - last > LOOK_AGAIN_MS) { isBehind = true; again(); } }, 10000);
-  document.body.addEventListener("htmx:after:swap", (event) => dress(event.target));
+  document.body.addEventListener("htmx:after:swap", () => dress(document));
   seen();
 })();

@@ -51,7 +51,7 @@ class ApprovalsPage:
         told = await self._decide(request, who, "/people/approvals/{id}/reject")
         if told["asked_by"] == who.caller.user:
             return self.site.go(PATH, said=say("You ask for it no more."))
-        return self.site.go(PATH, said=say("Rejected: {who} is told so when trying again.").format(who=told["asked_by"]))
+        return self.site.go(PATH, said=say("Rejected; {who} is told when trying again.").format(who=told["asked_by"]))
 
     async def _decide(self, request: Request, who: Person, path: str) -> Mapping[str, Any]:
         given = await self.site.form(request)

@@ -61,11 +61,16 @@ class AuditPage:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [self.site.route("/audit", self.show), self.site.route(VERIFY, self.verify, "POST")]
+        route = self.site.route
+        return [route("/audit", self.show), route(VERIFY, self.back), route(VERIFY, self.verify, "POST")]
 
     async def show(self, request: Request, who: Person) -> Response:
         """Draw a page of the rows."""
         return await self._draw(request, who, None)
+
+    async def back(self, _request: Request, _who: Person) -> Response:
+        """Lead who loads an answer without script anew to the rows."""
+        return self.site.go("/audit")
 
     async def verify(self, request: Request, who: Person) -> Response:
         """Verify the chains now, and say what came of it: in its place, or without script on the page."""

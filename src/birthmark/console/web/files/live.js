@@ -52,16 +52,18 @@
     form.setAttribute("aria-busy", "true");
     setTimeout(() => form.removeAttribute("aria-busy"), 15000);
   });
-  // What htmx sent is answered in place: it may be sent again, as another one where it was done.
+  // What htmx sent is answered in place: a moment later it may be sent again, as another one where it was done.
+  const PRESSED_TWICE_MS = 1000;
   document.addEventListener("htmx:finally:request", (event) => {
     const form = event.target.closest("form[aria-busy]");
     if (!form) return;
-    form.removeAttribute("aria-busy");
     const { response } = event.detail.ctx;
-    if (response && response.status < 400 && form.elements.once) {
+    setTimeout(() => {
+      form.removeAttribute("aria-busy");
+      if (!response || response.status >= 400 || !form.elements.once) return;
       const bytes = crypto.getRandomValues(new Uint8Array(16));
       form.elements.once.value = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    }
+    }, PRESSED_TWICE_MS);
   });
   addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
@@ -55,7 +56,11 @@ class House:
         kind = {"content-type": "application/pkcs10", "authorization": f"Basic {by}"}
         answer = requests.post(url, b"MIIB", headers=kind, verify=roots, timeout=30)
         assert answer.status_code == 401, answer.text
-        return answer.text.split("Reference: ")[1].strip()
+        known = answer.text.split("Reference: ")[1].strip()
+        until = time.monotonic() + 10  # its row follows with the next commit
+        while not self.ask("GET", f"/refusals?subject={known}").json()["items"]:
+            assert time.monotonic() < until
+        return known
 
     def rows(self, action: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask("GET", f"/audit/latest?action={action}").json()["items"]

@@ -10,7 +10,7 @@ from birthmark.console.web import audit, refusals, settings
 from birthmark.console.web.alerts import words_of_types
 from birthmark.console.web.approvals import readable
 from birthmark.console.web.language import Reader, reader
-from birthmark.console.web.people import ROLES, explained, said_roles
+from birthmark.console.web.people import RIGHTS, ROLES, explained, said_roles
 from birthmark.people.model import RIGHTS_OF, Role
 
 ID = "f5d28096-4cc8-4508-b1b4-f180ffba9dee"
@@ -68,7 +68,7 @@ def test_who_was_refused_is_called_by_the_surest_name() -> None:
 def test_each_role_is_explained_with_all_that_it_may() -> None:
     assert set(ROLES) == set(Role)
     assert [(one["role"], one["rights"]) for one in explained()["explained"]] == [
-        (role.value, set(RIGHTS_OF[role])) for role in Role
+        (role.value, [RIGHTS[right] for right in RIGHTS_OF[role]]) for role in Role
     ]
     roles = [{"role": "viewer", "place": "*"}, {"role": "admin", "place": "hub/x"}]
     assert said_roles(roles) == ["viewer", "admin at hub/x"]

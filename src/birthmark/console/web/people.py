@@ -188,5 +188,9 @@ def said_roles(roles: Sequence[Mapping[str, str]]) -> Sequence[str]:
 
 def explained() -> Mapping[str, Any]:
     """Return what each role is for, and may."""
-    rows = [{"role": role.value, "words": say(ROLES[role]), "rights": set(RIGHTS_OF[role])} for role in Role]
-    return {"explained": rows, "rights": [(right, say(text)) for right, text in RIGHTS.items()]}
+    return {
+        "explained": [
+            {"role": role.value, "words": say(ROLES[role]), "rights": [say(RIGHTS[right]) for right in RIGHTS_OF[role]]}
+            for role in Role
+        ]
+    }

@@ -202,7 +202,7 @@ def short(text: object, most: int = 64) -> Markup:
 
 
 _MAX_TITLE = 512
-_UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+_UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) UTC")
 
 
 def _scrolls() -> Markup:

@@ -84,29 +84,29 @@ def vera(house: House) -> Browser:
     return house.person("vera", "viewer")
 
 
-def shown(answer: requests.Response, status: int = 200) -> str:
+def read(answer: requests.Response, status: int = 200) -> str:
     """Return a page as it is read: without the marks that keep foreign text's direction to itself."""
     assert answer.status_code == status, answer.text
     return re.sub(r"</?bdi[^>]*>", "", unescape(answer.text))
 
 
 def test_an_empty_page_says_what_would_be_there_and_how_it_comes(house: House, mika: Browser) -> None:
-    assert "Nobody was refused in this time." in shown(mika.get("/refusals"))
-    assert "birthmark approval ls" in shown(mika.get("/approvals"))
-    alerts = shown(mika.get("/alerts"))
+    assert "Nobody was refused in this time." in read(mika.get("/refusals"))
+    assert "birthmark approval ls" in read(mika.get("/approvals"))
+    alerts = read(mika.get("/alerts"))
     assert "No rule finds anything." in alerts
     assert "birthmark webhook create plant" in alerts
-    assert "No row is like that." in shown(mika.get("/audit?by=user:nobody"))
-    assert "Every setting is the default." not in shown(mika.get("/settings?changed=yes"))
-    assert "No setting is like that." in shown(mika.get("/settings?begin=nothing"))
+    assert "No row is like that." in read(mika.get("/audit?by=user:nobody"))
+    assert "Every setting is the default." not in read(mika.get("/settings?changed=yes"))
+    assert "No setting is like that." in read(mika.get("/settings?begin=nothing"))
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_who_may_look_sees_each_page_and_is_offered_only_what_that_one_may(
     mika: Browser, vera: Browser, path: str
 ) -> None:
-    assert shown(mika.get(path))
-    seen = shown(vera.get(path))
+    assert read(mika.get(path))
+    seen = read(vera.get(path))
     for deed in ("Invite somebody", "Tell nobody for a while", "Send them once more"):
         assert deed not in seen
 
@@ -123,24 +123,24 @@ def test_what_somebody_may_not_do_is_refused_by_name_and_not_done(house: House, 
         ("/alerts/silence", {**rule, "lifetime": "1h"}),
         ("/alerts/webhook", {**csrf, "name": "plant", "deed": "pause"}),
     ):
-        assert "operator.role_too_low" in shown(vera.post(path, fields), 403), path
+        assert "operator.role_too_low" in read(vera.post(path, fields), 403), path
     assert house.ask("GET", "/people/users/eve").status_code == 404
-    assert "people.approval_missing" in shown(vera.post("/approvals/approve", {**csrf, "id": "none"}), 404)
-    assert shown(vera.post("/people", {**person, "csrf": "another"}), 403)
+    assert "people.approval_missing" in read(vera.post("/approvals/approve", {**csrf, "id": "none"}), 404)
+    assert read(vera.post("/people", {**person, "csrf": "another"}), 403)
 
 
 def test_a_refusal_is_found_by_its_id_a_name_and_its_reason_and_tells_what_to_do(house: House, mika: Browser) -> None:
     known = house.refuse("line-7")
-    told = shown(mika.get(f"/refusals/{known}"))
+    told = read(mika.get(f"/refusals/{known}"))
     for part in ("est.password_wrong", "line-7", f"birthmark why {known}", "simpleenroll", "What to do"):
         assert part in told
     for typed in (known, f"  Reference: {known.upper()}  "):
         assert mika.get(f"/refusals?subject={typed}").headers["location"] == f"/refusals/{known}"
-    assert f"/refusals/{known}" in shown(mika.get("/refusals?subject=line-7"))
-    assert f"/refusals/{known}" in shown(mika.get("/refusals?code=est.password_wrong"))
-    assert "est.password_wrong" in shown(mika.get("/refusals?back=1h"))
-    assert "birthmark why" in shown(mika.get("/refusals/nothing-of-this-id"), 404)
-    assert shown(mika.get(f"/refusals/{known}/certificate.pem"), 404)
+    assert f"/refusals/{known}" in read(mika.get("/refusals?subject=line-7"))
+    assert f"/refusals/{known}" in read(mika.get("/refusals?code=est.password_wrong"))
+    assert "est.password_wrong" in read(mika.get("/refusals?back=1h"))
+    assert "birthmark why" in read(mika.get("/refusals/nothing-of-this-id"), 404)
+    assert read(mika.get(f"/refusals/{known}/certificate.pem"), 404)
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, f"a{RLO}gnp.exe"], ids=range(len(HOSTILE) + 1))
@@ -157,13 +157,13 @@ def test_no_name_is_more_than_text(house: House, mika: Browser, name: str) -> No
 def test_an_invitation_is_shown_once_and_made_once_however_often_it_is_sent(house: House, mika: Browser) -> None:
     fields = mika.fields("/people") | {"name": "frieda", "role": "enroller", "place": "hub/birthmark"}
     first, second = mika.post("/people", fields), mika.post("/people", fields)
-    link = re.search(r"https?://\S+/invitation#(bmi_\w+)", shown(first))
+    link = re.search(r"https?://\S+/invitation#(bmi_\w+)", read(first))
     assert link is not None
-    assert link[1] in shown(second)
+    assert link[1] in read(second)
     assert len([row for row in house.rows("people.user_create") if row["subject"] == "frieda"]) == 1
     assert len([row for row in house.rows("people.invite") if row["subject"] == "frieda"]) == 1
     house.accept(Browser(house.url), link[1])
-    assert "people.user_exists" in shown(mika.submit("/people", name="frieda", role="viewer", place="*"), 409)
+    assert "people.user_exists" in read(mika.submit("/people", name="frieda", role="viewer", place="*"), 409)
 
 
 def test_roles_sessions_and_tokens_are_given_and_taken_and_a_removal_says_what_it_hits(
@@ -175,7 +175,7 @@ def test_roles_sessions_and_tokens_are_given_and_taken_and_a_removal_says_what_i
     assert done.status_code == 303
     roles = house.ask("GET", "/people/users/gregor").json()["roles"]
     assert {"role": "operator", "place": "dps/birthmark"} in roles
-    page = shown(mika.get("/people/gregor/remove"))
+    page = read(mika.get("/people/gregor/remove"))
     assert "operator dps/birthmark" in page
     assert "birthmark user rm gregor" in page
     assert gregor.is_signed_in()
@@ -184,23 +184,23 @@ def test_roles_sessions_and_tokens_are_given_and_taken_and_a_removal_says_what_i
     assert mika.submit("/people/gregor", "/people/gregor/tokens/remove").status_code == 303
     assert house.ask("GET", "/people/users/gregor").json()["tokens"] == 0
     assert mika.submit("/people/gregor/remove").status_code == 303
-    assert "people.user_missing" in shown(mika.get("/people/gregor"), 404)
+    assert "people.user_missing" in read(mika.get("/people/gregor"), 404)
 
 
 def test_what_waits_for_a_second_person_is_approved_by_another_and_once(house: House, mika: Browser) -> None:
     house.ask("POST", "/people/users", {"name": "otto", "role": "admin"})
     asked = house.ask("DELETE", "/hubs/birthmark", token=house.token_of("otto"))
     assert asked.json()["code"] == "people.second_person_wanted"
-    page = shown(mika.get("/approvals"))
+    page = read(mika.get("/approvals"))
     for part in ("otto asks for a second person", "DELETE /hubs/birthmark", "birthmark approval approve"):
         assert part in page
     otto = Browser(house.url)
     house.accept(otto, str(house.ask("POST", "/people/users/otto/invitation").json()["code"]))
-    own = shown(otto.get("/approvals"))
+    own = read(otto.get("/approvals"))
     assert "another person has to agree" in own
     assert "/approvals/approve" not in own
     sent = mika.fields("/approvals", "/approvals/approve")
-    assert "people.same_person" in shown(
+    assert "people.same_person" in read(
         otto.post("/approvals/approve", {**sent, "csrf": otto.fields("/me", "/signout")["csrf"]}), 403
     )
     for _ in range(2):
@@ -210,14 +210,14 @@ def test_what_waits_for_a_second_person_is_approved_by_another_and_once(house: H
 
 
 def test_the_audit_trail_is_filtered_in_its_address_and_verified_when_one_presses(house: House, mika: Browser) -> None:
-    page = shown(mika.get("/audit?by=operator&action=people."))
+    page = read(mika.get("/audit?by=operator&action=people."))
     assert "birthmark server audit ls --by operator --action people." in page
     assert "dps.create" not in page
     sent = {"csrf": mika.fields("/", "/signout")["csrf"]}
-    whole = shown(mika.post("/audit/verify", sent))
+    whole = read(mika.post("/audit/verify", sent))
     assert "rows are as they were written" in whole
     assert '"signature"' in whole
-    part = shown(mika.post("/audit/verify", sent, **{"hx-request": "true"}))
+    part = read(mika.post("/audit/verify", sent, **{"hx-request": "true"}))
     assert "<html" not in part
     assert "rows are as they were written" in part
     assert mika.get("/audit/verify").headers["location"] == "/audit"
@@ -239,10 +239,10 @@ def test_webhooks_are_paused_and_a_silence_is_made_and_ended_with_its_reason(hou
 
 
 def test_settings_are_shown_with_their_texts_and_no_secret(house: House, vera: Browser) -> None:
-    page = shown(vera.get("/settings"))
+    page = read(vera.get("/settings"))
     for part in ("est.device_lifetime_s", "86400", "Seconds that certificates of devices live.", "BIRTHMARK_DATABASE"):
         assert part in page
-    assert "birthmark server settings --where 'key=est.*'" in shown(vera.get("/settings?begin=est."))
+    assert "birthmark server settings --where 'key=est.*'" in read(vera.get("/settings?begin=est."))
     listed = [
         json.loads(line) for line in house.server.run("server", "settings", "--changed", "--json").stdout.splitlines()
     ]

@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from birthmark.server.settings import Settings
-from birthmark.server.settings_shown import shown, without_secrets, written
 from birthmark.server.settings_texts import TEXTS
+from birthmark.server.settings_view import views_of, without_secrets, written
 
 REFERENCE = (Path(__file__).parents[3] / "docs" / "reference" / "server-config.md").read_text()
 
 
 def rows_of(**told: Any) -> dict[str, dict[str, Any]]:
-    return {row["key"]: row for row in shown(msgspec.convert(told, Settings))}
+    return {row["key"]: row for row in views_of(msgspec.convert(told, Settings))}
 
 
 def test_every_setting_has_a_text_and_every_text_a_setting() -> None:

@@ -31,7 +31,7 @@ _BESIDE: Mapping[str, Sequence[str]] = {
 _OF_SEVERAL = {"est.labels", "est.comeback", "ca.profiles", "oidc"}
 
 
-def shown(settings: Settings) -> list[dict[str, Any]]:
+def views_of(settings: Settings) -> list[dict[str, Any]]:
     """Return every setting, those of a table together."""
     plain = Settings()
     limits = zip(_limits(settings.bounds()), _limits(Limits()), strict=True)

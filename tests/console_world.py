@@ -6,7 +6,22 @@ from pathlib import Path
 from consoles import Place
 from servers import BIRTHMARK, clean_environment
 
-PAGES = ["/", "/devices", "/devices?begin=nothing-is-called-so"]
+PAGES = [
+    "/",
+    "/devices",
+    "/devices?begin=nothing-is-called-so",
+    "/refusals",
+    "/refusals?code=dps.disabled",
+    "/refusals/not-there",
+    "/approvals",
+    "/audit",
+    "/audit?action=dps.",
+    "/alerts",
+    "/people",
+    "/settings",
+    "/settings?begin=est.",
+    "/me",
+]
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror="alert(1)">',
     "right\u202eot-left\u202c",

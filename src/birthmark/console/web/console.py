@@ -12,11 +12,18 @@ from birthmark.console.desk import Desk
 from birthmark.console.gate import local_path
 from birthmark.console.inside import Inside, Person
 from birthmark.console.routing import Beside, Endpoint
+from birthmark.console.web.alerts import AlertsPage
+from birthmark.console.web.approvals import ApprovalsPage
+from birthmark.console.web.audit import AuditPage
 from birthmark.console.web.device import DevicePage
 from birthmark.console.web.devices import DevicesPage
 from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
+from birthmark.console.web.me import MePage
+from birthmark.console.web.people import PeoplePages
+from birthmark.console.web.refusals import RefusalsPages
+from birthmark.console.web.settings import SettingsPage
 from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
 from birthmark.console.web.today import TodayPage
@@ -53,6 +60,13 @@ class Console:
             DevicesPage(site),
             DevicePage(site, clock),
             TakingPages(site),
+            RefusalsPages(site),
+            ApprovalsPage(site),
+            AuditPage(site),
+            AlertsPage(site),
+            PeoplePages(site),
+            MePage(site),
+            SettingsPage(site),
             Live(site, Feed(database), counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])

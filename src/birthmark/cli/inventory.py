@@ -58,7 +58,9 @@ class InventoryOptions:
     unrevoked: Annotated[bool, typer.Option("--unrevoked", help="Not taken back, ended or not.")] = False
     ends_from: Annotated[
         datetime | None,
-        typer.Option(parser=parse_moment, metavar="DATE", help="Ending at this moment or later, UTC if no zone is told."),
+        typer.Option(
+            parser=parse_moment, metavar="DATE", help="Ending at this moment or later, UTC if no zone is told."
+        ),
     ] = None
     ends_to: Annotated[
         datetime | None, typer.Option(parser=parse_moment, metavar="DATE", help="Ending before this moment.")

@@ -13,7 +13,6 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Rows
 from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
 
-
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 

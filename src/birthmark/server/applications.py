@@ -19,6 +19,7 @@ from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
 from birthmark.console.alerts import alert_endpoints
+from birthmark.console.certificate import whole_certificate_endpoints
 from birthmark.console.client import NotServedError
 from birthmark.console.desk import Desk
 from birthmark.console.devices import device_endpoints
@@ -237,6 +238,7 @@ class Applications:
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
+            *whole_certificate_endpoints(rooms.authority),
             *losing_endpoints(Losing(rooms).take_back),
             *device_endpoints(Whole(rooms).of, Finding(rooms, self._clock).find, DeviceCounts(rooms).read),
             *list_endpoints(rooms.authority),

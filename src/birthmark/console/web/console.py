@@ -12,6 +12,8 @@ from birthmark.console.desk import Desk
 from birthmark.console.gate import local_path
 from birthmark.console.inside import Inside, Person
 from birthmark.console.routing import Beside, Endpoint
+from birthmark.console.web.certificate import CertificatePage
+from birthmark.console.web.certificates import CertificatesPage
 from birthmark.console.web.device import DevicePage
 from birthmark.console.web.devices import DevicesPage
 from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
@@ -52,6 +54,8 @@ class Console:
             DevicesPage(site),
             DevicePage(site, clock),
             TakingPages(site),
+            CertificatesPage(site, clock),
+            CertificatePage(site, clock),
             Live(site, Feed(database)),
         )
         return cls(site, [route for room in rooms for route in room.routes()])

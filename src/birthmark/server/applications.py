@@ -23,6 +23,7 @@ from birthmark.console.certificate import whole_certificate_endpoints
 from birthmark.console.client import NotServedError
 from birthmark.console.desk import Desk
 from birthmark.console.devices import device_endpoints
+from birthmark.console.enrolling import enrolling_endpoints
 from birthmark.console.feed import event_endpoints, webhook_endpoints
 from birthmark.console.figures import figure_endpoints
 from birthmark.console.gate import Gate
@@ -61,6 +62,7 @@ from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
 from birthmark.server.device_counts import DeviceCounts
+from birthmark.server.enrolling import Enrolling
 from birthmark.server.exposition import render
 from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.finding import Finding
@@ -215,6 +217,7 @@ class Applications:
             database=self._rooms.database,
             clock=self._clock,
             entropy=self._entropy,
+            directory=self._settings.directory,
         )
         return [*ways, *own, *console.routes()]
 
@@ -229,6 +232,7 @@ class Applications:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *enrolling_endpoints(Enrolling(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub.hubs, lambda: self.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),

@@ -77,7 +77,7 @@ def test_who_may_look_alone_revokes_nothing(rooms: Rooms) -> None:
     fritz, thumbprint = rooms.person("fritz"), rooms.issued("d-stays")
     path = f"/certificates/{thumbprint}/revoke"
     done = fritz.submit(path, reason="keyCompromise")
-    assert (done.status_code, "lang=\"en\"" in done.text) == (403, True)
+    assert (done.status_code, 'lang="en"' in done.text) == (403, True)
     assert rooms.asked("GET", f"/certificates/{thumbprint}")["revoked"] is None
 
 

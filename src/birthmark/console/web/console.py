@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from birthmark.console.web.certificates import CertificatesPage
 from birthmark.console.web.device import DevicePage
 from birthmark.console.web.devices import DevicesPage
 from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
+from birthmark.console.web.enroll.page import enroll_page
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
 from birthmark.console.web.site import About, Site
@@ -46,6 +48,7 @@ class Console:
         database: Database,
         clock: Clock,
         entropy: Entropy,
+        directory: Path,
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
         site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about)
@@ -56,6 +59,7 @@ class Console:
             TakingPages(site),
             CertificatesPage(site, clock),
             CertificatePage(site, clock),
+            enroll_page(site, directory, clock),
             Live(site, Feed(database)),
         )
         return cls(site, [route for room in rooms for route in room.routes()])

@@ -21,7 +21,7 @@ from birthmark.console.inside import Person
 from birthmark.console.web.enroll.bounds import DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS
 from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
 from birthmark.console.web.enroll.reading import Kind, sort
-from birthmark.console.web.enroll.receiving import LIST, DropRefusedError, Receiver, receive
+from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
 from birthmark.console.web.enroll.report import as_csv, as_json
 from birthmark.console.web.enroll.working import Work
 from birthmark.console.web.language import say
@@ -44,6 +44,14 @@ KINDS: Mapping[str, str] = {
     Kind.TABLE: marked("a table"),
     Kind.ZIP: marked("a ZIP of certificates"),
 }
+
+
+HINTS: Mapping[str, str] = {
+    "manifest.signer_unknown": marked("If you trust the supplier, drop the list again with its signer's certificate."),
+    "manifest.station_unknown": marked("If the station is yours, drop the list again with its certificate."),
+    "manifest.chain_broken": marked("If you trust the maker, drop the list again with its root CAs."),
+}
+"""What to do here, where the command's fix names an option."""
 
 
 @dataclass(slots=True)
@@ -129,6 +137,7 @@ class EnrollPage:
             ONCE: once,
         }
         about |= {"kind": dropped.kind.value, "name": names[0], "count": len(names)}
+        about |= {kind: [one.name for one in received.files if one.kind == kind] for kind in (SIGNERS, TRUST)}
         durable.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
         self.work.look(drop, received.files, lambda: self.site.who(request))
         return self.site.go(f"/enroll/{drop.id}")
@@ -146,7 +155,7 @@ class EnrollPage:
             "drop": drop.id,
             "list": {**about, "kind": _kind(about)},
             "state_": state,
-            "rows": [{**row, "told": (say(OUTCOMES[row["outcome"]][0]), OUTCOMES[row["outcome"]][1])} for row in rows],
+            "rows": [_shown(row) for row in rows],
             "outcomes": [(name, say(OUTCOMES[name][0]), OUTCOMES[name][1], n) for name, n in _ordered(state.counts)],
             "outcome": outcome,
             "here": _address(drop.id, outcome, begin),
@@ -206,6 +215,12 @@ def _kind(about: Mapping[str, Any]) -> str:
     return say(KINDS.get(about.get("kind", ""), ""))
 
 
+def _shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    words, kind = OUTCOMES[row["outcome"]]
+    hint = HINTS.get((row["problem"] or {}).get("code", ""))
+    return {**row, "told": (say(words), kind), "hint": None if hint is None else say(hint)}
+
+
 def _ordered(counts: Mapping[str, int] | None) -> Sequence[tuple[str, int]]:
     return [(name, (counts or {})[name]) for name in OUTCOMES if (counts or {}).get(name)]
 
@@ -216,11 +231,15 @@ def _address(drop: str, outcome: str, after: int) -> str:
 
 
 def _command(about: Mapping[str, Any]) -> str:
-    name = shlex.quote(printable(about["name"])[:_MAX_SHOWN])
-    at = "" if about["dps"] == FIRST else f" --dps {shlex.quote(about['dps'])}"
-    if about["kind"] == Kind.CERTIFICATES:
-        return f"birthmark device enroll --cert {name}{at}"
-    return f"birthmark device enroll-list {name}{at}"
+    """Return the same as it is typed, with the files by the names that they had."""
+    words = ["birthmark", "device", "enroll-list", about["name"]]
+    if about["kind"] == Kind.CERTIFICATES and not about[TRUST]:
+        words = ["birthmark", "device", "enroll", "--cert", about["name"]]
+    signer = "--station" if about["kind"] == Kind.BUNDLE else "--signer"
+    words += [word for one in about[SIGNERS] for word in (signer, one)]
+    words += [word for one in about[TRUST] for word in ("--trust-root", one)]
+    words += [] if about["dps"] == FIRST else ["--dps", about["dps"]]
+    return shlex.join(printable(word)[:_MAX_SHOWN] for word in words)
 
 
 def enroll_page(site: Site, directory: Path, clock: Clock) -> EnrollPage:

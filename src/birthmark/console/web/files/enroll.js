@@ -13,11 +13,11 @@
     const most = Number(input.dataset.most);
     const isLarge = size > most;
     const format = new Intl.NumberFormat(document.documentElement.lang, { maximumFractionDigits: 1 });
-    const words = isLarge ? chosen.dataset.large : chosen.dataset.files;
-    const values = { size: format.format(size / MIB), most: format.format(most / MIB), count: format.format(input.files.length) };
+    const isOne = input.files.length === 1;
+    const words = isLarge ? chosen.dataset.large : isOne ? chosen.dataset.file : chosen.dataset.files;
+    const values = { size: format.format(size / MIB), most: format.format(most / MIB), count: format.format(input.files.length), name: isOne ? input.files[0].name : "" };
     chosen.hidden = !input.files.length;
     chosen.textContent = words.replace(/\{(\w+)\}/g, (_, key) => values[key]);
-    if (!isLarge && input.files.length === 1) chosen.textContent = `${input.files[0].name} · ${chosen.textContent}`;
     chosen.classList.toggle("bad", isLarge);
     button.disabled = isLarge;
     input.setCustomValidity(isLarge ? chosen.textContent : "");

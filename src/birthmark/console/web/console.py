@@ -21,6 +21,7 @@ from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.enroll.page import enroll_page
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
+from birthmark.console.web.rollover import RolloverPage
 from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
 from birthmark.console.web.today import TodayPage
@@ -58,6 +59,7 @@ class Console:
             DevicePage(site, clock),
             TakingPages(site),
             CertificatesPage(site, clock),
+            RolloverPage(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
             Live(site, Feed(database)),

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.ca.rules.rollover import Phase
 from birthmark.clock import Clock
 from birthmark.console.inside import Person
 from birthmark.console.web import svg
@@ -27,6 +28,7 @@ _HOUR, _WEEK = timedelta(hours=1), timedelta(days=7)
 _CHANGES, _REASONS = 8, 5
 _DAY_S = 86_400
 CERTIFICATES, REFUSALS, REGISTRATIONS, RENEWALS = "certificates", "refusals", "registrations", "renewals"
+_GOES_ON = frozenset({Phase.OLD_SIGNS.value, Phase.NEW_SIGNS.value})
 _NOBODY = frozenset({"people.sign_in", "people.session_end"})
 """What is no change of anything."""
 
@@ -74,7 +76,7 @@ class TodayPage:
             "approvals": [] if approvals is None else approvals.items,
             "alerts": [] if alerts is None else [one for one in alerts.items if not one["silenced"]],
             "requests": [] if requests is None else [one for one in requests.items if one["stands"] == "waiting"],
-            "rollover": rollover if rollover and rollover.get("new") else None,
+            "rollover": rollover if rollover and rollover["state"] in _GOES_ON else None,
         }
 
 

@@ -62,6 +62,8 @@ class Place:
 
     server: RunningServer
     browser: Browser
+    more: list[str] = field(default_factory=list)
+    """Pages that there are because of what is on record."""
 
     @property
     def url(self) -> str:

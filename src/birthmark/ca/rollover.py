@@ -137,6 +137,11 @@ class Rollovers:
     def is_running(self) -> bool:
         return self._current is not None and self._current.phase is not Phase.FINISHED
 
+    @property
+    def current(self) -> Rollover | None:
+        """The exchange, where there is one or was."""
+        return self._current
+
     async def status(self) -> tuple[Rollover | None, Progress]:
         """Return the exchange, and what is measured now; without one, of the devices there are."""
         current = self._current

@@ -14,6 +14,12 @@ from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, alw
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
 
 
+class StandingQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether devices are counted, too: of a million certificates that takes seconds."""
+
+    measured: bool = True
+
+
 class NextStep(msgspec.Struct):
     """The part of the devices that must know both roots before the new one signs."""
 
@@ -31,8 +37,9 @@ class StepBack(msgspec.Struct):
 def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki rollover`. `teach` lets enrollment groups know the new CA."""
 
-    async def status(_asked: Asked) -> Any:
-        return await current()
+    async def status(asked: Asked) -> Any:
+        query: StandingQuery = asked.query
+        return await current() if query.measured else _view(rollovers, rollovers.current, None)
 
     async def current() -> Any:
         rollover, progress = await rollovers.status()
@@ -61,7 +68,7 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
 
     at, trust = "/ca/rollover", Right.TRUST
     return [
-        Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status),
+        Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status, query=StandingQuery),
         Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start, is_final=always),
         Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep, is_final=_as_it_stood),
         Endpoint("POST", f"{at}/back", trust, "Take the last step back.", back, StepBack),
@@ -76,21 +83,24 @@ async def _as_it_stood(asked: Asked) -> bool:
     return True
 
 
-def _view(rollovers: Rollovers, current: Rollover | None, progress: Progress) -> dict[str, Any]:
+def _view(rollovers: Rollovers, current: Rollover | None, progress: Progress | None) -> dict[str, Any]:
     signing = rollovers.hierarchy.anchor
     view: dict[str, Any] = {
         "state": "one root" if current is None else current.phase.value,
         "signs": signing.subject_text,
         "signs_until": signing.not_after.isoformat(),
         "trusted": [one.thumbprint.hex() for one in rollovers.hierarchy.anchors],
-        "devices": progress.devices,
-        "fetched": progress.fetched,
-        "below_old": progress.below_old,
-        "below_new": progress.below_new,
-        "last_below_old": None if progress.last_below_old is None else progress.last_below_old.isoformat(),
-        "missing": list(progress.missing),
-        "groups": list(progress.groups),
     }
+    if progress is not None:
+        view |= {
+            "devices": progress.devices,
+            "fetched": progress.fetched,
+            "below_old": progress.below_old,
+            "below_new": progress.below_new,
+            "last_below_old": None if progress.last_below_old is None else progress.last_below_old.isoformat(),
+            "missing": list(progress.missing),
+            "groups": list(progress.groups),
+        }
     if current is not None:
         view |= {
             "old": current.old.hex(),

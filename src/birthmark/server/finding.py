@@ -20,6 +20,8 @@ from birthmark.text import decode_json
 MAX_LOOKED = 2000
 """How many names a page in a state looks at; it may then be short, with another behind it."""
 _PAGE, _FEWEST = 500, 100
+_LOOK = 10
+"""What a look at a place costs, counted in names: there may be many that have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Finding:
                     return FoundPage(found, _after(place, source, key))
                 size = _PAGE if wanted.state is not None else max(_FEWEST, min(_PAGE, limit + 1 - len(found)))
                 page, is_last = await names.page(source, key, size)
-                looked += size
+                looked += _LOOK + len(page)
                 states = await names.states([name for _, name in page if name is not None])
                 for key, name in page:
                     if name is not None and name in states and wanted.state in {None, states[name]}:

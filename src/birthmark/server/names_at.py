@@ -107,12 +107,14 @@ class NamesAt:
 
     def source(self) -> Source:
         """Return where pages come from."""
-        if self.wanted.begin or self.wanted.state is None:
-            return Source.WORDS if self.wanted.begin else Source.RECORD
-        if self.wanted.state is State.CONNECTED and (space := self.place.space) is not None:
-            few = Source.LIVE if len(space.live) <= FEW else Source.RECORD
-            return few if space.is_alone else Source.OWNED
-        return _SOURCES.get(self.wanted.state, Source.RECORD)
+        space = self.place.space if self.wanted.state is State.CONNECTED else None
+        if space is not None and space.is_alone and len(space.live) <= FEW:
+            return Source.LIVE
+        if self.wanted.begin:
+            return Source.WORDS
+        if space is not None:
+            return Source.RECORD if space.is_alone else Source.OWNED
+        return Source.RECORD if self.wanted.state is None else _SOURCES.get(self.wanted.state, Source.RECORD)
 
     async def page(self, source: Source, key: tuple[str, str], limit: int) -> _Page:
         """Return names behind a key, and whether they are the last. Raise `PageInvalidError`."""
@@ -130,7 +132,9 @@ class NamesAt:
     async def _live(self, key: tuple[str, str], limit: int) -> _Page:
         live = () if self.place.space is None else self.place.space.live
         names = sorted(client for client in live if client > key[1])[:limit]
-        return [Name(("", name), name) for name in names], len(names) < limit
+        begin = words.folded(self.wanted.begin)
+        fitting = {name for name in names if any(word.startswith(begin) for word in words.words_of(name))}
+        return [Name(("", name), name if name in fitting else None) for name in names], len(names) < limit
 
     async def _by(self, statement: Statement, column: str, key: tuple[str, str], limit: int) -> _Page:
         owner = {_OWNER[self.place.kind]: self.place.name} if self.place.kind in _OWNER else {}

@@ -1,6 +1,7 @@
 """Devices are found at every place that somebody may look at, by name, place and state, and off the record no more."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.finding import Finding
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, Statement, open_database, statement, words
+from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.paging import PageInvalidError
 from broker_world import Client
 from fakes import FakeClock
@@ -286,3 +288,42 @@ async def test_no_list_is_read_whole(tmp_path: Path, asked: Statement) -> None:
     plan = [str(row["detail"]) for row in await database.all(statement(text("EXPLAIN QUERY PLAN " + sql)))]
     await database.close()
     assert not [line for line in plan if "SCAN" in line or "FOR ORDER BY" in line], plan
+
+
+MANY = 60_000
+
+
+async def test_a_page_reads_a_few_pages_of_the_database(database_url: str) -> None:
+    if "sqlite" in database_url:
+        pytest.skip("it tells no pages")
+    database = await open_database(database_url, FakeClock())
+    filled = {
+        "hub_devices": "'hub', 'pump-' || n, '', '', (n % 7000 > 0)::int, NULL, 'sas', NULL, NULL, NULL, NULL, 0, 0, 0",
+        "refusal_subjects": "'pump-' || n % 9000, 'id-' || n, n",
+        "dps_enrollments": "'scope', 'individual', 'pump-' || n, '{}', ''",
+    }
+    for table, columns in filled.items():
+        fill = f"INSERT INTO {table} SELECT {columns} FROM generate_series(1, {MANY}) AS n"
+        await database.commit(Changes().run(statement(text(fill.replace(":", r"\:")))))
+        await database.commit(Changes().run(statement(text(f"ANALYZE {table}"))))
+    named = these([f"pump-{number}" for number in range(MOST_AMONG)])
+    asked: Mapping[Statement, Mapping[str, object]] = {
+        hub_store.NAMES_OF_DEVICES: {"hub": "hub", "after": "pump-2", "limit": 100},
+        hub_store.DEVICES_OFF: {"hub": "hub", "after": "pump-2", "limit": 100},
+        hub_store.DEVICES_NAMED: {"hub": "hub", **named},
+        refusal_store.SUBJECTS_PAGE: {"after": "pump-2", "limit": 20},
+        dps_store.NAMES_ENROLLED: {"scope": "scope", "after": "pump-2", "limit": 100},
+    }
+    for one, said in asked.items():
+        compiled = one.compiled("postgresql")
+        given = {**compiled.fixed, **said}
+        sql = compiled.sql
+        for number, name in reversed(list(enumerate(compiled.order, 1))):
+            value = given[name]
+            sql = sql.replace(f"${number}", f"'{value}'" if isinstance(value, str) else str(value))
+        explain = statement(text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql.replace(":", r"\:")))
+        (row,) = await database.all(explain)
+        plan = json.loads(row["QUERY PLAN"])[0]["Plan"]
+        assert plan["Actual Rows"] > 0
+        assert "Seq Scan" not in row["QUERY PLAN"], row["QUERY PLAN"]
+    await database.close()

@@ -61,7 +61,7 @@ def test_figures_move_while_devices_come(place: Place) -> None:
             expect(page.locator(".figure-card:has(h2:text-is('Connected now')) .figure")).to_have_text(
                 "5", timeout=30_000
             )
-            expect(page.get_by_text("registered × 5")).to_be_visible(timeout=10_000)
+            expect(page.get_by_text("registered \N{MULTIPLICATION SIGN} 5")).to_be_visible(timeout=10_000)
 
 
 def test_an_update_leaves_focus_scroll_text_and_an_open_part_as_they_are(place: Place) -> None:

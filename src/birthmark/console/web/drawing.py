@@ -116,7 +116,7 @@ class Drawing:
             auto_reload=False,
         )
         environment.install_gettext_callables(language.say, language.count_of, newstyle=True)  # type: ignore[attr-defined]
-        environment.globals |= {"file": address_of, "languages": language.LANGUAGES, "call": _call}
+        environment.globals |= {"file": address_of, "languages": language.LANGUAGES, "call": _call, "scrolls": _scrolls}
         environment.filters |= {
             "number": language.number,
             "share": language.share,
@@ -191,6 +191,11 @@ def short(text: object, most: int = 64) -> Markup:
 
 _MAX_TITLE = 512
 _UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+
+
+def _scrolls() -> Markup:
+    """Return the attributes of what is moved sideways where a window is narrow: by keys, too (WCAG 2.1.1)."""
+    return Markup('tabindex="0" role="group" aria-label="{}"').format(language.say("Table"))
 
 
 def _call(nonce: str, **more: str) -> Markup:

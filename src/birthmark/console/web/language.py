@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from importlib.resources import files
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_datetime, format_skeleton, format_timedelta
+from babel.dates import format_datetime, format_timedelta, match_skeleton, parse_pattern
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 
@@ -116,8 +117,7 @@ def moment(at: datetime, now: datetime) -> str:
     local, today = at.astimezone(who.zone), now.astimezone(who.zone)
     if local.date() == today.date():
         return format_datetime(local, "HH:mm", locale=who.locale)
-    skeleton = "MMMd" if abs(local - today) < timedelta(days=300) else "yMMMd"
-    return str(format_skeleton(skeleton, local, tzinfo=who.zone, locale=who.locale))
+    return dated("MMMd" if abs(local - today) < timedelta(days=300) else "yMMMd", at)
 
 
 def exact(at: datetime) -> str:
@@ -133,5 +133,21 @@ def span(time: timedelta) -> str:
 
 def day(at: datetime) -> str:
     """Return a day and its month."""
+    return dated("MMMd", at)
+
+
+def dated(skeleton: str, at: datetime) -> str:
+    """Return these parts of a time, in the order and form of who reads (UTS 35: skeletons)."""
     who = reader.get()
-    return str(format_skeleton("MMMd", at.astimezone(who.zone), tzinfo=who.zone, locale=who.locale))
+    return str(_pattern(skeleton, who.language).apply(at.astimezone(who.zone), who.locale))
+
+
+@cache
+def _pattern(skeleton: str, language: str) -> Any:
+    """Return how a language writes some parts of a time: looking for it costs more than writing."""
+    locale = Reader(language).locale
+    known = locale.datetime_skeletons
+    name = skeleton if skeleton in known else match_skeleton(skeleton, known)
+    if name is None:
+        raise LookupError(f"{language} has no form for {skeleton}")
+    return parse_pattern(known[name])

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from babel.dates import format_skeleton
 from markupsafe import Markup
 
 from birthmark.console.web import svg
-from birthmark.console.web.language import exact, number, reader, say
+from birthmark.console.web.language import dated, exact, number, reader, say
 from birthmark.console.web.life import Item, Lane, Point, Row, Span, Unit, Words, life, rows
 from birthmark.console.web.svg import Size, Tone
 from birthmark.console.web.words import words_of
@@ -72,11 +71,8 @@ def draw(lanes: Sequence[Lane], now: datetime) -> tuple[Markup, Sequence[Row]]:
 
 
 def _words() -> Words:
-    who = reader.get()
-
     def tick(at: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
-        parts = _SKELETONS[unit][is_first].split()
-        return " ".join(str(format_skeleton(one, at, tzinfo=who.zone, locale=who.locale)) for one in parts)
+        return " ".join(dated(one, at) for one in _SKELETONS[unit][is_first].split())
 
     def several(count: int, word: str) -> str:
         return f"{number(count)} \N{MULTIPLICATION SIGN} {word}" if word else say("{n} events").format(n=number(count))

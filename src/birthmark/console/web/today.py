@@ -3,22 +3,21 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
-from babel.dates import format_skeleton
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.ca.rules.rollover import Phase
 from birthmark.clock import Clock
 from birthmark.console.inside import Person
 from birthmark.console.web import svg
 from birthmark.console.web.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
-from birthmark.console.web.language import day, number, reader, say
+from birthmark.console.web.language import Reader, dated, day, number, reader, say
 from birthmark.console.web.site import Site
 from birthmark.console.web.svg import Size, Tone
 from birthmark.console.web.words import kind_of, words_of
@@ -27,8 +26,10 @@ _HOURS, _WEEKS = 48, 53
 _HOUR, _WEEK = timedelta(hours=1), timedelta(days=7)
 _CHANGES, _REASONS = 8, 5
 _DAY_S = 86_400
+_DRAWN = 32
+"""Charts that are kept: of each language and zone, until another is counted."""
 CERTIFICATES, REFUSALS, REGISTRATIONS, RENEWALS = "certificates", "refusals", "registrations", "renewals"
-_GOES_ON = frozenset({Phase.OLD_SIGNS.value, Phase.NEW_SIGNS.value})
+_RESTING = frozenset({"one root", "the new alone"})
 _NOBODY = frozenset({"people.sign_in", "people.session_end"})
 """What is no change of anything."""
 
@@ -65,18 +66,20 @@ class TodayPage:
         if figures:
             weeks, hours = per_week(figures.items, now), per_hour(figures.items, now)
             values |= {"weeks": weeks_of(weeks, now), "hours": hours_of(hours, now), "counted": weeks}
-            values["chart_weeks"], values["chart_hours"] = draw_weeks(weeks, now), draw_hours(hours, now)
+            values["chart_weeks"] = draw_weeks(tuple(weeks), _monday(now), reader.get())
+            each = tuple((name, tuple(counts)) for name, counts in hours.items())
+            values["chart_hours"] = draw_hours(each, _first_hour(now), reader.get())
         return await self.site.draw(request, who, "today.html", values)
 
     async def _waits(self, who: Person) -> Mapping[str, Any]:
         look = self.site.inside.look
         approvals, alerts = await look(who, "/people/approvals"), await look(who, "/alerts")
-        requests, rollover = await look(who, "/est/requests"), await look(who, "/ca/rollover")
+        requests, rollover = await look(who, "/est/requests"), await look(who, "/ca/rollover", measured=False)
         return {
             "approvals": [] if approvals is None else approvals.items,
             "alerts": [] if alerts is None else [one for one in alerts.items if not one["silenced"]],
             "requests": [] if requests is None else [one for one in requests.items if one["stands"] == "waiting"],
-            "rollover": rollover if rollover and rollover["state"] in _GOES_ON else None,
+            "rollover": rollover if rollover and rollover["state"] not in _RESTING else None,
         }
 
 
@@ -166,9 +169,9 @@ def hours_of(hours: Mapping[str, Sequence[int]], now: datetime) -> Sequence[Mapp
     return [row for row in reversed(rows) if any(row[name] for name in hours)]
 
 
-def draw_weeks(weeks: Sequence[int], now: datetime) -> Markup:
-    """Return the chart of what ends when."""
-    monday, who = _monday(now), reader.get()
+@lru_cache(maxsize=_DRAWN)
+def draw_weeks(weeks: Sequence[int], monday: datetime, who: Reader) -> Markup:
+    """Return the chart of what ends when, as `who` reads it."""
     given = [
         Bar(
             count,
@@ -179,10 +182,9 @@ def draw_weeks(weeks: Sequence[int], now: datetime) -> Markup:
         )
         for index, count in enumerate(weeks)
     ]
-    skeletons = [(at, first, "yMMM" if first.month == 1 else "MMM") for at, first in months(monday.date(), _WEEKS)]
     ticks = [
-        Tick(at, str(format_skeleton(skeleton, first, locale=who.locale)), is_major=first.month == 1)
-        for at, first, skeleton in skeletons
+        Tick(at, dated("yMMM" if first.month == 1 else "MMM", _noon(first, who)), is_major=first.month == 1)
+        for at, first in months(monday.date(), _WEEKS)
     ]
 
     def draw(size: Size) -> str:
@@ -199,24 +201,26 @@ def draw_weeks(weeks: Sequence[int], now: datetime) -> Markup:
             empty=say("No certificate of this server ends within a year."),
         )
 
-    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, what is foreign is escaped
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
 
 
-def draw_hours(hours: Mapping[str, Sequence[int]], now: datetime) -> Markup:
-    """Return the chart of the last hours."""
-    who, first = reader.get(), _first_hour(now).astimezone(reader.get().zone)
-    marks = [
-        Tick(at, str(format_skeleton("EEE", when, tzinfo=who.zone, locale=who.locale)), is_major=True)
-        for at, when in midnights(first, _HOURS)
-    ]
-    unit = say("per hour")
+def _noon(day: date, who: Reader) -> datetime:
+    """Return a day as a time that is of the same day wherever it is written."""
+    return datetime(day.year, day.month, day.day, 12, tzinfo=who.zone)
+
+
+@lru_cache(maxsize=_DRAWN)
+def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, who: Reader) -> Markup:
+    """Return the chart of the hours from `since` on, as `who` reads it."""
+    hours, first, unit = dict(counted), since.astimezone(who.zone), say("per hour")
+    marks = [Tick(at, dated("EEE", when), is_major=True) for at, when in midnights(first, _HOURS)]
     series = [
         Series(say("renewals"), unit, hours[RENEWALS], Tone.GOOD),
         Series(say("registrations"), unit, hours[REGISTRATIONS], Tone.INFO),
         Series(say("refusals"), unit, hours[REFUSALS], Tone.BAD),
     ]
     words = [
-        str(format_skeleton("EEEHm", first + index * _HOUR, tzinfo=who.zone, locale=who.locale))
+        dated("EEEHm", first + index * _HOUR)
         + "".join(f"; {one.label}: {number(one.values[index] or 0)}" for one in series)
         for index in range(_HOURS)
     ]
@@ -235,4 +239,4 @@ def draw_hours(hours: Mapping[str, Sequence[int]], now: datetime) -> Markup:
             empty=say("Nothing was counted yet."),
         )
 
-    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, what is foreign is escaped
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped

@@ -1,0 +1,40 @@
+"""A server with something of everything, for pictures and for those who judge pages."""
+
+import subprocess
+from pathlib import Path
+
+from consoles import Place
+from servers import BIRTHMARK, clean_environment
+
+PAGES = ["/", "/devices", "/devices?begin=nothing-is-called-so"]
+HOSTILE = (
+    '<script>alert(1)</script><img src=x onerror="alert(1)">',
+    "right\u202eot-left\u202c",
+    "control\x1b[31m\x07\r\n\t",
+    "'\"`${{7*7}}{% raw %}",
+    "x" * 4096,
+    "日本語の名前\u3000です",
+)
+"""Names that somebody may give to what pages show."""
+
+
+def a_full_place(place: Place, directory: Path) -> Place:
+    """Let devices come, some of them go, somebody be refused, and people be there."""
+    hub = "/hubs/birthmark/devices"
+    for name in ("pump-1", "pump-2", "valve-1"):
+        place.asked("POST", hub, {"device_id": name})
+    place.asked("PATCH", f"{hub}/valve-1", {"enabled": False})
+    place.asked(
+        "PATCH",
+        "/hubs/birthmark/twins/pump-1",
+        {"desired": {"interval": 5, "note": HOSTILE[0]}, "tags": {"plant": "north"}},
+    )
+    place.asked("POST", "/hubs/birthmark/mail/pump-2", {"text": "open the valve"})
+    for name, role in (("anna", "operator"), ("bert", "viewer")):
+        place.asked("POST", "/people/users", {"name": name, "role": role})
+    environment = clean_environment(BIRTHMARK_DATA=str(place.server.data), HOME=str(directory))
+    command = [BIRTHMARK, "swarm", "run", "--devices", "8", "--to", "local", "--duration", "4s", "--interval", "1s"]
+    subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    swarm = next(one["name"] for one in place.asked("GET", "/devices?begin=device")["items"])
+    place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/valve-1", f"/take-back?device={swarm}"]
+    return place

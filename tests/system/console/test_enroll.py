@@ -231,12 +231,29 @@ def test_who_may_look_sees_what_would_happen_and_puts_nothing_on_record(rooms: R
     assert other.get(at).status_code == 404  # it is hers alone
 
 
-def test_who_waits_for_a_certificate_gets_it_where_somebody_approves(rooms: Rooms, anna: Browser) -> None:
-    page = anna.get("/enroll").text
-    assert 'id="requests"' in page
-    assert "Nobody waits" in page
-    done = anna.post("/enroll/requests", anna.fields("/", "/signout") | {"id": "nobodys", "deed": "approve"})
-    assert done.status_code == 404
+def test_who_waits_for_a_certificate_gets_it_where_somebody_approves(
+    tmp_path_factory: pytest.TempPathFactory, anna: Browser
+) -> None:
+    assert "Nobody waits" in anna.get("/enroll").text
+    with a_server(tmp_path_factory.mktemp("waits"), "[est]\napproval = true\n") as server:
+        rooms = Rooms(server)
+        emil, vera = rooms.person("emil", "operator"), rooms.person("vera")
+        for name in ("d-good", "d-bad"):
+            assert rooms.asked_by_est(name).status_code == 202
+        waits = {row["device"]: row for row in rooms.asked("GET", "/est/requests")["items"]}
+        page = emil.get("/enroll").text
+        assert all(row["key"][:16] in page for row in waits.values())
+        sent = {"csrf": emil.fields("/", "/signout")["csrf"], "once": "1", "id": waits["d-good"]["id"]}
+        looks = {**sent, "csrf": vera.fields("/", "/signout")["csrf"], "deed": "approve"}
+        assert vera.post("/enroll/requests", looks).status_code == 403
+        done = [emil.post("/enroll/requests", sent | {"deed": "approve"}) for _ in range(2)]
+        assert [one.status_code for one in done] == [303, 303]
+        refused = emil.post("/enroll/requests", sent | {"once": "2", "id": waits["d-bad"]["id"], "deed": "reject"})
+        assert "d-bad gets no certificate" in said(emil.get(refused.headers["location"]).text)
+        stands = {row["device"]: row["stands"] for row in rooms.asked("GET", "/est/requests")["items"]}
+        assert stands == {"d-good": "approved", "d-bad": "rejected"}
+        gone = emil.post("/enroll/requests", sent | {"once": "3", "id": "nobodys", "deed": "approve"})
+        assert gone.status_code == 404
 
 
 def test_a_killed_server_says_how_far_it_came_and_running_again_is_safe(

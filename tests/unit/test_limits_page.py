@@ -102,7 +102,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     (DROPPED, "certificates of signers, stations and roots"): size(drops.MAX_TRUST_BYTES),
     (DROPPED, "rows of one list"): number(drops.MAX_ROWS),
     (DROPPED, "lists that are here"): (
-        f"{drops.MOST_DROPS}; one upload of a user, {drops.MOST_AT_ONCE} looked at or run at a time"
+        f"{drops.MOST_DROPS}, {drops.MOST_OF_ONE} of a user; {drops.MOST_RECEIVED} are read at a time, one of a user, "
+        f"and {drops.MOST_AT_ONCE} looked at or run"
     ),
     (DROPPED, "how long they stay"): (
         f"{drops.KEPT.seconds // 60} minutes after a look, {drops.KEPT_DONE.days * 24} h after a run"

@@ -12,8 +12,8 @@ MAX_FILES, MAX_FIELD_BYTES, MAX_FIELDS = 500, 4096, 16
 MAX_TRUST_BYTES = _MIB
 """Certificates of signers, stations and roots, together."""
 MAX_ROWS = 20_000
-MOST_DROPS, MOST_AT_ONCE = 16, 2
-"""Kept by all together, and looked at or put on record at a time."""
+MOST_DROPS, MOST_OF_ONE, MOST_RECEIVED, MOST_AT_ONCE = 32, 5, 4, 2
+"""Kept by all together, and of one; read at a time, and looked at or put on record at a time."""
 KEPT, KEPT_DONE = timedelta(hours=1), timedelta(days=1)
 """A list that was only looked at, and what became of one."""
 PAUSE_S = 0.002

@@ -23,7 +23,7 @@ from typing import Any
 
 from birthmark import durable, flock
 from birthmark.clock import Entropy
-from birthmark.console.web.enroll.bounds import KEPT, KEPT_DONE, MOST_DROPS
+from birthmark.console.web.enroll.bounds import KEPT, KEPT_DONE, MOST_DROPS, MOST_OF_ONE
 from birthmark.errors import NotFoundError, ThrottledError
 from birthmark.text import decode_json
 
@@ -169,10 +169,14 @@ class Drops:
         return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
     def room(self, user: str, now: datetime) -> Path:
-        """Return a new directory. What is too old goes, and what this one only looked at; raise `TooManyDropsError`."""
+        """Return a new directory. What is too old goes, what this one only looked at, and of the others the oldest.
+
+        Raise `TooManyDropsError`.
+        """
         self.sweep(now)
-        for one in self.every(user):
-            if one.state().phase in {"read", "failed"}:
+        own = [one for one in self.every(user) if not one.state().is_busy]
+        for at, one in enumerate(own):
+            if at >= MOST_OF_ONE - 1 or not (one.path / "run.jsonl").exists():
                 one.remove()
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         count = sum(1 for _ in self.directory.iterdir())

@@ -18,7 +18,7 @@ from birthmark.background import beside
 from birthmark.clock import Clock
 from birthmark.console.gate import CSRF_FIELD
 from birthmark.console.inside import Person
-from birthmark.console.web.enroll.bounds import DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS
+from birthmark.console.web.enroll.bounds import DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
 from birthmark.console.web.enroll.reading import Kind, sort
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
@@ -28,7 +28,7 @@ from birthmark.console.web.language import say
 from birthmark.console.web.site import ONCE, Site
 from birthmark.console.web.words import marked
 from birthmark.dps.model import FIRST
-from birthmark.text import printable
+from birthmark.text import printable, reason_of
 
 _PAGE, _WAIT_S, _MAX_SHOWN = 50, 5, 120
 OUTCOMES: Mapping[str, tuple[str, str]] = {
@@ -100,8 +100,8 @@ class EnrollPage:
         """Take files, and begin to look at them. Raise `DropRefusedError`, `TooManyDropsError`."""
         user, now = _user(who), self.clock.now()
         names = [one["name"] for one in (await self.site.inside.ask(who, "/dps")).items]
-        if user in self._receiving:
-            raise TooManyDropsError(count=1, retry_after_s=_WAIT_S)
+        if user in self._receiving or len(self._receiving) >= MOST_RECEIVED:
+            raise TooManyDropsError(count=len(self._receiving), retry_after_s=_WAIT_S)
 
         def check(fields: dict[str, str]) -> None:
             gate = self.site.desk.gate
@@ -116,6 +116,9 @@ class EnrollPage:
                 content_type = request.headers.get("content-type", "")
                 received = await receive(content_type, request.stream(), path / "files", check)
                 return await self._begun(request, who, Drop(path), received)
+            except OSError as error:  # such as a disk that is full
+                shutil.rmtree(path, ignore_errors=True)
+                raise DropRefusedError(detail=f"this server cannot keep them: {reason_of(error)}") from error
             except BaseException:
                 shutil.rmtree(path, ignore_errors=True)
                 raise
@@ -140,6 +143,7 @@ class EnrollPage:
         about |= {kind: [one.name for one in received.files if one.kind == kind] for kind in (SIGNERS, TRUST)}
         durable.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
         self.work.look(drop, received.files, lambda: self.site.who(request))
+        self.work.later(KEPT, lambda: self.drops.sweep(self.clock.now()))
         return self.site.go(f"/enroll/{drop.id}")
 
     async def look(self, request: Request, who: Person) -> Response:

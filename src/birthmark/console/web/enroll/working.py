@@ -8,9 +8,10 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +29,7 @@ from birthmark.console.web.enroll.reading import Row, rows_of, sort
 from birthmark.console.web.enroll.receiving import Received
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
 
-_SLICE, _TOLD_EVERY = 50, 20
+_SLICE, _TOLD_EVERY, _A_MOMENT_S = 50, 20, 5.0
 _ENDS = (ForbiddenError, UnauthenticatedError, UnavailableError)
 """What is no word on one device."""
 Check = Callable[[], Person]
@@ -58,6 +59,19 @@ class Work:
         """Let a run end after the row that it is at, in whichever process."""
         (drop.path / "stop").touch(0o600)
 
+    def later(self, after: timedelta, work: Callable[[], None]) -> None:
+        """Do something in a thread a moment after some time."""
+
+        def begin() -> None:
+            self._keep(told("console.later", beside(work)))
+
+        asyncio.get_running_loop().call_later(after.total_seconds() + _A_MOMENT_S, begin)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _begin(self, drop: Drop, work: Callable[[], Any], phase: str) -> bool:
         lock = flock.take(drop.lock, patience=1)
         if lock is None:
@@ -73,14 +87,13 @@ class Work:
                 raise  # the server ends: what the files say is how far it came
             except Exception:
                 now = drop.state()
-                drop.keep_state(State("failed", now.done, now.total, now.counts, now.problem))
+                over = "stopped" if phase == "running" else "failed"
+                drop.keep_state(State(over, now.done, now.total, now.counts, now.problem))
                 raise
             finally:
                 os.close(lock)
 
-        task = asyncio.create_task(told(f"console.{phase}", alone()))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(told(f"console.{phase}", alone()))
         return True
 
     async def _look(self, drop: Drop, files: Sequence[Received], check: Check) -> None:

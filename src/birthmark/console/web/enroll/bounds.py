@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 DROP = "/enroll/drop"
+DIRECTORY = "enrolling"
+"""Below the data directory; a backup leaves it out."""
 _MIB = 1024 * 1024
 MAX_FILES_BYTES = 64 * _MIB
 """All files of one drop together."""

@@ -18,7 +18,7 @@ from birthmark.background import beside
 from birthmark.clock import Clock
 from birthmark.console.gate import CSRF_FIELD
 from birthmark.console.inside import Person
-from birthmark.console.web.enroll.bounds import DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
+from birthmark.console.web.enroll.bounds import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
 from birthmark.console.web.enroll.reading import Kind, sort
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
@@ -248,4 +248,4 @@ def _command(about: Mapping[str, Any]) -> str:
 
 def enroll_page(site: Site, directory: Path, clock: Clock) -> EnrollPage:
     """Return the pages of a data directory."""
-    return EnrollPage(site, Drops(directory / "enrolling", site.desk.entropy), Work(site.inside, clock), clock)
+    return EnrollPage(site, Drops(directory / DIRECTORY, site.desk.entropy), Work(site.inside, clock), clock)

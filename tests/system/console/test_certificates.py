@@ -122,4 +122,4 @@ def test_a_list_is_told_and_handed_out(rooms: Rooms) -> None:
     assert got.headers["content-disposition"] == f'attachment; filename="{name}.crl.pem"'
     assert ida.get("/certificates/lists/nobody.crl").status_code == 400
     assert ida.get(f"/certificates/{'00' * 32}").status_code == 404
-    assert ida.get("/certificates/x").status_code == 400
+    assert ida.get("/certificates/x").status_code == 404

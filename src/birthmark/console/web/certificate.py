@@ -1,5 +1,6 @@
 """One certificate: what it says, who it belongs to, and who is hit when it is taken back, before it is."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.clock import Clock
 from birthmark.console.certificate import MOST_BELOW
 from birthmark.console.inside import Person
@@ -17,6 +19,9 @@ from birthmark.console.web.language import count_of, number, say
 from birthmark.console.web.site import Site
 from birthmark.errors import NotFoundError
 from birthmark.pki.crl import RevocationReason
+from birthmark.text import printable
+
+_THUMBPRINT, _MAX_SHOWN = re.compile("[0-9A-Fa-f]{64}"), 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,10 @@ class CertificatePage:
         return self.site.go(f"/certificates/{thumbprint}", said=text.format(n=number(len(done))))
 
     async def _told(self, request: Request, who: Person) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = await self.site.inside.ask(
-            who, "/certificates/{thumbprint}", request.path_params["thumbprint"]
-        )
+        wanted = request.path_params["thumbprint"]
+        if _THUMBPRINT.fullmatch(wanted) is None:
+            raise CertificateUnknownError(wanted=printable(wanted)[:_MAX_SHOWN])
+        found: Mapping[str, Any] = await self.site.inside.ask(who, "/certificates/{thumbprint}", wanted)
         return found
 
     async def _others(self, who: Person, told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

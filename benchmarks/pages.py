@@ -8,8 +8,10 @@ is what the kernel counted for the server's process meanwhile.
 """
 
 import argparse
+import contextlib
 import json
 import re
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -20,12 +22,14 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from birthmark.console.web import live
 from browsers import Browser
 from servers import RunningServer, free_address
 
 PAGES = ("/", "/devices", "/devices?state=away", "/devices?begin=pump", "/devices/north-pump-0000002")
 GATES_MS = {"/": 50.0, "/devices/north-pump-0000002": 30.0}
 GATE_BYTES = 60 * 1024
+CONSOLES, GATE_QUIET, _QUIET_S = 200, 0.1, 20
 _HOUR, _WEEK = 3_600_000_000, 604_800_000_000
 _CODES, _REFUSALS = 20, 50_000
 _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) "
@@ -84,7 +88,32 @@ def fill(path: Path, devices: int) -> None:
 def cpu_s(server: RunningServer) -> float:
     """Return the seconds of the processor that a server has taken."""
     assert server.process is not None
-    return int(Path(f"/proc/{server.process.pid}/schedstat").read_text().split()[0]) / 1e9
+    threads = Path(f"/proc/{server.process.pid}/task").iterdir()
+    return sum(int((one / "schedstat").read_text().split()[0]) for one in threads) / 1e9
+
+
+def followed(server: RunningServer, token: dict[str, str], consoles: int) -> float:
+    """Return which part of a core so many browsers take that follow what happens, while nothing does."""
+    url = server.endpoints["health_url"].rsplit("/", 1)[0]
+    address = (server.address, 8080)
+    with contextlib.ExitStack() as stack:
+        for number in range(consoles):
+            if number % live.MOST_OF_ONE == 0:
+                name = f"user-{number}"
+                for path, body in (("", {"name": name, "role": "viewer"}), (f"/{name}/invitation", {})):
+                    made = requests.post(f"{url}/operator/v1/people/users{path}", json=body, headers=token, timeout=30)
+                browser = Browser(url)
+                secret = "four words by chance"
+                browser.submit("/invitation", code=made.json()["code"], password=secret, again=secret)
+                cookies = "; ".join(f"{one.name}={one.value}" for one in browser.http.cookies)
+            sock = stack.enter_context(socket.create_connection(address))
+            head = f"GET /live HTTP/1.1\r\nHost: {server.address}:8080\r\nCookie: {cookies}\r\n\r\n"
+            sock.sendall(head.encode())
+            assert sock.recv(64).startswith(b"HTTP/1.1 200")
+        time.sleep(2)
+        before = cpu_s(server)
+        time.sleep(_QUIET_S)
+        return (cpu_s(server) - before) / _QUIET_S
 
 
 def first_visit(browser: Browser) -> int:
@@ -132,11 +161,12 @@ def main() -> None:
                     f"{path:34} {taken:7.2f} ms of the server"
                     + (f" (gate {GATES_MS[path]:.0f})" if path in GATES_MS else "")
                 )
-        size = first_visit(browser)
+        size, part = first_visit(browser), followed(server, token, CONSOLES)
         if given.json:
-            print(json.dumps({"pages": results, "first_visit_bytes": size}))
+            print(json.dumps({"pages": results, "first_visit_bytes": size, "quiet_consoles": part}))
         else:
             print(f"the first visit takes {size / 1024:.1f} KiB (gate {GATE_BYTES // 1024})")
+            print(f"{CONSOLES} quiet consoles take {part:.1%} of a core (gate {GATE_QUIET:.0%})")
         server.stop()
 
 

@@ -24,6 +24,10 @@ def coverage_by_room() -> ModuleType:
     return _tool("coverage_by_room")
 
 
+def catalogues() -> ModuleType:
+    return _tool("make_catalogues")
+
+
 def operator_table() -> Sequence[Endpoint]:
     found: Sequence[Endpoint] = _tool("make_operator_api").table()
     return found

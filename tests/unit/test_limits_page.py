@@ -22,7 +22,9 @@ from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
 from birthmark.ca import answers
+from birthmark.console import desk
 from birthmark.console import refusals as console_refusals
+from birthmark.console.web import live, taking
 from birthmark.console.web.enroll import bounds as drops
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
@@ -224,6 +226,12 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{sessions.IDLE.seconds // 3600} h since it was used, {sessions.LONGEST.seconds // 3600} h since it began, "
         f"{sessions._MOST_OF_ONE} of a user"
     ),
+    ("Sign-in of people", "a link of `birthmark console open`"): f"{sign_in.OPENS_FOR.seconds // 60} minutes",
+    ("Sign-in of people", "browsers that follow what happens"): (
+        f"{live.MOST_OF_ONE} of one user at a worker, {live.MOST} in all"
+    ),
+    ("Sign-in of people", "a form of a page"): f"{size(desk._MAX_FORM)}, {desk._MAX_FIELDS} fields",
+    ("Sign-in of people", "devices that a page does something to at once"): number(taking.MOST),
     ("Sign-in of people", "commands that wait for a code to be typed"): (
         f"{asking.HOLDS.seconds // 60} minutes; {asking._MOST_OF_ADDRESS} of an address, {asking._MOST} of all"
     ),

@@ -1,15 +1,22 @@
 """`birthmark demo`: a whole journey on this machine."""
 
+import contextlib
 import importlib
 import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from birthmark.cli.options import JsonOption
 from birthmark.cli.printable import counted
+
+if TYPE_CHECKING:
+    from birthmark.demo.stage import Stage
 
 
 class Journey(StrEnum):
@@ -31,7 +38,9 @@ _WIDE = 240
 
 def demo(
     journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the journey's files, and say where they are.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the servers until Enter is pressed, and the files.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Play a journey: own server, software secure element, the vendors' unmodified SDKs.
@@ -51,17 +60,35 @@ def demo(
     if not console.is_terminal:
         console.width = _WIDE  # a program that reads the table finds each name in one piece
     tables = []
-    for number, one in enumerate(chosen, 1):
-        play = importlib.import_module(f"birthmark.demo.{one.value}")
-        with stage(one.value, console, SystemEntropy(), keep=keep) as on:
-            place = f"{number}/{len(chosen)}  " if len(chosen) > 1 else ""
-            on.title(place + play.TITLE, play.ABOUT)
-            play.play(on)
-            tables.append(on.table())
-            if as_json:
-                for proof in on.proofs:
-                    typer.echo(json.dumps(proof.as_row(one.value)))
-    console.rule()
-    for table in tables:
-        console.print(table)
-    console.print(f"{counted(len(tables), 'journey')} played, each claim above was checked.")
+    with ExitStack() as held:
+        stages = []
+        for number, one in enumerate(chosen, 1):
+            play = importlib.import_module(f"birthmark.demo.{one.value}")
+            with ExitStack() as this:
+                on = this.enter_context(stage(one.value, console, SystemEntropy(), keep=keep))
+                place = f"{number}/{len(chosen)}  " if len(chosen) > 1 else ""
+                on.title(place + play.TITLE, play.ABOUT)
+                play.play(on)
+                tables.append(on.table())
+                if as_json:
+                    for proof in on.proofs:
+                        typer.echo(json.dumps(proof.as_row(one.value)))
+                if keep:
+                    stages.append(on)
+                    held.push(this.pop_all())
+        console.rule()
+        for table in tables:
+            console.print(table)
+        console.print(f"{counted(len(tables), 'journey')} played, each claim above was checked.")
+        _hold(stages, console)
+
+
+def _hold(stages: "Sequence[Stage]", console: Console) -> None:
+    """Leave servers running until somebody has looked; who gives no input waits for nothing."""
+    links = [(one.journey, link) for one in stages if (link := one.console_link()) is not None]
+    for journey, link in links:
+        console.print(f"The console of “{journey}”, once: {link}", soft_wrap=True)
+    if links:
+        console.print("Press Enter to end the servers.")
+        with contextlib.suppress(KeyboardInterrupt):
+            sys.stdin.readline()

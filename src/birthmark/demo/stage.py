@@ -272,11 +272,19 @@ class Stage:
         self.environment["BIRTHMARK_DATA"] = str(data)
         self.source("birthmark", "env")
         self.note(f"ready at {address}, ID scope {self.endpoints['dps']['id_scope']}")
+        self.note(f"its console, while this runs: birthmark console open --data {data}")
 
     def source(self, *command: str) -> None:
         """Run a command and take over the variables it exports."""
         done = self.run(*command, shown=f'eval "$({shlex.join(command)})"')
         self.environment |= dict(shlex.split(line)[1].split("=", 1) for line in done.stdout.splitlines())
+
+    def console_link(self) -> str | None:
+        """Return the address that opens the console of the journey's server once; None where it has none."""
+        if not self.endpoints:
+            return None
+        opened = self.call("birthmark", "console", "open", "--json", may_fail=True)
+        return None if opened.returncode else str(json.loads(opened.stdout)["url"])
 
     def close(self) -> None:
         """End every program, the last first."""

@@ -64,6 +64,7 @@ class LinkRefusedError(UnauthenticatedError):
     code = "console.link_refused"
     cause = "A link that opens the console is good for one time and two minutes; this one is used, or over."
     fix = "On the server's machine, make another one: `birthmark console open`"
+    for_a_person = "it takes whoever sits at the browser"
 
 
 class SignInPausedError(ThrottledError):

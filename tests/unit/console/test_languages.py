@@ -1,0 +1,91 @@
+"""Every text of the console is there in each language, whole, also one that was changed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import birthmark
+from birthmark.console.web.language import (
+    CATALOGUE,
+    ENGLISH,
+    LANGUAGES,
+    Reader,
+    catalogue,
+    language_of,
+    reader,
+    zone_of,
+)
+from tools_pages import catalogues
+
+ROOT = Path(birthmark.__file__).parents[2]
+TOOL = catalogues()
+
+OTHERS = [one for one in LANGUAGES if one != ENGLISH]
+FILLED = re.compile(r"\{\w*\}|%\(\w+\)s")
+TAGS = re.compile(r"</?\w+")
+
+
+def path_of(language: str) -> Path:
+    return ROOT / "src" / "birthmark" / "console" / "web" / CATALOGUE.format(language)
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_text_is_translated(language: str) -> None:
+    assert [one.id for one in TOOL.of(path_of(language)) if one.id and not TOOL.is_translated(one)] == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_catalogue_is_as_its_tool_writes_it(language: str) -> None:
+    path = path_of(language)
+    assert TOOL.written(TOOL.of(path)) == path.read_bytes(), "python tools/make_catalogues.py"
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_is_filled_in_is_filled_in_there_too(language: str) -> None:
+    wrong = {}
+    for text, forms in catalogue(language).items():
+        for form in forms:
+            if set(FILLED.findall(form)) - set(FILLED.findall(text)) or (
+                len(forms) == 1 and set(FILLED.findall(form)) != set(FILLED.findall(text)) and "%(num)s" not in text
+            ):
+                wrong[text] = form
+            if TAGS.findall(form) != TAGS.findall(text):
+                wrong[text] = form
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen", "language"),
+    [
+        ("", "", "en"),
+        ("ja", "", "ja"),
+        ("de-DE,ja;q=0.5,en;q=0.8", "", "en"),
+        ("ja-JP,en;q=0.9", "", "ja"),
+        ("ja;q=0,en", "", "en"),
+        ("ja", "en", "en"),
+        ("ja", "<script>", "ja"),
+        ("x" * 10_000, "", "en"),
+        ("ja;q=nonsense", "", "en"),
+    ],
+)
+def test_a_reader_has_the_language_that_was_chosen_or_is_asked_for(asked: str, chosen: str, language: str) -> None:
+    assert language_of(asked, chosen) == language
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "/etc/passwd", "Nowhere/City", "x" * 1000, "a\0b"])
+def test_a_zone_that_is_none_is_utc(name: str) -> None:
+    assert zone_of(name)[1] == "UTC"
+
+
+def test_numbers_and_times_are_written_as_the_reader_has_them() -> None:
+    from datetime import UTC, datetime
+
+    from birthmark.console.web.language import dated, number
+
+    at = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
+    for language, zone, day in (("en", "UTC", "4 Mar"), ("ja", "Asia/Tokyo", "3月5日")):
+        token = reader.set(Reader(language, *zone_of(zone)))
+        assert dated("MMMd", at) == day
+        assert number(1234567) == "1,234,567"
+        reader.reset(token)

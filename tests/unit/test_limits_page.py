@@ -25,6 +25,7 @@ from birthmark.ca import answers
 from birthmark.console import desk
 from birthmark.console import refusals as console_refusals
 from birthmark.console.web import live, taking
+from birthmark.console.web.enroll import bounds as drops
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import tpm
@@ -85,6 +86,7 @@ def share_of(service: type[Any], name: str) -> str:
 
 
 MQTT, SHARES, TRANSPORT = MqttLimits(), RateLimits(), "Transport"
+DROPPED = "Lists that are dropped at the console"
 # (section, row) -> what its second cell begins with, from the code.
 EXPECTED: dict[tuple[str, str], str] = {
     (TRANSPORT, "certificates a client shows"): (
@@ -97,6 +99,17 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("HTTP", "requests sent ahead of an answer"): number(http._MAX_AHEAD),
     **{("HTTP", f"`{path.decode()}`"): f"{limit // 1024} KiB" for path, limit in body_limits.BODY_LIMITS},
     ("HTTP", "any other"): size(body_limits.OTHERWISE),
+    ("HTTP", "`/enroll/drop`, of the console"): size(drops.MAX_DROP_BYTES),
+    (DROPPED, "files of one list"): f"{size(drops.MAX_FILES_BYTES)}, {drops.MAX_FILES} files",
+    (DROPPED, "certificates of signers, stations and roots"): size(drops.MAX_TRUST_BYTES),
+    (DROPPED, "rows of one list"): number(drops.MAX_ROWS),
+    (DROPPED, "lists that are here"): (
+        f"{drops.MOST_DROPS}, {drops.MOST_OF_ONE} of a user; {drops.MOST_RECEIVED} are read at a time, one of a user, "
+        f"and {drops.MOST_AT_ONCE} looked at or run"
+    ),
+    (DROPPED, "how long they stay"): (
+        f"{drops.KEPT.seconds // 60} minutes after a look, {drops.KEPT_DONE.days * 24} h after a run"
+    ),
     ("MQTT", "frames of a WebSocket before CONNECT is answered"): number(upgrade.MAX_STRANGER_FRAMES),
     ("MQTT", "pings and pongs of a WebSocket in a minute"): number(upgrade.MAX_PINGS),
     ("MQTT", "bytes that wait of an unfinished WebSocket message"): size(pieces.PIECE_BYTES),

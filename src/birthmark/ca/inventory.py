@@ -5,7 +5,7 @@ Each question is one walk along an index, in the order in which certificates end
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -15,12 +15,14 @@ from birthmark.ca.model import Issued
 from birthmark.ca.store import INVENTORY, certificates
 from birthmark.clock import Clock
 from birthmark.pki.certificates import Thumbprint
-from birthmark.store import Database, Statement, statement
+from birthmark.store import Database, Statement, statement, to_micros
 from birthmark.store.paging import Page, PageInvalidError
 
 _DIGITS = 18
 _ENDLESS = 2**62
 """After every certificate's end, as the database counts."""
+_LAST = b"\xff" * 32
+"""No thumbprint follows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,23 @@ class Wanted:
     is_revoked: bool = False
     profile: str | None = None
     issuer: Thumbprint | None = None
+    is_unrevoked: bool = False
+    """Not taken back, alive or not."""
+    ends_from: datetime | None = None
+    ends_to: datetime | None = None
+    """Ending from the one moment on, and before the other."""
+
+    def span(self, now: int) -> tuple[int, int]:
+        """Return after which moment they end, and until which, both in microseconds."""
+        after, upto = [-1], [_ENDLESS]
+        if self.expiring is not None:
+            after.append(now)
+            upto.append(now + self.expiring // timedelta(microseconds=1))
+        elif self.is_expired:
+            upto.append(now)
+        after += [] if self.ends_from is None else [to_micros(self.ends_from) - 1]
+        upto += [] if self.ends_to is None else [to_micros(self.ends_to) - 1]
+        return max(after), min(upto)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +63,9 @@ class Inventory:
 
     async def page(self, wanted: Wanted, *, after: str | None = None, limit: int = 250) -> Page[Issued]:
         """Return those that end first, or that follow `after`. Raise `PageInvalidError`."""
-        now = self.clock.micros()
-        asked: dict[str, Any] = {"limit": limit + 1, "upto": _ENDLESS}
-        asked["after_end"], asked["after"] = _parsed(after) if after else (-1, b"")
-        if wanted.expiring is not None:
-            asked["upto"] = now + wanted.expiring // timedelta(microseconds=1)
-            asked |= {"after_end": now, "after": b""} if not after else {}
-        elif wanted.is_expired:
-            asked["upto"] = now
+        begin, upto = wanted.span(self.clock.micros())
+        asked: dict[str, Any] = {"limit": limit + 1, "upto": upto}
+        asked["after_end"], asked["after"] = _parsed(after) if after else (begin, _LAST)
         if wanted.profile is not None:
             asked["profile"] = wanted.profile
         if wanted.issuer is not None:
@@ -75,7 +89,7 @@ class Inventory:
 def statement_for(wanted: Wanted) -> Statement:
     """Return the question's statement; there are a few, each compiled once."""
     revoked: bool | None = True if wanted.is_revoked else None
-    if revoked is None and wanted.expiring is not None:
+    if revoked is None and (wanted.is_unrevoked or wanted.expiring is not None):
         revoked = False
     return _statement(revoked, wanted.profile is not None, wanted.issuer is not None)
 

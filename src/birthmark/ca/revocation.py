@@ -317,6 +317,10 @@ class Revocations:
         row = await self.database.one(store.KEY, key_digest=digest)
         return row is not None and row["revoked_at"] is not None
 
+    async def of_key(self, certificate: Certificate) -> list[Issued]:
+        """Return what is alive of the key of a certificate, it among them."""
+        return await self._live(store.LIVE_OF_KEY, key_digest=digest_of(certificate))
+
     async def key(self, certificate: Certificate, principal: Principal, reason: RevocationReason) -> tuple[Issued, ...]:
         """Revoke the key of a certificate, whoever issued it, and what this CA certified of it. Return the latter."""
         digest, name = digest_of(certificate), fold(certificate.subject_cn or "")

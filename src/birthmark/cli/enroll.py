@@ -109,8 +109,8 @@ def device(
     Or, at Azure, by its TPM; or by a key that it shares with the service, as boards without a secure element have.
     """
     from birthmark.cli.shipment import hint_at_policy
-    from birthmark.fleet.doubts import doubts_of
     from birthmark.fleet.target import Done, EnrollmentRequest
+    from birthmark.manifests.doubts import doubts_of
 
     how.check(azure=where.is_azure, aws=not where.is_azure)
     if (keys := tpm.keys()) is not None:
@@ -189,7 +189,7 @@ def group(
 ) -> None:
     """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
     from birthmark.fleet.azure import AzureTarget
-    from birthmark.fleet.doubts import doubts_of_ca
+    from birthmark.manifests.doubts import doubts_of_ca
 
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError

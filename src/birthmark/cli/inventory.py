@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +36,15 @@ def parse_within(text: str) -> timedelta:
         raise typer.BadParameter(str(error)) from error
 
 
+def parse_moment(text: str) -> datetime:
+    """Return the moment that ISO 8601 writes so; without a zone it is UTC, without a time the day's begin."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date or time as 2026-12-24 or 2026-12-24T18:00:00+01:00") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class InventoryOptions:
     """Which certificates, and as what."""
@@ -46,6 +55,16 @@ class InventoryOptions:
     ] = None
     expired: Annotated[bool, typer.Option("--expired", help="Ended.")] = False
     revoked: Annotated[bool, typer.Option("--revoked", help="Taken back.")] = False
+    unrevoked: Annotated[bool, typer.Option("--unrevoked", help="Not taken back, ended or not.")] = False
+    ends_from: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=parse_moment, metavar="DATE", help="Ending at this moment or later, UTC if no zone is told."
+        ),
+    ] = None
+    ends_to: Annotated[
+        datetime | None, typer.Option(parser=parse_moment, metavar="DATE", help="Ending before this moment.")
+    ] = None
     of_profile: Annotated[str | None, typer.Option("--cert-profile", metavar="NAME", help="Of this profile.")] = None
     of_issuer: Annotated[
         str | None, typer.Option("--issuer", metavar="NAME", help="Of this CA: issuing, est, edge, servers, root.")
@@ -56,21 +75,25 @@ class InventoryOptions:
     @property
     def is_asked(self) -> bool:
         """Something of this was said."""
-        told = (self.expiring, self.of_profile, self.of_issuer)
-        flags = (self.expired, self.revoked, self.everything, self.as_csv)
+        told = (self.expiring, self.of_profile, self.of_issuer, self.ends_from, self.ends_to)
+        flags = (self.expired, self.revoked, self.unrevoked, self.everything, self.as_csv)
         return any(one is not None for one in told) or any(flags)
 
     @property
     def said(self) -> dict[str, object]:
         """The options by name, as far as they were given."""
-        return {"expiring": self.expiring, "expired": self.expired, "revoked": self.revoked, "profile": self.of_profile}
+        ends = {"ends_from": self.ends_from, "ends_to": self.ends_to, "unrevoked": self.unrevoked}
+        named = {"expired": self.expired, "revoked": self.revoked, "profile": self.of_profile}
+        return {"expiring": self.expiring, **named, **ends}
 
     @property
     def query(self) -> dict[str, object]:
         """The question as the operator interface takes it."""
         within = None if self.expiring is None else int(self.expiring.total_seconds())
         words: dict[str, object] = {"expiring_s": within, "profile": self.of_profile, "issuer": self.of_issuer}
-        flags = {"expired": self.expired, "revoked": self.revoked}
+        ends = {"ends_from": self.ends_from, "ends_to": self.ends_to}
+        words |= {name: None if at is None else at.isoformat() for name, at in ends.items()}
+        flags = {"expired": self.expired, "revoked": self.revoked, "unrevoked": self.unrevoked}
         return words | {name: "true" for name, is_set in flags.items() if is_set}
 
 

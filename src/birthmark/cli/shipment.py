@@ -21,12 +21,12 @@ from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.bulk import enroll_all, take_back_all
-from birthmark.fleet.doubts import Judge
 from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
 from birthmark.fleet.values import check_values
+from birthmark.manifests.doubts import Judge
 from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
 

@@ -64,6 +64,11 @@ class Inside:
         endpoint = self._table["POST", path]
         return await _value(endpoint, _asked(endpoint, who, names, {}, body))
 
+    def may(self, who: Person, method: str, path: str, *names: str) -> None:
+        """Raise `RightMissingError` where somebody may not, before anything of it begins."""
+        endpoint = self._table[method, path]
+        authorize(endpoint, who.caller, dict(zip(endpoint.names, names, strict=True)))
+
     async def do(self, who: Person, deed: "Deed") -> Any:
         """Carry something out, once for each key. Raise what the route raises, and what a second person is asked by."""
         endpoint = self._table[deed.method, deed.path]

@@ -1,7 +1,7 @@
 """The operator interface of the inventory: every certificate that was issued, page by page."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -13,13 +13,21 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Rows
 from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
 
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
 
 class InventoryQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which certificates: alive and ending within some seconds, expired, revoked, of a profile or a CA."""
+    """Which certificates: alive and ending within some seconds, expired, revoked or not, of a profile or a CA.
+
+    Or those that end from one moment on and before another.
+    """
 
     expiring_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] | None = None
     expired: bool = False
     revoked: bool = False
+    unrevoked: bool = False
+    ends_from: Moment | None = None
+    ends_to: Moment | None = None
     profile: str | None = None
     issuer: str | None = None
     after: str | None = None
@@ -45,6 +53,9 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
             is_revoked=query.revoked,
             profile=query.profile,
             issuer=None if query.issuer is None else issuer_of(authority, query.issuer),
+            is_unrevoked=query.unrevoked,
+            ends_from=query.ends_from,
+            ends_to=query.ends_to,
         )
         page = await inventory.page(wanted, after=query.after, limit=query.limit)
         return Rows([inventory_view(one) for one in page.items], page.last)

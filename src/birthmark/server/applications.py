@@ -19,9 +19,11 @@ from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
 from birthmark.console.alerts import alert_endpoints
+from birthmark.console.certificate import whole_certificate_endpoints
 from birthmark.console.client import NotServedError
 from birthmark.console.desk import Desk
 from birthmark.console.devices import device_endpoints
+from birthmark.console.enrolling import enrolling_endpoints
 from birthmark.console.feed import event_endpoints, webhook_endpoints
 from birthmark.console.figures import figure_endpoints
 from birthmark.console.gate import Gate
@@ -60,6 +62,7 @@ from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
 from birthmark.server.device_counts import DeviceCounts
+from birthmark.server.enrolling import Enrolling
 from birthmark.server.exposition import render
 from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.finding import Finding
@@ -216,6 +219,7 @@ class Applications:
             counted=self._rooms.broker.counted,
             clock=self._clock,
             entropy=self._entropy,
+            directory=self._settings.directory,
         )
         return [*ways, *own, *console.routes()]
 
@@ -230,6 +234,7 @@ class Applications:
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *enrolling_endpoints(Enrolling(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub.hubs, lambda: self.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
@@ -239,6 +244,7 @@ class Applications:
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
+            *whole_certificate_endpoints(rooms.authority),
             *losing_endpoints(Losing(rooms).take_back),
             *device_endpoints(Whole(rooms).of, Finding(rooms, self._clock).find, DeviceCounts(rooms).read),
             *list_endpoints(rooms.authority),

@@ -3,6 +3,10 @@
 A room whose own bound is smaller answers in its own words up to here; beyond it the transport stops reading.
 """
 
+from collections.abc import Callable
+
+from birthmark.console.web.enroll.bounds import DROP, MAX_DROP_BYTES
+
 _KIB = 1024
 
 # The first that the path begins with, or contains when it does not begin with a slash.
@@ -28,3 +32,12 @@ def body_limit(target: bytes) -> int:
         if path.startswith(part) if part.startswith(b"/") else part in path:
             return limit
     return OTHERWISE
+
+
+def operator_body_limit(most: int) -> Callable[[bytes], int]:
+    """Return the bound at the operator interface, `most` but for a list of devices that somebody drops."""
+
+    def limit(target: bytes) -> int:
+        return MAX_DROP_BYTES if target.partition(b"?")[0] == DROP.encode() else min(most, body_limit(target))
+
+    return limit

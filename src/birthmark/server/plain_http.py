@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,10 +13,11 @@ from birthmark import durable
 from birthmark.clock import Clock
 from birthmark.console.door import PORT_ALONE, open_door
 from birthmark.console.gate import is_ours
+from birthmark.console.web.enroll.bounds import MAX_DROP_BYTES
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
-from birthmark.server.body_limits import body_limit
+from birthmark.server.body_limits import operator_body_limit
 from birthmark.server.descriptors import for_health
 from birthmark.server.settings import Settings
 from birthmark.text import reason_of
@@ -28,10 +30,16 @@ _WITHOUT_TOKEN = {"/metrics"}
 """What a page in somebody's browser could read here without the token; that a server lives is no secret."""
 
 
+def operator_service(app: ASGIApp, bounds: Limits) -> HttpService:
+    """Return the operator interface as HTTP, which takes lists of devices that are larger than other bodies."""
+    most = max(bounds.max_body_bytes, MAX_DROP_BYTES)
+    return HttpService(app, replace(bounds, max_body_bytes=most), operator_body_limit(bounds.max_body_bytes))
+
+
 async def serve_door(directory: Path, operator: ASGIApp, limits: Limits, clock: Clock, on_refused: OnRefused) -> Close:
     """Serve on the door of a directory; return what ends it. Raise `OSError` where there can be none."""
     door, bounds = Listeners(clock, for_health(limits), on_refused), for_health(limits)
-    await door.listen_at(open_door(directory), {"http": HttpService(operator, bounds, body_limit).protocol})
+    await door.listen_at(open_door(directory), {"http": operator_service(operator, bounds).protocol})
     return door.close
 
 
@@ -45,7 +53,7 @@ async def serve_plain(
     """
     bounds = for_health(limits)
     listeners = Listeners(clock, bounds, on_refused, grace_s=0.0)
-    service = HttpService(_ByAddress(probe, operator, (settings.host_name, *settings.names)), bounds, body_limit)
+    service = operator_service(_ByAddress(probe, operator, (settings.host_name, *settings.names)), bounds)
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
     close_door: Close | None = None
     alone = settings.directory / PORT_ALONE

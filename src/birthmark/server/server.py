@@ -45,7 +45,7 @@ from birthmark.server.machines.sharing import Sharing
 from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate
-from birthmark.server.plain_http import serve_door, serve_plain
+from birthmark.server.plain_http import operator_service, serve_door, serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.unlocking import unlock
@@ -323,7 +323,7 @@ class Server:
         bounds, bind = for_health(limits), None if self._place.is_alone else self._place.bind
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
         listeners = Listeners(self._clock, bounds, doors.report, bind=bind, proxies=proxies)
-        services = {"http": HttpService(app, bounds, body_limit).protocol}
+        services = {"http": operator_service(app, bounds).protocol}
         try:
             await listeners.listen(settings.listen, port, context.for_people, services)
         except UnavailableError as error:

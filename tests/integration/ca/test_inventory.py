@@ -62,6 +62,20 @@ async def test_every_question_is_answered_in_the_order_of_ends(database_url: str
         assert await names(inventory, Wanted(expiring=timedelta(days=30), profile="device")) == ["d-4", "d-6"]
 
 
+async def test_those_that_end_between_two_moments_are_found_with_or_without_what_was_taken_back(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        inventory = await filled(ca)
+        page = await inventory.page(Wanted())
+        ends = {one.device_id: one.certificate.not_after for one in page.items}
+        begin, end = ends["d-3"], ends["d-6"]
+        assert await names(inventory, Wanted(ends_from=begin, ends_to=end)) == ["d-3", "d-4", "d-5"]
+        assert await names(inventory, Wanted(ends_from=begin, ends_to=end, is_unrevoked=True)) == ["d-3", "d-4"]
+        assert await names(inventory, Wanted(ends_to=begin, expiring=timedelta(days=2, hours=12))) == ["d-0", "d-1"]
+        assert await names(inventory, Wanted(ends_from=end, ends_to=begin)) == []
+
+
 async def test_our_own_cas_are_in_it_and_not_among_the_latest(database_url: str, tmp_path: Path) -> None:
     async with an_authority(tmp_path, database_url) as ca:
         await ca.issue(parse_csr(a_csr()), OPERATOR, LDEVID)
@@ -97,6 +111,7 @@ def plan_of(wanted: Wanted, path: Path) -> Sequence[str]:
         (Wanted(), "ca_certificates_end"),
         (Wanted(is_expired=True), "ca_certificates_end"),
         (Wanted(expiring=timedelta(days=1)), "ca_certificates_end"),
+        (Wanted(is_unrevoked=True), "ca_certificates_end"),
         (Wanted(is_revoked=True), "ca_certificates_revoked_end"),
         (Wanted(profile="device"), "ca_certificates_profile_end"),
         (Wanted(issuer=Thumbprint(b"x")), "ca_certificates_issuer_end"),

@@ -136,6 +136,7 @@ async def show(
 async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
     async with opened(authority, at_server("pki", "ls", "--all")) as ca:
         wanted = Wanted(which.expiring, which.expired, which.revoked, which.of_profile)
+        wanted = replace(wanted, is_unrevoked=which.unrevoked, ends_from=which.ends_from, ends_to=which.ends_to)
         if which.of_issuer is not None:
             wanted = replace(wanted, issuer=issuer_of(ca, which.of_issuer))
         rows = [inventory_view(one) for one in await Inventory(ca.database, ca.clock).every(wanted)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,14 +16,18 @@ from birthmark.console.routing import Beside, Endpoint
 from birthmark.console.web.alerts import AlertsPage
 from birthmark.console.web.approvals import ApprovalsPage
 from birthmark.console.web.audit import AuditPage
+from birthmark.console.web.certificate import CertificatePage
+from birthmark.console.web.certificates import CertificatesPage
 from birthmark.console.web.device import DevicePage
 from birthmark.console.web.devices import DevicesPage
 from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
+from birthmark.console.web.enroll.page import enroll_page
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
 from birthmark.console.web.me import MePage
 from birthmark.console.web.people import PeoplePages
 from birthmark.console.web.refusals import RefusalsPages
+from birthmark.console.web.rollover import RolloverPage
 from birthmark.console.web.settings import SettingsPage
 from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
@@ -52,6 +57,7 @@ class Console:
         counted: Callable[[], Awaitable[Mapping[str, int]]],
         clock: Clock,
         entropy: Entropy,
+        directory: Path,
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
         site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about)
@@ -67,6 +73,10 @@ class Console:
             PeoplePages(site),
             MePage(site),
             SettingsPage(site),
+            CertificatesPage(site, clock),
+            RolloverPage(site),
+            CertificatePage(site, clock),
+            enroll_page(site, directory, clock),
             Live(site, Feed(database), counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])

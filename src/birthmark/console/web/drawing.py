@@ -31,6 +31,7 @@ FILES = {
     "charts.css": "text/css",
     "htmx.min.js": "text/javascript",
     "hx-csp.min.js": "text/javascript",
+    "enroll.js": "text/javascript",
     "live.js": "text/javascript",
     "stream.js": "text/javascript",
     "uplot.min.js": "text/javascript",

@@ -1,5 +1,6 @@
 """What every page of the console shares: who looks, what stands around it, and refusals as pages."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +24,7 @@ DAY = timedelta(days=1)
 ONCE = "once"
 SAID = "said"
 _MAX_SAID = 200
+_NOT_IN_NAMES = re.compile("[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,14 @@ class Site:
         """Lead a browser on, after something was done."""
         text = f"{path}?{urlencode(query)}" if query else path
         return RedirectResponse(text, 303, {"cache-control": "no-store"})
+
+    def file(self, content: bytes, media_type: str, name: str) -> Response:
+        """Hand out a file, which no browser shows as a page; its name is of plain characters."""
+        plain = _NOT_IN_NAMES.sub("_", name)[:_MAX_SAID]
+        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+        return Response(
+            content, headers=headers | {"content-disposition": f'attachment; filename="{plain}"'}, media_type=media_type
+        )
 
     def _to_sign_in(self, request: Request) -> Response:
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")

@@ -15,6 +15,7 @@ from birthmark.ca.generations import directories_of
 from birthmark.ca.kept import alone_in, finish
 from birthmark.console.door import PORT_ALONE
 from birthmark.console.records import NAME
+from birthmark.console.web.enroll.bounds import DIRECTORY as DROPPED
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
@@ -26,7 +27,7 @@ FORMAT = 1
 _COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
 _LEFT_OUT = frozenset(
-    {"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", "nats.conf", PORT_ALONE, NAME}
+    {"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", "nats.conf", PORT_ALONE, NAME, DROPPED}
 )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from birthmark.fleet.doubts import Judge, doubts_of, doubts_of_ca
+from birthmark.manifests.doubts import Judge, doubts_of, doubts_of_ca
 from birthmark.manifests.model import Entry
 from fakes import NOON
 from odd_certificates import a_certificate

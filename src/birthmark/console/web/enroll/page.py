@@ -1,0 +1,251 @@
+"""*Enroll*: what is dropped, looked at row by row, put on record, and told; and requests that wait for a decision."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark import durable
+from birthmark.background import beside
+from birthmark.clock import Clock
+from birthmark.console.gate import CSRF_FIELD
+from birthmark.console.inside import Person
+from birthmark.console.web.enroll.bounds import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
+from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
+from birthmark.console.web.enroll.reading import Kind, sort
+from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
+from birthmark.console.web.enroll.report import as_csv, as_json
+from birthmark.console.web.enroll.working import Work
+from birthmark.console.web.language import say
+from birthmark.console.web.site import ONCE, Site
+from birthmark.console.web.words import marked
+from birthmark.dps.model import FIRST
+from birthmark.text import printable, reason_of
+
+_PAGE, _WAIT_S, _MAX_SHOWN = 50, 5, 120
+OUTCOMES: Mapping[str, tuple[str, str]] = {
+    "would create": (marked("would be put on record"), ""),
+    "created": (marked("put on record"), ""),
+    "unchanged": (marked("on record already"), "off"),
+    "refused": (marked("refused"), "bad"),
+}
+KINDS: Mapping[str, str] = {
+    Kind.CERTIFICATES: marked("certificates"),
+    Kind.MANIFEST: marked("a supplier's manifest"),
+    Kind.BUNDLE: marked("a bundle of a station"),
+    Kind.TABLE: marked("a table"),
+    Kind.ZIP: marked("a ZIP of certificates"),
+}
+
+
+HINTS: Mapping[str, str] = {
+    "manifest.signer_unknown": marked("If you trust the supplier, drop the list again with its signer's certificate."),
+    "manifest.station_unknown": marked("If the station is yours, drop the list again with its certificate."),
+    "manifest.chain_broken": marked("If you trust the maker, drop the list again with its root CAs."),
+}
+"""What to do here, where the command's fix names an option."""
+
+
+@dataclass(slots=True)
+class EnrollPage:
+    """The pages."""
+
+    site: Site
+    drops: Drops
+    work: Work
+    clock: Clock
+    _receiving: set[str] = field(default_factory=set, init=False)
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        route = self.site.route
+        return [
+            route("/enroll", self.show),
+            route(DROP, self.drop, "POST"),
+            route("/enroll/requests", self.decide, "POST"),
+            route("/enroll/{drop}", self.look),
+            route("/enroll/{drop}/report.{form}", self.report),
+            route("/enroll/{drop}/apply", self.apply, "POST"),
+            route("/enroll/{drop}/stop", self.stop, "POST"),
+            route("/enroll/{drop}/remove", self.remove, "POST"),
+        ]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw where files are dropped, what was dropped, and who asks for a certificate."""
+        await beside(lambda: self.drops.sweep(self.clock.now()))
+        instances = await self.site.inside.look(who, "/dps")
+        requests = await self.site.inside.look(who, "/est/requests")
+        own = await beside(lambda: [(one, one.about, one.state()) for one in self.drops.every(_user(who))])
+        values = {
+            "instances": [one["name"] for one in instances.items] if instances else [],
+            "first": FIRST,
+            "drops": [{"id": one.id, **about, "kind": _kind(about), "state": state} for one, about, state in own],
+            "requests": None if requests is None else requests.items,
+            "most_mib": MAX_FILES_BYTES // 1024**2,
+            "most_bytes": MAX_FILES_BYTES,
+            "most_rows": MAX_ROWS,
+            "minutes": KEPT.total_seconds() // 60,
+        }
+        return await self.site.draw(request, who, "enroll.html", values)
+
+    async def drop(self, request: Request, who: Person) -> Response:
+        """Take files, and begin to look at them. Raise `DropRefusedError`, `TooManyDropsError`."""
+        user, now = _user(who), self.clock.now()
+        names = [one["name"] for one in (await self.site.inside.ask(who, "/dps")).items]
+        if user in self._receiving or len(self._receiving) >= MOST_RECEIVED:
+            raise TooManyDropsError(count=len(self._receiving), retry_after_s=_WAIT_S)
+
+        def check(fields: dict[str, str]) -> None:
+            gate = self.site.desk.gate
+            gate.check_from_here(request, gate.text(request), fields.get(CSRF_FIELD, ""))
+            if fields.get("dps", "") not in names:
+                raise DropRefusedError(detail="there is no such provisioning service, or none that you may look at")
+
+        self._receiving.add(user)
+        try:
+            path = await beside(lambda: self.drops.room(user, now))
+            try:
+                content_type = request.headers.get("content-type", "")
+                received = await receive(content_type, request.stream(), path / "files", check)
+                return await self._begun(request, who, Drop(path), received)
+            except OSError as error:  # such as a disk that is full
+                shutil.rmtree(path, ignore_errors=True)
+                raise DropRefusedError(detail=f"this server cannot keep them: {reason_of(error)}") from error
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+        finally:
+            self._receiving.discard(user)
+
+    async def _begun(self, request: Request, who: Person, drop: Drop, received: Receiver) -> Response:
+        once = received.fields.get(ONCE, "")
+        for one in self.drops.every(_user(who)):
+            if once and one.about.get(ONCE) == once:
+                drop.remove()  # the same form, sent twice
+                return self.site.go(f"/enroll/{one.id}")
+        dropped = await beside(lambda: sort(received.files))
+        names = [one.name for one in received.files if one.kind == LIST]
+        about: dict[str, Any] = {
+            "user": _user(who),
+            "at": self.clock.now().isoformat(),
+            "dps": received.fields["dps"],
+            ONCE: once,
+        }
+        about |= {"kind": dropped.kind.value, "name": names[0], "count": len(names)}
+        about |= {kind: [one.name for one in received.files if one.kind == kind] for kind in (SIGNERS, TRUST)}
+        durable.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
+        self.work.look(drop, received.files, lambda: self.site.who(request))
+        self.work.later(KEPT, lambda: self.drops.sweep(self.clock.now()))
+        return self.site.go(f"/enroll/{drop.id}")
+
+    async def look(self, request: Request, who: Person) -> Response:
+        """Draw what would become of each row, or how far its run is, or what became of it."""
+        drop = self.drops.of(_user(who), request.path_params["drop"])
+        given = request.query_params
+        outcome = given.get("outcome", "") if given.get("outcome", "") in OUTCOMES else ""
+        begin = int(given["after"]) if given.get("after", "").isdecimal() and len(given["after"]) < 8 else 0  # noqa: PLR2004
+        state = await beside(drop.state)
+        rows, has_more = await beside(lambda: drop.page(outcome, begin, _PAGE))
+        about = drop.about
+        values = {
+            "drop": drop.id,
+            "list": {**about, "kind": _kind(about)},
+            "state_": state,
+            "rows": [_shown(row) for row in rows],
+            "outcomes": [(name, say(OUTCOMES[name][0]), OUTCOMES[name][1], n) for name, n in _ordered(state.counts)],
+            "outcome": outcome,
+            "here": _address(drop.id, outcome, begin),
+            "following": _address(drop.id, outcome, rows[-1]["place"]) if has_more else None,
+            "new": (state.counts or {}).get("would create", 0),
+            "command_line": _command(about),
+        }
+        return await self.site.draw(request, who, "drop.html", values)
+
+    async def apply(self, request: Request, who: Person) -> Response:
+        """Begin to put on record what can be; once, however often that is pressed."""
+        await self.site.form(request)
+        drop = self.drops.of(_user(who), request.path_params["drop"])
+        if drop.state().phase in {"read", "cut off", "stopped", "failed"} and (drop.path / "looked.jsonl").exists():
+            self.site.inside.may(who, "POST", "/dps/{name}/enrollments", drop.about["dps"])
+            self.work.run(drop, lambda: self.site.who(request))
+        return self.site.go(f"/enroll/{drop.id}")
+
+    async def stop(self, request: Request, who: Person) -> Response:
+        """End a run after the row that it is at."""
+        await self.site.form(request)
+        drop = self.drops.of(_user(who), request.path_params["drop"])
+        self.work.stop(drop)
+        return self.site.go(f"/enroll/{drop.id}")
+
+    async def remove(self, request: Request, who: Person) -> Response:
+        """Forget a list that nobody is at."""
+        await self.site.form(request)
+        drop = self.drops.of(_user(who), request.path_params["drop"])
+        if not drop.state().is_busy:
+            await beside(drop.remove)
+        return self.site.go("/enroll")
+
+    async def report(self, request: Request, who: Person) -> Response:
+        """Hand out what would become, or became, of each row."""
+        drop = self.drops.of(_user(who), request.path_params["drop"])
+        rows, _ = await beside(lambda: drop.page("", 0, MAX_ROWS))
+        if request.path_params["form"] == "json":
+            return self.site.file(await beside(lambda: as_json(rows)), "application/json", "enrollment.json")
+        return self.site.file(await beside(lambda: as_csv(rows)), "text/csv", "enrollment.csv")
+
+    async def decide(self, request: Request, who: Person) -> Response:
+        """Let a device have its certificate, or not."""
+        given = await self.site.form(request)
+        is_approved = given.get("deed") == "approve"
+        path = f"/est/requests/{{id}}/{'approve' if is_approved else 'reject'}"
+        done = await self.site.do(who, given, "POST", path, given.get("id", ""))
+        text = say("{device} gets its certificate.") if is_approved else say("{device} gets no certificate.")
+        return self.site.go("/enroll", said=text.format(device=printable(done["device"])))
+
+
+def _user(who: Person) -> str:
+    return who.caller.user or "operator"
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    return say(KINDS.get(about.get("kind", ""), ""))
+
+
+def _shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    words, kind = OUTCOMES[row["outcome"]]
+    hint = HINTS.get((row["problem"] or {}).get("code", ""))
+    return {**row, "told": (say(words), kind), "hint": None if hint is None else say(hint)}
+
+
+def _ordered(counts: Mapping[str, int] | None) -> Sequence[tuple[str, int]]:
+    return [(name, (counts or {})[name]) for name in OUTCOMES if (counts or {}).get(name)]
+
+
+def _address(drop: str, outcome: str, after: int) -> str:
+    asked = urlencode({name: value for name, value in (("outcome", outcome), ("after", after)) if value})
+    return f"/enroll/{drop}?{asked}" if asked else f"/enroll/{drop}"
+
+
+def _command(about: Mapping[str, Any]) -> str:
+    """Return the same as it is typed, with the files by the names that they had."""
+    words = ["birthmark", "device", "enroll-list", about["name"]]
+    if about["kind"] == Kind.CERTIFICATES and not about[TRUST]:
+        words = ["birthmark", "device", "enroll", "--cert", about["name"]]
+    signer = "--station" if about["kind"] == Kind.BUNDLE else "--signer"
+    words += [word for one in about[SIGNERS] for word in (signer, one)]
+    words += [word for one in about[TRUST] for word in ("--trust-root", one)]
+    words += [] if about["dps"] == FIRST else ["--dps", about["dps"]]
+    return shlex.join(printable(word)[:_MAX_SHOWN] for word in words)
+
+
+def enroll_page(site: Site, directory: Path, clock: Clock) -> EnrollPage:
+    """Return the pages of a data directory."""
+    return EnrollPage(site, Drops(directory / DIRECTORY, site.desk.entropy), Work(site.inside, clock), clock)

@@ -1,0 +1,139 @@
+"""A form with files, taken in any pieces, within its bounds; and reports that no spreadsheet takes for formulas."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.console.web.enroll import receiving
+from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State
+from birthmark.console.web.enroll.receiving import DropRefusedError, Receiver
+from birthmark.console.web.enroll.report import as_csv, inert
+from birthmark.console.web.language import Reader, reader
+from birthmark.console.web.rollover import gates_of, place_of, share_of
+from birthmark.errors import ForbiddenError
+from fakes import FakeClock, SeededEntropy
+
+KIND = "multipart/form-data; boundary=x"
+
+
+def part(name: str, content: bytes, file: str | None = None) -> bytes:
+    named = f'; filename="{file}"' if file is not None else ""
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + content + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--x--\r\n"
+
+
+def taken(directory: Path, body: bytes, size: int = 1 << 20, content_type: str = KIND) -> Receiver:
+    receiver = Receiver(directory, lambda _fields: None)
+    receiver.begin(content_type)
+    try:
+        for at in range(0, len(body), size):
+            receiver.take(body[at : at + size])
+    finally:
+        receiver.close()
+    return receiver
+
+
+@given(size=st.integers(1, 300), content=st.binary(max_size=400))
+def test_a_form_is_the_same_in_any_pieces(tmp_path_factory: pytest.TempPathFactory, size: int, content: bytes) -> None:
+    body = form(part("csrf", b"token"), part("files", content, "a.pem"), part("roots", b"r", "b.pem"))
+    if b"\r\n--x" in content:
+        return
+    found = taken(tmp_path_factory.mktemp("form"), body, size)
+    assert found.is_whole
+    assert found.fields == {"csrf": "token"}
+    assert [(one.kind, one.name, one.path.read_bytes()) for one in found.files] == [
+        ("files", "a.pem", content),
+        ("roots", "b.pem", b"r"),
+    ]
+    assert all(one.path.stat().st_mode & 0o077 == 0 for one in found.files)
+
+
+def test_nothing_is_kept_of_files_before_the_form_was_looked_at(tmp_path: Path) -> None:
+    class NotOursError(ForbiddenError):
+        code = "test.not_ours"
+
+    def check(fields: dict[str, str]) -> None:
+        if fields.get("csrf") != "token":
+            raise NotOursError
+
+    receiver = Receiver(tmp_path, check)
+    receiver.begin(KIND)
+    with pytest.raises(NotOursError):
+        receiver.take(form(part("files", b"x", "a"), part("csrf", b"token")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(part("files", b"x" * 2000, "a")),
+        form(part("files", b"x" * 600, "a"), part("files", b"x" * 600, "b")),
+        form(part("csrf", b"x" * 5000)),
+        form(part("others", b"x", "a")),
+        form(*(part("files", b"", "a") for _ in range(600))),
+        b"--x\r\nContent-Disposition: attachment\r\n\r\nx\r\n--x--",
+        b"what is this",
+        b"--x\r\n" + b"a" * 5000 + b": b\r\n",
+    ],
+    ids=["large", "together", "field", "kind", "many", "nameless", "none", "header"],
+)
+def test_what_breaks_a_bound_is_refused(tmp_path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(receiving._MOST, "files", 1000)
+    with pytest.raises(DropRefusedError):
+        taken(tmp_path, body)
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded"])
+def test_another_kind_of_body_is_no_form(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(DropRefusedError):
+        taken(tmp_path, b"", content_type=kind)
+
+
+def test_what_is_cut_off_is_not_whole(tmp_path: Path) -> None:
+    assert not taken(tmp_path, form(part("files", b"x", "a"))[:-8]).is_whole
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
+    assert inert(text) == f"'{text}"
+    row = {"place": 1, "device": text, "thumbprint": None, "says": text, "outcome": "refused", "problem": None}
+    for cells in csv.reader(io.StringIO(as_csv([row]).decode(), newline="")):
+        assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+
+
+def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:
+    drops = Drops(tmp_path, SeededEntropy(0))
+    for name in ("..", "../x", "", "x", "a" * 24, "/etc"):
+        with pytest.raises(DropGoneError):
+            drops.of("anna", name)
+
+
+def test_what_is_too_old_goes_and_what_was_run_stays_longer(tmp_path: Path) -> None:
+    drops, clock = Drops(tmp_path / "d", SeededEntropy(0)), FakeClock()
+    path = drops.room("anna", clock.now())
+    (path / "about.json").write_text('{"user": "anna", "at": "1"}')
+    Drop(path).keep_state(State("read", 1, 1))
+    assert drops.of("anna", path.name).state().phase == "read"
+    with pytest.raises(DropGoneError):
+        drops.of("bert", path.name)
+    (path / "run.jsonl").write_text('{"begun": "1"}\n{"place": 1, "outcome": "created"}\n{"pla')
+    Drop(path).keep_state(State("running", 0, 3))
+    assert Drop(path).state() == State("cut off", 1, 3, {"created": 1})
+
+
+def test_a_step_waits_for_what_was_measured() -> None:
+    reader.set(Reader())
+    row = {"state": "both trusted, the old signs", "devices": 4, "fetched": 3, "groups": ["g"]}
+    assert [(gate.is_open, gate.value, gate.most) for gate in gates_of(row)] == [(False, 3, 4), (False, 0, 0)]
+    assert share_of(row) == 0.75
+    assert share_of({"devices": 0, "fetched": 0}) == 1.0
+    row = {"state": "both trusted, the new signs", "below_old": 0, "below_new": 4, "groups": []}
+    assert all(gate.is_open for gate in gates_of(row))
+    assert [place_of(one) for one in ("one root", "the new alone", "x")] == [0, 3, 0]

@@ -213,6 +213,7 @@ class Applications:
             self._beside(),
             about=about,
             database=self._rooms.database,
+            counted=self._rooms.broker.counted,
             clock=self._clock,
             entropy=self._entropy,
         )

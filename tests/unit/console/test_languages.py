@@ -16,6 +16,7 @@ from birthmark.console.web.language import (
     reader,
     zone_of,
 )
+from tools_pages import catalogues
 
 ROOT = Path(birthmark.__file__).parents[2]
 TOOL = catalogues()

@@ -1,6 +1,6 @@
 """The console: every page, for one listener."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -49,6 +49,7 @@ class Console:
         *,
         about: About,
         database: Database,
+        counted: Callable[[], Awaitable[Mapping[str, int]]],
         clock: Clock,
         entropy: Entropy,
     ) -> "Console":
@@ -66,7 +67,7 @@ class Console:
             PeoplePages(site),
             MePage(site),
             SettingsPage(site),
-            Live(site, Feed(database)),
+            Live(site, Feed(database), counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])
 

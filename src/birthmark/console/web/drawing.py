@@ -33,6 +33,9 @@ FILES = {
     "hx-csp.min.js": "text/javascript",
     "live.js": "text/javascript",
     "stream.js": "text/javascript",
+    "uplot.min.js": "text/javascript",
+    "uplot.min.css": "text/css",
+    "rates.js": "text/javascript",
     "mark.svg": "image/svg+xml",
 }
 _FOREVER = "public, max-age=31536000, immutable"

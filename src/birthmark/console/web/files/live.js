@@ -153,6 +153,19 @@
 
   const safe = typeof trustedTypes === "undefined" ? { createScriptURL: (text) => text }
     : trustedTypes.createPolicy("birthmark", { createScriptURL: (text) => { if (text.startsWith("/files/")) return text; throw new TypeError(text); } });
+  // The graph of rates is big: it is loaded when somebody opens it.
+  document.addEventListener("toggle", (event) => {
+    const graph = event.target.querySelector?.("[data-graph]");
+    if (!graph || !event.target.open || graph.dataset.loaded) return;
+    graph.dataset.loaded = "yes";
+    for (const name of ["uplot", "rates"]) {
+      const script = document.createElement("script");
+      script.nonce = own.nonce;
+      script.async = false;
+      script.src = safe.createScriptURL(graph.dataset[name]);
+      document.head.append(script);
+    }
+  }, true);
   const url = safe.createScriptURL(own.dataset.stream);
   const port = typeof SharedWorker === "undefined" ? new Worker(url) : new SharedWorker(url).port;
   port.onmessage = ({ data }) => {
@@ -165,10 +178,11 @@
       link.textContent = standing.dataset.signin;
       standing.append(" ", link);
     }
-    if (data.news) {
+    if (data.news && Object.keys(data.news).length) {
       for (const [topic, count] of Object.entries(data.news)) counted.set(topic, (counted.get(topic) || 0) + count);
       again();
     }
+    if (data.rates && Object.keys(data.rates).length) document.dispatchEvent(new CustomEvent("rates", { detail: data.rates }));
   };
   const seen = () => {
     port.postMessage({ seen: !document.hidden });

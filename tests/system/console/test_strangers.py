@@ -1,0 +1,151 @@
+"""What strangers and devices may write into pages is text there, and what they may hold of the server is bounded."""
+
+import contextlib
+import json
+import re
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from birthmark.console.web.live import MOST_OF_ONE
+from browsers import Browser as Program
+from console_world import HOSTILE, PAGES, a_full_place
+from consoles import PASSWORD, Place
+from servers import a_server
+from strangers import insecure, tls
+
+pytestmark = pytest.mark.system
+FOREIGN = """() => ({
+    scripts: [...document.scripts].filter((one) => !one.src.includes("/files/")).length,
+    images: [...document.images].filter((one) => !one.src.includes("/files/")).length,
+    handlers: [...document.querySelectorAll("*")].flatMap((one) => [...one.attributes])
+        .filter((one) => one.name.startsWith("on")).length,
+    styled: document.querySelectorAll("main [style]").length,
+    alerted: window.alerted === true,
+})"""
+NOTHING = {"scripts": 0, "images": 0, "handlers": 0, "styled": 0, "alerted": False}
+
+
+@pytest.fixture(scope="module")
+def planted(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A server in which everything that may be called anything is called what hurts."""
+    with a_server(tmp_path_factory.mktemp("planted")) as server:
+        place = a_full_place(Place(server, chromium), tmp_path_factory.mktemp("devices"))
+        plant(place)
+        yield place
+
+
+def plant(place: Place) -> None:
+    """Write what hurts into whatever is stored; what is refused stands among the refusals then."""
+    for name in HOSTILE:
+        tried = (
+            ("PATCH", "/hubs/birthmark/twins/pump-1", {"desired": {"key": name}, "tags": {"tag": name}}),
+            ("PATCH", "/hubs/birthmark/twins/pump-2", {"desired": {name: "of a name"}}),
+            ("POST", "/hubs/birthmark/mail/pump-1", {"text": name}),
+            ("POST", "/hubs/birthmark/devices", {"device_id": name}),
+            ("POST", "/est/users", {"name": name, "password": "four words by chance"}),
+            ("POST", "/aws/keys", {"name": name}),
+            ("POST", "/webhooks", {"name": name, "url": f"https://example.com/{name}"}),
+            ("POST", "/alerts/silences", {"rule": "ca-ends", "lifetime_s": 3600, "reason": name, "subject": name}),
+        )
+        for method, path, body in tried:
+            place.tried(method, path, body)
+        browser = Program(place.url)
+        browser.http.headers["User-Agent"] = re.sub(r"[^ -~]", "?", name)
+        browser.sign_in(name, "a wrong password of somebody")
+        refused(place, name)
+
+
+def refused(place: Place, name: str) -> None:
+    """Have a stranger refused who calls himself so, by MQTT."""
+    client, user = (
+        text.encode("utf-8", "replace")[:900]
+        for text in (name, f"{place.server.address}/{name}/?api-version=2021-04-12")
+    )
+    body = b"\x00\x04MQTT\x04\x82\x00\x3c" + b"".join(struct.pack(">H", len(one)) + one for one in (client, user))
+    with contextlib.suppress(OSError), tls(place.server, 8883, insecure()) as line:
+        line.sendall(b"\x10" + bytes([len(body) % 128 | 128, len(body) // 128]) + body)
+        line.settimeout(5)
+        line.recv(64)
+
+
+def test_names_that_hurt_are_text_on_every_page(planted: Place) -> None:
+    with planted.operator() as visitor:
+        visitor.expected.add("Failed to load resource")
+        visitor.context.add_init_script("window.alert = () => { window.alerted = true; }")
+        page = visitor.page()
+        for path in [*PAGES, *planted.more]:
+            visitor.go(page, path)
+            page.wait_for_timeout(100)
+            assert page.evaluate(FOREIGN) == NOTHING, path
+
+
+def test_a_name_of_markup_is_read_as_it_was_written(planted: Place) -> None:
+    with planted.operator() as visitor:
+        page = visitor.page("/devices/pump-1")
+        expect(page.locator("section:has(h2:has-text('Twin'))")).to_contain_text("日本語の名前")
+
+
+def test_a_browser_follows_so_often_and_no_more(planted: Place) -> None:
+    planted.asked("POST", "/people/users", {"name": "many", "role": "viewer"})
+    code = planted.asked("POST", "/people/users/many/invitation")["code"]
+    program = Program(planted.url)
+    program.submit("/invitation", code=code, password=PASSWORD, again=PASSWORD)
+    cookies = "; ".join(f"{one.name}={one.value}" for one in program.http.cookies)
+    host = planted.url.removeprefix("http://")
+    held = []
+    for _ in range(MOST_OF_ONE):
+        sock = socket.create_connection((planted.server.address, 8080), timeout=10)
+        sock.sendall(f"GET /live HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n".encode())
+        assert sock.recv(64).startswith(b"HTTP/1.1 200")
+        held.append(sock)
+    assert program.get("/live").status_code == 429
+    for sock in held:
+        sock.close()
+
+
+def test_a_reader_who_reads_nothing_keeps_nobody_waiting(planted: Place) -> None:
+    with planted.operator() as visitor:
+        page = visitor.page("/")
+        cookies = "; ".join(f"{one['name']}={one['value']}" for one in visitor.context.cookies())
+        host = planted.url.removeprefix("http://")
+        dead = socket.create_connection((planted.server.address, 8080), timeout=10)
+        dead.sendall(f"GET /live HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n".encode())
+        planted.asked("POST", "/hubs/birthmark/devices", {"device_id": "beside-a-dead-reader"})
+        expect(page.get_by_text("beside-a-dead-reader").first).to_be_visible(timeout=15_000)
+        dead.close()
+
+
+def test_pages_ask_for_nothing_elsewhere(planted: Place) -> None:
+    with planted.operator() as visitor:
+        asked: list[str] = []
+        visitor.context.on("request", lambda request: asked.append(request.url))
+        page = visitor.page()
+        for path in PAGES:
+            visitor.go(page, path)
+        assert [url for url in asked if not url.startswith((planted.url, "data:"))] == []
+
+
+def test_whoever_is_not_signed_in_is_shown_nothing(planted: Place, tmp_path: Path) -> None:
+    stranger = Program(planted.url)
+    for path in [*PAGES, *planted.more, "/live", "/find?begin=p", "/messages/birthmark/pump-1"]:
+        answer = stranger.get(path)
+        assert (answer.status_code, "/signin" in answer.headers["location"]) == (303, True), path
+    for path in ("/deed/switch", "/deed/message", "/bulk", "/bulk/do", "/language"):
+        assert stranger.post(path, {"device": "pump-1", "hub": "birthmark"}).status_code == 303
+    assert "pump-1" in json.dumps(planted.asked("GET", "/devices/pump-1"))
+
+
+def test_a_form_of_another_site_does_nothing(planted: Place) -> None:
+    code = planted.asked("POST", "/people/users/anna/invitation")["code"]
+    anna = Program(planted.url)
+    anna.submit("/invitation", code=code, password=PASSWORD, again=PASSWORD)
+    fields = anna.fields("/devices/pump-2", "/deed/switch") | {"enabled": "no"}
+    elsewhere = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+    assert anna.post("/deed/switch", fields, **elsewhere).status_code == 403
+    assert anna.post("/deed/switch", fields | {"csrf": "x" * 86}).status_code == 403
+    assert anna.post("/deed/switch", fields).status_code == 303

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeAlias
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,15 +15,14 @@ from birthmark.console.desk import Desk, Form, read_form, status_of
 from birthmark.console.gate import CSRF_FIELD, address_of
 from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
-from birthmark.console.web.language import reader
+from birthmark.console.web.language import reader, say
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.people.sessions import SessionEndedError
 
 Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]
 DAY = timedelta(days=1)
 ONCE = "once"
-SAID = "said"
-_MAX_SAID = 200
+_MAX_SAID, _SAID_S = 400, 60
 _NOT_IN_NAMES = re.compile("[^A-Za-z0-9._-]")
 
 
@@ -68,7 +67,8 @@ class Site:
 
     def note(self, error: BirthmarkError, request: Request) -> None:
         """File what somebody may not, or what no page of ours asked for; who mistypes is refused nothing."""
-        if isinstance(error, ForbiddenError | UnauthenticatedError):
+        is_look = request.method == "GET"  # who looks around meets what is not his at every corner
+        if isinstance(error, ForbiddenError | UnauthenticatedError) and not is_look:
             self.desk.note(error, request)
 
     def who(self, request: Request) -> Person:
@@ -83,11 +83,19 @@ class Site:
             "user": who.caller.user or "operator",
             "csrf": self.desk.gate.masked(request, self.desk.entropy),
             "about": self.about,
-            "said": request.query_params.get(SAID, "")[:_MAX_SAID],
+            "said": unquote(request.cookies.get(self._said, ""))[:_MAX_SAID],
             "query": dict(request.query_params),
             "counts": await self.counts(who),
         }
-        return self.drawing.page(request, template, around | dict(values), status)
+        response = self.drawing.page(request, template, around | dict(values), status)
+        if around["said"] and "hx-request" not in request.headers:
+            self.desk.gate.drop(response, self._said)
+        return response
+
+    @property
+    def _said(self) -> str:
+        """How the cookie is called by which one page tells the next what was done: an address could be anybody's."""
+        return f"{self.desk.gate.cookie}-said"
 
     async def counts(self, who: Person) -> Mapping[str, int]:
         """Return what stands beside the names of pages: what waits for somebody."""
@@ -103,6 +111,7 @@ class Site:
     async def refused(self, request: Request, who: Person | None, error: BirthmarkError) -> Response:
         """Return a refusal as a page: what was wrong, and what to do."""
         told = {"problem": str(error), "cause": error.explain_cause(), "fix": error.explain_fix(), "code": error.code}
+        told["title"] = say("That was not done") if request.method != "GET" else say("This cannot be shown")
         if who is None:
             return self.drawing.page(request, "refused_outside.html", told, status_of(error))
         return await self.draw(request, who, "refused.html", told, status_of(error))
@@ -117,10 +126,12 @@ class Site:
         """Carry out what a form asks for, once however often it is sent."""
         return await self.inside.do(who, Deed(method, path, names, body, key=given.get(ONCE, "")))
 
-    def go(self, path: str, **query: str) -> Response:
-        """Lead a browser on, after something was done."""
-        text = f"{path}?{urlencode(query)}" if query else path
-        return RedirectResponse(text, 303, {"cache-control": "no-store"})
+    def go(self, path: str, said: str = "") -> Response:
+        """Lead a browser on, after something was done; the page there says what."""
+        response = RedirectResponse(path, 303, {"cache-control": "no-store"})
+        if said:
+            self.desk.gate.keep(response, self._said, quote(said[:_MAX_SAID]), _SAID_S)
+        return response
 
     def file(self, content: bytes, media_type: str, name: str) -> Response:
         """Hand out a file, which no browser shows as a page; its name is of plain characters."""

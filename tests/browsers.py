@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-_FORM = re.compile(r'<form method="post" action="([^"]*)">(.*?)</form>', re.DOTALL)
+_FORM = re.compile(r'<form method="post" action="([^"]*)"[^>]*>(.*?)</form>', re.DOTALL)
 _INPUT = re.compile(r'<input[^>]*? name="([^"]*)"[^>]*? value="([^"]*)"')
 SAME = {"Sec-Fetch-Site": "same-origin", "Origin": "null"}
 

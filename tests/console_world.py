@@ -6,7 +6,22 @@ from pathlib import Path
 from consoles import Place
 from servers import BIRTHMARK, clean_environment
 
-PAGES = ["/", "/devices", "/devices?begin=nothing-is-called-so"]
+PAGES = [
+    "/",
+    "/devices",
+    "/devices?begin=nothing-is-called-so",
+    "/refusals",
+    "/refusals?code=dps.disabled",
+    "/refusals/not-there",
+    "/approvals",
+    "/audit",
+    "/audit?action=dps.",
+    "/alerts",
+    "/people",
+    "/settings",
+    "/settings?begin=est.",
+    "/me",
+]
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror="alert(1)">',
     "right\u202eot-left\u202c",
@@ -37,4 +52,8 @@ def a_full_place(place: Place, directory: Path) -> Place:
     subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
     swarm = next(one["name"] for one in place.asked("GET", "/devices?begin=device")["items"])
     place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/valve-1", f"/take-back?device={swarm}"]
+    place.asked("POST", "/webhooks", {"name": "plant", "url": "https://hooks.example.invalid/way", "types": []})
+    silence = {"rule": "webhook-failing", "lifetime_s": 3600, "reason": HOSTILE[0]}
+    place.asked("POST", "/alerts/silences", silence)
+    place.more += ["/people/anna", "/people/anna/remove"]
     return place

@@ -66,6 +66,8 @@ class Broker:
         self._timers = timers or LoopTimers()
         self.unsettled: set[Attached] = set()
         self.watch: Watch | None = None
+        self.counting: Callable[[], Mapping[str, int]] = dict
+        """What else this worker counts, for those who look at rates."""
         self._clock = clock
         self._steadiness = Steadiness(clock)
         self._loop = asyncio.get_running_loop()
@@ -249,8 +251,17 @@ class Broker:
             found.update(answer.counts)
         return found
 
+    async def counted(self) -> Mapping[str, int]:
+        """Return what this worker, and others that answer, have counted since each began, and who is connected."""
+        found = Counter(self.counting())
+        found["connected"] += sum(self._counts_of_live().values())
+        for answer in await self.ask_others(AskConnected()):
+            found.update(answer.totals)
+            found["connected"] += sum(answer.counts.values())
+        return found
+
     async def _connected(self, _asked: AskConnected) -> ConnectedThere:
-        return ConnectedThere(self._counts_of_live())
+        return ConnectedThere(self._counts_of_live(), dict(self.counting()))
 
     def _counts_of_live(self) -> dict[str, int]:
         return {space.name: len(space.live) for space in self._spaces.values()}

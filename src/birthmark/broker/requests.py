@@ -49,9 +49,10 @@ class AskSeen(Request[SeenThere], frozen=True, tag="broker.ask_seen"):
 
 
 class ConnectedThere(Reply, frozen=True, tag="broker.connected_there"):
-    """How many clients are connected, by space."""
+    """How many clients are connected, by space, and what that worker has counted since it began."""
 
     counts: dict[str, int]
+    totals: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class AskConnected(Request[ConnectedThere], frozen=True, tag="broker.ask_connected"):

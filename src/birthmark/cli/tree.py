@@ -280,6 +280,7 @@ SERVER = Group(
     {
         "status": Leaf("status:status"),
         "figures": Leaf("figures:figures", "--last 7d"),
+        "settings": Leaf("settings:settings", "--changed"),
         "install": Leaf("install:install_server", "--host cloud.example"),
         "uninstall": Leaf("install:uninstall_server", "--dry-run"),
         "backup": Leaf("backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),

@@ -1,4 +1,7 @@
-"""The pages of who is signed in at a browser: what that one may do, where else, the password, and the way out."""
+"""What who is signed in at a browser does of his own: the password, commands let in, and the way out.
+
+The page of it all is the console's (`web.me`).
+"""
 
 from dataclasses import dataclass
 from html import escape
@@ -10,12 +13,11 @@ from starlette.routing import Route
 from birthmark.auth.principals import Caller
 from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, words
 from birthmark.console.gate import address_of, csrf_of
-from birthmark.console.pages import button, entry, form, heading, hidden, link, page, paragraph, rows, see
+from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.people.asking import Askings, CodeUnknownError, printable_code
-from birthmark.people.model import EVERYWHERE, MACHINE_USER, Grant, Token
+from birthmark.people.model import MACHINE_USER
 from birthmark.people.passwords import PasswordUnfitError
-from birthmark.people.sign_in_model import Session
 from birthmark.text import printable
 
 
@@ -30,7 +32,6 @@ class OwnPages:
         """Return the pages."""
         route = self.desk.route
         return [
-            route("/me", self.home),
             route("/device", self.device),
             route("/device", self.look_at_command, "POST"),
             route("/device/decide", self.decide, "POST"),
@@ -41,33 +42,6 @@ class OwnPages:
             route("/signout", self.sign_out, "POST"),
             route("/signout/everywhere", self.sign_out_everywhere, "POST"),
         ]
-
-    async def home(self, request: Request) -> Response:
-        """Say who is signed in, and where else."""
-        caller, csrf = self.desk.gate.signed_in(request), self._csrf(request)
-        user, people = caller.user or MACHINE_USER, self.desk.sign_in.people
-        roles = ", ".join(map(_said, people.grants(user))) or ("all" if caller.user is None else "none")
-        own = caller.actor.told["session"]
-        everywhere = button("Sign out everywhere", action="/signout/everywhere", is_other=True)
-        return page(
-            f"You are signed in as {user}",
-            paragraph(f"Roles: {roles}."),
-            form("/signout", csrf, button("Sign out"), everywhere),
-            *(() if caller.user is None else (link("/password", "Change your password"),)),
-            *(() if caller.user is None else (link("/device", "Let a command of another machine in"),)),
-            heading("Browsers"),
-            rows(_line(one, csrf, is_own=one.id == own) for one in self.desk.sign_in.sessions.of(user)),
-            *self._tokens(user, csrf),
-            link("/", "To the console"),
-        )
-
-    def _tokens(self, user: str, csrf: str) -> list[str]:
-        """Return what else acts in that person's name, as none of it ends with a session."""
-        there = self.desk.sign_in.people.tokens(user)
-        if not there:
-            return []
-        note = "They go on when you sign out here or change your password. Take back what you do not know."
-        return [heading("Commands and programs"), paragraph(note, "note"), rows(_token(one, csrf) for one in there)]
 
     async def take_back(self, request: Request) -> Response:
         """Take one of one's own tokens back."""
@@ -167,19 +141,3 @@ class OwnPages:
         response = see(f"/signin?said={said}")
         self.desk.gate.drop(response, self.desk.gate.cookie)
         return response
-
-
-def _said(one: Grant) -> str:
-    return f"{one.role.value} everywhere" if one.place == EVERYWHERE else f"{one.role.value} at {one.place}"
-
-
-def _token(one: Token, csrf: str) -> tuple[str, str]:
-    until = f"until {one.ends_at:%Y-%m-%d %H:%M} UTC"
-    told = f'{escape(printable(one.label or one.id))}<br><span class="note">{escape(until)}</span>'
-    return told, form("/tokens/remove", csrf, hidden("id", one.id), button("Take back", is_other=True))
-
-
-def _line(one: Session, csrf: str, *, is_own: bool) -> tuple[str, str]:
-    since = f"{one.address}, since {one.created_at:%Y-%m-%d %H:%M} UTC"
-    told = f'{escape(printable(one.agent or "a browser"))}<br><span class="note">{escape(since)}</span>'
-    return told, "this one" if is_own else form("/sessions/end", csrf, hidden("id", one.id), button("End"))

@@ -6,31 +6,37 @@ Whatever comes from elsewhere is escaped; what a page may load and where its for
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from html import escape
+from importlib.resources import files
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from birthmark.console.gate import CSRF_FIELD
 
 STYLE = """
-:root{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#16202a;--soft:#5b6773;--line:#e3e5e1;--accent:#0b6e69;
---bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--paper:#11161b;--card:#182027;--ink:#e6eaed;--soft:#97a3ad;--line:#2a343d;
---accent:#5fc4bd;--bad:#f08a82}}
+:root{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#16202a;--soft:#56626e;--line:#e3e5e1;--edge:#8b959e;
+--accent:#0b6e69;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--paper:#11161b;--card:#182027;--ink:#e6eaed;--soft:#9eaab4;--line:#2a343d;
+--edge:#6d7983;--accent:#5fc4bd;--bad:#f08a82}}
 *{box-sizing:border-box;margin:0}
 body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,"Noto Sans",sans-serif;padding:48px 16px}
 main{max-width:440px;margin:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:24px}
-h1{font-size:22px;font-weight:650;margin-bottom:16px}h2{font-size:15px;font-weight:600;margin-top:24px}
+h1{font-size:22px;font-weight:650;letter-spacing:-.01em;line-height:1.3;margin-bottom:16px}
+.mark{display:flex;gap:8px;align-items:center;max-width:440px;margin:0 auto 16px;font-size:17px}
+h2{font-size:15px;font-weight:600;margin-top:24px}
 p,form,table{margin-top:12px}label{display:block;margin-top:12px;color:var(--soft);font-size:13px}
-input{width:100%;padding:8px 10px;border:1px solid var(--line);border-radius:6px;background:var(--paper);color:inherit;
+input{width:100%;padding:8px 10px;border:1px solid var(--edge);border-radius:8px;background:var(--card);color:inherit;
 font:inherit}
-button{margin-top:16px;padding:8px 16px;border:1px solid var(--accent);border-radius:6px;background:var(--accent);
-color:var(--card);font:inherit;font-weight:600}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px;border-radius:4px}
+button{margin-top:16px;padding:8px 16px;border:1px solid var(--accent);border-radius:8px;background:var(--accent);
+color:var(--card);font:inherit;font-size:14px;font-weight:600;cursor:pointer}
 button+button{margin-left:8px}
 button.other{background:transparent;color:var(--accent)}
 .bad{color:var(--bad)}.note{color:var(--soft);font-size:13px}
 table{width:100%;border-collapse:collapse;font-size:14px}td{padding:8px 8px 8px 0;border-top:1px solid var(--line)}
-td form,td button{margin:0}td button{white-space:nowrap}a{color:inherit}code{font-family:ui-monospace,monospace}
+td form,td button{margin:0}td button{white-space:nowrap}
+a{color:inherit;text-decoration-color:var(--edge);text-underline-offset:3px}code{font-family:ui-monospace,monospace}
 """
 FROM_FRAGMENT = """
 const code = location.hash.slice(1);
@@ -60,6 +66,16 @@ HEADERS = {
 }
 
 
+@cache
+def _mark() -> str:
+    return (
+        files("birthmark.console.web")
+        .joinpath("files", "mark.svg")
+        .read_text()
+        .replace("<svg ", '<svg aria-hidden="true" ', 1)
+    )
+
+
 def page(title: str, *parts: str, status: int = 200, script: str = "", leads_to: str = "") -> Response:
     """Return a page of parts that are HTML already; one that `leads_to` another goes there by itself."""
     on = f'<meta http-equiv="refresh" content="0;url={escape(leads_to)}">' if leads_to else ""
@@ -67,7 +83,8 @@ def page(title: str, *parts: str, status: int = 200, script: str = "", leads_to:
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} · Birthmark</title>'
         f'<meta name="viewport" content="width=device-width">{on}<style>{STYLE}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
+        f'<body><p class="mark">{_mark()} <b>Birthmark</b></p>'
+        f"<main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
     return HTMLResponse(text, status, headers=HEADERS)
 
@@ -81,11 +98,6 @@ def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of plain text."""
     more = ' role="alert"' if kind == "bad" else ""
     return f'<p class="{escape(kind)}"{more}>{escape(text)}</p>' if text else ""
-
-
-def heading(text: str) -> str:
-    """Return what stands above a part of a page."""
-    return f"<h2>{escape(text)}</h2>"
 
 
 def link(path: str, text: str) -> str:

@@ -1,11 +1,11 @@
-"""The operator interface of the server itself: how its own certificate stands, and where its services are."""
+"""The operator interface of the server itself: its certificate, where its services are, and what it was told."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from birthmark.auth.rights import Right
 from birthmark.console.hub import ServedNames
-from birthmark.console.routing import Asked, Endpoint
+from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import Certificate
 
 
@@ -23,8 +23,13 @@ class OwnEnd(ServedNames, Protocol):
         ...
 
 
-def endpoints(own: OwnEnd, services: Callable[[], Mapping[str, Any]]) -> Sequence[Endpoint]:
-    """Return the routes of what `birthmark doctor` asks, and who is signed in; `services` tells no secret."""
+def endpoints(
+    own: OwnEnd, services: Callable[[], Mapping[str, Any]], settings: Callable[[], Sequence[Mapping[str, Any]]]
+) -> Sequence[Endpoint]:
+    """Return the routes of what `birthmark doctor` asks, and who is signed in.
+
+    Neither `services` nor `settings` tells a secret.
+    """
 
     async def certificate(_asked: Asked) -> Any:
         not_after = own.leaf.not_after.isoformat()
@@ -33,7 +38,12 @@ def endpoints(own: OwnEnd, services: Callable[[], Mapping[str, Any]]) -> Sequenc
     async def reached(_asked: Asked) -> Any:
         return services()
 
+    async def in_force(_asked: Asked) -> Rows:
+        return Rows(settings())
+
+    told = "The settings in force, without secrets: value, default, and what each is."
     return [
+        Endpoint("GET", "/server/settings", Right.READ, told, in_force),
         Endpoint("GET", "/server/certificate", Right.READ, "The server's own certificate.", certificate),
         Endpoint("GET", "/server/endpoints", None, "Where its services are.", reached),
     ]

@@ -73,6 +73,7 @@ from birthmark.server.on_record import presented_by
 from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Service, Settings
+from birthmark.server.settings_view import views_of
 from birthmark.server.whole import Whole
 
 Parts = Callable[[], Mapping[str, bool]]
@@ -215,6 +216,7 @@ class Applications:
             self._beside(),
             about=about,
             database=self._rooms.database,
+            counted=self._rooms.broker.counted,
             clock=self._clock,
             entropy=self._entropy,
             directory=self._settings.directory,
@@ -251,7 +253,9 @@ class Applications:
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key),
-            *standing.endpoints(served, lambda: {**self.endpoints, "console": self.console_url}),
+            *standing.endpoints(
+                served, lambda: {**self.endpoints, "console": self.console_url}, lambda: views_of(self._settings)
+            ),
             *user_endpoints(rooms.people, self._reached, rooms.sign_in.sessions.of),
             *token_endpoints(rooms.people),
             *session_endpoints(rooms.sign_in),

@@ -248,6 +248,11 @@ async def open_rooms(
     broker.watch, ledger.heard = _Watching(notices), notices.refused
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
+    broker.counting = lambda: {
+        "messages": sum(stream.messages for stream in iothub.telemetry.streams().values()),
+        "registrations": registrations.count,
+        "refusals": sum(ledger.counts.values()),
+    }
     return Rooms(
         database,
         ledger,

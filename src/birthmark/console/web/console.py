@@ -1,6 +1,6 @@
 """The console: every page, for one listener."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from birthmark.console.desk import Desk
 from birthmark.console.gate import local_path
 from birthmark.console.inside import Inside, Person
 from birthmark.console.routing import Beside, Endpoint
+from birthmark.console.web.alerts import AlertsPage
+from birthmark.console.web.approvals import ApprovalsPage
+from birthmark.console.web.audit import AuditPage
 from birthmark.console.web.certificate import CertificatePage
 from birthmark.console.web.certificates import CertificatesPage
 from birthmark.console.web.device import DevicePage
@@ -21,7 +24,11 @@ from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.enroll.page import enroll_page
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
+from birthmark.console.web.me import MePage
+from birthmark.console.web.people import PeoplePages
+from birthmark.console.web.refusals import RefusalsPages
 from birthmark.console.web.rollover import RolloverPage
+from birthmark.console.web.settings import SettingsPage
 from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
 from birthmark.console.web.today import TodayPage
@@ -47,6 +54,7 @@ class Console:
         *,
         about: About,
         database: Database,
+        counted: Callable[[], Awaitable[Mapping[str, int]]],
         clock: Clock,
         entropy: Entropy,
         directory: Path,
@@ -58,11 +66,18 @@ class Console:
             DevicesPage(site),
             DevicePage(site, clock),
             TakingPages(site),
+            RefusalsPages(site),
+            ApprovalsPage(site),
+            AuditPage(site),
+            AlertsPage(site),
+            PeoplePages(site),
+            MePage(site),
+            SettingsPage(site),
             CertificatesPage(site, clock),
             RolloverPage(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
-            Live(site, Feed(database)),
+            Live(site, Feed(database), counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])
 

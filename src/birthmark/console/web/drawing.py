@@ -34,6 +34,9 @@ FILES = {
     "enroll.js": "text/javascript",
     "live.js": "text/javascript",
     "stream.js": "text/javascript",
+    "uplot.min.js": "text/javascript",
+    "uplot.min.css": "text/css",
+    "rates.js": "text/javascript",
     "mark.svg": "image/svg+xml",
 }
 _FOREVER = "public, max-age=31536000, immutable"
@@ -125,6 +128,7 @@ class Drawing:
             "timed": self._timed,
             "plain": plain,
             "short": short,
+            "block": block,
         }
         self._environment = environment
 
@@ -144,6 +148,13 @@ class Drawing:
         if len(text) >= _LEAST_TO_PACK and "gzip" in request.headers.get("accept-encoding", ""):
             text, headers = gzip.compress(text, _LEVEL, mtime=0), headers | {"content-encoding": "gzip"}
         return Response(text, status, headers, "text/html")
+
+    def download(self, name: str, text: str, media_type: str) -> Response:
+        """Return a file that a browser keeps, and shows nothing of."""
+        headers = _HEADERS | {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(
+            text, headers=headers | {"content-security-policy": "default-src 'none'"}, media_type=media_type
+        )
 
     def _time(self, at: datetime | str) -> Markup:
         """Return a time as it is read fastest, with the exact one for who points at it, or copies it."""
@@ -180,6 +191,11 @@ def plain(text: object) -> Markup:
     return Markup("<bdi>{}</bdi>").format(printable(str(text)))
 
 
+def block(text: object) -> Markup:
+    """Return foreign text of several lines, which stay lines, for `pre`."""
+    return Markup("<bdi>{}</bdi>").format("\n".join(map(printable, str(text).split("\n"))))
+
+
 def short(text: object, most: int = 64) -> Markup:
     """Return foreign text, its middle left out where it is long; whole for who points at it."""
     whole = printable(str(text))
@@ -190,7 +206,7 @@ def short(text: object, most: int = 64) -> Markup:
 
 
 _MAX_TITLE = 512
-_UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+_UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) UTC")
 
 
 def _scrolls() -> Markup:

@@ -1,19 +1,20 @@
 """What happens, for pages that are looked at: one look at the feed a second, however many look.
 
 A page is told of which kinds something happened and how often, and asks for itself again; nothing that happened is
-told by the stream, so that it needs no right but to be signed in.
+told by the stream, so that it needs no right but to be signed in. Who may look at the server is told rates, too.
 """
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.inside import Person
 from birthmark.console.routing import SIGN_OF_LIFE_S, SSE
@@ -21,11 +22,13 @@ from birthmark.console.web.site import Site
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.feed.catalogue import PREFIX, type_of
 from birthmark.feed.reading import Feed
+from birthmark.people.model import SERVER
 from birthmark.people.sessions import SessionEndedError
 
 LOOK_EVERY_S = 1.0
 MOST, MOST_OF_ONE = 1000, 20
 _WAIT_S = 5
+CONNECTED_NOW = "connected"
 EVERYTHING = "*"
 """More happened than is read at once: each page looks."""
 
@@ -69,8 +72,35 @@ class _Listener:
     """A browser: what it has not been told yet. Who reads slowly is told less often, and no more is kept for him."""
 
     user: str
+    sees_rates: bool
+    rates: Mapping[str, float] = field(default_factory=dict)
     news: Counter[str] = field(default_factory=Counter)
     came: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Rates:
+    """How much of what is counted comes in a second, and how much of it there is now."""
+
+    _before: Mapping[str, int] = field(default_factory=dict)
+    _at: float = 0.0
+    _was_moving: bool = True
+
+    def after(self, counted: Mapping[str, int], now: float) -> tuple[Mapping[str, float], bool]:
+        """Return the rates since the last look, and whether there is something to tell: also that it has stopped.
+
+        A worker that began anew counts from nothing: what it counted before is no rate below zero.
+        """
+        apart = now - self._at
+        rates = {
+            name: round(max(0, count - self._before.get(name, count)) / apart, 1)
+            for name, count in counted.items()
+            if name != CONNECTED_NOW
+        }
+        is_moving = any(rates.values()) or counted.get(CONNECTED_NOW) != self._before.get(CONNECTED_NOW)
+        told = is_moving or self._was_moving
+        self._before, self._at, self._was_moving = dict(counted), now, is_moving
+        return {**rates, CONNECTED_NOW: counted.get(CONNECTED_NOW, 0)}, told
 
 
 @dataclass(slots=True)
@@ -79,6 +109,8 @@ class Live:
 
     site: Site
     feed: Feed
+    counted: Callable[[], Awaitable[Mapping[str, int]]]
+    """What all workers have counted since each began."""
     _listeners: set[_Listener] = field(default_factory=set, init=False)
     _looking: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -92,8 +124,9 @@ class Live:
         own = sum(1 for one in self._listeners if one.user == user)
         if own >= MOST_OF_ONE or len(self._listeners) >= MOST:
             raise TooManyPagesError(count=own, who=user, retry_after_s=_WAIT_S)
+        sees = who.caller.rights.allow(Right.READ, SERVER)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._told(request, _Listener(user)), headers=headers, media_type=SSE)
+        return StreamingResponse(self._told(request, _Listener(user, sees)), headers=headers, media_type=SSE)
 
     async def _told(self, request: Request, listener: _Listener) -> AsyncIterator[str]:
         self._listeners.add(listener)
@@ -112,10 +145,10 @@ class Live:
                     self.site.who(request)
                 except SessionEndedError:
                     return
-                if listener.news:
+                if listener.came.is_set():
                     silent, news, listener.news = 0.0, listener.news, Counter()
                     listener.came.clear()
-                    yield f"data: {json.dumps(news)}\n\n"
+                    yield f"data: {json.dumps({'news': news, 'rates': listener.rates})}\n\n"
                 elif silent >= SIGN_OF_LIFE_S:
                     silent = 0.0
                     yield ":\n\n"
@@ -127,15 +160,18 @@ class Live:
 
     async def _look(self) -> None:
         """Tell all who listen, once a second. A database that is away is asked again."""
-        place = None
+        place, rates = None, Rates()
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 place, news = await self._news(place)
+                moving, is_moving = rates.after(await self.counted(), loop.time())
             except BirthmarkError:
-                news = Counter()
-            if news:
-                for one in self._listeners:
+                news, moving, is_moving = Counter(), {}, False
+            for one in self._listeners:
+                if news or (is_moving and one.sees_rates):
                     one.news.update(news)
+                    one.rates = moving if one.sees_rates else {}
                     one.came.set()
             await asyncio.sleep(LOOK_EVERY_S)
 

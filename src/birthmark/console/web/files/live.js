@@ -13,6 +13,13 @@
     if (document.cookie.includes("birthmark-zone=") && zone !== "UTC" && !location.hash) location.reload();
   }
 
+  // On a narrow screen the pages stand in one line: the one that is shown is in sight.
+  const current = document.querySelector("nav.pages [aria-current]");
+  if (current) {
+    const line = current.closest("ul");
+    line.scrollLeft = current.offsetLeft - (line.clientWidth - current.offsetWidth) / 2;
+  }
+
   const words = (element, name, values = {}) => element.dataset[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
   const dress = (part) => {
     for (const button of part.querySelectorAll("button.copy[hidden]")) button.hidden = false;
@@ -44,6 +51,19 @@
     if (form.getAttribute("aria-busy") === "true") return event.preventDefault();
     form.setAttribute("aria-busy", "true");
     setTimeout(() => form.removeAttribute("aria-busy"), 15000);
+  });
+  // What htmx sent is answered in place: a moment later it may be sent again, as another one where it was done.
+  const PRESSED_TWICE_MS = 1000;
+  document.addEventListener("htmx:finally:request", (event) => {
+    const form = event.target.closest("form[aria-busy]");
+    if (!form) return;
+    const { response } = event.detail.ctx;
+    setTimeout(() => {
+      form.removeAttribute("aria-busy");
+      if (!response || response.status >= 400 || !form.elements.once) return;
+      const bytes = crypto.getRandomValues(new Uint8Array(16));
+      form.elements.once.value = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    }, PRESSED_TWICE_MS);
   });
   addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
@@ -133,6 +153,19 @@
 
   const safe = typeof trustedTypes === "undefined" ? { createScriptURL: (text) => text }
     : trustedTypes.createPolicy("birthmark", { createScriptURL: (text) => { if (text.startsWith("/files/")) return text; throw new TypeError(text); } });
+  // The graph of rates is big: it is loaded when somebody opens it.
+  document.addEventListener("toggle", (event) => {
+    const graph = event.target.querySelector?.("[data-graph]");
+    if (!graph || !event.target.open || graph.dataset.loaded) return;
+    graph.dataset.loaded = "yes";
+    for (const name of ["uplot", "rates"]) {
+      const script = document.createElement("script");
+      script.nonce = own.nonce;
+      script.async = false;
+      script.src = safe.createScriptURL(graph.dataset[name]);
+      document.head.append(script);
+    }
+  }, true);
   const url = safe.createScriptURL(own.dataset.stream);
   const port = typeof SharedWorker === "undefined" ? new Worker(url) : new SharedWorker(url).port;
   port.onmessage = ({ data }) => {
@@ -145,10 +178,11 @@
       link.textContent = standing.dataset.signin;
       standing.append(" ", link);
     }
-    if (data.news) {
+    if (data.news && Object.keys(data.news).length) {
       for (const [topic, count] of Object.entries(data.news)) counted.set(topic, (counted.get(topic) || 0) + count);
       again();
     }
+    if (data.rates && Object.keys(data.rates).length) document.dispatchEvent(new CustomEvent("rates", { detail: data.rates }));
   };
   const seen = () => {
     port.postMessage({ seen: !document.hidden });
@@ -163,6 +197,6 @@
     for (const one of document.querySelectorAll("[data-poll]")) if (!isTouched(one) && one.checkVisibility()) htmx.trigger(one, "news");
   }, 2000);
   setInterval(() => { if (!document.hidden && Date.now() - last > LOOK_AGAIN_MS) { isBehind = true; again(); } }, 10000);
-  document.body.addEventListener("htmx:after:swap", (event) => dress(event.target));
+  document.body.addEventListener("htmx:after:swap", () => dress(document));
   seen();
 })();

@@ -37,7 +37,7 @@ async function read() {
       heard();
       const parts = (rest + value).split("\n\n");
       rest = parts.pop();
-      for (const part of parts) if (part.startsWith("data: ")) tell({ news: JSON.parse(part.slice(6)) });
+      for (const part of parts) if (part.startsWith("data: ")) tell(JSON.parse(part.slice(6)));
     }
   } catch (problem) {
     if (reading !== own) return; // nobody looks any more

@@ -1,0 +1,68 @@
+"""*Approvals*: what waits for a second person, whole and readable, to be approved or rejected."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.console.inside import Person
+from birthmark.console.web.language import say
+from birthmark.console.web.site import Site
+from birthmark.text import decode_json
+
+PATH = "/approvals"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalsPage:
+    """What waits, and what is said to it."""
+
+    site: Site
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        route = self.site.route
+        return [
+            route(PATH, self.show),
+            route(f"{PATH}/approve", self.approve, "POST"),
+            route(f"{PATH}/reject", self.reject, "POST"),
+        ]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw what waits, as far as who looks might do it."""
+        found = await self.site.inside.ask(who, "/people/approvals")
+        rows = [
+            {**one, "shown": readable(one["body"]), "is_own": one["asked_by"] == who.caller.user} for one in found.items
+        ]
+        return await self.site.draw(request, who, "approvals.html", {"rows": rows})
+
+    async def approve(self, request: Request, who: Person) -> Response:
+        """Let it be done."""
+        told = await self._decide(request, who, "/people/approvals/{id}/approve")
+        said = say("Approved: {who} may do it now, once, by doing the same again.")
+        return self.site.go(PATH, said=said.format(who=told["asked_by"]))
+
+    async def reject(self, request: Request, who: Person) -> Response:
+        """Do not let it be done."""
+        told = await self._decide(request, who, "/people/approvals/{id}/reject")
+        if told["asked_by"] == who.caller.user:
+            return self.site.go(PATH, said=say("You ask for it no more."))
+        return self.site.go(PATH, said=say("Rejected; {who} is told when trying again.").format(who=told["asked_by"]))
+
+    async def _decide(self, request: Request, who: Person, path: str) -> Mapping[str, Any]:
+        given = await self.site.form(request)
+        told: Mapping[str, Any] = await self.site.do(who, given, "POST", path, given.get("id", ""))
+        return told
+
+
+def readable(text: str) -> str:
+    """Return JSON as one reads it; nothing of a body that says nothing, and what is no JSON as it is."""
+    try:
+        value = decode_json(text)
+    except ValueError:
+        return text
+    return json.dumps(value, ensure_ascii=False, indent=2) if value else ""

@@ -209,6 +209,14 @@ def test_two_gigabytes_are_refused_before_they_are_sent_and_at_the_bound(rooms: 
     assert not list((rooms.server.data / "enrolling").glob("*/files/*"))  # nothing of it stays
 
 
+def test_a_list_of_many_megabytes_is_taken_whole(anna: Browser, shipped: Path) -> None:
+    signed = (shipped / "manifest.json").read_bytes()
+    padded = signed.rstrip()[:-1] + b" " * 40 * MIB + b"]"
+    answer = drop(anna, ("files", "manifest.json", padded), *of_manifest(shipped)[1:])
+    assert answer.status_code == 303, said(answer.text)
+    looked(anna, answer)
+
+
 def test_a_form_that_no_page_of_ours_sent_leaves_nothing(rooms: Rooms, anna: Browser) -> None:
     before = len(list((rooms.server.data / "enrolling").glob("*")))
     forged = drop(anna, ("files", "a.pem", b"x"), csrf="0" * 86)

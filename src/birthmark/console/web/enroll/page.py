@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from birthmark.console.web.language import say
 from birthmark.console.web.site import ONCE, Site
 from birthmark.console.web.words import marked
 from birthmark.dps.model import FIRST
+from birthmark.net.connection import Connection
 from birthmark.text import printable, reason_of
 
 _PAGE, _WAIT_S, _MAX_SHOWN = 50, 5, 120
@@ -114,7 +115,7 @@ class EnrollPage:
             path = await beside(lambda: self.drops.room(user, now))
             try:
                 content_type = request.headers.get("content-type", "")
-                received = await receive(content_type, request.stream(), path / "files", check)
+                received = await receive(content_type, _body(request), path / "files", check)
                 return await self._begun(request, who, Drop(path), received)
             except OSError as error:  # such as a disk that is full
                 shutil.rmtree(path, ignore_errors=True)
@@ -209,6 +210,15 @@ class EnrollPage:
         done = await self.site.do(who, given, "POST", path, given.get("id", ""))
         text = say("{device} gets its certificate.") if is_approved else say("{device} gets no certificate.")
         return self.site.go("/enroll", said=text.format(device=printable(done["device"])))
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body of somebody who is signed in: what was taken of it counts no more among what strangers sent."""
+    connection: Connection | None = request.scope.get("extensions", {}).get("connection")
+    async for piece in request.stream():
+        yield piece
+        if connection is not None:
+            connection.understood()
 
 
 def _user(who: Person) -> str:

@@ -29,7 +29,7 @@ from birthmark.console.web.enroll.reading import Row, rows_of, sort
 from birthmark.console.web.enroll.receiving import Received
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
 
-_SLICE, _TOLD_EVERY, _A_MOMENT_S = 50, 20, 5.0
+_SLICE, _TOLD_EVERY, _A_MOMENT_S = 10, 50, 5.0
 _ENDS = (ForbiddenError, UnauthenticatedError, UnavailableError)
 """What is no word on one device."""
 Check = Callable[[], Person]
@@ -109,7 +109,8 @@ class Work:
                         _write(kept, row)
                         light = {name: value for name, value in row.items() if name != "pem"}
                         _write(looked, {**light, **became})
-                    drop.keep_state(State("reading", counts.total(), 0, counts))
+                    if counts.total() % _TOLD_EVERY == 0:
+                        await _keep_state(drop, State("reading", counts.total(), 0, counts))
                     await asyncio.sleep(PAUSE_S)
         except BirthmarkError as error:
             drop.keep_state(State("failed", counts.total(), counts.total(), counts, problem_of(error)))
@@ -145,13 +146,13 @@ class Work:
                     counts[done["outcome"]] += 1
                     _write(journal, {"place": row["place"], "at": self.clock.now().isoformat(), **done})
                     if counts.total() % _TOLD_EVERY == 0:
-                        drop.keep_state(State("running", counts.total(), total, counts))
+                        await _keep_state(drop, State("running", counts.total(), total, counts))
                     await asyncio.sleep(PAUSE_S)
             except _ENDS as error:
                 phase, problem = "stopped", problem_of(error)
             _write(journal, {"end": phase})
-            os.fsync(journal.fileno())
-        drop.keep_state(State(phase, counts.total(), total, counts, problem))
+            await beside(lambda: os.fsync(journal.fileno()))
+        await _keep_state(drop, State(phase, counts.total(), total, counts, problem))
 
     async def _one(self, place: str, row: Row, who: Person) -> Mapping[str, Any]:
         if row["pem"] is None:
@@ -181,6 +182,11 @@ async def _each(rows: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]
     while several := await beside(lambda: list(islice(rows, _SLICE))):
         for one in several:
             yield one
+
+
+async def _keep_state(drop: Drop, state: State) -> None:
+    """Say how far it is; the disk may take its time."""
+    await beside(lambda: drop.keep_state(state))
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -49,7 +49,7 @@ def a_full_place(place: Place, directory: Path) -> Place:
         place.asked("POST", "/people/users", {"name": name, "role": role})
     environment = clean_environment(BIRTHMARK_DATA=str(place.server.data), HOME=str(directory))
     command = [BIRTHMARK, "swarm", "run", "--devices", "8", "--to", "local", "--duration", "4s", "--interval", "1s"]
-    subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=False, timeout=120)
     swarm = next(one["name"] for one in place.asked("GET", "/devices?begin=device")["items"])
     place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/valve-1", f"/take-back?device={swarm}"]
     place.asked("POST", "/webhooks", {"name": "plant", "url": "https://hooks.example.invalid/way", "types": []})

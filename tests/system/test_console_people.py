@@ -205,7 +205,9 @@ def test_what_waits_for_a_second_person_is_approved_by_another_and_once(house: H
     )
     for _ in range(2):
         done = mika.post("/approvals/approve", sent)
-        assert (done.headers["location"], "said=Approved" in done.headers["set-cookie"]) == ("/approvals", True), done.text
+        assert (done.headers["location"], "said=Approved" in done.headers["set-cookie"]) == ("/approvals", True), (
+            done.text
+        )
     assert len(house.rows("people.approval_approve")) == 1
 
 

@@ -30,7 +30,10 @@ def devices(place: Place, count: int) -> Iterator[None]:
         "5s",
     ]
     environment = clean_environment(BIRTHMARK_DATA=str(place.server.data), HOME=str(place.server.data.parent))
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    at = place.server.data.parent
+    with subprocess.Popen(
+        command, cwd=at, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             yield
         finally:

@@ -3,13 +3,22 @@
 import subprocess
 from pathlib import Path
 
-from consoles import Place
+import requests
+
+from browsers import Browser
+from consoles import PASSWORD, Place
 from servers import BIRTHMARK, clean_environment
 
+UNPROCESSABLE = 422
 PAGES = [
     "/",
     "/devices",
     "/devices?begin=nothing-is-called-so",
+    "/enroll",
+    "/certificates",
+    "/certificates?week=now",
+    "/certificates/lists",
+    "/certificates/rollover",
     "/refusals",
     "/refusals?code=dps.disabled",
     "/refusals/not-there",
@@ -49,11 +58,34 @@ def a_full_place(place: Place, directory: Path) -> Place:
         place.asked("POST", "/people/users", {"name": name, "role": role})
     environment = clean_environment(BIRTHMARK_DATA=str(place.server.data), HOME=str(directory))
     command = [BIRTHMARK, "swarm", "run", "--devices", "8", "--to", "local", "--duration", "4s", "--interval", "1s"]
+    command += ["--from", "est"]
     subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=False, timeout=120)
     swarm = next(one["name"] for one in place.asked("GET", "/devices?begin=device")["items"])
     place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/valve-1", f"/take-back?device={swarm}"]
     place.asked("POST", "/webhooks", {"name": "plant", "url": "https://hooks.example.invalid/way", "types": []})
     silence = {"rule": "webhook-failing", "lifetime_s": 3600, "reason": HOSTILE[0]}
     place.asked("POST", "/alerts/silences", silence)
-    place.more += ["/people/anna", "/people/anna/remove"]
+    place.more += ["/people/anna", "/people/anna/remove", *refused(place, swarm), *wanted(place)]
+    issued = place.asked("GET", f"/certificates?subject={swarm}")["items"][0]["thumbprint"]
+    place.more += [f"/certificates/{issued}", f"/certificates/{issued}/revoke"]
     return place
+
+
+def refused(place: Place, device: str) -> list[str]:
+    """Have a device that is known refused, by a password that is none of anybody's; return its page."""
+    url = place.server.endpoints["est"]["url"]
+    for name in (device, "press-17"):
+        asked = {"auth": (name, "a wrong password"), "data": b"", "timeout": 30}
+        requests.post(f"{url}/simpleenroll", verify=place.server.endpoints["trust_bundle"], **asked)  # type: ignore[arg-type]
+    found = place.asked("GET", "/refusals")["items"]
+    return [f"/refusals/{found[0]['id']}"]
+
+
+def wanted(place: Place) -> list[str]:
+    """Have somebody ask for what takes a second person."""
+    place.asked("POST", "/people/users", {"name": "carla", "role": "admin"})
+    code = place.asked("POST", "/people/users/carla/invitation")["code"]
+    browser = Browser(place.url)
+    browser.submit("/invitation", code=code, password=PASSWORD, again=PASSWORD)
+    assert browser.operator("POST", "/ca/rollover/start").status_code == UNPROCESSABLE
+    return []

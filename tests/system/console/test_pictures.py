@@ -1,7 +1,7 @@
 """Pictures of every page, empty and full, light, dark, narrow and Japanese: what people see who never ran it.
 
-`BIRTHMARK_PICTURES=docs/images/console .venv/bin/python -m pytest tests/system/console/test_pictures.py` writes those of
-the documentation anew; each is a page as it is in all four looks, side by side.
+With `BIRTHMARK_PICTURES=docs/images/console` in its environment it writes those of the documentation anew; each is a
+page as it is in all four looks, side by side.
 """
 
 import io

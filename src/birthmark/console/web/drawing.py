@@ -24,6 +24,7 @@ from starlette.routing import Route
 from birthmark.clock import Clock, Entropy
 from birthmark.console.web import language
 from birthmark.console.web.language import Reader, reader
+from birthmark.console.web.words import word_of
 from birthmark.text import printable
 
 FILES = {
@@ -126,6 +127,7 @@ class Drawing:
             "time": self._time,
             "until": self._until,
             "timed": self._timed,
+            "word": word_of,
             "plain": plain,
             "short": short,
             "block": block,

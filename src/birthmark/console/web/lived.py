@@ -114,7 +114,7 @@ def _connections(rows_: Sequence[Mapping[str, Any]]) -> list[Item]:
             if begun is not None:
                 found.append(Span(begun[0], at, "", Tone.GOOD, exact=f"{place}: {reason}"))
             if row["action"] == "device.lose":
-                found.append(Point(at, say("lost"), Tone.WARN, exact=f"{place}: {reason}"))
+                found.append(Point(at, say("connection lost"), Tone.WARN, exact=f"{place}: {reason}"))
     found += [Span(at, None, "", Tone.GOOD, exact=place) for at, place in open_at.values()]
     return found
 

@@ -26,6 +26,11 @@ DEEDS: Mapping[str, str] = {
     _ENABLE: marked("Let these devices connect again"),
     _REVOKE: marked("Take these devices back"),
 }
+_OF_ONE: Mapping[str, str] = {
+    _DISABLE: marked("Let this device connect no more"),
+    _ENABLE: marked("Let this device connect again"),
+    _REVOKE: marked("Take this device back"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class TakingPages:
                 rows.append(Row(name, "", "", say("not done"), str(error), error.explain_fix(), "bad"))
         values = {
             "deed": deed,
-            "title": say(DEEDS[deed]),
+            "title": say((_OF_ONE if len(names) == 1 else DEEDS)[deed]),
             "rows": rows,
             "names": names,
             "is_done": True,
@@ -97,7 +102,7 @@ class TakingPages:
         reasons = [one.value for one in RevocationReason] if deed == _REVOKE else []
         values = {
             "deed": deed,
-            "title": say(DEEDS[deed]),
+            "title": say((_OF_ONE if len(names) == 1 else DEEDS)[deed]),
             "rows": rows,
             "names": names,
             "is_done": False,

@@ -54,21 +54,21 @@ ACTIONS: Mapping[str, str] = {
     "certificate.issue": marked("issued a certificate"),
     "certificate.renewed": marked("renewed a certificate"),
     "certificate.revoke": marked("revoked a certificate"),
-    "device.connect": marked("connected"),
+    "device.connect": marked("came online"),
     "device.disconnect": marked("said goodbye"),
-    "device.lose": marked("was lost"),
+    "device.lose": marked("lost its connection"),
     "device.refuse": marked("was refused"),
     "device.revoke": marked("took a device back"),
     "dps.ca_add": marked("put a CA on record"),
     "dps.ca_code": marked("asked for the verification code of a CA"),
     "dps.ca_remove": marked("removed a CA from the record"),
-    "dps.ca_trust": marked("trusts a CA as it is"),
+    "dps.ca_trust": marked("trusted a CA as it is"),
     "dps.ca_verify": marked("verified a CA"),
     "dps.create": marked("made a provisioning service"),
     "dps.delete": marked("removed a provisioning service"),
     "dps.enrollment_delete": marked("took an enrollment off the record"),
     "dps.enrollment_key_show": marked("looked at the key of an enrollment"),
-    "dps.enrollment_put": marked("put an enrollment on record"),
+    "dps.enrollment_put": marked("saved an enrollment"),
     "dps.key_rotate": marked("rotated a key of a provisioning service"),
     "dps.key_show": marked("looked at a key of a provisioning service"),
     "dps.link": marked("linked a hub"),
@@ -80,7 +80,7 @@ ACTIONS: Mapping[str, str] = {
     "est.authority.add": marked("listed a registration authority"),
     "est.authority.remove": marked("removed a registration authority"),
     "est.bootstrap.add": marked("accepted a CA that introduces devices"),
-    "est.bootstrap.remove": marked("accepts a CA that introduces devices no more"),
+    "est.bootstrap.remove": marked("stopped accepting a CA that introduces devices"),
     "est.request.approve": marked("approved a request for a certificate"),
     "est.request.reject": marked("rejected a request for a certificate"),
     "est.token.add": marked("made a token for one enrollment"),
@@ -100,7 +100,7 @@ ACTIONS: Mapping[str, str] = {
     "key.revoke": marked("revoked a key"),
     "name.lose": marked("shut a name out"),
     "name.release": marked("let a name go"),
-    "people.allow": marked("allowed more devices to be taken away"),
+    "people.allow": marked("let somebody take more devices back today"),
     "people.approval_approve": marked("approved what somebody asked for"),
     "people.approval_ask": marked("asked for a second person"),
     "people.approval_reject": marked("rejected what somebody asked for"),
@@ -135,6 +135,52 @@ ACTIONS: Mapping[str, str] = {
 }
 """By the action, as somebody who did it is the subject of the sentence."""
 
+THINGS: Mapping[str, str] = {
+    one: one
+    for one in (
+        marked("enrollment"),
+        marked("group"),
+        marked("registration"),
+        marked("device"),
+        marked("thing"),
+        marked("certificate"),
+        marked("certificate of another CA"),
+        marked("name"),
+        marked("user"),
+        marked("token"),
+        marked("request"),
+        marked("refused"),
+        marked("enabled"),
+        marked("disabled"),
+        marked("assigned"),
+        marked("on record"),
+        marked("good"),
+        marked("revoked"),
+        marked("ended"),
+        marked("active"),
+        marked("inactive"),
+        marked("shut out"),
+        marked("waits"),
+        marked("approved"),
+        marked("rejected"),
+        marked("connected"),
+        marked("away"),
+        marked("unassigned"),
+        marked("ending"),
+        marked("taken back"),
+        marked("would be taken back"),
+        marked("was taken back"),
+        marked("left"),
+        marked("failed"),
+        marked("place"),
+        marked("from"),
+        marked("reason"),
+        marked("profile"),
+        marked("status"),
+    )
+}
+"""What the operator interface calls parts of a device and how they stand, in the language of who reads."""
+
 BAD = frozenset({"device.refuse", "people.sign_in_refused", "alert.raised", "device.revoke", "certificate.revoke"})
 WARNING = frozenset({"device.lose", "certificate.comeback", "name.lose", "iothub.device_take_back", "key.revoke"})
 
@@ -145,6 +191,11 @@ def words_of(action: str, detail: Mapping[str, Any]) -> str:
         action = "certificate.renewed"
     known = ACTIONS.get(action)
     return action if known is None else say(known)
+
+
+def word_of(text: str) -> str:
+    """Return a word of the operator interface as who reads has it; one that is none of these as it is."""
+    return say(THINGS[text]) if text in THINGS else text
 
 
 def kind_of(action: str) -> str:

@@ -1,6 +1,7 @@
 """A server with something of everything, for pictures and for those who judge pages."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import requests
@@ -77,7 +78,10 @@ def refused(place: Place, device: str) -> list[str]:
     for name in (device, "press-17"):
         asked = {"auth": (name, "a wrong password"), "data": b"", "timeout": 30}
         requests.post(f"{url}/simpleenroll", verify=place.server.endpoints["trust_bundle"], **asked)  # type: ignore[arg-type]
-    found = place.asked("GET", "/refusals")["items"]
+    deadline = time.monotonic() + 20
+    while not (found := place.asked("GET", "/refusals")["items"]):  # it is written beside what is served
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     return [f"/refusals/{found[0]['id']}"]
 
 

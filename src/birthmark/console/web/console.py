@@ -60,7 +60,7 @@ class Console:
         directory: Path,
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
-        site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about)
+        site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about, Feed(database))
         rooms = (
             TodayPage(site, clock),
             DevicesPage(site),
@@ -77,7 +77,7 @@ class Console:
             RolloverPage(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
-            Live(site, Feed(database), counted),
+            Live(site, counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.auth.rights import Right
@@ -21,7 +21,7 @@ from birthmark.console.routing import SIGN_OF_LIFE_S, SSE
 from birthmark.console.web.site import Site
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.feed.catalogue import PREFIX, type_of
-from birthmark.feed.reading import Feed
+from birthmark.feed.reading import parse_place
 from birthmark.people.model import SERVER
 from birthmark.people.sessions import SessionEndedError
 
@@ -108,7 +108,6 @@ class Live:
     """The stream of all pages of this process."""
 
     site: Site
-    feed: Feed
     counted: Callable[[], Awaitable[Mapping[str, int]]]
     """What all workers have counted since each began."""
     _listeners: set[_Listener] = field(default_factory=set, init=False)
@@ -116,7 +115,13 @@ class Live:
 
     def routes(self) -> list[Route]:
         """Return its route."""
-        return [self.site.route("/live", self.follow)]
+        return [self.site.route("/live", self.follow), self.site.route("/news", self.since)]
+
+    async def since(self, request: Request, _who: Person) -> Response:
+        """Tell what happened after a page was drawn and before its stream was there. Raise `PlaceInvalidError`."""
+        place = parse_place(request.query_params.get("after", ""))
+        _, news = await self._news(place)
+        return JSONResponse(news, headers={"cache-control": "no-store"})
 
     async def follow(self, request: Request, who: Person) -> Response:
         """Tell of what happens until the browser goes, or its session ends."""
@@ -177,10 +182,10 @@ class Live:
 
     async def _news(self, place: Mapping[str, int] | None) -> tuple[Mapping[str, int], Counter[str]]:
         news: Counter[str] = Counter()
-        end = await self.feed.end()
+        end = await self.site.feed.end()
         if place is None or place == end:
             return end, news
-        found = await self.feed.after(place)
+        found = await self.site.feed.after(place)
         for happening, _ in found:
             news.update(topics_of(happening.action, type_of(happening.action, happening.detail)))
         behind = {**place, **found[-1][1]} if found else end

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
@@ -17,6 +17,7 @@ from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader, say
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
+from birthmark.feed.reading import Feed, place_of
 from birthmark.people.sessions import SessionEndedError
 
 Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]
@@ -43,7 +44,7 @@ class Site:
     inside: Inside
     drawing: Drawing
     about: About
-    counted: Mapping[str, str] = field(default_factory=dict)
+    feed: Feed
 
     def route(self, path: str, answer: Page, method: str = "GET") -> Route:
         """Return the route of a page; who is not signed in is led there, and back."""
@@ -86,6 +87,7 @@ class Site:
             "said": unquote(request.cookies.get(self._said, ""))[:_MAX_SAID],
             "query": dict(request.query_params),
             "counts": await self.counts(who),
+            "feed_place": place_of(await self.feed.end()),
         }
         response = self.drawing.page(request, template, around | dict(values), status)
         if around["said"] and "hx-request" not in request.headers:

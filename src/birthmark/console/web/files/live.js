@@ -168,7 +168,22 @@
   }, true);
   const url = safe.createScriptURL(own.dataset.stream);
   const port = typeof SharedWorker === "undefined" ? new Worker(url) : new SharedWorker(url).port;
+  // What happened between the drawing of this page and the first word of the stream is asked for once.
+  let isJoined = false;
+  const join = async () => {
+    isJoined = true;
+    try {
+      const answer = await fetch(`/news?after=${encodeURIComponent(document.body.dataset.place)}`);
+      if (answer.ok && !answer.redirected) count(await answer.json());
+    } catch { isBehind = true; again(); }
+  };
+  const count = (news) => {
+    if (!Object.keys(news).length) return;
+    for (const [topic, number] of Object.entries(news)) counted.set(topic, (counted.get(topic) || 0) + number);
+    again();
+  };
   port.onmessage = ({ data }) => {
+    if (data.open && !isJoined) join();
     if (data.away) say("away");
     if (data.back) { say("back", "is-back"); isBehind = true; again(); setTimeout(() => { if (standing.classList.contains("is-back")) say(""); }, 4000); }
     if (data.ended) {
@@ -178,10 +193,7 @@
       link.textContent = standing.dataset.signin;
       standing.append(" ", link);
     }
-    if (data.news && Object.keys(data.news).length) {
-      for (const [topic, count] of Object.entries(data.news)) counted.set(topic, (counted.get(topic) || 0) + count);
-      again();
-    }
+    if (data.news) count(data.news);
     if (data.rates && Object.keys(data.rates).length) document.dispatchEvent(new CustomEvent("rates", { detail: data.rates }));
   };
   const seen = () => {

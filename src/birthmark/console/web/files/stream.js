@@ -2,7 +2,7 @@
 "use strict";
 const SILENT_MS = 25000, LONGEST_PAUSE_MS = 15000;
 const ports = new Map(); // a port, and whether its tab is looked at
-let reading = null, pause = 500, isAway = false;
+let reading = null, pause = 500, isAway = false, isOpen = false;
 
 function tell(message) {
   for (const [port, isSeen] of ports) if (isSeen) port.postMessage(message);
@@ -28,6 +28,8 @@ async function read() {
     if (!answer.ok) throw new Error(String(answer.status));
     if (isAway) tell({ back: true });
     isAway = false;
+    isOpen = true;
+    tell({ open: true });
     pause = 500;
     const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -45,6 +47,7 @@ async function read() {
     tell({ away: true });
   } finally {
     clearTimeout(timer);
+    if (reading === own || !reading) isOpen = false;
   }
   if (reading !== own) return;
   setTimeout(() => { if (reading === own) { reading = null; settle(); } }, pause);
@@ -58,6 +61,7 @@ function join(port) {
     else {
       ports.set(port, data.seen);
       if (data.seen && isAway) port.postMessage({ away: true });
+      if (data.seen && isOpen && reading) port.postMessage({ open: true });
     }
     settle();
   };

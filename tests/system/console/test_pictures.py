@@ -30,12 +30,15 @@ LONGEST_PX, GAP_PX, SCALE, QUALITY = 2400, 24, 0.5, 70
 LEAST_COLOURS = 24
 NUMBERED = re.compile(r"[0-9a-f]{6,}(-\d+)?")
 LONG_NAMES = {"/devices?begin=nothing-is-called-so": "devices-none"}
+REFUSAL = re.compile(r"/refusals/[0-9a-f-]{36}")
 
 
 def name_of(path: str) -> str:
     """Return how the picture of a page is called, whatever the devices of this run are."""
     if path in LONG_NAMES:
         return LONG_NAMES[path]
+    if REFUSAL.fullmatch(path):
+        return "refusals-one"
     plain = re.sub(r"[^a-z0-9]+", "-", NUMBERED.sub("x", path.lower())).strip("-")
     return plain or "today"
 

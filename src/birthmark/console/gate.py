@@ -12,7 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +27,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSRF = b"birthmark: what a page of this session shows, 1"
 _COOKIE = "birthmark"
 _MAX_CHARS, _MAX_PATH = 200, 512
+_IN_PATHS = "/:@"
 _MASKED_CHARS = 86
 """Of 64 bytes: a token and its mask."""
 _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
@@ -187,10 +188,10 @@ def _unmasked(token: str) -> str:
         return token
     try:
         raw = _decoded(token)
-    except ValueError:
+        half = len(raw) // 2
+        return _encoded(bytes(a ^ b for a, b in zip(raw[:half], raw[half:], strict=True)))
+    except ValueError:  # also of one with signs in it that base64 has none of: it is shorter than it looks
         return token
-    half = len(raw) // 2
-    return _encoded(bytes(a ^ b for a, b in zip(raw[:half], raw[half:], strict=True)))
 
 
 def _encoded(raw: bytes) -> str:
@@ -204,3 +205,8 @@ def _decoded(text: str) -> bytes:
 def address_of(request: Request) -> str:
     """Return from where a request came."""
     return request.client.host if request.client else ""
+
+
+def path_of(request: Request) -> str:
+    """Return the path of a request as an address has it: names may have signs in them that mean something there."""
+    return quote(request.scope["path"], safe=_IN_PATHS)

@@ -13,6 +13,7 @@ from birthmark.console.web.language import (
     LANGUAGES,
     Reader,
     catalogue,
+    dated,
     exact,
     language_of,
     moment,
@@ -84,7 +85,7 @@ def test_a_zone_that_is_none_is_utc(name: str) -> None:
 def test_numbers_and_times_are_written_as_the_reader_has_them() -> None:
     from datetime import UTC, datetime
 
-    from birthmark.console.web.language import dated, number
+    from birthmark.console.web.language import number
 
     at = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
     for language, zone, day in (("en", "UTC", "4 Mar"), ("ja", "Asia/Tokyo", "3月5日")):

@@ -143,6 +143,12 @@ class Gate:
 
     def check_from_here(self, request: Request, secret: str, token: str) -> None:
         """Raise `RequestForgedError` unless a page of ours sent it, which was made for who holds this secret."""
+        self.check_origin(request)
+        if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
+            raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
+
+    def check_origin(self, request: Request) -> None:
+        """Raise `RequestForgedError` unless the browser says that a page of ours sent it."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         own = self.origin(request)
         if site is None and origin is None:
@@ -151,8 +157,6 @@ class Gate:
         allowed = {own} if site is None else {own, "null"}
         if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):
             raise RequestForgedError(detail="it comes from another origin")
-        if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
-            raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
 
     def masked(self, request: Request, entropy: Entropy) -> str:
         """Return what forms of a page that is packed show: another text each time, so that its size tells nothing.

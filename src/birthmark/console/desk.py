@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
-from birthmark.console.gate import CSRF_FIELD, Gate, address_of, csrf_of
+from birthmark.console.gate import CSRF_FIELD, Gate, address_of, csrf_of, path_of
 from birthmark.console.pages import entry, link, page, paragraph, see
 from birthmark.console.routing import STATUS, OperatorRequestError
 from birthmark.errors import BirthmarkError, ThrottledError
@@ -56,7 +56,7 @@ class Desk:
                 self.gate.check_host(request)
                 return await answer(request)
             except SessionEndedError:
-                asked = f"next={quote(request.url.path, safe='/')}" if method == "GET" else "said=ended"
+                asked = f"next={quote(path_of(request), safe='/')}" if method == "GET" else "said=ended"
                 return see(f"/signin?{asked}")
             except BirthmarkError as error:
                 self.note(error, request)

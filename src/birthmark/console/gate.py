@@ -12,7 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +27,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSRF = b"birthmark: what a page of this session shows, 1"
 _COOKIE = "birthmark"
 _MAX_CHARS, _MAX_PATH = 200, 512
+_IN_PATHS = "/:@"
 _MASKED_CHARS = 86
 """Of 64 bytes: a token and its mask."""
 _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
@@ -142,6 +143,12 @@ class Gate:
 
     def check_from_here(self, request: Request, secret: str, token: str) -> None:
         """Raise `RequestForgedError` unless a page of ours sent it, which was made for who holds this secret."""
+        self.check_origin(request)
+        if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
+            raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
+
+    def check_origin(self, request: Request) -> None:
+        """Raise `RequestForgedError` unless the browser says that a page of ours sent it."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         own = self.origin(request)
         if site is None and origin is None:
@@ -150,8 +157,6 @@ class Gate:
         allowed = {own} if site is None else {own, "null"}
         if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):
             raise RequestForgedError(detail="it comes from another origin")
-        if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
-            raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
 
     def masked(self, request: Request, entropy: Entropy) -> str:
         """Return what forms of a page that is packed show: another text each time, so that its size tells nothing.
@@ -187,10 +192,10 @@ def _unmasked(token: str) -> str:
         return token
     try:
         raw = _decoded(token)
-    except ValueError:
+        half = len(raw) // 2
+        return _encoded(bytes(a ^ b for a, b in zip(raw[:half], raw[half:], strict=True)))
+    except ValueError:  # also of one with signs in it that base64 has none of: it is shorter than it looks
         return token
-    half = len(raw) // 2
-    return _encoded(bytes(a ^ b for a, b in zip(raw[:half], raw[half:], strict=True)))
 
 
 def _encoded(raw: bytes) -> str:
@@ -204,3 +209,8 @@ def _decoded(text: str) -> bytes:
 def address_of(request: Request) -> str:
     """Return from where a request came."""
     return request.client.host if request.client else ""
+
+
+def path_of(request: Request) -> str:
+    """Return the path of a request as an address has it: names may have signs in them that mean something there."""
+    return quote(request.scope["path"], safe=_IN_PATHS)

@@ -46,13 +46,13 @@ class Inside:
         self._table = {(one.method, one.template): one for one in table}
         self._beside = beside
 
-    async def ask(self, who: Person, path: str, *names: str, **query: Any) -> Any:
+    async def ask(self, who: Person, path: str, /, *names: str, **query: Any) -> Any:
         """Return what a GET of a path answers: `names` are those in its braces. Raise what the route raises."""
         endpoint = self._table["GET", path]
         asked = _asked(endpoint, who, names, {name: value for name, value in query.items() if value is not None})
         return await _value(endpoint, asked)
 
-    async def look(self, who: Person, path: str, *names: str, **query: Any) -> Any:
+    async def look(self, who: Person, path: str, /, *names: str, **query: Any) -> Any:
         """Return the same; None where that one may not look."""
         try:
             return await self.ask(who, path, *names, **query)

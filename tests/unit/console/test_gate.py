@@ -90,7 +90,14 @@ def test_a_page_of_anybody_elses_is_not(said: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "token"), [("", csrf_of("")), (SECRET, ""), (SECRET, csrf_of("another")), (SECRET, "é")]
+    ("secret", "token"),
+    [
+        ("", csrf_of("")),
+        (SECRET, ""),
+        (SECRET, csrf_of("another")),
+        (SECRET, "é"),
+        *((SECRET, f"{'A' * (86 - bad)}{'!' * bad}") for bad in (*range(10), 86)),
+    ],
 )
 def test_a_page_of_another_session_is_not(secret: str, token: str) -> None:
     assert not is_from_here(secret, token, origin=OURS)

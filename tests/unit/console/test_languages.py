@@ -1,6 +1,7 @@
 """Every text of the console is there in each language, whole, also one that was changed."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from birthmark.console.web.language import (
     ENGLISH,
     LANGUAGES,
     Reader,
+    dated,
+    exact,
     language_of,
+    moment,
     reader,
     zone_of,
 )
@@ -80,11 +84,24 @@ def test_a_zone_that_is_none_is_utc(name: str) -> None:
 def test_numbers_and_times_are_written_as_the_reader_has_them() -> None:
     from datetime import UTC, datetime
 
-    from birthmark.console.web.language import dated, number
+    from birthmark.console.web.language import number
 
     at = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
     for language, zone, day in (("en", "UTC", "4 Mar"), ("ja", "Asia/Tokyo", "3月5日")):
         token = reader.set(Reader(language, *zone_of(zone)))
         assert dated("MMMd", at) == day
         assert number(1234567) == "1,234,567"
+        reader.reset(token)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York", "Etc/GMT-14", "Etc/GMT+12"])
+@pytest.mark.parametrize("at", [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_time_at_the_end_of_the_calendar_is_written_in_every_zone(language: str, at: datetime, zone: str) -> None:
+    token = reader.set(Reader(language, *zone_of(zone)))
+    try:
+        assert f"{at:%Y-%m-%d}" in exact(at)
+        assert str(at.year) in moment(at, datetime(2026, 1, 1, tzinfo=UTC))
+        assert dated("MMMd", at)
+    finally:
         reader.reset(token)

@@ -2,14 +2,20 @@
 
 import csv
 import io
+import json
+import os
+import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark import flock
 from birthmark.console.web.enroll import receiving
-from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State
+from birthmark.console.web.enroll.bounds import MOST_OF_ONE
+from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
 from birthmark.console.web.enroll.receiving import DropRefusedError, Receiver
 from birthmark.console.web.enroll.report import as_csv, inert
 from birthmark.console.web.language import Reader, reader
@@ -137,3 +143,40 @@ def test_a_step_waits_for_what_was_measured() -> None:
     row = {"state": "both trusted, the new signs", "below_old": 0, "below_new": 4, "groups": []}
     assert all(gate.is_open for gate in gates_of(row))
     assert [place_of(one) for one in ("one root", "the new alone", "x")] == [0, 3, 0]
+
+
+def a_drop(drops: Drops, user: str, clock: FakeClock, *, is_run: bool = False) -> Drop:
+    made = Drop(drops.room(user, clock.now()))
+    drops.give_way(user)
+    (made.path / "about.json").write_text(json.dumps({"user": user, "at": clock.now().isoformat()}))
+    made.keep_state(State("complete" if is_run else "read", 1, 1, {}))
+    if is_run:
+        (made.path / "run.jsonl").touch()
+    clock.move(timedelta(seconds=1))
+    return made
+
+
+def test_lists_of_one_that_are_looked_at_leave_room_for_others(tmp_path: Path) -> None:
+    drops, clock = Drops(tmp_path / "d", SeededEntropy(0)), FakeClock()
+    locks = []
+    for _ in range(MOST_OF_ONE):
+        busy = a_drop(drops, "anna", clock)
+        busy.keep_state(State("reading"))
+        locks.append(flock.take(busy.lock, patience=1))
+    with pytest.raises(TooManyDropsError):
+        drops.room("anna", clock.now())
+    assert a_drop(drops, "berta", clock).state().phase == "read"
+    for lock in locks:
+        assert lock is not None
+        os.close(lock)
+
+
+def test_a_list_goes_when_another_one_has_come_whole_and_not_before(tmp_path: Path) -> None:
+    drops, clock = Drops(tmp_path / "d", SeededEntropy(0)), FakeClock()
+    run = [a_drop(drops, "anna", clock, is_run=True) for _ in range(MOST_OF_ONE - 1)]
+    looked = a_drop(drops, "anna", clock)
+    cut_off = drops.room("anna", clock.now())
+    shutil.rmtree(cut_off)
+    assert looked.path.exists()
+    last = a_drop(drops, "anna", clock, is_run=True)
+    assert [one.path.exists() for one in (looked, *run, last)] == [False, False, *([True] * (MOST_OF_ONE - 1))]

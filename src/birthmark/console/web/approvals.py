@@ -63,6 +63,6 @@ def readable(text: str) -> str:
     """Return JSON as one reads it; nothing of a body that says nothing, and what is no JSON as it is."""
     try:
         value = decode_json(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return json.dumps(value, ensure_ascii=False, indent=2) if value else ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +23,7 @@ from birthmark.console.web.site import Site
 from birthmark.console.web.steps import next_steps
 from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import NotFoundError
-from birthmark.text import decode_json
+from birthmark.text import decode_json, whole_number
 
 _HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 10
 _MAX_SHOWN = 16 * 1024
@@ -129,7 +130,7 @@ class DevicePage:
         given = await self.site.form(request)
         wanted = _json(given.get("desired", ""))
         if given.get("shadow"):
-            body = {"desired": wanted, "version": int(given.get("version") or 0) or None}
+            body = {"desired": wanted, "version": whole_number(given.get("version", ""))}
             await self.site.do(who, given, "PATCH", "/aws/shadows/{shadow}", given["shadow"], **body)
         else:
             hub, name = given.get("hub", ""), given.get("device", "")
@@ -141,16 +142,15 @@ class DevicePage:
         """Say at the place that was pressed what came of it; without script, on the page of the device."""
         if "hx-request" in request.headers:
             return self.site.drawing.page(request, "answer.html", {"said": said, "more": more[:_MAX_SHOWN]})
-        return self.site.go(
-            f"/devices/{given.get('name') or given.get('device', '')}", said=f"{said} {more}".strip()[:200]
-        )
+        name = quote(given.get("name") or given.get("device", ""), safe="")
+        return self.site.go(f"/devices/{name}", said=f"{said} {more}".strip()[:200])
 
 
 def _json(text: str) -> Any:
     """Return what somebody typed. Raise `OperatorRequestError`."""
     try:
         return decode_json(text.encode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OperatorRequestError(detail=f"that is no JSON: {error}") from error
 
 

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock, Entropy
+from birthmark.console.gate import path_of
 from birthmark.console.web import language
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.words import word_of
@@ -142,7 +143,7 @@ class Drawing:
             "nonce": nonce,
             "now": self._clock.now(),
             "reader": reader.get(),
-            "path": request.url.path,
+            "path": path_of(request),
             "once": self._entropy.token(_NONCE_BYTES).hex(),
         }
         text = self._environment.get_template(template).render(given).encode("utf-8", "backslashreplace")

@@ -114,7 +114,7 @@ def share(value: float) -> str:
 def moment(at: datetime, now: datetime) -> str:
     """Return a time as it is read fastest: the hour of today, the day of this year, else the date."""
     who = reader.get()
-    local, today = at.astimezone(who.zone), now.astimezone(who.zone)
+    local, today = _local(at, who.zone), now.astimezone(who.zone)
     if local.date() == today.date():
         return format_datetime(local, "HH:mm", locale=who.locale)
     return dated("MMMd" if abs(local - today) < timedelta(days=300) else "yMMMd", at)
@@ -123,7 +123,8 @@ def moment(at: datetime, now: datetime) -> str:
 def exact(at: datetime) -> str:
     """Return a time to the second, with its zone and how far that is from UTC."""
     who = reader.get()
-    return format_datetime(at.astimezone(who.zone), "yyyy-MM-dd HH:mm:ss z (xxx)", tzinfo=who.zone, locale=who.locale)
+    local = _local(at, who.zone)
+    return format_datetime(local, "yyyy-MM-dd HH:mm:ss z (xxx)", tzinfo=local.tzinfo, locale=who.locale)
 
 
 def span(time: timedelta) -> str:
@@ -139,7 +140,18 @@ def day(at: datetime) -> str:
 def dated(skeleton: str, at: datetime) -> str:
     """Return these parts of a time, in the order and form of who reads (UTS 35: skeletons)."""
     who = reader.get()
-    return str(_pattern(skeleton, who.language).apply(at.astimezone(who.zone), who.locale))
+    return str(_pattern(skeleton, who.language).apply(_local(at, who.zone), who.locale))
+
+
+def _local(at: datetime, zone: tzinfo) -> datetime:
+    """Return a time as a zone has it; the last and the first day of the calendar as UTC has it.
+
+    A certificate that never ends says 9999-12-31 23:59:59 UTC (RFC 5280, 4.1.2.5), which is 10000 in Tokyo.
+    """
+    try:
+        return at.astimezone(zone)
+    except OverflowError:
+        return at.astimezone(UTC)
 
 
 @cache

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from birthmark.console.desk import Desk, Form, read_form, status_of
-from birthmark.console.gate import CSRF_FIELD, address_of
+from birthmark.console.gate import CSRF_FIELD, address_of, path_of
 from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader, say
@@ -124,7 +124,7 @@ class Site:
         self.desk.gate.check_from_here(request, self.desk.gate.text(request), found.get(CSRF_FIELD, ""))
         return found
 
-    async def do(self, who: Person, given: Form, method: str, path: str, *names: str, **body: Any) -> Any:
+    async def do(self, who: Person, given: Form, method: str, path: str, /, *names: str, **body: Any) -> Any:
         """Carry out what a form asks for, once however often it is sent."""
         return await self.inside.do(who, Deed(method, path, names, body, key=given.get(ONCE, "")))
 
@@ -144,7 +144,7 @@ class Site:
         )
 
     def _to_sign_in(self, request: Request) -> Response:
-        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        asked = path_of(request) + (f"?{request.url.query}" if request.url.query else "")
         path = f"/signin?next={quote(asked, safe='/')}" if request.method == "GET" else "/signin?said=ended"
         if "hx-request" in request.headers:  # a part of a page: the whole of it goes there
             return Response(status_code=401, headers={"hx-redirect": path, "cache-control": "no-store"})

@@ -169,23 +169,29 @@ class Drops:
         return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
     def room(self, user: str, now: datetime) -> Path:
-        """Return a new directory. What is too old goes, what this one only looked at, and of the others the oldest.
-
-        Raise `TooManyDropsError`.
-        """
+        """Return a new directory; what is too old goes. Raise `TooManyDropsError`."""
         self.sweep(now)
-        own = [one for one in self.every(user) if not one.state().is_busy]
-        for at, one in enumerate(own):
-            if at >= MOST_OF_ONE - 1 or not (one.path / "run.jsonl").exists():
-                one.remove()
+        own = self.every(user)
+        busy = sum(1 for one in own if one.state().is_busy)
+        if busy >= MOST_OF_ONE:
+            raise TooManyDropsError(count=busy, retry_after_s=_WAIT_S)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         count = sum(1 for _ in self.directory.iterdir())
-        if count >= MOST_DROPS:
+        if count - len(self._in_the_way(own)) >= MOST_DROPS:
             raise TooManyDropsError(count=count, retry_after_s=_WAIT_S)
         path = self.directory / self.entropy.token(_ID_BYTES).hex()
         path.mkdir(mode=0o700)
         (path / "files").mkdir(mode=0o700)
         return path
+
+    def give_way(self, user: str) -> None:
+        """Forget what this one only looked at, and of the others the oldest: another one has come, whole."""
+        for one in self._in_the_way(self.every(user)):
+            one.remove()
+
+    def _in_the_way(self, own: Sequence[Drop]) -> Sequence[Drop]:
+        quiet = [one for one in own if not one.state().is_busy]
+        return [one for at, one in enumerate(quiet) if at >= MOST_OF_ONE - 1 or not (one.path / "run.jsonl").exists()]
 
     def sweep(self, now: datetime) -> None:
         """Forget what is too old."""

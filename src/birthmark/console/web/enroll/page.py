@@ -99,13 +99,14 @@ class EnrollPage:
 
     async def drop(self, request: Request, who: Person) -> Response:
         """Take files, and begin to look at them. Raise `DropRefusedError`, `TooManyDropsError`."""
+        gate = self.site.desk.gate
+        gate.check_origin(request)  # before anything begins: the form's own token comes with what is read
         user, now = _user(who), self.clock.now()
         names = [one["name"] for one in (await self.site.inside.ask(who, "/dps")).items]
         if user in self._receiving or len(self._receiving) >= MOST_RECEIVED:
             raise TooManyDropsError(count=len(self._receiving), retry_after_s=_WAIT_S)
 
         def check(fields: dict[str, str]) -> None:
-            gate = self.site.desk.gate
             gate.check_from_here(request, gate.text(request), fields.get(CSRF_FIELD, ""))
             if fields.get("dps", "") not in names:
                 raise DropRefusedError(detail="there is no such provisioning service, or none that you may look at")
@@ -133,6 +134,7 @@ class EnrollPage:
                 drop.remove()  # the same form, sent twice
                 return self.site.go(f"/enroll/{one.id}")
         dropped = await beside(lambda: sort(received.files))
+        await beside(lambda: self.drops.give_way(_user(who)))
         names = [one.name for one in received.files if one.kind == LIST]
         about: dict[str, Any] = {
             "user": _user(who),

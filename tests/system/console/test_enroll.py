@@ -312,7 +312,7 @@ def test_a_form_of_another_site_takes_nothing_away(anna: Browser) -> None:
     looked(anna, answer)
     at = answer.headers["location"]
     for said_of_it in ({"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"}, SAME):
-        files = [("csrf", (None, "x")), ("dps", (None, "birthmark")), ("files", ("a.pem", b"x"))]
+        files: Any = [("csrf", (None, "x")), ("dps", (None, "birthmark")), ("files", ("a.pem", b"x"))]
         url = f"{anna.url}/enroll/drop"
         assert anna.http.post(url, files=files, headers=said_of_it, timeout=60).status_code == 403
         assert anna.get(at).status_code == 200

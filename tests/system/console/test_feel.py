@@ -133,7 +133,7 @@ def test_a_double_press_acts_once(place: Place) -> None:
 def test_pages_are_read_without_script(place: Place) -> None:
     happen(place, "plain-1")
     with place.person("reader", java_script_enabled=False) as visitor:
-        for path, text in (("/", "Devices on record"), ("/devices", "plain-1"), ("/devices/plain-1", "Its life")):
+        for path, text in (("/", "Devices at hubs and AWS"), ("/devices", "plain-1"), ("/devices/plain-1", "Its life")):
             page = visitor.page(path)
             expect(page.get_by_text(text).first).to_be_visible()
             assert page.get_by_role("button", name="copy").count() == 0

@@ -116,8 +116,8 @@ def test_devices_are_disabled_together_after_a_look(place: Place) -> None:
         for name in ("bulk-1", "bulk-2"):
             page.get_by_role("row", name=name).get_by_role("checkbox").check()
         page.get_by_role("button", name="Disable").click()
-        expect(page.get_by_text("may connect no more")).to_have_count(2)
-        page.get_by_role("button", name="Let these devices connect no more").click()
+        expect(page.get_by_text("would be disabled")).to_have_count(2)
+        page.get_by_role("button", name="Disable these devices").click()
         expect(page.get_by_text("What became of them")).to_be_visible()
         listed = place.asked("GET", "/devices?begin=bulk&state=disabled")["items"]
         assert [one["name"] for one in listed] == ["bulk-1", "bulk-2"]
@@ -132,7 +132,8 @@ def test_of_two_who_change_one_twin_the_later_one_is_told(place: Place) -> None:
             page.get_by_text("Change what is desired").click()
             page.get_by_label("A patch as JSON: null removes, objects are merged").fill(f'{{"interval": {value}}}')
         pages[0].get_by_role("button", name="Change it").click()
-        expect(pages[0].locator("section:has(h2:has-text('Twin')) .answer")).to_contain_text("That is desired now")
+        expect(pages[0].locator(".said")).to_contain_text("That is desired now")
+        expect(pages[0].locator("section:has(h2:has-text('Twin'))")).to_contain_text("interval")
         pages[1].get_by_role("button", name="Change it").click()
         expect(pages[1].get_by_role("alert")).to_contain_text("changed", timeout=10_000)
         twin = place.asked("GET", "/hubs/birthmark/twins/twin-1")

@@ -136,7 +136,7 @@ def test_whoever_is_not_signed_in_is_shown_nothing(planted: Place, tmp_path: Pat
     for path in [*PAGES, *planted.more, "/live", "/find?begin=p", "/messages/birthmark/pump-1"]:
         answer = stranger.get(path)
         assert (answer.status_code, "/signin" in answer.headers["location"]) == (303, True), path
-    for path in ("/deed/switch", "/deed/message", "/bulk", "/bulk/do", "/language"):
+    for path in ("/deed/method", "/deed/message", "/bulk", "/bulk/do", "/language"):
         assert stranger.post(path, {"device": "pump-1", "hub": "birthmark"}).status_code == 303
     assert "pump-1" in json.dumps(planted.asked("GET", "/devices/pump-1"))
 
@@ -145,8 +145,8 @@ def test_a_form_of_another_site_does_nothing(planted: Place) -> None:
     code = planted.asked("POST", "/people/users/anna/invitation")["code"]
     anna = Program(planted.url)
     anna.submit("/invitation", code=code, password=PASSWORD, again=PASSWORD)
-    fields = anna.fields("/devices/pump-2", "/deed/switch") | {"enabled": "no"}
+    fields = anna.fields("/devices/pump-2", "/deed/message") | {"text": "from elsewhere"}
     elsewhere = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
-    assert anna.post("/deed/switch", fields, **elsewhere).status_code == 403
-    assert anna.post("/deed/switch", fields | {"csrf": "x" * 86}).status_code == 403
-    assert anna.post("/deed/switch", fields).status_code == 303
+    assert anna.post("/deed/message", fields, **elsewhere).status_code == 403
+    assert anna.post("/deed/message", fields | {"csrf": "x" * 86}).status_code == 403
+    assert anna.post("/deed/message", fields).status_code == 303

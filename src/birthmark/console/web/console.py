@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from birthmark.clock import Clock, Entropy
 from birthmark.console.desk import Desk
@@ -32,10 +32,23 @@ from birthmark.console.web.settings import SettingsPage
 from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
 from birthmark.console.web.today import TodayPage
+from birthmark.errors import NotFoundError
 from birthmark.feed.reading import Feed
 from birthmark.store import Database
+from birthmark.text import printable
 
 _YEAR_S = 365 * 86_400
+_MAX_SHOWN = 200
+
+
+class PageMissingError(NotFoundError):
+    """No page is there."""
+
+    code = "console.page_missing"
+    cause = "Nothing is at {path}."
+    fix = "Go to one of the pages at the side, or search for a device."
+    for_a_person = "it takes whoever sits at the browser"
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,17 @@ class Console:
     def routes(self) -> list[BaseRoute]:
         """Return every route."""
         language = self.site.route("/language", self.speak, "POST")
-        return [*self.pages, language, file_route()]
+        return [*self.pages, language, file_route(), Route("/{path:path}", self.nothing, methods=["GET"])]
+
+    async def nothing(self, request: Request) -> Response:
+        """Say of an address that nothing is there: to who looks on as a page, to a program in a word."""
+        if "text/html" not in request.headers.get("accept", "") or not self.site.desk.gate.is_signed_in(request):
+            return Response("Not Found", 404, {"cache-control": "no-store"}, "text/plain")
+
+        async def missing(_request: Request, _who: Person) -> Response:
+            raise PageMissingError(path=printable(request.url.path)[:_MAX_SHOWN])
+
+        return await self.site.answered(request, missing)
 
     async def speak(self, request: Request, _who: Person) -> Response:
         """Show pages in another language from now on."""

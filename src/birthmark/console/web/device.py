@@ -16,11 +16,10 @@ from starlette.routing import Route
 from birthmark.clock import Clock
 from birthmark.console.desk import Form
 from birthmark.console.inside import Person
-from birthmark.console.routing import OperatorRequestError
 from birthmark.console.web.language import say
 from birthmark.console.web.lived import draw, lanes_of
-from birthmark.console.web.site import Site
-from birthmark.console.web.steps import next_steps
+from birthmark.console.web.site import FormUnfitError, Site
+from birthmark.console.web.steps import is_refused, next_steps
 from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import NotFoundError
 from birthmark.text import decode_json, whole_number
@@ -42,7 +41,6 @@ class DevicePage:
         return [
             route("/devices/{name:path}", self.show),
             route("/messages/{hub}/{name:path}", self.messages),
-            route("/deed/switch", self.switch, "POST"),
             route("/deed/message", self.send, "POST"),
             route("/deed/method", self.call, "POST"),
             route("/deed/desired", self.desire, "POST"),
@@ -62,11 +60,12 @@ class DevicePage:
         }
         rows, noticed = happened.items if happened else (), came.items if came else ()
         drawn, lived = draw(lanes_of(known["certificates"], rows, noticed, known["refusals"], now), now)
+        well = well_at(rows, noticed)
         values = {
             "name": name,
             "parts": parts,
-            "standing": standing(parts),
-            "steps": next_steps(parts, **known, now=now, quoted=shlex.quote(name)),
+            "standing": standing(parts, is_refused=is_refused(known["refusals"], well)),
+            "steps": next_steps(parts, **known, now=now, quoted=shlex.quote(name), was_well_at=well),
             "documents": await self._documents(who, parts),
             "hubs": [(part["place"].removeprefix("hub "), part) for part in parts if part["what"] == "device"],
             "history": history(rows, noticed, known["refusals"]),
@@ -100,15 +99,6 @@ class DevicePage:
         rows = [{**row, "text": str(row["body"])[:_MAX_SHOWN]} for row in reversed(found.items)]
         return self.site.drawing.page(request, "messages.html", {"rows": rows, "hub": hub, "name": name})
 
-    async def switch(self, request: Request, who: Person) -> Response:
-        """Let a device connect, or not."""
-        given = await self.site.form(request)
-        body = {"enabled": given.get("enabled") == "yes"}
-        hub, name = given.get("hub", ""), given.get("device", "")
-        await self.site.do(who, given, "PATCH", "/hubs/{name}/devices/{device}", hub, name, **body)
-        text = say("It may connect.") if body["enabled"] else say("It may connect no more.")
-        return self._answer(request, given, text)
-
     async def send(self, request: Request, who: Person) -> Response:
         """Send a device a message."""
         given = await self.site.form(request)
@@ -136,25 +126,47 @@ class DevicePage:
             hub, name = given.get("hub", ""), given.get("device", "")
             body = {"desired": wanted, "etag": given.get("etag") or None}
             await self.site.do(who, given, "PATCH", "/hubs/{name}/twins/{device}", hub, name, **body)
-        return self._answer(request, given, say("That is desired now."))
+        return self._again(request, given, say("That is desired now."))
+
+    def _again(self, request: Request, given: Form, said: str) -> Response:
+        """Show the page of the device anew, with what was done: what it shows is another thing now."""
+        response = self.site.go(_page_of(given), said=said)
+        if "hx-request" in request.headers:
+            response.status_code, response.headers["hx-redirect"] = 200, response.headers["location"]
+            del response.headers["location"]
+        return response
 
     def _answer(self, request: Request, given: Form, said: str, more: str = "") -> Response:
         """Say at the place that was pressed what came of it; without script, on the page of the device."""
         if "hx-request" in request.headers:
             return self.site.drawing.page(request, "answer.html", {"said": said, "more": more[:_MAX_SHOWN]})
-        name = quote(given.get("name") or given.get("device", ""), safe="")
-        return self.site.go(f"/devices/{name}", said=f"{said} {more}".strip()[:200])
+        return self.site.go(_page_of(given), said=f"{said} {more}".strip())
+
+
+def _page_of(given: Form) -> str:
+    """Return the address of the page that a form is of."""
+    return f"/devices/{quote(given.get('name') or given.get('device', ''), safe='')}"
 
 
 def _json(text: str) -> Any:
-    """Return what somebody typed. Raise `OperatorRequestError`."""
+    """Return what somebody typed. Raise `FormUnfitError`."""
     try:
         return decode_json(text.encode())
     except (ValueError, RecursionError) as error:
-        raise OperatorRequestError(detail=f"that is no JSON: {error}") from error
+        raise FormUnfitError(detail=f"that is no JSON: {error}") from error
 
 
-def standing(parts: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+_WELL = frozenset({"dps.register", "device.connect", "certificate.issue", "certificate.comeback"})
+
+
+def well_at(*told: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """Return when a device was let in last, of what is told of it."""
+    return max(
+        (datetime.fromisoformat(row["at"]) for rows in told for row in rows if row["action"] in _WELL), default=None
+    )
+
+
+def standing(parts: Sequence[Mapping[str, Any]], *, is_refused: bool = False) -> tuple[str, str]:
     """Return in a word how a device is, and how that is marked."""
     states = {part["state"] for part in parts}
     details = " ".join(part["detail"] for part in parts if part["what"] == "device")
@@ -164,9 +176,11 @@ def standing(parts: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         return say("connected"), ""
     if any(part["state"] == "disabled" for part in parts):
         return say("disabled"), "off"
+    if is_refused:
+        return say("refused"), "bad"
     if any(part["what"] == "registration" for part in parts) or "last seen" in details:
         return say("away"), "warn"
-    return say("on record"), "off"
+    return say("never registered") if any(part["what"] == "enrollment" for part in parts) else say("on record"), "off"
 
 
 def document_of_twin(hub: str, device: str, twin: Mapping[str, Any]) -> Mapping[str, Any]:

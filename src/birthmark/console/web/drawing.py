@@ -129,6 +129,7 @@ class Drawing:
             "until": self._until,
             "timed": self._timed,
             "word": word_of,
+            "typed": typed,
             "plain": plain,
             "short": short,
             "block": block,
@@ -199,6 +200,20 @@ def block(text: object) -> Markup:
     return Markup("<bdi>{}</bdi>").format("\n".join(map(printable, str(text).split("\n"))))
 
 
+def typed(text: str) -> Markup:
+    """Return a command as it is typed, which breaks between its words alone where they are short."""
+    whole = Markup('<span class="w">{}</span>')
+    words = (
+        word
+        if word in {" ", "\n"}
+        else whole.format(printable(word))
+        if len(word) <= _MAX_UNBROKEN
+        else printable(word)
+        for word in re.split(r"([ \n])", text)
+    )
+    return Markup("").join(words)
+
+
 def short(text: object, most: int = 64) -> Markup:
     """Return foreign text, its middle left out where it is long; whole for who points at it."""
     whole = printable(str(text))
@@ -208,7 +223,7 @@ def short(text: object, most: int = 64) -> Markup:
     return Markup('<bdi title="{}">{}…{}</bdi>').format(whole[:_MAX_TITLE], whole[:half], whole[-(half - 1) :])
 
 
-_MAX_TITLE = 512
+_MAX_TITLE, _MAX_UNBROKEN = 512, 30
 _UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) UTC")
 
 

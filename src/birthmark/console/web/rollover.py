@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.auth.rights import Right
 from birthmark.ca.rules.rollover import Phase
 from birthmark.console.desk import Form
 from birthmark.console.inside import Person
@@ -15,6 +16,7 @@ from birthmark.console.routing import OperatorRequestError
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked
+from birthmark.people.model import SERVER
 
 _ONE = "one root"
 _START, _NEXT, _BACK, _GROUPS = "start", "next", "back", "groups"
@@ -108,6 +110,7 @@ class RolloverPage:
             "row": row,
             "at": at,
             "takes_two": who.caller.user is not None,
+            "may": who.caller.rights.allow(Right.TRUST, SERVER),
             "steps": [
                 {name: say(getattr(one, name)) if getattr(one, name) else "" for name in Step.__slots__}
                 for one in STEPS

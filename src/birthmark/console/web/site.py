@@ -16,7 +16,7 @@ from birthmark.console.gate import CSRF_FIELD, address_of, path_of
 from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader, say
-from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.feed.reading import Feed, place_of
 from birthmark.people.sessions import SessionEndedError
 
@@ -25,6 +25,17 @@ DAY = timedelta(days=1)
 ONCE = "once"
 _MAX_SAID, _SAID_S = 400, 60
 _NOT_IN_NAMES = re.compile("[^A-Za-z0-9._-]")
+
+
+class FormUnfitError(InvalidRequestError):
+    """A form of a page that lacks something, or holds what is none of what it asks for."""
+
+    code = "console.form_unfit"
+    message = "That cannot be done: {detail}"
+    cause = "The form was not taken, and nothing was done: {detail}."
+    fix = "Go back, and say it otherwise."
+    for_a_person = "it takes whoever sits at the browser"
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +61,25 @@ class Site:
         """Return the route of a page; who is not signed in is led there, and back."""
 
         async def answered(request: Request) -> Response:
-            person: Person | None = None
-            reads = reader.set(reader_of(request))
-            try:
-                self.desk.gate.check_host(request)
-                person = self.who(request)
-                return await answer(request, person)
-            except SessionEndedError:
-                return self._to_sign_in(request)
-            except BirthmarkError as error:
-                self.note(error, request)
-                return await self.refused(request, person, error)
-            finally:
-                reader.reset(reads)
+            return await self.answered(request, answer)
 
         return Route(path, answered, methods=[method])
+
+    async def answered(self, request: Request, answer: Page) -> Response:
+        """Return what a page answers, or what it refuses, in the language of who asks."""
+        person: Person | None = None
+        reads = reader.set(reader_of(request))
+        try:
+            self.desk.gate.check_host(request)
+            person = self.who(request)
+            return await answer(request, person)
+        except SessionEndedError:
+            return self._to_sign_in(request)
+        except BirthmarkError as error:
+            self.note(error, request)
+            return await self.refused(request, person, error)
+        finally:
+            reader.reset(reads)
 
     def note(self, error: BirthmarkError, request: Request) -> None:
         """File what somebody may not, or what no page of ours asked for; who mistypes is refused nothing."""
@@ -116,6 +131,10 @@ class Site:
         told["title"] = say("That was not done") if request.method != "GET" else say("This cannot be shown")
         if who is None:
             return self.drawing.page(request, "refused_outside.html", told, status_of(error))
+        if "hx-request" in request.headers:  # at the place that was pressed; what is only drawn anew stays as it is
+            if request.method == "GET":
+                return Response(status_code=204, headers={"cache-control": "no-store"})
+            return self.drawing.page(request, "refused_part.html", told, status_of(error))
         return await self.draw(request, who, "refused.html", told, status_of(error))
 
     async def form(self, request: Request) -> Form:

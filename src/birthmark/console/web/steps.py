@@ -28,25 +28,21 @@ def next_steps(
     now: datetime,
     *,
     quoted: str,
+    was_well_at: datetime | None = None,
 ) -> Sequence[Step]:
     """Return what a device waits for, what is worst first; nothing where it needs nobody.
 
-    A refusal counts while nothing was connected or registered since.
+    A refusal counts while it was not let in since (`was_well_at`). Of one that was taken back nothing is to be done:
+    what would let it in again is no advice.
     """
     found: list[Step] = []
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for part in parts:
         by_kind.setdefault(part["what"], []).append(part)
-    is_connected = any("connected since" in part["detail"] for part in by_kind.get("device", ()))
     if any(part["state"] == "shut out" for part in by_kind.get("name", ())):
-        found.append(
-            Step(
-                marked("Its name is shut out: it was taken back as lost."),
-                f"birthmark pki release {quoted}",
-                kind="bad",
-            )
-        )
-    if refusals and not is_connected:
+        told = marked("It was taken back, and nothing lets it in. Only where another device is to have its name:")
+        return [Step(told, f"birthmark pki release {quoted}", kind="off")]
+    if is_refused(refusals, was_well_at):
         found.append(Step(marked("It was refused last: {code}"), fix=refusals[0]["fix"], kind="bad"))
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
@@ -91,6 +87,11 @@ def next_steps(
             )
         )
     return found
+
+
+def is_refused(refusals: Sequence[Mapping[str, Any]], was_well_at: datetime | None) -> bool:
+    """Say whether the last that was heard of a device is a refusal."""
+    return bool(refusals) and (was_well_at is None or _time(refusals[0]["at"]) > was_well_at)
 
 
 def _time(text: str) -> datetime:

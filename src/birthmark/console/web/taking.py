@@ -11,9 +11,8 @@ from starlette.routing import Route
 
 from birthmark.console.desk import Form, read_many
 from birthmark.console.inside import Deed, Person
-from birthmark.console.routing import OperatorRequestError
 from birthmark.console.web.language import say
-from birthmark.console.web.site import ONCE, Site
+from birthmark.console.web.site import ONCE, FormUnfitError, Site
 from birthmark.console.web.words import marked
 from birthmark.errors import BirthmarkError
 from birthmark.pki.crl import RevocationReason
@@ -22,13 +21,13 @@ MOST = 100
 """Devices of one page of a list, with room."""
 _DISABLE, _ENABLE, _REVOKE = "disable", "enable", "revoke"
 DEEDS: Mapping[str, str] = {
-    _DISABLE: marked("Let these devices connect no more"),
-    _ENABLE: marked("Let these devices connect again"),
+    _DISABLE: marked("Disable these devices"),
+    _ENABLE: marked("Enable these devices"),
     _REVOKE: marked("Take these devices back"),
 }
 _OF_ONE: Mapping[str, str] = {
-    _DISABLE: marked("Let this device connect no more"),
-    _ENABLE: marked("Let this device connect again"),
+    _DISABLE: marked("Disable this device"),
+    _ENABLE: marked("Enable this device"),
     _REVOKE: marked("Take this device back"),
 }
 
@@ -125,7 +124,8 @@ class TakingPages:
                 if is_on
                 else say("may connect no more")
             )
-            rows.append(Row(name, part["place"], part["what"], words, kind="off" if state == is_on else "warn"))
+            ends = "" if is_on or state == is_on else say("its connection ends at once")
+            rows.append(Row(name, part["place"], part["what"], words, ends, kind="off" if state == is_on else "warn"))
         return rows or [Row(name, "", "", say("stays as it is"), say("It is at no hub of this server."), kind="off")]
 
     async def _done(self, who: Person, given: Form, deed: str, name: str) -> Sequence[Row]:
@@ -142,7 +142,7 @@ class TakingPages:
             await self.site.inside.do(
                 who, Deed("PATCH", path, (hub, part["id"]), {"enabled": is_on}, key=f"{key}-{number}")
             )
-            words = say("may connect") if is_on else say("may connect no more")
+            words = say("enabled") if is_on else say("disabled")
             rows.append(Row(name, part["place"], part["what"], words))
         return rows
 
@@ -152,16 +152,14 @@ class TakingPages:
 
 
 def _chosen(given: Mapping[str, Sequence[str]]) -> tuple[str, Sequence[str]]:
-    """Return what is to be done to which devices. Raise `OperatorRequestError`."""
+    """Return what is to be done to which devices. Raise `FormUnfitError`."""
     deed, names = next(iter(given.get("deed", ())), ""), list(dict.fromkeys(given.get("device", ())))
     if deed not in DEEDS:
-        raise OperatorRequestError(detail="nothing is to be done")
+        raise FormUnfitError(detail="nothing is to be done")
     if not names:
-        raise OperatorRequestError(detail="no device is chosen: go back, and choose some")
+        raise FormUnfitError(detail="no device is chosen: go back, and choose some")
     if len(names) > MOST:
-        raise OperatorRequestError(
-            detail=f"more than {MOST} devices at once are for a command: `birthmark device --help`"
-        )
+        raise FormUnfitError(detail=f"more than {MOST} devices at once are for a command: `birthmark device --help`")
     return deed, names
 
 

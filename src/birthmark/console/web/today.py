@@ -140,7 +140,8 @@ def week_words(index: int, monday: datetime) -> str:
     """Return which week it is."""
     if index == 0:
         return say("this week")
-    return say("week of {day}").format(day=day(monday + index * _WEEK))
+    begin = monday + index * _WEEK
+    return say("week of {day}").format(day=dated("yMMMd", begin) if begin.year != monday.year else day(begin))
 
 
 def ending_address(index: int, monday: datetime) -> str:

@@ -91,7 +91,7 @@ ACTIONS: Mapping[str, str] = {
     "iothub.delete": marked("removed a hub"),
     "iothub.device_delete": marked("removed a device from a hub"),
     "iothub.device_key_show": marked("looked at the key of a device"),
-    "iothub.device_put": marked("put a device on record at a hub"),
+    "iothub.device_put": marked("saved a device at a hub"),
     "iothub.device_take_back": marked("took a device back at a hub"),
     "iothub.key_rotate": marked("rotated a key of a hub"),
     "iothub.key_show": marked("looked at a key of a hub"),

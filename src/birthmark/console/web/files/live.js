@@ -60,6 +60,7 @@
     const { response } = event.detail.ctx;
     setTimeout(() => {
       form.removeAttribute("aria-busy");
+      if (response && response.status < 400 && "resets" in form.dataset) form.reset();
       if (!response || response.status >= 400 || !form.elements.once) return;
       const bytes = crypto.getRandomValues(new Uint8Array(16));
       form.elements.once.value = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -96,7 +97,7 @@
   // What happens. A part of a page that names its topics is drawn anew, when nobody is at it.
   const standing = document.getElementById("standing");
   if (!standing || !own.dataset.stream) return;
-  const counted = new Map();
+  const counted = new Map(), recent = new Map(); // what waits to be drawn, and of it what came since the last look
   const GATHER_MS = 1000, LOOK_AGAIN_MS = 60000;
   let at = null, timer = 0, last = Date.now(), isBehind = false;
   document.addEventListener("pointermove", (event) => { at = event.target; }, { passive: true });
@@ -117,19 +118,20 @@
     for (const part of parts()) {
       const topics = part.dataset.live.split(" ");
       if (!isBehind && !topics.some((one) => counted.has(one) || counted.has("*"))) continue;
+      if (part.dataset.news && !isBehind) { offer(part, topics); continue; } // it moves nothing, so that it need not wait
       if (isTouched(part)) { again(); continue; }
-      if (part.dataset.news) offer(part, topics);
-      else htmx.trigger(part, "news");
+      htmx.trigger(part, "news");
       part.dataset.due = "";
     }
-    if (!parts().some(isTouched)) { counted.clear(); isBehind = false; }
+    recent.clear();
+    if (!parts().some((part) => (isBehind || !part.dataset.news) && isTouched(part))) { counted.clear(); isBehind = false; }
     last = Date.now();
   };
   const again = () => { if (!timer) timer = setTimeout(look, GATHER_MS); };
   // A list is not moved under who reads it: it says how much is new, and shows it when asked.
   const offer = (part, topics) => {
     const button = part.querySelector(".news");
-    const count = topics.reduce((sum, one) => sum + (counted.get(one) || 0), 0);
+    const count = topics.reduce((sum, one) => sum + (recent.get(one) || 0), 0);
     if (!button || !count) return;
     const all = Number(button.dataset.count || 0) + count;
     button.dataset.count = all;
@@ -147,7 +149,7 @@
     standing.hidden = !name;
     standing.className = `standing ${kind}`;
     if (!name) return;
-    const time = new Intl.DateTimeFormat(root.lang, { timeStyle: "medium" }).format(last);
+    const time = new Intl.DateTimeFormat(root.lang, { timeStyle: "medium", hourCycle: "h23" }).format(last);
     standing.textContent = words(standing, name, { time });
   };
 
@@ -179,7 +181,9 @@
   };
   const count = (news) => {
     if (!Object.keys(news).length) return;
-    for (const [topic, number] of Object.entries(news)) counted.set(topic, (counted.get(topic) || 0) + number);
+    for (const [topic, number] of Object.entries(news)) {
+      for (const one of [counted, recent]) one.set(topic, (one.get(topic) || 0) + number);
+    }
     again();
   };
   port.onmessage = ({ data }) => {

@@ -2,7 +2,7 @@
 "use strict";
 const SILENT_MS = 25000, LONGEST_PAUSE_MS = 15000;
 const ports = new Map(); // a port, and whether its tab is looked at
-let reading = null, pause = 500, isAway = false, isOpen = false;
+let reading = null, pause = 500, isAway = false, isOpen = false, failed = 0;
 
 function tell(message) {
   for (const [port, isSeen] of ports) if (isSeen) port.postMessage(message);
@@ -28,6 +28,7 @@ async function read() {
     if (!answer.ok) throw new Error(String(answer.status));
     if (isAway) tell({ back: true });
     isAway = false;
+    failed = 0;
     isOpen = true;
     tell({ open: true });
     pause = 500;
@@ -43,8 +44,11 @@ async function read() {
     }
   } catch (problem) {
     if (reading !== own) return; // nobody looks any more
-    isAway = true;
-    tell({ away: true });
+    failed += 1;
+    if (failed > 1) { // one that was cut off begins anew, which needs nobody
+      isAway = true;
+      tell({ away: true });
+    }
   } finally {
     clearTimeout(timer);
     if (reading === own || !reading) isOpen = false;

@@ -104,7 +104,7 @@ def test_all_tabs_of_a_browser_share_one_stream(place: Place) -> None:
         happen(place, "tabs-1")
         for page in pages:
             page.bring_to_front()
-            expect(page.get_by_text("put a device on record at a hub").first).to_be_visible(timeout=15_000)
+            expect(page.get_by_text("saved a device at a hub").first).to_be_visible(timeout=15_000)
 
 
 def test_a_search_finds_while_one_types_and_by_keys_alone(place: Place) -> None:

@@ -1,5 +1,6 @@
 """Foreign text: JSON and numbers in it, made safe to print, and the system's reasons."""
 
+import re
 from collections.abc import Callable
 from math import isinf
 from typing import Any, TypeVar, overload
@@ -13,6 +14,9 @@ _T = TypeVar("_T")
 _MAX_REASON_CHARS = 300
 
 _MAX_DIGITS = 18  # within 64 bits
+
+_FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""Where a formula begins: the wide signs count in Japan, and a semicolon parts cells where a comma is in numbers."""
 
 
 def _finite(digits: str) -> float:
@@ -69,3 +73,8 @@ def readable(body: bytes) -> tuple[str, str]:
 def reason_of(problem: OSError) -> str:
     """Return the system's reason in words."""
     return (problem.strerror or type(problem).__name__).lower()
+
+
+def cell(value: object) -> str:
+    """Return the text of a CSV's cell that no spreadsheet takes for a formula: names are what strangers chose."""
+    return "" if value is None else _FORMULA.sub("'", str(value))

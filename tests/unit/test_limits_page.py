@@ -293,6 +293,7 @@ def test_every_setting_and_every_constant_here_has_its_row() -> None:
     [
         f"goes only after {budget.GRACE_S:g} s",
         f"a reserve of {descriptors.RESERVE} need",
+        f"has a sixteenth of `max_connections`, at least {2 * descriptors.HEALTH_CONNECTIONS}, beside those of",
         f"The health port has {descriptors.HEALTH_CONNECTIONS} connections of its own",
         f"read on for at most {connection._LINGER_S:g} s and {size(connection._LINGER_BYTES)}",
         f"EST takes {size(est_wire.MAX_BODY_BYTES)} of request",

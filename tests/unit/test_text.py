@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.text import decode_json, whole_number
+from birthmark.text import cell, decode_json, whole_number
 
 
 @pytest.mark.parametrize("text", ["", "-1", "--1", "²", "٣", " 1", "1_0", "1.0", "9" * 19, "9" * 5000])
@@ -42,3 +42,19 @@ def test_a_number_near_the_ends_of_the_range_is_as_cheap_to_read_as_any(number: 
 def test_a_number_beyond_the_range_is_none(number: str) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_json(number)
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", " =1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201"]
+)
+def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
+    assert cell(text) == f"'{text}"
+
+
+def test_a_formula_in_the_middle_is_inert_where_another_separator_would_begin_a_cell() -> None:
+    assert cell("pump;=1;-2\n@x") == "pump;'=1;'-2\n'@x"
+
+
+@pytest.mark.parametrize("text", ["", "pump-1", "a=b,-c", "2026-01-01T00:00:00+00:00", "again; then"])
+def test_a_cell_without_one_stays_as_it_is(text: str) -> None:
+    assert cell(text) == text

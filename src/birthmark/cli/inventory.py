@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.durations import FORMS, lifetime_of
+from birthmark.text import cell
 
 COLUMNS = (
     "device",
@@ -25,7 +26,6 @@ COLUMNS = (
     "reason",
 )
 INVENTORY_COLUMNS = ("device", "profile", "not_after", "revoked", "thumbprint")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def parse_within(text: str) -> timedelta:
@@ -106,13 +106,7 @@ def export(rows: Iterable[Mapping[str, Any]], *, as_csv: bool) -> int:
     for row in rows:
         count += 1
         if as_csv:
-            writer.writerow(_cell(row.get(name)) for name in COLUMNS)
+            writer.writerow(cell(row.get(name)) for name in COLUMNS)
         else:
             typer.echo(json.dumps(row))
     return count
-
-
-def _cell(value: object) -> str:
-    """Return a value that no spreadsheet takes for a formula: names are what devices asked for."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

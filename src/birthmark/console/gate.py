@@ -20,6 +20,7 @@ from starlette.responses import Response
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.net.connection import Connection
 from birthmark.people.sessions import SessionEndedError, Sessions
 
 CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
@@ -126,6 +127,15 @@ class Gate:
         if found.user is None and self.port is None:
             raise SessionEndedError
         return found
+
+    def let_in(self, request: Request, caller: Caller) -> None:
+        """Count a connection by TLS as its user's from now on: who is signed in is no stranger, whom others crowd out.
+
+        At the health port nobody is ever more, as there strangers shut nobody out.
+        """
+        connection: Connection | None = request.scope.get("extensions", {}).get("connection")
+        if connection is not None and self.port is None:
+            connection.authenticated(f"user:{caller.user}")
 
     def is_signed_in(self, request: Request) -> bool:
         """Say whether somebody is."""

@@ -3,8 +3,9 @@
 A page shows what somebody may see by it, and decides nothing by itself: what a program may not, no page does.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,9 +27,11 @@ from birthmark.console.routing import (
     wanted,
 )
 from birthmark.people.demand import RightMissingError
+from birthmark.people.once import Once, StillBeingDoneError
 from birthmark.people.once_model import Request as OnceRequest
 
 _SAFE = "/:@"
+_PATIENCE_S, _AGAIN_S = 10.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Inside:
         else:
             path, body = _path(endpoint, asked, deed.query), msgspec.json.encode(asked.body)
             request = OnceRequest(str(who.caller.actor), told_by(who.caller), deed.key, deed.method, path, body)
-            response = await answered_once(self._beside.once, request, carry_out)
+            response = await _answered_at_last(self._beside.once, request, carry_out)
         return json.loads(bytes(response.body) or b"null")
 
 
@@ -121,6 +124,19 @@ def _asked(
 async def _value(endpoint: Endpoint, asked: Asked) -> Any:
     value = await endpoint.handler(asked)
     return seen(value, endpoint, asked.caller) if isinstance(value, Rows) else value
+
+
+async def _answered_at_last(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
+    """Return what was answered to the same form, also where that is being done: who pressed twice sees the last one."""
+    now = asyncio.get_running_loop().time
+    until = now() + _PATIENCE_S
+    while True:
+        try:
+            return await answered_once(once, request, carry_out)
+        except StillBeingDoneError:
+            if now() > until:
+                raise
+        await asyncio.sleep(_AGAIN_S)
 
 
 def _path(endpoint: Endpoint, asked: Asked, query: Mapping[str, Any]) -> str:

@@ -18,11 +18,11 @@ from typing import Any, Protocol, Self, TextIO
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.journal import Outcome, naming
 from birthmark.fleet.target import Done
+from birthmark.text import cell
 
 FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
 _MOST_ROWS = 5000
 _MOST_REFUSALS = 50
-_FORMULA = tuple("=+-@\t\r")
 _DONE, _CHANGED, _AS_IT_WAS, _WAITED_FOR, REFUSED = "#2e7d32", "#1565c0", "#757575", "#ef6c00", "#c62828"
 _COLOURS = {
     **dict.fromkeys(("created", "moved", "connected"), _DONE),
@@ -128,16 +128,10 @@ class _Csv:
         self._writer.writeheader()
 
     def row(self, row: Mapping[str, Any]) -> None:
-        self._writer.writerow({name: _as_text(value) for name, value in row.items()})
+        self._writer.writerow({name: cell(value) for name, value in row.items()})
 
     def end(self, report: Report, ended: datetime) -> None:
         """A table has rows alone."""
-
-
-def _as_text(value: object) -> str:
-    """Return a cell that no table calculator takes for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 class _Json:

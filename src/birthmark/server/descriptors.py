@@ -13,20 +13,22 @@ log = logging.getLogger(__name__)
 
 RESERVE = 256  # the health port's connections, the database, files, and those who are being turned away
 HEALTH_CONNECTIONS = 64
+CONSOLE_PART = 16
+"""For each so many connections of devices the console has one: a browser has up to six."""
 _FEWEST = 16
 
 
 def fit_to_descriptors(limits: Limits) -> Limits:
     """Raise this process's soft limit as far as is needed and allowed; return limits that fit under what there is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.max_connections + RESERVE
+    wanted = limits.max_connections + limits.max_connections // CONSOLE_PART + RESERVE
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         soft = allowed
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return balanced(limits)
-    fitting = max(_FEWEST, soft - RESERVE)
+    fitting = max(_FEWEST, (soft - RESERVE) * CONSOLE_PART // (CONSOLE_PART + 1))
     log.log(
         logging.INFO if fitting >= limits.max_connections // 2 else logging.WARNING,
         "server.max_connections_lowered",
@@ -51,6 +53,15 @@ def balanced(limits: Limits) -> Limits:
     strangers = min(limits.max_strangers, max(1, limits.max_connections // 2))
     each = min(limits.max_strangers_per_peer, max(1, strangers // 2))
     return dataclasses.replace(limits, max_strangers=strangers, max_strangers_per_peer=each)
+
+
+def for_console(limits: Limits) -> Limits:
+    """The port of the console has connections of its own: who is signed in by them is no stranger."""
+    most = max(2 * HEALTH_CONNECTIONS, limits.max_connections // CONSOLE_PART)
+    strangers = min(limits.max_strangers, most // 2)
+    each = strangers * 3 // 4
+    few = dataclasses.replace(limits, max_connections=most, max_connections_per_peer=most * 3 // 4)
+    return dataclasses.replace(few, max_strangers=strangers, max_strangers_per_peer=each)
 
 
 def for_health(limits: Limits) -> Limits:

@@ -34,7 +34,7 @@ from birthmark.server.applications import Applications
 from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.descriptors import fit_to_descriptors, for_health, shared_by
+from birthmark.server.descriptors import fit_to_descriptors, for_console, shared_by
 from birthmark.server.endpoints import describe, without_secrets
 from birthmark.server.figures import Figures
 from birthmark.server.first_start import DEFAULT, ensure_defaults
@@ -320,7 +320,7 @@ class Server:
         settings, port = self.settings, self.settings.bound.console
         if not port:
             return
-        bounds, bind = for_health(limits), None if self._place.is_alone else self._place.bind
+        bounds, bind = for_console(limits), None if self._place.is_alone else self._place.bind
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
         listeners = Listeners(self._clock, bounds, doors.report, bind=bind, proxies=proxies)
         services = {"http": operator_service(app, bounds).protocol}

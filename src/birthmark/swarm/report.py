@@ -14,11 +14,10 @@ from birthmark import durable
 from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.results import FORMAT
-from birthmark.text import decode_json, reason_of
+from birthmark.text import cell, decode_json, reason_of
 
 MAX_REPORT_BYTES = 256 * 1024 * 1024
 SUFFIXES = (".json", ".csv", ".html")
-_FORMULA = tuple("=+-@\t\r")
 _MOST_ROWS = 1000
 _WIDTH, _HEIGHT, _LEFT = 760, 160, 50
 _LINES = (
@@ -130,14 +129,8 @@ def as_csv(results: Mapping[str, Any]) -> str:
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["device"])
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+        writer.writerow({name: cell(value) for name, value in row.items()})
     return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    """Return a cell that no table calculator takes for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def as_html(results: Mapping[str, Any]) -> str:

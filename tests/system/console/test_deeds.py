@@ -1,6 +1,7 @@
 """*A device*: what is pressed at its page is done to it, and nothing that is typed there makes the server stumble."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -70,3 +71,12 @@ def test_who_signs_in_comes_back_to_the_device_that_was_asked_for(rooms: Rooms) 
     led = browser.get(at).headers["location"]
     browser.get(led)
     assert browser.sign_in("berta", "four words by chance", led).headers["location"] == at
+
+
+def test_whoever_presses_twice_at_once_is_told_twice_that_it_was_done(rooms: Rooms, anna: Browser) -> None:
+    fields = anna.fields("/devices/pump-1", "/deed/message") | {"text": "once"}
+    before = len(rooms.asked("GET", "/hubs/birthmark/mail/pump-1")["items"])
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: anna.post("/deed/message", fields), range(8)))
+    assert [(one.status_code, one.headers["location"]) for one in done] == [(303, "/devices/pump-1")] * 8
+    assert len(rooms.asked("GET", "/hubs/birthmark/mail/pump-1")["items"]) == before + 1

@@ -17,7 +17,7 @@ from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
 from birthmark.console.web.enroll.receiving import DropRefusedError, Receiver
-from birthmark.console.web.enroll.report import as_csv, inert
+from birthmark.console.web.enroll.report import as_csv
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError
@@ -108,7 +108,6 @@ def test_what_is_cut_off_is_not_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
 def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
-    assert inert(text) == f"'{text}"
     row = {"place": 1, "device": text, "thumbprint": None, "says": text, "outcome": "refused", "problem": None}
     for cells in csv.reader(io.StringIO(as_csv([row]).decode(), newline="")):
         assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)

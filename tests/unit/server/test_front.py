@@ -1,6 +1,7 @@
 """The page of metrics that a parent makes of its workers' pages, and what it asks them for others."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -290,3 +291,69 @@ async def test_a_worker_that_came_again_while_all_were_asked_counts_by_nothing_i
     leaving.is_ready = True
     await asking
     assert caller.status == 200
+
+
+@dataclass
+class Reader(FakeWorker):
+    """A worker that reads a body to its end, or answers after so many bytes of it."""
+
+    answers_after: int | None = None
+    body: bytes = b""
+
+    async def met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+        with contextlib.suppress(ValueError, asyncio.IncompleteReadError, OSError):  # who dropped it went
+            while size := int(await reader.readline(), 16):
+                self.body += (await reader.readexactly(size + 2))[:-2]
+                if self.answers_after is not None and len(self.body) >= self.answers_after:
+                    break
+            writer.write(self.answer)
+        writer.close()
+
+
+async def dropped(caller: Caller, pieces: Sequence[bytes | None]) -> tuple[int, int]:
+    """Drop a list in pieces, nothing is a browser that goes; return the status, and how many pieces were taken."""
+    rest = list(pieces)
+
+    async def receive() -> Any:
+        piece = rest.pop(0) if rest else None
+        await asyncio.sleep(0)
+        if piece is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": piece, "more_body": bool(rest)}
+
+    statuses = []
+
+    async def send(message: Any) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    path = "/enroll/drop"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    headers = [(b"content-length", b"%d" % sum(len(one or b"") for one in pieces)), (b"cookie", b"a=b")]
+    await asyncio.wait_for(caller.front(scope | {"headers": headers}, receive, send), 10)
+    return statuses[0], len(pieces) - len(rest)
+
+
+async def test_a_list_is_passed_on_while_it_comes(serve: Serve) -> None:
+    pieces = [bytes([at]) * 60_000 for at in range(20)]
+    worker = Reader("w1")
+    assert await dropped(await serve(worker), pieces) == (200, 20)
+    assert worker.body == b"".join(pieces)
+    assert (b"cookie: a=b" in worker.asked[0], b"content-length" in worker.asked[0]) == (True, False)
+
+
+async def test_a_list_that_is_refused_is_not_read_on(serve: Serve) -> None:
+    worker = Reader("w1", answer=OK.replace(b"200 OK", b"400 Bad Request"), answers_after=1)
+    status, taken = await dropped(await serve(worker), [b"x" * 60_000] * 2000)
+    assert status == 400
+    assert taken < 2000
+
+
+async def test_who_goes_in_the_middle_of_a_list_ends_it(serve: Serve) -> None:
+    worker = Reader("w1")
+    assert await dropped(await serve(worker), [b"x" * 1000, None]) == (503, 2)
+    assert worker.body == b"x" * 1000
+
+
+async def test_a_list_that_no_worker_takes_is_told(serve: Serve) -> None:
+    assert (await dropped(await serve(away=("w1",)), [b"x"]))[0] == 503

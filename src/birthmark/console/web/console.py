@@ -102,7 +102,8 @@ class Console:
     async def nothing(self, request: Request) -> Response:
         """Say of an address that nothing is there: to who looks on as a page, to a program in a word."""
         if "text/html" not in request.headers.get("accept", "") or not self.site.desk.gate.is_signed_in(request):
-            return Response("Not Found", 404, {"cache-control": "no-store"}, "text/plain")
+            headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+            return Response("Not Found", 404, headers, "text/plain")
 
         async def missing(_request: Request, _who: Person) -> Response:
             raise PageMissingError(path=printable(request.url.path)[:_MAX_SHOWN])

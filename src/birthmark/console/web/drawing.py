@@ -169,10 +169,14 @@ class Drawing:
     def _timed(self, text: str) -> Markup:
         """Return foreign text with the times in it as who reads writes them."""
         parts = _UTC.split(text)
-        said = [
-            self._time(datetime.fromisoformat(f"{part}Z")) if at % 2 else plain(part) for at, part in enumerate(parts)
-        ]
-        return Markup("").join(said)
+        return Markup("").join(self._moment(part) if at % 2 else plain(part) for at, part in enumerate(parts))
+
+    def _moment(self, text: str) -> Markup:
+        """Return what looks like a time as one; what is none, such as of a 13th month, as it is."""
+        try:
+            return self._time(datetime.fromisoformat(f"{text}Z"))
+        except ValueError:
+            return plain(f"{text} UTC")
 
     def _until(self, at: datetime | str) -> Markup:
         """Return how far away a time is, with the exact one."""

@@ -72,6 +72,7 @@ class Site:
         try:
             self.desk.gate.check_host(request)
             person = self.who(request)
+            self.desk.gate.let_in(request, person.caller)
             return await answer(request, person)
         except SessionEndedError:
             return self._to_sign_in(request)

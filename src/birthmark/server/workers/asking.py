@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httptools
 
+from birthmark.background import ended
 from birthmark.console.door import reached
 
 _ANSWER_S = 330.0  # a method call waits for five minutes
@@ -103,6 +104,8 @@ class Question:
     target: bytes
     headers: Headers = ()
     body: bytes = b""
+    pieces: AsyncIterator[bytes] | None = None
+    """Of a body that is passed on while it comes."""
 
     async def put_to(self, directory: Path) -> Answer:
         """Ask at a door and return the answer as it begins. Raise `NotReachedError`, or another `OSError`."""
@@ -119,7 +122,10 @@ class Question:
         try:
             writer.write(self._written())
             await writer.drain()
-            await answer.begin()
+            if self.pieces is None:
+                await answer.begin()
+            else:
+                await _passed_on(self.pieces, writer, answer)
         except BaseException:
             answer.close()
             raise
@@ -131,8 +137,34 @@ class Question:
             return answer.status, await answer.content()
 
     def _written(self) -> bytes:
-        own = [(b"connection", b"close"), (b"content-length", b"%d" % len(self.body))]
+        length = (b"content-length", b"%d" % len(self.body))
+        own = [(b"connection", b"close"), length if self.pieces is None else (b"transfer-encoding", b"chunked")]
         if all(name != b"host" for name, _ in self.headers):  # what a browser asked for is looked at by who answers
             own.append((b"host", b"localhost"))
         fields = b"".join(b"%b: %b\r\n" % field for field in (*own, *self.headers))
         return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (self.method.encode(), self.target, fields, self.body)
+
+
+async def _passed_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter, answer: Answer) -> None:
+    """Write pieces as they come, no faster than they are read, until their end or until the answer begins.
+
+    Raise what `pieces` raises, and `OSError` where the answer does not begin.
+    """
+    beginning, writing = asyncio.ensure_future(answer.begin()), asyncio.ensure_future(_written_on(pieces, writer))
+    try:
+        await asyncio.wait({beginning, writing}, return_when=asyncio.FIRST_COMPLETED)
+        if not beginning.done():
+            with contextlib.suppress(OSError):  # who reads no more may have answered
+                await writing
+        await beginning
+    finally:
+        await ended(beginning, writing)
+
+
+async def _written_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    async for piece in pieces:
+        if piece:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,13 +12,15 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.background import ended
 from birthmark.console.routing import NDJSON, ROOT, SSE, as_event, problem, told, while_there
+from birthmark.console.web.enroll.bounds import DROP
 from birthmark.errors import UnavailableError
+from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
 from birthmark.server.workers.place import door_of
@@ -115,7 +118,16 @@ class Front:
 
     async def _forward(self, request: Request) -> Response:
         """Let one worker answer, which knows what all of them know; but who looks on sees what passes at each."""
-        return await while_there(request, self._answered(await _question(request)))
+        if (request.method, request.scope["path"]) == ("POST", DROP):
+            return await self._dropped(request)
+        return await while_there(request, self._answered(_question(request, await request.body())))
+
+    async def _dropped(self, request: Request) -> Response:
+        """Pass a list of devices on while it comes: it is larger than what a stranger may have wait here."""
+        try:
+            return await self._answered(replace(_question(request), pieces=_pieces(request)))
+        except ClientDisconnect:
+            return Response(status_code=503)  # which nobody sees
 
     async def _answered(self, question: Question) -> Response:
         """Return a worker's answer: the first ready one's, or another's where that has done nothing."""
@@ -243,13 +255,22 @@ class _Streamed(StreamingResponse):
             self._answer.close()
 
 
-async def _question(request: Request) -> Question:
+def _question(request: Request, body: bytes = b"") -> Question:
     """Return what is asked as it came: a name that was decoded here would be decoded again there."""
     scope = request.scope
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     headers = [field for field in scope["headers"] if field[0] not in _OF_THE_REQUEST]
-    return Question(request.method, target, headers, await request.body())
+    return Question(request.method, target, headers, body)
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body as it comes; what was passed on does not wait here any more."""
+    connection: Connection | None = request.scope.get("extensions", {}).get("connection")
+    async for piece in request.stream():
+        yield piece
+        if connection is not None:
+            connection.understood()
 
 
 def _kept(headers: Headers) -> list[tuple[bytes, bytes]]:

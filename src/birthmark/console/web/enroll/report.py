@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from birthmark.text import cell
+
 COLUMNS = ("row", "device", "thumbprint", "signer", "outcome", "code", "message", "cause", "fix", "at")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def report_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,16 +26,10 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     writer.writerow(COLUMNS)
     for row in rows:
         told = report_row(row)
-        writer.writerow(inert(told[name]) for name in COLUMNS)
+        writer.writerow(cell(told[name]) for name in COLUMNS)
     return out.getvalue().encode("utf-8", "replace")
 
 
 def as_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Return rows as a list of objects."""
     return json.dumps([report_row(row) for row in rows], indent=1).encode()
-
-
-def inert(value: object) -> str:
-    """Return a cell that no spreadsheet takes for a formula: names are what strangers chose."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -14,6 +14,7 @@ from birthmark.auth.principals import Caller
 from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, words
 from birthmark.console.gate import address_of, csrf_of
 from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
+from birthmark.console.routing import OperatorRequestError
 from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.people.asking import Askings, CodeUnknownError, printable_code
 from birthmark.people.model import MACHINE_USER
@@ -69,11 +70,12 @@ class OwnPages:
 
     async def password(self, request: Request) -> Response:
         """Ask for another password."""
-        return await self._ask_password(request, self.desk.gate.signed_in(request))
+        return await self._ask_password(request, _by_name(self.desk.gate.signed_in(request)))
 
     async def change_password(self, request: Request) -> Response:
         """Set it; it takes the one before, and all sessions end."""
         given, caller = await self.desk.form_of(request)
+        _by_name(caller)
         new, current = given.get("password", ""), given.get("current", "")
         if new != given.get("again"):
             return await self._ask_password(request, caller, NOT_THE_SAME, 400)
@@ -86,12 +88,13 @@ class OwnPages:
 
     async def device(self, request: Request) -> Response:
         """Ask for the code that a command shows."""
-        self.desk.gate.signed_in(request)
+        _by_name(self.desk.gate.signed_in(request))
         return self._ask_code(request)
 
     async def look_at_command(self, request: Request) -> Response:
         """Say who asks to be let in."""
         given, caller = await self.desk.form_of(request)
+        _by_name(caller)
         try:
             found = await self.askings.find(given.get("code", ""), caller)
         except (CodeUnknownError, ThrottledError) as error:
@@ -116,6 +119,7 @@ class OwnPages:
     async def decide(self, request: Request) -> Response:
         """Let it in, or not."""
         given, caller = await self.desk.form_of(request)
+        _by_name(caller)
         is_agreed = given.get("agree") == "yes"
         found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
         name = printable(found.label or found.address)
@@ -141,3 +145,10 @@ class OwnPages:
         response = see(f"/signin?said={said}")
         self.desk.gate.drop(response, self.desk.gate.cookie)
         return response
+
+
+def _by_name(caller: Caller) -> Caller:
+    """Return who asks, somebody with a name. Raise `OperatorRequestError` for whoever holds the data directory."""
+    if caller.user is None:
+        raise OperatorRequestError(detail="whoever holds the data directory is nobody by name, and has no password")
+    return caller

@@ -120,9 +120,9 @@ class TakingPages:
             words = (
                 say("stays as it is")
                 if state == is_on
-                else say("may connect again")
+                else say("would be enabled")
                 if is_on
-                else say("may connect no more")
+                else say("would be disabled")
             )
             ends = "" if is_on or state == is_on else say("its connection ends at once")
             rows.append(Row(name, part["place"], part["what"], words, ends, kind="off" if state == is_on else "warn"))

@@ -25,7 +25,7 @@ from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRef
 from birthmark.console.web.enroll.report import as_csv, as_json
 from birthmark.console.web.enroll.working import Work
 from birthmark.console.web.language import say
-from birthmark.console.web.site import ONCE, Site
+from birthmark.console.web.site import ONCE, FormUnfitError, Site
 from birthmark.console.web.words import marked
 from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
@@ -207,6 +207,8 @@ class EnrollPage:
     async def decide(self, request: Request, who: Person) -> Response:
         """Let a device have its certificate, or not."""
         given = await self.site.form(request)
+        if given.get("deed") not in {"approve", "reject"}:
+            raise FormUnfitError(detail="it is neither approved nor rejected")
         is_approved = given.get("deed") == "approve"
         path = f"/est/requests/{{id}}/{'approve' if is_approved else 'reject'}"
         done = await self.site.do(who, given, "POST", path, given.get("id", ""))

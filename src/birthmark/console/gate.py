@@ -23,6 +23,8 @@ from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.net.connection import Connection
 from birthmark.people.sessions import SessionEndedError, Sessions
 
+BY_ITSELF = "x-birthmark-by-itself"
+"""What a page sends along where nobody pressed anything: that keeps no session alive."""
 CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSRF = b"birthmark: what a page of this session shows, 1"
@@ -123,7 +125,7 @@ class Gate:
 
         Raise `SessionEndedError`.
         """
-        found = self.sessions.caller(self.text(request), address_of(request))
+        found = self.sessions.caller(self.text(request), address_of(request), is_use=BY_ITSELF not in request.headers)
         if found.user is None and self.port is None:
             raise SessionEndedError
         return found

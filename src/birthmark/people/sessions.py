@@ -64,10 +64,10 @@ class Sessions:
 
     # Who asks
 
-    def caller(self, text: str, address: str) -> Caller:
-        """Return who shows this session. Raise `SessionEndedError`."""
+    def caller(self, text: str, address: str, *, is_use: bool = True) -> Caller:
+        """Return who shows this session; what a page asks by itself is no use of it. Raise `SessionEndedError`."""
         known, now = self._known(text), self.people.clock.now()
-        if now - self._used_at(known) > _NOTED_EVERY:
+        if is_use and now - self._used_at(known) > _NOTED_EVERY:
             self._used[known.id] = now
         if known.user == MACHINE_USER:
             return replace(MACHINE, actor=Actor(MACHINE_USER, {"session": known.id, "from": address}))

@@ -110,6 +110,17 @@ async def test_an_invitation_is_good_once_also_for_two_browsers_at_once(database
         assert sum(isinstance(one, InvitationRefusedError) for one in found) == 3
 
 
+async def test_what_a_page_asks_by_itself_keeps_no_session_alive(database_url: str) -> None:
+    async with house(database_url) as world:
+        text = await world.person()
+        for _ in range(IDLE // timedelta(minutes=10) - 1):
+            world.clock.move(timedelta(minutes=10))
+            assert world.sign_in.sessions.caller(text, "127.0.0.1", is_use=False).user == "anna"
+        world.clock.move(timedelta(minutes=10))
+        with pytest.raises(SessionEndedError):
+            world.sign_in.sessions.caller(text, "127.0.0.1", is_use=False)
+
+
 async def test_a_session_ends_an_hour_after_it_was_used_last_and_half_a_day_after_it_began(database_url: str) -> None:
     async with house(database_url) as world:
         text = await world.person()

@@ -52,6 +52,11 @@
     form.setAttribute("aria-busy", "true");
     setTimeout(() => form.removeAttribute("aria-busy"), 15000);
   });
+  // What a page asks for by itself keeps no session alive: one that nobody uses ends.
+  document.addEventListener("htmx:config:request", (event) => {
+    const { ctx } = event.detail;
+    if (ctx.sourceEvent?.type === "news") ctx.request.headers["x-birthmark-by-itself"] = "1";
+  });
   // What htmx sent is answered in place: a moment later it may be sent again, as another one where it was done.
   const PRESSED_TWICE_MS = 1000;
   document.addEventListener("htmx:finally:request", (event) => {
@@ -175,7 +180,7 @@
   const join = async () => {
     isJoined = true;
     try {
-      const answer = await fetch(`/news?after=${encodeURIComponent(document.body.dataset.place)}`);
+      const answer = await fetch(`/news?after=${encodeURIComponent(document.body.dataset.place)}`, { headers: { "x-birthmark-by-itself": "1" } });
       if (answer.ok && !answer.redirected) count(await answer.json());
     } catch { isBehind = true; again(); }
   };

@@ -20,7 +20,7 @@ async function read() {
   const heard = () => { clearTimeout(timer); timer = setTimeout(() => own.abort(), SILENT_MS); };
   try {
     heard();
-    const answer = await fetch("/live", { signal: own.signal, headers: { accept: "text/event-stream" }, redirect: "manual" });
+    const answer = await fetch("/live", { signal: own.signal, headers: { accept: "text/event-stream", "x-birthmark-by-itself": "1" }, redirect: "manual" });
     if (answer.type === "opaqueredirect" || answer.status === 401) {
       reading = null;
       return tell({ ended: true });

@@ -136,7 +136,7 @@
   // A list is not moved under who reads it: it says how much is new, and shows it when asked.
   const offer = (part, topics) => {
     const button = part.querySelector(".news");
-    const count = topics.reduce((sum, one) => sum + (recent.get(one) || 0), 0);
+    const count = [...topics, "*"].reduce((sum, one) => sum + (recent.get(one) || 0), 0);
     if (!button || !count) return;
     const all = Number(button.dataset.count || 0) + count;
     button.dataset.count = all;

@@ -41,7 +41,7 @@ class Visitor:
         page = self.context.new_page()
         page.set_default_timeout(15_000)
         page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self._complained(str(error)))
         if path:
             self.go(page, path)
         return page
@@ -52,8 +52,12 @@ class Visitor:
         page.wait_for_load_state("load")
 
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"} and not any(one in message.text for one in self.expected):
-            self.complaints.append(message.text)
+        if message.type in {"error", "warning"}:
+            self._complained(message.text)
+
+    def _complained(self, text: str) -> None:
+        if not any(one in text for one in self.expected):
+            self.complaints.append(text)
 
 
 @dataclass
@@ -91,7 +95,7 @@ class Place:
         visitor = Visitor(context, self.url)
         try:
             yield visitor
-            assert visitor.complaints == []
+            assert not visitor.complaints, visitor.complaints
         finally:
             context.close()
 

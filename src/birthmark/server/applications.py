@@ -1,7 +1,7 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,6 +76,8 @@ from birthmark.server.settings import Service, Settings
 from birthmark.server.settings_view import views_of
 from birthmark.server.whole import Whole
 
+Missing = Callable[[Request, Exception], Awaitable[Response]]
+"""Answers where no route is."""
 Parts = Callable[[], Mapping[str, bool]]
 """Whether each part of the server is there, by name."""
 
@@ -182,8 +184,8 @@ class Applications:
         gate = self._gate(self._settings.ports.health)
         known = Known(self._rooms.people, gate, token)
         mount = self._mount(known, table)
-        pages = self._pages(gate, table)
-        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount, *pages]))
+        pages, nothing = self._pages(gate, table)
+        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount, *pages], nothing))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
         """Return the operator interface for people of other machines, and the pages by which they sign in.
@@ -192,7 +194,8 @@ class Applications:
         """
         gate = self._gate()
         mount = self._mount(Known(self._rooms.people, gate), table)
-        return self._guarded(_application([mount, *self._pages(gate, table)]))
+        pages, nothing = self._pages(gate, table)
+        return self._guarded(_application([mount, *pages], nothing))
 
     def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
         return operator_mount(known, table, openapi, self._beside())
@@ -203,7 +206,8 @@ class Applications:
     def _gate(self, port: int | None = None) -> Gate:
         return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
 
-    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> list[BaseRoute]:
+    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> tuple[list[BaseRoute], Missing]:
+        """Return the routes of every page, and what says that none is there."""
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers
         others = [(one.name, one.title) for one in providers.all]
@@ -221,7 +225,7 @@ class Applications:
             entropy=self._entropy,
             directory=self._settings.directory,
         )
-        return [*ways, *own, *console.routes()]
+        return [*ways, *own, *console.routes()], console.nothing
 
     def _refused(self, error: BirthmarkError, address: str) -> None:
         self._rooms.ledger.record(error, address=address)
@@ -337,7 +341,7 @@ _LOOK_UPS = frozenset(
 )
 
 
-def _application(routes: list[BaseRoute]) -> Starlette:
-    app = Starlette(routes=routes)
+def _application(routes: list[BaseRoute], nothing: Missing | None = None) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers={} if nothing is None else {404: nothing})
     app.router.redirect_slashes = False  # the SDKs' paths are exact; a redirect would lose their signatures
     return app

@@ -9,7 +9,7 @@ from consoles import Place
 from servers import a_server
 
 pytestmark = pytest.mark.system
-GONE = ("Failed to load resource", "ERR_CONNECTION", "net::")
+GONE = ("Failed to load resource", "ERR_CONNECTION", "net::", "Failed to fetch", "htmx:error")
 
 
 @pytest.fixture

@@ -150,3 +150,14 @@ def test_a_form_of_another_site_does_nothing(planted: Place) -> None:
     assert anna.post("/deed/message", fields, **elsewhere).status_code == 403
     assert anna.post("/deed/message", fields | {"csrf": "x" * 86}).status_code == 403
     assert anna.post("/deed/message", fields).status_code == 303
+
+
+def test_where_nothing_is_a_person_is_told_by_a_page_and_a_program_in_a_word(planted: Place) -> None:
+    with planted.operator() as visitor:
+        visitor.expected.add("Failed to load resource")
+        page = visitor.page("/nowhere/at-all")
+        expect(page.get_by_role("alert")).to_contain_text("Nothing is at /nowhere/at-all")
+        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    stranger = Program(planted.url)
+    assert (stranger.get("/nowhere").status_code, stranger.get("/nowhere").text) == (404, "Not Found")
+    assert stranger.get("/bulk").status_code == 405

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from birthmark.clock import Clock, Entropy
 from birthmark.console.desk import Desk
@@ -97,11 +97,12 @@ class Console:
     def routes(self) -> list[BaseRoute]:
         """Return every route."""
         language = self.site.route("/language", self.speak, "POST")
-        return [*self.pages, language, file_route(), Route("/{path:path}", self.nothing, methods=["GET"])]
+        return [*self.pages, language, file_route()]
 
-    async def nothing(self, request: Request) -> Response:
+    async def nothing(self, request: Request, _error: Exception) -> Response:
         """Say of an address that nothing is there: to who looks on as a page, to a program in a word."""
-        if "text/html" not in request.headers.get("accept", "") or not self.site.desk.gate.is_signed_in(request):
+        is_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if not is_page or not self.site.desk.gate.is_signed_in(request):
             headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
             return Response("Not Found", 404, headers, "text/plain")
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from birthmark.console.desk import Desk, Form, read_form, status_of
-from birthmark.console.gate import CSRF_FIELD, address_of, path_of
+from birthmark.console.gate import BY_ITSELF, CSRF_FIELD, address_of, path_of
 from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader, say
@@ -166,6 +166,6 @@ class Site:
     def _to_sign_in(self, request: Request) -> Response:
         asked = path_of(request) + (f"?{request.url.query}" if request.url.query else "")
         path = f"/signin?next={quote(asked, safe='/')}" if request.method == "GET" else "/signin?said=ended"
-        if "hx-request" in request.headers:  # a part of a page: the whole of it goes there
+        if "hx-request" in request.headers or BY_ITSELF in request.headers:  # a part of a page: the whole goes there
             return Response(status_code=401, headers={"hx-redirect": path, "cache-control": "no-store"})
         return self.go(path)

@@ -121,7 +121,7 @@ def first_visit(browser: Browser) -> int:
     packed = {"Accept-Encoding": "gzip"}
     page = browser.get("/", **packed)
     found = len(page.raw.data or b"") or int(page.headers.get("content-length", 0))
-    for path in set(re.findall(r'"(/files/[^"]+)"', page.text)):
+    for path in set(re.findall(r'(?:src|href|data-stream)="(/files/[^"]+)"', page.text)):
         found += int(browser.get(path, **packed).headers["content-length"])
     return found
 

@@ -54,7 +54,7 @@ from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.direct import Direct
-from birthmark.net.errors import WebSocketPathError
+from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.fresh import RequireFresh
 from birthmark.net.http import ASGIApp
 from birthmark.net.pump import MqttPump
@@ -298,6 +298,11 @@ class Applications:
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""
         self._rooms.ledger.record(error, address=address, presented=peer.leaf)
+
+    def report_people(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
+        """File a refusal at the port for people. A browser that does not trust it, or has a line to spare, is no device."""
+        if not isinstance(error, ServerNotTrustedError | HandshakeFailedError | TooSlowError):
+            self.report(error, address, peer)
 
     def _record(self, error: BirthmarkError, request: Request) -> str:
         peer: TlsPeer = request.scope["extensions"]["tls"]

@@ -322,7 +322,7 @@ class Server:
             return
         bounds, bind = for_console(limits), None if self._place.is_alone else self._place.bind
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
-        listeners = Listeners(self._clock, bounds, doors.report, bind=bind, proxies=proxies)
+        listeners = Listeners(self._clock, bounds, doors.report_people, bind=bind, proxies=proxies)
         services = {"http": operator_service(app, bounds).protocol}
         try:
             await listeners.listen(settings.listen, port, context.for_people, services)

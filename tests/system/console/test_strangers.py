@@ -4,7 +4,9 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +163,20 @@ def test_where_nothing_is_a_person_is_told_by_a_page_and_a_program_in_a_word(pla
     stranger = Program(planted.url)
     assert (stranger.get("/nowhere").status_code, stranger.get("/nowhere").text) == (404, "Not Found")
     assert stranger.get("/bulk").status_code == 405
+
+
+def test_a_browser_that_does_not_trust_the_port_for_people_is_no_device_that_was_refused(planted: Place) -> None:
+    for port in (9443, 8883):
+        line = socket.create_connection((planted.server.address, port), timeout=10)
+        with pytest.raises(ssl.SSLError):
+            ssl.create_default_context().wrap_socket(line, server_hostname=planted.server.address)
+    deadline = time.monotonic() + 20
+    while not (found := refused_by_trust(planted)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(found) == 1  # that of the port of devices
+
+
+def refused_by_trust(place: Place) -> list[str]:
+    rows = place.asked("GET", "/refusals?limit=1000")["items"]
+    return [row["id"] for row in rows if row["code"] == "tls.server_not_trusted"]

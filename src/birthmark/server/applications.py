@@ -300,7 +300,7 @@ class Applications:
         self._rooms.ledger.record(error, address=address, presented=peer.leaf)
 
     def report_people(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
-        """File a refusal at the port for people. A browser that does not trust it, or has a line to spare, is no device."""
+        """File a refusal at the port for people. A browser that does not trust it, or keeps a line, is no device."""
         if not isinstance(error, ServerNotTrustedError | HandshakeFailedError | TooSlowError):
             self.report(error, address, peer)
 

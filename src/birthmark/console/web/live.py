@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.auth.rights import Right
-from birthmark.background import ended
+from birthmark.background import ended, kept
 from birthmark.console.inside import Person
 from birthmark.console.routing import SIGN_OF_LIFE_S, SSE
 from birthmark.console.web.site import Site
@@ -112,6 +112,8 @@ class Live:
     """What all workers have counted since each began."""
     _listeners: set[_Listener] = field(default_factory=set, init=False)
     _looking: asyncio.Task[None] | None = field(default=None, init=False)
+    _place: Mapping[str, int] | None = field(default=None, init=False)
+    """Up to where it was told; kept where a look fails, so that the next one begins there."""
 
     def routes(self) -> list[Route]:
         """Return its route."""
@@ -135,9 +137,11 @@ class Live:
 
     async def _told(self, request: Request, listener: _Listener) -> AsyncIterator[str]:
         self._listeners.add(listener)
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
         try:
+            if self._place is None:  # before the first word, behind which a page asks for what it may have missed
+                self._place = await self.site.feed.end()
+            if self._looking is None:
+                self._looking = kept("what pages follow", self._look)
             yield ":\n\n"
             silent = 0.0
             while True:
@@ -160,16 +164,16 @@ class Live:
         finally:
             self._listeners.discard(listener)
             if not self._listeners:
-                looking, self._looking = self._looking, None
+                looking, self._looking, self._place = self._looking, None, None
                 await ended(looking)
 
     async def _look(self) -> None:
         """Tell all who listen, once a second. A database that is away is asked again."""
-        place, rates = None, Rates()
+        rates = Rates()
         loop = asyncio.get_running_loop()
         while True:
             try:
-                place, news = await self._news(place)
+                self._place, news = await self._news(self._place)
                 moving, is_moving = rates.after(await self.counted(), loop.time())
             except BirthmarkError:
                 news, moving, is_moving = Counter(), {}, False

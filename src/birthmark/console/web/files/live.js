@@ -126,7 +126,6 @@
       if (part.dataset.news && !isBehind) { offer(part, topics); continue; } // it moves nothing, so that it need not wait
       if (isTouched(part)) { again(); continue; }
       htmx.trigger(part, "news");
-      part.dataset.due = "";
     }
     recent.clear();
     if (!parts().some((part) => (isBehind || !part.dataset.news) && isTouched(part))) { counted.clear(); isBehind = false; }

@@ -29,8 +29,6 @@ async function read() {
     if (isAway) tell({ back: true });
     isAway = false;
     failed = 0;
-    isOpen = true;
-    tell({ open: true });
     pause = 500;
     const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -38,6 +36,10 @@ async function read() {
       const { value, done } = await lines.read();
       if (done) break;
       heard();
+      if (!isOpen) { // from its first word on nothing is missed
+        isOpen = true;
+        tell({ open: true });
+      }
       const parts = (rest + value).split("\n\n");
       rest = parts.pop();
       for (const part of parts) if (part.startsWith("data: ")) tell(JSON.parse(part.slice(6)));

@@ -1,7 +1,7 @@
-"""What the account's services need of the broker."""
+"""What the account's services need of the broker, and of whatever they call."""
 
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol
 
 from birthmark.broker.model import Done, Message
 
@@ -15,4 +15,15 @@ class Audience(Protocol):
 
     def may_hear(self, topic: str) -> bool:
         """Say False when certainly nobody would get a message to this topic."""
+        ...
+
+
+class Functions(Protocol):
+    """What stands for functions of AWS Lambda: addresses that the configuration maps their ARNs to."""
+
+    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
+        """Return what a function answers to an event, as JSON.
+
+        Raise `FunctionNotMappedError` where no address is configured, `FunctionFailedError` where nothing came in time.
+        """
         ...

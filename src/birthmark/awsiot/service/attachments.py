@@ -65,13 +65,7 @@ class Attachments:
                 other=thing if same is not None else others[0]["thing"],
                 detail=detail,
             )
-        row: dict[str, Any] = {"thing": thing, "certificate_id": certificate_id, "kind": kind.value}
-        changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
-        changes.run(CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
-        changes.run(store.MAY_BE_ATTACHED, expect=1, key_id=certificate_id, thing=thing, kind=kind.value)
-        changes.run(store.ATTACH, expect=0 if same is not None else 1, **row)
-        changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)
-        await self._database.commit(changes.event(GrantsChanged(certificate_id)))
+        await self._database.commit(attaching(thing, certificate_id, kind, is_new=same is None, actor=actor))
 
     async def detach(self, thing: str, certificate_id: str, *, actor: str) -> None:
         """Detach a certificate; one that is not attached is detached already. Raise `UnknownThingError`."""
@@ -94,3 +88,14 @@ class Attachments:
         rows = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after=after, limit=size + 1)
         found = [(ThingName(row["thing"]), PrincipalType(row["kind"])) for row in rows]
         return page_of(found, size, [name for name, _ in found])
+
+
+def attaching(thing: str, certificate_id: str, kind: PrincipalType, *, is_new: bool, actor: str) -> Changes:
+    """Return what attaches a certificate to a thing, on the condition that both are there and nothing is in the way."""
+    row: dict[str, Any] = {"thing": thing, "certificate_id": certificate_id, "kind": kind.value}
+    changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
+    changes.run(CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
+    changes.run(store.MAY_BE_ATTACHED, expect=1, key_id=certificate_id, thing=thing, kind=kind.value)
+    changes.run(store.ATTACH, expect=1 if is_new else 0, **row)
+    changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)
+    return changes.event(GrantsChanged(certificate_id))

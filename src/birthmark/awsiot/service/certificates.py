@@ -143,7 +143,7 @@ class Certificates(AccountService):
     async def register(self, pem: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Put a certificate on record whose CA nobody here knows. Raise `CertificateExistsError`."""
         certificate = parse_pem(pem)
-        _check(certificate, self.clock.now())
+        check(certificate, self.clock.now())
         return await self._add(certificate, status, CertificateMode.SNI_ONLY, None, actor=actor)
 
     async def register_by_ca(
@@ -151,8 +151,8 @@ class Certificates(AccountService):
     ) -> DeviceCertificate:
         """Put a certificate on record that a registered CA signed. Raise `CertificateRefusedError`."""
         certificate = parse_pem(pem)
-        _check(certificate, self.clock.now())
-        cas = await self._cas_of(certificate)
+        check(certificate, self.clock.now())
+        cas = await self.cas_of(certificate)
         if ca_pem is not None:
             wanted = parse_pem(ca_pem)
             cas = [ca for ca in cas if ca.certificate == wanted]
@@ -162,16 +162,17 @@ class Certificates(AccountService):
 
     async def ca_of(self, certificate: Certificate) -> str | None:
         """Return the id of a CA on record that signed a certificate, None where there is none."""
-        return next((ca.id for ca in await self._cas_of(certificate)), None)
+        return next((ca.id for ca in await self.cas_of(certificate)), None)
 
-    async def _cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
+    async def cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
+        """Return the CAs on record that signed a certificate, the oldest first."""
         rows = await every(self.database, store.CAS_BY_SUBJECT_PAGE, "id", subject=certificate.issuer_der)
         rows.sort(key=lambda row: row["created_at"])
         return [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""
-        made = await self._issue(parse_csr(unarmor(csr.encode())).public_key)
+        made = await self.issue(parse_csr(unarmor(csr.encode())).public_key)
         return await self._add(made, status, CertificateMode.DEFAULT, None, actor=actor)
 
     async def create_with_keys(
@@ -179,7 +180,7 @@ class Certificates(AccountService):
     ) -> tuple[DeviceCertificate, rsa.RSAPrivateKey]:
         """Make an RSA key and its certificate; the key leaves with the answer and is not kept."""
         key = await asyncio.to_thread(rsa.generate_private_key, 65537, _MIN_RSA_BITS)
-        known = await self._add(await self._issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
+        known = await self._add(await self.issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
         return known, key
 
     async def set_status(
@@ -199,6 +200,10 @@ class Certificates(AccountService):
             may_bring_back()
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
+        await self.database.commit(self.setting(known, status, actor=actor))
+
+    def setting(self, known: DeviceCertificate, status: CertificateStatus, *, actor: str) -> Changes:
+        """Return what gives a certificate another status, on the condition that it is still as it was."""
         changes = Changes().run(
             store.UPDATE_STATUS,
             expect=1,
@@ -210,7 +215,7 @@ class Certificates(AccountService):
             customer_version=known.customer_version + 1,
         )
         changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)
-        await self.database.commit(changes.event(CertificateChanged(known.id, status.value)))
+        return changes.event(CertificateChanged(known.id, status.value))
 
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
@@ -257,6 +262,14 @@ class Certificates(AccountService):
     ) -> DeviceCertificate:
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
+        known = await self.adding(certificate, status, mode, ca_id)
+        await self.database.commit(putting(known, actor=actor))
+        return known
+
+    async def adding(
+        self, certificate: Certificate, status: CertificateStatus, mode: CertificateMode, ca_id: CertificateId | None
+    ) -> DeviceCertificate:
+        """Return a certificate as it may be put on record now. Raise `CertificateExistsError` or why it may not."""
         if self.revocations is not None:  # what this installation's CA took back: certificate, key, or CA above
             try:
                 await self.revocations(certificate, ())
@@ -265,15 +278,11 @@ class Certificates(AccountService):
         certificate_id = CertificateId(certificate.thumbprint.hex())
         now, generation_id = self.clock.now(), new_uuid(self.entropy)
         known = DeviceCertificate(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id)
-        exists = CertificateExistsError(certificate_id=certificate_id)
         if await self.find(certificate_id) is not None:  # a write that is refused costs its neighbors more than a look
-            raise exists
-        changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.CERTIFICATES.row(known))
-        changes.audit(actor, "awsiot.certificate_add", known.id, status=status.value, mode=mode.value)
-        await self.database.commit(changes)
+            raise CertificateExistsError(certificate_id=certificate_id)
         return known
 
-    async def _issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
+    async def issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
         """Sign; the certificate ends with the CA's own, at the latest."""
         now = self.clock.now()
         lifetime = max(_UNTIL - now, timedelta(days=365))
@@ -282,7 +291,15 @@ class Certificates(AccountService):
         return await signed_by(issuer.private_key, sign)
 
 
-def _check(certificate: Certificate, now: datetime) -> None:
+def putting(known: DeviceCertificate, *, actor: str) -> Changes:
+    """Return what puts a certificate on record, on the condition that it is not."""
+    exists = CertificateExistsError(certificate_id=known.id)
+    changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.CERTIFICATES.row(known))
+    return changes.audit(actor, "awsiot.certificate_add", known.id, status=known.status.value, mode=known.mode.value)
+
+
+def check(certificate: Certificate, now: datetime) -> None:
+    """Raise `CertificateRefusedError` for one that nobody may register: expired, or with a key of another kind."""
     if now > certificate.not_after:
         raise CertificateRefusedError(detail="it has expired")
     key = certificate.public_key()

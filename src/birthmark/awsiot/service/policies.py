@@ -112,6 +112,12 @@ class Policies(AccountService):
 
     async def create(self, name: str, document: str, *, actor: str) -> NamedPolicy:
         """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
+        made, changes = self.adding(name, document, actor=actor)
+        await self.database.commit(changes)
+        return made
+
+    def adding(self, name: str, document: str, *, actor: str) -> tuple[NamedPolicy, Changes]:
+        """Return a policy of one version, and what puts it on record. Raise `PolicyMalformedError`."""
         known = parse_policy_name(name)
         parse_policy(known, document)
         now = self.clock.now()
@@ -119,8 +125,7 @@ class Policies(AccountService):
         exists = PolicyExistsError(policy=known)
         changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.POLICIES.row(made))
         changes.run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(PolicyVersion(known, 1, document, now)))
-        await self.database.commit(changes.audit(actor, "awsiot.policy_create", known))
-        return made
+        return made, changes.audit(actor, "awsiot.policy_create", known)
 
     async def add_version(self, name: str, document: str, *, as_default: bool, actor: str) -> PolicyVersion:
         """Add a version. Raise `PolicyMalformedError` or `TooManyVersionsError`."""
@@ -188,12 +193,7 @@ class Policies(AccountService):
         is_attached = name in present
         if len(present) >= MAX_ATTACHED and not is_attached:
             raise TooManyPoliciesError(certificate_id=certificate_id)
-        changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
-        changes.run(store.CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
-        changes.run(store.MAY_HAVE_MORE, expect=1, key_id=certificate_id, most=MAX_ATTACHED + is_attached)
-        changes.run(store.ATTACH, expect=0 if is_attached else 1, policy=name, certificate_id=certificate_id)
-        changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
-        await self.database.commit(changes.event(GrantsChanged(certificate_id)))
+        await self.database.commit(attaching(name, certificate_id, is_new=not is_attached, actor=actor))
 
     async def detach(self, name: str, certificate_id: str, *, actor: str) -> None:
         """Detach a policy; one that is not attached is detached already."""
@@ -232,6 +232,16 @@ class Policies(AccountService):
         )
         changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
         await self.database.commit(changes.event(PolicyChanged(made.name)))
+
+
+def attaching(name: str, certificate_id: str, *, is_new: bool, actor: str) -> Changes:
+    """Return what attaches a policy to a certificate, on the condition that both are there and it has room."""
+    changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
+    changes.run(store.CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
+    changes.run(store.MAY_HAVE_MORE, expect=1, key_id=certificate_id, most=MAX_ATTACHED + (not is_new))
+    changes.run(store.ATTACH, expect=1 if is_new else 0, policy=name, certificate_id=certificate_id)
+    changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
+    return changes.event(GrantsChanged(certificate_id))
 
 
 def _unknown(name: str, version: int | None = None) -> UnknownPolicyError:

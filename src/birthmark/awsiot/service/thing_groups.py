@@ -152,19 +152,27 @@ class ThingGroups(AccountService):
         async def decide() -> None:
             await self._things.get(thing)
             await self.get(group)
-            changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
-            changes.run(store.GROUP_IS_THERE, expect=1, key_name=group)
-            changes.run(store.ADD_MEMBER, thing_group=group, thing=thing)
-            await self.database.commit(changes.audit(actor, "awsiot.thing_group_add", group, thing=thing))
+            await self.database.commit(self.adding(group, thing, actor=actor))
 
         await decided_again(decide)
+
+    def adding(self, group: str, thing: str, *, actor: str) -> Changes:
+        """Return what puts a thing into a group, on the condition that both are there."""
+        changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
+        changes.run(store.GROUP_IS_THERE, expect=1, key_name=group)
+        changes.run(store.ADD_MEMBER, thing_group=group, thing=thing)
+        return changes.audit(actor, "awsiot.thing_group_add", group, thing=thing)
+
+    def removing(self, group: str, thing: str, *, actor: str) -> Changes:
+        """Return what takes a thing out of a group."""
+        changes = Changes().run(store.REMOVE_MEMBER, thing_group=group, thing=thing)
+        return changes.audit(actor, "awsiot.thing_group_remove", group, thing=thing)
 
     async def remove(self, group: str, thing: str, *, actor: str) -> None:
         """Take a thing out of a group; one that is not in it is out already."""
         await self._things.get(thing)
         await self.get(group)
-        changes = Changes().run(store.REMOVE_MEMBER, thing_group=group, thing=thing)
-        await self.database.commit(changes.audit(actor, "awsiot.thing_group_remove", group, thing=thing))
+        await self.database.commit(self.removing(group, thing, actor=actor))
 
     async def groups_of(self, thing: str, after: str, size: int) -> Page[str]:
         """Return the groups of a thing. Raise `UnknownThingError`."""

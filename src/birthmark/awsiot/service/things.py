@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from birthmark.awsiot.events import ThingChanged
 from birthmark.awsiot.model import Thing, ThingName, is_attribute_name, parse_attributes
@@ -113,14 +114,24 @@ class Things(AccountService):
         await self.types.check_usable(type_name)
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
-            changes = self.types.while_usable(type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-            changes.merge(words.found(store.PLACE, name))
-            changes.count(store.FIGURE).audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
-            await self.database.commit(changes)
+            await self.database.commit(self.adding(thing, actor=actor))
             return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
             raise ThingExistsError(thing=name)
         return present
+
+    def adding(self, thing: Thing, *, actor: str) -> Changes:
+        """Return what puts a thing on record, on the condition that none of its name is there."""
+        changes = self.types.while_usable(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
+        changes.merge(words.found(store.PLACE, thing.name)).count(store.FIGURE)
+        return changes.audit(actor, "awsiot.thing_create", thing.name).event(ThingChanged(thing.name))
+
+    def replacing(self, before: Thing, made: Thing, *, actor: str) -> Changes:
+        """Return what makes a thing another, on the condition that it is still as it was."""
+        changes = self.types.while_usable(made.type_name if made.type_name != before.type_name else None)
+        seen: dict[str, Any] = {"key_name": before.name, "key_version": before.version}
+        changes.run(store.REPLACE_THING, expect=1, **seen, **store.THINGS.row(made))
+        return changes.audit(actor, "awsiot.thing_update", before.name).event(ThingChanged(before.name))
 
     async def update(
         self,
@@ -148,15 +159,7 @@ class Things(AccountService):
                 type_name=None if remove_type else type_name or thing.type_name,
                 version=thing.version + 1,
             )
-            changes = self.types.while_usable(type_name).run(
-                store.REPLACE_THING,
-                expect=1,
-                key_name=name,
-                key_version=thing.version,
-                **store.THINGS.row(made),
-            )
-            changes.audit(actor, "awsiot.thing_update", name).event(ThingChanged(name))
-            await self.database.commit(changes)
+            await self.database.commit(self.replacing(thing, made, actor=actor))
 
         await decided_again(decide)
 

@@ -1,0 +1,310 @@
+"""Provisioning templates: a JSON document to a plan of what one device gets (developer guide, "Provisioning
+templates"; intrinsic functions as in "Fleet provisioning").
+
+A template is parsed once and says then what is wrong with it; `Template.plan` fills in the parameters of one device.
+What a device sends is text and stays text: in a policy's document, a value with a sign that policies read as more than
+itself is refused, as it would widen what the template's author meant.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from birthmark.awsiot.model import PrincipalType
+from birthmark.awsiot.rules.filling import CERTIFICATE_ID, FUNCTIONS, Filling, failed, function_of
+from birthmark.awsiot.rules.plans import (
+    CertificatePlan,
+    Override,
+    Plan,
+    PolicyPlan,
+    RegistrationFailedError,
+    TemplateInvalidError,
+    ThingPlan,
+)
+from birthmark.text import read_json
+
+MAX_TEMPLATE_CHARS = 10_240
+MAX_PARAMETERS_BYTES = 65_536
+"""Names and values together."""
+_MAX_DEPTH = 16
+_MAX_RESOURCES = 20
+_LOGICAL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PARAMETER = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a template, its properties not filled in yet."""
+
+    logical: str
+    kind: str
+    properties: Mapping[str, Any]
+    overrides: Mapping[str, Override]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A parsed template."""
+
+    parameters: Mapping[str, str | None]
+    """Those that it declares, with their defaults."""
+    mappings: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    resources: tuple[Resource, ...]
+    device_configuration: Mapping[str, Any]
+
+    def of_kind(self, kind: str) -> Sequence[Resource]:
+        """Return the resources of a type."""
+        return [one for one in self.resources if one.kind == kind]
+
+    def plan(self, given: Mapping[str, str]) -> Plan:
+        """Return what a device with these parameters gets. Raise `RegistrationFailedError`.
+
+        Parameters that the template does not declare are left aside.
+        """
+        if sum(len(name.encode()) + len(value.encode()) for name, value in given.items()) > MAX_PARAMETERS_BYTES:
+            raise RegistrationFailedError(step="Parameters", detail=f"more than {MAX_PARAMETERS_BYTES} bytes of them")
+        known = {name: value for name, value in given.items() if name in self.parameters or name == CERTIFICATE_ID}
+        keys = {one.logical: (_KEYS[one.kind], one.properties.get(_KEYS[one.kind])) for one in self.resources}
+        filling = Filling(self.parameters, self.mappings, keys, known)
+        missing = [name for name, default in self.parameters.items() if default is None and name not in given]
+        if missing:
+            raise RegistrationFailedError(step="Parameters", detail=f"{missing[0]} is missing, and has no default")
+        things = [_thing(one, filling) for one in self.of_kind(THING)]
+        certificates = [_certificate(one, filling) for one in self.of_kind(CERTIFICATE)]
+        policies = [_policy(one, filling) for one in self.of_kind(POLICY)]
+        configuration = filling.of(self.device_configuration, "DeviceConfiguration")
+        return Plan(
+            things[0] if things else None, certificates[0] if certificates else None, tuple(policies), configuration
+        )
+
+
+THING, CERTIFICATE, POLICY = "AWS::IoT::Thing", "AWS::IoT::Certificate", "AWS::IoT::Policy"
+_PROPERTIES: Mapping[str, frozenset[str]] = {
+    THING: frozenset({"ThingName", "AttributePayload", "ThingTypeName", "ThingGroups"}),
+    CERTIFICATE: frozenset(
+        {
+            "CertificateSigningRequest",
+            "CertificateId",
+            "CertificatePem",
+            "CACertificatePem",
+            "Status",
+            "ThingPrincipalType",
+        }
+    ),
+    POLICY: frozenset({"PolicyName", "PolicyDocument"}),
+}
+_SPELLINGS = {"CertificateID": "CertificateId"}
+_OVERRIDES: Mapping[str, Mapping[str, frozenset[Override]]] = {
+    THING: {
+        "AttributePayload": frozenset(Override),
+        "ThingTypeName": frozenset(Override) - {Override.MERGE},
+        "ThingGroups": frozenset(Override),
+    },
+    CERTIFICATE: {"Status": frozenset(Override) - {Override.MERGE}},
+    POLICY: {},
+}
+_OVERRIDE_NAMES = {
+    "ATTRIBUTE_PAYLOAD": "AttributePayload",
+    "THING_TYPE_NAME": "ThingTypeName",
+    "THING_GROUPS": "ThingGroups",
+    "STATUS": "Status",
+}
+_SECTIONS = frozenset({"Parameters", "Mappings", "Resources", "DeviceConfiguration", "Version"})
+_KEYS = {THING: "ThingName", CERTIFICATE: "CertificateId", POLICY: "PolicyName"}
+
+
+@lru_cache(maxsize=256)
+def parse_template(body: str) -> Template:
+    """Return the template. Raise `TemplateInvalidError`."""
+    if len(body) > MAX_TEMPLATE_CHARS:
+        raise TemplateInvalidError(detail=f"it has more than {MAX_TEMPLATE_CHARS} characters")
+    document = read_json(body.encode(errors="surrogatepass"), dict[str, Any], TemplateInvalidError)
+    _check_depth(document)
+    for section in document:
+        if section not in _SECTIONS:
+            raise TemplateInvalidError(detail=f"there is no section {section[:60]!r}")
+    parameters = {
+        name: _parameter(name, given) for name, given in _object(document.get("Parameters", {}), "Parameters").items()
+    }
+    resources = [_resource(name, given) for name, given in _object(document.get("Resources", {}), "Resources").items()]
+    if not resources:
+        raise TemplateInvalidError(detail="it has no Resources")
+    if len(resources) > _MAX_RESOURCES:
+        raise TemplateInvalidError(detail=f"it has more than {_MAX_RESOURCES} Resources")
+    for kind in (THING, CERTIFICATE):
+        if sum(one.kind == kind for one in resources) > 1:
+            raise TemplateInvalidError(detail=f"it has more than one {kind}")
+    made = Template(
+        parameters,
+        _mappings(document.get("Mappings", {})),
+        tuple(resources),
+        _object(document.get("DeviceConfiguration", {}), "DeviceConfiguration"),
+    )
+    for resource in made.resources:
+        _check_functions(made, resource.properties, f"Resources.{resource.logical}")
+        _check_resource(resource)
+    _check_functions(made, made.device_configuration, "DeviceConfiguration")
+    return made
+
+
+def _parameter(name: str, given: Any) -> str | None:
+    declared = _object(given, f"Parameters.{name[:60]}")
+    if _PARAMETER.fullmatch(name) is None:
+        raise TemplateInvalidError(detail=f"a parameter cannot be called {name[:60]!r}")
+    if declared.get("Type") != "String":
+        raise TemplateInvalidError(detail=f"the Type of the parameter {name} is not String")
+    default = declared.get("Default")
+    if default is not None and not isinstance(default, str):
+        raise TemplateInvalidError(detail=f"the Default of the parameter {name} is no text")
+    if unknown := [key for key in declared if key not in {"Type", "Default", "Description"}]:
+        raise TemplateInvalidError(detail=f"the parameter {name} has {unknown[0][:60]!r}, which says nothing here")
+    return default
+
+
+def _resource(name: str, given: Any) -> Resource:
+    declared = _object(given, f"Resources.{name[:60]}")
+    if _LOGICAL_NAME.fullmatch(name) is None:
+        raise TemplateInvalidError(detail=f"a resource cannot be called {name[:60]!r}")
+    kind = str(declared.get("Type"))
+    if kind not in _PROPERTIES:
+        raise TemplateInvalidError(detail=f"the Type of the resource {name} is none of {', '.join(_PROPERTIES)}")
+    if unknown := [key for key in declared if key not in {"Type", "Properties", "OverrideSettings"}]:
+        raise TemplateInvalidError(detail=f"the resource {name} has {unknown[0][:60]!r}, which says nothing")
+    properties = {
+        _SPELLINGS.get(key, key): value
+        for key, value in _object(declared.get("Properties", {}), f"{name}.Properties").items()
+    }
+    if unknown := [key for key in properties if key not in _PROPERTIES[kind]]:
+        raise TemplateInvalidError(detail=f"{unknown[0][:60]} of the resource {name} is not served")
+    overrides: dict[str, Override] = {}
+    for key, value in _object(declared.get("OverrideSettings", {}), f"{name}.OverrideSettings").items():
+        known = _OVERRIDES[kind].get(_OVERRIDE_NAMES.get(key, key), frozenset())
+        if value not in known:
+            raise TemplateInvalidError(detail=f"the OverrideSettings of {name} cannot have {key[:60]}: {value!r:.40}")
+        overrides[_OVERRIDE_NAMES.get(key, key)] = Override(value)
+    return Resource(name, kind, properties, overrides)
+
+
+def _check_resource(resource: Resource) -> None:
+    """Raise where the properties of a resource contradict each other, whatever the parameters will be."""
+    given, name = resource.properties, resource.logical
+    match resource.kind:
+        case _ if resource.kind == THING and "ThingName" not in given:
+            raise TemplateInvalidError(detail=f"the thing {name} has no ThingName")
+        case _ if resource.kind == CERTIFICATE:
+            ways = [one for one in ("CertificateId", "CertificatePem", "CertificateSigningRequest") if one in given]
+            if len(ways) != 1:
+                raise TemplateInvalidError(
+                    detail=f"the certificate {name} needs one of CertificateId, CertificatePem and "
+                    "CertificateSigningRequest"
+                )
+            if "CACertificatePem" in given and ways != ["CertificatePem"]:
+                raise TemplateInvalidError(detail=f"CACertificatePem of {name} goes with CertificatePem")
+        case _ if resource.kind == POLICY and ("PolicyName" in given) == ("PolicyDocument" in given):
+            raise TemplateInvalidError(detail=f"the policy {name} needs PolicyName or PolicyDocument, and not both")
+
+
+def _mappings(given: Any) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    found = _object(given, "Mappings")
+    for name, keys in found.items():
+        for key, values in _object(keys, f"Mappings.{name[:60]}").items():
+            for value in _object(values, f"Mappings.{name[:60]}.{key[:60]}").values():
+                if not isinstance(value, str) and not (
+                    isinstance(value, list) and all(isinstance(one, str) for one in value)
+                ):
+                    raise TemplateInvalidError(detail=f"Mappings.{name[:60]} holds what is no text and no list of it")
+    return found
+
+
+def _check_functions(template: Template, value: Any, place: str) -> None:
+    """Raise for a function that is none, or names what is not there."""
+    if isinstance(value, list):
+        for one in value:
+            _check_functions(template, one, place)
+        return
+    if not isinstance(value, dict):
+        return
+    named = function_of(value)
+    if named is not None and (len(value) != 1 or named not in FUNCTIONS):
+        raise TemplateInvalidError(detail=f"{place}: {named[:60]} is not a function alone in its braces")
+    if named == "Ref":
+        name = value["Ref"]
+        logical = {one.logical for one in template.resources}
+        if name not in template.parameters and name not in logical and name != CERTIFICATE_ID:
+            raise TemplateInvalidError(detail=f"{place}: Ref {str(name)[:60]!r} names no parameter and no resource")
+        return
+    for key, inner in value.items():
+        _check_functions(template, inner, place if named else f"{place}.{key[:60]}")
+
+
+def _check_depth(value: Any, left: int = _MAX_DEPTH) -> None:
+    if isinstance(value, dict | list):
+        if not left:
+            raise TemplateInvalidError(detail=f"it is deeper than {_MAX_DEPTH} levels")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, left - 1)
+
+
+def _object(given: Any, place: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise TemplateInvalidError(detail=f"{place} is no JSON object")
+    return given
+
+
+def _thing(resource: Resource, filling: Filling) -> ThingPlan:
+    place, given = f"Resources.{resource.logical}", resource.properties
+    attributes = filling.of(given.get("AttributePayload", {}), f"{place}.AttributePayload")
+    if (
+        isinstance(attributes, dict)
+        and set(attributes) == {"attributes"}
+        and isinstance(attributes["attributes"], dict)
+    ):
+        attributes = attributes["attributes"]  # as CreateThing has them
+    if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
+        raise failed(f"{place}.AttributePayload", "attributes are names with texts")
+    groups = filling.of(given.get("ThingGroups", []), f"{place}.ThingGroups")
+    if not isinstance(groups, list) or not all(isinstance(one, str) for one in groups):
+        raise failed(f"{place}.ThingGroups", "groups are a list of texts")
+    type_name = filling.text(given["ThingTypeName"], f"{place}.ThingTypeName") if "ThingTypeName" in given else None
+    name = filling.text(given["ThingName"], f"{place}.ThingName")
+    return ThingPlan(
+        resource.logical, name, attributes, type_name or None, tuple(dict.fromkeys(groups)), resource.overrides
+    )
+
+
+def _certificate(resource: Resource, filling: Filling) -> CertificatePlan:
+    place, given = f"Resources.{resource.logical}", resource.properties
+    texts = {
+        name: filling.text(given[name], f"{place}.{name}") if name in given else None
+        for name in sorted(_PROPERTIES[CERTIFICATE])
+    }
+    status = (texts["Status"] or "ACTIVE").upper()
+    if status not in {"ACTIVE", "INACTIVE"}:
+        raise failed(f"{place}.Status", f"{status[:40]!r} is neither ACTIVE nor INACTIVE")
+    kind = texts["ThingPrincipalType"] or "NON_EXCLUSIVE_THING"
+    if kind not in {"EXCLUSIVE_THING", "NON_EXCLUSIVE_THING"}:
+        raise failed(f"{place}.ThingPrincipalType", f"{kind[:40]!r} is neither EXCLUSIVE_THING nor NON_EXCLUSIVE_THING")
+    return CertificatePlan(
+        resource.logical,
+        texts["CertificateId"],
+        texts["CertificatePem"],
+        texts["CACertificatePem"],
+        texts["CertificateSigningRequest"],
+        status,
+        kind == PrincipalType.EXCLUSIVE,
+        resource.overrides.get("Status", Override.DO_NOTHING),
+    )
+
+
+def _policy(resource: Resource, filling: Filling) -> PolicyPlan:
+    place, given = f"Resources.{resource.logical}", resource.properties
+    if "PolicyName" in given:
+        return PolicyPlan(resource.logical, filling.text(given["PolicyName"], f"{place}.PolicyName"), None)
+    document = filling.of(given["PolicyDocument"], f"{place}.PolicyDocument", is_policy=True)
+    if not isinstance(document, str):
+        document = json.dumps(document, ensure_ascii=False)
+    return PolicyPlan(resource.logical, hashlib.sha256(document.encode(errors="replace")).hexdigest(), document)

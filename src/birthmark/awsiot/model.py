@@ -23,6 +23,7 @@ MAX_DESCRIPTION = 2028
 _THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _SHADOW_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+_TEMPLATE_NAME = re.compile(r"[0-9A-Za-z_-]{1,36}")
 _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
@@ -208,6 +209,10 @@ class DeviceCertificate:
     modified_at: datetime
     customer_version: int
     generation_id: str
+    claim: str | None = None
+    """The provisioning template that it may ask by, any where it is empty; None for what is no claim certificate."""
+    until: datetime | None = None
+    """When it goes by itself: one that is not provisioned by then, or was made for a trusted user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +251,92 @@ class PolicyVersion:
     version: int
     document: str
     created_at: datetime
+
+
+class TemplateType(StrEnum):
+    """What a provisioning template is for."""
+
+    FLEET_PROVISIONING = "FLEET_PROVISIONING"
+    JITP = "JITP"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningTemplate:
+    """A provisioning template; its bodies are `TemplateVersion`s. `hook` is the JSON of its preProvisioningHook."""
+
+    name: str
+    kind: TemplateType
+    description: str
+    is_enabled: bool
+    role_arn: str
+    hook: str | None
+    default_version: int
+    last_version: int
+    generation_id: str
+    created_at: datetime
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateVersion:
+    """One body of a provisioning template, never changed."""
+
+    template: str
+    version: int
+    body: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedCertificate:
+    """A certificate that a device was given and does not use yet. `digest` is that of its ownership token."""
+
+    certificate_id: CertificateId
+    digest: str
+    principal: str
+    client_id: str
+    until: datetime
+
+
+class TaskStatus(StrEnum):
+    """How far a bulk registration is."""
+
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationTask:
+    """A bulk registration. `done` are the lines of the file, of `total`, that were tried; 0 of 0 before it is read."""
+
+    task_id: str
+    body: str
+    bucket: str
+    key: str
+    role_arn: str
+    status: TaskStatus
+    message: str
+    done: int
+    total: int
+    succeeded: int
+    failed: int
+    link: str
+    """What its reports are fetched by."""
+    actor: str
+    created_at: datetime
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """What became of one line of a bulk registration: the JSON of its answer, or why it failed."""
+
+    task_id: str
+    line: int
+    is_done: bool
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +394,13 @@ def parse_policy_name(text: str) -> PolicyName:
     if _POLICY_NAME.fullmatch(text) is None:
         raise NameInvalidError(kind="Policy name", name=text[:128], command="aws iot list-policies")
     return PolicyName(text)
+
+
+def parse_template_name(text: str) -> str:
+    """Return the name of a provisioning template. Raise `NameInvalidError`."""
+    if _TEMPLATE_NAME.fullmatch(text) is None:
+        raise NameInvalidError(kind="Template name", name=text[:36], command="birthmark aws template ls")
+    return text
 
 
 def is_certificate_id(text: str) -> bool:

@@ -62,7 +62,8 @@ class Filling:
             case "Fn::Sub", (str() | [str(), dict()]):
                 pattern, values = (given, {}) if isinstance(given, str) else given
                 return self._substituted(pattern, values, place, is_policy=is_policy)
-        raise failed(place, f"{name} is not written so")
+            case _:
+                raise failed(place, f"{name} is not written so")
 
     def _ref(self, name: str, place: str, *, is_policy: bool) -> str:
         if name in self.parameters or name == CERTIFICATE_ID:
@@ -116,7 +117,9 @@ class Filling:
                 return found[0]  # a policy variable
             raise failed(place, f"Fn::Sub knows no {name[:60]!r}")
 
-        return self._spend(_VARIABLE.sub(filled, pattern), place)
+        text = _VARIABLE.sub(filled, pattern)
+        self._spend(text, place)
+        return text
 
     def _spend(self, value: Any, place: str) -> Any:
         if isinstance(value, str):

@@ -267,7 +267,14 @@ class Certificates(AccountService):
         return known
 
     async def adding(
-        self, certificate: Certificate, status: CertificateStatus, mode: CertificateMode, ca_id: CertificateId | None
+        self,
+        certificate: Certificate,
+        status: CertificateStatus,
+        mode: CertificateMode,
+        ca_id: CertificateId | None,
+        *,
+        claim: str | None = None,
+        until: datetime | None = None,
     ) -> DeviceCertificate:
         """Return a certificate as it may be put on record now. Raise `CertificateExistsError` or why it may not."""
         if self.revocations is not None:  # what this installation's CA took back: certificate, key, or CA above
@@ -277,7 +284,9 @@ class Certificates(AccountService):
                 raise CertificateRefusedError(detail="it, its key or its CA was revoked") from error
         certificate_id = CertificateId(certificate.thumbprint.hex())
         now, generation_id = self.clock.now(), new_uuid(self.entropy)
-        known = DeviceCertificate(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id)
+        known = DeviceCertificate(
+            certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id, claim, until
+        )
         if await self.find(certificate_id) is not None:  # a write that is refused costs its neighbors more than a look
             raise CertificateExistsError(certificate_id=certificate_id)
         return known

@@ -1,0 +1,305 @@
+"""Fleet provisioning by claim: a certificate for a device that has none of its own yet (developer guide, "Device
+provisioning MQTT API" and "Provisioning devices that don't have device certificates").
+
+What is handed out is PENDING_ACTIVATION and goes after an hour; its ownership token is kept as a digest, counts once,
+and only for who asked. A claim certificate reaches what provisions devices and nothing else, whatever its policies say:
+one that was made for a trusted user from the first moment, any other once it asked, unless it is a thing's.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from birthmark.awsiot.events import CertificateChanged, GrantsChanged
+from birthmark.awsiot.model import (
+    Account,
+    CertificateId,
+    CertificateMode,
+    CertificateStatus,
+    DeviceCertificate,
+    OwnedCertificate,
+    ProvisioningTemplate,
+    TemplateType,
+    is_certificate_id,
+)
+from birthmark.awsiot.ports import Functions
+from birthmark.awsiot.rules.filling import CERTIFICATE_ID
+from birthmark.awsiot.rules.plans import RegistrationFailedError
+from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.certificates import Certificates, putting
+from birthmark.awsiot.service.provisioning import Provisioning, Registered
+from birthmark.awsiot.service.templates import ProvisioningTemplates, hook_arn
+from birthmark.awsiot.store import policies as policy_store
+from birthmark.awsiot.store import provisioning as store
+from birthmark.awsiot.wire.provisioning import parse_hook_answer
+from birthmark.errors import ChangedMeanwhileError, ForbiddenError, InvalidRequestError, ThrottledError
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.pem import unarmor
+from birthmark.store import Changes
+
+OWNED_FOR = timedelta(hours=1)
+CLAIM_FOR = timedelta(minutes=5)
+MAX_OWNED = 1_000
+"""Certificates that one claim certificate was given, and that no device uses yet."""
+_KEYS_AT_ONCE = 2
+_MAX_WAITING = 64
+_RSA_BITS = 2048
+_SWEEP_S = 15.0
+
+
+class OwnershipTokenError(InvalidRequestError):
+    """No certificate of this client's goes by the token."""
+
+    code = "awsiot.ownership_token"
+    message = "Certificate ownership token is not valid: {detail}"
+    cause = "The client {thing} asked the template {template} for a device by an ownership token: {detail}."
+    fix = (
+        "A token counts for an hour, once, and on the connection or client id that was given it: ask for a certificate "
+        "again, and use the token that comes with it. How it goes: `birthmark aws template example`"
+    )
+    detail: str
+    template: str
+    thing: str
+
+
+class HookRefusedError(ForbiddenError):
+    """The pre-provisioning hook did not allow the device."""
+
+    code = "awsiot.hook_refused"
+    message = "The pre-provisioning hook did not allow it: {detail}"
+    cause = (
+        "The client {thing} asked the template {template} for a device, and its hook {arn} did not allow it: {detail}."
+    )
+    fix = (
+        "The hook decides, by what the device sent. Look there, or at the template: "
+        "`birthmark aws template show {template}`"
+    )
+    arn: str
+    detail: str
+    template: str
+    thing: str
+
+
+class TooManyOwnedError(ThrottledError):
+    """The claim certificate was given as many certificates as it may."""
+
+    code = "awsiot.too_many_owned"
+    cause = "{count} certificates that {principal} was given wait for their devices; {limit} may."
+    fix = "They go within an hour. Who asks: `birthmark why`"
+    count: int
+    limit: int
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks to be provisioned: by which certificate, or access key, and as which client."""
+
+    principal: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a device is given. `private_key` is None where it has its own."""
+
+    certificate: DeviceCertificate
+    token: str = field(repr=False)
+    private_key: rsa.RSAPrivateKey | None = field(repr=False)
+
+
+@dataclass(slots=True)
+class Claims(AccountService):
+    """Gives certificates to devices, and makes things of those that come back with their token."""
+
+    account: Account
+    certificates: Certificates
+    templates: ProvisioningTemplates
+    provisioning: Provisioning
+    functions: Functions
+    _at_keys: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_KEYS_AT_ONCE))
+    _waiting: int = 0
+
+    async def create_from_csr(self, asker: Asker, csr: str) -> Given:
+        """Sign a request's key. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
+        public_key = parse_csr(unarmor(csr.encode(errors="replace"))).public_key
+        await self._check_room(asker)
+        return await self._give(asker, public_key, None)
+
+    async def create_keys(self, asker: Asker) -> Given:
+        """Make a key and its certificate; the key leaves with the answer and is not kept."""
+        await self._check_room(asker)
+        key = await self._key(asker)
+        return await self._give(asker, key.public_key(), key)
+
+    async def _key(self, asker: Asker) -> rsa.RSAPrivateKey:
+        """Make an RSA key in a thread; so many are made at once, and so many may wait. Raise `TooManyOwnedError`."""
+        if self._waiting >= _MAX_WAITING:
+            raise TooManyOwnedError(count=self._waiting, limit=_MAX_WAITING, principal=asker.principal, retry_after_s=5)
+        self._waiting += 1
+        try:
+            async with self._at_keys:
+                return await asyncio.to_thread(rsa.generate_private_key, 65537, _RSA_BITS)
+        finally:
+            self._waiting -= 1
+
+    async def _check_room(self, asker: Asker) -> None:
+        row = await self.database.one(store.OWNED_COUNT, principal=asker.principal, now=self.clock.micros())
+        count = 0 if row is None else row["count"]
+        if count >= MAX_OWNED:
+            raise TooManyOwnedError(count=count, limit=MAX_OWNED, principal=asker.principal, retry_after_s=60)
+
+    async def _give(self, asker: Asker, public_key: Any, private_key: rsa.RSAPrivateKey | None) -> Given:
+        until = self.clock.now() + OWNED_FOR
+        certificate = await self.certificates.issue(public_key)
+        made = await self.certificates.adding(
+            certificate, CertificateStatus.PENDING_ACTIVATION, CertificateMode.DEFAULT, None, until=until
+        )
+        token = self.entropy.token(48).hex()
+        owned = OwnedCertificate(made.id, _digest(token), asker.principal, asker.client_id, until)
+        changes = putting(made, actor=f"certificate:{asker.principal}").run(store.ADD_OWNED, **store.OWNED.row(owned))
+        if is_certificate_id(asker.principal):
+            asking = await self.certificates.find(asker.principal)
+            if asking is not None and asking.claim is None:  # from now on it is a claim's, where it is no thing's
+                changes.run(store.MARK_CLAIM, key_id=asking.id, claim="").event(GrantsChanged(asking.id))
+        await self.database.commit(changes)
+        return Given(made, token, private_key)
+
+    async def provision(self, asker: Asker, name: str, token: str, parameters: Mapping[str, str]) -> Registered:
+        """Make of a certificate that was given the device that its template says.
+
+        Raise `OwnershipTokenError`, `HookRefusedError`, `RegistrationFailedError`, `ThingTakenError`.
+        """
+        told = {"template": name[:36], "thing": asker.client_id}
+        template, version = await self.templates.version(name)
+        if template.kind is not TemplateType.FLEET_PROVISIONING or not template.is_enabled:
+            detail = "it is switched off" if not template.is_enabled else "it is for just-in-time provisioning"
+            raise RegistrationFailedError(step=f"the template {name}", detail=detail, **told)
+        owned = await self._owned(asker, token, told)
+        own = await self.certificates.get(owned.certificate_id)
+        given = {**parameters, CERTIFICATE_ID: own.id}
+        arn = hook_arn(template.hook)
+        if arn is not None:
+            given |= await self._allowed(arn, template, own, asker, parameters)
+            await self._owned(asker, token, told)  # the hook may have taken its time
+        try:
+            return await self.provisioning.register(
+                parse_template(version.body).plan(given),
+                actor=f"certificate:{asker.principal}",
+                own=own,
+                only_own=arn is None,  # who asks a hook before has it decide whose a name is
+                more=Changes().run(
+                    store.DROP_OWNED, expect=1, otherwise=_used(told), certificate_id=owned.certificate_id
+                ),
+            )
+        except RegistrationFailedError as error:
+            error.add_facts(**told)
+            raise
+
+    async def _owned(self, asker: Asker, token: str, told: Mapping[str, str]) -> OwnedCertificate:
+        """Return the certificate that a token is for. Raise `OwnershipTokenError`."""
+        if not token:
+            raise OwnershipTokenError(detail="Certificate ownership token cannot be empty", **told)
+        row = await self.database.one(store.BY_DIGEST, digest=_digest(token))
+        if row is None:
+            raise _used(told)
+        owned = store.OWNED.of(row)
+        if owned.until <= self.clock.now():
+            raise OwnershipTokenError(detail="it is older than an hour", **told)
+        if (owned.principal, owned.client_id) != (asker.principal, asker.client_id):
+            raise OwnershipTokenError(detail="it was given to another client", **told)
+        return owned
+
+    async def _allowed(
+        self,
+        arn: str,
+        template: ProvisioningTemplate,
+        own: DeviceCertificate,
+        asker: Asker,
+        parameters: Mapping[str, str],
+    ) -> Mapping[str, str]:
+        """Return what a hook changes of the parameters. Raise `HookRefusedError`, or why it cannot be asked."""
+        told = {"template": template.name, "thing": asker.client_id, "arn": arn}
+        event = {
+            "claimCertificateId": asker.principal,
+            "certificateId": own.id,
+            "certificatePem": own.certificate.pem(),
+            "templateArn": self.account.arn("provisioningtemplate", template.name),
+            "clientId": asker.client_id,
+            "parameters": dict(parameters),
+        }
+        try:
+            answer = parse_hook_answer(await self.functions.call(arn, event))
+        except msgspec.ValidationError as error:
+            raise HookRefusedError(detail=f"its answer is not understood: {error}"[:200], **told) from error
+        if not answer.allow_provisioning:
+            raise HookRefusedError(detail="allowProvisioning is false", **told)
+        overrides = answer.parameter_overrides or {}
+        _, version = await self.templates.version(template.name)
+        declared = parse_template(version.body).parameters
+        if unknown := [name for name in overrides if name not in declared or name == CERTIFICATE_ID]:
+            raise HookRefusedError(
+                detail=f"it changes {unknown[0][:60]!r}, which the template does not declare", **told
+            )
+        return overrides
+
+    async def claim_for(self, name: str, *, actor: str) -> tuple[DeviceCertificate, rsa.RSAPrivateKey, datetime]:
+        """Make a claim certificate for a trusted user: five minutes, one template. Raise `UnknownTemplateError`."""
+        template = await self.templates.get(name)
+        if template.kind is not TemplateType.FLEET_PROVISIONING:
+            raise RegistrationFailedError(step=f"the template {name}", detail="it is for just-in-time provisioning")
+        key = await self._key(Asker(str(actor), ""))
+        until = self.clock.now() + CLAIM_FOR
+        made = await self.certificates.adding(
+            await self.certificates.issue(key.public_key()),
+            CertificateStatus.ACTIVE,
+            CertificateMode.DEFAULT,
+            None,
+            claim=template.name,
+            until=until,
+        )
+        await self.database.commit(putting(made, actor=actor))
+        return made, key, until
+
+    async def set_claim(self, certificate_id: CertificateId, *, is_claim: bool, actor: str) -> None:
+        """Say that a certificate is a claim's, or no longer. Raise `UnknownCertificateError`."""
+        known = await self.certificates.get(certificate_id)
+        changes = Changes().run(store.SET_CLAIM, expect=1, key_id=known.id, claim="" if is_claim else None)
+        changes.audit(actor, "awsiot.certificate_claim", known.id, claim=is_claim)
+        await self.database.commit(changes.event(GrantsChanged(known.id)))
+
+    async def keep_sweeping(self) -> None:
+        """Let what nobody uses go, as long as the server runs."""
+        while True:
+            await self.sweep()
+            await asyncio.sleep(_SWEEP_S)
+
+    async def sweep(self) -> int:
+        """Let certificates go that were not provisioned in time, and claims that are over; return how many."""
+        now = self.clock.micros()
+        rows = await self.database.all(store.DUE, now=now)
+        for row in rows:
+            found: dict[str, Any] = {"certificate_id": row["id"]}
+            changes = Changes().run(store.DROP_DUE, expect=1, id=row["id"], now=now)
+            changes.run(store.DROP_OWNED, **found).run(policy_store.DETACH_ALL, **found)
+            changes.run(store.DETACH_THINGS, **found)
+            changes.audit("server", "awsiot.certificate_delete", row["id"], reason="not used in time")
+            with contextlib.suppress(ChangedMeanwhileError):  # it was provisioned, or another worker was faster
+                await self.database.commit(changes.event(CertificateChanged(row["id"], "DELETED")))
+        return len(rows)
+
+
+def _used(told: Mapping[str, str]) -> OwnershipTokenError:
+    return OwnershipTokenError(detail="it was used, or is older than an hour, or is none of ours", **told)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()

@@ -1,0 +1,283 @@
+"""A certificate that is not registered, of a CA on record: registered at its first connection (JITR), or with what a
+template makes of it (JITP; developer guide, "Automatic/just-in-time registration" and "Just-in-time provisioning").
+
+The first connection is closed either way; who is registered connects again. Whoever has a CA's key can sign without
+end: how many certificates a CA may bring here, and how fast, is bounded.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from birthmark.awsiot.model import (
+    Account,
+    CertificateStatus,
+    DeviceCertificate,
+    RegisteredCa,
+    TemplateType,
+)
+from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.rules.filling import CERTIFICATE_ID
+from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.templates import Template, parse_template
+from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, putting
+from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
+from birthmark.awsiot.service.provisioning import Provisioning, ThingTakenError
+from birthmark.awsiot.service.templates import ProvisioningTemplates
+from birthmark.awsiot.store import provisioning as provisioning_store
+from birthmark.broker.model import Message
+from birthmark.clock import Clock
+from birthmark.errors import ForbiddenError, NotFoundError, PolicyError, ThrottledError
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import check_dates
+from birthmark.pki.twin import twins_of
+from birthmark.store import Database
+
+MAX_PER_CA = 1_000_000
+PER_SECOND = 1_000
+"""Of one CA, in one process."""
+_COUNT_S = 10.0
+_MAX_KNOWN = 1_000
+_SUBJECT: dict[str, ObjectIdentifier] = {
+    "Country": NameOID.COUNTRY_NAME,
+    "Organization": NameOID.ORGANIZATION_NAME,
+    "OrganizationalUnit": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "DistinguishedNameQualifier": NameOID.DN_QUALIFIER,
+    "StateName": NameOID.STATE_OR_PROVINCE_NAME,
+    "CommonName": NameOID.COMMON_NAME,
+    "SerialNumber": NameOID.SERIAL_NUMBER,
+}
+
+
+class FirstContactOffError(CertificateUnknownError):
+    """A certificate of a registered CA that may not register its devices."""
+
+    code = "awsiot.first_contact_off"
+    cause = (
+        "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered. Its CA "
+        "{ca_id} is on record, {why}."
+    )
+    fix = (
+        "Let that CA's devices register by themselves: `aws iot update-ca-certificate --certificate-id {ca_id} "
+        "--new-status ACTIVE --new-auto-registration-status ENABLE`, or register this one: "
+        '`aws iot register-certificate --certificate-pem "$(cat "$X509_CERT_FILE")" --status ACTIVE`'
+    )
+    ca_id: str
+    why: str
+
+
+class RegisteredNowError(ForbiddenError):
+    """The device was registered; the next connection works."""
+
+    code = "awsiot.registered_now"
+    message = "The device was registered, and has to connect again"
+    cause = (
+        "The client {thing} came for the first time, by the CA {ca_id}. What its template says is made; its first "
+        "connection was closed, as AWS does it."
+    )
+    fix = "Nothing is to be done: the next connection works. The device as it is now: `birthmark aws thing ls`"
+    ca_id: str
+    certificate_id: str
+    thing: str
+
+
+class RegisteredPendingError(CertificateInactiveError):
+    """The certificate was registered, and has to be activated."""
+
+    code = "awsiot.registered_pending"
+    message = "The certificate was registered and waits for its activation"
+    cause = (
+        "The client {thing} came for the first time, by the CA {ca_id}, which has no template. Its certificate "
+        "{certificate_id} is registered as {status}, and whoever listens was told on "
+        "$aws/events/certificates/registered/{ca_id}."
+    )
+    fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
+    ca_id: str
+
+
+class OtherFormError(CertificateUnknownError):
+    """Another form of the signature of a certificate that is registered."""
+
+    code = "awsiot.other_form"
+    cause = (
+        "The client {thing} showed the certificate {known} ({common_name}) with its signature written in another form, "
+        "which everybody can do. It is registered as it was signed, and is no new device."
+    )
+    fix = (
+        "Let the device show its certificate as its CA signed it: "
+        "`aws iot describe-certificate --certificate-id {known}`"
+    )
+    known: str
+
+
+class CaFullError(PolicyError):
+    """The CA brought as many certificates as it may."""
+
+    code = "awsiot.ca_full"
+    cause = "The CA {ca_id} has {count} certificates on record; of one CA {limit} register by themselves."
+    fix = (
+        "Look what it signs, and stop it if that is not yours: "
+        "`aws iot list-certificates-by-ca --ca-certificate-id {ca_id}`"
+    )
+    ca_id: str
+    count: int
+    limit: int
+
+
+class CaTooFastError(ThrottledError):
+    """The CA brings more new certificates a second than it may."""
+
+    code = "awsiot.ca_too_fast"
+    cause = "More than {limit} certificates of the CA {ca_id} came for the first time within a second."
+    fix = "They connect again by themselves, as far as they are yours: `birthmark why`"
+    ca_id: str
+    limit: int
+
+
+@dataclass(slots=True)
+class _Pace:
+    """What one CA brought lately: since `second`, and on record as of `counted_at`."""
+
+    second: int = 0
+    within: int = 0
+    counted_at: float = float("-inf")
+    count: int = 0
+
+
+@dataclass(slots=True)
+class FirstContact:
+    """Registers whom a CA on record vouches for."""
+
+    account: Account
+    database: Database
+    clock: Clock
+    certificates: Certificates
+    provisioning: Provisioning
+    templates: ProvisioningTemplates
+    audience: Audience = field(init=False)
+    """Hears of certificates that were registered."""
+    per_ca: int = MAX_PER_CA
+    _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
+
+    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str) -> NoReturn:
+        """Register a certificate that some of these CAs signed, as its CA says. Raise what became of it."""
+        certificate_id = leaf.thumbprint.hex()
+        told = {
+            "thing": client_id,
+            "certificate_id": certificate_id,
+            "common_name": leaf.subject_cn or "without a name",
+        }
+        ca = next((one for one in cas if one.is_active and one.auto_registration), None)
+        if ca is None:
+            why = "and it is INACTIVE" if not any(one.is_active for one in cas) else "and registers no devices"
+            raise FirstContactOffError(ca_id=cas[0].id, why=why, **told)
+        for twin in twins_of(leaf):
+            if twin != leaf.thumbprint and await self.certificates.find(twin.hex()) is not None:
+                raise OtherFormError(known=twin.hex(), **told)
+        now = self.clock.now()
+        check_dates(leaf, now)
+        check_dates(ca.certificate, now)
+        check(leaf, now)
+        await self._check_pace(ca)
+        template = await self._template(ca)
+        status = CertificateStatus.PENDING_ACTIVATION if template is None else CertificateStatus.ACTIVE
+        try:
+            own = await self.certificates.adding(leaf, status, ca.mode, ca.id)
+            if template is None:
+                await self._registered(ca, own)
+                raise RegisteredPendingError(
+                    ca_id=ca.id, status=own.status.value, thing=client_id, certificate_id=own.id
+                )
+            await self._provisioned(ca, template, own, client_id)
+        except CertificateExistsError:  # its other connection was faster
+            known = await self.certificates.get(certificate_id)
+            if known.status is CertificateStatus.ACTIVE:
+                raise RegisteredNowError(ca_id=ca.id, thing=client_id, certificate_id=known.id) from None
+            raise CertificateInactiveError(
+                thing=client_id, certificate_id=known.id, status=known.status.value
+            ) from None
+
+    async def _registered(self, ca: RegisteredCa, own: DeviceCertificate) -> None:
+        """Put a certificate on record, and tell whoever activates it."""
+        await self.database.commit(putting(own, actor=f"ca:{ca.id}"))
+        self._paces[ca.id].count += 1
+        at_ms = self.clock.micros() // 1000
+        event = {
+            "certificateId": own.id,
+            "caCertificateId": ca.id,
+            "timestamp": at_ms,
+            "certificateStatus": own.status.value,
+            "awsAccountId": self.account.account_id,
+            "certificateRegistrationTimestamp": str(at_ms),
+        }
+        message = Message(f"$aws/events/certificates/registered/{ca.id}", json.dumps(event).encode(), 1)
+        if (waiting := self.audience.publish((message,), _nobody_waits)) is not None:
+            await waiting
+
+    async def _provisioned(
+        self, ca: RegisteredCa, template: Template, own: DeviceCertificate, client_id: str
+    ) -> NoReturn:
+        actor = f"ca:{ca.id}"
+        try:
+            made = await self.provisioning.register(
+                template.plan(parameters_of(own.certificate)), actor=actor, own=own, is_known=False, only_own=True
+            )
+        except (RegistrationFailedError, ThingTakenError) as error:
+            error.add_facts(thing=client_id, certificate_id=own.id)
+            raise
+        self._paces[ca.id].count += 1
+        raise RegisteredNowError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
+
+    async def _template(self, ca: RegisteredCa) -> Template | None:
+        """Return what a CA's devices become, None where they are only registered. Raise `RegistrationFailedError`."""
+        config = {} if ca.registration is None else json.loads(ca.registration)
+        name, body = config.get("templateName"), config.get("templateBody")
+        detail = None
+        try:
+            if name is not None:
+                template, version = await self.templates.version(name)
+                body = version.body
+                if not template.is_enabled or template.kind is not TemplateType.JITP:
+                    detail = f"the template {name} is switched off, or is none of JITP"
+            if detail is None:
+                return None if body is None else parse_template(body)
+        except (NotFoundError, TemplateInvalidError) as error:
+            detail = str(error)
+        raise RegistrationFailedError(step="registrationConfig", detail=detail)
+
+    async def _check_pace(self, ca: RegisteredCa) -> None:
+        """Raise `CaFullError` or `CaTooFastError`."""
+        pace = self._paces.setdefault(ca.id, _Pace())
+        self._paces.move_to_end(ca.id)
+        while len(self._paces) > _MAX_KNOWN:
+            self._paces.popitem(last=False)
+        second = int(self.clock.monotonic())
+        if pace.second != second:
+            pace.second, pace.within = second, 0
+        pace.within += 1
+        if pace.within > PER_SECOND:
+            raise CaTooFastError(ca_id=ca.id, limit=PER_SECOND, retry_after_s=1)
+        if pace.counted_at + _COUNT_S < self.clock.monotonic():
+            pace.counted_at = self.clock.monotonic()
+            row = await self.database.one(provisioning_store.OF_CA_COUNT, ca_id=ca.id)
+            pace.count = 0 if row is None else row["count"]
+        if pace.count >= self.per_ca:
+            raise CaFullError(ca_id=ca.id, count=pace.count, limit=self.per_ca)
+
+
+def parameters_of(certificate: Certificate) -> dict[str, str]:
+    """Return the parameters that a certificate has for a template; what it has more than once, it has not."""
+    found = {CERTIFICATE_ID: certificate.thumbprint.hex()}
+    for name, oid in _SUBJECT.items():
+        values = certificate.subject.get_attributes_for_oid(oid)
+        if len(values) == 1:
+            found[f"AWS::IoT::Certificate::{name}"] = str(values[0].value)
+    return found
+
+
+def _nobody_waits(problem: BaseException | None) -> None:
+    del problem

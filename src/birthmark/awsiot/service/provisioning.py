@@ -1,0 +1,338 @@
+"""What a template makes of a device: thing, certificate, policies, attachments, in one commit or not at all."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from birthmark.awsiot.events import CertificateChanged
+from birthmark.awsiot.model import (
+    CertificateMode,
+    CertificateStatus,
+    DeviceCertificate,
+    PrincipalType,
+    Thing,
+    parse_attributes,
+    parse_certificate_id,
+    parse_thing_name,
+)
+from birthmark.awsiot.rules.plans import (
+    CertificatePlan,
+    Override,
+    Plan,
+    PolicyPlan,
+    RegistrationFailedError,
+    ResourceConflictsError,
+    ThingPlan,
+)
+from birthmark.awsiot.service.attachments import attaching
+from birthmark.awsiot.service.certificates import CertificateRefusedError, Certificates, check, putting
+from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies, UnknownPolicyError
+from birthmark.awsiot.service.policies import attaching as policy_attaching
+from birthmark.awsiot.service.thing_groups import ThingGroups
+from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import provisioning as store
+from birthmark.awsiot.store import registry as registry_store
+from birthmark.clock import new_uuid
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, UnavailableError
+from birthmark.pki.certificates import parse_pem
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.pem import unarmor
+from birthmark.store import Changes, Database, decided_again
+
+_ATTEMPTS = 4
+_MAX_GROUPS = 10
+PENDING = CertificateStatus.PENDING_ACTIVATION
+
+
+class ThingTakenError(ConflictError):
+    """The name belongs to a device that has another certificate."""
+
+    code = "awsiot.thing_taken"
+    message = "Thing {thing} has another certificate already"
+    cause = (
+        "A device that showed, or was given, the certificate {certificate_id} was to become the thing {thing}, which "
+        "has the certificate {other}. Nothing was changed: by a certificate of its own nobody takes another's name."
+    )
+    fix = (
+        "If it is the same device with a new certificate, take the old one off its name: `aws iot "
+        'detach-thing-principal --thing-name {thing} --principal "$(aws iot describe-certificate --certificate-id '
+        '{other} --query certificateDescription.certificateArn --output text)"` and let it try again.'
+    )
+    certificate_id: str
+    other: str
+    thing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A device as it was registered; `resources` are kind and name of each resource, by its name in the template."""
+
+    certificate: DeviceCertificate | None
+    thing: str | None
+    resources: Mapping[str, tuple[str, str]]
+    device_configuration: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Making:
+    """What a registration is about to write."""
+
+    actor: str
+    changes: Changes
+    resources: dict[str, tuple[str, str]]
+
+
+class Provisioning:
+    """Registers devices by plans."""
+
+    def __init__(
+        self, database: Database, certificates: Certificates, things: Things, groups: ThingGroups, policies: Policies
+    ) -> None:
+        self._database = database
+        self._certificates = certificates
+        self._things = things
+        self._groups = groups
+        self._policies = policies
+
+    async def register(
+        self,
+        plan: Plan,
+        *,
+        actor: str,
+        own: DeviceCertificate | None = None,
+        is_known: bool = True,
+        only_own: bool = False,
+        more: Changes | None = None,
+    ) -> Registered:
+        """Register a device, and write `more` in the same commit. Raise `RegistrationFailedError`, `ThingTakenError`.
+
+        `own` is the certificate that the device has proved, on record where it `is_known`; the plan may name no other.
+        `only_own`: it may not become a thing that has another certificate.
+        """
+
+        async def decide() -> Registered:
+            making = _Making(actor, Changes(), {})
+            certificate = await self._certificate(plan.certificate, own, making, is_known=is_known)
+            for one in plan.policies:
+                await self._policy(one, certificate, making, plan)
+            thing = None if plan.thing is None else await self._thing(plan.thing, making)
+            if thing is not None and certificate is not None and plan.certificate is not None:
+                kind = PrincipalType.EXCLUSIVE if plan.certificate.is_exclusive else PrincipalType.NON_EXCLUSIVE
+                await self._attach(thing, certificate, kind, making, only_own=only_own)
+            making.changes.merge(more or Changes())
+            await self._database.commit(making.changes)
+            return Registered(
+                certificate, None if thing is None else thing.name, making.resources, plan.device_configuration
+            )
+
+        return await decided_again(decide, attempts=_ATTEMPTS)
+
+    # ---- certificates
+
+    async def _certificate(
+        self, plan: CertificatePlan | None, own: DeviceCertificate | None, making: _Making, *, is_known: bool
+    ) -> DeviceCertificate | None:
+        if plan is None:
+            if own is not None:
+                raise RegistrationFailedError(step="Resources", detail="there is no AWS::IoT::Certificate")
+            return None
+        step = f"Resources.{plan.logical}"
+        with _step(step):
+            if own is None:
+                made = await self._named(plan, making)
+            elif plan.certificate_id is None or plan.certificate_id.lower() != own.id:
+                raise RegistrationFailedError(step=step, detail="its CertificateId is not that of the device")
+            elif is_known:
+                made = await self._kept(plan, await self._certificates.get(own.id), making)
+            else:
+                made = replace(own, status=CertificateStatus(plan.status))
+                making.changes.merge(putting(made, actor=making.actor))
+        making.resources[plan.logical] = "cert", made.id
+        return made
+
+    async def _named(self, plan: CertificatePlan, making: _Making) -> DeviceCertificate:
+        """Return the certificate that a plan names, is the text of, or asks for."""
+        status = CertificateStatus(plan.status)
+        if plan.certificate_id is not None:
+            known = await self._certificates.get(parse_certificate_id(plan.certificate_id))
+            return await self._kept(plan, known, making)
+        if plan.csr is not None:
+            certificate = await self._certificates.issue(parse_csr(unarmor(plan.csr.encode())).public_key)
+            made = await self._certificates.adding(certificate, status, CertificateMode.DEFAULT, None)
+        else:
+            certificate = parse_pem(plan.pem or "")
+            if (present := await self._certificates.find(certificate.thumbprint.hex())) is not None:
+                return await self._kept(plan, present, making)
+            check(certificate, self._certificates.clock.now())
+            cas = await self._certificates.cas_of(certificate)
+            if plan.ca_pem is not None:
+                wanted = parse_pem(plan.ca_pem)
+                cas = [ca for ca in cas if ca.certificate == wanted]
+            if not cas:
+                raise CertificateRefusedError(detail="no CA on record signed it")
+            made = await self._certificates.adding(certificate, status, cas[0].mode, cas[0].id)
+        making.changes.merge(putting(made, actor=making.actor))
+        return made
+
+    async def _kept(self, plan: CertificatePlan, known: DeviceCertificate, making: _Making) -> DeviceCertificate:
+        """Return a certificate that is on record with the status it gets."""
+        if known.claim is not None:
+            raise CertificateRefusedError(detail="it is a claim certificate, which is no device's")
+        wanted = CertificateStatus(plan.status)
+        if known.status is not PENDING:
+            if plan.override is Override.FAIL and wanted is not known.status:
+                raise ResourceConflictsError(resource="The certificate", property="Status", thing="?")
+            if plan.override is not Override.REPLACE or wanted is known.status:
+                return known
+        clock = self._certificates.clock
+        made = replace(known, status=wanted, modified_at=clock.now(), until=None)
+        made = replace(made, customer_version=known.customer_version + 1)
+        making.changes.run(
+            store.KEEP,
+            expect=1,
+            key_id=known.id,
+            key_customer_version=known.customer_version,
+            status=wanted.value,
+            modified_at=clock.micros(),
+            customer_version=made.customer_version,
+            until=None,
+        )
+        making.changes.audit(making.actor, "awsiot.certificate_status", known.id, status=wanted.value)
+        making.changes.event(CertificateChanged(known.id, wanted.value))
+        return made
+
+    # ---- policies
+
+    async def _policy(
+        self, plan: PolicyPlan, certificate: DeviceCertificate | None, making: _Making, whole: Plan
+    ) -> None:
+        step = f"Resources.{plan.logical}"
+        if certificate is None:
+            raise RegistrationFailedError(step=step, detail="there is no certificate that the policy could hang on")
+        if ("policy", plan.name) in making.resources.values():  # two of the template say the same
+            making.resources[plan.logical] = "policy", plan.name
+            return
+        with _step(step):
+            if plan.document is None:
+                await self._policies.get(plan.name)
+            else:
+                try:
+                    await self._policies.get(plan.name)
+                except UnknownPolicyError:
+                    _, changes = self._policies.adding(plan.name, plan.document, actor=making.actor)
+                    making.changes.merge(changes)
+            present = (await self._policies.attached(certificate.id, "", 2 * MAX_ATTACHED)).items
+            if len({*present, *(one.name for one in whole.policies)}) > MAX_ATTACHED:
+                raise RegistrationFailedError(step=step, detail=f"a certificate has at most {MAX_ATTACHED} policies")
+            is_new = plan.name not in present
+            making.changes.merge(policy_attaching(plan.name, certificate.id, is_new=is_new, actor=making.actor))
+        making.resources[plan.logical] = "policy", plan.name
+
+    # ---- things
+
+    async def _thing(self, plan: ThingPlan, making: _Making) -> Thing:
+        step = f"Resources.{plan.logical}"
+        with _step(step):
+            name = parse_thing_name(plan.name)
+            attributes = parse_attributes(plan.attributes)
+            if len(plan.groups) > _MAX_GROUPS:
+                raise RegistrationFailedError(step=step, detail=f"a thing is in at most {_MAX_GROUPS} groups")
+            present = await self._things.find(name)
+            if present is None:
+                await self._things.types.check_usable(plan.type_name)
+                entropy, clock = self._things.entropy, self._things.clock
+                made = Thing(name, new_uuid(entropy), plan.type_name, attributes, None, 1, clock.now())
+                making.changes.merge(self._things.adding(made, actor=making.actor))
+            else:
+                made = await self._changed(plan, present, attributes, making)
+            await self._join(plan, made, making, is_new=present is None)
+        making.resources[plan.logical] = "thing", name
+        return made
+
+    async def _changed(self, plan: ThingPlan, present: Thing, attributes: Mapping[str, str], making: _Making) -> Thing:
+        """Return a thing that is there with what the plan changes of it."""
+        made = present
+        wanted = dict(present.attributes)
+        match plan.override("AttributePayload"):
+            case Override.REPLACE:
+                wanted = dict(attributes)
+            case Override.MERGE:
+                wanted = parse_attributes({**present.attributes, **attributes})
+            case Override.FAIL if attributes != present.attributes:
+                raise ResourceConflictsError(
+                    resource=f"Thing {present.name}", property="AttributePayload", thing=present.name
+                )
+        type_name = present.type_name
+        match plan.override("ThingTypeName"):
+            case Override.REPLACE:
+                await self._things.types.check_usable(plan.type_name)
+                type_name = plan.type_name
+            case Override.FAIL if plan.type_name != present.type_name:
+                raise ResourceConflictsError(
+                    resource=f"Thing {present.name}", property="ThingTypeName", thing=present.name
+                )
+        if (wanted, type_name) != (present.attributes, present.type_name):
+            made = replace(present, attributes=wanted, type_name=type_name, version=present.version + 1)
+            making.changes.merge(self._things.replacing(present, made, actor=making.actor))
+        return made
+
+    async def _join(self, plan: ThingPlan, thing: Thing, making: _Making, *, is_new: bool) -> None:
+        """Put a thing into its groups, as far as the plan says so of one that is there."""
+        how = Override.MERGE if is_new else plan.override("ThingGroups")
+        if how is Override.DO_NOTHING:
+            return
+        rows = (
+            () if is_new else await self._database.all(registry_store.GROUPS_OF, thing=thing.name, after="", limit=100)
+        )
+        present = {str(row["thing_group"]) for row in rows}
+        if how is Override.FAIL:
+            if present != set(plan.groups):
+                raise ResourceConflictsError(resource=f"Thing {thing.name}", property="ThingGroups", thing=thing.name)
+            return
+        for group in plan.groups:
+            if group not in present:
+                await self._groups.get(group)
+                making.changes.merge(self._groups.adding(group, thing.name, actor=making.actor))
+        if how is Override.REPLACE:
+            for group in sorted(present - set(plan.groups)):
+                making.changes.merge(self._groups.removing(group, thing.name, actor=making.actor))
+
+    async def _attach(
+        self, thing: Thing, certificate: DeviceCertificate, kind: PrincipalType, making: _Making, *, only_own: bool
+    ) -> None:
+        same = await self._database.one(registry_store.ATTACHMENT, thing=thing.name, certificate_id=certificate.id)
+        with _step("Resources"):
+            rows = await self._database.all(registry_store.THINGS_OF, certificate_id=certificate.id, after="", limit=2)
+            others = [str(row["thing"]) for row in rows if row["thing"] != thing.name]
+            is_alone = any(row["kind"] == PrincipalType.EXCLUSIVE.value for row in rows if row["thing"] != thing.name)
+            if (
+                (same is not None and same["kind"] != kind.value)
+                or is_alone
+                or (others and kind is PrincipalType.EXCLUSIVE)
+            ):
+                detail = f"the certificate belongs to {others[0] if others else thing.name} in another way"
+                raise RegistrationFailedError(step="Resources", detail=detail)
+        changes = attaching(thing.name, certificate.id, kind, is_new=same is None, actor=making.actor)
+        if only_own:
+            await self._check_own(thing.name, certificate.id)
+            making.changes.run(registry_store.THING_IS_THERE, expect=1, key_name=thing.name)
+            making.changes.run(store.NOBODY_ELSES, expect=1, key_name=thing.name, certificate_id=certificate.id)
+        making.changes.merge(changes)
+
+    async def _check_own(self, thing: str, certificate_id: str) -> None:
+        rows = await self._database.all(registry_store.PRINCIPALS_OF, thing=thing, after="", limit=2)
+        for row in rows:
+            if row["certificate_id"] != certificate_id:
+                raise ThingTakenError(thing=thing, certificate_id=certificate_id, other=row["certificate_id"])
+
+
+@contextlib.contextmanager
+def _step(step: str) -> Iterator[None]:
+    """Say of which resource it is where something cannot be made."""
+    try:
+        yield
+    except (RegistrationFailedError, ResourceConflictsError, ThingTakenError, ChangedMeanwhileError, UnavailableError):
+        raise
+    except BirthmarkError as error:
+        raise RegistrationFailedError(step=step, detail=str(error).rstrip(".")) from error

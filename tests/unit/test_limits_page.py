@@ -17,7 +17,7 @@ from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import policy, shadows, topics
-from birthmark.awsiot.service import policies
+from birthmark.awsiot.service import functions, policies
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
@@ -176,6 +176,10 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{policies.MAX_ATTACHED}, {policies.MAX_VERSIONS}"
     ),
     ("AWS IoT", "attributes of a thing"): number(model.MAX_ATTRIBUTES),
+    ("AWS IoT", "an answer of a function (`[functions]`)"): (
+        f"{size(functions.MAX_ANSWER_BYTES)} of JSON, in {functions.PATIENCE_S:g} s; {functions.MOST_AT_ONCE} calls of "
+        f"one at a time at a worker, {functions.MOST_WAITING} with those that wait"
+    ),
     ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",
     ("Refusals", "rows, age"): f"{ledger.MAX_ROWS}, {ledger.KEEP.days} days",
     ("Refusals", "rows kept of one address"): number(ledger.MAX_ROWS_OF_ONE),

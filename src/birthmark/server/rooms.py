@@ -17,6 +17,7 @@ from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import Connection
@@ -54,6 +55,7 @@ from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.server.est_settings import est_settings
+from birthmark.server.function_settings import functions_of
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
 from birthmark.server.oidc_settings import providers_of
@@ -221,7 +223,13 @@ async def open_rooms(
         inventory=InventoryForDps(authority),
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
-    aws = AwsIot(account, database, clock, entropy, lambda: hierarchy.issuing, revocations=authority.revocations.check)
+    sender = _sender(settings)
+    functions = functions_of(settings.functions, allows_plain=bool(settings.outbound.allow))
+    aws = AwsIot(
+        *(account, database, clock, entropy, lambda: hierarchy.issuing),
+        revocations=authority.revocations.check,
+        functions=MappedFunctions(clock, entropy, sender, functions),
+    )
     broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.hubs.load()
@@ -229,7 +237,6 @@ async def open_rooms(
     await aws.load()
     await broker.load()
     people = People(database, clock, entropy, settings.people.most_taken_a_day)
-    sender = _sender(settings)
     sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()
     instances.persons = iothub.hubs.persons = aws.keys.persons = people

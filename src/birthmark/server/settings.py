@@ -23,6 +23,7 @@ from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
+from birthmark.server.function_settings import FunctionTable, mistakes_of_functions
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
 from birthmark.toml_mistakes import mistakes_in
@@ -162,6 +163,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     people: PeopleSettings = PeopleSettings()
     oidc: dict[str, Oidc] = {}
     """Providers by which people sign in."""
+    functions: dict[str, FunctionTable] = {}
+    """Where functions are, by the ARN that the AWS account's API names them by."""
 
     @property
     def is_shared(self) -> bool:
@@ -342,7 +345,12 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         found.append("mail.sender has to be an address, in whose name mails are sent")
     lines = lines_of(text)
     wrong_ca = [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]
-    for key, wrong in [*wrong_ca, *mistakes_of_oidc(settings.oidc, allows_plain=bool(settings.outbound.allow))]:
+    allows_plain = bool(settings.outbound.allow)
+    of_peers = (
+        *mistakes_of_oidc(settings.oidc, allows_plain=allows_plain),
+        *mistakes_of_functions(settings.functions, allows_plain=allows_plain),
+    )
+    for key, wrong in [*wrong_ca, *of_peers]:
         line = lines.get(tuple(key.split(".")))
         found.append((f"line {line}: " if line else "") + f"{key} {wrong}")
     return found

@@ -83,6 +83,8 @@ TEXTS: Mapping[str, str] = {
     "people.most_taken_a_day": "Devices that one person may take away within a day without a second one; 0 for all.",
     "oidc": "Providers of OpenID Connect by which people sign in.",
     "oidc.NAME": "A provider by which people sign in.",
+    "functions": "Where functions are that the AWS account's API names by an ARN.",
+    "functions.NAME": "Where a function is, and the file of the secret that signs calls of it.",
     "limits.handshake_s": "Seconds to finish the TLS handshake.",
     "limits.first_byte_s": "Seconds from the handshake to the first byte.",
     "limits.header_s": "Seconds from the first byte to the end of the headers.",

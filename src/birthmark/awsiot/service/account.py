@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
+from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
+from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.shadows import Shadows
@@ -33,6 +35,7 @@ class AwsIot:
         issuer: Callable[[], Issuer],
         *,
         revocations: RevocationCheck | None = None,
+        functions: Functions | None = None,
     ) -> None:
         self.account = account
         self.keys = AccessKeys(database, clock, entropy)
@@ -45,6 +48,7 @@ class AwsIot:
         self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
         self.shadows = Shadows(database, clock)
         self.overview = Overview(database)
+        self.functions = functions or MappedFunctions(clock, entropy)
 
     async def check_stands(self, principal: str, client_id: str) -> None:
         """Raise unless the certificate, or access key, by which a client came may still be used."""

@@ -1,0 +1,132 @@
+"""Functions of AWS Lambda by their ARN: each is an address that the configuration maps it to (`[functions]`).
+
+An event goes out as JSON by POST, signed as webhooks are (Standard Webhooks), and the answer's body is what the
+function returns. An answer that is late, not 2xx, too long or no JSON is none; nothing follows a redirect.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
+from birthmark.outbound.signing import headers_of
+from birthmark.text import decode_json
+
+PATIENCE_S = 5.0
+MAX_ANSWER_BYTES = 64 * 1024
+MOST_AT_ONCE, MOST_WAITING = 16, 64
+_MAX_TOLD = 200
+
+
+class FunctionNotMappedError(InvalidRequestError):
+    """The configuration says of no address for this function."""
+
+    code = "awsiot.function_not_mapped"
+    message = "The function {arn} is not mapped to an address here"
+    cause = "{arn} was to be asked, and the server's configuration maps no address to it."
+    fix = (
+        "Say in the configuration where it is, and start the server again: "
+        '[functions."{arn}"] with url = "https://…" and secret_file = "…"'
+    )
+    for_a_person = "the configuration is another file at each installation"
+    arn: str
+
+
+class FunctionFailedError(UnavailableError):
+    """A function did not answer, or not as it should."""
+
+    code = "awsiot.function_failed"
+    message = "The function {arn} did not answer as it should"
+    cause = "The function {arn} was asked at {host} and did not answer as it should: {reason}."
+    fix = "Look at what answers there: an event comes by POST, and a good answer is 200 with JSON within 5 seconds."
+    for_a_person = "it is another's server"
+    arn: str
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """Where a function is, and with what calls of it are signed."""
+
+    url: str
+    host: str
+    secret: str = field(repr=False)
+
+
+class Ask(Protocol):
+    """The way out."""
+
+    async def fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+    ) -> tuple[int, bytes]:
+        """Return status and body of an answer. Raise a `BirthmarkError` where there is none."""
+        ...
+
+
+class _Calls:
+    """Calls of one function: few at a time, and not many that wait for their turn."""
+
+    __slots__ = ("turns", "waiting")
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self.waiting = 0
+
+
+class MappedFunctions:
+    """The functions that the configuration maps, by ARN."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        entropy: Entropy,
+        outside: Ask | None = None,
+        functions: Mapping[str, Function] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._outside = outside
+        self._functions = functions or {}
+        self._calls: dict[str, _Calls] = {}
+
+    def is_mapped(self, arn: str) -> bool:
+        """Say whether it has an address."""
+        return arn in self._functions
+
+    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
+        """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`."""
+        if (function := self._functions.get(arn)) is None or self._outside is None:
+            raise FunctionNotMappedError(arn=arn[:_MAX_TOLD])
+        calls = self._calls.setdefault(arn, _Calls())
+        if calls.waiting >= MOST_WAITING:
+            raise FunctionFailedError(arn=arn, host=function.host, reason=f"{MOST_WAITING} calls wait for their turn")
+        calls.waiting += 1
+        try:
+            async with asyncio.timeout(PATIENCE_S), calls.turns:
+                status, body = await self._asked(self._outside, function, event)
+        except TimeoutError as error:
+            raise FunctionFailedError(arn=arn, host=function.host, reason=f"no answer in {PATIENCE_S:g} s") from error
+        except BirthmarkError as error:
+            reason = error.explain_cause().removesuffix(".")
+            raise FunctionFailedError(arn=arn, host=function.host, reason=reason) from error
+        finally:
+            calls.waiting -= 1
+        if not 200 <= status < 300:  # noqa: PLR2004 - RFC 9110: successful
+            raise FunctionFailedError(arn=arn, host=function.host, reason=f"it answers {status}")
+        try:
+            return decode_json(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise FunctionFailedError(arn=arn, host=function.host, reason="its answer is no JSON") from error
+
+    async def _asked(self, outside: Ask, function: Function, event: Mapping[str, Any]) -> tuple[int, bytes]:
+        body = json.dumps(event).encode()
+        at_s = int(self._clock.now().timestamp())
+        signed = headers_of(new_uuid(self._entropy), at_s, body, [function.secret])
+        headers = {"content-type": "application/json", "user-agent": "birthmark", **signed}
+        return await outside.fetch("POST", function.url, headers, body, MAX_ANSWER_BYTES)

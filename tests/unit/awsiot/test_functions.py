@@ -1,0 +1,97 @@
+"""Functions by their ARN: what is sent, and which answers are none."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from birthmark.awsiot.service import functions
+from birthmark.awsiot.service.functions import Function, FunctionFailedError, FunctionNotMappedError, MappedFunctions
+from birthmark.outbound.guard import AddressRefusedError
+from birthmark.outbound.signing import headers_of, secret_of
+from fakes import FakeClock, SeededEntropy
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
+SECRET = secret_of(b"k" * 32)
+
+
+class Peer:
+    """Answers calls as it is told to."""
+
+    def __init__(self, status: int = 200, body: bytes = b"{}", problem: Exception | None = None) -> None:
+        self.status, self.body, self.problem = status, body, problem
+        self.asked: list[tuple[str, str, Mapping[str, str], bytes]] = []
+        self.holds = False
+
+    async def fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+    ) -> tuple[int, bytes]:
+        self.asked.append((method, url, headers, body))
+        assert most == functions.MAX_ANSWER_BYTES
+        if self.holds:
+            await asyncio.Event().wait()
+        if self.problem is not None:
+            raise self.problem
+        return self.status, self.body
+
+
+def mapped(peer: Peer) -> MappedFunctions:
+    hook = Function("https://hook.example/x", "hook.example", SECRET)
+    return MappedFunctions(FakeClock(), SeededEntropy(), peer, {ARN: hook})
+
+
+@pytest.mark.anyio
+async def test_a_function_is_sent_its_event_signed_and_what_it_says_is_returned() -> None:
+    peer = Peer(body=b'{"allowProvisioning": true}')
+    assert await mapped(peer).call(ARN, {"a": 1}) == {"allowProvisioning": True}
+    ((method, url, headers, body),) = peer.asked
+    assert (method, url, body) == ("POST", "https://hook.example/x", b'{"a": 1}')
+    again = headers_of(headers["webhook-id"], int(headers["webhook-timestamp"]), body, [SECRET])
+    assert headers["webhook-signature"] == again["webhook-signature"]
+
+
+@pytest.mark.anyio
+async def test_a_function_without_an_address_is_refused_by_name() -> None:
+    with pytest.raises(FunctionNotMappedError, match="function:other"):
+        await mapped(Peer()).call(f"{ARN[:-4]}other", {})
+    with pytest.raises(FunctionNotMappedError):
+        await MappedFunctions(FakeClock(), SeededEntropy()).call(ARN, {})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        (Peer(status=302), "it answers 302"),
+        (Peer(status=500), "it answers 500"),
+        (Peer(body=b""), "no JSON"),
+        (Peer(body=b"[" * 5000), "no JSON"),
+        (Peer(body=b"\xff"), "no JSON"),
+        (Peer(problem=AddressRefusedError(address="10.0.0.1", host="hook.example")), "10.0.0.1"),
+    ],
+)
+async def test_what_is_no_answer_fails_with_its_reason(peer: Peer, reason: str) -> None:
+    with pytest.raises(FunctionFailedError) as failed:
+        await mapped(peer).call(ARN, {})
+    assert reason in failed.value.explain_cause()
+    assert reason not in str(failed.value), "who asked is not told where it is"
+
+
+@pytest.mark.anyio
+async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "PATIENCE_S", 0.05)
+    peer = Peer()
+    peer.holds = True
+    hook = mapped(peer)
+
+    async def call() -> Any:
+        with pytest.raises(FunctionFailedError):
+            await hook.call(ARN, {})
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(functions.MOST_WAITING + 10):
+            group.create_task(call())
+    assert len(peer.asked) == functions.MOST_AT_ONCE
+    peer.holds = False
+    assert await hook.call(ARN, {}) == {}

@@ -1,0 +1,46 @@
+"""`[functions."ARN"]` of the configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from birthmark.outbound.signing import secret_of
+from birthmark.server.function_settings import FunctionSecretError, functions_of
+from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
+
+
+def read(directory: Path, arn: str = ARN, url: str = "https://hook.example/x") -> Settings:
+    file = directory / "server.toml"
+    file.write_text(f'[functions."{arn}"]\nurl = "{url}"\nsecret_file = "{directory / "secret"}"\n')
+    return read_settings(file, {})
+
+
+def test_a_function_has_an_address_and_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{secret_of(b'k' * 32)}\n")
+    (hook,) = functions_of(read(tmp_path).functions, allows_plain=False).values()
+    assert (hook.url, hook.host, hook.secret) == ("https://hook.example/x", "hook.example", secret_of(b"k" * 32))
+    assert "whsec_" not in repr(hook)
+
+
+@pytest.mark.parametrize(
+    ("arn", "url"),
+    [
+        ("hook", "https://hook.example"),
+        ("arn:aws:lambda:us-east-1:0:function:hook", "https://hook.example"),
+        (ARN, "http://hook.example"),
+        (ARN, "https://me:secret@hook.example"),
+    ],
+)
+def test_a_mistake_is_told_by_its_key(tmp_path: Path, arn: str, url: str) -> None:
+    with pytest.raises(ConfigInvalidError):
+        read(tmp_path, arn, url)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"whsec_", b"whsec_AAAA", b"c2VjcmV0c2VjcmV0c2VjcmV0"])
+def test_a_secret_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(FunctionSecretError):
+        functions_of(read(tmp_path).functions, allows_plain=False)

@@ -9,15 +9,19 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import policy, retained, shadows, topics
+from birthmark.awsiot.rules import plans, policy, retained, shadows, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
     authorities,
     certificates,
+    claims,
     devices,
+    first_contact,
     functions,
     policies,
+    provisioning,
+    templates,
     thing_groups,
     thing_types,
     things,
@@ -114,7 +118,24 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     devices.NoCertificateError: _FORBIDDEN,
     devices.AuthorizerNotServedError: _FORBIDDEN,
     devices.CertificateUnknownError: _FORBIDDEN,
-    devices.FirstContactNotServedError: _FORBIDDEN,
+    devices.FirstContactOffError: _FORBIDDEN,
+    devices.ClaimOverError: _FORBIDDEN,
+    devices.ClaimClientIdError: _FORBIDDEN,
+    first_contact.RegisteredNowError: _FORBIDDEN,
+    first_contact.RegisteredPendingError: _FORBIDDEN,
+    first_contact.OtherFormError: _FORBIDDEN,
+    first_contact.CaFullError: (410, "LimitExceededException"),
+    plans.TemplateInvalidError: _INVALID,
+    plans.RegistrationFailedError: (400, "ResourceRegistrationFailureException"),
+    plans.ResourceConflictsError: (409, "ConflictingResourceUpdateException"),
+    provisioning.ThingTakenError: (409, "ConflictingResourceUpdateException"),
+    templates.UnknownTemplateError: _NOT_FOUND,
+    templates.TemplateExistsError: _EXISTS,
+    templates.TemplateInUseError: _IN_USE,
+    templates.TooManyTemplateVersionsError: (409, "VersionsLimitExceededException"),
+    templates.TooManyTemplatesError: (410, "LimitExceededException"),
+    claims.OwnershipTokenError: _INVALID,
+    claims.HookRefusedError: _FORBIDDEN,
     devices.CertificateInactiveError: _FORBIDDEN,
     functions.FunctionNotMappedError: _INVALID,
     functions.FunctionFailedError: (400, "InvalidResponseException"),
@@ -154,6 +175,19 @@ def shadow_rejection(error: errors.BirthmarkError) -> tuple[int, str]:
     """Return code and message of what a shadow's `rejected` topic says of an error."""
     status, _ = http_error(error)
     return (500, "Internal service failure") if status == 503 else (status, str(error))  # noqa: PLR2004 - unavailable
+
+
+_TOLD: Mapping[type[errors.BirthmarkError], str] = {
+    claims.OwnershipTokenError: "InvalidCertificateOwnershipToken",
+    claims.HookRefusedError: "AccessDenied",
+}
+
+
+def provisioning_rejection(error: errors.BirthmarkError) -> Mapping[str, object]:
+    """Return what a provisioning service's `rejected` topic says of an error."""
+    status, name = http_error(error)
+    code = _TOLD.get(type(error), name.removesuffix("Exception"))
+    return {"statusCode": status, "errorCode": code, "errorMessage": str(error)}
 
 
 def reason_of(error: errors.BirthmarkError) -> int:

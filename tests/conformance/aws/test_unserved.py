@@ -38,7 +38,7 @@ def test_a_device_whose_ca_alone_is_on_record_is_told_so(server: RunningServer, 
     files[1].write_text(device.key_pem)
     attempt(server, paho.Client("first-contact"), files)
     told = server.why("first-contact")
-    assert told["code"] == "awsiot.first_contact_not_served"
+    assert told["code"] == "awsiot.first_contact_off"
     assert "aws iot register-certificate" in told["fix"]
 
 

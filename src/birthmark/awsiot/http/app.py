@@ -18,6 +18,7 @@ from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.policies import PolicyOperations
+from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
 from birthmark.awsiot.http.tags import TagOperations
@@ -31,6 +32,7 @@ from birthmark.awsiot.service.authorities import CaExistsError
 from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
+from birthmark.awsiot.service.templates import TemplateExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid
@@ -46,6 +48,7 @@ GROUPS = (
     AuthorityOperations,
     PolicyOperations,
     TagOperations,
+    ProvisioningOperations,
 )
 _DATA = "iot-data"
 # What a request is signed for, and whose operations are meant.
@@ -63,6 +66,7 @@ _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     CertificateExistsError: ("certificate_id", "cert"),
     CaExistsError: ("certificate_id", "cacert"),
     PolicyExistsError: ("policy", "policy"),
+    TemplateExistsError: ("template", "provisioningtemplate"),
 }
 Record = Callable[[BirthmarkError, Request], str]
 

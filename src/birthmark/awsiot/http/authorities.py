@@ -5,7 +5,9 @@ from typing import Any
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
+from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire import BodyInvalidError
 
 
 class AuthorityOperations:
@@ -55,7 +57,12 @@ class AuthorityOperations:
 
 
 def _registration(call: Call) -> str | None:
-    return wire.config_text(call.part("registrationConfig", wire.RegistrationConfig))
+    config = call.part("registrationConfig", wire.RegistrationConfig)
+    if config is not None and config.template_body is not None:
+        if config.template_name is not None:
+            raise BodyInvalidError(detail="registrationConfig has a templateBody and a templateName")
+        parse_template(config.template_body)
+    return wire.config_text(config)
 
 
 def _choice(call: Call, name: str, yes: str) -> bool | None:

@@ -12,13 +12,12 @@ from birthmark.awsiot.model import MemberNotServedError
 from birthmark.members import says_something
 
 _TAGS = frozenset({"tags"})
-_FIRST_CONTACT = frozenset({"registrationConfig"})
 UNSERVED: Mapping[str, frozenset[str]] = {
     "CreatePolicy": _TAGS,
     "CreateThingGroup": _TAGS,
     "CreateThingType": _TAGS | {"thingTypeProperties.mqtt5Configuration"},
-    "RegisterCACertificate": _TAGS | _FIRST_CONTACT | {"allowAutoRegistration"},
-    "UpdateCACertificate": _FIRST_CONTACT | {"newAutoRegistrationStatus"},
+    "RegisterCACertificate": _TAGS,
+    "CreateProvisioningTemplate": _TAGS,
     "GetEffectivePolicies": frozenset({"cognitoIdentityPoolId"}),
     "GetThingConnectivityData": frozenset({"includeSocketInformation"}),
     "ListCACertificates": frozenset({"templateName"}),

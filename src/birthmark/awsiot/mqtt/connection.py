@@ -9,15 +9,17 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.reserved import is_question
 from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service.claims import Asker
 from birthmark.awsiot.service.devices import Grant
 from birthmark.broker import Attached
 from birthmark.broker.model import Message, Subscription, handed_on, subscription_of
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.topics import matches
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 
@@ -28,6 +30,19 @@ __all__ = ["MAX_EXPIRY_S", "WINDOW", "AwsConnection"]
 MAX_EXPIRY_S = 7 * 24 * 3600
 """How long a session may outlive its connection, whether CONNECT or DISCONNECT asks for it."""
 _MAX_NOTED = 16
+
+
+class AnswerUnheardError(InvalidRequestError):
+    """What was asked has been done, and nobody hears the answer."""
+
+    code = "awsiot.answer_unheard"
+    cause = "The client {thing} asked without having subscribed to {topic}: what it was to be told is lost."
+    fix = (
+        "Let the device subscribe to both answers, accepted and rejected, before it asks, and wait for SUBACK. How it "
+        "goes: `birthmark aws template example`"
+    )
+    thing: str
+    topic: str
 
 
 class AwsConnection:
@@ -141,6 +156,24 @@ class AwsConnection:
             self._noted |= {error.code}
             self.pump.note(error)
 
+    # ---- what the services of the cloud call
+
+    @property
+    def asker(self) -> Asker:
+        return Asker(self.grant.principal, self.client_id)
+
+    def answer(self, topic: str, body: bytes) -> None:
+        """Send an answer that is this connection's alone: never stored, as it may hold a key."""
+        if not any(matches(one, topic) for one in self.attached.subscriptions):
+            self.note_once(AnswerUnheardError(thing=self.client_id, topic=topic))
+            return
+        try:
+            self._connections.check(self.grant, "iot:Receive", "topic", topic, self.client_id)
+        except PolicyDeniedError as error:
+            self.note_once(error)
+            return
+        self.attached.deliver(Message(topic, body), 0, 0)
+
     # ---- inside
 
     def _may_receive(self, topic: str) -> bool:
@@ -241,7 +274,7 @@ class AwsConnection:
             if packets and waiting is None:
                 packet, packets = packets[0], packets[1:]
                 if not (self.pump.is_lost and is_question(packet.topic)):
-                    await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once)
+                    await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once, self)
                 self.pump.ack(packet.packet_id)
         if waiting is not None:
             await waiting

@@ -6,17 +6,31 @@ so who gets them is decided by subscriptions and policies, like everything else.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from birthmark.awsiot.errors import shadow_rejection
+from birthmark.awsiot.errors import provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.reserved import Service, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.claims import Asker
+from birthmark.awsiot.wire import key_pair_json
+from birthmark.awsiot.wire import provisioning as wire_provisioning
 from birthmark.awsiot.wire import shadows as wire
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, InvalidRequestError
 
 Note = Callable[[BirthmarkError], object]
 """Files a refusal that the service itself tells whoever asked."""
+
+
+class NobodyToAnswerError(InvalidRequestError):
+    """Asked for a certificate where nobody could be answered."""
+
+    code = "awsiot.nobody_to_answer"
+    message = "Ask for certificates by MQTT: over HTTPS nobody could be answered"
+    cause = "{topic} was published to over HTTPS; what is answered goes to the connection that asks, by MQTT."
+    fix = "Let the device connect by MQTT, subscribe to the answers and publish there: `birthmark aws template example`"
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,21 @@ class Asked:
     names: Mapping[str, str | None]
     payload: bytes
     note: Note
+    by: "Asking | None" = None
+    """The connection that asks; over HTTPS there is none."""
+
+
+class Asking(Protocol):
+    """A connection that asks, and alone hears what it is given."""
+
+    @property
+    def asker(self) -> Asker:
+        """By which certificate, or key, and as which client it asks."""
+        ...
+
+    def answer(self, topic: str, body: bytes) -> None:
+        """Send it, and nobody else, an answer."""
+        ...
 
 
 Handler = Callable[[Asked], Awaitable[None]]
@@ -37,13 +66,56 @@ class Reserved:
 
     def __init__(self, aws: AwsIot) -> None:
         self._shadows = aws.shadows
-        self._handlers: Mapping[Service, Handler] = {Service.SHADOW: self._shadow}
+        self._claims = aws.claims
+        self._handlers: Mapping[Service, Handler] = {
+            Service.SHADOW: self._shadow,
+            Service.CERTIFICATES: self._provisioning,
+            Service.PROVISION: self._provisioning,
+        }
 
-    async def ask(self, topic: str, payload: bytes, note: Note) -> None:
+    async def ask(self, topic: str, payload: bytes, note: Note, by: Asking | None = None) -> None:
         """Let the service of a topic do what is asked; when this returns, it is done and answered."""
         if (found := request_of(topic)) is not None:
             service, names = found
-            await self._handlers[service](Asked(topic, names, payload, note))
+            await self._handlers[service](Asked(topic, names, payload, note, by))
+
+    async def _provisioning(self, asked: Asked) -> None:
+        """Give a certificate, or make a device of one: answered to the connection that asked, and to no other."""
+        form = asked.names["form"] or "json"
+        if asked.by is None:
+            raise NobodyToAnswerError(topic=asked.topic)
+        try:
+            answer = await self._provisioned(asked, asked.by.asker, form)
+        except BirthmarkError as error:
+            error.add_facts(thing=asked.by.asker.client_id)
+            asked.note(error)
+            asked.by.answer(
+                f"{asked.topic}/rejected", wire_provisioning.answer_body(provisioning_rejection(error), form)
+            )
+        else:
+            asked.by.answer(f"{asked.topic}/accepted", wire_provisioning.answer_body(answer, form))
+
+    async def _provisioned(self, asked: Asked, asker: Asker, form: str) -> Mapping[str, Any]:
+        if asked.names["verb"] == "provision":
+            request = wire_provisioning.parse_provision(asked.payload, form)
+            made = await self._claims.provision(
+                asker, asked.names["template"] or "", request.certificate_ownership_token, request.parameters
+            )
+            answer: dict[str, Any] = {"deviceConfiguration": dict(made.device_configuration)}
+            return answer if made.thing is None else answer | {"thingName": made.thing}
+        if asked.names["verb"] == "create":
+            given = await self._claims.create_keys(asker)
+        else:
+            csr = wire_provisioning.parse_csr_request(asked.payload, form)
+            given = await self._claims.create_from_csr(asker, csr)
+        answer = {
+            "certificateId": given.certificate.id,
+            "certificatePem": given.certificate.certificate.pem(),
+            "certificateOwnershipToken": given.token,
+        }
+        if given.private_key is not None:
+            answer["privateKey"] = key_pair_json(given.private_key)["PrivateKey"]
+        return answer
 
     async def _shadow(self, asked: Asked) -> None:
         names, token = asked.names, None

@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from enum import Enum
 
 PRESENCE = "$aws/events/presence/"
+_EVENTS = (PRESENCE, "$aws/events/certificates/registered/")
+_ANSWERS = re.compile(
+    r"\$aws/(?:certificates/(?:create|create-from-csr|\+)|provisioning-templates/[^/#]+/provision)"
+    r"/(?:json|cbor|\+)/(?:accepted|rejected|\+)|\$aws/(?:certificates|provisioning-templates/[^/#]+(?:/provision)?)/#"
+)
 _OF_THING = re.compile(r"\$aws/things/[^/#]+/(?P<service>[^/]+)(?:/.*)?")
+_QUESTIONS = frozenset({"get", "create", "create-from-csr"})
 _SUBTREES = frozenset({"shadow", "+", "#"})
 
 
@@ -17,6 +23,8 @@ class Service(Enum):
     """Who is asked, and by which topics."""
 
     SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow(?:/name/(?P<name>[^/]+))?/(?P<verb>get|update|delete)")
+    CERTIFICATES = re.compile(r"\$aws/certificates/(?P<verb>create|create-from-csr)/(?P<form>json|cbor)")
+    PROVISION = re.compile(r"\$aws/provisioning-templates/(?P<template>[^/]+)/(?P<verb>provision)/(?P<form>json|cbor)")
 
 
 _SERVICES = tuple(Service)  # to go through the class costs more than to match
@@ -33,15 +41,15 @@ def request_of(topic: str) -> tuple[Service, Mapping[str, str | None]] | None:
 def is_question(topic: str) -> bool:
     """Say whether a topic only asks, so that nothing happens where nobody hears the answer."""
     found = request_of(topic)
-    return found is None or found[1]["verb"] == "get"
+    return found is None or found[1]["verb"] in _QUESTIONS
 
 
 def may_subscribe(topic_filter: str) -> bool:
-    """Say whether a filter that begins with `$` stays within events of presence, or a thing's shadows.
+    """Say whether a filter that begins with `$` stays within events, answers to who is provisioned, or shadows.
 
     Which things these may be, policies say.
     """
-    if topic_filter.startswith(PRESENCE):
+    if topic_filter.startswith(_EVENTS) or _ANSWERS.fullmatch(topic_filter) is not None:
         return True
     found = _OF_THING.fullmatch(topic_filter)
     return found is not None and found["service"] in _SUBTREES

@@ -8,11 +8,15 @@ from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
+from birthmark.awsiot.service.claims import Claims
 from birthmark.awsiot.service.devices import Devices
+from birthmark.awsiot.service.first_contact import FirstContact
 from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
+from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
 from birthmark.clock import Clock, Entropy
@@ -38,6 +42,7 @@ class AwsIot:
         functions: Functions | None = None,
     ) -> None:
         self.account = account
+        self.functions: Functions = functions or MappedFunctions(clock, entropy)
         self.keys = AccessKeys(database, clock, entropy)
         self.things = Things(database, clock, entropy)
         self.thing_groups = ThingGroups(database, clock, entropy, self.things)
@@ -45,10 +50,20 @@ class AwsIot:
         self.authorities = CertificateAuthorities(database, clock, entropy, account.account_id)
         self.policies = Policies(database, clock, entropy)
         self.attachments = Attachments(database, self.things)
-        self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
+        self.templates = ProvisioningTemplates(database, clock, entropy)
+        self.provisioning = Provisioning(database, self.certificates, self.things, self.thing_groups, self.policies)
+        self.first_contact = FirstContact(
+            account, database, clock, self.certificates, self.provisioning, self.templates
+        )
+        self.devices = Devices(
+            account, database, clock, self.certificates, self.things, self.policies, revocations, self.first_contact
+        )
         self.shadows = Shadows(database, clock)
         self.overview = Overview(database)
-        self.functions = functions or MappedFunctions(clock, entropy)
+        self.claims = Claims(
+            *(database, clock, entropy, account, self.certificates, self.templates, self.provisioning),
+            functions=self.functions,
+        )
 
     async def check_stands(self, principal: str, client_id: str) -> None:
         """Raise unless the certificate, or access key, by which a client came may still be used."""

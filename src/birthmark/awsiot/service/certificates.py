@@ -160,10 +160,6 @@ class Certificates(AccountService):
             raise CertificateRefusedError(detail="no CA on record signed it")
         return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
 
-    async def ca_of(self, certificate: Certificate) -> str | None:
-        """Return the id of a CA on record that signed a certificate, None where there is none."""
-        return next((ca.id for ca in await self.cas_of(certificate)), None)
-
     async def cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
         """Return the CAs on record that signed a certificate, the oldest first."""
         rows = await every(self.database, store.CAS_BY_SUBJECT_PAGE, "id", subject=certificate.issuer_der)

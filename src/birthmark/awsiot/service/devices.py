@@ -4,10 +4,13 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
 
 from birthmark.auth.principals import Caller
-from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate
+from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate, RegisteredCa
+from birthmark.awsiot.rules.claim import claim_policies
 from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
@@ -16,8 +19,18 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock
 from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.store import Database
+
+
+class FirstContact(Protocol):
+    """Registers whom a CA on record vouches for."""
+
+    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str) -> NoReturn:
+        """Register a certificate that some of these CAs signed, as its CA says. Raise what became of it."""
+        ...
+
 
 _PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
@@ -61,19 +74,22 @@ class CertificateUnknownError(UnauthenticatedError):
     thing: str
 
 
-class FirstContactNotServedError(CertificateUnknownError):
-    """A certificate of a registered CA that is not registered itself."""
+class FirstContactOffError(CertificateUnknownError):
+    """A certificate of a registered CA that does not register its devices."""
 
-    code = "awsiot.first_contact_not_served"
+    code = "awsiot.first_contact_off"
     cause = (
-        "The client {thing} showed the certificate {certificate_id} ({common_name}). Its CA {ca_id} is on record; that "
-        "a certificate is registered when it is first shown (JITR, JITP) is not served."
+        "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered. Its CA "
+        "{ca_id} is on record, {why}."
     )
     fix = (
         "Register it, its CA is on record already: "
-        '`aws iot register-certificate --certificate-pem "$(cat "$X509_CERT_FILE")" --status ACTIVE`'
+        '`aws iot register-certificate --certificate-pem "$(cat "$X509_CERT_FILE")" --status ACTIVE`. Or let all '
+        "devices of that CA register by themselves: `aws iot update-ca-certificate --certificate-id {ca_id} "
+        "--new-status ACTIVE --new-auto-registration-status ENABLE`"
     )
     ca_id: str
+    why: str
 
 
 class CertificateInactiveError(ForbiddenError):
@@ -85,6 +101,32 @@ class CertificateInactiveError(ForbiddenError):
     fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
     certificate_id: str
     status: str
+    thing: str
+
+
+class ClaimOverError(CertificateInactiveError):
+    """A claim certificate that was made for a trusted user, and is over."""
+
+    code = "awsiot.claim_over"
+    message = "The claim certificate is over"
+    cause = "The client {thing} showed the claim certificate {certificate_id}, which counted for five minutes."
+    fix = "Make another one: `aws iot create-provisioning-claim --template-name {template}`"
+    template: str
+
+
+class ClaimClientIdError(ForbiddenError):
+    """A claim certificate under the name of a device that has a certificate."""
+
+    code = "awsiot.claim_client_id"
+    cause = (
+        "The claim certificate {certificate_id} connected as {thing}, which is the name of a device with a certificate "
+        "of its own: by a claim nobody takes another's connection."
+    )
+    fix = (
+        "Let the device connect by another client id until it has its certificate. "
+        "Names in use: `birthmark aws thing ls`"
+    )
+    certificate_id: str
     thing: str
 
 
@@ -113,7 +155,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Lets visitors in."""
+    """Lets visitors in. `first_contact` is asked about certificates of a CA on record that are not registered."""
 
     account: Account
     database: Database
@@ -122,6 +164,7 @@ class Devices:
     things: Things
     policies: Policies
     revocations: RevocationCheck | None = None
+    first_contact: FirstContact | None = None
 
     async def admit(self, visitor: Visitor) -> Grant:
         """Return what a visitor may do. Raise why the certificate does not let it in."""
@@ -133,13 +176,18 @@ class Devices:
         known = await self.certificates.find(certificate_id)
         if known is None:
             told = {"thing": who, "common_name": leaf.subject_cn or "without a common name"}
-            if (ca_id := await self.certificates.ca_of(leaf)) is not None:
-                raise FirstContactNotServedError(certificate_id=certificate_id, ca_id=ca_id, **told)
+            if cas := await self.certificates.cas_of(leaf):
+                if self.first_contact is not None and client_id is not None:
+                    await self.first_contact.met(leaf, cas, client_id)
+                why = "and devices register when they connect by MQTT"
+                raise FirstContactOffError(certificate_id=certificate_id, ca_id=cas[0].id, why=why, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
         _check_active(known, who)
         check_dates(leaf, self.clock.now())
         if self.revocations is not None:
             await self.revocations(leaf, visitor.chain)
+        if known.claim is not None:
+            return await self._admit_claim(known, visitor, who)
         name = await self._thing_of(certificate_id, client_id)
         thing = None if name is None else await self.things.find(name)
         documents = await self.policies.documents_of(certificate_id)
@@ -147,6 +195,21 @@ class Devices:
         permissions = Permissions(policies, facts_of(leaf, visitor, thing))
         names = frozenset(policy for policy, _ in documents)
         return Grant(certificate_id, certificate_id, name, permissions, names, permissions.receives)
+
+    async def _admit_claim(self, known: DeviceCertificate, visitor: Visitor, who: str) -> Grant:
+        """Return what a claim certificate may do: what its policies allow of the little that it may."""
+        claim = known.claim or ""
+        if known.until is not None and known.until <= self.clock.now():
+            raise ClaimOverError(thing=who, certificate_id=known.id, status="over", template=claim)
+        if visitor.client_id is not None:
+            of = {"thing": visitor.client_id, "after": "", "limit": 1}
+            if await self.database.all(store.PRINCIPALS_OF, **of):
+                raise ClaimClientIdError(thing=visitor.client_id, certificate_id=known.id)
+        documents = await self.policies.documents_of(known.id)
+        policies = [*claim_policies(claim), *(parse_policy(policy, document) for policy, document in documents)]
+        permissions = Permissions(policies, facts_of(known.certificate, visitor))
+        names = frozenset(policy for policy, _ in documents)
+        return Grant(known.id, known.id, None, permissions, names, permissions.receives)
 
     async def check_stands(self, certificate_id: CertificateId, client_id: str) -> None:
         """Raise why a certificate that let a client in would let none in now."""

@@ -25,7 +25,7 @@ from birthmark.awsiot.rules.filling import CERTIFICATE_ID
 from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.templates import Template, parse_template
 from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, putting
-from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
+from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError, FirstContactOffError
 from birthmark.awsiot.service.provisioning import Provisioning, ThingTakenError
 from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.store import provisioning as provisioning_store
@@ -51,23 +51,6 @@ _SUBJECT: dict[str, ObjectIdentifier] = {
     "CommonName": NameOID.COMMON_NAME,
     "SerialNumber": NameOID.SERIAL_NUMBER,
 }
-
-
-class FirstContactOffError(CertificateUnknownError):
-    """A certificate of a registered CA that may not register its devices."""
-
-    code = "awsiot.first_contact_off"
-    cause = (
-        "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered. Its CA "
-        "{ca_id} is on record, {why}."
-    )
-    fix = (
-        "Let that CA's devices register by themselves: `aws iot update-ca-certificate --certificate-id {ca_id} "
-        "--new-status ACTIVE --new-auto-registration-status ENABLE`, or register this one: "
-        '`aws iot register-certificate --certificate-pem "$(cat "$X509_CERT_FILE")" --status ACTIVE`'
-    )
-    ca_id: str
-    why: str
 
 
 class RegisteredNowError(ForbiddenError):

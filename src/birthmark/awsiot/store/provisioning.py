@@ -72,7 +72,7 @@ NOBODY_ELSES = still(
 OF_CA_COUNT = statement(select(func.count().label("count")).where(certificates.c.ca_id == bindparam("ca_id")))
 
 TASKS = Records(RegistrationTask)
-tasks = TASKS.table("aws_tasks", "task_id")
+tasks = TASKS.table("aws_tasks", "task_id", sealed=["link"])
 Index("aws_tasks_status", tasks.c.status, tasks.c.task_id)
 ADD_TASK = insert(tasks)
 GET_TASK = find(tasks)

@@ -1,0 +1,125 @@
+"""Provisioning templates with their versions, claims of trusted users, and what a template makes of one device."""
+
+from typing import Any
+
+import msgspec
+
+from birthmark.awsiot import wire
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.model import TemplateType
+from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.templates import UnknownTemplateError
+from birthmark.awsiot.wire import provisioning
+from birthmark.text import whole_number
+
+
+class ProvisioningHook(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A preProvisioningHook."""
+
+    target_arn: str
+    payload_version: str | None = None
+
+
+class ProvisioningOperations:
+    """The operations of provisioning templates."""
+
+    def __init__(self, aws: AwsIot) -> None:
+        self._account = aws.account
+        self._templates = aws.templates
+        self._provisioning = aws.provisioning
+        self._claims = aws.claims
+
+    async def create_provisioning_template(self, call: Call) -> Any:
+        made = await self._templates.create(
+            call["templateName"],
+            call["templateBody"],
+            TemplateType(call.get("type") or TemplateType.FLEET_PROVISIONING),
+            description=call.get("description") or "",
+            is_enabled=call.flag("enabled"),
+            role_arn=call["provisioningRoleArn"],
+            hook=_hook(call),
+            actor=call.actor,
+        )
+        return {
+            "templateArn": self._account.arn("provisioningtemplate", made.name),
+            "templateName": made.name,
+            "defaultVersionId": made.default_version,
+        }
+
+    async def describe_provisioning_template(self, call: Call) -> Any:
+        return provisioning.template_json(self._account, *await self._templates.version(call["templateName"]))
+
+    async def list_provisioning_templates(self, call: Call) -> Any:
+        page = await self._templates.page(call.after, call.size)
+        return call.paged(
+            "templates", [provisioning.template_entry_json(self._account, one) for one in page.items], page
+        )
+
+    async def update_provisioning_template(self, call: Call) -> None:
+        await self._templates.update(
+            call["templateName"],
+            description=call.get("description"),
+            is_enabled=None if call.get("enabled") is None else call.flag("enabled"),
+            default_version=call.number("defaultVersionId"),
+            role_arn=call.get("provisioningRoleArn"),
+            hook=_hook(call),
+            removes_hook=call.flag("removePreProvisioningHook"),
+            actor=call.actor,
+        )
+
+    async def delete_provisioning_template(self, call: Call) -> None:
+        await self._templates.delete(call["templateName"], actor=call.actor)
+
+    async def create_provisioning_template_version(self, call: Call) -> Any:
+        as_default = call.flag("setAsDefault")
+        made = await self._templates.add_version(
+            call["templateName"], call["templateBody"], as_default=as_default, actor=call.actor
+        )
+        return {
+            "templateArn": self._account.arn("provisioningtemplate", made.template),
+            "templateName": made.template,
+            "versionId": made.version,
+            "isDefaultVersion": as_default,
+        }
+
+    async def describe_provisioning_template_version(self, call: Call) -> Any:
+        template, version = await self._templates.version(call["templateName"], _version(call))
+        return provisioning.template_version_json(template, version) | {"templateBody": version.body}
+
+    async def list_provisioning_template_versions(self, call: Call) -> Any:
+        template, versions = await self._templates.versions(call["templateName"])
+        _ = call.after, call.size  # five at most: one page
+        return {"versions": [provisioning.template_version_json(template, one) for one in versions]}
+
+    async def delete_provisioning_template_version(self, call: Call) -> None:
+        await self._templates.delete_version(call["templateName"], _version(call), actor=call.actor)
+
+    async def create_provisioning_claim(self, call: Call) -> Any:
+        made, key, until = await self._claims.claim_for(call["templateName"], actor=call.actor)
+        return {
+            "certificateId": made.id,
+            "certificatePem": made.certificate.pem(),
+            "keyPair": wire.key_pair_json(key),
+            "expiration": wire.seconds(until),
+        }
+
+    async def register_thing(self, call: Call) -> Any:
+        plan = parse_template(call["templateBody"]).plan(call.part("parameters", dict[str, str]) or {})
+        made = await self._provisioning.register(plan, actor=call.actor)
+        pem = "" if made.certificate is None else made.certificate.certificate.pem()
+        return {
+            "certificatePem": pem,
+            "resourceArns": {logical: self._account.arn(*one) for logical, one in made.resources.items()},
+        }
+
+
+def _hook(call: Call) -> str | None:
+    given = call.part("preProvisioningHook", ProvisioningHook)
+    return None if given is None else msgspec.json.encode(given).decode()
+
+
+def _version(call: Call) -> int:
+    if (number := whole_number(call["versionId"])) is None:
+        raise UnknownTemplateError(template=call["templateName"][:36], version=call["versionId"][:20])
+    return number

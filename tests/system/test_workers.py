@@ -10,13 +10,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 
 from aws_clients import PATIENCE_S, Account, publish, until, until_got
+from pki_builders import a_device
 from postgres import a_postgres
 from readiness import readiness, until_workers_are_ready
 from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
@@ -103,6 +106,25 @@ def test_each_message_reaches_the_subscribers_of_every_worker(server: RunningSer
     until(lambda: all(len(client.got) == count for client in subscribers), [client.got for client in subscribers])
     every = sorted(("all/of", str(number)) for number in range(count))
     assert [sorted(client.got) for client in subscribers] == [every] * count
+
+
+def test_a_certificate_that_one_worker_was_shown_is_found_by_whichever_is_asked(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    for number in range(8):
+        held = a_device(None, f"unknown-{number}", now=datetime.now(UTC))
+        files = tmp_path / "unknown.pem", tmp_path / "unknown.key"
+        files[0].write_text(held.certificate.pem())
+        files[1].write_text(held.key_pem)
+        context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+        context.load_cert_chain(*files)
+        client = paho.Client(f"unknown-{number}")
+        client.tls_set_context(context)
+        client.connect(server.endpoints["aws"]["data_endpoint"], 8883)
+        while client.loop(0.2) == paho.MQTT_ERR_SUCCESS:
+            assert not client.is_connected()
+        server.why(f"unknown-{number}")
+        server.run("device", "enroll", "--presented", held.certificate.thumbprint.hex())
 
 
 def test_each_member_of_a_shared_subscription_has_its_part_wherever_it_is_connected(account: Account) -> None:

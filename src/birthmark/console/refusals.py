@@ -11,7 +11,7 @@ from birthmark.clock import Clock
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about
-from birthmark.refusals.presented import Presented
+from birthmark.refusals.presented import Find
 from birthmark.refusals.reasons import reasons
 from birthmark.store import Database
 
@@ -33,7 +33,7 @@ class ReasonsQuery(msgspec.Struct, forbid_unknown_fields=True):
     back_s: Annotated[int, msgspec.Meta(ge=3600, le=MAX_BACK_S)] = 86_400
 
 
-def endpoints(database: Database, presented: Presented, clock: Clock) -> Sequence[Endpoint]:
+def endpoints(database: Database, presented: Find, clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark why`, and of what was shown in a refusal."""
 
     async def refusals(asked: Asked) -> Rows:
@@ -46,7 +46,7 @@ def endpoints(database: Database, presented: Presented, clock: Clock) -> Sequenc
         return Rows([one.as_json() for one in found])
 
     async def certificate(asked: Asked) -> Any:
-        return {"certificate": presented.get(parse_thumbprint(asked["thumbprint"])).pem()}
+        return {"certificate": (await presented(parse_thumbprint(asked["thumbprint"]))).pem()}
 
     at, look = "/refusals/certificates/{thumbprint}", Right.READ
     return [

@@ -4,7 +4,9 @@ In memory alone, and few: the newest of each address, so that nobody pushes the 
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from birthmark.errors import NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -24,6 +26,10 @@ class CertificateNotKeptError(NotFoundError):
     )
     fix = "Let the device try again; what it presented is then among these: `birthmark why`"
     thumbprint: str
+
+
+Find: TypeAlias = Callable[[Thumbprint], Awaitable[Certificate]]
+"""Returns a certificate that was presented, to this worker or another. Raises `CertificateNotKeptError`."""
 
 
 @dataclass(slots=True)

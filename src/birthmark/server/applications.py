@@ -70,6 +70,7 @@ from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
+from birthmark.server.presenting import presented_anywhere
 from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Service, Settings
@@ -244,7 +245,7 @@ class Applications:
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),
-            *refusals.endpoints(rooms.database, rooms.ledger.presented, self._clock),
+            *refusals.endpoints(rooms.database, presented_anywhere(rooms.ledger.presented, rooms.broker), self._clock),
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -54,12 +55,14 @@ from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
+from birthmark.refusals.requests import AskPresented
 from birthmark.server.est_settings import est_settings
 from birthmark.server.function_settings import functions_of
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.places import let_roles_end
+from birthmark.server.presenting import presented_here
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
@@ -252,6 +255,8 @@ async def open_rooms(
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws.first_contact.audience = aws_connections.space.messages
     notices = Notices(database, clock, bus.worker)
+    if isinstance(bus, NatsBus):
+        bus.serve(AskPresented, partial(presented_here, ledger.presented))
     broker.watch, ledger.heard = _Watching(notices), notices.refused
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()

@@ -13,7 +13,9 @@ from birthmark.console import audit, refusals
 from birthmark.console.devices import device_endpoints
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.refusals import Ledger
+from birthmark.refusals.presented import CertificateNotKeptError
 from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.finding import Finding
 from birthmark.server.whole import Whole
@@ -61,11 +63,15 @@ async def test_what_is_asked_of_the_audit_is_bounded(tmp_path: Path, query: dict
     await database.close()
 
 
+async def nobody(thumbprint: Thumbprint) -> Certificate:
+    raise CertificateNotKeptError(thumbprint=thumbprint.hex())
+
+
 async def test_refusals_are_told_by_code_page_by_page_and_by_reason(database_url: str) -> None:
     clock = FakeClock()
     database = await open_database(database_url, clock)
     book = Ledger(database, clock, SeededEntropy())
-    table = refusals.endpoints(database, book.presented, clock)
+    table = refusals.endpoints(database, nobody, clock)
     for error in (ForbiddenError(), InvalidRequestError(), ForbiddenError()):
         clock.move(timedelta(seconds=1))
         book.record(error, address="192.0.2.1", device_id="pump-1")

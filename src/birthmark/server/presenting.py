@@ -1,0 +1,29 @@
+"""Certificates that were presented in refusals, found at whichever worker they were presented to."""
+
+from birthmark.broker import Broker
+from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
+from birthmark.refusals.presented import CertificateNotKeptError, Find, Presented
+from birthmark.refusals.requests import AskPresented, PresentedThere
+
+
+def presented_anywhere(presented: Presented, broker: Broker) -> Find:
+    """Return what looks here, and then asks the others."""
+
+    async def find(thumbprint: Thumbprint) -> Certificate:
+        try:
+            return presented.get(thumbprint)
+        except CertificateNotKeptError:
+            for answer in await broker.ask_others(AskPresented(thumbprint)):
+                if answer.der:
+                    return parse_der(answer.der)
+            raise
+
+    return find
+
+
+async def presented_here(presented: Presented, asked: AskPresented) -> PresentedThere:
+    """Answer another worker."""
+    try:
+        return PresentedThere(presented.get(Thumbprint(asked.thumbprint)).der)
+    except CertificateNotKeptError:
+        return PresentedThere(b"")

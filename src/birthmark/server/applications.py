@@ -152,6 +152,7 @@ class Applications:
         if not serves(Service.AWS):
             return self._guarded(Direct(devices, _application(routes)))
         aws_side = rooms.aws_connections
+        rooms.aws.https_url = lambda: f"https://{self._settings.host_name}:{self.https_port}"
         others = Direct(devices, _application(routes))
         clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
         return self._guarded(clouds)

@@ -232,6 +232,7 @@ async def open_rooms(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
         functions=MappedFunctions(clock, entropy, sender, functions),
+        buckets=settings.buckets,
     )
     broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
@@ -251,7 +252,8 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
-    iothub.telemetry.leads = broker.leads
+    iothub.telemetry.leads = aws.tasks.leads = broker.leads
+    aws.first_contact.per_ca = settings.aws.max_per_ca
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws.first_contact.audience = aws_connections.space.messages
     notices = Notices(database, clock, bus.worker)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from birthmark.awsiot.service.first_contact import MAX_PER_CA
 from birthmark.broker.rules.limits import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
@@ -82,6 +83,10 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] = MAX_SESSIONS
     max_retained: Annotated[int, msgspec.Meta(ge=0)] = MAX_RETAINED
     max_waiting: Annotated[int, msgspec.Meta(ge=1)] = MAX_WAITING
+    max_per_ca: Annotated[int, msgspec.Meta(ge=1)] = MAX_PER_CA
+    """Certificates that the devices of one CA register by themselves."""
+    buckets: str | None = None
+    """A folder whose folders stand for buckets of Amazon S3."""
 
 
 class TelemetryKept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +170,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Providers by which people sign in."""
     functions: dict[str, FunctionTable] = {}
     """Where functions are, by the ARN that the AWS account's API names them by."""
+
+    @property
+    def buckets(self) -> Path:
+        """Return the folder that stands for Amazon S3."""
+        given = self.aws.buckets
+        return self.directory / "buckets" if given is None else Path(given).expanduser()
 
     @property
     def is_shared(self) -> bool:

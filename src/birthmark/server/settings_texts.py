@@ -55,6 +55,8 @@ TEXTS: Mapping[str, str] = {
     "aws.max_sessions": "Stored sessions of MQTT clients.",
     "aws.max_retained": "Topics with a retained message.",
     "aws.max_waiting": "Messages that wait in one stored session.",
+    "aws.max_per_ca": "Certificates that the devices of one CA register by themselves.",
+    "aws.buckets": "The folder whose folders stand for buckets of Amazon S3.",
     "telemetry.keep_s": "Seconds that telemetry is kept.",
     "telemetry.keep_bytes": "Bytes of telemetry that are kept of each hub; the oldest goes first.",
     "server.certificate": "A certificate of your own for every TLS port; without one, the server makes its own.",

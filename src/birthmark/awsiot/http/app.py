@@ -22,6 +22,7 @@ from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
 from birthmark.awsiot.http.tags import TagOperations
+from birthmark.awsiot.http.tasks import TaskOperations, report, report_of
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
@@ -49,6 +50,7 @@ GROUPS = (
     PolicyOperations,
     TagOperations,
     ProvisioningOperations,
+    TaskOperations,
 )
 _DATA = "iot-data"
 # What a request is signed for, and whose operations are meant.
@@ -123,7 +125,11 @@ class AwsHttp:
             await self._otherwise(scope, receive, send)
             return
         request = Request(scope, receive)
-        response = await self._answer(request, self._handle)
+        asked = report_of(raw_path_of(scope)) if request.method == "GET" and request.query_params.get("link") else None
+        if asked is None:
+            response = await self._answer(request, self._handle)
+        else:
+            response = await self._answer(request, partial(self._report, *asked))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, handle: Callable[[Request], Awaitable[Any]]) -> Response:
@@ -134,6 +140,8 @@ class AwsHttp:
             body: dict[str, Any] = {"message": said(error)} | _existing(self._aws.account, error)
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
+        if isinstance(value, Response):
+            return value
         headers = {"x-amzn-RequestId": new_uuid(self._entropy)}
         content = value if isinstance(value, bytes) else json.dumps({} if value is None else value)
         return Response(content, 200, headers, "application/json")
@@ -187,6 +195,9 @@ class AwsHttp:
         address = request.client.host if request.client else ""
         visitor = Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain)
         return await self._aws.devices.admit(visitor), operation, handler, names
+
+    async def _report(self, task_id: str, is_done: bool, request: Request) -> Response:  # noqa: FBT001 - a partial's
+        return await report(self._aws, request, task_id, is_done=is_done)
 
     def _note(self, request: Request, error: BirthmarkError) -> None:
         self._record(error, request)

@@ -107,11 +107,7 @@ class ProvisioningOperations:
     async def register_thing(self, call: Call) -> Any:
         plan = parse_template(call["templateBody"]).plan(call.part("parameters", dict[str, str]) or {})
         made = await self._provisioning.register(plan, actor=call.actor)
-        pem = "" if made.certificate is None else made.certificate.certificate.pem()
-        return {
-            "certificatePem": pem,
-            "resourceArns": {logical: self._account.arn(*one) for logical, one in made.resources.items()},
-        }
+        return made.told(self._account)
 
 
 def _hook(call: Call) -> str | None:

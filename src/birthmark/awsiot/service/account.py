@@ -1,12 +1,14 @@
 """Everything of the one account, put together."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
+from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.claims import Claims
 from birthmark.awsiot.service.devices import Devices
@@ -16,6 +18,7 @@ from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.tasks import RegistrationTasks
 from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
@@ -40,6 +43,7 @@ class AwsIot:
         *,
         revocations: RevocationCheck | None = None,
         functions: Functions | None = None,
+        buckets: Path = Path("buckets"),
     ) -> None:
         self.account = account
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
@@ -60,6 +64,9 @@ class AwsIot:
         )
         self.shadows = Shadows(database, clock)
         self.overview = Overview(database)
+        self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, Buckets(buckets))
+        self.https_url: Callable[[], str] = lambda: f"https://{account.data_host}:8443"
+        """Where this server's HTTPS is, for links."""
         self.claims = Claims(
             *(database, clock, entropy, account, self.certificates, self.templates, self.provisioning),
             functions=self.functions,

@@ -1,12 +1,13 @@
 """What a template makes of a device: thing, certificate, policies, attachments, in one commit or not at all."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from birthmark.awsiot.events import CertificateChanged
 from birthmark.awsiot.model import (
+    Account,
     CertificateMode,
     CertificateStatus,
     DeviceCertificate,
@@ -73,6 +74,14 @@ class Registered:
     resources: Mapping[str, tuple[str, str]]
     device_configuration: Mapping[str, Any]
 
+    def told(self, account: Account) -> dict[str, Any]:
+        """Return what RegisterThing answers."""
+        pem = "" if self.certificate is None else self.certificate.certificate.pem()
+        return {
+            "certificatePem": pem,
+            "resourceArns": {logical: account.arn(*one) for logical, one in self.resources.items()},
+        }
+
 
 @dataclass(slots=True)
 class _Making:
@@ -104,8 +113,11 @@ class Provisioning:
         is_known: bool = True,
         only_own: bool = False,
         more: Changes | None = None,
+        noting: Callable[[Registered], Changes] | None = None,
     ) -> Registered:
-        """Register a device, and write `more` in the same commit. Raise `RegistrationFailedError`, `ThingTakenError`.
+        """Register a device, and write `more`, and what `noting` returns of it, in the same commit.
+
+        Raise `RegistrationFailedError`, `ThingTakenError`.
 
         `own` is the certificate that the device has proved, on record where it `is_known`; the plan may name no other.
         `only_own`: it may not become a thing that has another certificate.
@@ -120,11 +132,13 @@ class Provisioning:
             if thing is not None and certificate is not None and plan.certificate is not None:
                 kind = PrincipalType.EXCLUSIVE if plan.certificate.is_exclusive else PrincipalType.NON_EXCLUSIVE
                 await self._attach(thing, certificate, kind, making, only_own=only_own)
+            name = None if thing is None else thing.name
+            made = Registered(certificate, name, making.resources, plan.device_configuration)
             making.changes.merge(more or Changes())
+            if noting is not None:
+                making.changes.merge(noting(made))
             await self._database.commit(making.changes)
-            return Registered(
-                certificate, None if thing is None else thing.name, making.resources, plan.device_configuration
-            )
+            return made
 
         return await decided_again(decide, attempts=_ATTEMPTS)
 

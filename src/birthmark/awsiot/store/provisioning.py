@@ -1,6 +1,6 @@
 """Provisioning templates, certificates that are not used yet, and bulk registrations with what became of each line."""
 
-from sqlalchemy import Index, bindparam, exists, func, or_, select
+from sqlalchemy import Index, bindparam, exists, func, or_, select, update
 
 from birthmark.awsiot.model import (
     OwnedCertificate,
@@ -12,7 +12,7 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
-from birthmark.store import insert, statement
+from birthmark.store import Statement, insert, statement
 from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 
@@ -80,7 +80,16 @@ LIST_TASKS = page(
     tasks, "task_id", or_(bindparam("status") == "", tasks.c.status == bindparam("status")), of=("task_id",)
 )
 RUNNING = find(tasks, tasks.c.status == TaskStatus.IN_PROGRESS.value, order=tasks.c.created_at, limit=100)
-STEP = change(tasks, ("done", "succeeded", "failed", "modified_at"), "task_id", "done", "status")
+
+
+def _step(column: str) -> Statement:
+    """One more line was tried."""
+    fitting = [tasks.c[name] == bindparam(f"key_{name}") for name in ("task_id", "done", "status")]
+    values = {"done": tasks.c.done + 1, column: tasks.c[column] + 1, "modified_at": bindparam("modified_at")}
+    return statement(update(tasks).where(*fitting).values(values))
+
+
+STEP = {True: _step("succeeded"), False: _step("failed")}
 BEGIN = change(tasks, ("total", "modified_at"), "task_id", "done", "status")
 END = change(tasks, ("status", "message", "modified_at"), "task_id", "status")
 

@@ -1,0 +1,69 @@
+"""Bulk registrations, and their reports: files that whoever has the link of one may fetch."""
+
+import hmac
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.tasks import UnknownTaskError
+from birthmark.awsiot.wire import provisioning
+
+_REPORT = re.compile(r"/thing-registration-tasks/([0-9a-f-]{36})/reports/(ERRORS|RESULTS)")
+
+
+class TaskOperations:
+    """The operations of bulk registrations."""
+
+    def __init__(self, aws: AwsIot) -> None:
+        self._tasks = aws.tasks
+        self._aws = aws
+
+    async def start_thing_registration_task(self, call: Call) -> Any:
+        made = await self._tasks.start(
+            call["templateBody"], call["inputFileBucket"], call["inputFileKey"], call["roleArn"], actor=call.actor
+        )
+        return {"taskId": made.task_id}
+
+    async def stop_thing_registration_task(self, call: Call) -> None:
+        await self._tasks.stop(call["taskId"], actor=call.actor)
+
+    async def describe_thing_registration_task(self, call: Call) -> Any:
+        return provisioning.task_json(await self._tasks.get(call["taskId"]))
+
+    async def list_thing_registration_tasks(self, call: Call) -> Any:
+        page = await self._tasks.page(call.after, call.size, call.get("status") or "")
+        return call.paged("taskIds", page.items, page)
+
+    async def list_thing_registration_task_reports(self, call: Call) -> Any:
+        task, kind = await self._tasks.get(call["taskId"]), call["reportType"]
+        _ = call.after, call.size  # one file: one page
+        is_there = task.succeeded if kind == "RESULTS" else task.failed
+        path = f"/thing-registration-tasks/{task.task_id}/reports/{kind}?link={task.link}"
+        return {"resourceLinks": [self._aws.https_url() + path] if is_there else [], "reportType": kind}
+
+
+def report_of(path: str) -> tuple[str, bool] | None:
+    """Return whose report a path is, and whether of what was registered; None for any other."""
+    found = _REPORT.fullmatch(path)
+    return None if found is None else (found[1], found[2] == "RESULTS")
+
+
+async def report(aws: AwsIot, request: Request, task_id: str, *, is_done: bool) -> Response:
+    """Return a report to whoever has its link. Raise `UnknownTaskError`."""
+    task = await aws.tasks.get(task_id)
+    if not hmac.compare_digest(request.query_params.get("link", "").encode(), task.link.encode()):
+        raise UnknownTaskError(task=task_id)
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for line in aws.tasks.lines(task_id, is_done=is_done):
+            said = json.loads(line.body)
+            told = {"response": said} if is_done else said
+            yield json.dumps({"lineNumber": line.line, **told}).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -1,0 +1,83 @@
+"""A folder that stands for Amazon S3: a bucket is a folder in it, a key a path below that."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.text import reason_of
+
+MAX_LINE_BYTES = 131_072
+MAX_LINES = 1_000_000
+_BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,256}")
+_KEY = re.compile(r"[a-zA-Z0-9!_.*'()/-]{1,1024}")
+
+
+class BucketKeyError(InvalidRequestError):
+    """A bucket or a key that names no file below the folder."""
+
+    code = "awsiot.bucket_key"
+    message = "{bucket}/{key} names no file of a bucket"
+    cause = "{bucket}/{key} was asked for; a bucket is a folder, and a key the path of a file in it."
+    fix = "Name the file by its path in the bucket's folder. The buckets are the folders here: `ls {root}`"
+    bucket: str
+    key: str
+    root: str
+
+
+class BucketFileError(NotFoundError):
+    """The file is not there, or is not what is read."""
+
+    code = "awsiot.bucket_file"
+    message = "{bucket}/{key} cannot be read: {reason}"
+    fix = "Put the file where the bucket is on the server's machine: `mkdir -p {root}/{bucket} && ls {root}/{bucket}`"
+    bucket: str
+    key: str
+    reason: str
+    root: str
+
+
+class Buckets:
+    """The buckets below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, bucket: str, key: str) -> Path:
+        """Return where a file is. Raise `BucketKeyError` for what would lead out of its bucket."""
+        parts = key.split("/")
+        is_plain = _BUCKET.fullmatch(bucket) and _KEY.fullmatch(key) and not {"", ".", ".."} & set(parts)
+        if not is_plain or bucket in {".", "..", "..."}:
+            raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=str(self._root))
+        return self._root / bucket / key
+
+    def check(self, bucket: str, key: str) -> None:
+        """Raise `BucketKeyError` or `BucketFileError` where there is no file to read."""
+        self._opened(bucket, key).close()
+
+    def lines(self, bucket: str, key: str) -> Iterator[bytes]:
+        """Yield the lines of a file that are not empty. Raise `BucketFileError`."""
+        with self._opened(bucket, key) as file:
+            count = 0
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise self._unreadable(bucket, key, f"line {count + 1} has more than {MAX_LINE_BYTES} bytes")
+                if line.strip():
+                    count += 1
+                    if count > MAX_LINES:
+                        raise self._unreadable(bucket, key, f"it has more than {MAX_LINES} lines")
+                    yield line
+
+    def _opened(self, bucket: str, key: str) -> BinaryIO:
+        path = self.path(bucket, key)
+        try:
+            real = path.resolve(strict=True)
+            if not real.is_relative_to((self._root / bucket).resolve()) or not real.is_file():
+                raise self._unreadable(bucket, key, "it is no file of this bucket")
+            return real.open("rb")
+        except OSError as error:
+            raise self._unreadable(bucket, key, reason_of(error)) from error
+
+    def _unreadable(self, bucket: str, key: str, reason: str) -> BucketFileError:
+        return BucketFileError(bucket=bucket, key=key, reason=reason, root=str(self._root))

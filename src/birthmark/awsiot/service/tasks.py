@@ -1,0 +1,225 @@
+"""Bulk registrations: a file of parameters, a line for each device, registered by a template one after the other.
+
+How far it is, and what became of each line, is written in the commit of its device: whoever goes on after a crash, or
+at another worker, tries each line once.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from birthmark.awsiot.model import Account, RegistrationTask, TaskLine, TaskStatus
+from birthmark.awsiot.rules.plans import RegistrationFailedError
+from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.buckets import Buckets
+from birthmark.awsiot.service.provisioning import Provisioning
+from birthmark.awsiot.store import provisioning as store
+from birthmark.clock import new_uuid
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError
+from birthmark.store import Changes
+from birthmark.store.paging import Page, page_of
+from birthmark.text import read_json
+
+MAX_RUNNING = 10
+KEEP = timedelta(days=30)
+_LOOK_S = 2.0
+_PORTION = 256
+_PAGE = 500
+
+
+class UnknownTaskError(NotFoundError):
+    """No bulk registration of that id."""
+
+    code = "awsiot.unknown_task"
+    message = "Thing registration task {task} not found"
+    fix = "`aws iot list-thing-registration-tasks` shows them; they are kept for 30 days after their end."
+    task: str
+
+
+class TooManyTasksError(PolicyError):
+    """Ten bulk registrations wait or run."""
+
+    code = "awsiot.task_limit"
+    cause = "Ten bulk registrations are in progress already."
+    fix = "Wait for one, or stop one: `aws iot list-thing-registration-tasks --status InProgress`"
+
+
+class TaskOverError(PolicyError):
+    """A bulk registration that is over is not stopped."""
+
+    code = "awsiot.task_over"
+    message = "The task {task} is {status}, and cannot be stopped"
+    fix = "What became of it: `aws iot describe-thing-registration-task --task-id {task}`"
+    status: str
+    task: str
+
+
+async def _always() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class RegistrationTasks(AccountService):
+    """The bulk registrations of the account. `leads` says whether this worker goes on with them."""
+
+    account: Account
+    provisioning: Provisioning
+    buckets: Buckets
+    leads: Callable[[], Awaitable[bool]] = _always
+    _started: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start(self, body: str, bucket: str, key: str, role_arn: str, *, actor: str) -> RegistrationTask:
+        """Begin. Raise `TemplateInvalidError`, `BucketKeyError`, `BucketFileError` or `TooManyTasksError`."""
+        parse_template(body)
+        await asyncio.to_thread(self.buckets.check, bucket, key)
+        if len(await self.database.all(store.RUNNING)) >= MAX_RUNNING:
+            raise TooManyTasksError
+        now = self.clock.now()
+        made = RegistrationTask(
+            task_id=new_uuid(self.entropy),
+            body=body,
+            bucket=bucket,
+            key=key,
+            role_arn=role_arn,
+            status=TaskStatus.IN_PROGRESS,
+            message="",
+            done=0,
+            total=0,
+            succeeded=0,
+            failed=0,
+            link=self.entropy.token(32).hex(),
+            actor=str(actor),
+            created_at=now,
+            modified_at=now,
+        )
+        changes = Changes().run(store.ADD_TASK, **store.TASKS.row(made))
+        await self.database.commit(changes.audit(actor, "awsiot.task_start", made.task_id, file=f"{bucket}/{key}"))
+        self._started.set()
+        return made
+
+    async def get(self, task_id: str) -> RegistrationTask:
+        """Return a task. Raise `UnknownTaskError`."""
+        row = await self.database.one(store.GET_TASK, task_id=task_id)
+        if row is None:
+            raise UnknownTaskError(task=task_id[:40])
+        return store.TASKS.of(row)
+
+    async def stop(self, task_id: str, *, actor: str) -> None:
+        """Let a task try no more lines. Raise `UnknownTaskError`, `TaskOverError`."""
+        task = await self.get(task_id)
+        over = TaskOverError(task=task_id, status=task.status.value)
+        if task.status is not TaskStatus.IN_PROGRESS:
+            raise over
+        changes = self._ending(task, TaskStatus.CANCELLED, "it was stopped", otherwise=over)
+        await self.database.commit(changes.audit(actor, "awsiot.task_stop", task_id))
+
+    async def page(self, after: str, size: int, status: str) -> Page[str]:
+        """Return the ids of tasks, those of one status where it is not empty."""
+        rows = await self.database.all(store.LIST_TASKS, after=after, limit=size + 1, status=status)
+        ids = [str(row["task_id"]) for row in rows]
+        return page_of(ids, size, ids)
+
+    async def lines(self, task_id: str, *, is_done: bool) -> AsyncIterator[TaskLine]:
+        """Yield what became of the lines that were registered, or of those that were not."""
+        after = 0
+        while rows := await self.database.all(
+            store.LINES_OF, task_id=task_id, done=int(is_done), after=after, limit=_PAGE
+        ):
+            for row in rows:
+                yield store.LINES.of(row)
+            after = rows[-1]["line"]
+
+    async def keep_running(self) -> None:
+        """Go on with what was started, here or by who led before, as long as the server runs."""
+        while True:
+            self._started.clear()
+            if await self.leads():
+                for row in await self.database.all(store.RUNNING):
+                    await self._run(store.TASKS.of(row))
+                await self._forget_old()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._started.wait()
+
+    async def _run(self, task: RegistrationTask) -> None:
+        """Try what is left of a task's lines."""
+        try:
+            total = await asyncio.to_thread(self._count, task)
+            if task.total != total:
+                await self._begin(task, total)
+            lines = await asyncio.to_thread(self._from, task)
+            done = task.done
+            while portion := await asyncio.to_thread(lambda: list(islice(lines, _PORTION))):
+                for line in portion:
+                    done += 1
+                    await self._try(task, done, line)
+                if not await self.leads():
+                    return
+            await self.database.commit(self._ending(task, TaskStatus.COMPLETED, ""))
+        except ChangedMeanwhileError:  # it was stopped, or another goes on with it
+            return
+        except UnavailableError:
+            raise
+        except BirthmarkError as error:
+            await self.database.commit(self._ending(task, TaskStatus.FAILED, str(error)[:500]))
+
+    def _count(self, task: RegistrationTask) -> int:
+        return sum(1 for _ in self.buckets.lines(task.bucket, task.key))
+
+    def _from(self, task: RegistrationTask) -> Iterator[bytes]:
+        lines = self.buckets.lines(task.bucket, task.key)
+        return islice(lines, task.done, None)
+
+    async def _begin(self, task: RegistrationTask, total: int) -> None:
+        seen: dict[str, Any] = {"key_task_id": task.task_id, "key_done": task.done, "key_status": task.status.value}
+        changes = Changes().run(store.BEGIN, expect=1, **seen, total=total, modified_at=self.clock.micros())
+        await self.database.commit(changes)
+
+    async def _try(self, task: RegistrationTask, number: int, line: bytes) -> None:
+        """Register the device of one line, or note why not; either with how far the task is."""
+        try:
+            parameters = read_json(line, dict[str, str], _unreadable)
+            plan = parse_template(task.body).plan(parameters)
+            # What is noted of a line are names, which its registration decides.
+            await self.provisioning.register(
+                plan, actor=task.actor, noting=lambda made: self._stepped(task, number, made.told(self.account))
+            )
+        except (ChangedMeanwhileError, UnavailableError):
+            raise
+        except BirthmarkError as error:
+            said = {"errorCode": error.code, "errorMessage": str(error)}
+            await self.database.commit(self._stepped(task, number, said, is_done=False))
+
+    def _stepped(self, task: RegistrationTask, number: int, said: dict[str, Any], *, is_done: bool = True) -> Changes:
+        """Return what counts a line, on the condition that nobody else did, and that the task goes on."""
+        seen: dict[str, Any] = {
+            "key_task_id": task.task_id,
+            "key_done": number - 1,
+            "key_status": TaskStatus.IN_PROGRESS.value,
+        }
+        tried = TaskLine(task.task_id, number, is_done, json.dumps(said))
+        changes = Changes().run(store.STEP[is_done], expect=1, **seen, modified_at=self.clock.micros())
+        return changes.run(store.ADD_LINE, **store.LINES.row(tried))
+
+    def _ending(
+        self, task: RegistrationTask, status: TaskStatus, message: str, otherwise: BirthmarkError | None = None
+    ) -> Changes:
+        seen: dict[str, Any] = {"key_task_id": task.task_id, "key_status": TaskStatus.IN_PROGRESS.value}
+        told: dict[str, Any] = {"status": status.value, "message": message, "modified_at": self.clock.micros()}
+        return Changes().run(store.END, expect=1, otherwise=otherwise, **seen, **told)
+
+    async def _forget_old(self) -> None:
+        before = self.clock.micros() - KEEP // timedelta(microseconds=1)
+        for row in await self.database.all(store.OLD_TASKS, before=before):
+            changes = Changes().run(store.FORGET_TASK, task_id=row["task_id"])
+            await self.database.commit(changes.run(store.FORGET_LINES, task_id=row["task_id"]))
+
+
+def _unreadable(detail: str) -> RegistrationFailedError:
+    return RegistrationFailedError(step="the line", detail=f"it is no JSON object of texts: {detail}")

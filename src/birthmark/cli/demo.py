@@ -26,6 +26,7 @@ class Journey(StrEnum):
     GROUP = "group"
     MANIFEST = "manifest"
     AWS = "aws"
+    JITP = "jitp"
     EST = "est"
     TWIN = "twin"
     RENEW = "renew"
@@ -46,6 +47,7 @@ def demo(
     """Play a journey: own server, software secure element, the vendors' unmodified SDKs.
 
     azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
+    jitp: twenty chips of one CA become things by themselves.
     est: a device agent that renews its certificate. twin: a hub that talks back.
     renew: no password, a certificate that expired, a new root. factory: twenty chips at two stations of a line.
     """

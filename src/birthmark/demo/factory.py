@@ -1,26 +1,20 @@
 """A production line: twenty chips at two stations, and what somebody tries between the line and the cloud."""
 
 import json
-import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-from rich.markup import escape
-
-from birthmark.demo.stage import IN_CHIP, Proof, Stage, app_path
+from birthmark.demo.stage import IN_CHIP, Job, Proof, Stage, app_path, together
 
 TITLE = "A production line → Azure and AWS"
 ABOUT = "Twenty chips, two stations without a network, one list that proves itself; both clouds know every board."
 _CHIPS = 20
-_AT_ONCE = 4
 _MESSAGES = 10
 _LABEL = "sss:F0000100"
-_Job: TypeAlias = tuple[tuple[str, ...], Mapping[str, str]]
 _POLICY = {
     "Version": "2012-10-17",
     "Statement": [
@@ -82,9 +76,9 @@ def play(stage: Stage) -> None:
 
 def _chips(stage: Stage) -> list[_Chip]:
     made_by = ("birthmark", "chip", "simulate", "--chip", "se050", "--json")
-    jobs: list[_Job] = [((*made_by, f"chip-{n:02}"), {}) for n in range(1, _CHIPS + 1)]
+    jobs: list[Job] = [((*made_by, f"chip-{n:02}"), {}) for n in range(1, _CHIPS + 1)]
     chips = []
-    for n, done in enumerate(_together(stage, jobs), 1):
+    for n, done in enumerate(together(stage, jobs), 1):
         made: dict[str, str] = json.loads(done.stdout)
         variables = {name: value for name, value in made.items() if name.isupper()}
         chips.append(_Chip(f"BOARD-{n:04}", f"chip-{n:02}", variables))
@@ -169,7 +163,7 @@ def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
         )
         identity = {"DPS_X509_REGISTRATION_ID": chip.name, "X509_CERT_FILE": f"certificates/{chip.name}.pem"}
         jobs.append((program, {**chip.variables, **identity, "X509_KEY_FILE": f"{chip.board}.key"}))
-    _together(stage, jobs)
+    together(stage, jobs)
     on_record = {row["name"]: row["state"] for row in stage.rows("device", "ls")}
     states = Counter(on_record[chip.name.lower()] for chip in chips)
     stage.expect(dict(states), {"assigned": len(chips)}, "state on record")
@@ -195,15 +189,7 @@ def _connect_aws(stage: Stage, chips: Sequence[_Chip]) -> None:
             "CA_FILE": stage.endpoints["trust_bundle"],
         }
         jobs.append((("python", str(app_path("aws_device.py"))), {**chip.variables, **identity}))
-    for chip, done in zip(chips, _together(stage, jobs), strict=True):
+    for chip, done in zip(chips, together(stage, jobs), strict=True):
         told = done.stdout.splitlines()[-1]
         stage.prove(Proof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
     stage.note(f"{len(chips)} things, each with its messages sent and received")
-
-
-def _together(stage: Stage, jobs: Sequence[_Job]) -> list[subprocess.CompletedProcess[str]]:
-    """Run commands that are alike, some at a time; the first is shown."""
-    first = jobs[0][0]
-    stage.console.print(f"   [dim]$ {escape(shlex.join(first))}   (and {len(jobs) - 1} more)", soft_wrap=True)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda job: stage.call(*job[0], environment=job[1]), jobs))

@@ -11,11 +11,12 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +31,9 @@ _TIMEOUT_S = 180
 _WIDE = 120
 _NARROWEST = 40
 IN_CHIP = "inside the token, not extractable"
+_AT_ONCE = 4
+Job: TypeAlias = tuple[tuple[str, ...], Mapping[str, str]]
+"""A command and the variables that it gets besides."""
 _KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
 
 
@@ -312,6 +316,16 @@ class Stage:
                     continue
                 return address
         raise NoAddressError
+
+
+def together(
+    stage: Stage, jobs: Sequence[Job], *, at_once: int = _AT_ONCE, may_fail: bool = False
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run commands that are alike, some at a time; the first is shown."""
+    first, more = jobs[0][0], f"   (and {len(jobs) - 1} more)" if len(jobs) > 1 else ""
+    stage.console.print(f"   [dim]$ {escape(shlex.join(first))}{more}", soft_wrap=True)
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda job: stage.call(*job[0], environment=job[1], may_fail=may_fail), jobs))
 
 
 @contextmanager

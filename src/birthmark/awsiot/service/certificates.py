@@ -259,7 +259,8 @@ class Certificates(AccountService):
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
         known = await self.adding(certificate, status, mode, ca_id)
-        await self.database.commit(putting(known, actor=actor))
+        exists = CertificateExistsError(certificate_id=known.id)
+        await self.database.commit(putting(known, exists, actor=actor))
         return known
 
     async def adding(
@@ -296,10 +297,9 @@ class Certificates(AccountService):
         return await signed_by(issuer.private_key, sign)
 
 
-def putting(known: DeviceCertificate, *, actor: str) -> Changes:
-    """Return what puts a certificate on record, on the condition that it is not."""
-    exists = CertificateExistsError(certificate_id=known.id)
-    changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.CERTIFICATES.row(known))
+def putting(known: DeviceCertificate, otherwise: CertificateExistsError | None = None, *, actor: str) -> Changes:
+    """Return what puts a certificate on record, on the condition that it is not; else that raises `otherwise`."""
+    changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.CERTIFICATES.row(known))
     return changes.audit(actor, "awsiot.certificate_add", known.id, status=known.status.value, mode=known.mode.value)
 
 

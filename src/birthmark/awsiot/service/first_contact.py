@@ -186,7 +186,8 @@ class FirstContact:
 
     async def _registered(self, ca: RegisteredCa, own: DeviceCertificate) -> None:
         """Put a certificate on record, and tell whoever activates it."""
-        await self.database.commit(putting(own, actor=f"ca:{ca.id}"))
+        exists = CertificateExistsError(certificate_id=own.id)
+        await self.database.commit(putting(own, exists, actor=f"ca:{ca.id}"))
         self._paces[ca.id].count += 1
         at_ms = self.clock.micros() // 1000
         event = {

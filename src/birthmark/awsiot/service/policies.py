@@ -112,18 +112,22 @@ class Policies(AccountService):
 
     async def create(self, name: str, document: str, *, actor: str) -> NamedPolicy:
         """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
-        made, changes = self.adding(name, document, actor=actor)
+        made, changes = self.adding(name, document, PolicyExistsError(policy=name), actor=actor)
         await self.database.commit(changes)
         return made
 
-    def adding(self, name: str, document: str, *, actor: str) -> tuple[NamedPolicy, Changes]:
-        """Return a policy of one version, and what puts it on record. Raise `PolicyMalformedError`."""
+    def adding(
+        self, name: str, document: str, otherwise: PolicyExistsError | None = None, *, actor: str
+    ) -> tuple[NamedPolicy, Changes]:
+        """Return a policy of one version, and what puts it on record. Raise `PolicyMalformedError`.
+
+        Where the name is taken by then the commit raises `otherwise`; without one, that somebody was faster.
+        """
         known = parse_policy_name(name)
         parse_policy(known, document)
         now = self.clock.now()
         made = NamedPolicy(known, 1, 1, new_uuid(self.entropy), now, now)
-        exists = PolicyExistsError(policy=known)
-        changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.POLICIES.row(made))
+        changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.POLICIES.row(made))
         changes.run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(PolicyVersion(known, 1, document, now)))
         return made, changes.audit(actor, "awsiot.policy_create", known)
 

@@ -27,7 +27,13 @@ from birthmark.awsiot.rules.plans import (
     ThingPlan,
 )
 from birthmark.awsiot.service.attachments import attaching
-from birthmark.awsiot.service.certificates import CertificateRefusedError, Certificates, check, putting
+from birthmark.awsiot.service.certificates import (
+    CertificateExistsError,
+    CertificateRefusedError,
+    Certificates,
+    check,
+    putting,
+)
 from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies, UnknownPolicyError
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_groups import ThingGroups
@@ -161,7 +167,8 @@ class Provisioning:
                 made = await self._kept(plan, await self._certificates.get(own.id), making)
             else:
                 made = replace(own, status=CertificateStatus(plan.status))
-                making.changes.merge(putting(made, actor=making.actor))
+                exists = CertificateExistsError(certificate_id=made.id)
+                making.changes.merge(putting(made, exists, actor=making.actor))
         making.resources[plan.logical] = "cert", made.id
         return made
 

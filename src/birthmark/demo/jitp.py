@@ -1,0 +1,154 @@
+"""Chips of one's own CA to AWS IoT Core by just-in-time provisioning: nobody puts a device on record."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from birthmark.demo.stage import IN_CHIP, Job, Proof, Stage, app_path, together
+from birthmark.pki.certificates import parse_bundle
+
+TITLE = "Twenty chips of one CA → AWS IoT Core, just in time"
+ABOUT = "The CA is on record, no device is; each becomes a thing when it comes for the first time. One is refused."
+_CHIPS = 20
+_MESSAGES = 10
+_ROLE = "arn:aws:iam::000000000000:role/provisioning"
+_POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": "iot:Connect",
+            "Resource": "arn:aws:iot:*:*:client/${iot:Connection.Thing.ThingName}",
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["iot:Publish", "iot:Receive"],
+            "Resource": "arn:aws:iot:*:*:topic/devices/${iot:Connection.Thing.ThingName}/*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": "iot:Subscribe",
+            "Resource": "arn:aws:iot:*:*:topicfilter/devices/${iot:Connection.Thing.ThingName}/*",
+        },
+    ],
+}
+_NAME, _ID = "AWS::IoT::Certificate::CommonName", "AWS::IoT::Certificate::Id"
+_TEMPLATE = {
+    "Parameters": {_NAME: {"Type": "String"}, _ID: {"Type": "String"}},
+    "Resources": {
+        "thing": {
+            "Type": "AWS::IoT::Thing",
+            "Properties": {"ThingName": {"Ref": _NAME}, "AttributePayload": {"line": "gateways"}},
+        },
+        "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": _ID}}},
+        "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": _POLICY}},
+    },
+}
+
+
+@dataclass
+class _Chip:
+    """A chip, its certificate, and under which name it comes."""
+
+    directory: str
+    name: str
+    variables: Mapping[str, str]
+    thumbprint: str = ""
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say("Found a certificate authority of your own, and start the local cloud.")
+    stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
+    stage.serve()
+
+    stage.say("What a device becomes is a template: a thing of its name, and a policy for that thing's topics.")
+    stage.path("template.json").write_text(json.dumps(_TEMPLATE, indent=2))
+    template = ("--template-name", "gateways", "--template-body", "file://template.json", "--type", "JITP")
+    _aws(stage, "create-provisioning-template", *template, "--enabled", "--provisioning-role-arn", _ROLE)
+
+    stage.say("The CA goes on record with that template, with a proof that its key is yours.")
+    code = _aws(stage, "get-registration-code")["registrationCode"]
+    proof = ("--with", "issuing", "--dir", "ca", "--out", "proof.pem")
+    stage.birthmark("ca", "verify-possession", code, *proof)
+    ca = ("--ca-certificate", "file://ca/issuing.pem", "--verification-certificate", "file://proof.pem")
+    may = ("--set-as-active", "--allow-auto-registration", "--registration-config", "templateName=gateways")
+    _aws(stage, "register-ca-certificate", *ca, *may)
+
+    stage.say(f"{_CHIPS} ATECC608 leave the line, each with a key of its own and a certificate of that CA.")
+    chips = _chips(stage)
+    stage.expect(stage.rows("aws", "thing", "ls"), [], "things on record")
+
+    stage.say("They are switched on. The first connection of each is closed, as AWS does it; the next one works.")
+    good, late = chips[:-1], chips[-1]
+    _connect(stage, good, expected=1)
+    words = sorted(set(_connect(stage, good, expected=0)))
+    stage.expect(words, [f"{_MESSAGES} messages published and received"], "the last word of each program")
+    told = f"{_MESSAGES} sent, {_MESSAGES} received"
+    for chip in good:
+        stage.prove(Proof(chip.name, IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
+    things = stage.rows("aws", "thing", "ls")
+    stage.expect(len(things), _CHIPS - 1, "things on record")
+
+    stage.say(
+        f"The last one was given the name {late.name}, which another has. It takes nothing, and the server says why."
+    )
+    _connect(stage, [late], expected=1)
+    (refusal,) = stage.rows("why", late.thumbprint, "--limit", "1")
+    stage.expect(refusal["code"], "awsiot.thing_taken", "reason")
+    stage.note(refusal["cause"])
+    stage.note(refusal["fix"])
+    (row,) = [one for one in stage.rows("aws", "thing", "ls") if one["thing"] == late.name]
+    stage.expect(row["certificates"], [chips[0].thumbprint], f"certificates of {late.name}")
+
+
+def _chips(stage: Stage) -> list[_Chip]:
+    """Make the chips, and sign what each asks for; the last is given the name of the first."""
+    numbers = range(1, _CHIPS + 1)
+    simulate = ("birthmark", "chip", "simulate", "--chip", "atecc608", "--json")
+    made = together(stage, [((*simulate, f"chip-{n:02}"), {}) for n in numbers])
+    chips = [
+        _Chip(
+            f"chip-{n:02}",
+            f"gateway-{n:02}" if n < _CHIPS else "gateway-01",
+            {key: value for key, value in json.loads(done.stdout).items() if key.isupper()},
+        )
+        for n, done in zip(numbers, made, strict=True)
+    ]
+    csr = ("birthmark", "chip", "csr", "--cn")
+    together(stage, [((*csr, chip.name, "--out", f"{chip.directory}.csr"), chip.variables) for chip in chips])
+    sign = ("birthmark", "ca", "sign", "--dir", "ca")
+    jobs: list[Job] = [((*sign, f"{one.directory}.csr", "--out", f"{one.directory}.pem"), {}) for one in chips]
+    together(stage, jobs, at_once=1)  # one CA, one after the other
+    for chip in chips:
+        chip.thumbprint = parse_bundle(stage.path(f"{chip.directory}.pem").read_bytes())[0].thumbprint.hex()
+    return chips
+
+
+def _connect(stage: Stage, chips: Sequence[_Chip], *, expected: int) -> list[str]:
+    """Run the device's program for each, and return the last words of those; each has to end so."""
+    program = ("python", str(app_path("aws_device.py")))
+    done = together(stage, [(program, _identity(stage, chip)) for chip in chips], may_fail=True)
+    codes = sorted({one.returncode for one in done})
+    stage.expect(codes, [expected], "exit code of the program")
+    return [(one.stdout.splitlines() or [""])[-1] for one in done]
+
+
+def _identity(stage: Stage, chip: _Chip) -> dict[str, str]:
+    return {
+        **chip.variables,
+        "AWS_IOT_ENDPOINT": stage.endpoints["aws"]["data_endpoint"],
+        "THING_NAME": chip.name,
+        "CERT_FILE": f"{chip.directory}.pem",
+        "PKCS11_LIB": chip.variables["BIRTHMARK_PKCS11_MODULE"],
+        "TOKEN_LABEL": chip.variables["BIRTHMARK_TOKEN"],
+        "PIN_FILE": chip.variables["BIRTHMARK_PIN_FILE"],
+        "KEY_LABEL": "device",
+        "CA_FILE": stage.endpoints["trust_bundle"],
+    }
+
+
+def _aws(stage: Stage, *arguments: str) -> dict[str, str]:
+    done = stage.run("aws", "iot", *arguments)
+    answer: dict[str, str] = json.loads(done.stdout) if done.stdout.strip() else {}
+    return answer

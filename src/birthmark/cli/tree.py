@@ -257,10 +257,25 @@ HUB = Group(
     "device ls",
 )
 AWS = Group(
-    "AWS IoT's console, here: access keys, things, certificates, shadows.",
+    "AWS IoT's console, here: access keys, things, certificates, templates, shadows.",
     {
         "thing": Group("Things, devices on record.", {"ls": Leaf("aws:things")}, "ls"),
-        "certificate": Group("Certificates on record.", {"ls": Leaf("aws:certificates")}, "ls"),
+        "certificate": Group(
+            "Certificates on record.",
+            {"ls": Leaf("aws:certificates"), "claim": Leaf("aws_templates:claim", "7b743ef07c21…2b2")},
+            "ls",
+        ),
+        "template": Group(
+            "Provisioning templates: what devices become that come by a CA, or a claim certificate.",
+            {
+                "ls": Leaf("aws_templates:list_templates"),
+                "show": Leaf("aws_templates:show_template", "gateways"),
+                "create": Leaf("aws_templates:create_template", "gateways template.json --type jitp"),
+                "rm": Leaf("aws_templates:remove_template", "gateways"),
+                "example": Leaf("aws_templates:example", "--type jitp > template.json"),
+            },
+            "ls",
+        ),
         "shadow": Leaf("aws:shadow", """se050-0001 --desired '{"interval": 5}'"""),
         "monitor": Leaf("aws:monitor", "'sensors/#'"),
         "key": Group(

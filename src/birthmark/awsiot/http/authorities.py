@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from birthmark.auth.rights import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
+from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.people.demand import demand
 
 
 class AuthorityOperations:
@@ -61,6 +64,8 @@ def _registration(call: Call) -> str | None:
     if config is not None and config.template_body is not None:
         if config.template_name is not None:
             raise BodyInvalidError(detail="registrationConfig has a templateBody and a templateName")
+        if call.grant.caller is not None:  # a template may hold a policy
+            demand(call.grant.caller, Right.ADMINISTER, PLACE)
         parse_template(config.template_body)
     return wire.config_text(config)
 

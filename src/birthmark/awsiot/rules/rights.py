@@ -12,7 +12,20 @@ _OTHERS: Mapping[str, Right] = {
         ("RegisterCACertificate", "UpdateCACertificate", "DeleteCACertificate", "DeleteRegistrationCode"), Right.TRUST
     ),
     **dict.fromkeys(
-        ("CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "SetDefaultPolicyVersion"),
+        (
+            "CreatePolicy",
+            "CreatePolicyVersion",
+            "DeletePolicy",
+            "DeletePolicyVersion",
+            "SetDefaultPolicyVersion",
+            "CreateProvisioningTemplate",  # a template may hold a policy
+            "CreateProvisioningTemplateVersion",
+            "UpdateProvisioningTemplate",
+            "DeleteProvisioningTemplate",
+            "DeleteProvisioningTemplateVersion",
+            "RegisterThing",
+            "StartThingRegistrationTask",
+        ),
         Right.ADMINISTER,
     ),
 }

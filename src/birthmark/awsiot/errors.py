@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import policy, retained, shadows, topics
+from birthmark.awsiot.rules import authorizing, policy, retained, shadows, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
     authorities,
+    authorizers,
     certificates,
     devices,
     functions,
@@ -112,7 +113,16 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     policies.TooManyVersionsError: (409, "VersionsLimitExceededException"),
     policies.TooManyPoliciesError: (410, "LimitExceededException"),
     devices.NoCertificateError: _FORBIDDEN,
-    devices.AuthorizerNotServedError: _FORBIDDEN,
+    authorizers.UnknownAuthorizerError: _NOT_FOUND,
+    authorizers.AuthorizerExistsError: _EXISTS,
+    authorizers.AuthorizerInUseError: _IN_USE,
+    authorizers.AuthorizerInactiveError: _FORBIDDEN,
+    authorizers.NoAuthorizerError: _FORBIDDEN,
+    authorizing.SigningKeyInvalidError: _INVALID,
+    authorizing.TokenRefusedError: _FORBIDDEN,
+    authorizing.AuthorizerRefusedError: _FORBIDDEN,
+    authorizing.AuthorizerDeniedError: _FORBIDDEN,
+    authorizing.AuthorizerAnswerError: (400, "InvalidResponseException"),
     devices.CertificateUnknownError: _FORBIDDEN,
     devices.FirstContactNotServedError: _FORBIDDEN,
     devices.CertificateInactiveError: _FORBIDDEN,

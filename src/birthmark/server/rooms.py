@@ -12,7 +12,14 @@ import msgspec
 
 from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.events import (
+    AccessKeyRemoved,
+    AuthorizerChanged,
+    CertificateChanged,
+    GrantsChanged,
+    PolicyChanged,
+    ThingChanged,
+)
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
@@ -133,6 +140,7 @@ class Rooms:
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
+        bus.on(AuthorizerChanged, self.aws_connections.authorizer_changed)
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 

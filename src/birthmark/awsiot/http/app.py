@@ -15,8 +15,10 @@ from starlette.responses import Response
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
+from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.devices import HttpDevices
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
@@ -25,9 +27,9 @@ from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.rights import PLACE, right_for
-from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
+from birthmark.awsiot.service.authorizers import AuthorizerExistsError
 from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
@@ -36,7 +38,6 @@ from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.net.tls import TlsPeer
 from birthmark.people.demand import demand, said
 
 GROUPS = (
@@ -44,6 +45,7 @@ GROUPS = (
     ThingGroupOperations,
     CertificateOperations,
     AuthorityOperations,
+    AuthorizerOperations,
     PolicyOperations,
     TagOperations,
 )
@@ -63,6 +65,7 @@ _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     CertificateExistsError: ("certificate_id", "cert"),
     CaExistsError: ("certificate_id", "cacert"),
     PolicyExistsError: ("policy", "policy"),
+    AuthorizerExistsError: ("authorizer", "authorizer"),
 }
 Record = Callable[[BirthmarkError, Request], str]
 
@@ -113,6 +116,7 @@ class AwsHttp:
         self._entropy = entropy
         self._otherwise = otherwise
         self._router = Router(handlers(aws, space, ask, entropy))
+        self._devices = HttpDevices(aws, aws.keys.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):
@@ -141,7 +145,7 @@ class AwsHttp:
             grant, actor, operation, handler, names = self._for_operator(request, signed)
         else:
             grant, operation, handler, names = await self._for_device(request, signed)
-            actor = f"certificate:{grant.certificate_id}"
+            actor = f"certificate:{grant.certificate_id}" if grant.authorized is None else grant.principal
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
         call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note)
@@ -179,10 +183,7 @@ class AwsHttp:
             raise SignatureMissingError from error
         if operation.name not in FOR_DEVICES:
             raise SignatureMissingError
-        peer: TlsPeer = request.scope["extensions"]["tls"]
-        address = request.client.host if request.client else ""
-        visitor = Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain)
-        return await self._aws.devices.admit(visitor), operation, handler, names
+        return await self._devices.admit(request, signed.query), operation, handler, names
 
     def _note(self, request: Request, error: BirthmarkError) -> None:
         self._record(error, request)

@@ -14,7 +14,9 @@ from birthmark.members import says_something
 _TAGS = frozenset({"tags"})
 _FIRST_CONTACT = frozenset({"registrationConfig"})
 UNSERVED: Mapping[str, frozenset[str]] = {
+    "CreateAuthorizer": _TAGS,
     "CreatePolicy": _TAGS,
+    "CreateRoleAlias": _TAGS,
     "CreateThingGroup": _TAGS,
     "CreateThingType": _TAGS | {"thingTypeProperties.mqtt5Configuration"},
     "RegisterCACertificate": _TAGS | _FIRST_CONTACT | {"allowAutoRegistration"},

@@ -7,6 +7,7 @@ from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
+from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.functions import MappedFunctions
@@ -49,11 +50,14 @@ class AwsIot:
         self.shadows = Shadows(database, clock)
         self.overview = Overview(database)
         self.functions = functions or MappedFunctions(clock, entropy)
+        self.authorizers = Authorizers(database, clock, entropy, self.functions)
 
     async def check_stands(self, principal: str, client_id: str) -> None:
         """Raise unless the certificate, or access key, by which a client came may still be used."""
         if is_certificate_id(principal):
             await self.devices.check_stands(CertificateId(principal), client_id)
+        elif principal.startswith("authorizer/"):
+            await self.authorizers.check_stands(principal.split("/")[1], client_id)
         else:
             self.keys.check_known(principal)
 

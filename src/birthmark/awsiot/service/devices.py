@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate
+from birthmark.awsiot.rules.authorizing import AuthorizerDeniedError, Presented, Verdict
 from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
@@ -33,17 +34,6 @@ class NoCertificateError(UnauthenticatedError):
         '--key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
     )
     thing: str
-
-
-class AuthorizerNotServedError(NoCertificateError):
-    """A custom authorizer was to decide."""
-
-    code = "awsiot.authorizer_not_served"
-    cause = "A client ({thing}) connected with a user name or a password and no certificate, for a custom authorizer."
-    fix = (
-        "Custom authorizers are not served here. Register a certificate for the device: "
-        "`aws iot create-keys-and-certificate --set-as-active`"
-    )
 
 
 class CertificateUnknownError(UnauthenticatedError):
@@ -89,6 +79,18 @@ class CertificateInactiveError(ForbiddenError):
 
 
 @dataclass(frozen=True, slots=True)
+class Authorized:
+    """By which authorizer a client came, and what is needed to ask it again."""
+
+    authorizer: str
+    presented: Presented = field(repr=False)
+    visitor: Visitor = field(repr=False)
+    connection_id: str
+    verdict: Verdict = field(repr=False)
+    caches_http: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A visitor who was let in: by which certificate, as which thing, with which permissions.
 
@@ -104,6 +106,18 @@ class Grant:
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
     caller: Caller | None = field(default=None, repr=False)
     """The person, where it is one, for what hangs on more than the operation's name."""
+    authorized: Authorized | None = field(default=None, repr=False)
+    """By which custom authorizer it came, where it did."""
+
+    @property
+    def is_operator(self) -> bool:
+        """Say whether it is no device: it signed with an access key, or is a person."""
+        return self.certificate_id is None and self.authorized is None
+
+    @property
+    def identifier(self) -> str:
+        """What events call it."""
+        return self.principal if self.authorized is None else self.authorized.verdict.principal
 
     @property
     def asks_time(self) -> bool:
@@ -163,14 +177,15 @@ class Devices:
         resource = self.account.arn(kind, name)
         decision = grant.permissions.decide(action, resource, self.clock.now())
         if not decision.is_allowed:
-            raise PolicyDeniedError(
-                action=action,
-                resource=resource,
-                hint=decision.hint,
-                command=self._allowing(decision, action, resource, grant.certificate_id or ""),
-                certificate_id=grant.certificate_id or "",
-                thing=client_id or "over HTTPS",
-            )
+            raise self._denied(grant, decision, action, resource, client_id or "over HTTPS")
+
+    def _denied(self, grant: Grant, decision: Decision, action: str, resource: str, thing: str) -> PolicyDeniedError:
+        told = {"action": action, "resource": resource, "hint": decision.hint, "thing": thing}
+        if grant.authorized is not None:
+            return AuthorizerDeniedError(command="aws iot list-authorizers", certificate_id="", **told)
+        certificate_id = grant.certificate_id or ""
+        command = self._allowing(decision, action, resource, certificate_id)
+        return PolicyDeniedError(command=command, certificate_id=certificate_id, **told)
 
     def _allowing(self, decision: Decision, action: str, resource: str, certificate_id: str) -> str:
         """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""

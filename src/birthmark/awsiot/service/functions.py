@@ -93,17 +93,20 @@ class MappedFunctions:
         self._entropy = entropy
         self._outside = outside
         self._functions = functions or {}
-        self._calls: dict[str, _Calls] = {}
+        self._calls: dict[tuple[str, bool], _Calls] = {}
 
     def is_mapped(self, arn: str) -> bool:
         """Say whether it has an address."""
         return arn in self._functions
 
-    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
-        """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`."""
+    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
+        """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`.
+
+        Calls for who `is_known` have turns of their own.
+        """
         if (function := self._functions.get(arn)) is None or self._outside is None:
             raise FunctionNotMappedError(arn=arn[:_MAX_TOLD])
-        calls = self._calls.setdefault(arn, _Calls())
+        calls = self._calls.setdefault((arn, is_known), _Calls())
         if calls.waiting >= MOST_WAITING:
             raise FunctionFailedError(arn=arn, host=function.host, reason=f"{MOST_WAITING} calls wait for their turn")
         calls.waiting += 1

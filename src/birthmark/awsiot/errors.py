@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import authorizing, policy, retained, shadows, topics
+from birthmark.awsiot.rules import authorizing, policy, retained, sessions, shadows, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
@@ -19,6 +19,7 @@ from birthmark.awsiot.service import (
     devices,
     functions,
     policies,
+    roles,
     thing_groups,
     thing_types,
     things,
@@ -61,6 +62,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     model.GroupPolicyNotServedError: (501, "NotImplementedException"),
     model.MemberNotServedError: (501, "NotImplementedException"),
     policy.PolicyMalformedError: (400, "MalformedPolicyException"),
+    policy.KeyDeniedError: (403, "AccessDeniedException"),
     policy.PolicyDeniedError: _FORBIDDEN,
     topics.ClientIdInvalidError: _INVALID,
     topics.TopicInvalidError: _INVALID,
@@ -128,6 +130,11 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     devices.CertificateInactiveError: _FORBIDDEN,
     functions.FunctionNotMappedError: _INVALID,
     functions.FunctionFailedError: (400, "InvalidResponseException"),
+    roles.UnknownRoleAliasError: _NOT_FOUND,
+    roles.RoleAliasExistsError: _EXISTS,
+    roles.RoleNotMappedError: _INVALID,
+    sessions.SessionTokenError: (403, "UnrecognizedClientException"),
+    sessions.SessionEndedError: (403, "ExpiredTokenException"),
     errors.InvalidRequestError: _INVALID,
     errors.UnauthenticatedError: _FORBIDDEN,
     errors.ForbiddenError: _FORBIDDEN,

@@ -68,8 +68,8 @@ class AuthorizerChanged(Event, frozen=True, tag="awsiot.authorizer_changed"):
         return self.authorizer
 
 
-class RoleAliasChanged(Event, frozen=True, tag="awsiot.role_alias_changed"):
-    """What keys of a role alias may do has changed: it has another role, or is gone."""
+class RoleAliasRemoved(Event, frozen=True, tag="awsiot.role_alias_removed"):
+    """A role alias is gone, and with it every key that was made by it."""
 
     alias: str
 

@@ -18,6 +18,7 @@ from birthmark.awsiot.events import (
     CertificateChanged,
     GrantsChanged,
     PolicyChanged,
+    RoleAliasRemoved,
     ThingChanged,
 )
 from birthmark.awsiot.model import Account
@@ -61,8 +62,8 @@ from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
+from birthmark.server.account_files import functions_of, roles_of
 from birthmark.server.est_settings import est_settings
-from birthmark.server.function_settings import functions_of
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
 from birthmark.server.oidc_settings import providers_of
@@ -140,6 +141,7 @@ class Rooms:
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
+        bus.on(RoleAliasRemoved, self.aws_connections.role_alias_removed)
         bus.on(AuthorizerChanged, self.aws_connections.authorizer_changed)
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
@@ -232,11 +234,12 @@ async def open_rooms(
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     sender = _sender(settings)
-    functions = functions_of(settings.functions, allows_plain=bool(settings.outbound.allow))
+    functions = functions_of(settings)
     aws = AwsIot(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
         functions=MappedFunctions(clock, entropy, sender, functions),
+        roles=roles_of(settings),
     )
     broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)

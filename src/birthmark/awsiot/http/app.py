@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +20,8 @@ from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.devices import HttpDevices
 from birthmark.awsiot.http.policies import PolicyOperations
+from birthmark.awsiot.http.resources import resources_of
+from birthmark.awsiot.http.roles import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
 from birthmark.awsiot.http.tags import TagOperations
@@ -33,6 +35,7 @@ from birthmark.awsiot.service.authorizers import AuthorizerExistsError
 from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
+from birthmark.awsiot.service.roles import RoleAliasExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid
@@ -47,6 +50,7 @@ GROUPS = (
     AuthorityOperations,
     AuthorizerOperations,
     PolicyOperations,
+    RoleAliasOperations,
     TagOperations,
 )
 _DATA = "iot-data"
@@ -66,6 +70,7 @@ _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     CaExistsError: ("certificate_id", "cacert"),
     PolicyExistsError: ("policy", "policy"),
     AuthorizerExistsError: ("authorizer", "authorizer"),
+    RoleAliasExistsError: ("alias", "rolealias"),
 }
 Record = Callable[[BirthmarkError, Request], str]
 
@@ -142,7 +147,9 @@ class AwsHttp:
         body = await request.body()
         signed = signed_request_of(request.scope, body)
         if is_signed(request.headers.get("authorization", ""), signed.query):
-            grant, actor, operation, handler, names = self._for_operator(request, signed)
+            grant, actor, operation, handler, names = await self._for_operator(request, signed)
+        elif signed.method == "GET" and (found := CREDENTIALS.fullmatch(signed.path)) is not None:
+            return await credentials(self._aws, unquote(found["alias"]), request)
         else:
             grant, operation, handler, names = await self._for_device(request, signed)
             actor = f"certificate:{grant.certificate_id}" if grant.authorized is None else grant.principal
@@ -150,6 +157,7 @@ class AwsHttp:
         note = partial(self._note, request)
         call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note)
         try:
+            self._check_rights(call)
             call.check_served()
             return await handler(call)
         except BirthmarkError as error:
@@ -157,15 +165,22 @@ class AwsHttp:
             error.add_facts(command=operation.form, **named)
             raise
 
-    def _for_operator(
+    def _check_rights(self, call: Call) -> None:
+        """Raise `KeyDeniedError` for what a key may not do; operations on data ask about their own resource."""
+        if call.grant.is_operator and call.grant.permissions is not None and call.operation.service != _DATA:
+            for resource in resources_of(self._aws.account, call):
+                self._aws.devices.check_resource(call.grant, f"iot:{call.operation.name}", resource)
+
+    async def _for_operator(
         self, request: Request, signed: SignedRequest
     ) -> tuple[Grant, str, Operation, Handler, Mapping[str, str]]:
         """Return who signed, and what is asked. Raise `RightMissingError` for what a person may not do."""
         keys, address = self._aws.keys, request.client.host if request.client else ""
         if (found := keys.person(signed, SERVICES, address)) is None:
-            key, service = keys.authenticate(signed, SERVICES)
+            grant, service = await self._aws.signer(signed, SERVICES, address)
             operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
-            return Grant(key.id, None, None, None), f"access_key:{key.id}", operation, handler, names
+            actor = grant.principal if grant.session is not None else f"access_key:{grant.principal}"
+            return grant, actor, operation, handler, names
         caller, service = found
         operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
         demand(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)

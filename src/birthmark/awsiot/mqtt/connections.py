@@ -14,15 +14,16 @@ from birthmark.awsiot.events import (
     CertificateChanged,
     GrantsChanged,
     PolicyChanged,
+    RoleAliasRemoved,
     ThingChanged,
 )
-from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.due import LOOK_S, Deed, Due
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.authorizing import NAME, Presented
 from birthmark.awsiot.rules.presence import REASONS, presence
+from birthmark.awsiot.rules.sessions import SessionEndedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
@@ -73,11 +74,11 @@ class AwsConnections:
         """Admit a device by its certificate or by an authorizer, or raise `MqttRefusedError`."""
         return await self._accept(pump, packet, None)
 
-    def acceptor(self, key: AccessKey) -> Accept:
-        """Return what accepts a connection whose WebSocket request was signed with `key`."""
+    def acceptor(self, grant: Grant) -> Accept:
+        """Return what accepts a connection whose WebSocket request was signed with a key that may do this."""
 
         async def accept(pump: MqttPump, packet: Connect) -> Admission:
-            return await self._accept(pump, packet, Grant(key.id, None, None, None))
+            return await self._accept(pump, packet, grant)
 
         return accept
 
@@ -169,7 +170,7 @@ class AwsConnections:
         if grant.authorized is not None:
             await self._aws.authorizers.check_stands(grant.authorized.authorizer, visitor.client_id or "")
         else:
-            self._aws.keys.check_known(grant.principal)  # the key may be gone since the upgrade was signed
+            await self._aws.check_signer(grant)  # the key may be gone since the upgrade was signed
         return grant
 
     # ---- what is due at its time
@@ -180,6 +181,9 @@ class AwsConnections:
             now = self._clock.monotonic()
             self._due.add(now + by.verdict.disconnect_s, Deed.END, connection)
             self._due.add(now + by.verdict.refresh_s, Deed.ASK, connection)
+        elif (session := connection.grant.session) is not None:
+            left_s = session.expires_at - self._clock.now().timestamp()
+            self._due.add(self._clock.monotonic() + left_s, Deed.KEY_ENDS, connection)
 
     async def keep_timely(self) -> None:
         """Do, every second, what is due. Never ends by itself."""
@@ -192,6 +196,8 @@ class AwsConnections:
         for connection, deed in self._due.pop(self._clock.monotonic()):
             if deed is Deed.END:
                 connection.pump.close(Closed.ENDED)
+            elif deed is Deed.KEY_ENDS:
+                _end_session(connection, "its time is over")
             else:
                 self.space.spawn(self._ask_again(connection))
 
@@ -271,6 +277,12 @@ class AwsConnections:
         for connection in self._tagged(f"authorizer:{changed.authorizer}"):
             error = AuthorizerInactiveError(authorizer=changed.authorizer, thing=connection.client_id)
             connection.pump.refuse(error)
+
+    def role_alias_removed(self, removed: RoleAliasRemoved) -> None:
+        """A role alias is gone: what was opened with keys that were made by it ends."""
+        self._changes += 1
+        for connection in self._tagged(f"alias:{removed.alias}"):
+            _end_session(connection, "its role alias is gone")
 
     def everyone(self) -> tuple[AwsConnection, ...]:
         """Return every connection."""
@@ -382,6 +394,8 @@ def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
         tags.add(f"certificate:{grant.certificate_id}")
     elif grant.authorized is not None:
         tags.add(f"authorizer:{grant.authorized.authorizer}")
+    elif grant.session is not None:
+        tags |= {f"alias:{grant.session.alias}", f"certificate:{grant.session.certificate_id}"}
     else:
         tags.add(f"key:{grant.principal}")
     return frozenset(tags)
@@ -401,6 +415,11 @@ def presented_of(
         return None
     says = packet.username or packet.password or presented.value(NAME)
     return presented if says else replace(presented, asks=False)
+
+
+def _end_session(connection: AwsConnection, why: str) -> None:
+    if (session := connection.grant.session) is not None:
+        connection.pump.refuse(SessionEndedError(access_key_id=session.key_id, alias=session.alias, why=why))
 
 
 def _prover(grant: Grant) -> str:

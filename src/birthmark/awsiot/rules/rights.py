@@ -12,9 +12,21 @@ _OTHERS: Mapping[str, Right] = {
         ("RegisterCACertificate", "UpdateCACertificate", "DeleteCACertificate", "DeleteRegistrationCode"), Right.TRUST
     ),
     **dict.fromkeys(
+        (
+            "CreateAuthorizer",
+            "UpdateAuthorizer",
+            "DeleteAuthorizer",
+            "SetDefaultAuthorizer",
+            "ClearDefaultAuthorizer",
+        ),
+        Right.TRUST,
+    ),
+    "TestInvokeAuthorizer": Right.OPERATE,
+    **dict.fromkeys(
         ("CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "SetDefaultPolicyVersion"),
         Right.ADMINISTER,
     ),
+    **dict.fromkeys(("CreateRoleAlias", "UpdateRoleAlias", "DeleteRoleAlias"), Right.ADMINISTER),
 }
 PLACE = "aws"
 

@@ -79,8 +79,16 @@ class Facts:
         return self.values.get(_plain_key(key), ())
 
 
-def facts_of(certificate: Certificate | None, visitor: Visitor, thing: Thing | None = None) -> Facts:
-    """Return the facts of a connection. `thing` is given only when the certificate is attached to it."""
+def facts_of(
+    certificate: Certificate | None,
+    visitor: Visitor,
+    thing: Thing | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Facts:
+    """Return the facts of a connection. `thing` is given only when the certificate is attached to it.
+
+    `more` are facts of who came without one, by their keys; empty ones are not known.
+    """
     values: dict[str, tuple[str, ...]] = {
         "aws:SourceIp": (visitor.address,),
         "aws:SecureTransport": ("true",),
@@ -101,6 +109,7 @@ def facts_of(certificate: Certificate | None, visitor: Visitor, thing: Thing | N
             values[f"iot:Connection.Thing.Attributes[{name}]"] = (value,)
     if certificate is not None:
         _add_certificate(values, certificate)
+    values |= {key: (text,) for key, text in (more or {}).items() if text}
     return Facts({_plain_key(key): texts for key, texts in values.items() if texts})
 
 

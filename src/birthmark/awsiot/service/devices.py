@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate
 from birthmark.awsiot.rules.authorizing import AuthorizerDeniedError, Presented, Verdict
-from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
+from birthmark.awsiot.rules.policy import (
+    Decision,
+    KeyDeniedError,
+    Outcome,
+    Permissions,
+    PolicyDeniedError,
+    parse_policy,
+)
+from birthmark.awsiot.rules.sessions import Session
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
@@ -108,6 +116,10 @@ class Grant:
     """The person, where it is one, for what hangs on more than the operation's name."""
     authorized: Authorized | None = field(default=None, repr=False)
     """By which custom authorizer it came, where it did."""
+    session: Session | None = field(default=None, repr=False)
+    """The short-lived key that it signed with, where it did."""
+    user: str = ""
+    """How refusals name who signed with an access key."""
 
     @property
     def is_operator(self) -> bool:
@@ -174,7 +186,12 @@ class Devices:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
         if grant.permissions is None:
             return
-        resource = self.account.arn(kind, name)
+        self.check_resource(grant, action, self.account.arn(kind, name), client_id)
+
+    def check_resource(self, grant: Grant, action: str, resource: str, client_id: str = "") -> None:
+        """Raise `PolicyDeniedError` unless the grant allows `action` on what has this ARN."""
+        if grant.permissions is None:
+            return
         decision = grant.permissions.decide(action, resource, self.clock.now())
         if not decision.is_allowed:
             raise self._denied(grant, decision, action, resource, client_id or "over HTTPS")
@@ -183,7 +200,12 @@ class Devices:
         told = {"action": action, "resource": resource, "hint": decision.hint, "thing": thing}
         if grant.authorized is not None:
             return AuthorizerDeniedError(command="aws iot list-authorizers", certificate_id="", **told)
-        certificate_id = grant.certificate_id or ""
+        if grant.certificate_id is None:
+            by = "identity-based policy"
+            denied = decision.outcome is Outcome.EXPLICIT_DENY
+            because = f"with an explicit deny in an {by}" if denied else f"because no {by} allows the {action} action"
+            return KeyDeniedError(user=grant.user, because=because, command="", certificate_id="", **told)
+        certificate_id = grant.certificate_id
         command = self._allowing(decision, action, resource, certificate_id)
         return PolicyDeniedError(command=command, certificate_id=certificate_id, **told)
 

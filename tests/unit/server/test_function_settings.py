@@ -58,8 +58,6 @@ def roles_in(directory: Path, text: str, arn: str = ROLE) -> Settings:
 
 def test_a_role_may_do_what_its_file_says_also_of_other_services(tmp_path: Path) -> None:
     text = '{"Statement": {"Effect": "Allow", "Action": ["iot:*", "s3:Get*"], "Resource": "*"}}'
-        '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["iot:*", "s3:Get*"], "Resource": "*"}}'
-    )
     (policy,) = roles_of(roles_in(tmp_path, text)).values()
     assert policy.name == ROLE
 

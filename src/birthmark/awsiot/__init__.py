@@ -5,12 +5,13 @@ and limits.
 
 | endpoint | served |
 |---|---|
-| HTTPS, signed (SigV4 `iot`) | custom authorizers, role aliases, things, their types and groups, certificates with and without CA, CA certificates, \
-policies with versions, attachments, DescribeEndpoint, ListTagsForResource (there are none) |
+| HTTPS, signed (SigV4 `iot`) | things, their types and groups, certificates with and without CA, CA certificates, \
+custom authorizers, role aliases, policies with versions, attachments, \
+DescribeEndpoint, ListTagsForResource (there are none) |
 | `POST /topics/{topic}` | publish, signed (`iotdata`, `iotdevicegateway`) or with a client certificate |
 | MQTT 3.1.1 and 5 on 8883, or 443 with ALPN `x-amzn-mqtt-ca` | a registered, active certificate; its policies decide |
 | MQTT by ALPN `mqtt`, WebSocket `/mqtt`, HTTPS | what a custom authorizer's function lets in |
-| WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1 and 5; an access key's policy decides, where it has one |
+| WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1 and 5; an access key's policy decides, if it has one |
 | `GET /role-aliases/{alias}/credentials`, with a client certificate | a short-lived access key |
 | HTTPS, signed (`iotdata`) or with a client certificate | shadows, retained messages |
 | `$aws/things/{thing}/shadow/…` | classic and named shadows |

@@ -66,8 +66,10 @@ class AuthorizerRefusedError(ForbiddenError):
 
     code = "awsiot.authorizer_refused"
     cause = "The function {function} of the authorizer {authorizer} did not let a client ({thing}) in."
-    fix = "What the function knows decides. What it says to whom: `aws iot test-invoke-authorizer`"
-    for_a_person = "what the function knows decides"
+    fix = (
+        "What that function knows decides, and it can be tried out. Which one it is: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+    )
     authorizer: str
     function: str
     thing: str
@@ -81,9 +83,9 @@ class AuthorizerAnswerError(InvalidRequestError):
     cause = "The function {function} of the authorizer {authorizer} answered what does not count: {detail}."
     fix = (
         "Have it answer isAuthenticated, principalId (letters and digits), policyDocuments (10 at most), "
-        "refreshAfterInSeconds and disconnectAfterInSeconds (300 to 86400): `aws iot test-invoke-authorizer` shows it."
+        "refreshAfterInSeconds and disconnectAfterInSeconds (300 to 86400). Which function decides: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
     )
-    for_a_person = "the function is another's program"
     authorizer: str
     function: str
     detail: str
@@ -94,8 +96,11 @@ class AuthorizerDeniedError(PolicyDeniedError):
 
     code = "awsiot.authorizer_denied"
     cause = "{action} on {resource} was denied: {hint}. The authorizer's function returned these policies."
-    fix = "Have the function return a policy that allows {action} on {resource}: `aws iot test-invoke-authorizer`"
-    for_a_person = "the policies come from another's function"
+    fix = (
+        "Have the function return a policy that allows {action} on {resource}, and none that denies it. Which one: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+    )
+    authorizer: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,9 @@ class KeyDeniedError(PolicyDeniedError):
     message = "User: {user} is not authorized to perform: {action} on resource: {resource} {because}"
     cause = "{user} asked for {action} on {resource}: {hint}."
     fix = (
-        "Give it a policy that allows {action} on {resource}: that of a key is said when it is made, `birthmark aws "
-        "key create NAME --policy FILE`, that of a role in the configuration ([roles]). {all_keys}"
+        "Give it a policy that allows {action} on {resource}: a key's is said when it is made (--policy), a role's in "
+        "the configuration ([roles]). The keys there are: `birthmark aws key ls`"
     )
-    all_keys: str = "Those there are: `birthmark aws key ls`"
     because: str
     user: str
 

@@ -198,12 +198,14 @@ class Devices:
 
     def _denied(self, grant: Grant, decision: Decision, action: str, resource: str, thing: str) -> PolicyDeniedError:
         told = {"action": action, "resource": resource, "hint": decision.hint, "thing": thing}
-        if grant.authorized is not None:
-            return AuthorizerDeniedError(command="aws iot list-authorizers", certificate_id="", **told)
+        if (by := grant.authorized) is not None:
+            return AuthorizerDeniedError(authorizer=by.authorizer, command="", certificate_id="", **told)
         if grant.certificate_id is None:
-            by = "identity-based policy"
+            kind = "identity-based policy"
             denied = decision.outcome is Outcome.EXPLICIT_DENY
-            because = f"with an explicit deny in an {by}" if denied else f"because no {by} allows the {action} action"
+            because = (
+                f"with an explicit deny in an {kind}" if denied else f"because no {kind} allows the {action} action"
+            )
             return KeyDeniedError(user=grant.user, because=because, command="", certificate_id="", **told)
         certificate_id = grant.certificate_id
         command = self._allowing(decision, action, resource, certificate_id)

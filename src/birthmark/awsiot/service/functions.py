@@ -31,9 +31,9 @@ class FunctionNotMappedError(InvalidRequestError):
     cause = "{arn} was to be asked, and the server's configuration maps no address to it."
     fix = (
         "Say in the configuration where it is, and start the server again: "
-        '[functions."{arn}"] with url = "https://…" and secret_file = "…"'
+        '[functions."{arn}"] with url = "https://…" and secret_file = "…". What it says now: '
+        "`birthmark server settings`"
     )
-    for_a_person = "the configuration is another file at each installation"
     arn: str
 
 
@@ -43,8 +43,10 @@ class FunctionFailedError(UnavailableError):
     code = "awsiot.function_failed"
     message = "The function {arn} did not answer as it should"
     cause = "The function {arn} was asked at {host} and did not answer as it should: {reason}."
-    fix = "Look at what answers there: an event comes by POST, and a good answer is 200 with JSON within 5 seconds."
-    for_a_person = "it is another's server"
+    fix = (
+        "Look at what answers there: an event comes by POST, and a good answer is 200 with JSON within 5 seconds. "
+        "Where each function is: `birthmark server settings`"
+    )
     arn: str
     host: str
     reason: str

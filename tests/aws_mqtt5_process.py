@@ -54,12 +54,19 @@ aliasing = mqtt5.TopicAliasingOptions(
     inbound_behavior=mqtt5.InboundTopicAliasBehaviorType.ENABLED,
     inbound_cache_max_size=8,
 )
-client = builder.mtls_from_path(
+ways: dict[str, Any] = {
+    "direct": builder.direct_with_custom_authorizer,
+    "websocket": builder.websockets_with_custom_authorizer,
+}
+make, login = builder.mtls_from_path, {"cert_filepath": given.get("certificate"), "pri_key_filepath": given.get("key")}
+if "authorizer" in given:
+    make, login = ways[given["over"]], given["authorizer"]
+if "port" in given or "authorizer" not in given:
+    login = {**login, "port": given.get("port", 8883)}
+client = make(
+    **login,
     endpoint=given["endpoint"],
-    port=given.get("port", 8883),
     ca_filepath=given["ca"],
-    cert_filepath=given["certificate"],
-    pri_key_filepath=given["key"],
     client_id=given["client_id"],
     topic_aliasing_options=aliasing,
     on_publish_received=on_received,

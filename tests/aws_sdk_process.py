@@ -43,6 +43,13 @@ if "token" in given:
         cert_filepath=given["certificate"],
         **common,
     )
+elif "authorizer" in given:
+    make = (
+        builder.websockets_with_custom_authorizer
+        if given.get("over") == "websocket"
+        else (builder.direct_with_custom_authorizer)
+    )
+    connection = make(**given["authorizer"], **common)
 elif "secret" in given:
     provider = auth.AwsCredentialsProvider.new_static(given["id"], given["secret"], given.get("session"))
     connection = builder.websockets_with_default_aws_signing(

@@ -16,8 +16,9 @@ from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
-from birthmark.awsiot.rules import policy, shadows, topics
-from birthmark.awsiot.service import functions, policies
+from birthmark.awsiot.rules import authorizing, policy, shadows, topics
+from birthmark.awsiot.rules import sessions as sessions_of_devices
+from birthmark.awsiot.service import functions, policies, strangers
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
@@ -179,6 +180,21 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "an answer of a function (`[functions]`)"): (
         f"{size(functions.MAX_ANSWER_BYTES)} of JSON, in {functions.PATIENCE_S:g} s; {functions.MOST_AT_ONCE} calls of "
         f"one at a time at a worker, {functions.MOST_WAITING} with those that wait"
+    ),
+    ("AWS IoT", "calls of a custom authorizer's function that let nobody in"): (
+        f"{strangers.OF_ADDRESS} of an address at once, then one in {1 / strangers.OF_ADDRESS_A_SECOND:g} s; "
+        f"{strangers.OF_AUTHORIZER} of all addresses at once, then {strangers.OF_AUTHORIZER_A_SECOND:g} a second, "
+        "but for addresses that it let in lately"
+    ),
+    ("AWS IoT", "how long an authorizer lets in, and until it is asked again"): (
+        f"{authorizing.MIN_TIME_S // 60} minutes to {authorizing.MAX_TIME_S // 3600} hours"
+    ),
+    ("AWS IoT", "policies of an answer; a token; keys that check tokens"): (
+        f"{authorizing.MAX_DOCUMENTS}; {authorizing.MAX_TOKEN_CHARS} characters; {authorizing.MAX_KEYS}"
+    ),
+    ("AWS IoT", "policy of an access key or a role"): f"{policy.MAX_IAM_CHARS} characters without white space",
+    ("AWS IoT", "life of a short-lived access key"): (
+        f"{sessions_of_devices.MIN_DURATION_S // 60} minutes to {sessions_of_devices.MAX_DURATION_S // 3600} hours"
     ),
     ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",
     ("Refusals", "rows, age"): f"{ledger.MAX_ROWS}, {ledger.KEEP.days} days",

@@ -130,6 +130,13 @@ class SignedRequest:
     def values(self, name: str) -> list[str]:
         return [value for known, value in self.headers if known == name]
 
+    def session_token(self) -> str | None:
+        """Return the token that goes with a short-lived key, of a header or of a presigned query."""
+        found = self.values("x-amz-security-token") or [
+            value for name, value in _pairs(self.query) if name == "X-Amz-Security-Token"
+        ]
+        return found[0] if found else None
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:

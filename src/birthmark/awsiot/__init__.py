@@ -6,17 +6,20 @@ and limits.
 | endpoint | served |
 |---|---|
 | HTTPS, signed (SigV4 `iot`) | things, their types and groups, certificates with and without CA, CA certificates, \
-policies with versions, attachments, DescribeEndpoint, ListTagsForResource (there are none) |
+custom authorizers, role aliases, policies with versions, attachments, \
+DescribeEndpoint, ListTagsForResource (there are none) |
 | `POST /topics/{topic}` | publish, signed (`iotdata`, `iotdevicegateway`) or with a client certificate |
 | MQTT 3.1.1 and 5 on 8883, or 443 with ALPN `x-amzn-mqtt-ca` | a registered, active certificate; its policies decide |
-| WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1 and 5; an access key may do everything |
+| MQTT by ALPN `mqtt`, WebSocket `/mqtt`, HTTPS | what a custom authorizer's function lets in |
+| WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1 and 5; an access key's policy decides, if it has one |
+| `GET /role-aliases/{alias}/credentials`, with a client certificate | a short-lived access key |
 | HTTPS, signed (`iotdata`) or with a client certificate | shadows, retained messages |
 | `$aws/things/{thing}/shadow/…` | classic and named shadows |
 | `$aws/events/presence/connected\\|disconnected/{clientId}` | who comes and goes |
 
 Everything else of the service model, and what an operation that is served would neither keep nor heed, is answered
 501 NotImplementedException. Not served yet, and refused with a code of their own: jobs, rules, provisioning templates,
-registration on first contact, custom authorizers, tags, policies of thing groups.
+registration on first contact, tags, policies of thing groups.
 
 Refused connections are closed without CONNACK, and a denied publish or subscribe ends the connection, as AWS does;
 `birthmark why` has the reason. Different from AWS: policies and certificate states take effect at the next packet and

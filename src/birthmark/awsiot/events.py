@@ -57,6 +57,27 @@ class AccessKeyRemoved(Event, frozen=True, tag="awsiot.access_key_removed"):
         return self.access_key_id
 
 
+class AuthorizerChanged(Event, frozen=True, tag="awsiot.authorizer_changed"):
+    """A custom authorizer was changed or removed."""
+
+    authorizer: str
+    is_active: bool
+
+    @property
+    def entity(self) -> str:
+        return self.authorizer
+
+
+class RoleAliasRemoved(Event, frozen=True, tag="awsiot.role_alias_removed"):
+    """A role alias is gone, and with it every key that was made by it."""
+
+    alias: str
+
+    @property
+    def entity(self) -> str:
+        return self.alias
+
+
 class CertificateChanged(Event, frozen=True, tag="awsiot.certificate_changed"):
     """A certificate has another status; a deleted one has the status DELETED."""
 

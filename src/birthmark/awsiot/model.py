@@ -24,6 +24,7 @@ _THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _SHADOW_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _TEMPLATE_NAME = re.compile(r"[0-9A-Za-z_-]{1,36}")
+_CREDENTIAL_NAME = re.compile(r"[\w=,@-]{1,128}", re.ASCII)
 _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
@@ -341,12 +342,42 @@ class TaskLine:
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """What an operator's client signs with."""
+    """What an operator's client signs with. It may do everything, or what its policy allows."""
 
     id: str
     secret: str = field(repr=False)
     name: str
     created_at: datetime
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorizer:
+    """A custom authorizer: which function decides, and by which keys tokens are checked. `version` counts changes."""
+
+    name: str
+    function_arn: str
+    token_key_name: str | None
+    signing_keys: Mapping[str, Any]
+    is_active: bool
+    signing_disabled: bool
+    caches_http: bool
+    created_at: datetime
+    modified_at: datetime
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RoleAlias:
+    """Under which name devices ask for keys with the rights of a role, and how long these last."""
+
+    name: str
+    alias_id: str
+    role_arn: str
+    duration_s: int
+    created_at: datetime
+    modified_at: datetime
+    version: int = 1
 
 
 class Shadow(msgspec.Struct, frozen=True):
@@ -400,6 +431,20 @@ def parse_template_name(text: str) -> str:
     """Return the name of a provisioning template. Raise `NameInvalidError`."""
     if _TEMPLATE_NAME.fullmatch(text) is None:
         raise NameInvalidError(kind="Template name", name=text[:36], command="birthmark aws template ls")
+    return text
+
+
+def parse_authorizer_name(text: str) -> str:
+    """Return the name. Raise `NameInvalidError`."""
+    if _CREDENTIAL_NAME.fullmatch(text) is None:
+        raise NameInvalidError(kind="Authorizer name", name=text[:128], command="aws iot list-authorizers")
+    return text
+
+
+def parse_alias_name(text: str) -> str:
+    """Return the name of a role alias. Raise `NameInvalidError`."""
+    if _CREDENTIAL_NAME.fullmatch(text) is None:
+        raise NameInvalidError(kind="Role alias name", name=text[:128], command="aws iot list-role-aliases")
     return text
 
 

@@ -21,8 +21,8 @@ class Audience(Protocol):
 class Functions(Protocol):
     """What stands for functions of AWS Lambda: addresses that the configuration maps their ARNs to."""
 
-    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
-        """Return what a function answers to an event, as JSON.
+    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
+        """Return what a function answers to an event, as JSON; who is known waits for no stranger.
 
         Raise `FunctionNotMappedError` where no address is configured, `FunctionFailedError` where nothing came in time.
         """

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,16 +14,27 @@ from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptio
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 
-_KEY_COLUMNS = ("access_key_id", "name", "created")
+_KEY_COLUMNS = ("access_key_id", "name", "may", "created")
 _THING_COLUMNS = ("thing", "type", "certificates")
 _CERTIFICATE_COLUMNS = ("certificate", "common_name", "status", "things", "policies")
 
 
 def add_key(
-    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = ""
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = "",
+    policy: Annotated[
+        Path | None, typer.Option(help="File of an IAM policy: what it may do; everything without one.")
+    ] = None,
 ) -> None:
     """Make an access key. Its secret is shown this once."""
-    server.do("aws", "keys", name=name)
+    server.do("aws", "keys", name=name, policy=None if policy is None else _policy_in(policy))
+
+
+def _policy_in(file: Path) -> object:
+    try:
+        return object_of(file.read_text(encoding="utf-8"), f"the policy in {file}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
 
 
 def list_keys(server: ListOptions) -> None:

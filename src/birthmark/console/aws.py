@@ -3,6 +3,7 @@
 Everything else is asked through AWS's own interface.
 """
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -29,9 +30,10 @@ from birthmark.text import readable
 
 
 class NewKey(msgspec.Struct):
-    """An access key and what it is for."""
+    """An access key, what it is for, and what it may do: everything, or what a policy allows."""
 
     name: str = ""
+    policy: dict[str, Any] | None = None
 
 
 class MonitorQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,7 +49,8 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         return Rows([_key_view(key) for key in aws.keys.all()])
 
     async def add_key(asked: Asked) -> Any:
-        made = await aws.keys.add(asked.body.name, actor=asked.actor)
+        policy = None if asked.body.policy is None else json.dumps(asked.body.policy)
+        made = await aws.keys.add(asked.body.name, actor=asked.actor, policy=policy)
         return _key_view(made) | {"secret_access_key": made.secret}
 
     async def remove_key(asked: Asked) -> None:
@@ -119,4 +122,6 @@ def _message_view(at: str, message: Message) -> dict[str, Any]:
 
 
 def _key_view(key: AccessKey) -> dict[str, Any]:
-    return {"access_key_id": key.id, "name": key.name, "created": key.created_at.isoformat()}
+    may = "everything" if key.policy is None else "what its policy allows"
+    told = {"access_key_id": key.id, "name": key.name, "may": may, "created": key.created_at.isoformat()}
+    return told | {"policy": None if key.policy is None else json.loads(key.policy)}

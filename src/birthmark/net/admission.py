@@ -70,6 +70,7 @@ class Closed(StrEnum):
     REFUSED = "refused"
     TAKEN_OVER = "taken_over"
     ADMINISTRATIVE = "administrative"  # an operator ended it: a certificate revoked, a hub deleted
+    ENDED = "ended"  # the time for which it was let in is over
     STOPPING = "stopping"  # this server ends
     SERVER = "server"
 
@@ -83,6 +84,7 @@ CLOSE_CODES: Mapping[Closed, int] = {
     Closed.REFUSED: ReasonCode.NOT_AUTHORIZED,
     Closed.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
     Closed.ADMINISTRATIVE: ReasonCode.ADMINISTRATIVE_ACTION,
+    Closed.ENDED: ReasonCode.MAXIMUM_CONNECT_TIME,
     Closed.STOPPING: ReasonCode.SHUTTING_DOWN,
     Closed.SERVER: ReasonCode.UNSPECIFIED_ERROR,
 }

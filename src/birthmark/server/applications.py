@@ -57,7 +57,7 @@ from birthmark.net.direct import Direct
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.fresh import RequireFresh
 from birthmark.net.http import ASGIApp
-from birthmark.net.pump import MqttPump
+from birthmark.net.pump import Accept, MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
@@ -118,6 +118,12 @@ class Applications:
         """Return the MQTT side of a new connection."""
         return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
+    def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
+        """Return the MQTT side of a WebSocket whose request was not signed."""
+        headers = {name.lower(): value for name, value in socket.headers.items()}
+        accept = partial(self._accept, of_aws=self._rooms.aws_connections.acceptor_of(headers, socket.url.query))
+        return MqttPump(accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
+
     def cloud(self) -> ASGIApp:
         """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
         rooms, clock = self._rooms, self._clock
@@ -129,7 +135,7 @@ class Applications:
             if is_signed("", socket.url.query):
                 await signed_websocket(socket)
             else:
-                await serve_mqtt(socket, self.mqtt)
+                await serve_mqtt(socket, partial(self._mqtt_over, socket))
 
         async def no_websocket(socket: WebSocket) -> None:
             error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])
@@ -315,11 +321,11 @@ class Applications:
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
         return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
 
-    async def _accept(self, pump: MqttPump, packet: Connect) -> Admission:
+    async def _accept(self, pump: MqttPump, packet: Connect, of_aws: Accept | None = None) -> Admission:
         """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
         rooms, username = self._rooms, packet.username or ""
         await rooms.broker.fresh()
-        service, accept = Service.AWS, rooms.aws_connections.accept
+        service, accept = Service.AWS, of_aws or rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
             if dps_wire.is_dps_username(username):
                 service, accept = Service.DPS, rooms.dps_connections.accept

@@ -24,7 +24,8 @@ async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -
         await rooms.instances.create(DEFAULT, settings.host_name, actor=_ACTOR)
         await rooms.instances.link(DEFAULT, rooms.iothub.hubs.by_name(DEFAULT).host, actor=_ACTOR)
     present = rooms.aws.keys.all()
-    return present[0] if present else await rooms.aws.keys.add(_ACTOR, actor=_ACTOR)
+    usual = next((key for key in present if key.policy is None), None)
+    return usual or await rooms.aws.keys.add(_ACTOR, actor=_ACTOR)
 
 
 async def _follow_host(rooms: Rooms, host: str) -> None:

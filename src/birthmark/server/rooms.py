@@ -13,7 +13,15 @@ import msgspec
 
 from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.events import (
+    AccessKeyRemoved,
+    AuthorizerChanged,
+    CertificateChanged,
+    GrantsChanged,
+    PolicyChanged,
+    RoleAliasRemoved,
+    ThingChanged,
+)
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
@@ -56,8 +64,8 @@ from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.refusals.requests import AskPresented
+from birthmark.server.account_files import functions_of, roles_of
 from birthmark.server.est_settings import est_settings
-from birthmark.server.function_settings import functions_of
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
 from birthmark.server.oidc_settings import providers_of
@@ -136,6 +144,8 @@ class Rooms:
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
+        bus.on(RoleAliasRemoved, self.aws_connections.role_alias_removed)
+        bus.on(AuthorizerChanged, self.aws_connections.authorizer_changed)
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 
@@ -227,12 +237,13 @@ async def open_rooms(
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     sender = _sender(settings)
-    functions = functions_of(settings.functions, allows_plain=bool(settings.outbound.allow))
+    functions = functions_of(settings)
     aws = AwsIot(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
         functions=MappedFunctions(clock, entropy, sender, functions),
         buckets=settings.buckets,
+        roles=roles_of(settings),
     )
     broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)

@@ -282,6 +282,7 @@ class Server:
         self._closers.append(rooms.webhooks.let_go)
         self._closers.append(_kept("sessions of browsers", rooms.sign_in.sessions.keep_noting))
         self._closers.append(_kept("webhooks", rooms.webhooks.keep_telling))
+        self._closers.append(_kept("authorizers that are asked again", rooms.aws_connections.keep_timely))
         self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
 
     async def _serve_operator(

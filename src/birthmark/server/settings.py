@@ -24,7 +24,7 @@ from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
-from birthmark.server.function_settings import FunctionTable, mistakes_of_functions
+from birthmark.server.function_settings import FunctionTable, RoleTable, mistakes_of_functions, mistakes_of_roles
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
 from birthmark.toml_mistakes import mistakes_in
@@ -170,6 +170,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Providers by which people sign in."""
     functions: dict[str, FunctionTable] = {}
     """Where functions are, by the ARN that the AWS account's API names them by."""
+    roles: dict[str, RoleTable] = {}
+    """What roles may do, by the ARN that role aliases name them by."""
 
     @property
     def buckets(self) -> Path:
@@ -360,6 +362,7 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
     of_peers = (
         *mistakes_of_oidc(settings.oidc, allows_plain=allows_plain),
         *mistakes_of_functions(settings.functions, allows_plain=allows_plain),
+        *mistakes_of_roles(settings.roles),
     )
     for key, wrong in [*wrong_ca, *of_peers]:
         line = lines.get(tuple(key.split(".")))

@@ -87,6 +87,8 @@ TEXTS: Mapping[str, str] = {
     "oidc.NAME": "A provider by which people sign in.",
     "functions": "Where functions are that the AWS account's API names by an ARN.",
     "functions.NAME": "Where a function is, and the file of the secret that signs calls of it.",
+    "roles": "What roles of IAM may do that role aliases name.",
+    "roles.NAME": "The file of a role's policy.",
     "limits.handshake_s": "Seconds to finish the TLS handshake.",
     "limits.first_byte_s": "Seconds from the handshake to the first byte.",
     "limits.header_s": "Seconds from the first byte to the end of the headers.",

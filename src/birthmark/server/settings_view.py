@@ -28,7 +28,7 @@ _BESIDE: Mapping[str, Sequence[str]] = {
     "health_listen": ("--health-listen",),
 }
 """What sets it besides the file."""
-_OF_SEVERAL = {"est.labels", "est.comeback", "ca.profiles", "oidc", "functions"}
+_OF_SEVERAL = {"est.labels", "est.comeback", "ca.profiles", "oidc", "functions", "roles"}
 
 
 def views_of(settings: Settings) -> list[dict[str, Any]]:

@@ -25,12 +25,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+import kept_credentials
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.data import ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.table import OPERATIONS
 from pki_builders import a_ca, a_device
-from servers import RunningServer
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 SERVED = {
@@ -127,6 +128,13 @@ class Account:
             self.call(operation, **arguments)
         told = caught.value.response["Error"]
         return f"{told['Code']} {told['Message']}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    directory = tmp_path_factory.mktemp("kept")
+    with kept_credentials.functions() as functions, a_server(directory, functions.config(directory, "echo")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -403,9 +411,9 @@ def _forced(a: Account) -> None:
 
 
 def _endpoints(a: Account) -> None:
-    for kind in ("iot:Data-ATS", "iot:Data"):
+    for kind in ("iot:Data-ATS", "iot:Data", "iot:CredentialProvider"):
         assert a.iot.describe_endpoint(endpointType=kind)["endpointAddress"]
-    for kind in ("iot:Jobs", "iot:CredentialProvider", "iot:Somewhere"):
+    for kind in ("iot:Jobs", "iot:Somewhere"):
         assert kind in a.refuses("DescribeEndpoint", endpointType=kind)
 
 
@@ -621,6 +629,10 @@ KEPT: dict[str, dict[str, Case]] = {
         "messageExpiry": _heard,
     },
 }
+
+
+REFUSED |= kept_credentials.REFUSED
+KEPT |= kept_credentials.KEPT
 
 
 @pytest.mark.parametrize(("operation", "member"), list(models()))

@@ -60,11 +60,6 @@ DEVICES: Mapping[str, Row] = {
         ),
         then=["awsiot.policy_denied"],
     ),
-    "awsiot.authorizer_not_served": Row(
-        lambda desk: desk.mqtt(a_connect("fix-authorizer", "somebody?x-amz-customauthorizer-name=mine")),
-        lambda desk: desk.type("true"),
-        is_instead=True,
-    ),
     "awsiot.client_id_invalid": misuse("id", client_id="x" * 129),
     "awsiot.no_certificate": Row(saying(client_id="fix-nobody"), lambda desk: desk.type("true"), is_instead=True),
     "awsiot.payload_too_large": misuse("size", a_publish("a", bytes(131073))),

@@ -92,6 +92,6 @@ async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypat
     async with asyncio.TaskGroup() as group:
         for _ in range(functions.MOST_WAITING + 10):
             group.create_task(call())
-    assert len(peer.asked) == functions.MOST_AT_ONCE
+    assert functions.MOST_AT_ONCE <= len(peer.asked) <= functions.MOST_WAITING
     peer.holds = False
     assert await hook.call(ARN, {}) == {}

@@ -26,7 +26,9 @@ def test_what_takes_back_decides_on_trust_or_makes_rights_takes_the_right_for_it
     assert right_for("DeleteCertificate", "ACTIVE") is Right.REVOKE
     assert right_for("RegisterCACertificate") is Right.TRUST
     assert right_for("CreatePolicy") is Right.ADMINISTER
-    assert right_for("Publish") is Right.OPERATE
+    assert right_for("CreateAuthorizer") is right_for("ClearDefaultAuthorizer") is Right.TRUST
+    assert right_for("UpdateRoleAlias") is Right.ADMINISTER
+    assert right_for("Publish") is right_for("TestInvokeAuthorizer") is Right.OPERATE
     assert right_for("CreateThing") is Right.ENROLL
 
 

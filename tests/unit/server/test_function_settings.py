@@ -1,11 +1,11 @@
-"""`[functions."ARN"]` of the configuration."""
+"""`[functions."ARN"]` and `[roles."ARN"]` of the configuration."""
 
 from pathlib import Path
 
 import pytest
 
 from birthmark.outbound.signing import secret_of
-from birthmark.server.function_settings import FunctionSecretError, functions_of
+from birthmark.server.account_files import functions_of, roles_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
@@ -19,7 +19,7 @@ def read(directory: Path, arn: str = ARN, url: str = "https://hook.example/x") -
 
 def test_a_function_has_an_address_and_a_secret(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"{secret_of(b'k' * 32)}\n")
-    (hook,) = functions_of(read(tmp_path).functions, allows_plain=False).values()
+    (hook,) = functions_of(read(tmp_path)).values()
     assert (hook.url, hook.host, hook.secret) == ("https://hook.example/x", "hook.example", secret_of(b"k" * 32))
     assert "whsec_" not in repr(hook)
 
@@ -42,5 +42,33 @@ def test_a_mistake_is_told_by_its_key(tmp_path: Path, arn: str, url: str) -> Non
 def test_a_secret_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
-    with pytest.raises(FunctionSecretError):
-        functions_of(read(tmp_path).functions, allows_plain=False)
+    with pytest.raises(ConfigInvalidError):
+        functions_of(read(tmp_path))
+
+
+ROLE = "arn:aws:iam::000000000000:role/reader"
+
+
+def roles_in(directory: Path, text: str, arn: str = ROLE) -> Settings:
+    (directory / "policy.json").write_text(text)
+    file = directory / "server.toml"
+    file.write_text(f'[roles."{arn}"]\npolicy_file = "{directory / "policy.json"}"\n')
+    return read_settings(file, {})
+
+
+def test_a_role_may_do_what_its_file_says_also_of_other_services(tmp_path: Path) -> None:
+    text = '{"Statement": {"Effect": "Allow", "Action": ["iot:*", "s3:Get*"], "Resource": "*"}}'
+    (policy,) = roles_of(roles_in(tmp_path, text)).values()
+    assert policy.name == ROLE
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"Statement": {"Effect": "Allow", "Action": "x", "Resource": "*"}}'])
+def test_a_policy_that_says_nothing_is_told_with_its_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigInvalidError) as refused:
+        roles_of(roles_in(tmp_path, text))
+    assert "policy.json" in refused.value.explain_cause()
+
+
+def test_what_names_no_role_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalidError):
+        roles_in(tmp_path, "{}", "reader")

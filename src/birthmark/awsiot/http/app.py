@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +15,14 @@ from starlette.responses import Response
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
+from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.devices import HttpDevices
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
+from birthmark.awsiot.http.resources import resources_of
+from birthmark.awsiot.http.roles import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
 from birthmark.awsiot.http.tags import TagOperations
@@ -27,19 +31,19 @@ from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.rights import PLACE, right_for
-from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
+from birthmark.awsiot.service.authorizers import AuthorizerExistsError
 from birthmark.awsiot.service.certificates import CertificateExistsError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
+from birthmark.awsiot.service.roles import RoleAliasExistsError
 from birthmark.awsiot.service.templates import TemplateExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.net.tls import TlsPeer
 from birthmark.people.demand import demand, said
 
 GROUPS = (
@@ -47,7 +51,9 @@ GROUPS = (
     ThingGroupOperations,
     CertificateOperations,
     AuthorityOperations,
+    AuthorizerOperations,
     PolicyOperations,
+    RoleAliasOperations,
     TagOperations,
     ProvisioningOperations,
     TaskOperations,
@@ -69,6 +75,8 @@ _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     CaExistsError: ("certificate_id", "cacert"),
     PolicyExistsError: ("policy", "policy"),
     TemplateExistsError: ("template", "provisioningtemplate"),
+    AuthorizerExistsError: ("authorizer", "authorizer"),
+    RoleAliasExistsError: ("alias", "rolealias"),
 }
 Record = Callable[[BirthmarkError, Request], str]
 
@@ -119,6 +127,7 @@ class AwsHttp:
         self._entropy = entropy
         self._otherwise = otherwise
         self._router = Router(handlers(aws, space, ask, entropy))
+        self._devices = HttpDevices(aws, aws.keys.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):
@@ -150,14 +159,17 @@ class AwsHttp:
         body = await request.body()
         signed = signed_request_of(request.scope, body)
         if is_signed(request.headers.get("authorization", ""), signed.query):
-            grant, actor, operation, handler, names = self._for_operator(request, signed)
+            grant, actor, operation, handler, names = await self._for_operator(request, signed)
+        elif signed.method == "GET" and (found := CREDENTIALS.fullmatch(signed.path)) is not None:
+            return await credentials(self._aws, unquote(found["alias"]), request)
         else:
             grant, operation, handler, names = await self._for_device(request, signed)
-            actor = f"certificate:{grant.certificate_id}"
+            actor = f"certificate:{grant.certificate_id}" if grant.authorized is None else grant.principal
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
         call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note)
         try:
+            self._check_rights(call)
             call.check_served()
             return await handler(call)
         except BirthmarkError as error:
@@ -165,15 +177,22 @@ class AwsHttp:
             error.add_facts(command=operation.form, **named)
             raise
 
-    def _for_operator(
+    def _check_rights(self, call: Call) -> None:
+        """Raise `KeyDeniedError` for what a key may not do; operations on data ask about their own resource."""
+        if call.grant.is_operator and call.grant.permissions is not None and call.operation.service != _DATA:
+            for resource in resources_of(self._aws.account, call):
+                self._aws.devices.check_resource(call.grant, f"iot:{call.operation.name}", resource)
+
+    async def _for_operator(
         self, request: Request, signed: SignedRequest
     ) -> tuple[Grant, str, Operation, Handler, Mapping[str, str]]:
         """Return who signed, and what is asked. Raise `RightMissingError` for what a person may not do."""
         keys, address = self._aws.keys, request.client.host if request.client else ""
         if (found := keys.person(signed, SERVICES, address)) is None:
-            key, service = keys.authenticate(signed, SERVICES)
+            grant, service = await self._aws.signer(signed, SERVICES, address)
             operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
-            return Grant(key.id, None, None, None), f"access_key:{key.id}", operation, handler, names
+            actor = grant.principal if grant.session is not None else f"access_key:{grant.principal}"
+            return grant, actor, operation, handler, names
         caller, service = found
         operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
         demand(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)
@@ -191,10 +210,7 @@ class AwsHttp:
             raise SignatureMissingError from error
         if operation.name not in FOR_DEVICES:
             raise SignatureMissingError
-        peer: TlsPeer = request.scope["extensions"]["tls"]
-        address = request.client.host if request.client else ""
-        visitor = Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain)
-        return await self._aws.devices.admit(visitor), operation, handler, names
+        return await self._devices.admit(request, signed.query), operation, handler, names
 
     async def _report(self, task_id: str, is_done: bool, request: Request) -> Response:  # noqa: FBT001 - a partial's
         return await report(self._aws, request, task_id, is_done=is_done)

@@ -12,8 +12,8 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.people.demand import demand
 
-_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta"})
-_NOTHING_BEHIND = frozenset({"iot:CredentialProvider", "iot:Jobs"})
+_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta", "iot:CredentialProvider"})
+_NOTHING_BEHIND = frozenset({"iot:Jobs"})
 
 
 class CertificateOperations:

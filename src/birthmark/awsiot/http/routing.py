@@ -47,7 +47,7 @@ class Call:
     @property
     def operator(self) -> str | None:
         """The actor, where it is an operator and no device."""
-        return self.actor if self.grant.permissions is None else None
+        return self.actor if self.grant.is_operator else None
 
     def get(self, name: str) -> str | None:
         """Return a member, or None. Raise `BodyInvalidError` when it may not be so."""
@@ -102,6 +102,10 @@ class Call:
         if value not in _FLAGS:
             raise BodyInvalidError(detail=f"{name} is neither true nor false")
         return _FLAGS[value]
+
+    def carries(self, name: str) -> bool:
+        """Say whether it says anything of a member."""
+        return self._given(name) is not None
 
     def number(self, name: str) -> int | None:
         """Return a whole number. Raise `BodyInvalidError`."""

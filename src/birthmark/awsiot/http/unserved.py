@@ -13,7 +13,9 @@ from birthmark.members import says_something
 
 _TAGS = frozenset({"tags"})
 UNSERVED: Mapping[str, frozenset[str]] = {
+    "CreateAuthorizer": _TAGS,
     "CreatePolicy": _TAGS,
+    "CreateRoleAlias": _TAGS,
     "CreateThingGroup": _TAGS,
     "CreateThingType": _TAGS | {"thingTypeProperties.mqtt5Configuration"},
     "RegisterCACertificate": _TAGS,

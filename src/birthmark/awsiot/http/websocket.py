@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from starlette.websockets import WebSocket
 
 from birthmark.awsiot.http.app import signed_request_of
-from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.devices import Grant
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Limits
@@ -21,7 +21,7 @@ SERVICES = frozenset({"iotdevicegateway", "iotdata"})
 
 def endpoint(
     aws: AwsIot,
-    acceptor: Callable[[AccessKey], Accept],
+    acceptor: Callable[[Grant], Accept],
     report: Report,
     clock: Clock,
     limits: Limits,
@@ -32,14 +32,15 @@ def endpoint(
 
     async def serve(socket: WebSocket) -> None:
         try:
-            key, _ = aws.keys.authenticate(signed_request_of(socket.scope), SERVICES)
+            address = socket.client.host if socket.client else ""
+            grant, _ = await aws.signer(signed_request_of(socket.scope), SERVICES, address)
         except BirthmarkError as error:
             report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
             await socket.close()
             return
 
         def make_pump(peer: TlsPeer) -> MqttPump:
-            return MqttPump(acceptor(key), report, clock, peer, limits, freshness=freshness)
+            return MqttPump(acceptor(grant), report, clock, peer, limits, freshness=freshness)
 
         await serve_mqtt(socket, make_pump)
 

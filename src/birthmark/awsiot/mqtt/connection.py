@@ -49,6 +49,7 @@ class AwsConnection:
     """`grant` is what it may do; it is read again when something it depends on changed."""
 
     __slots__ = (
+        "__weakref__",
         "_acks",
         "_changes",
         "_changes_seen",
@@ -143,12 +144,16 @@ class AwsConnection:
 
     def mark_stale(self) -> None:
         """What this connection may do must be looked at again before the next packet, either way."""
-        if self.grant.permissions is None:
+        if self.grant.certificate_id is None:  # nothing that is on record decides on what it may do
             return
         self._changes += 1
         if not self.attached.is_on_hold:
             self.attached.hold()
             self._connections.space.spawn(self._refreshed())
+
+    def grant_again(self, grant: Grant) -> None:
+        """Let it do from now on what its authorizer says now."""
+        self.grant, self._usual_topic = grant, ""
 
     def note_once(self, error: BirthmarkError) -> None:
         """File a refusal that may come again and again, once."""

@@ -1,21 +1,34 @@
 """Who is let in, and who must prove itself again."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.errors import reason_of
-from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
-from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.events import (
+    AccessKeyRemoved,
+    AuthorizerChanged,
+    CertificateChanged,
+    GrantsChanged,
+    PolicyChanged,
+    RoleAliasRemoved,
+    ThingChanged,
+)
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
+from birthmark.awsiot.mqtt.due import LOOK_S, Deed, Due
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules.authorizing import NAME, Presented
 from birthmark.awsiot.rules.presence import REASONS, presence
+from birthmark.awsiot.rules.sessions import SessionEndedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import AuthorizerNotServedError, CertificateInactiveError, Grant
+from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
+from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
+from birthmark.awsiot.service.functions import MOST_AT_ONCE
 from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, Will, handed_on
@@ -33,6 +46,8 @@ from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
 _AGAIN_S = 1.0
+ALPN = b"mqtt"
+"""By it clients say that an authorizer decides."""
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
 RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
@@ -51,17 +66,27 @@ class AwsConnections:
         self.reserved = Reserved(aws)
         self.traffic = Traffic()
         self.contested = Contested(clock)
+        self._due = Due()
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # as many as one function is asked at once
         self.space: Space
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
-        """Admit a device that shows its certificate, or raise `MqttRefusedError`."""
+        """Admit a device by its certificate or by an authorizer, or raise `MqttRefusedError`."""
         return await self._accept(pump, packet, None)
 
-    def acceptor(self, key: AccessKey) -> Accept:
-        """Return what accepts a connection whose WebSocket request was signed with `key`."""
+    def acceptor(self, grant: Grant) -> Accept:
+        """Return what accepts a connection whose WebSocket request was signed with a key that may do this."""
 
         async def accept(pump: MqttPump, packet: Connect) -> Admission:
-            return await self._accept(pump, packet, Grant(key.id, None, None, None))
+            return await self._accept(pump, packet, grant)
+
+        return accept
+
+    def acceptor_of(self, headers: Mapping[str, str], query: str) -> Accept:
+        """Return what accepts a connection whose WebSocket request was not signed, and said this."""
+
+        async def accept(pump: MqttPump, packet: Connect) -> Admission:
+            return await self._accept(pump, packet, None, (headers, query))
 
         return accept
 
@@ -81,7 +106,9 @@ class AwsConnections:
         """File a refusal that does not end the connection."""
         self._ledger.record(error, address=connection.pump.address, presented=connection.pump.peer.leaf)
 
-    async def _accept(self, pump: MqttPump, packet: Connect, grant: Grant | None) -> Admission:
+    async def _accept(
+        self, pump: MqttPump, packet: Connect, grant: Grant | None, http: tuple[Mapping[str, str], str] | None = None
+    ) -> Admission:
         # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         expiry_s = _expiry_of(packet)
@@ -89,9 +116,9 @@ class AwsConnections:
         visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
-            if grant is None and pump.peer.leaf is None and (packet.password or packet.username):
-                raise AuthorizerNotServedError(thing=client_id)
             topics.check_client_id(packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start)
+            if grant is None and (presented := presented_of(pump, packet, client_id, http)) is not None:
+                grant = await self._aws.authorizers.authorize(presented, visitor)
             admitted = await self._admitted(visitor, grant)
             self._check_connect(admitted, packet, client_id)
             connection = AwsConnection(self, pump, visitor, admitted, client_id)
@@ -114,17 +141,18 @@ class AwsConnections:
                     if grant is None:
                         await connection.look_again()
                     else:
-                        self._aws.keys.check_known(grant.principal)
+                        await self._admitted(visitor, grant)
                     self._check_connect(connection.grant, packet, client_id)
             except BirthmarkError:
                 self.space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
         except BirthmarkError as error:
             raise MqttRefusedError(reason_of(error), error, is_silent_in_3=True) from error
+        self._expect(connection)
         asked = get_property(packet.properties, PropertyId.SESSION_EXPIRY) or 0
         return Admission(
             connection=connection,
-            proved_by="" if grant is None else f"key {grant.principal}",
+            proved_by="" if grant is None else _prover(grant),
             session_present=attached.session_present,
             keep_alive_s=max(MIN_KEEP_ALIVE_S, min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S)),
             assigned_client_id=None if packet.client_id else client_id,
@@ -139,8 +167,57 @@ class AwsConnections:
     async def _admitted(self, visitor: Visitor, grant: Grant | None) -> Grant:
         if grant is None:
             return await self.admit(visitor)
-        self._aws.keys.check_known(grant.principal)  # the key may be gone since the upgrade was signed
+        if grant.authorized is not None:
+            await self._aws.authorizers.check_stands(grant.authorized.authorizer, visitor.client_id or "")
+        else:
+            await self._aws.check_signer(grant)  # the key may be gone since the upgrade was signed
         return grant
+
+    # ---- what is due at its time
+
+    def _expect(self, connection: AwsConnection) -> None:
+        """Remember what is due of a connection that was let in just now."""
+        if (by := connection.grant.authorized) is not None:
+            now = self._clock.monotonic()
+            self._due.add(now + by.verdict.disconnect_s, Deed.END, connection)
+            self._due.add(now + by.verdict.refresh_s, Deed.ASK, connection)
+        elif (session := connection.grant.session) is not None:
+            left_s = session.expires_at - self._clock.now().timestamp()
+            self._due.add(self._clock.monotonic() + left_s, Deed.KEY_ENDS, connection)
+
+    async def keep_timely(self) -> None:
+        """Do, every second, what is due. Never ends by itself."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.do_due()
+
+    def do_due(self) -> None:
+        """End who was let in for so long, and have the others asked about again."""
+        for connection, deed in self._due.pop(self._clock.monotonic()):
+            if deed is Deed.END:
+                connection.pump.close(Closed.ENDED)
+            elif deed is Deed.KEY_ENDS:
+                _end_session(connection, "its time is over")
+            else:
+                self.space.spawn(self._ask_again(connection))
+
+    async def _ask_again(self, connection: AwsConnection) -> None:
+        """Ask the authorizer that let a client in about it; where it does not say yes, that client goes."""
+        async with self._turns:
+            if connection.pump.is_over:
+                return
+            try:
+                grant = await self._aws.authorizers.ask_again(connection.grant)
+                self.check(grant, "iot:Connect", "client", connection.client_id, connection.client_id)
+            except BirthmarkError as error:
+                connection.pump.refuse(error)
+                return
+            except Exception:
+                connection.pump.close(Closed.SERVER)  # it would stay with what it had
+                raise
+        connection.grant_again(grant)
+        assert grant.authorized is not None  # noqa: S101 - as it came
+        self._due.add(self._clock.monotonic() + grant.authorized.verdict.refresh_s, Deed.ASK, connection)
 
     def _check_connect(self, grant: Grant, packet: Connect, client_id: str) -> None:
         self.check(grant, "iot:Connect", "client", client_id, client_id)
@@ -191,6 +268,21 @@ class AwsConnections:
         self._changes += 1
         for connection in self._tagged(f"key:{removed.access_key_id}"):
             connection.pump.refuse(AccessKeyUnknownError(access_key_id=removed.access_key_id))
+
+    def authorizer_changed(self, changed: AuthorizerChanged) -> None:
+        """An authorizer that is no longer ACTIVE ends what it let in."""
+        self._changes += 1
+        if changed.is_active:
+            return
+        for connection in self._tagged(f"authorizer:{changed.authorizer}"):
+            error = AuthorizerInactiveError(authorizer=changed.authorizer, thing=connection.client_id)
+            connection.pump.refuse(error)
+
+    def role_alias_removed(self, removed: RoleAliasRemoved) -> None:
+        """A role alias is gone: what was opened with keys that were made by it ends."""
+        self._changes += 1
+        for connection in self._tagged(f"alias:{removed.alias}"):
+            _end_session(connection, "its role alias is gone")
 
     def everyone(self) -> tuple[AwsConnection, ...]:
         """Return every connection."""
@@ -282,7 +374,7 @@ class AwsConnections:
             what,
             at_ms=self.space.now() // 1000,
             sessionIdentifier=connection.identifier,
-            principalIdentifier=connection.grant.principal,
+            principalIdentifier=connection.grant.identifier,
             versionNumber=connection.attached.since // 1000,
             **more,
         )
@@ -300,9 +392,39 @@ def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
         tags.add(f"thing:{grant.thing}")
     if grant.certificate_id is not None:
         tags.add(f"certificate:{grant.certificate_id}")
-    if grant.permissions is None:
+    elif grant.authorized is not None:
+        tags.add(f"authorizer:{grant.authorized.authorizer}")
+    elif grant.session is not None:
+        tags |= {f"alias:{grant.session.alias}", f"certificate:{grant.session.certificate_id}"}
+    else:
         tags.add(f"key:{grant.principal}")
     return frozenset(tags)
+
+
+def presented_of(
+    pump: MqttPump, packet: Connect, thing: str, http: tuple[Mapping[str, str], str] | None
+) -> Presented | None:
+    """Return what a client shows to an authorizer; None where its certificate decides."""
+    headers, query = (None, "") if http is None else http
+    presented = Presented(
+        thing, pump.address, pump.peer.sni, packet.username, packet.password, packet.client_id or None, headers, query
+    )
+    if pump.peer.alpn == ALPN:
+        return presented
+    if pump.peer.leaf is not None and presented.value(NAME) is None:
+        return None
+    says = packet.username or packet.password or presented.value(NAME)
+    return presented if says else replace(presented, asks=False)
+
+
+def _end_session(connection: AwsConnection, why: str) -> None:
+    if (session := connection.grant.session) is not None:
+        connection.pump.refuse(SessionEndedError(access_key_id=session.key_id, alias=session.alias, why=why))
+
+
+def _prover(grant: Grant) -> str:
+    """Return by what a client proved who it is, where no certificate did."""
+    return grant.principal if grant.authorized is not None else f"key {grant.principal}"
 
 
 def _tag_of(changed: ThingChanged | PolicyChanged | GrantsChanged) -> str:

@@ -23,6 +23,8 @@ from birthmark.text import read_json
 
 MAX_DOCUMENT_CHARS = 2048
 """Without white space."""
+MAX_IAM_CHARS = 6144
+"""The same, of what an access key or a role may do."""
 _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
 MAX_OF_ONE = 64
 """So many answers each connection remembers of each kind; there may be very many connections."""
@@ -62,6 +64,20 @@ class PolicyDeniedError(ForbiddenError):
     hint: str
     resource: str
     thing: str
+
+
+class KeyDeniedError(PolicyDeniedError):
+    """What an access key may do does not go so far."""
+
+    code = "awsiot.key_denied"
+    message = "User: {user} is not authorized to perform: {action} on resource: {resource} {because}"
+    cause = "{user} asked for {action} on {resource}: {hint}."
+    fix = (
+        "Give it a policy that allows {action} on {resource}: a key's is said when it is made (--policy), a role's in "
+        "the configuration ([roles]). The keys there are: `birthmark aws key ls`"
+    )
+    because: str
+    user: str
 
 
 class Outcome(enum.Enum):
@@ -126,17 +142,21 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
 
 
 @lru_cache(maxsize=4096)
-def parse_policy(name: str, document: str) -> Policy:
-    """Return the policy. Raise `PolicyMalformedError`."""
-    if len("".join(document.split())) > MAX_DOCUMENT_CHARS:
-        raise PolicyMalformedError(detail=f"it is larger than {MAX_DOCUMENT_CHARS} characters")
+def parse_policy(name: str, document: str, *, of_iam: bool = False) -> Policy:
+    """Return the policy: of a device, or `of_iam`, which may name actions of other services. Raise
+    `PolicyMalformedError`.
+    """
+    most = MAX_IAM_CHARS if of_iam else MAX_DOCUMENT_CHARS
+    if len("".join(document.split())) > most:
+        raise PolicyMalformedError(detail=f"it is larger than {most} characters")
     parsed = read_json(document.encode(errors="surrogatepass"), _Document, PolicyMalformedError)
     if parsed.version not in _VERSIONS:
         raise PolicyMalformedError(detail=f"Version is {parsed.version!r} and not 2012-10-17")
     statements = parsed.statement if isinstance(parsed.statement, list) else [parsed.statement]
     if not statements:
         raise PolicyMalformedError(detail="Statement is empty")
-    return Policy(name, tuple(_statement(name, number, each) for number, each in enumerate(statements, 1)))
+    of_service = _ACTION if of_iam else _OF_IOT
+    return Policy(name, tuple(_statement(name, number, each, of_service) for number, each in enumerate(statements, 1)))
 
 
 class _Shared:
@@ -266,15 +286,20 @@ def _region(arn: str) -> str:
 _plain = lru_cache(maxsize=4096)(glob_of)
 
 
-def _statement(policy: str, number: int, given: _Statement) -> Statement:
+_OF_IOT = re.compile(r"\*|iot:.*", re.IGNORECASE | re.DOTALL)
+_ACTION = re.compile(r"\*|[a-z0-9-]{1,64}:[a-z0-9*?]{1,128}", re.IGNORECASE)
+
+
+def _statement(policy: str, number: int, given: _Statement, of_service: re.Pattern[str]) -> Statement:
     place = f"statement {number}{f' ({given.sid})' if given.sid else ''} of policy {policy}"
     if given.effect not in {"Allow", "Deny"}:
         raise PolicyMalformedError(detail=f"{place}: Effect is neither Allow nor Deny")
     actions = _either(place, "Action", given.action, given.not_action)
     resources = _either(place, "Resource", given.resource, given.not_resource)
     for action in actions:
-        if action != "*" and not action.lower().startswith("iot:"):
-            raise PolicyMalformedError(detail=f"{place}: the action {action!r} does not begin with iot:")
+        if of_service.fullmatch(action) is None:
+            detail = f"{place}: the action {action!r} does not begin with iot:"
+            raise PolicyMalformedError(detail=detail if of_service is _OF_IOT else f"{place}: no action {action!r}")
     for resource in resources:
         if resource != "*" and not resource.startswith(("arn:", "*")):
             raise PolicyMalformedError(detail=f"{place}: the resource {resource!r} is neither an ARN nor *")

@@ -13,6 +13,17 @@ _OTHERS: Mapping[str, Right] = {
     ),
     **dict.fromkeys(
         (
+            "CreateAuthorizer",
+            "UpdateAuthorizer",
+            "DeleteAuthorizer",
+            "SetDefaultAuthorizer",
+            "ClearDefaultAuthorizer",
+        ),
+        Right.TRUST,
+    ),
+    "TestInvokeAuthorizer": Right.OPERATE,
+    **dict.fromkeys(
+        (
             "CreatePolicy",
             "CreatePolicyVersion",
             "DeletePolicy",
@@ -28,6 +39,7 @@ _OTHERS: Mapping[str, Right] = {
         ),
         Right.ADMINISTER,
     ),
+    **dict.fromkeys(("CreateRoleAlias", "UpdateRoleAlias", "DeleteRoleAlias"), Right.ADMINISTER),
 }
 PLACE = "aws"
 

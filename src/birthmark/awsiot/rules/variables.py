@@ -79,14 +79,21 @@ class Facts:
         return self.values.get(_plain_key(key), ())
 
 
-def facts_of(certificate: Certificate, visitor: Visitor, thing: Thing | None = None) -> Facts:
-    """Return the facts of a connection. `thing` is given only when the certificate is attached to it."""
+def facts_of(
+    certificate: Certificate | None,
+    visitor: Visitor,
+    thing: Thing | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Facts:
+    """Return the facts of a connection. `thing` is given only when the certificate is attached to it.
+
+    `more` are facts of who came without one, by their keys; empty ones are not known.
+    """
     values: dict[str, tuple[str, ...]] = {
         "aws:SourceIp": (visitor.address,),
         "aws:SecureTransport": ("true",),
         "iot:ConnectAttributes": visitor.connect_attributes,
         "iot:Connection.Thing.IsAttached": ("true" if thing else "false",),
-        "iot:Certificate.SerialNumber": (f"{certificate.serial:x}",),
     }
     if visitor.domain:
         values["iot:DomainName"] = (visitor.domain,)
@@ -100,6 +107,14 @@ def facts_of(certificate: Certificate, visitor: Visitor, thing: Thing | None = N
             values["iot:Connection.Thing.BillingGroupName"] = (thing.billing_group,)
         for name, value in thing.attributes.items():
             values[f"iot:Connection.Thing.Attributes[{name}]"] = (value,)
+    if certificate is not None:
+        _add_certificate(values, certificate)
+    values |= {key: (text,) for key, text in (more or {}).items() if text}
+    return Facts({_plain_key(key): texts for key, texts in values.items() if texts})
+
+
+def _add_certificate(values: dict[str, tuple[str, ...]], certificate: Certificate) -> None:
+    values["iot:Certificate.SerialNumber"] = (f"{certificate.serial:x}",)
     for side, side_name in (("Subject", certificate.subject), ("Issuer", certificate.issuer)):
         for part, oid in _NAME_PARTS.items():
             texts = tuple(str(attribute.value) for attribute in side_name.get_attributes_for_oid(oid))
@@ -110,7 +125,6 @@ def facts_of(certificate: Certificate, visitor: Visitor, thing: Thing | None = N
         _add(values, f"iot:Certificate.Subject.AlternativeName.{part}", texts)
     available = tuple(key.removeprefix("iot:") for key in values if key.startswith("iot:Certificate."))
     values["iot:Certificate.AvailableKeys"] = available
-    return Facts({_plain_key(key): texts for key, texts in values.items() if texts})
 
 
 class Risky(enum.Enum):

@@ -9,7 +9,10 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.rules.policy import Permissions, parse_policy
+from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
 from birthmark.store import Changes
@@ -31,7 +34,10 @@ class AccessKeyMissingError(NotFoundError):
 
 @dataclass(slots=True)
 class AccessKeys(AccountService):
-    """All access keys of the account; each may do everything in it. And people, who may do what their roles say."""
+    """All access keys of the account; each may do everything in it, or what its policy allows.
+
+    And people, who may do what their roles say.
+    """
 
     persons: Persons = NOBODY
     _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
@@ -53,13 +59,19 @@ class AccessKeys(AccountService):
         rows.sort(key=lambda row: row["created_at"])
         self._by_id = {row["id"]: store.KEYS.of(row) for row in rows}
 
-    async def add(self, name: str, *, actor: str) -> AccessKey:
-        """Make a key. Its secret is shown now and kept, as checking a signature needs it."""
+    async def add(self, name: str, *, actor: str, policy: str | None = None) -> AccessKey:
+        """Make a key, for everything or for what its policy allows. Raise `PolicyMalformedError`.
+
+        Its secret is shown now and kept, as checking a signature needs it.
+        """
+        if policy is not None:
+            parse_policy(name, policy, of_iam=True)
         key = AccessKey(
             _ID_PREFIX + base64.b32encode(self.entropy.token(_ID_BYTES)).decode(),
             base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode(),
             name,
             self.clock.now(),
+            policy,
         )
         changes = Changes().run(store.ADD_KEY, **store.KEYS.row(key))
         changes.event(AccessKeyAdded(key.id)).audit(actor, "awsiot.key_add", key.id, name=name)
@@ -91,6 +103,15 @@ class AccessKeys(AccountService):
             raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
         check_signature(request, signature, key.secret, self.clock.now(), services=services)
         return key, signature.service
+
+    def grant_of(self, key: AccessKey, address: str, account_id: str) -> Grant:
+        """Return what may be done with a key, from this address."""
+        if key.policy is None:
+            return Grant(key.id, None, None, None)
+        facts = facts_of(None, Visitor(None, None, address, ""), more={"aws:username": key.name, "aws:userid": key.id})
+        permissions = Permissions([parse_policy(key.name, key.policy, of_iam=True)], facts)
+        user = f"arn:aws:iam::{account_id}:user/{key.name or key.id}"
+        return Grant(key.id, None, None, permissions, receives=permissions.receives, user=user)
 
     def person(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Caller, str] | None:
         """Return who signed this request by a token of his own, and for which service; None where it is no person's.

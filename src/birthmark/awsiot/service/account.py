@@ -1,22 +1,27 @@
 """Everything of the one account, put together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from birthmark.auth.sigv4 import SignedRequest, parse_signature
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.ports import Functions
+from birthmark.awsiot.rules.policy import Policy
+from birthmark.awsiot.rules.sessions import KEY_PREFIX
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
+from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.claims import Claims
-from birthmark.awsiot.service.devices import Devices
+from birthmark.awsiot.service.devices import Devices, Grant
 from birthmark.awsiot.service.first_contact import FirstContact
 from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
+from birthmark.awsiot.service.roles import Roles
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tasks import RegistrationTasks
 from birthmark.awsiot.service.templates import ProvisioningTemplates
@@ -44,6 +49,7 @@ class AwsIot:
         revocations: RevocationCheck | None = None,
         functions: Functions | None = None,
         buckets: Path = Path("buckets"),
+        roles: Mapping[str, Policy] | None = None,
     ) -> None:
         self.account = account
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
@@ -71,11 +77,34 @@ class AwsIot:
             *(database, clock, entropy, account, self.certificates, self.templates, self.provisioning),
             functions=self.functions,
         )
+        self.roles = Roles(database, clock, entropy, self.devices, roles or {})
+        self.authorizers = Authorizers(database, clock, entropy, self.functions)
+
+    async def signer(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Grant, str]:
+        """Return what who signed a request with an access key may do, and for which service it is signed.
+
+        Raise why the signature, or the key, does not hold.
+        """
+        if parse_signature(request).access_key_id.startswith(KEY_PREFIX):
+            return await self.roles.authenticate(request, services, address)
+        key, service = self.keys.authenticate(request, services)
+        return self.keys.grant_of(key, address, self.account.account_id), service
+
+    async def check_signer(self, grant: Grant) -> None:
+        """Raise where the key, by which a client came just now, is gone since."""
+        if grant.session is not None:
+            await self.roles.check_stands(grant.session)
+        else:
+            self.keys.check_known(grant.principal)
 
     async def check_stands(self, principal: str, client_id: str) -> None:
         """Raise unless the certificate, or access key, by which a client came may still be used."""
         if is_certificate_id(principal):
             await self.devices.check_stands(CertificateId(principal), client_id)
+        elif principal.startswith("authorizer/"):
+            await self.authorizers.check_stands(principal.split("/")[1], client_id)
+        elif principal.startswith("role/"):
+            await self.roles.check_principal(principal, client_id)
         else:
             self.keys.check_known(principal)
 

@@ -10,8 +10,17 @@ from typing import NoReturn, Protocol
 
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate, RegisteredCa
+from birthmark.awsiot.rules.authorizing import AuthorizerDeniedError, Presented, Verdict
 from birthmark.awsiot.rules.claim import claim_policies
-from birthmark.awsiot.rules.policy import Decision, Outcome, Permissions, PolicyDeniedError, parse_policy
+from birthmark.awsiot.rules.policy import (
+    Decision,
+    KeyDeniedError,
+    Outcome,
+    Permissions,
+    PolicyDeniedError,
+    parse_policy,
+)
+from birthmark.awsiot.rules.sessions import Session
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
@@ -46,17 +55,6 @@ class NoCertificateError(UnauthenticatedError):
         '--key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
     )
     thing: str
-
-
-class AuthorizerNotServedError(NoCertificateError):
-    """A custom authorizer was to decide."""
-
-    code = "awsiot.authorizer_not_served"
-    cause = "A client ({thing}) connected with a user name or a password and no certificate, for a custom authorizer."
-    fix = (
-        "Custom authorizers are not served here. Register a certificate for the device: "
-        "`aws iot create-keys-and-certificate --set-as-active`"
-    )
 
 
 class CertificateUnknownError(UnauthenticatedError):
@@ -131,6 +129,18 @@ class ClaimClientIdError(ForbiddenError):
 
 
 @dataclass(frozen=True, slots=True)
+class Authorized:
+    """By which authorizer a client came, and what is needed to ask it again."""
+
+    authorizer: str
+    presented: Presented = field(repr=False)
+    visitor: Visitor = field(repr=False)
+    connection_id: str
+    verdict: Verdict = field(repr=False)
+    caches_http: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A visitor who was let in: by which certificate, as which thing, with which permissions.
 
@@ -146,6 +156,22 @@ class Grant:
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
     caller: Caller | None = field(default=None, repr=False)
     """The person, where it is one, for what hangs on more than the operation's name."""
+    authorized: Authorized | None = field(default=None, repr=False)
+    """By which custom authorizer it came, where it did."""
+    session: Session | None = field(default=None, repr=False)
+    """The short-lived key that it signed with, where it did."""
+    user: str = ""
+    """How refusals name who signed with an access key."""
+
+    @property
+    def is_operator(self) -> bool:
+        """Say whether it is no device: it signed with an access key, or is a person."""
+        return self.certificate_id is None and self.authorized is None
+
+    @property
+    def identifier(self) -> str:
+        """What events call it."""
+        return self.principal if self.authorized is None else self.authorized.verdict.principal
 
     @property
     def asks_time(self) -> bool:
@@ -223,17 +249,30 @@ class Devices:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
         if grant.permissions is None:
             return
-        resource = self.account.arn(kind, name)
+        self.check_resource(grant, action, self.account.arn(kind, name), client_id)
+
+    def check_resource(self, grant: Grant, action: str, resource: str, client_id: str = "") -> None:
+        """Raise `PolicyDeniedError` unless the grant allows `action` on what has this ARN."""
+        if grant.permissions is None:
+            return
         decision = grant.permissions.decide(action, resource, self.clock.now())
         if not decision.is_allowed:
-            raise PolicyDeniedError(
-                action=action,
-                resource=resource,
-                hint=decision.hint,
-                command=self._allowing(decision, action, resource, grant.certificate_id or ""),
-                certificate_id=grant.certificate_id or "",
-                thing=client_id or "over HTTPS",
+            raise self._denied(grant, decision, action, resource, client_id or "over HTTPS")
+
+    def _denied(self, grant: Grant, decision: Decision, action: str, resource: str, thing: str) -> PolicyDeniedError:
+        told = {"action": action, "resource": resource, "hint": decision.hint, "thing": thing}
+        if (by := grant.authorized) is not None:
+            return AuthorizerDeniedError(authorizer=by.authorizer, command="", certificate_id="", **told)
+        if grant.certificate_id is None:
+            kind = "identity-based policy"
+            denied = decision.outcome is Outcome.EXPLICIT_DENY
+            because = (
+                f"with an explicit deny in an {kind}" if denied else f"because no {kind} allows the {action} action"
             )
+            return KeyDeniedError(user=grant.user, because=because, command="", certificate_id="", **told)
+        certificate_id = grant.certificate_id
+        command = self._allowing(decision, action, resource, certificate_id)
+        return PolicyDeniedError(command=command, certificate_id=certificate_id, **told)
 
     def _allowing(self, decision: Decision, action: str, resource: str, certificate_id: str) -> str:
         """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""

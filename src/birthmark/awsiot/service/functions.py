@@ -31,9 +31,9 @@ class FunctionNotMappedError(InvalidRequestError):
     cause = "{arn} was to be asked, and the server's configuration maps no address to it."
     fix = (
         "Say in the configuration where it is, and start the server again: "
-        '[functions."{arn}"] with url = "https://…" and secret_file = "…"'
+        '[functions."{arn}"] with url = "https://…" and secret_file = "…". What it says now: '
+        "`birthmark server settings`"
     )
-    for_a_person = "the configuration is another file at each installation"
     arn: str
 
 
@@ -43,8 +43,10 @@ class FunctionFailedError(UnavailableError):
     code = "awsiot.function_failed"
     message = "The function {arn} did not answer as it should"
     cause = "The function {arn} was asked at {host} and did not answer as it should: {reason}."
-    fix = "Look at what answers there: an event comes by POST, and a good answer is 200 with JSON within 5 seconds."
-    for_a_person = "it is another's server"
+    fix = (
+        "Look at what answers there: an event comes by POST, and a good answer is 200 with JSON within 5 seconds. "
+        "Where each function is: `birthmark server settings`"
+    )
     arn: str
     host: str
     reason: str
@@ -93,17 +95,20 @@ class MappedFunctions:
         self._entropy = entropy
         self._outside = outside
         self._functions = functions or {}
-        self._calls: dict[str, _Calls] = {}
+        self._calls: dict[tuple[str, bool], _Calls] = {}
 
     def is_mapped(self, arn: str) -> bool:
         """Say whether it has an address."""
         return arn in self._functions
 
-    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
-        """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`."""
+    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
+        """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`.
+
+        Calls for who `is_known` have turns of their own.
+        """
         if (function := self._functions.get(arn)) is None or self._outside is None:
             raise FunctionNotMappedError(arn=arn[:_MAX_TOLD])
-        calls = self._calls.setdefault(arn, _Calls())
+        calls = self._calls.setdefault((arn, is_known), _Calls())
         if calls.waiting >= MOST_WAITING:
             raise FunctionFailedError(arn=arn, host=function.host, reason=f"{MOST_WAITING} calls wait for their turn")
         calls.waiting += 1

@@ -1,0 +1,63 @@
+"""Who asks over HTTPS without an access key: by the certificate of its TLS, or by a custom authorizer."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from birthmark.awsiot.rules.authorizing import NAME, Presented
+from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.devices import Grant
+from birthmark.clock import Clock
+from birthmark.net.tls import TlsPeer
+
+_MOST_CACHED = 1024
+_CHANGING = frozenset({"content-length", "content-type"})
+
+
+class HttpDevices:
+    """Lets devices in, one request at a time.
+
+    What a function said is remembered for a connection where its authorizer has `enableCachingForHttp`.
+    """
+
+    def __init__(self, aws: AwsIot, clock: Clock) -> None:
+        self._aws = aws
+        self._clock = clock
+        self._cached: OrderedDict[bytes, tuple[TlsPeer, Grant, float]] = OrderedDict()
+
+    async def admit(self, request: Request, query: str) -> Grant:
+        """Return what who asks may do. Raise why it is not let in."""
+        peer: TlsPeer = request.scope["extensions"]["tls"]
+        address = request.client.host if request.client else ""
+        visitor = Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        presented = Presented("over HTTPS", address, peer.sni, headers=headers, query=query, is_mqtt=False, asks=False)
+        if peer.leaf is not None and presented.value(NAME) is None:
+            return await self._aws.devices.admit(visitor)
+        key = _key(peer, headers, query)
+        if (known := self._cached.get(key)) is not None and known[0] is peer and known[2] > self._clock.monotonic():
+            authorized = known[1].authorized
+            assert authorized is not None  # noqa: S101 - only such are kept
+            await self._aws.authorizers.check_stands(authorized.authorizer, "over HTTPS")
+            return known[1]
+        grant = await self._aws.authorizers.authorize(presented, visitor)
+        self._keep(key, peer, grant)
+        return grant
+
+    def _keep(self, key: bytes, peer: TlsPeer, grant: Grant) -> None:
+        authorized = grant.authorized
+        if authorized is None or not authorized.caches_http:
+            return
+        self._cached[key] = peer, grant, self._clock.monotonic() + authorized.verdict.refresh_s
+        self._cached.move_to_end(key)
+        while len(self._cached) > _MOST_CACHED:
+            self._cached.popitem(last=False)
+
+
+def _key(peer: TlsPeer, headers: Mapping[str, str], query: str) -> bytes:
+    """Return what tells apart who presents something else, or over another connection."""
+    said = sorted((name, value) for name, value in headers.items() if name not in _CHANGING)
+    return hashlib.sha256(repr((id(peer), said, query)).encode()).digest()

@@ -1,0 +1,61 @@
+"""On which resources an operation acts, as policies name them (service authorization reference, "AWS IoT").
+
+Most stand in the path by a name; some in the body, and some are ARNs. An operation on none of one's own is on `*`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.model import Account
+
+_KINDS: Mapping[str, str] = {
+    "authorizerName": "authorizer",
+    "billingGroupName": "billinggroup",
+    "caCertificateId": "cacert",
+    "certificateId": "cert",
+    "clientId": "client",
+    "domainConfigurationName": "domainconfiguration",
+    "indexName": "index",
+    "jobId": "job",
+    "jobTemplateId": "jobtemplate",
+    "policyName": "policy",
+    "roleAlias": "rolealias",
+    "ruleName": "rule",
+    "templateName": "provisioningtemplate",
+    "thingGroupName": "thinggroup",
+    "thingName": "thing",
+    "thingTypeName": "thingtype",
+}
+_ARNS = ("target", "principal", "resourceArn")
+_BY_ARN = frozenset(
+    {
+        "AttachPolicy",
+        "AttachPrincipalPolicy",
+        "AttachThingPrincipal",
+        "DetachPolicy",
+        "DetachPrincipalPolicy",
+        "DetachThingPrincipal",
+        "ListAttachedPolicies",
+        "ListTagsForResource",
+        "TagResource",
+        "UntagResource",
+    }
+)
+"""Those that policies know by the certificate, group or resource whose ARN they are given."""
+_IN_BODY: Mapping[str, Sequence[str]] = {
+    "AddThingToThingGroup": ("thingName", "thingGroupName"),
+    "RemoveThingFromThingGroup": ("thingName", "thingGroupName"),
+    "SetDefaultAuthorizer": ("authorizerName",),
+    "UpdateThingGroupsForThing": ("thingName",),
+}
+
+
+def resources_of(account: Account, call: Call) -> Sequence[str]:
+    """Return the ARNs that a call acts on, or `*`."""
+    operation = call.operation
+    if operation.name in _BY_ARN:
+        found = (call.get(name) for name in _ARNS if name in operation.by_name)
+        return [arn for arn in found if arn] or ["*"]
+    wanted = [(one.name, one.wire) for one in operation.members if one.place == "uri"]
+    wanted += [(name, name) for name in _IN_BODY.get(operation.name, ())]
+    return [account.arn(_KINDS[wire], call[name]) for name, wire in wanted if wire in _KINDS] or ["*"]

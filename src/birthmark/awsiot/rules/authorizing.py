@@ -1,0 +1,246 @@
+"""Custom authorizers: what a client presents, what the function is asked, and which answers count (developer guide,
+"Custom authentication and authorization").
+
+In:   the user name, headers and query of a client, and a function's answer as JSON.
+Out:  the token once its signature held, the event for the function, a verdict with its policies parsed.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from birthmark.awsiot.model import Authorizer
+from birthmark.awsiot.rules.policy import Policy, PolicyDeniedError, PolicyMalformedError, parse_policy
+from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
+
+NAME, SIGNATURE = "x-amz-customauthorizer-name", "x-amz-customauthorizer-signature"
+MIN_TIME_S, MAX_TIME_S = 300, 86_400
+MAX_DOCUMENTS, MAX_KEYS = 10, 10
+MAX_TOKEN_CHARS = 6144
+_MIN_KEY_BITS = 2048
+_MAX_PRINCIPAL = 128
+_MAX_REASON = 200
+
+
+class SigningKeyInvalidError(InvalidRequestError):
+    """A key that no token could be checked by."""
+
+    code = "awsiot.signing_key_invalid"
+    message = "Invalid token signing public key {name}: {detail}"
+    fix = (
+        "Give an RSA key of 2048 bits or more as PEM, as this makes one: "
+        "`openssl genrsa -out token.key 2048 && openssl rsa -in token.key -pubout`"
+    )
+    name: str
+    detail: str
+
+
+class TokenRefusedError(UnauthenticatedError):
+    """The token has no signature that holds."""
+
+    code = "awsiot.token_refused"
+    message = "The token of the authorizer {authorizer} is refused"
+    cause = "A client ({thing}) asked for the authorizer {authorizer}, and {reason}. Its function was not asked."
+    fix = (
+        "Sign the token with RSA and SHA-256 by a key whose public part the authorizer has, and send both: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}` tells the token's name and the keys."
+    )
+    authorizer: str
+    reason: str
+    thing: str
+
+
+class AuthorizerRefusedError(ForbiddenError):
+    """The authorizer's function does not let the client in."""
+
+    code = "awsiot.authorizer_refused"
+    cause = "The function {function} of the authorizer {authorizer} did not let a client ({thing}) in."
+    fix = (
+        "What that function knows decides, and it can be tried out. Which one it is: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+    )
+    authorizer: str
+    function: str
+    thing: str
+
+
+class AuthorizerAnswerError(InvalidRequestError):
+    """The function of an authorizer answers what nothing can be decided by."""
+
+    code = "awsiot.authorizer_answer_invalid"
+    message = "The answer of the authorizer {authorizer} is invalid"
+    cause = "The function {function} of the authorizer {authorizer} answered what does not count: {detail}."
+    fix = (
+        "Have it answer isAuthenticated, principalId (letters and digits), policyDocuments (10 at most), "
+        "refreshAfterInSeconds and disconnectAfterInSeconds (300 to 86400). Which function decides: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+    )
+    authorizer: str
+    function: str
+    detail: str
+
+
+class AuthorizerDeniedError(PolicyDeniedError):
+    """The policies that an authorizer's function returned do not allow this."""
+
+    code = "awsiot.authorizer_denied"
+    cause = "{action} on {resource} was denied: {hint}. The authorizer's function returned these policies."
+    fix = (
+        "Have the function return a policy that allows {action} on {resource}, and none that denies it. Which one: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+    )
+    authorizer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a client shows instead of a certificate; `client_id` only where it gave one."""
+
+    thing: str
+    """How it is told of."""
+    address: str
+    server_name: str
+    username: str | None = None
+    password: bytes | None = field(default=None, repr=False)
+    client_id: str | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Of HTTP, by names in lower case."""
+    query: str = field(default="", repr=False)
+    is_mqtt: bool = True
+    asks: bool = True
+    """Whether anything of it says that an authorizer is meant."""
+
+    def value(self, name: str) -> str | None:
+        """Return what the user name, the query or the headers say by this name."""
+        _, _, of_name = (self.username or "").partition("?")
+        for text in (of_name, self.query):
+            for part in text.split("&"):
+                key, has_value, value = part.partition("=")
+                if has_value and unquote(key).lower() == name.lower():
+                    return unquote(value)
+        return None if self.headers is None else self.headers.get(name.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A function's yes, or its no with nothing else in it."""
+
+    is_authenticated: bool
+    principal: str = ""
+    documents: tuple[str, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    disconnect_s: int = MAX_TIME_S
+    refresh_s: int = MAX_TIME_S
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    is_authenticated: bool
+    principal_id: str = ""
+    disconnect_after_in_seconds: int = MAX_TIME_S
+    refresh_after_in_seconds: int = MAX_TIME_S
+    policy_documents: list[str | dict[str, Any]] = []
+
+
+@lru_cache(maxsize=256)
+def signing_key_of(name: str, pem: str) -> rsa.RSAPublicKey:
+    """Return a key that checks tokens. Raise `SigningKeyInvalidError`."""
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SigningKeyInvalidError(name=name, detail="it is no public key in PEM") from error
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise SigningKeyInvalidError(name=name, detail="it is no RSA key")
+    if key.key_size < _MIN_KEY_BITS:
+        raise SigningKeyInvalidError(name=name, detail=f"it has {key.key_size} bits")
+    return key
+
+
+def check_token(authorizer: Authorizer, token: str | None, signature: str | None, thing: str) -> None:
+    """Return when the token's signature holds. Raise `TokenRefusedError`."""
+    reason = _why_not(authorizer, token, signature)
+    if reason:
+        raise TokenRefusedError(authorizer=authorizer.name, reason=reason, thing=thing)
+
+
+def _why_not(authorizer: Authorizer, token: str | None, signature: str | None) -> str:
+    if not token:
+        return f"there was no token named {authorizer.token_key_name}"
+    if len(token) > MAX_TOKEN_CHARS:
+        return f"the token is longer than {MAX_TOKEN_CHARS} characters"
+    if not signature:
+        return f"there was no {SIGNATURE}"
+    try:
+        raw = base64.b64decode(signature.replace(" ", "+"), validate=True)
+    except binascii.Error:
+        return "the signature is not base64"
+    for name, pem in authorizer.signing_keys.items():
+        try:
+            signing_key_of(name, pem).verify(raw, token.encode(), padding.PKCS1v15(), SHA256())
+        except InvalidSignature:
+            continue
+        return ""
+    return "none of its keys made the signature of the token"
+
+
+def event_of(presented: Presented, token: str | None, connection_id: str, *, is_verified: bool) -> dict[str, Any]:
+    """Return what the function is asked."""
+    data: dict[str, Any] = {"tls": {"serverName": presented.server_name}}
+    if presented.headers is not None:
+        data["http"] = {"headers": dict(presented.headers)}
+        data["http"]["queryString"] = f"?{presented.query}" if presented.query else ""
+    if presented.is_mqtt:
+        said = {"username": presented.username, "clientId": presented.client_id}
+        data["mqtt"] = {name: value for name, value in said.items() if value is not None}
+        if presented.password is not None:
+            data["mqtt"]["password"] = base64.b64encode(presented.password).decode()
+    event: dict[str, Any] = {} if token is None else {"token": token}
+    return event | {
+        "signatureVerified": is_verified,
+        "protocols": list(data),
+        "protocolData": data,
+        "connectionMetadata": {"id": connection_id},
+    }
+
+
+def verdict_of(authorizer: Authorizer, answer: Any) -> Verdict:
+    """Return what a function's answer says. Raise `AuthorizerAnswerError`."""
+
+    def wrong(detail: str) -> AuthorizerAnswerError:
+        return AuthorizerAnswerError(authorizer=authorizer.name, function=authorizer.function_arn, detail=detail)
+
+    try:
+        read = msgspec.convert(answer, _Answer)
+    except msgspec.ValidationError as error:
+        raise wrong(str(error)[:_MAX_REASON]) from error
+    if not read.is_authenticated:
+        return Verdict(is_authenticated=False)
+    principal = read.principal_id
+    if not (0 < len(principal) <= _MAX_PRINCIPAL and principal.isascii() and principal.isalnum()):
+        raise wrong("principalId is not 1 to 128 letters and digits")
+    for name in ("disconnect_after_in_seconds", "refresh_after_in_seconds"):
+        if not MIN_TIME_S <= getattr(read, name) <= MAX_TIME_S:
+            first, *rest = name.split("_")
+            raise wrong(f"{first}{''.join(map(str.title, rest))} is not {MIN_TIME_S} to {MAX_TIME_S}")
+    if len(read.policy_documents) > MAX_DOCUMENTS:
+        raise wrong(f"there are more than {MAX_DOCUMENTS} policyDocuments")
+    documents = tuple(one if isinstance(one, str) else json.dumps(one) for one in read.policy_documents)
+    try:
+        policies = tuple(
+            parse_policy(f"{number} of the authorizer {authorizer.name}", document)
+            for number, document in enumerate(documents, 1)
+        )
+    except PolicyMalformedError as error:
+        raise wrong(str(error)[:_MAX_REASON]) from error
+    times = read.disconnect_after_in_seconds, read.refresh_after_in_seconds
+    return Verdict(True, principal, documents, policies, *times)  # noqa: FBT003 - what isAuthenticated says

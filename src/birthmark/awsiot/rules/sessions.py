@@ -1,0 +1,111 @@
+"""Short-lived keys for devices: everything about one stands in its session token, so that any worker can check it.
+
+    session token   base64url(JSON) "." base64url(HMAC-SHA256 of that)
+    secret          base64(HMAC-SHA256 of the token), its first 40 characters
+
+Both are made with a secret of the account, which never leaves it. A key ends at its time, with its certificate, and
+with its role alias: whoever checks one looks at these.
+"""
+
+import base64
+import binascii
+import hmac
+from datetime import datetime
+
+import msgspec
+
+from birthmark.errors import UnauthenticatedError
+from birthmark.text import decode_json
+
+KEY_PREFIX = "ASIA"
+MIN_DURATION_S, MAX_DURATION_S, DURATION_S = 900, 43_200, 3600
+_SECRET_CHARS = 40
+_MAX_TOKEN_CHARS = 4096
+
+
+class SessionTokenError(UnauthenticatedError):
+    """The security token included in the request is invalid."""
+
+    code = "awsiot.session_token_invalid"
+    cause = "The short-lived access key {access_key_id} came {how}."
+    fix = (
+        "Give the client all three of accessKeyId, secretAccessKey and sessionToken; for an operator's client: "
+        '`eval "$(birthmark env)"`'
+    )
+    access_key_id: str
+    how: str
+
+
+class SessionEndedError(UnauthenticatedError):
+    """The security token included in the request is expired."""
+
+    code = "awsiot.session_ended"
+    cause = "The short-lived access key {access_key_id} of the role alias {alias} has ended: {why}."
+    fix = "Let the device ask for another one. The aliases there are: `aws iot list-role-aliases`"
+    access_key_id: str
+    alias: str
+    why: str
+
+
+class Session(msgspec.Struct, frozen=True, rename="camel"):
+    """What a device was given: which role it has, by which alias, for which certificate, until when."""
+
+    key_id: str
+    alias: str
+    alias_id: str
+    role_arn: str
+    certificate_id: str
+    expires_at: int
+    """Seconds since 1970."""
+    thing: str = ""
+    thing_type: str = ""
+
+    @property
+    def principal(self) -> str:
+        """By what its messages and sessions are known."""
+        return f"role/{self.alias}/{self.certificate_id}"
+
+    def check_time(self, now: datetime) -> None:
+        """Raise `SessionEndedError` when it is over."""
+        if now.timestamp() >= self.expires_at:
+            raise SessionEndedError(access_key_id=self.key_id, alias=self.alias, why="its time is over")
+
+
+def token_of(master: bytes, session: Session) -> str:
+    """Return the session token."""
+    told = _text(msgspec.json.encode(session))
+    return f"{told}.{_text(_mac(master, b'token', told))}"
+
+
+def secret_of(master: bytes, token: str) -> str:
+    """Return the secret access key that goes with a token."""
+    return base64.b64encode(_mac(master, b"secret", token)).decode()[:_SECRET_CHARS]
+
+
+def session_of(master: bytes, key_id: str, token: str | None) -> Session:
+    """Return what a token says that was made here, for this key. Raise `SessionTokenError`."""
+    if not token:
+        raise SessionTokenError(access_key_id=key_id, how="without its session token")
+    told, _, mac = token.partition(".")
+    wrong = SessionTokenError(access_key_id=key_id, how="with a session token that is not its own")
+    try:
+        if len(token) > _MAX_TOKEN_CHARS or not hmac.compare_digest(_bytes(mac), _mac(master, b"token", told)):
+            raise wrong
+        session = decode_json(_bytes(told), Session)
+    except (binascii.Error, msgspec.MsgspecError, UnicodeError, ValueError) as error:
+        raise wrong from error
+    if session.key_id != key_id:
+        raise wrong
+    return session
+
+
+def _mac(master: bytes, what: bytes, text: str) -> bytes:
+    return hmac.digest(master, what + b"\0" + text.encode(), "sha256")
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,265 @@
+"""Custom authorizers: which there are, and whom their functions let in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from birthmark.awsiot.events import AuthorizerChanged
+from birthmark.awsiot.model import Authorizer, parse_authorizer_name
+from birthmark.awsiot.ports import Functions
+from birthmark.awsiot.rules.authorizing import (
+    MAX_KEYS,
+    NAME,
+    SIGNATURE,
+    AuthorizerRefusedError,
+    Presented,
+    Verdict,
+    check_token,
+    event_of,
+    signing_key_of,
+    verdict_of,
+)
+from birthmark.awsiot.rules.policy import Permissions
+from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.devices import Authorized, Grant, NoCertificateError
+from birthmark.awsiot.service.strangers import Strangers
+from birthmark.awsiot.store import credentials as store
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.clock import new_uuid
+from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError
+from birthmark.store import Changes
+from birthmark.store.paging import Page, page_of
+
+_CREATE = "aws iot create-authorizer --generate-cli-skeleton"
+
+
+class UnknownAuthorizerError(NotFoundError):
+    """No authorizer of that name, or no default one."""
+
+    code = "awsiot.unknown_authorizer"
+    message = "Authorizer {authorizer} not found"
+    fix = "`aws iot list-authorizers` shows those there are; letter case counts."
+    authorizer: str
+
+
+class AuthorizerExistsError(ConflictError):
+    """The name is taken, or another is the default."""
+
+    code = "awsiot.authorizer_exists"
+    message = "Authorizer {authorizer} already exists"
+    fix = "Change what is there, or choose another name: `aws iot describe-authorizer --authorizer-name {authorizer}`"
+    authorizer: str
+
+
+class AuthorizerInUseError(ConflictError):
+    """The authorizer is ACTIVE or the default."""
+
+    code = "awsiot.authorizer_in_use"
+    message = "The authorizer {authorizer} cannot be deleted: {detail}"
+    fix = "Take it out of use first: `{command}`"
+    authorizer: str
+    command: str
+    detail: str
+
+
+class AuthorizerInactiveError(ForbiddenError):
+    """The authorizer is not ACTIVE."""
+
+    code = "awsiot.authorizer_inactive"
+    message = "The authorizer is not active"
+    cause = "A client ({thing}) asked for the authorizer {authorizer}, which is INACTIVE."
+    fix = "`aws iot update-authorizer --authorizer-name {authorizer} --status ACTIVE`, if it may let clients in."
+    authorizer: str
+    thing: str
+
+
+class NoAuthorizerError(NoCertificateError):
+    """Neither a certificate, nor the name of an authorizer, nor a default one."""
+
+    code = "awsiot.no_authorizer"
+    cause = (
+        "A client ({thing}) came with a user name, a password or ALPN mqtt and without a certificate that counts. It "
+        "names no authorizer, and none is the default."
+    )
+    fix = (
+        "Name one in the user name, NAME?x-amz-customauthorizer-name=AUTHORIZER, or make one the default: "
+        "`aws iot list-authorizers` shows those there are."
+    )
+
+
+@dataclass(slots=True)
+class Authorizers(AccountService):
+    """The authorizers of the account, and their decisions."""
+
+    functions: Functions
+    strangers: Strangers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.strangers = Strangers(self.clock)
+
+    async def get(self, name: str) -> Authorizer:
+        """Return an authorizer. Raise `UnknownAuthorizerError`."""
+        if (row := await self.database.one(store.GET_AUTHORIZER, name=name)) is None:
+            raise UnknownAuthorizerError(authorizer=name[:128])
+        return store.AUTHORIZERS.of(row)
+
+    async def page(self, after: str, limit: int, *, ascending: bool, is_active: bool | None) -> Page[Authorizer]:
+        """Return a page of authorizers by name, all or those of one status."""
+        if is_active is None:
+            asked = store.LIST_AUTHORIZERS if ascending else store.LIST_AUTHORIZERS_DOWN
+            more = {}
+        else:
+            asked = store.OF_STATE if ascending else store.OF_STATE_DOWN
+            more = {"active": int(is_active)}
+        rows = await self.database.all(asked, after=after, limit=limit + 1, **more)
+        return page_of([store.AUTHORIZERS.of(row) for row in rows], limit, [row["name"] for row in rows])
+
+    async def create(self, made: Authorizer, *, actor: str) -> None:
+        """Make an authorizer. Raise `AuthorizerExistsError`, `SigningKeyInvalidError`."""
+        parse_authorizer_name(made.name)
+        _check(made)
+        now = self.clock.now()
+        exists = AuthorizerExistsError(authorizer=made.name)
+        row = store.AUTHORIZERS.row(replace(made, created_at=now, modified_at=now))
+        changes = Changes().run(store.ADD_AUTHORIZER, expect=1, otherwise=exists, **row)
+        await self.database.commit(changes.audit(actor, "awsiot.authorizer_create", made.name))
+
+    async def change(self, name: str, *, actor: str, **changed: object) -> Authorizer:
+        """Change what is not None of an authorizer."""
+        known = await self.get(name)
+        given = {key: value for key, value in changed.items() if value is not None}
+        made: Authorizer = replace(known, modified_at=self.clock.now(), version=known.version + 1, **given)  # type: ignore[arg-type]  # of the fields' own types
+        _check(made)
+        row = store.AUTHORIZERS.row(made)
+        columns = ("function_arn", "token_key_name", "signing_keys", "active", "caches_http", "modified_at", "version")
+        meanwhile = ChangedMeanwhileError(what=f"The authorizer {name}")
+        told = {column: row[column] for column in columns}
+        changes = Changes().run(
+            store.UPDATE_AUTHORIZER, expect=1, otherwise=meanwhile, key_name=name, key_version=known.version, **told
+        )
+        changes.event(AuthorizerChanged(name, made.is_active))
+        await self.database.commit(changes.audit(actor, "awsiot.authorizer_change", name))
+        return made
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Delete an authorizer that is INACTIVE. Raise `UnknownAuthorizerError`, `AuthorizerInUseError`."""
+        known = await self.get(name)
+        if await self._default_name() == name:
+            command = "aws iot clear-default-authorizer"
+            raise AuthorizerInUseError(authorizer=name, detail="it is the default", command=command)
+        if known.is_active:
+            command = f"aws iot update-authorizer --authorizer-name {name} --status INACTIVE"
+            raise AuthorizerInUseError(authorizer=name, detail="it is ACTIVE", command=command)
+        meanwhile = ChangedMeanwhileError(what=f"The authorizer {name}")
+        changes = Changes().run(
+            store.DELETE_AUTHORIZER, expect=1, otherwise=meanwhile, name=name, version=known.version
+        )
+        changes.event(AuthorizerChanged(name, is_active=False))
+        await self.database.commit(changes.audit(actor, "awsiot.authorizer_delete", name))
+
+    async def set_default(self, name: str, *, actor: str) -> Authorizer:
+        """Make an authorizer the default. Raise `UnknownAuthorizerError`; `AuthorizerExistsError` for another one."""
+        known = await self.get(name)
+        there = await self._default_name()
+        if there is not None and there != name:
+            raise AuthorizerExistsError(authorizer=there)
+        unknown = UnknownAuthorizerError(authorizer=name)
+        changes = Changes().run(store.AUTHORIZER_IS_THERE, expect=1, otherwise=unknown, key_name=name)
+        if there is None:
+            exists = ChangedMeanwhileError(what="The default authorizer")
+            changes.run(store.ADD_DEFAULT, expect=1, otherwise=exists, kind=store.AUTHORIZER, name=name)
+        await self.database.commit(changes.audit(actor, "awsiot.default_authorizer_set", name))
+        return known
+
+    async def clear_default(self, *, actor: str) -> None:
+        """Let no authorizer be the default. Raise `UnknownAuthorizerError`."""
+        none = UnknownAuthorizerError(authorizer="default")
+        changes = Changes().run(store.CLEAR_DEFAULT, expect=1, otherwise=none, kind=store.AUTHORIZER)
+        await self.database.commit(changes.audit(actor, "awsiot.default_authorizer_clear", store.AUTHORIZER))
+
+    async def default(self) -> Authorizer:
+        """Return the default. Raise `UnknownAuthorizerError`."""
+        if (name := await self._default_name()) is None:
+            raise UnknownAuthorizerError(authorizer="default")
+        return await self.get(name)
+
+    async def _default_name(self) -> str | None:
+        row = await self.database.one(store.GET_DEFAULT, kind=store.AUTHORIZER)
+        return None if row is None else str(row["name"])
+
+    # ---- deciding
+
+    async def authorize(self, presented: Presented, visitor: Visitor) -> Grant:
+        """Return what a client may do that an authorizer lets in. Raise why it does not, or who is not asked."""
+        name = presented.value(NAME) or await self._default_name()
+        if name is None:
+            raise (NoAuthorizerError if presented.asks else NoCertificateError)(thing=presented.thing)
+        authorizer = await self.get(name)
+        connection_id = new_uuid(self.entropy)
+        event = self._event(authorizer, presented, connection_id)
+        self.strangers.begin(name, presented.address)
+        grant = await self._granted(authorizer, event, presented, visitor)
+        self.strangers.let_in(name, presented.address)
+        return grant
+
+    async def ask_again(self, grant: Grant) -> Grant:
+        """Return what the function says now of a client that it let in. Raise why it may stay no longer."""
+        authorized = grant.authorized
+        assert authorized is not None  # noqa: S101 - it came by an authorizer
+        authorizer = await self.get(authorized.authorizer)
+        event = self._event(authorizer, authorized.presented, authorized.connection_id)
+        return await self._granted(authorizer, event, authorized.presented, authorized.visitor, is_known=True)
+
+    async def check_stands(self, name: str, thing: str) -> None:
+        """Raise why an authorizer that let a client in would let none in now."""
+        if not (await self.get(name)).is_active:
+            raise AuthorizerInactiveError(authorizer=name, thing=thing)
+
+    async def try_out(self, name: str, presented: Presented, token: str | None, signature: str | None) -> Verdict:
+        """Return what an authorizer's function says to this, for who looks."""
+        authorizer = await self.get(name)
+        if is_verified := not authorizer.signing_disabled:
+            check_token(authorizer, token, signature, presented.thing)
+        event = event_of(presented, token, new_uuid(self.entropy), is_verified=is_verified)
+        return verdict_of(authorizer, await self.functions.call(authorizer.function_arn, event))
+
+    def _event(self, authorizer: Authorizer, presented: Presented, connection_id: str) -> Mapping[str, object]:
+        """Return what the function is to be asked. Raise why it is not."""
+        if not authorizer.is_active:
+            raise AuthorizerInactiveError(authorizer=authorizer.name, thing=presented.thing)
+        token = None if authorizer.token_key_name is None else presented.value(authorizer.token_key_name)
+        if is_verified := not authorizer.signing_disabled:
+            check_token(authorizer, token, presented.value(SIGNATURE), presented.thing)
+        return event_of(presented, token, connection_id, is_verified=is_verified)
+
+    async def _granted(
+        self,
+        authorizer: Authorizer,
+        event: Mapping[str, object],
+        presented: Presented,
+        visitor: Visitor,
+        *,
+        is_known: bool = False,
+    ) -> Grant:
+        answer = await self.functions.call(authorizer.function_arn, event, is_known=is_known)
+        verdict = verdict_of(authorizer, answer)
+        if not verdict.is_authenticated:
+            raise AuthorizerRefusedError(
+                authorizer=authorizer.name, function=authorizer.function_arn, thing=presented.thing
+            )
+        permissions = Permissions(verdict.policies, facts_of(None, visitor))
+        connection = event["connectionMetadata"]
+        assert isinstance(connection, dict)  # noqa: S101 - as it was made
+        by = Authorized(authorizer.name, presented, visitor, connection["id"], verdict, authorizer.caches_http)
+        principal = f"authorizer/{authorizer.name}/{verdict.principal}"
+        return Grant(principal, None, None, permissions, receives=permissions.receives, authorized=by)
+
+
+def _check(made: Authorizer) -> None:
+    if len(made.signing_keys) > MAX_KEYS:
+        raise BodyInvalidError(detail=f"tokenSigningPublicKeys has more than {MAX_KEYS} keys", command=_CREATE)
+    for name, pem in made.signing_keys.items():
+        signing_key_of(name, pem)
+    if not made.signing_disabled and not (made.signing_keys and made.token_key_name):
+        detail = "tokenKeyName and tokenSigningPublicKeys are needed unless signingDisabled is true"
+        raise BodyInvalidError(detail=detail, command=_CREATE)

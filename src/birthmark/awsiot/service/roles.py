@@ -1,0 +1,234 @@
+"""Role aliases, and the short-lived access keys that devices get by them (developer guide, "Authorizing direct calls to
+AWS services using AWS IoT Core credential provider").
+
+What a role may do, the configuration says (`[roles]`); its ARN is kept as it is given.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from birthmark.auth.sigv4 import SignedRequest, check_signature, parse_signature
+from birthmark.awsiot.events import RoleAliasRemoved
+from birthmark.awsiot.model import CertificateId, RoleAlias, parse_alias_name
+from birthmark.awsiot.rules.policy import Permissions, Policy
+from birthmark.awsiot.rules.sessions import (
+    DURATION_S,
+    KEY_PREFIX,
+    MAX_DURATION_S,
+    MIN_DURATION_S,
+    Session,
+    SessionEndedError,
+    secret_of,
+    session_of,
+    token_of,
+)
+from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.devices import Devices, Grant
+from birthmark.awsiot.store import credentials as store
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.clock import new_uuid
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.store import Changes
+from birthmark.store.paging import Page, page_of
+
+_ID_BYTES, _SECRET_BYTES = 10, 32
+_OWN = "sessions"
+_CREATE = "aws iot create-role-alias --generate-cli-skeleton"
+
+
+class UnknownRoleAliasError(NotFoundError):
+    """No role alias of that name."""
+
+    code = "awsiot.unknown_role_alias"
+    message = "Role alias {alias} not found"
+    fix = "`aws iot list-role-aliases` shows those there are; letter case counts."
+    alias: str
+
+
+class RoleAliasExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "awsiot.role_alias_exists"
+    message = "Role alias {alias} already exists"
+    fix = "Change what is there, or choose another name: `aws iot describe-role-alias --role-alias {alias}`"
+    alias: str
+
+
+class RoleNotMappedError(InvalidRequestError):
+    """The configuration says nothing of this role."""
+
+    code = "awsiot.role_not_mapped"
+    message = "The role {role} is not mapped to a policy here"
+    cause = "A device ({thing}) asked for a key by the alias {alias}, and the configuration says nothing of {role}."
+    fix = (
+        'Say in the configuration what it may do, [roles."{role}"] with policy_file = "…", and start the server again. '
+        "What it is told now: `birthmark server settings`"
+    )
+    alias: str
+    role: str
+    thing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a device signs with for a while."""
+
+    access_key_id: str
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(slots=True)
+class Roles(AccountService):
+    """The role aliases of the account, and the keys that are made by them."""
+
+    devices: Devices
+    roles: Mapping[str, Policy]
+    """What roles may do, by ARN."""
+    _master: bytes | None = field(default=None, init=False, repr=False)
+
+    async def get(self, name: str) -> RoleAlias:
+        """Return a role alias. Raise `UnknownRoleAliasError`."""
+        if (row := await self.database.one(store.GET_ALIAS, name=name)) is None:
+            raise UnknownRoleAliasError(alias=name[:128])
+        return store.ALIASES.of(row)
+
+    async def page(self, after: str, limit: int, *, ascending: bool) -> Page[RoleAlias]:
+        """Return role aliases by name."""
+        asked = store.LIST_ALIASES if ascending else store.LIST_ALIASES_DOWN
+        rows = await self.database.all(asked, after=after, limit=limit + 1)
+        return page_of([store.ALIASES.of(row) for row in rows], limit, [row["name"] for row in rows])
+
+    async def create(self, name: str, role_arn: str, duration_s: int | None, *, actor: str) -> RoleAlias:
+        """Make a role alias. Raise `RoleAliasExistsError`."""
+        now = self.clock.now()
+        lasts_s = DURATION_S if duration_s is None else _check_duration(duration_s)
+        made = RoleAlias(parse_alias_name(name), new_uuid(self.entropy), role_arn, lasts_s, now, now)
+        exists = RoleAliasExistsError(alias=name)
+        changes = Changes().run(store.ADD_ALIAS, expect=1, otherwise=exists, **store.ALIASES.row(made))
+        await self.database.commit(changes.audit(actor, "awsiot.role_alias_create", name, role=role_arn))
+        return made
+
+    async def change(self, name: str, role_arn: str | None, duration_s: int | None, *, actor: str) -> RoleAlias:
+        """Give a role alias another role or duration, for keys that are made from now on."""
+        known = await self.get(name)
+        made = replace(
+            known,
+            role_arn=known.role_arn if role_arn is None else role_arn,
+            duration_s=known.duration_s if duration_s is None else _check_duration(duration_s),
+            modified_at=self.clock.now(),
+            version=known.version + 1,
+        )
+        row = store.ALIASES.row(made)
+        told = {column: row[column] for column in ("role_arn", "duration_s", "modified_at", "version")}
+        meanwhile = ChangedMeanwhileError(what=f"The role alias {name}")
+        changes = Changes().run(
+            store.UPDATE_ALIAS, expect=1, otherwise=meanwhile, key_name=name, key_version=known.version, **told
+        )
+        await self.database.commit(changes.audit(actor, "awsiot.role_alias_change", name, role=made.role_arn))
+        return made
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Delete a role alias, and with it every key that was made by it. Raise `UnknownRoleAliasError`."""
+        unknown = UnknownRoleAliasError(alias=name[:128])
+        changes = Changes().run(store.DELETE_ALIAS, expect=1, otherwise=unknown, name=name)
+        changes.event(RoleAliasRemoved(name))
+        await self.database.commit(changes.audit(actor, "awsiot.role_alias_delete", name))
+
+    # ---- keys
+
+    async def issue(self, name: str, visitor: Visitor) -> Credentials:
+        """Return a key for a device that may have one by this alias.
+
+        Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
+        """
+        grant = await self.devices.admit(visitor)
+        thing = visitor.client_id or "over HTTPS"
+        self.devices.check(grant, "iot:AssumeRoleWithCertificate", "rolealias", name, thing)
+        alias = await self.get(name)
+        if alias.role_arn not in self.roles:
+            raise RoleNotMappedError(alias=name, role=alias.role_arn[:200], thing=thing)
+        assert grant.certificate_id is not None  # noqa: S101 - a device came by one
+        assert visitor.leaf is not None  # noqa: S101 - as above
+        known = None if grant.thing is None else await self.devices.things.find(grant.thing)
+        until = int(self.clock.now().timestamp()) + alias.duration_s
+        session = Session(
+            KEY_PREFIX + base64.b32encode(self.entropy.token(_ID_BYTES)).decode(),
+            name,
+            alias.alias_id,
+            alias.role_arn,
+            grant.certificate_id,
+            min(until, int(visitor.leaf.not_after.timestamp())),
+            grant.thing or "",
+            (known.type_name or "") if known is not None else "",
+        )
+        master = await self._secret()
+        token = token_of(master, session)
+        ends = datetime.fromtimestamp(session.expires_at, UTC)
+        return Credentials(session.key_id, secret_of(master, token), token, ends)
+
+    async def authenticate(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Grant, str]:
+        """Return what who signed with a short-lived key may do, and for which service it signed.
+
+        Raise why that does not hold, or does no longer.
+        """
+        signature = parse_signature(request)
+        master, token = await self._secret(), request.session_token()
+        session = session_of(master, signature.access_key_id, token)
+        assert token is not None  # noqa: S101 - else it was refused
+        check_signature(request, signature, secret_of(master, token), self.clock.now(), services=services)
+        await self.check_stands(session)
+        more = {"credentials-iot:AwsCertificateId": session.certificate_id}
+        more |= {"credentials-iot:ThingName": session.thing, "credentials-iot:ThingTypeName": session.thing_type}
+        facts = facts_of(None, Visitor(None, None, address, ""), more=more)
+        permissions = Permissions([self.roles[session.role_arn]], facts)
+        grant = Grant(session.principal, None, None, permissions, receives=permissions.receives, session=session)
+        grant = replace(grant, user=f"{session.role_arn} ({session.principal})")
+        return grant, signature.service
+
+    async def check_stands(self, session: Session) -> None:
+        """Raise why a key has ended."""
+        session.check_time(self.clock.now())
+        ended = {"access_key_id": session.key_id, "alias": session.alias}
+        if session.role_arn not in self.roles:
+            raise SessionEndedError(why=f"nothing is configured for its role {session.role_arn[:200]}", **ended)
+        await self._check_alias(session.alias, session.alias_id, **ended)
+        try:
+            await self.devices.check_stands(CertificateId(session.certificate_id), session.thing or "over HTTPS")
+        except (NotFoundError, InvalidRequestError):
+            raise
+        except BirthmarkError as error:
+            raise SessionEndedError(why=error.explain_cause().removesuffix("."), **ended) from error
+
+    async def check_principal(self, principal: str, client_id: str) -> None:
+        """Raise where a client that came by such a key could come by none now: its alias or certificate is gone."""
+        _, alias, certificate_id = principal.split("/", 2)
+        await self.get(alias)
+        await self.devices.check_stands(CertificateId(certificate_id), client_id)
+
+    async def _check_alias(self, name: str, alias_id: str, **ended: str) -> None:
+        row = await self.database.one(store.GET_ALIAS, name=name)
+        if row is None or row["alias_id"] != alias_id:
+            raise SessionEndedError(why="its role alias is gone", **ended)
+
+    async def _secret(self) -> bytes:
+        """Return what tokens are made with: of all workers, made by whoever needs it first."""
+        if self._master is None:
+            if (row := await self.database.one(store.SESSION_SECRET, id=_OWN)) is None:
+                made = base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode()
+                await self.database.commit(Changes().run(store.ADD_SESSION_SECRET, id=_OWN, secret=made))
+                row = await self.database.one(store.SESSION_SECRET, id=_OWN)
+            assert row is not None  # noqa: S101 - nobody removes it
+            self._master = base64.b64decode(row["secret"])
+        return self._master
+
+
+def _check_duration(seconds: int) -> int:
+    if not MIN_DURATION_S <= seconds <= MAX_DURATION_S:
+        detail = f"credentialDurationSeconds is not {MIN_DURATION_S} to {MAX_DURATION_S}"
+        raise BodyInvalidError(detail=detail, command=_CREATE)
+    return seconds

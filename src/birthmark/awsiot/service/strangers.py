@@ -1,0 +1,79 @@
+"""How often strangers may have a function asked for nothing: by address, and by authorizer over all addresses.
+
+What counts is a call that lets nobody in: a fleet behind one address connects as often as it likes. While an authorizer
+is pressed, addresses that it let in lately are still heard.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from birthmark.clock import Clock
+from birthmark.errors import ThrottledError
+from birthmark.net.share import share_of
+
+OF_ADDRESS, OF_ADDRESS_A_SECOND = 20, 0.5
+OF_AUTHORIZER, OF_AUTHORIZER_A_SECOND = 200, 10.0
+_MOST_KNOWN = 4096
+
+
+class AuthorizerThrottledError(ThrottledError):
+    """A function was asked too often for clients that it did not let in."""
+
+    code = "awsiot.authorizer_throttled"
+    message = "Too many refused attempts"
+    cause = "The authorizer {authorizer} was asked too often from {whose} for clients that it did not let in."
+    fix = (
+        "Wait a while, and look at who tries with what: `birthmark why --reasons`. An authorizer that checks "
+        "signatures of tokens asks its function for those alone that hold."
+    )
+    authorizer: str
+    retry_after_s: int = 2
+    whose: str
+
+
+class _Buckets:
+    """How many tries each has left; those that are longest not heard of are full again, and forgotten."""
+
+    def __init__(self, most: float, a_second: float) -> None:
+        self._most, self._a_second = most, a_second
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def left(self, name: str, now: float) -> float:
+        left, at = self._left.get(name, (self._most, now))
+        return min(self._most, left + (now - at) * self._a_second)
+
+    def take(self, name: str, now: float, count: float) -> None:
+        self._left[name] = min(self._most, self.left(name, now) - count), now
+        self._left.move_to_end(name)
+        while len(self._left) > _MOST_KNOWN:
+            self._left.popitem(last=False)
+
+
+@dataclass(slots=True)
+class Strangers:
+    """What those who are not let in have left."""
+
+    clock: Clock = field(repr=False)
+    _addresses: _Buckets = field(default_factory=lambda: _Buckets(OF_ADDRESS, OF_ADDRESS_A_SECOND))
+    _authorizers: _Buckets = field(default_factory=lambda: _Buckets(OF_AUTHORIZER, OF_AUTHORIZER_A_SECOND))
+    _welcome: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
+
+    def begin(self, authorizer: str, address: str) -> None:
+        """Take one try of whoever asks. Raise `AuthorizerThrottledError`."""
+        now, share = self.clock.monotonic(), share_of(address)
+        if self._addresses.left(f"{authorizer} {share}", now) < 1:
+            raise AuthorizerThrottledError(authorizer=authorizer, whose=share or "one address")
+        if (authorizer, share) not in self._welcome and self._authorizers.left(authorizer, now) < 1:
+            raise AuthorizerThrottledError(authorizer=authorizer, whose="all addresses together")
+        self._addresses.take(f"{authorizer} {share}", now, 1)
+        self._authorizers.take(authorizer, now, 1)
+
+    def let_in(self, authorizer: str, address: str) -> None:
+        """Give a try back to who was let in."""
+        now, share = self.clock.monotonic(), share_of(address)
+        self._addresses.take(f"{authorizer} {share}", now, -1)
+        self._authorizers.take(authorizer, now, -1)
+        self._welcome[authorizer, share] = None
+        self._welcome.move_to_end((authorizer, share))
+        while len(self._welcome) > _MOST_KNOWN:
+            self._welcome.popitem(last=False)

@@ -1,0 +1,42 @@
+"""Custom authorizers and which is the default, role aliases, and the secret that session tokens are made with."""
+
+from sqlalchemy import Table, and_, exists
+
+from birthmark.awsiot.model import Authorizer, RoleAlias
+from birthmark.store import insert, metadata
+from birthmark.store.columns import text
+from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.records import Records
+
+AUTHORIZERS = Records(Authorizer, is_active="active")
+authorizers = AUTHORIZERS.table("aws_authorizers", "name")
+ADD_AUTHORIZER = insert(authorizers, ignore_existing=True)
+GET_AUTHORIZER = find(authorizers)
+LIST_AUTHORIZERS, LIST_AUTHORIZERS_DOWN = page(authorizers, "name"), page(authorizers, "name", descending=True)
+OF_STATE = page(authorizers, "name", "active")
+OF_STATE_DOWN = page(authorizers, "name", "active", descending=True)
+_STATE = ("function_arn", "token_key_name", "signing_keys", "active", "caches_http", "modified_at", "version")
+UPDATE_AUTHORIZER = change(authorizers, _STATE, "name", "version")
+
+defaults = Table("aws_defaults", metadata, text("kind", key=True), text("name"))
+"""What is meant where nothing is named."""
+AUTHORIZER = "authorizer"
+GET_DEFAULT = find(defaults)
+ADD_DEFAULT = insert(defaults, ignore_existing=True)
+SET_DEFAULT = change(defaults, ("name",), "kind")
+CLEAR_DEFAULT = remove(defaults)
+AUTHORIZER_IS_THERE = still(authorizers, "name")
+_IS_DEFAULT = exists().where(and_(defaults.c.kind == AUTHORIZER, defaults.c.name == authorizers.c.name))
+DELETE_AUTHORIZER = remove(authorizers, "name", "version", authorizers.c.active == 0, ~_IS_DEFAULT)
+
+ALIASES = Records(RoleAlias)
+role_aliases = ALIASES.table("aws_role_aliases", "name")
+ADD_ALIAS = insert(role_aliases, ignore_existing=True)
+GET_ALIAS = find(role_aliases)
+LIST_ALIASES, LIST_ALIASES_DOWN = page(role_aliases, "name"), page(role_aliases, "name", descending=True)
+UPDATE_ALIAS = change(role_aliases, ("role_arn", "duration_s", "modified_at", "version"), "name", "version")
+DELETE_ALIAS = remove(role_aliases)
+
+session_secrets = Table("aws_session_secrets", metadata, text("id", key=True), text("secret", sealed=True))
+ADD_SESSION_SECRET = insert(session_secrets, ignore_existing=True)
+SESSION_SECRET = find(session_secrets)

@@ -1,0 +1,58 @@
+"""The files that `[functions]` and `[roles]` name, read when the server starts."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+
+from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_policy
+from birthmark.awsiot.service.functions import Function
+from birthmark.outbound.sender import check_url
+from birthmark.outbound.signing import SECRET_BEGINS
+from birthmark.server.settings import ConfigInvalidError, Settings
+from birthmark.text import reason_of
+
+_MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
+
+
+def functions_of(settings: Settings) -> Mapping[str, Function]:
+    """Return the functions by ARN, with their secrets. Raise `ConfigInvalidError`."""
+    allows_plain = bool(settings.outbound.allow)
+    return {
+        arn: Function(one.url, check_url(one.url, allows_plain=allows_plain), _secret(arn, one.secret_file))
+        for arn, one in settings.functions.items()
+    }
+
+
+def roles_of(settings: Settings) -> Mapping[str, Policy]:
+    """Return what each role may do, by ARN. Raise `ConfigInvalidError`."""
+    found: dict[str, Policy] = {}
+    for arn, one in settings.roles.items():
+        where = f"The file {one.policy_file} of roles.{arn}.policy_file"
+        try:
+            found[arn] = parse_policy(arn, _read(where, one.policy_file), of_iam=True)
+        except PolicyMalformedError as error:
+            raise ConfigInvalidError(where=where, detail=str(error)) from error
+    return found
+
+
+def _secret(arn: str, file: str) -> str:
+    where = f"The file {file} of functions.{arn}.secret_file"
+    found = _read(where, file).strip()
+    try:
+        is_good = len(base64.b64decode(found.removeprefix(SECRET_BEGINS), validate=True)) >= _LEAST_KEY_BYTES
+    except (binascii.Error, ValueError):
+        is_good = False
+    if not (is_good and found.startswith(SECRET_BEGINS)):
+        raise ConfigInvalidError(where=where, detail="it is not whsec_ and base64 of 16 bytes or more")
+    return found
+
+
+def _read(where: str, file: str) -> str:
+    try:
+        with Path(file).expanduser().open("rb") as opened:
+            return opened.read(_MAX_BYTES).decode()
+    except OSError as error:
+        raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalidError(where=where, detail="it is not UTF-8 text") from error

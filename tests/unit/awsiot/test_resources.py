@@ -1,0 +1,55 @@
+"""On which resources an operation acts, for policies of access keys."""
+
+import json
+from typing import Any
+
+import pytest
+
+from aws_account import ACCOUNT, OPERATOR
+from birthmark.awsiot.http.resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.table import OPERATIONS
+
+BY_NAME = {one.name: one for one in OPERATIONS}
+CERT = ACCOUNT.arn("cert", "00" * 32)
+
+
+def of(operation: str, names: dict[str, str] | None = None, headers: dict[str, str] | None = None, **body: Any) -> Any:
+    raw = json.dumps(body).encode()
+    return resources_of(ACCOUNT, Call(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print))
+
+
+@pytest.mark.parametrize(
+    ("operation", "names", "body", "resources"),
+    [
+        ("CreateThing", {"thingName": "a"}, {}, [ACCOUNT.arn("thing", "a")]),
+        ("ListThings", {}, {}, ["*"]),
+        ("CreateKeysAndCertificate", {}, {}, ["*"]),
+        ("UpdateCertificate", {"certificateId": "00"}, {}, [ACCOUNT.arn("cert", "00")]),
+        ("DescribeCACertificate", {"caCertificateId": "00"}, {}, [ACCOUNT.arn("cacert", "00")]),
+        ("AttachPolicy", {"policyName": "p"}, {"target": CERT}, [CERT]),
+        ("CreatePolicyVersion", {"policyName": "p"}, {}, [ACCOUNT.arn("policy", "p")]),
+        ("DeleteRoleAlias", {"roleAlias": "r"}, {}, [ACCOUNT.arn("rolealias", "r")]),
+        ("SetDefaultAuthorizer", {}, {"authorizerName": "d"}, [ACCOUNT.arn("authorizer", "d")]),
+        (
+            "AddThingToThingGroup",
+            {},
+            {"thingName": "a", "thingGroupName": "g"},
+            [ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g")],
+        ),
+    ],
+)
+def test_an_operation_acts_on_what_it_names(
+    operation: str, names: dict[str, str], body: dict[str, Any], resources: list[str]
+) -> None:
+    assert of(operation, names, **body) == resources
+
+
+def test_who_attaches_a_certificate_acts_on_it() -> None:
+    assert of("AttachThingPrincipal", {"thingName": "a"}, {"x-amzn-principal": CERT}) == [CERT]
+
+
+def test_what_is_listed_is_in_the_service_model() -> None:
+    assert set(_IN_BODY) | _BY_ARN <= set(BY_NAME)
+    wires = {member.wire for one in OPERATIONS for member in one.members}
+    assert set(_KINDS) <= wires

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 import kept_credentials
+import kept_provisioning
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.data import ConnectivityOperations, DataOperations
@@ -154,10 +155,6 @@ def account(server: RunningServer) -> Account:
 # ---- refused by name
 
 TAGS = [{"Key": "site", "Value": "7"}]
-TEMPLATE = {"templateBody": "{}", "roleArn": "arn:aws:iam::000000000000:role/r-role", "templateName": "t"}
-REGISTRATION: dict[str, dict[str, Any]] = {
-    f"registrationConfig.{name}": {"registrationConfig": {name: value}} for name, value in TEMPLATE.items()
-}
 # What is said instead of the member's own name.
 WORDS = {"billingGroupName": "Billing group bills", "parentGroupName": "cannot be below upper"}
 # By operation: what it needs, and for each member what asks for it.
@@ -182,11 +179,7 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     ),
     "RegisterCACertificate": (
         lambda a: {"caCertificate": a_ca(a.name, now=now()).certificate.pem(), "certificateMode": "SNI_ONLY"},
-        {"tags": {"tags": TAGS}, "allowAutoRegistration": {"allowAutoRegistration": True}, **REGISTRATION},
-    ),
-    "UpdateCACertificate": (
-        lambda a: {"certificateId": a.authority()},
-        {"newAutoRegistrationStatus": {"newAutoRegistrationStatus": "ENABLE"}, **REGISTRATION},
+        {"tags": {"tags": TAGS}},
     ),
     "GetEffectivePolicies": (
         lambda a: {"principal": a.certificate()["certificateArn"]},
@@ -208,8 +201,7 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
 def _refused(operation: str, member: str, account: Account) -> None:
     needs, asked = REFUSED[operation]
     words = account.refuses(operation, **{**needs(account), **asked[member]})
-    parts = member.split(".")
-    named = parts[0] if parts[0] == "registrationConfig" else ".".join(parts[:2])
+    named = ".".join(member.split(".")[:2])
     assert WORDS.get(member, named) in words
     account.call(operation, **needs(account))  # without it, it is served
 
@@ -631,8 +623,10 @@ KEPT: dict[str, dict[str, Case]] = {
 }
 
 
-REFUSED |= kept_credentials.REFUSED
-KEPT |= kept_credentials.KEPT
+REFUSED |= kept_credentials.REFUSED | kept_provisioning.REFUSED
+KEPT |= kept_credentials.KEPT | kept_provisioning.KEPT
+for _operation, _more in kept_provisioning.OF_CAS.items():
+    KEPT[_operation] = {**KEPT.get(_operation, {}), **_more}
 
 
 @pytest.mark.parametrize(("operation", "member"), list(models()))

@@ -1,0 +1,381 @@
+"""What becomes of devices that come for the first time, or by a claim: on both databases, many at once, too late."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aws_account import ACCOUNT, ME, an_aws_account
+from birthmark.awsiot.model import (
+    CertificateMode,
+    CertificateStatus,
+    PrincipalType,
+    RegisteredCa,
+    TemplateType,
+    ThingName,
+)
+from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.policy import PolicyDeniedError
+from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.service import AwsIot, first_contact
+from birthmark.awsiot.service.certificates import UnknownCertificateError
+from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
+from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimClientIdError, ClaimOverError
+from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
+from birthmark.awsiot.service.provisioning import ThingTakenError
+from birthmark.awsiot.service.templates import check_body
+from birthmark.errors import BirthmarkError
+from birthmark.pki.twin import twins_of
+from fakes import FakeClock
+from other_form import other_form
+from pki_builders import Holder, a_ca, a_csr, a_device
+
+pytestmark = pytest.mark.integration
+THING = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Serial"}}}
+CERTIFICATE = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}}}
+POLICY = {
+    "Type": "AWS::IoT::Policy",
+    "Properties": {
+        "PolicyDocument": {
+            "Version": "2012-10-17",
+            "Statement": {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
+        }
+    },
+}
+CLAIM = json.dumps(
+    {
+        "Parameters": {"Serial": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+        "Resources": {"thing": THING, "certificate": CERTIFICATE, "policy": POLICY},
+    }
+)
+JITP = CLAIM.replace('"Serial"', '"AWS::IoT::Certificate::CommonName"')
+CSR = base64.b64encode(a_csr("device")).decode()
+
+
+class Hook:
+    """A function that answers as it is told; `during` happens meanwhile."""
+
+    def __init__(self) -> None:
+        self.answer: Any = {"allowProvisioning": True}
+        self.events: list[Mapping[str, Any]] = []
+        self.clock: FakeClock | None = None
+
+    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
+        del arn
+        self.events.append(event)
+        if self.clock is not None:
+            self.clock.move(timedelta(hours=2))
+        return self.answer
+
+
+@asynccontextmanager
+async def a_fleet(database_url: str, hook: Hook | None = None) -> AsyncIterator[tuple[AwsIot, FakeClock, Asker]]:
+    """Yield an account with a template `fleet`, and somebody with a claim certificate."""
+    async with an_aws_account(database_url) as (aws, clock):
+        given: dict[str, Any] = {"description": "", "is_enabled": True, "role_arn": "r", "hook": None}
+        if hook is not None:
+            given["hook"] = json.dumps({"targetArn": "arn:hook"})
+            aws.claims.functions = hook
+        await aws.templates.create("fleet", CLAIM, TemplateType.FLEET_PROVISIONING, **given, **ME)
+        held = a_device(a_ca("claims"), "claim")
+        known = await aws.certificates.register(held.certificate.pem(), CertificateStatus.ACTIVE, **ME)
+        yield aws, clock, Asker(known.id, "claim-1")
+
+
+def overriding(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"allowProvisioning": True, "parameterOverrides": parameters}
+
+
+async def given(aws: AwsIot, asker: Asker) -> tuple[str, str]:
+    """Ask for a certificate; return its id and its token."""
+    made = await aws.claims.create_from_csr(asker, CSR)
+    return made.certificate.id, made.token
+
+
+async def test_ten_devices_with_one_serial_at_once_are_one_device(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        tokens = [await given(aws, asker) for _ in range(10)]
+        ended = await asyncio.gather(
+            *(aws.claims.provision(asker, "fleet", token, {"Serial": "one"}) for _, token in tokens),
+            return_exceptions=True,
+        )
+        taken = [one for one in ended if isinstance(one, BirthmarkError)]
+        assert len(taken) == 9
+        assert all(isinstance(one, ThingTakenError) for one in taken), taken
+        page = await aws.attachments.principals("one", "", 25)
+        assert len(page.items) == 1
+        active = [(await aws.certificates.get(one)).status is CertificateStatus.ACTIVE for one, _ in tokens]
+        assert sum(active) == 1
+
+
+async def test_many_devices_at_once_share_the_policy_of_their_template(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        tokens = [await given(aws, asker) for _ in range(10)]
+        await asyncio.gather(
+            *(
+                aws.claims.provision(asker, "fleet", token, {"Serial": f"pump-{number}"})
+                for number, (_, token) in enumerate(tokens)
+            )
+        )
+        (policy,) = (await aws.policies.page("", 25, ascending=True)).items
+        assert len((await aws.policies.targets(policy.name, "", 25)).items) == 10
+
+
+async def test_a_certificate_that_is_not_provisioned_within_an_hour_goes(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, asker):
+        late, token = await given(aws, asker)
+        used, other = await given(aws, asker)
+        await aws.claims.provision(asker, "fleet", other, {"Serial": "in-time"})
+        clock.move(timedelta(minutes=61))
+        with pytest.raises(OwnershipTokenError):
+            await aws.claims.provision(asker, "fleet", token, {"Serial": "late"})
+        assert await aws.claims.sweep() == 1
+        with pytest.raises(UnknownCertificateError):
+            await aws.certificates.get(late)
+        assert (await aws.certificates.get(used)).status is CertificateStatus.ACTIVE
+        assert (await aws.policies.attached(used, "", 5)).items
+
+
+@pytest.mark.parametrize("asked", [Asker("f" * 64, "claim-1"), Asker("", "other")], ids=["principal", "client id"])
+async def test_a_token_counts_for_who_was_given_it(database_url: str, asked: Asker) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        _, token = await given(aws, asker)
+        thief = Asker(asked.principal or asker.principal, asked.client_id)
+        with pytest.raises(OwnershipTokenError, match="another client"):
+            await aws.claims.provision(thief, "fleet", token, {"Serial": "mine"})
+        assert (await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})).thing == "mine"
+
+
+async def test_a_token_that_is_used_twice_at_once_counts_once(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        _, token = await given(aws, asker)
+        ended = await asyncio.gather(
+            *(aws.claims.provision(asker, "fleet", token, {"Serial": f"s-{n}"}) for n in range(2)),
+            return_exceptions=True,
+        )
+        assert sorted(isinstance(one, BaseException) for one in ended) == [False, True]
+        assert len((await aws.things.page("", 5)).items) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"allowProvisioning": False}, "allowProvisioning is false"),
+        ({}, "not understood"),
+        ("yes", "not understood"),
+        ({"allowProvisioning": True, "parameterOverrides": {"Others": "x"}}, "does not declare"),
+        (
+            {"allowProvisioning": True, "parameterOverrides": {"AWS::IoT::Certificate::Id": "0" * 64}},
+            "does not declare",
+        ),
+        ({"allowProvisioning": True, "parameterOverrides": {"Serial": 7}}, "not understood"),
+    ],
+)
+async def test_what_a_hook_does_not_allow_is_not_made(database_url: str, answer: Any, why: str) -> None:
+    hook = Hook()
+    hook.answer = answer
+    async with a_fleet(database_url, hook) as (aws, _, asker):
+        _, token = await given(aws, asker)
+        with pytest.raises(HookRefusedError, match=why):
+            await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})
+        assert (await aws.things.page("", 5)).items == []
+
+
+async def test_a_hook_is_told_who_asks_and_may_change_the_parameters(database_url: str) -> None:
+    hook = Hook()
+    hook.answer = {"allowProvisioning": True, "parameterOverrides": {"Serial": "theirs"}}
+    async with a_fleet(database_url, hook) as (aws, _, asker):
+        certificate_id, token = await given(aws, asker)
+        made = await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})
+        assert made.thing == "theirs"
+        (event,) = hook.events
+        assert event["claimCertificateId"] == asker.principal
+        assert (event["certificateId"], event["clientId"]) == (certificate_id, asker.client_id)
+        assert event["templateArn"] == ACCOUNT.arn("provisioningtemplate", "fleet")
+        assert event["parameters"] == {"Serial": "mine"}
+
+
+async def test_a_hook_that_answers_after_the_token_has_ended_made_nothing(database_url: str) -> None:
+    hook = Hook()
+    async with a_fleet(database_url, hook) as (aws, clock, asker):
+        _, token = await given(aws, asker)
+        hook.clock = clock
+        with pytest.raises(OwnershipTokenError):
+            await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})
+        assert (await aws.things.page("", 5)).items == []
+
+
+async def test_a_claim_for_a_trusted_user_counts_for_its_template_and_five_minutes(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, _):
+        known, _, until = await aws.claims.claim_for("fleet", **ME)
+        assert until - clock.now() == timedelta(minutes=5)
+        grant = await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
+        for topic in ("$aws/certificates/create/json", "$aws/provisioning-templates/fleet/provision/cbor"):
+            aws.devices.check(grant, "iot:Publish", "topic", topic)
+            aws.devices.check(grant, "iot:Subscribe", "topicfilter", f"{topic}/accepted")
+        for topic in ("$aws/provisioning-templates/other/provision/json", "hello", "$aws/things/x/shadow/update"):
+            with pytest.raises(PolicyDeniedError):
+                aws.devices.check(grant, "iot:Publish", "topic", topic)
+        clock.move(timedelta(minutes=6))
+        with pytest.raises(ClaimOverError):
+            await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
+        assert await aws.claims.sweep() == 1
+        with pytest.raises(CertificateUnknownError):
+            await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
+
+
+async def test_a_claim_connects_under_no_name_of_a_device(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        _, token = await given(aws, asker)
+        await aws.claims.provision(asker, "fleet", token, {"Serial": "pump-1"})
+        leaf = (await aws.certificates.get(asker.principal)).certificate
+        with pytest.raises(ClaimClientIdError):
+            await aws.devices.admit(Visitor(leaf, "pump-1", "", ""))
+        await aws.devices.admit(Visitor(leaf, "somebody", "", ""))
+
+
+async def test_a_certificate_of_a_thing_that_asks_for_another_is_no_claim(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        held = a_device(a_ca("rotates"), "rotates")
+        known = await aws.certificates.register(held.certificate.pem(), CertificateStatus.ACTIVE, **ME)
+        await aws.things.create(ThingName("rotates"), {}, None, None, **ME)
+        await aws.attachments.attach("rotates", known.id, PrincipalType.NON_EXCLUSIVE, **ME)
+        await given(aws, Asker(known.id, "rotates"))
+        assert (await aws.certificates.get(known.id)).claim is None
+        await given(aws, asker)
+        assert (await aws.certificates.get(asker.principal)).claim == ""
+
+
+# ---- first contact
+
+
+async def a_maker(aws: AwsIot, body: str | None = JITP) -> tuple[Holder, RegisteredCa]:
+    maker = a_ca("Maker")
+    ca = await aws.authorities.register(
+        maker.certificate.pem(),
+        None,
+        CertificateMode.SNI_ONLY,
+        is_active=True,
+        auto_registration=True,
+        registration=None if body is None else json.dumps({"templateBody": body}),
+        **ME,
+    )
+    return maker, ca
+
+
+async def comes(aws: AwsIot, held: Holder, name: str = "x") -> BaseException | None:
+    try:
+        await aws.devices.admit(Visitor(held.certificate, name, "192.0.2.1", ""))
+    except BirthmarkError as error:
+        return error
+    return None
+
+
+async def test_one_device_that_comes_twice_at_once_is_registered_once(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws)
+        held = a_device(maker, "pump-1")
+        ended = await asyncio.gather(*(comes(aws, held) for _ in range(5)))
+        assert all(isinstance(one, RegisteredNowError) for one in ended if one is not None), ended
+        assert len((await aws.certificates.page("", 5, ascending=True)).items) == 1
+        assert await comes(aws, held) is None
+
+
+async def test_ten_devices_of_one_name_at_once_are_one_device(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws)
+        ended = await asyncio.gather(*(comes(aws, a_device(maker, "pump-1")) for _ in range(10)))
+        kinds = sorted(type(one).__name__ for one in ended)
+        assert kinds == ["RegisteredNowError", *["ThingTakenError"] * 9]
+        assert len((await aws.certificates.page("", 50, ascending=True)).items) == 1
+
+
+async def test_a_certificate_with_its_signature_in_another_form_is_no_new_device(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws)
+        held = a_device(maker, "pump-1")
+        await comes(aws, held)
+        await aws.certificates.set_status(held.certificate.thumbprint.hex(), CertificateStatus.REVOKED, **ME)
+        twin = Holder(other_form(held.certificate, maker.private_key), held.private_key)
+        assert twin.certificate.thumbprint in twins_of(held.certificate)
+        assert isinstance(await comes(aws, twin), OtherFormError)
+
+
+async def test_one_ca_brings_so_many_devices_and_no_more(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws)
+        aws.first_contact.per_ca = 2
+        ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
+        assert [type(one) for one in ended] == [RegisteredNowError, RegisteredNowError, CaFullError]
+
+
+async def test_one_ca_brings_so_many_devices_a_second(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_contact, "PER_SECOND", 2)
+    async with an_aws_account(database_url) as (aws, clock):
+        maker, _ = await a_maker(aws)
+        ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
+        assert [type(one).__name__ for one in ended[1:]] == ["RegisteredNowError", "CaTooFastError"]
+        clock.move(timedelta(seconds=1))
+        assert isinstance(await comes(aws, a_device(maker, "pump-9")), RegisteredNowError)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a*", "${iot:ClientId}", "a/b", "x" * 64, "a b"])
+async def test_a_name_that_a_policy_reads_as_more_than_itself_is_refused(database_url: str, name: str) -> None:
+    statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": {"Fn::Sub": "arn:aws:iot:*:*:topic/${N}/*"}}
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    body = JITP.replace("${N}", "${AWS::IoT::Certificate::CommonName}")
+    made = json.loads(body)
+    made["Resources"]["policy"]["Properties"]["PolicyDocument"] = json.loads(
+        json.dumps(document).replace("${N}", "${AWS::IoT::Certificate::CommonName}")
+    )
+    made["Resources"]["thing"]["Properties"]["ThingName"] = "fixed"
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws, json.dumps(made))
+        ended = await comes(aws, a_device(maker, name))
+        if name in {"x" * 64, "a b"}:
+            assert isinstance(ended, RegisteredNowError), ended
+        else:
+            assert isinstance(ended, RegistrationFailedError), ended
+
+
+def test_a_template_cannot_name_itself() -> None:
+    body = {"Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "thing"}}}}}
+    with pytest.raises(RegistrationFailedError, match="names itself"):
+        parse_template(json.dumps(body)).plan({})
+
+
+async def test_a_template_names_no_policy_that_is_not_there(database_url: str) -> None:
+    body = json.loads(CLAIM)
+    body["Resources"]["policy"]["Properties"] = {"PolicyName": "nowhere"}
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws, json.dumps(body).replace('"Serial"', '"AWS::IoT::Certificate::CommonName"'))
+        ended = await comes(aws, a_device(maker, "pump"))
+        assert isinstance(ended, RegistrationFailedError)
+        assert "nowhere" in str(ended)
+        assert (await aws.things.page("", 5)).items == []
+
+
+async def test_a_template_names_no_other_certificate_than_the_device_s_own(database_url: str) -> None:
+    body = json.loads(CLAIM)
+    async with a_fleet(database_url) as (aws, _, asker):
+        others = await aws.certificates.register(
+            a_device(a_ca("x"), "victim").certificate.pem(), CertificateStatus.ACTIVE, **ME
+        )
+        body["Resources"]["certificate"]["Properties"]["CertificateId"] = others.id
+        await aws.templates.add_version("fleet", json.dumps(body), as_default=True, **ME)
+        _, token = await given(aws, asker)
+        with pytest.raises(RegistrationFailedError, match="not that of the device"):
+            await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})
+
+
+def test_a_template_of_a_claim_names_its_certificate_by_its_id() -> None:
+    body = json.loads(CLAIM)
+    body["Resources"]["certificate"]["Properties"] = {"CertificatePem": "x"}
+    with pytest.raises(TemplateInvalidError, match="named by its CertificateId"):
+        check_body(json.dumps(body), TemplateType.FLEET_PROVISIONING)

@@ -17,8 +17,11 @@ from birthmark.awsiot.http.table import OPERATIONS
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.rules import shadows, topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
+from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
+from birthmark.awsiot.wire.cbor import CborError, decode, encode
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
@@ -271,6 +274,48 @@ def aws_policy(data: bytes) -> None:
     policy = parse_policy("p", data.decode("utf-8", "replace"))
     for action, resource in (("iot:Connect", "client/pump-1"), ("iot:Publish", "topic/a/b"), ("iot:Subscribe", "x")):
         Permissions([policy], _CONNECTION).decide(action, f"arn:aws:iot:us-east-1:0:{resource}", NOON)
+
+
+TEMPLATES: Sequence[Any] = (
+    {
+        "Parameters": {"Name": {"Type": "String"}, "Place": {"Type": "String", "Default": "plant"}},
+        "Mappings": {"Lines": {"plant": {"line": "4", "names": ["x", "y"]}}},
+        "Resources": {
+            "thing": {
+                "Type": "AWS::IoT::Thing",
+                "Properties": {
+                    "ThingName": {"Fn::Join": ["-", [{"Ref": "Name"}, {"Fn::FindInMap": ["Lines", "plant", "line"]}]]},
+                    "AttributePayload": {"a": {"Fn::Select": ["0", {"Fn::Split": ["-", {"Ref": "Name"}]}]}},
+                    "ThingGroups": ["v1"],
+                },
+                "OverrideSettings": {"AttributePayload": "MERGE"},
+            },
+            "policy": {
+                "Type": "AWS::IoT::Policy",
+                "Properties": {"PolicyDocument": {"Statement": [{"Fn::Sub": "${Name} ${thing}"}]}},
+            },
+        },
+        "DeviceConfiguration": {"a": ["b", {"Ref": "Place"}]},
+    },
+)
+PROVISION = {"certificateOwnershipToken": "t", "parameters": {"SerialNumber": "1"}, "certificateSigningRequest": "x"}
+CBOR = (encode(PROVISION), encode({"a": [1, -1, None, True, b"x", 1.5]}), bytes.fromhex("bf61610161629f0203ffff"))
+
+
+def aws_template(data: bytes) -> None:
+    parse_template.cache_clear()
+    parse_template(data.decode("utf-8", "replace")).plan({"Name": "a-b", "Place": "x" * 100})
+
+
+def aws_cbor(data: bytes) -> None:
+    with contextlib.suppress(CborError):
+        encode(decode(data))
+    provisioning.parse_provision(data, "cbor")
+
+
+def aws_provision(data: bytes) -> None:
+    provisioning.parse_csr_request(data, "json")
+    provisioning.parse_provision(data, "json")
 
 
 _AWS_SERVED = [one for one in OPERATIONS if any(hasattr(group, one.verb) for group in GROUPS)]

@@ -73,7 +73,7 @@ FAILING: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("value", "why"), FAILING, ids=[json.dumps(value) for value, _ in FAILING])
 def test_what_a_function_cannot_do_is_told_with_its_place(value: Any, why: str) -> None:
-    with pytest.raises(RegistrationFailedError, match="Resources.thing.ThingName") as caught:
+    with pytest.raises(RegistrationFailedError, match=r"Resources\.thing\.ThingName") as caught:
         name_of(value)
     assert why in str(caught.value)
 

@@ -15,9 +15,8 @@ from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.table import OPERATIONS
 from birthmark.awsiot.model import Shadow
-from birthmark.awsiot.rules import shadows, topics
+from birthmark.awsiot.rules import shadows, templates, topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
-from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
@@ -303,8 +302,8 @@ CBOR = (encode(PROVISION), encode({"a": [1, -1, None, True, b"x", 1.5]}), bytes.
 
 
 def aws_template(data: bytes) -> None:
-    parse_template.cache_clear()
-    parse_template(data.decode("utf-8", "replace")).plan({"Name": "a-b", "Place": "x" * 100})
+    templates.parse_template.cache_clear()
+    templates.parse_template(data.decode("utf-8", "replace")).plan({"Name": "a-b", "Place": "x" * 100})
 
 
 def aws_cbor(data: bytes) -> None:

@@ -99,7 +99,7 @@ class Filling:
     def _found(self, keys: Sequence[str], place: str) -> Any:
         found: Any = self.mappings
         for key in keys:
-            if key not in found:
+            if not isinstance(found, Mapping) or key not in found:
                 raise failed(place, f"Mappings have no {'.'.join(keys)[:100]!r}")
             found = found[key]
         return found

@@ -183,7 +183,7 @@ def _resource(name: str, given: Any) -> Resource:
     overrides: dict[str, Override] = {}
     for key, value in _object(declared.get("OverrideSettings", {}), f"{name}.OverrideSettings").items():
         known = _OVERRIDES[kind].get(_OVERRIDE_NAMES.get(key, key), frozenset())
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise TemplateInvalidError(detail=f"the OverrideSettings of {name} cannot have {key[:60]}: {value!r:.40}")
         overrides[_OVERRIDE_NAMES.get(key, key)] = Override(value)
     return Resource(name, kind, properties, overrides)
@@ -234,7 +234,7 @@ def _check_functions(template: Template, value: Any, place: str) -> None:
     if named == "Ref":
         name = value["Ref"]
         logical = {one.logical for one in template.resources}
-        if name not in template.parameters and name not in logical and name != CERTIFICATE_ID:
+        if not isinstance(name, str) or name not in {*template.parameters, *logical, CERTIFICATE_ID}:
             raise TemplateInvalidError(detail=f"{place}: Ref {str(name)[:60]!r} names no parameter and no resource")
         return
     for key, inner in value.items():

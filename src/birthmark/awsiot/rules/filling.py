@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.awsiot.rules.plans import RegistrationFailedError
+from birthmark.text import whole_number
 
 CERTIFICATE_ID = "AWS::IoT::Certificate::Id"
 FUNCTIONS = frozenset({"Ref", "Fn::Join", "Fn::Select", "Fn::FindInMap", "Fn::Split", "Fn::Sub"})
@@ -142,7 +143,8 @@ def failed(place: str, detail: str) -> RegistrationFailedError:
 
 
 def _selected(index: Any, parts: Sequence[str], place: str) -> str:
-    number = int(index) if isinstance(index, int) or (isinstance(index, str) and index.isdecimal()) else -1
-    if not 0 <= number < len(parts):
-        raise failed(place, f"Fn::Select asks for {str(index)[:20]!r} of {len(parts)}")
+    number = whole_number(index) if isinstance(index, str) else index
+    if not isinstance(number, int) or not 0 <= number < len(parts):
+        told = index[:20] if isinstance(index, str) else "that"
+        raise failed(place, f"Fn::Select asks for {told!r} of {len(parts)}")
     return parts[number]

@@ -146,6 +146,7 @@ class Roles(AccountService):
 
         Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
         """
+        parse_alias_name(name)
         grant = await self.devices.admit(visitor)
         thing = visitor.client_id or "over HTTPS"
         self.devices.check(grant, "iot:AssumeRoleWithCertificate", "rolealias", name, thing)

@@ -30,7 +30,14 @@ from birthmark.awsiot.service.devices import Devices, Grant
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import (
+    BirthmarkError,
+    ChangedMeanwhileError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
 
@@ -200,7 +207,7 @@ class Roles(AccountService):
         await self._check_alias(session.alias, session.alias_id, **ended)
         try:
             await self.devices.check_stands(CertificateId(session.certificate_id), session.thing or "over HTTPS")
-        except (NotFoundError, InvalidRequestError):
+        except UnavailableError:
             raise
         except BirthmarkError as error:
             raise SessionEndedError(why=error.explain_cause().removesuffix("."), **ended) from error

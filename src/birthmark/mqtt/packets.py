@@ -182,7 +182,7 @@ Packet: TypeAlias = (
 
 
 def _hide_signature(username: str | None) -> str | None:
-    """Cut a signed query: AWS custom authorizers carry tokens in the user name."""
-    if username is None or "signature" not in username.lower():
+    """Cut a query that says how to get in: AWS custom authorizers carry tokens in the user name."""
+    if username is None or not any(word in username.lower() for word in ("signature", "x-amz-customauthorizer-")):
         return username
     return username.split("?", 1)[0] + "?<hidden>"

@@ -1,6 +1,8 @@
 """Custom authorizers by the vendor's SDKs, boto3, curl and paho, unmodified."""
 
 import base64
+import contextlib
+import http.client
 import json
 import ssl
 import subprocess
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import scaled
 from aws_clients import until
 from aws_device import ARN as OWN
 from aws_device import DEVICE_5, DeviceProcess, document, statement
@@ -316,6 +319,32 @@ def test_a_star_reaches_data_and_no_answers_of_the_cloud(
     client.loop_stop()
 
 
+@pytest.mark.parametrize("by", ["headers", "query"])
+def test_a_websocket_says_by_headers_or_by_its_query_which_authorizer_decides(
+    server: RunningServer, authorizer: Names, functions: FunctionServer, by: str
+) -> None:
+    said = {"x-amz-customauthorizer-name": authorizer("socket", signs=True), "token": TOKEN}
+    said["x-amz-customauthorizer-signature"] = signed()
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in said.items())
+    client: Any = paho.Client("auth-socket", transport="websockets")
+    client.tls_set_context(ssl.create_default_context(cafile=server.endpoints["trust_bundle"]))
+    path, headers = ("/mqtt", said) if by == "headers" else (f"/mqtt?{query}", None)
+    client.ws_set_options(path=path, headers=headers)
+    client.connected = []
+    client.on_connect = lambda *_: client.connected.append(True)
+    client.connect(server.endpoints["aws"]["data_endpoint"], 8443)
+    client.loop_start()
+    until(lambda: client.connected)
+    client.disconnect()
+    client.loop_stop()
+    (event,) = functions.events
+    assert (event["token"], event["protocols"]) == (TOKEN, ["tls", "http", "mqtt"])
+    http_said = event["protocolData"]["http"]
+    assert (http_said["headers"].get("token"), http_said["queryString"]) == (
+        (TOKEN, "") if by == "headers" else (None, f"?{query}")
+    )
+
+
 def curl(server: RunningServer, path: str, *headers: str) -> tuple[str, str]:
     told = server.endpoints
     asked = ["curl", "-sS", "--cacert", told["trust_bundle"], "--data", "hello", "-w", "\n%{http_code}"]
@@ -342,14 +371,47 @@ def test_https_publishes_by_headers_or_by_the_query(
     assert len(functions.events) == count
 
 
+def test_one_answer_counts_for_the_requests_of_a_connection_where_that_is_asked_for(
+    server: RunningServer, iot: Any, authorizer: Names, functions: FunctionServer
+) -> None:
+    name = authorizer("cached", signs=True, enableCachingForHttp=True)
+    headers = {"x-amz-customauthorizer-name": name, "token": TOKEN, "x-amz-customauthorizer-signature": signed()}
+    host = server.endpoints["aws"]["data_endpoint"]
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+
+    @contextlib.contextmanager
+    def a_line() -> Iterator[http.client.HTTPSConnection]:
+        with contextlib.closing(http.client.HTTPSConnection(host, 8443, context=context)) as line:
+            yield line
+
+    def ask(line: http.client.HTTPSConnection, **more: str) -> int:
+        line.request("POST", "/topics/auth/a?qos=1", b"x", headers | more)
+        answer = line.getresponse()
+        answer.read()
+        return answer.status
+
+    with a_line() as line, a_line() as another, a_line() as third:
+        assert [ask(line) for _ in range(3)] == [200] * 3
+        assert len(functions.events) == 1
+        assert ask(line, other="1") == 200
+        assert len(functions.events) == 2, "who says something else is asked about"
+        assert ask(another) == 200
+        assert len(functions.events) == 3, "and so is another connection"
+        iot.update_authorizer(authorizerName=name, status="INACTIVE")
+        assert ask(line) == 403
+        iot.update_authorizer(authorizerName=name, status="ACTIVE", enableCachingForHttp=False)
+        assert [ask(third) for _ in range(2)] == [200] * 2
+        assert len(functions.events) == 5
+
+
 def test_a_stranger_has_the_function_asked_few_times(
     server: RunningServer, authorizer: Names, functions: FunctionServer
 ) -> None:
-    authorizer("pressed")
-    codes = [curl(server, "/topics/auth/a?qos=1", "x-amz-customauthorizer-name: pressed")[0] for _ in range(40)]
+    name, times = authorizer("pressed"), 40 * scaled.WORKERS
+    codes = [curl(server, "/topics/auth/a", f"x-amz-customauthorizer-name: {name}")[0] for _ in range(times)]
     assert codes[0] == "403"
     assert codes[-1] == "429"
-    assert len(functions.events) < 35
+    assert len(functions.events) < 35 * scaled.WORKERS
 
 
 @pytest.mark.parametrize("over", ["direct", "websocket"])

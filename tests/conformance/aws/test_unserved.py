@@ -46,7 +46,7 @@ def test_a_client_of_a_custom_authorizer_is_told_so(server: RunningServer) -> No
     client = paho.Client("by-password")
     client.username_pw_set("somebody?x-amz-customauthorizer-name=mine", "secret")
     attempt(server, client)
-    assert server.why("by-password")["code"] == "awsiot.authorizer_not_served"
+    assert server.why("by-password")["code"] == "awsiot.unknown_authorizer"
 
 
 def test_a_device_that_asks_for_its_jobs_over_https_is_told_so(server: RunningServer, enroll: Any) -> None:

@@ -16,6 +16,9 @@ CREDENTIALS = re.compile(r"/role-aliases/(?P<alias>[^/]{1,128})/credentials")
 """Of the endpoint that `iot:CredentialProvider` names."""
 
 
+_MAX_THING = 128
+
+
 class RoleAliasOperations:
     """The operations on role aliases."""
 
@@ -57,7 +60,7 @@ async def credentials(aws: AwsIot, alias: str, request: Request) -> Mapping[str,
     """Return a short-lived key for who asks with its certificate. Raise why it gets none."""
     peer: TlsPeer = request.scope["extensions"]["tls"]
     address = request.client.host if request.client else ""
-    thing = request.headers.get("x-amzn-iot-thingname")
+    thing = (request.headers.get("x-amzn-iot-thingname") or "")[:_MAX_THING] or None
     made = await aws.roles.issue(alias, Visitor(peer.leaf, thing, address, peer.sni, chain=peer.chain))
     return {
         "credentials": {

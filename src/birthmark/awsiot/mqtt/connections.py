@@ -28,7 +28,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
 from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
-from birthmark.awsiot.service.functions import MOST_AT_ONCE
+from birthmark.awsiot.service.functions import MOST_AT_ONCE, FunctionFailedError
 from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, Will, handed_on
@@ -210,7 +210,10 @@ class AwsConnections:
                 grant = await self._aws.authorizers.ask_again(connection.grant)
                 self.check(grant, "iot:Connect", "client", connection.client_id, connection.client_id)
             except BirthmarkError as error:
-                connection.pump.refuse(error)
+                if isinstance(error, UnavailableError) and not isinstance(error, FunctionFailedError):
+                    self._due.add(self._clock.monotonic() + LOOK_S, Deed.ASK, connection)  # a database comes back
+                else:
+                    connection.pump.refuse(error)
                 return
             except Exception:
                 connection.pump.close(Closed.SERVER)  # it would stay with what it had

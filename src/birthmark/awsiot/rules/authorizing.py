@@ -111,7 +111,7 @@ class Presented:
     """How it is told of."""
     address: str
     server_name: str
-    username: str | None = None
+    username: str | None = field(default=None, repr=False)
     password: bytes | None = field(default=None, repr=False)
     client_id: str | None = None
     headers: Mapping[str, str] | None = field(default=None, repr=False)

@@ -30,7 +30,14 @@ from birthmark.awsiot.service.devices import Devices, Grant
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import (
+    BirthmarkError,
+    ChangedMeanwhileError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
 
@@ -146,6 +153,7 @@ class Roles(AccountService):
 
         Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
         """
+        parse_alias_name(name)
         grant = await self.devices.admit(visitor)
         thing = visitor.client_id or "over HTTPS"
         self.devices.check(grant, "iot:AssumeRoleWithCertificate", "rolealias", name, thing)
@@ -199,7 +207,7 @@ class Roles(AccountService):
         await self._check_alias(session.alias, session.alias_id, **ended)
         try:
             await self.devices.check_stands(CertificateId(session.certificate_id), session.thing or "over HTTPS")
-        except (NotFoundError, InvalidRequestError):
+        except UnavailableError:
             raise
         except BirthmarkError as error:
             raise SessionEndedError(why=error.explain_cause().removesuffix("."), **ended) from error

@@ -37,6 +37,16 @@ class GrantsChanged(Event, frozen=True, tag="awsiot.grants_changed"):
         return self.certificate_id
 
 
+class ThingGroupChanged(Event, frozen=True, tag="awsiot.thing_group_changed"):
+    """A policy was attached to a thing group, or detached, or the group is gone."""
+
+    thing_group: str
+
+    @property
+    def entity(self) -> str:
+        return self.thing_group
+
+
 class AccessKeyAdded(Event, frozen=True, tag="awsiot.access_key_added"):
     """An access key may sign from now on."""
 

@@ -12,7 +12,14 @@ import msgspec
 
 from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.events import (
+    AccessKeyRemoved,
+    CertificateChanged,
+    GrantsChanged,
+    PolicyChanged,
+    ThingChanged,
+    ThingGroupChanged,
+)
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
@@ -130,6 +137,7 @@ class Rooms:
         bus.on(ThingChanged, self.aws_connections.access_changed)
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
+        bus.on(ThingGroupChanged, self.aws_connections.access_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 

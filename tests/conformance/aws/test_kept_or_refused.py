@@ -151,30 +151,28 @@ REGISTRATION: dict[str, dict[str, Any]] = {
     f"registrationConfig.{name}": {"registrationConfig": {name: value}} for name, value in TEMPLATE.items()
 }
 # What is said instead of the member's own name.
-WORDS = {"billingGroupName": "Billing group bills", "parentGroupName": "cannot be below upper"}
+WORDS = {"billingGroupName": "Billing group bills"}
+MQTT5 = {
+    "thingTypeProperties.mqtt5Configuration.propagatingAttributes": {
+        "thingTypeProperties": {
+            "mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}
+        }
+    }
+}
+ASKED = [{"actionType": "CONNECT", "resources": ["arn:aws:iot:us-east-1:000000000000:client/a"]}]
 # By operation: what it needs, and for each member what asks for it.
 Needs = Callable[[Account], dict[str, Any]]
 REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateThing": (lambda a: {"thingName": a.name}, {"billingGroupName": {"billingGroupName": "bills"}}),
-    "CreatePolicy": (lambda a: {"policyName": a.name, "policyDocument": POLICY}, {"tags": {"tags": TAGS}}),
-    "CreateThingGroup": (
-        lambda a: {"thingGroupName": a.name},
-        {"tags": {"tags": TAGS}, "parentGroupName": {"parentGroupName": "upper"}},
-    ),
-    "CreateThingType": (
-        lambda a: {"thingTypeName": a.name},
-        {
-            "tags": {"tags": TAGS},
-            "thingTypeProperties.mqtt5Configuration.propagatingAttributes": {
-                "thingTypeProperties": {
-                    "mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}
-                }
-            },
-        },
+    "CreateThingType": (lambda a: {"thingTypeName": a.name}, MQTT5),
+    "UpdateThingType": (lambda a: {"thingTypeName": a.type()}, MQTT5),
+    "TestAuthorization": (
+        lambda a: {"principal": a.certificate()["certificateArn"], "authInfos": ASKED},
+        {"cognitoIdentityPoolId": {"cognitoIdentityPoolId": "us-east-1:pool"}},
     ),
     "RegisterCACertificate": (
         lambda a: {"caCertificate": a_ca(a.name, now=now()).certificate.pem(), "certificateMode": "SNI_ONLY"},
-        {"tags": {"tags": TAGS}, "allowAutoRegistration": {"allowAutoRegistration": True}, **REGISTRATION},
+        {"allowAutoRegistration": {"allowAutoRegistration": True}, **REGISTRATION},
     ),
     "UpdateCACertificate": (
         lambda a: {"certificateId": a.authority()},
@@ -425,15 +423,97 @@ def _groups_by_prefix(a: Account) -> None:
     assert a.iot.list_thing_groups(namePrefixFilter="no-group-begins-so")["thingGroups"] == []
 
 
-def _no_group_is_below_another(a: Account) -> None:
-    name, thing = a.group(), a.thing()
-    assert a.iot.list_thing_groups(parentGroup=name)["thingGroups"] == []
-    found = a.iot.list_thing_groups(namePrefixFilter=name, recursive=True)["thingGroups"]
-    assert name in [one["groupName"] for one in found]
-    a.iot.add_thing_to_thing_group(thingName=thing, thingGroupName=name)
-    assert a.iot.list_things_in_thing_group(thingGroupName=name, recursive=True)["things"] == [thing]
-    arn = a.certificate()["certificateArn"]
-    assert a.iot.list_attached_policies(target=arn, recursive=True)["policies"] == []
+def _line(a: Account) -> list[str]:
+    """Make three groups, each below the one before."""
+    names = [a.group()]
+    for _ in range(2):
+        names.append(a.group(parentGroupName=names[-1]))
+    return names
+
+
+def _groups_in_groups(a: Account) -> None:
+    upper, middle, lower = _line(a)
+    for asked, wanted in (
+        ({"parentGroup": upper}, [middle, lower]),
+        ({"parentGroup": upper, "recursive": False}, [middle]),
+        ({"parentGroup": lower}, []),
+    ):
+        assert [one["groupName"] for one in a.iot.list_thing_groups(**asked)["thingGroups"]] == wanted
+    told = a.iot.describe_thing_group(thingGroupName=lower)["thingGroupMetadata"]
+    assert told["parentGroupName"] == middle
+    assert [one["groupName"] for one in told["rootToParentThingGroups"]] == [upper, middle]
+    assert "child groups" in a.refuses("DeleteThingGroup", thingGroupName=upper)
+
+
+def _things_below(a: Account) -> None:
+    thing, (upper, _, lower) = a.thing(), _line(a)
+    a.iot.add_thing_to_thing_group(thingName=thing, thingGroupName=lower)
+    assert a.iot.list_things_in_thing_group(thingGroupName=upper)["things"] == []
+    assert a.iot.list_things_in_thing_group(thingGroupName=upper, recursive=True)["things"] == [thing]
+
+
+def _policies_from_above(a: Account) -> None:
+    policy, (upper, _, lower) = a.policy(), _line(a)
+    arns = [a.iot.describe_thing_group(thingGroupName=one)["thingGroupArn"] for one in (upper, lower)]
+    a.iot.attach_policy(policyName=policy, target=arns[0])
+    for recursive, wanted in ((False, []), (True, [policy])):
+        found = a.iot.list_attached_policies(target=arns[1], recursive=recursive)["policies"]
+        assert [one["policyName"] for one in found] == wanted
+
+
+def _groups_of_a_thing(a: Account) -> None:
+    thing, groups = a.thing(), [a.group() for _ in range(3)]
+    a.iot.update_thing_groups_for_thing(thingName=thing, thingGroupsToAdd=groups[:2])
+    given = {"thingGroupsToAdd": groups[2:], "thingGroupsToRemove": groups[:1], "overrideDynamicGroups": True}
+    a.iot.update_thing_groups_for_thing(thingName=thing, **given)
+    found = a.iot.list_thing_groups_for_thing(thingName=thing)["thingGroups"]
+    assert [one["groupName"] for one in found] == groups[1:]
+    twice = a.refuses("UpdateThingGroupsForThing", thingName=thing, thingGroupsToAdd=groups, thingGroupsToRemove=groups)
+    assert "added and removed" in twice
+
+
+def _tags_of(a: Account, arn: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = a.iot.list_tags_for_resource(resourceArn=arn)["tags"]
+    return found
+
+
+def _tagged(a: Account, operation: str, **given: Any) -> None:
+    made = a.call(operation, tags=TAGS, **given)
+    arn = next(value for name, value in made.items() if name.endswith("Arn"))
+    assert _tags_of(a, arn) == TAGS
+    a.iot.tag_resource(resourceArn=arn, tags=[{"Key": "site", "Value": "8"}, {"Key": "line", "Value": ""}])
+    assert _tags_of(a, arn) == [{"Key": "line", "Value": ""}, {"Key": "site", "Value": "8"}]
+    a.iot.untag_resource(resourceArn=arn, tagKeys=["site", "never there"])
+    assert _tags_of(a, arn) == [{"Key": "line", "Value": ""}]
+
+
+def _authorization(a: Account) -> None:
+    thing, arn = a.attached()
+    deny, client = a.name, f"arn:aws:iot:us-east-1:000000000000:client/{thing}"
+    asks_client = {**statement("iot:Connect"), "Effect": "Deny", "Resource": client.replace(thing, "${iot:ClientId}")}
+    a.iot.create_policy(policyName=deny, policyDocument=document(asks_client))
+    allow = a.policy()
+    a.iot.attach_policy(policyName=allow, target=arn)
+    asked = [{"actionType": "CONNECT", "resources": [client]}]
+
+    def decided(**given: Any) -> tuple[str, list[str]]:
+        (found,) = a.iot.test_authorization(authInfos=asked, **given)["authResults"]
+        denied = found["denied"]["explicitDeny"]["policies"]
+        return found["authDecision"], [one["policyName"] for one in (denied or found["allowed"]["policies"])]
+
+    assert decided(principal=arn) == ("ALLOWED", [allow])
+    assert decided(principal=arn, policyNamesToSkip=[allow]) == ("IMPLICIT_DENY", [])
+    assert decided(principal=arn, clientId=thing, policyNamesToAdd=[deny]) == ("EXPLICIT_DENY", [deny])
+    (found,) = a.iot.test_authorization(principal=arn, authInfos=asked, policyNamesToAdd=[deny])["authResults"]
+    assert found["missingContextValues"] == ["iot:ClientId"]
+    assert found["authDecision"] == "ALLOWED"
+
+
+def _type_changed(a: Account, **given: Any) -> None:
+    name = a.type(thingTypeProperties={"thingTypeDescription": "old", "searchableAttributes": ["old"]})
+    a.iot.update_thing_type(thingTypeName=name, thingTypeProperties=given)
+    found = a.iot.describe_thing_type(thingTypeName=name)["thingTypeProperties"]
+    assert found == {"thingTypeDescription": "old", "searchableAttributes": ["old"]} | given
 
 
 def _one_type(a: Account) -> None:
@@ -545,6 +625,8 @@ KEPT: dict[str, dict[str, Case]] = {
     },
     "DeleteThing": {"expectedVersion": lambda a: _version_conflict(a, "DeleteThing", thingName=a.thing())},
     "CreateThingGroup": {
+        "tags": lambda a: _tagged(a, "CreateThingGroup", thingGroupName=a.name),
+        "parentGroupName": _groups_in_groups,
         "thingGroupProperties.thingGroupDescription": lambda a: _group_properties(a, thingGroupDescription="line 4"),
         "thingGroupProperties.attributePayload.attributes": lambda a: _group_properties(a, attributePayload=ATTRIBUTES),
         "thingGroupProperties.attributePayload.merge": _merge_group,
@@ -561,6 +643,7 @@ KEPT: dict[str, dict[str, Case]] = {
         "expectedVersion": lambda a: _version_conflict(a, "DeleteThingGroup", thingGroupName=a.group())
     },
     "CreateThingType": {
+        "tags": lambda a: _tagged(a, "CreateThingType", thingTypeName=a.name),
         "thingTypeProperties.thingTypeDescription": lambda a: _type_properties(a, thingTypeDescription="pumps"),
         "thingTypeProperties.searchableAttributes": lambda a: _type_properties(a, searchableAttributes=["line"]),
     },
@@ -568,13 +651,30 @@ KEPT: dict[str, dict[str, Case]] = {
     "DeleteCertificate": {"forceDelete": _forced},
     "DescribeEndpoint": {"endpointType": _endpoints},
     "GetEffectivePolicies": {"principal": _effective, "thingName": _effective},
-    "ListAttachedPolicies": {"recursive": _no_group_is_below_another},
+    "ListAttachedPolicies": {"recursive": _policies_from_above},
     "ListThingGroups": {
-        "parentGroup": _no_group_is_below_another,
-        "recursive": _no_group_is_below_another,
+        "parentGroup": _groups_in_groups,
+        "recursive": _groups_in_groups,
         "namePrefixFilter": _groups_by_prefix,
     },
-    "ListThingsInThingGroup": {"recursive": _no_group_is_below_another},
+    "ListThingsInThingGroup": {"recursive": _things_below},
+    "UpdateThingGroupsForThing": {
+        "thingName": _groups_of_a_thing,
+        "thingGroupsToAdd": _groups_of_a_thing,
+        "thingGroupsToRemove": _groups_of_a_thing,
+        "overrideDynamicGroups": _groups_of_a_thing,
+    },
+    "TestAuthorization": {
+        "principal": _authorization,
+        "clientId": _authorization,
+        "policyNamesToAdd": _authorization,
+        "policyNamesToSkip": _authorization,
+    },
+    "UpdateThingType": {
+        "thingTypeProperties.thingTypeDescription": lambda a: _type_changed(a, thingTypeDescription="new"),
+        "thingTypeProperties.searchableAttributes": lambda a: _type_changed(a, searchableAttributes=["new"]),
+    },
+    "CreatePolicy": {"tags": lambda a: _tagged(a, "CreatePolicy", policyName=a.name, policyDocument=POLICY)},
     "ListCACertificates": {
         "ascendingOrder": lambda a: _order(a, "ListCACertificates", "certificates", "certificateId", a.authority)
     },
@@ -593,6 +693,12 @@ KEPT: dict[str, dict[str, Case]] = {
         "thingTypeName": _type_of_thing,
     },
     "RegisterCACertificate": {
+        "tags": lambda a: _tagged(
+            a,
+            "RegisterCACertificate",
+            caCertificate=a_ca(a.name, now=now()).certificate.pem(),
+            certificateMode="SNI_ONLY",
+        ),
         "verificationCertificate": _proven_authority,
         "setAsActive": lambda a: _authority(a, "status", "ACTIVE", setAsActive=True),
         "certificateMode": lambda a: _authority(a, "certificateMode", "SNI_ONLY"),
@@ -656,13 +762,6 @@ def test_a_member_that_no_model_has_is_refused_by_its_name(
             assert f"{named} of CreatePolicy is not implemented" in account.refuses("CreatePolicy", **given)
     finally:
         account.iot.meta.events.unregister(event, write)
-
-
-def test_a_policy_for_a_thing_group_is_refused_by_name(account: Account) -> None:
-    arn = account.iot.describe_thing_group(thingGroupName=account.group())["thingGroupArn"]
-    for operation in ("AttachPolicy", "DetachPolicy"):
-        words = account.refuses(operation, policyName=account.policy(), target=arn)
-        assert words == "NotImplementedException Policies of thing groups are not implemented here"
 
 
 def test_a_thing_type_made_twice_alike_is_one(account: Account) -> None:

@@ -67,6 +67,21 @@ _POLICIES = [
     )
 ]
 
+_MQTT5 = {"propagatingAttributes": [{"userPropertyKey": "site", "thingAttribute": "site"}]}
+_FIFTY_ONE = [{"Key": f"key-{number}", "Value": ""} for number in range(51)]
+_LINE = [
+    call("create_thing_group", thingGroupName="fix-1"),
+    *(
+        call("create_thing_group", thingGroupName=f"fix-{number}", parentGroupName=f"fix-{number - 1}")
+        for number in range(2, 8)
+    ),
+]
+_NAMES = [f"fix-in-{number}" for number in range(11)]
+_TEN = [
+    *(call("create_thing_group", thingGroupName=name) for name in _NAMES),
+    call("update_thing_groups_for_thing", thingName="fix-everywhere", thingGroupsToAdd=_NAMES[:10]),
+]
+
 AWS: Mapping[str, Row] = {
     "awsiot.arn_invalid": Row(
         call("attach_policy", policyName="fix-arn", target="arn:aws:iot:x"),
@@ -128,12 +143,9 @@ AWS: Mapping[str, Row] = {
         typing("birthmark ca init --name Uncoded --dir own"),
         is_instead=True,
     ),
-    "awsiot.group_policy_not_served": Row(
-        call("attach_policy", policyName="any", target="arn:aws:iot:us-east-1:000000000000:thinggroup/fix"),
-        is_instead=True,
-    ),
     "awsiot.member_not_served": Row(
-        call("create_thing_type", thingTypeName="fix-tagged", tags=[{"Key": "site", "Value": "7"}]), is_instead=True
+        call("create_thing_type", thingTypeName="fix-five", thingTypeProperties={"mqtt5Configuration": _MQTT5}),
+        is_instead=True,
     ),
     "awsiot.operation_not_served": Row(call("list_billing_groups"), is_instead=True),
     "store.page_invalid": Row(call("list_things", nextToken="x y"), is_instead=True),
@@ -212,8 +224,27 @@ AWS: Mapping[str, Row] = {
         call("create_thing_group", thingGroupName="fix-grown"),
         is_instead=True,
     ),
-    "awsiot.thing_group_nested": Row(
-        call("create_thing_group", thingGroupName="fix-below", parentGroupName="fix-above"), is_instead=True
+    "awsiot.thing_group_depth": Row(
+        call("create_thing_group", thingGroupName="fix-8", parentGroupName="fix-7"), steps(*_LINE), is_instead=True
+    ),
+    "awsiot.thing_group_in_use": Row(
+        call("delete_thing_group", thingGroupName="fix-above"),
+        steps(
+            call("create_thing_group", thingGroupName="fix-above"),
+            call("create_thing_group", thingGroupName="fix-below", parentGroupName="fix-above"),
+        ),
+    ),
+    "awsiot.thing_group_limit": Row(
+        call("add_thing_to_thing_group", thingName="fix-everywhere", thingGroupName="fix-in-10"),
+        steps(call("create_thing", thingName="fix-everywhere"), *_TEN),
+        is_instead=True,
+    ),
+    "awsiot.tag_invalid": Row(
+        call("create_policy", policyName="fix-tag", policyDocument=_ANY, tags=[{"Key": "aws:x", "Value": "1"}]),
+        is_instead=True,
+    ),
+    "awsiot.tag_limit": Row(
+        call("create_policy", policyName="fix-tags", policyDocument=_ANY, tags=_FIFTY_ONE), is_instead=True
     ),
     "awsiot.thing_version": Row(
         call("update_thing", thingName="fix-version", expectedVersion=7),

@@ -4,6 +4,7 @@ from typing import Any
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 
@@ -29,6 +30,7 @@ class AuthorityOperations:
             is_active=call.flag("setAsActive"),
             auto_registration=call.flag("allowAutoRegistration"),
             registration=_registration(call),
+            tags=tags_of(call, "the CA certificate"),
             actor=call.actor,
         )
         return wire.certificate_name_json(self._account, known)

@@ -4,6 +4,7 @@ from typing import Any
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateId, PrincipalType, parse_thing_name
 from birthmark.awsiot.service import AwsIot
 
@@ -58,9 +59,12 @@ class ThingOperations:
         return call.paged("things", [wire.thing_attribute_json(self._account, thing) for thing in page.items], page)
 
     async def create_thing_type(self, call: Call) -> Any:
-        properties = call.part("thingTypeProperties", dict[str, Any]) or {}
-        made = await self._types.create(parse_thing_name(call["thingTypeName"]), properties, actor=call.actor)
+        name, properties = parse_thing_name(call["thingTypeName"]), _type_properties(call)
+        made = await self._types.create(name, properties, tags=tags_of(call, name), actor=call.actor)
         return wire.thing_type_name_json(self._account, made)
+
+    async def update_thing_type(self, call: Call) -> None:
+        await self._types.update(call["thingTypeName"], _type_properties(call), actor=call.actor)
 
     async def describe_thing_type(self, call: Call) -> Any:
         return wire.thing_type_json(self._account, await self._types.get(call["thingTypeName"]))
@@ -112,3 +116,9 @@ class ThingOperations:
 
     def _principal(self, call: Call) -> CertificateId:
         return self._account.parse_certificate_arn(call["principal"])
+
+
+def _type_properties(call: Call) -> dict[str, Any]:
+    """Return what a thing type is described by, as the client gave it."""
+    given = call.part("thingTypeProperties", wire.ThingTypeProperties)
+    return {} if given is None else wire.given_json(given)

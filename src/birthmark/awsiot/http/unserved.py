@@ -11,15 +11,14 @@ from birthmark.awsiot.http.table import Operation
 from birthmark.awsiot.model import MemberNotServedError
 from birthmark.members import says_something
 
-_TAGS = frozenset({"tags"})
 _FIRST_CONTACT = frozenset({"registrationConfig"})
 UNSERVED: Mapping[str, frozenset[str]] = {
-    "CreatePolicy": _TAGS,
-    "CreateThingGroup": _TAGS,
-    "CreateThingType": _TAGS | {"thingTypeProperties.mqtt5Configuration"},
-    "RegisterCACertificate": _TAGS | _FIRST_CONTACT | {"allowAutoRegistration"},
+    "CreateThingType": frozenset({"thingTypeProperties.mqtt5Configuration"}),
+    "UpdateThingType": frozenset({"thingTypeProperties.mqtt5Configuration"}),
+    "RegisterCACertificate": _FIRST_CONTACT | {"allowAutoRegistration"},
     "UpdateCACertificate": _FIRST_CONTACT | {"newAutoRegistrationStatus"},
     "GetEffectivePolicies": frozenset({"cognitoIdentityPoolId"}),
+    "TestAuthorization": frozenset({"cognitoIdentityPoolId"}),
     "GetThingConnectivityData": frozenset({"includeSocketInformation"}),
     "ListCACertificates": frozenset({"templateName"}),
     "ListPolicyPrincipals": frozenset({"ascendingOrder"}),

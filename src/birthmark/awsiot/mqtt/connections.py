@@ -7,7 +7,14 @@ import msgspec
 
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.errors import reason_of
-from birthmark.awsiot.events import AccessKeyRemoved, CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.events import (
+    AccessKeyRemoved,
+    CertificateChanged,
+    GrantsChanged,
+    PolicyChanged,
+    ThingChanged,
+    ThingGroupChanged,
+)
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.reserved import Reserved
@@ -33,6 +40,7 @@ from birthmark.net.pump import Accept, MqttPump
 from birthmark.refusals import Ledger
 
 _AGAIN_S = 1.0
+AccessChanged = ThingChanged | PolicyChanged | GrantsChanged | ThingGroupChanged
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
 RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
@@ -169,7 +177,7 @@ class AwsConnections:
 
     # ---- what the account announces
 
-    def access_changed(self, changed: ThingChanged | PolicyChanged | GrantsChanged) -> None:
+    def access_changed(self, changed: AccessChanged) -> None:
         """Policies or attachments changed: whoever depends on them looks again at the next packet."""
         self._changes += 1
         for connection in self._tagged(_tag_of(changed)):
@@ -296,6 +304,7 @@ class AwsConnections:
 def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
     """Return what a connection depends on."""
     tags = {f"thing:{client_id}", *(f"policy:{name}" for name in grant.policies)}
+    tags |= {f"group:{name}" for name in grant.groups}
     if grant.thing is not None:
         tags.add(f"thing:{grant.thing}")
     if grant.certificate_id is not None:
@@ -305,7 +314,7 @@ def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
     return frozenset(tags)
 
 
-def _tag_of(changed: ThingChanged | PolicyChanged | GrantsChanged) -> str:
+def _tag_of(changed: AccessChanged) -> str:
     match changed:
         case GrantsChanged(certificate_id=name):
             return f"certificate:{name}"
@@ -313,6 +322,8 @@ def _tag_of(changed: ThingChanged | PolicyChanged | GrantsChanged) -> str:
             return f"policy:{name}"
         case ThingChanged(thing=name):
             return f"thing:{name}"
+        case ThingGroupChanged(thing_group=name):
+            return f"group:{name}"
 
 
 def _expiry_of(packet: Connect) -> int:

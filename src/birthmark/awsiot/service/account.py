@@ -11,8 +11,10 @@ from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.tags import Carrier, TagWriter
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import certificates, policies, registry
 from birthmark.clock import Clock, Entropy
 from birthmark.pki.issue import Issuer
 from birthmark.store import Database
@@ -44,6 +46,15 @@ class AwsIot:
         self.attachments = Attachments(database, self.things)
         self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
         self.shadows = Shadows(database, clock)
+        self.tags = TagWriter(
+            database,
+            {
+                "thinggroup": Carrier(self.thing_groups.get, registry.GROUP_IS_THERE),
+                "thingtype": Carrier(self.things.types.get, registry.TYPE_IS_THERE),
+                "policy": Carrier(self.policies.get, policies.POLICY_IS_THERE),
+                "cacert": Carrier(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
+            },
+        )
         self.overview = Overview(database)
 
     async def check_stands(self, principal: str, client_id: str) -> None:

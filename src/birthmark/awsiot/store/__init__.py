@@ -3,6 +3,6 @@
 A principal is written as the certificate's id; ARNs are made at the edge. Policy versions are never changed.
 """
 
-from birthmark.awsiot.store import certificates, policies, registry, shadows
+from birthmark.awsiot.store import certificates, policies, registry, settings, shadows, tags, terms
 
-__all__ = ["certificates", "policies", "registry", "shadows"]
+__all__ = ["certificates", "policies", "registry", "settings", "shadows", "tags", "terms"]

@@ -6,20 +6,21 @@ and limits.
 | endpoint | served |
 |---|---|
 | HTTPS, signed (SigV4 `iot`) | things, their types and groups, certificates with and without CA, CA certificates, \
-policies with versions, attachments, DescribeEndpoint, ListTagsForResource (there are none) |
+policies with versions, attachments, TestAuthorization, tags, DescribeEndpoint |
 | `POST /topics/{topic}` | publish, signed (`iotdata`, `iotdevicegateway`) or with a client certificate |
 | MQTT 3.1.1 and 5 on 8883, or 443 with ALPN `x-amzn-mqtt-ca` | a registered, active certificate; its policies decide |
 | WebSocket `/mqtt`, presigned (`iotdevicegateway`) | MQTT 3.1.1 and 5; an access key may do everything |
 | HTTPS, signed (`iotdata`) or with a client certificate | shadows, retained messages |
 | `$aws/things/{thing}/shadow/…` | classic and named shadows |
-| `$aws/events/presence/connected\\|disconnected/{clientId}` | who comes and goes |
+| `$aws/events/presence/…`, `subscriptions/…` | who comes and goes, and subscribes |
+| `$aws/events/thing/…` and others | what becomes of the registry, as UpdateEventConfigurations says |
 
 Everything else of the service model, and what an operation that is served would neither keep nor heed, is answered
 501 NotImplementedException. Not served yet, and refused with a code of their own: jobs, rules, provisioning templates,
-registration on first contact, custom authorizers, tags, policies of thing groups.
+registration on first contact, custom authorizers.
 
 Refused connections are closed without CONNACK, and a denied publish or subscribe ends the connection, as AWS does;
 `birthmark why` has the reason. Different from AWS: policies and certificate states take effect at the next packet and
 not within minutes; SNI is not required of SNI_ONLY certificates; certificates that this server signs itself live no
-longer than its CA; policies hang on certificates only.
+longer than its CA.
 """

@@ -47,6 +47,16 @@ class ThingGroupChanged(Event, frozen=True, tag="awsiot.thing_group_changed"):
         return self.thing_group
 
 
+class SettingsChanged(Event, frozen=True, tag="awsiot.settings_changed"):
+    """The account was told something else, such as what it announces."""
+
+    setting: str
+
+    @property
+    def entity(self) -> str:
+        return self.setting
+
+
 class AccessKeyAdded(Event, frozen=True, tag="awsiot.access_key_added"):
     """An access key may sign from now on."""
 

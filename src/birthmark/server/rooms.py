@@ -251,7 +251,7 @@ async def open_rooms(
     )
     iothub.telemetry.leads = broker.leads
     aws_connections.space = broker.space("aws", rules, aws_connections)
-    aws.shadows.audience = aws_connections.space.messages
+    aws.shadows.audience = aws.events.audience = aws_connections.space.messages
     notices = Notices(database, clock, bus.worker)
     broker.watch, ledger.heard = _Watching(notices), notices.refused
     hub_connections = HubConnections(iothub, broker, clock)

@@ -509,6 +509,12 @@ def _authorization(a: Account) -> None:
     assert found["authDecision"] == "ALLOWED"
 
 
+def _announced(a: Account) -> None:
+    for is_on in (True, False):
+        a.iot.update_event_configurations(eventConfigurations={"THING": {"Enabled": is_on}})
+        assert a.iot.describe_event_configurations()["eventConfigurations"]["THING"] == {"Enabled": is_on}
+
+
 def _type_changed(a: Account, **given: Any) -> None:
     name = a.type(thingTypeProperties={"thingTypeDescription": "old", "searchableAttributes": ["old"]})
     a.iot.update_thing_type(thingTypeName=name, thingTypeProperties=given)
@@ -670,6 +676,7 @@ KEPT: dict[str, dict[str, Case]] = {
         "policyNamesToAdd": _authorization,
         "policyNamesToSkip": _authorization,
     },
+    "UpdateEventConfigurations": {"eventConfigurations": _announced},
     "UpdateThingType": {
         "thingTypeProperties.thingTypeDescription": lambda a: _type_changed(a, thingTypeDescription="new"),
         "thingTypeProperties.searchableAttributes": lambda a: _type_changed(a, searchableAttributes=["new"]),

@@ -4,7 +4,9 @@ Routes see the raw path; a router that decodes first could not tell an ARN's sla
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
@@ -17,6 +19,7 @@ from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.events import EventOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
@@ -46,6 +49,7 @@ GROUPS = (
     AuthorityOperations,
     PolicyOperations,
     TagOperations,
+    EventOperations,
 )
 _DATA = "iot-data"
 # What a request is signed for, and whose operations are meant.
@@ -56,6 +60,7 @@ SERVICES: Mapping[str, str] = {
     "iotdevicegateway": _DATA,
 }
 _MAX_NAMED = 128
+_SCOPE = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([a-z]{2}(?:-[a-z]+)+-[0-9])/")
 _NAMED_SHADOWS = "/api/things/shadow/"  # the hub has paths below /api, too
 # Which fact of an error names the resource that exists already, and of which kind it is.
 _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
@@ -127,7 +132,8 @@ class AwsHttp:
             value = await handle(request)
         except BirthmarkError as error:
             status, name = http_error(error)
-            body: dict[str, Any] = {"message": said(error)} | _existing(self._aws.account, error)
+            account = asked_in(self._aws.account, request.headers.get("authorization", ""))
+            body: dict[str, Any] = {"message": said(error)} | _existing(account, error)
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
         headers = {"x-amzn-RequestId": new_uuid(self._entropy)}
@@ -144,7 +150,8 @@ class AwsHttp:
             actor = f"certificate:{grant.certificate_id}"
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
-        call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note)
+        account = asked_in(self._aws.account, request.headers.get("authorization", ""))
+        call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note, account)
         try:
             call.check_served()
             return await handler(call)
@@ -186,6 +193,12 @@ class AwsHttp:
 
     def _note(self, request: Request, error: BirthmarkError) -> None:
         self._record(error, request)
+
+
+def asked_in(account: Account, authorization: str) -> Account:
+    """Return the account in the region that a request was signed for; a device's is the configured one."""
+    found = _SCOPE.search(authorization)
+    return account if found is None or found[1] == account.region else replace(account, region=found[1])
 
 
 def _query(text: str) -> Mapping[str, str]:

@@ -13,7 +13,6 @@ class AuthorityOperations:
     """The operations on CA certificates."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._authorities = aws.authorities
 
     async def get_registration_code(self, _call: Call) -> Any:
@@ -33,10 +32,10 @@ class AuthorityOperations:
             tags=tags_of(call, "the CA certificate"),
             actor=call.actor,
         )
-        return wire.certificate_name_json(self._account, known)
+        return wire.certificate_name_json(call.account, known)
 
     async def describe_ca_certificate(self, call: Call) -> Any:
-        return wire.ca_json(self._account, await self._authorities.get(parse_certificate_id(call["certificateId"])))
+        return wire.ca_json(call.account, await self._authorities.get(parse_certificate_id(call["certificateId"])))
 
     async def update_ca_certificate(self, call: Call) -> None:
         await self._authorities.update(
@@ -53,7 +52,7 @@ class AuthorityOperations:
 
     async def list_ca_certificates(self, call: Call) -> Any:
         page = await self._authorities.page(call.after, call.size, ascending=call.flag("ascendingOrder", default=True))
-        return call.paged("certificates", [wire.ca_entry_json(self._account, known) for known in page.items], page)
+        return call.paged("certificates", [wire.ca_entry_json(call.account, known) for known in page.items], page)
 
 
 def _registration(call: Call) -> str | None:

@@ -13,7 +13,6 @@ class TagOperations:
     """The operations on tags."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._tags = aws.tags
 
     async def tag_resource(self, call: Call) -> None:
@@ -29,7 +28,7 @@ class TagOperations:
         return call.paged("tags", [{"Key": key, "Value": value} for key, value in page.items], page)
 
     def _resource(self, call: Call) -> tuple[str, str]:
-        kind, name = self._account.parse_arn(call["resourceArn"], *self._tags.carriers)
+        kind, name = call.account.parse_arn(call["resourceArn"], *self._tags.carriers)
         return kind, parse_certificate_id(name) if kind == "cacert" else name
 
 

@@ -14,7 +14,6 @@ class ThingGroupOperations:
     """The operations of thing groups."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._groups = aws.thing_groups
 
     async def create_thing_group(self, call: Call) -> Any:
@@ -23,11 +22,11 @@ class ThingGroupOperations:
         made = await self._groups.create(
             name, given.description, given.attributes, parent, tags=tags_of(call, name), actor=call.actor
         )
-        return wire.thing_group_name_json(self._account, made) | {"thingGroupId": made.group_id}
+        return wire.thing_group_name_json(call.account, made) | {"thingGroupId": made.group_id}
 
     async def describe_thing_group(self, call: Call) -> Any:
         known = await self._groups.get(call["thingGroupName"])
-        return wire.thing_group_json(self._account, known, await self._groups.line(known.name))
+        return wire.thing_group_json(call.account, known, await self._groups.line(known.name))
 
     async def update_thing_group(self, call: Call) -> Any:
         given, expected = _properties(call), call.number("expectedVersion")
@@ -48,9 +47,7 @@ class ThingGroupOperations:
         parent, recursive = call.get("parentGroup"), call.flag("recursive", default=True)
         prefix = call.get("namePrefixFilter") or ""
         page = await self._groups.page(call.after, call.size, prefix, parent=parent, recursive=recursive)
-        return call.paged(
-            "thingGroups", [wire.group_name_json(self._account, group.name) for group in page.items], page
-        )
+        return call.paged("thingGroups", [wire.group_name_json(call.account, group.name) for group in page.items], page)
 
     async def add_thing_to_thing_group(self, call: Call) -> None:
         await self._groups.add(*self._pair(call), actor=call.actor)
@@ -66,7 +63,7 @@ class ThingGroupOperations:
 
     async def list_thing_groups_for_thing(self, call: Call) -> Any:
         page = await self._groups.groups_of(call["thingName"], call.after, call.size)
-        return call.paged("thingGroups", [wire.group_name_json(self._account, name) for name in page.items], page)
+        return call.paged("thingGroups", [wire.group_name_json(call.account, name) for name in page.items], page)
 
     async def list_things_in_thing_group(self, call: Call) -> Any:
         page = await self._groups.things_in(
@@ -82,7 +79,7 @@ class ThingGroupOperations:
         name, arn = call.get(f"{member}Name"), call.get(f"{member}Arn")
         if arn is None and name is not None:
             return name
-        found = None if arn is None else self._account.parse_arn(arn, kind)[1]
+        found = None if arn is None else call.account.parse_arn(arn, kind)[1]
         if found is None or name not in {None, found}:
             raise BodyInvalidError(detail=f"give {member}Name, or the {member}Arn of one of this account")
         return found

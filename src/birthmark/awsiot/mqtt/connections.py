@@ -1,7 +1,7 @@
 """Who is let in, and who must prove itself again."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 
 import msgspec
 
@@ -19,7 +19,8 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
-from birthmark.awsiot.rules.presence import REASONS, presence
+from birthmark.awsiot.rules.presence import REASONS, presence, subscription
+from birthmark.awsiot.rules.reserved import SUBSCRIPTIONS
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import AuthorizerNotServedError, CertificateInactiveError, Grant
@@ -283,6 +284,25 @@ class AwsConnections:
             for_whom.connection.note_once(error)
         else:
             self._ledger.record(error, whose=self.space.principal_of(client))
+
+    def subscriptions_changed(self, connection: AwsConnection, what: str, topics: Sequence[str]) -> None:
+        """Announce filters that a client subscribed to, or took back, where anybody may hear of it."""
+        client_id = connection.client_id
+        if (
+            "#" in client_id
+            or "+" in client_id
+            or not self.space.messages.may_hear(f"{SUBSCRIPTIONS}{what}/{client_id}")
+        ):
+            return
+        event = subscription(
+            client_id,
+            what,
+            topics,
+            at_ms=self.space.now() // 1000,
+            sessionIdentifier=connection.identifier,
+            principalIdentifier=connection.grant.principal,
+        )
+        self._publish(event)
 
     def _announce(self, connection: AwsConnection, what: str, **more: object) -> None:
         event = presence(

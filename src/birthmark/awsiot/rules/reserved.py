@@ -8,8 +8,25 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 
-PRESENCE = "$aws/events/presence/"
+EVENTS = "$aws/events/"
+PRESENCE = f"{EVENTS}presence/"
+SUBSCRIPTIONS = f"{EVENTS}subscriptions/"
 _OF_THING = re.compile(r"\$aws/things/[^/#]+/(?P<service>[^/]+)(?:/.*)?")
+_EVENTS = frozenset(
+    {
+        "presence",
+        "subscriptions",
+        "thing",
+        "thingType",
+        "thingTypeAssociation",
+        "thingGroup",
+        "thingGroupHierarchy",
+        "thingGroupMembership",
+        "certificates",
+        "+",
+        "#",
+    }
+)
 _SUBTREES = frozenset({"shadow", "+", "#"})
 
 
@@ -37,11 +54,11 @@ def is_question(topic: str) -> bool:
 
 
 def may_subscribe(topic_filter: str) -> bool:
-    """Say whether a filter that begins with `$` stays within events of presence, or a thing's shadows.
+    """Say whether a filter that begins with `$` stays within events, or a thing's shadows.
 
-    Which things these may be, policies say.
+    Which of them these may be, policies say.
     """
-    if topic_filter.startswith(PRESENCE):
-        return True
+    if topic_filter.startswith(EVENTS):
+        return topic_filter.removeprefix(EVENTS).partition("/")[0] in _EVENTS
     found = _OF_THING.fullmatch(topic_filter)
     return found is not None and found["service"] in _SUBTREES

@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.service.access_keys import AccessKeys
+from birthmark.awsiot.service.announcing import RegistryEvents
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
+from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import Carrier, TagWriter
 from birthmark.awsiot.service.thing_groups import ThingGroups
@@ -46,6 +48,10 @@ class AwsIot:
         self.attachments = Attachments(database, self.things)
         self.devices = Devices(account, database, clock, self.certificates, self.things, self.policies, revocations)
         self.shadows = Shadows(database, clock)
+        self.settings = Settings(database, clock)
+        self.events = RegistryEvents(account, self.settings, clock, entropy)
+        for service in (self.things, self.things.types, self.thing_groups):
+            service.announcer = self.events
         self.tags = TagWriter(
             database,
             {

@@ -84,6 +84,11 @@ async def kept(database: Database, kind: str, name: str) -> Tags:
     return NO_TAGS if row is None else json.loads(row["tags"])
 
 
+async def same(database: Database, kind: str, name: str, asked: Tags) -> bool:
+    """Say whether a resource that is to be made again has the tags that are asked for; none ask for nothing."""
+    return not asked or await kept(database, kind, name) == asked
+
+
 class TagWriter:
     """Reads tags and changes them; `carriers` says by an ARN's kind what may have some."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
 from birthmark.awsiot.model import ThingGroup, ThingName, parse_group_properties, target_of_group
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, kept, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
@@ -133,8 +133,8 @@ class ThingGroups(AccountService):
                 await self.database.commit(changes.audit(actor, "awsiot.thing_group_create", name))
             except ThingGroupExistsError:
                 present = await self.get(name)
-                known = present.properties, present.parent, present.query, await kept(self.database, "thinggroup", name)
-                if known != (properties, parent, query, tags):
+                known = present.properties, present.parent, present.query
+                if known != (properties, parent, query) or not await same(self.database, "thinggroup", name, tags):
                     raise
                 return present
             await self._tell("created", made, line)
@@ -305,4 +305,18 @@ class ThingGroups(AccountService):
             description=described.get("thingGroupDescription"),
             rootToParentThingGroups=list(line),
             attributes=(described.get("attributePayload") or {}).get("attributes") or {},
+        )
+        if group.parent is None or what == "updated":
+            return
+        operation = "ADDED" if what == "created" else "REMOVED"
+        parent = await self.get(group.parent)
+        await self.announcer.tell(
+            "THING_GROUP_HIERARCHY",
+            f"thingGroupHierarchy/thingGroup/{parent.name}/childThingGroup/{group.name}/{operation.lower()}",
+            eventType="THING_GROUP_HIERARCHY_EVENT",
+            operation=operation,
+            thingGroupId=parent.group_id,
+            thingGroupName=parent.name,
+            childGroupId=group.group_id,
+            childGroupName=group.name,
         )

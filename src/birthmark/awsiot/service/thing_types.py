@@ -8,7 +8,7 @@ from typing import Any
 
 from birthmark.awsiot.model import ThingName, ThingType
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, kept, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -86,7 +86,7 @@ class ThingTypes(AccountService):
             await self.database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
         except ThingTypeExistsError:
             present = await self.get(name)
-            if present.properties != properties or await kept(self.database, "thingtype", name) != tags:
+            if present.properties != properties or not await same(self.database, "thingtype", name, tags):
                 raise
             return present
         await self._tell("created", made)

@@ -117,6 +117,8 @@ class Things(AccountService):
             changes.merge(words.found(store.PLACE, name))
             changes.count(store.FIGURE).audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
             await self.database.commit(changes)
+            await self._tell("created", thing)
+            await self._tell_type(thing, None)
             return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
             raise ThingExistsError(thing=name)
@@ -157,6 +159,8 @@ class Things(AccountService):
             )
             changes.audit(actor, "awsiot.thing_update", name).event(ThingChanged(name))
             await self.database.commit(changes)
+            await self._tell("updated", made)
+            await self._tell_type(made, thing.type_name)
 
         await decided_again(decide)
 
@@ -177,6 +181,34 @@ class Things(AccountService):
         changes.merge(words.lost(store.PLACE, name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
+        await self._tell("deleted", thing)
+
+    async def _tell(self, what: str, thing: Thing) -> None:
+        await self.announcer.tell(
+            "THING",
+            f"thing/{thing.name}/{what}",
+            eventType="THING_EVENT",
+            operation=what.upper(),
+            thingId=thing.thing_id,
+            thingName=thing.name,
+            versionNumber=thing.version,
+            thingTypeName=thing.type_name,
+            attributes=dict(thing.attributes),
+        )
+
+    async def _tell_type(self, thing: Thing, before: str | None) -> None:
+        """Tell that a thing is of another type than before."""
+        for operation, name in (("REMOVED", before), ("ADDED", thing.type_name)):
+            if name is not None and before != thing.type_name:
+                await self.announcer.tell(
+                    "THING_TYPE_ASSOCIATION",
+                    f"thingTypeAssociation/thing/{thing.name}/{name}",
+                    eventType="THING_TYPE_ASSOCIATION_EVENT",
+                    operation=operation,
+                    thingId=thing.thing_id,
+                    thingName=thing.name,
+                    thingTypeName=name,
+                )
 
     async def page(
         self,

@@ -79,6 +79,10 @@ class AuthInfo(msgspec.Struct, rename={"action": "actionType"}):
     action: str = ""
 
 
+class EventConfiguration(msgspec.Struct, rename={"enabled": "Enabled"}):
+    enabled: bool = False
+
+
 class Tag(msgspec.Struct, rename={"key": "Key", "value": "Value"}):
     key: str
     value: str = ""

@@ -16,13 +16,14 @@ from birthmark.awsiot.service import (
     authorities,
     certificates,
     devices,
+    index,
     policies,
     tags,
     thing_groups,
     thing_types,
     things,
 )
-from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire import BodyInvalidError, search
 from birthmark.awsiot.wire.shadows import ShadowEncodingError, ShadowInvalidError
 from birthmark.broker.errors import (
     RetainedFullError,
@@ -88,6 +89,13 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     thing_groups.ThingGroupExistsError: _EXISTS,
     thing_groups.ThingGroupVersionError: (409, "VersionConflictException"),
     thing_groups.ThingGroupDepthError: _INVALID,
+    thing_groups.DynamicGroupError: _INVALID,
+    thing_groups.StaticGroupError: _INVALID,
+    thing_groups.TooManyDynamicGroupsError: (410, "LimitExceededException"),
+    search.QueryInvalidError: (400, "InvalidQueryException"),
+    index.IndexNotReadyError: (400, "IndexNotReadyException"),
+    index.UnknownIndexError: _NOT_FOUND,
+    index.SearchTooBroadError: (400, "InvalidQueryException"),
     thing_groups.ThingGroupInUseError: _INVALID,
     thing_groups.TooManyThingGroupsError: (410, "LimitExceededException"),
     tags.TagInvalidError: _INVALID,

@@ -17,6 +17,7 @@ from birthmark.awsiot.events import (
     CertificateChanged,
     GrantsChanged,
     PolicyChanged,
+    SettingsChanged,
     ThingChanged,
     ThingGroupChanged,
 )
@@ -118,7 +119,7 @@ class Rooms:
 
     async def stop(self) -> None:
         """End what reads in the background."""
-        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.rollovers, self.people):
+        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.aws.index, self.rollovers, self.people):
             await one.stop()
 
     def end_connections(self) -> None:
@@ -138,6 +139,7 @@ class Rooms:
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
         bus.on(ThingGroupChanged, self.aws_connections.access_changed)
+        bus.on(SettingsChanged, self.aws_connections.settings_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 

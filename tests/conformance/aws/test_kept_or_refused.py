@@ -8,6 +8,7 @@ import base64
 import json
 import queue
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -159,6 +160,22 @@ MQTT5 = {
         }
     }
 }
+THINGS, GROUPS_OF_THINGS = "thingIndexingConfiguration", "thingGroupIndexingConfiguration"
+FIELDS = [{"name": "attributes.load", "type": "Number"}]
+UNINDEXED: list[tuple[str, dict[str, Any]]] = [
+    ("deviceDefenderIndexingMode", {"deviceDefenderIndexingMode": "VIOLATIONS"}),
+    ("managedFields", {"managedFields": FIELDS}),
+    ("filter.geoLocations", {"filter": {"geoLocations": [{"name": "a", "order": "LatLon"}]}}),
+    (
+        "filter.connectivity.includeSocketInformation",
+        {"filter": {"connectivity": {"includeSocketInformation": ["SEARCH_INDEX"]}}},
+    ),
+]
+GROUP_PROPERTIES = (
+    "thingGroupProperties.thingGroupDescription",
+    "thingGroupProperties.attributePayload.attributes",
+    "thingGroupProperties.attributePayload.merge",
+)
 ASKED = [{"actionType": "CONNECT", "resources": ["arn:aws:iot:us-east-1:000000000000:client/a"]}]
 # By operation: what it needs, and for each member what asks for it.
 Needs = Callable[[Account], dict[str, Any]]
@@ -166,6 +183,15 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateThing": (lambda a: {"thingName": a.name}, {"billingGroupName": {"billingGroupName": "bills"}}),
     "CreateThingType": (lambda a: {"thingTypeName": a.name}, MQTT5),
     "UpdateThingType": (lambda a: {"thingTypeName": a.type()}, MQTT5),
+    "UpdateIndexingConfiguration": (
+        lambda _: {},
+        {
+            **{f"{THINGS}.{path}": {THINGS: {"thingIndexingMode": "REGISTRY", **asked}} for path, asked in UNINDEXED},
+            f"{GROUPS_OF_THINGS}.managedFields": {
+                GROUPS_OF_THINGS: {"thingGroupIndexingMode": "ON", "managedFields": FIELDS}
+            },
+        },
+    ),
     "TestAuthorization": (
         lambda a: {"principal": a.certificate()["certificateArn"], "authInfos": ASKED},
         {"cognitoIdentityPoolId": {"cognitoIdentityPoolId": "us-east-1:pool"}},
@@ -515,6 +541,89 @@ def _announced(a: Account) -> None:
         assert a.iot.describe_event_configurations()["eventConfigurations"]["THING"] == {"Enabled": is_on}
 
 
+def _indexed(a: Account, **things: Any) -> None:
+    """Switch the index of things on, and wait until it is built."""
+    things = {"thingIndexingMode": "REGISTRY", **things}
+    a.iot.update_indexing_configuration(thingIndexingConfiguration=things)
+    end = time.monotonic() + 20
+    while a.iot.describe_index(indexName="AWS_Things")["indexStatus"] != "ACTIVE":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _configured(a: Account, **things: Any) -> None:
+    _indexed(a, **things)
+    found = a.iot.get_indexing_configuration()["thingIndexingConfiguration"]
+    assert found.items() >= things.items()
+
+
+def _groups_indexed(a: Account, **groups: Any) -> None:
+    given = {"thingGroupIndexingMode": "ON", **groups}
+    a.iot.update_indexing_configuration(thingGroupIndexingConfiguration=given)
+    assert a.iot.get_indexing_configuration()["thingGroupIndexingConfiguration"] == given
+
+
+def _searched(a: Account) -> None:
+    _indexed(a)
+    value = a.name
+    names = [a.thing(attributePayload={"attributes": {"searched": value}}) for _ in range(3)]
+    asked = {"queryString": f"attributes.searched:{value}", "indexName": "AWS_Things", "queryVersion": "2017-09-30"}
+    page = a.iot.search_index(maxResults=2, **asked)
+    rest = a.iot.search_index(nextToken=page["nextToken"], **asked)
+    found = [one["thingName"] for one in (*page["things"], *rest["things"])]
+    assert found == sorted(names)
+    for operation in ("SearchIndex", "GetStatistics", "GetCardinality"):
+        for wrong in ({"indexName": "Other"}, {"queryVersion": "1999-01-01"}):
+            a.refuses(operation, **(asked | wrong))
+    aggregated = asked | {"aggregationField": "attributes.searched"}
+    assert a.iot.get_cardinality(**aggregated)["cardinality"] == 1
+    assert a.iot.get_statistics(**aggregated)["statistics"]["count"] == 3
+
+
+def _dynamic(a: Account, **given: Any) -> str:
+    name = a.name
+    told = a.iot.create_dynamic_thing_group(thingGroupName=name, queryString="thingName:a", **given)
+    assert (told["indexName"], told["queryVersion"]) == ("AWS_Things", "2017-09-30")
+    return name
+
+
+def _dynamic_asks(a: Account) -> None:
+    _indexed(a)
+    name = _dynamic(a, indexName="AWS_Things", queryVersion="2017-09-30")
+    given = {"indexName": "AWS_Things", "queryVersion": "2017-09-30", "queryString": "thingName:b"}
+    a.iot.update_dynamic_thing_group(thingGroupName=name, thingGroupProperties={}, **given)
+    assert a.iot.describe_thing_group(thingGroupName=name).items() >= given.items()
+    for wrong in ({"indexName": "Other"}, {"queryVersion": "1"}):
+        a.refuses("CreateDynamicThingGroup", thingGroupName=a.name, queryString="*", **wrong)
+        a.refuses("UpdateDynamicThingGroup", thingGroupName=name, thingGroupProperties={}, **wrong)
+
+
+def _dynamic_described(a: Account) -> None:
+    _indexed(a)
+    for merges, wanted in ((True, {"line": "4", "b": "1"}), (False, {"b": "1"})):
+        name = _dynamic(
+            a,
+            thingGroupProperties={"thingGroupDescription": "old", "attributePayload": {**ATTRIBUTES, "merge": merges}},
+        )
+        payload = {"attributes": {"b": "1"}, "merge": merges}
+        given = {"thingGroupDescription": "new", "attributePayload": payload}
+        a.iot.update_dynamic_thing_group(thingGroupName=name, thingGroupProperties=given)
+        found = a.iot.describe_thing_group(thingGroupName=name)["thingGroupProperties"]
+        assert (found["thingGroupDescription"], found["attributePayload"]["attributes"]) == ("new", wanted)
+
+
+def _dynamic_tagged(a: Account) -> None:
+    _indexed(a)
+    _tagged(a, "CreateDynamicThingGroup", thingGroupName=a.name, queryString="thingName:a")
+
+
+def _dynamic_versions(a: Account) -> None:
+    _indexed(a)
+    name = _dynamic(a)
+    _version_conflict(a, "UpdateDynamicThingGroup", thingGroupName=name, thingGroupProperties={})
+    _version_conflict(a, "DeleteDynamicThingGroup", thingGroupName=_dynamic(a))
+
+
 def _type_changed(a: Account, **given: Any) -> None:
     name = a.type(thingTypeProperties={"thingTypeDescription": "old", "searchableAttributes": ["old"]})
     a.iot.update_thing_type(thingTypeName=name, thingTypeProperties=given)
@@ -675,6 +784,30 @@ KEPT: dict[str, dict[str, Case]] = {
         "clientId": _authorization,
         "policyNamesToAdd": _authorization,
         "policyNamesToSkip": _authorization,
+    },
+    **dict.fromkeys(
+        ("GetStatistics", "GetCardinality"), dict.fromkeys(("indexName", "queryVersion", "aggregationField"), _searched)
+    ),
+    "SearchIndex": {"indexName": _searched, "queryVersion": _searched},
+    "CreateDynamicThingGroup": {
+        **dict.fromkeys(("indexName", "queryVersion"), _dynamic_asks),
+        **dict.fromkeys(GROUP_PROPERTIES, _dynamic_described),
+        "tags": _dynamic_tagged,
+    },
+    "UpdateDynamicThingGroup": {
+        **dict.fromkeys(("indexName", "queryVersion", "queryString"), _dynamic_asks),
+        **dict.fromkeys(GROUP_PROPERTIES, _dynamic_described),
+        "expectedVersion": _dynamic_versions,
+    },
+    "DeleteDynamicThingGroup": {"expectedVersion": _dynamic_versions},
+    "UpdateIndexingConfiguration": {
+        f"{THINGS}.thingIndexingMode": lambda a: _configured(a, thingIndexingMode="REGISTRY_AND_SHADOW"),
+        f"{THINGS}.thingConnectivityIndexingMode": lambda a: _configured(a, thingConnectivityIndexingMode="STATUS"),
+        f"{THINGS}.namedShadowIndexingMode": lambda a: _configured(a, namedShadowIndexingMode="ON"),
+        f"{THINGS}.customFields": lambda a: _configured(a, customFields=FIELDS),
+        f"{THINGS}.filter.namedShadowNames": lambda a: _configured(a, filter={"namedShadowNames": ["lamp"]}),
+        f"{GROUPS_OF_THINGS}.thingGroupIndexingMode": _groups_indexed,
+        f"{GROUPS_OF_THINGS}.customFields": lambda a: _groups_indexed(a, customFields=FIELDS),
     },
     "UpdateEventConfigurations": {"eventConfigurations": _announced},
     "UpdateThingType": {

@@ -1,5 +1,6 @@
 """AWS IoT's control plane: an SDK is refused, the AWS CLI puts it right."""
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,16 @@ _LINE = [
     ),
 ]
 _NAMES = [f"fix-in-{number}" for number in range(11)]
+_DYNAMIC = call("create_dynamic_thing_group", thingGroupName="fix-dynamic", queryString="*")
+
+
+def _index(desk: Desk) -> None:
+    """Switch the index of things on, and wait until it is built."""
+    desk.iot.update_indexing_configuration(thingIndexingConfiguration={"thingIndexingMode": "REGISTRY"})
+    while desk.iot.describe_index(indexName="AWS_Things")["indexStatus"] != "ACTIVE":
+        time.sleep(0.05)
+
+
 _TEN = [
     *(call("create_thing_group", thingGroupName=name) for name in _NAMES),
     call("update_thing_groups_for_thing", thingName="fix-everywhere", thingGroupsToAdd=_NAMES[:10]),
@@ -239,6 +250,34 @@ AWS: Mapping[str, Row] = {
         steps(call("create_thing", thingName="fix-everywhere"), *_TEN),
         is_instead=True,
     ),
+    "awsiot.thing_group_dynamic": Row(
+        call("add_thing_to_thing_group", thingName="fix-found", thingGroupName="fix-dynamic"),
+        steps(_index, call("create_thing", thingName="fix-found"), _DYNAMIC),
+        is_instead=True,
+    ),
+    "awsiot.thing_group_static": Row(
+        call("delete_dynamic_thing_group", thingGroupName="fix-static"),
+        call("create_thing_group", thingGroupName="fix-static"),
+        is_instead=True,
+    ),
+    "awsiot.dynamic_group_limit": Row(
+        call("create_dynamic_thing_group", thingGroupName="fix-one-more", queryString="*"),
+        steps(
+            _index,
+            *(
+                call("create_dynamic_thing_group", thingGroupName=f"fix-many-{number}", queryString="*")
+                for number in range(101)
+            ),
+        ),
+        is_instead=True,
+    ),
+    "awsiot.index_not_ready": Row(
+        call("search_index", queryString="*"),
+        call("update_indexing_configuration", thingIndexingConfiguration={"thingIndexingMode": "OFF"}),
+        is_instead=True,
+    ),
+    "awsiot.query_invalid": Row(call("search_index", queryString="("), is_instead=True),
+    "awsiot.unknown_index": Row(call("search_index", queryString="*", indexName="Other"), is_instead=True),
     "awsiot.tag_invalid": Row(
         call("create_policy", policyName="fix-tag", policyDocument=_ANY, tags=[{"Key": "aws:x", "Value": "1"}]),
         is_instead=True,

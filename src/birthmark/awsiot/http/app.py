@@ -20,6 +20,7 @@ from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.events import EventOperations
+from birthmark.awsiot.http.indexing import IndexingOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.routing import Call, Handler, Router
 from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
@@ -50,6 +51,7 @@ GROUPS = (
     PolicyOperations,
     TagOperations,
     EventOperations,
+    IndexingOperations,
 )
 _DATA = "iot-data"
 # What a request is signed for, and whose operations are meant.

@@ -17,7 +17,7 @@ class ThingGroupOperations:
         self._groups = aws.thing_groups
 
     async def create_thing_group(self, call: Call) -> Any:
-        given = _properties(call)
+        given = properties_of(call)
         name, parent = parse_thing_name(call["thingGroupName"]), call.get("parentGroupName")
         made = await self._groups.create(
             name, given.description, given.attributes, parent, tags=tags_of(call, name), actor=call.actor
@@ -29,7 +29,7 @@ class ThingGroupOperations:
         return wire.thing_group_json(call.account, known, await self._groups.line(known.name))
 
     async def update_thing_group(self, call: Call) -> Any:
-        given, expected = _properties(call), call.number("expectedVersion")
+        given, expected = properties_of(call), call.number("expectedVersion")
         made = await self._groups.update(
             call["thingGroupName"],
             given.description,
@@ -85,5 +85,6 @@ class ThingGroupOperations:
         return found
 
 
-def _properties(call: Call) -> wire.ThingGroupProperties:
+def properties_of(call: Call) -> wire.ThingGroupProperties:
+    """Return what a group is described by."""
     return call.part("thingGroupProperties", wire.ThingGroupProperties) or wire.ThingGroupProperties()

@@ -12,6 +12,7 @@ from birthmark.awsiot.events import (
     CertificateChanged,
     GrantsChanged,
     PolicyChanged,
+    SettingsChanged,
     ThingChanged,
     ThingGroupChanged,
 )
@@ -195,6 +196,10 @@ class AwsConnections:
             )
             connection.pump.refuse(error)
 
+    def settings_changed(self, _changed: SettingsChanged) -> None:
+        """The account was told something else: whether to note who comes and goes may be among it."""
+        self.space.spawn(self._aws.index.refresh())
+
     def key_removed(self, removed: AccessKeyRemoved) -> None:
         """An access key is gone: what was opened with it ends at once."""
         self._changes += 1
@@ -219,6 +224,7 @@ class AwsConnections:
         if isinstance(connection, AwsConnection):
             connection.identifier = new_uuid(self._entropy)
             self._announce(connection, "connected", ipAddress=connection.pump.address)
+            self._note(attached.client, attached.since, None)
 
     def disconnected(self, attached: Attached, reason: Closed) -> None:
         connection = attached.connection
@@ -227,6 +233,12 @@ class AwsConnections:
             self._announce(
                 connection, "disconnected", clientInitiatedDisconnect=asked, disconnectReason=REASONS[reason]
             )
+            self._note(attached.client, self.space.now(), REASONS[reason])
+
+    def _note(self, client: str, at: int, reason: str | None) -> None:
+        """Let searches find that a client came or went, where they may; what happened last counts."""
+        if self._aws.index.notes_presence:
+            self.space.spawn(self._aws.index.note_presence(client, at_ms=at // 1000, reason=reason))
 
     def lost(self, client: str, epoch: int) -> None:
         event = presence(

@@ -9,6 +9,8 @@ from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.devices import Devices
+from birthmark.awsiot.service.found import Found
+from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.settings import Settings
@@ -50,8 +52,11 @@ class AwsIot:
         self.shadows = Shadows(database, clock)
         self.settings = Settings(database, clock)
         self.events = RegistryEvents(account, self.settings, clock, entropy)
+        self.index = Index(database, self.settings)
+        self.found = Found(database, self.index)
+        self.shadows.index = self.index
         for service in (self.things, self.things.types, self.thing_groups):
-            service.announcer = self.events
+            service.announcer, service.index = self.events, self.index
         self.tags = TagWriter(
             database,
             {
@@ -73,3 +78,4 @@ class AwsIot:
     async def load(self) -> None:
         """Read what is kept in memory."""
         await self.keys.load()
+        await self.index.load()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from birthmark.awsiot.service.index import Index
 from birthmark.clock import Clock, Entropy
 from birthmark.store import Database
 
@@ -31,6 +32,7 @@ class AccountService:
     clock: Clock
     entropy: Entropy
     announcer: Announcer = field(init=False, default_factory=Silent)
+    index: Index = field(init=False, repr=False)
 
 
 Told = Mapping[str, Any]

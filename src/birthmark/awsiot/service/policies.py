@@ -10,7 +10,7 @@ from birthmark.awsiot.rules.policy import parse_policy
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
-from birthmark.awsiot.service.thing_groups import UnknownThingGroupError
+from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.awsiot.store import registry as registry_store
@@ -188,6 +188,7 @@ class Policies(AccountService):
     async def _attach(self, name: str, target: str, *, actor: str) -> None:
         await self.get(name)
         await self.check_target(target)
+        await self._check_static(target)
         present = (await self.attached(target, "", _MAX_PAGE)).items
         is_attached = name in present
         if len(present) >= MAX_ATTACHED and not is_attached:
@@ -217,6 +218,13 @@ class Policies(AccountService):
                 raise UnknownCertificateError(certificate_id=target)
         elif await self.database.one(registry_store.GET_GROUP, name=group) is None:
             raise UnknownThingGroupError(group=group[:128])
+
+    async def _check_static(self, target: str) -> None:
+        """Raise `DynamicGroupError`: what connections may do is not asked of a search."""
+        group = group_of(target)
+        row = None if group is None else await self.database.one(registry_store.GET_GROUP, name=group)
+        if row is not None and row["query"] is not None:
+            raise DynamicGroupError(group=row["name"])
 
     async def attached(self, target: str, after: str, size: int) -> Page[PolicyName]:
         """Return the names of the policies of a certificate or a group."""

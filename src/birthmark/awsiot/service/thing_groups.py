@@ -4,6 +4,8 @@ A group never comes below another later, and one with others below it is not del
 written once, with it.
 """
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
 from birthmark.awsiot.model import ThingGroup, ThingName, parse_group_properties, target_of_group
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
+from birthmark.awsiot.wire.search import And, Is, Place, Query, parse_query
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, Database, decided_again
@@ -22,6 +26,7 @@ from birthmark.store.paging import Page, page_of
 
 MAX_DEPTH = 7
 """So many groups stand in one line, the uppermost among them."""
+MAX_DYNAMIC = 100
 MAX_GROUPS = 10
 """So many groups a thing can be put into."""
 
@@ -78,6 +83,35 @@ class ThingGroupInUseError(InvalidRequestError):
     group: str
 
 
+class DynamicGroupError(InvalidRequestError):
+    """A search finds the things of a dynamic group: nobody puts any in, and nothing is below it or hangs on it."""
+
+    code = "awsiot.thing_group_dynamic"
+    message = "Thing group {group} is dynamic: a search finds its things"
+    fix = (
+        "Use a static group, or let the search find other things: "
+        "`aws iot describe-thing-group --thing-group-name {group} --query queryString`"
+    )
+    group: str
+
+
+class StaticGroupError(InvalidRequestError):
+    """A group that is not dynamic was changed as one."""
+
+    code = "awsiot.thing_group_static"
+    message = "Thing group {group} is not dynamic"
+    fix = "Use update-thing-group or delete-thing-group: `aws iot describe-thing-group --thing-group-name {group}`"
+    group: str
+
+
+class TooManyDynamicGroupsError(PolicyError):
+    """An account has 100 dynamic groups at most."""
+
+    code = "awsiot.dynamic_group_limit"
+    message = "There are 100 dynamic thing groups already"
+    fix = "Delete one first: `aws iot delete-dynamic-thing-group --generate-cli-skeleton` shows how."
+
+
 class TooManyThingGroupsError(PolicyError):
     """A thing is in ten groups at most."""
 
@@ -124,11 +158,13 @@ class ThingGroups(AccountService):
             made = ThingGroup(name, new_uuid(self.entropy), properties, 1, self.clock.now(), parent, query)
             changes = Changes()
             line = await self._line_below(changes, name, parent)
+            if query is not None:
+                await self._check_room()
             exists = ThingGroupExistsError(group=name)
             changes.run(store.ADD_GROUP, expect=1, otherwise=exists, **store.GROUPS.row(made))
             for distance, ancestor in enumerate((name, *reversed(line))):
                 changes.run(store.ADD_LINE, thing_group=name, ancestor=ancestor, distance=distance)
-            changes.merge(written("thinggroup", name, tags))
+            changes.merge(written("thinggroup", name, tags)).merge(await self.index.of_group(made))
             try:
                 await self.database.commit(changes.audit(actor, "awsiot.thing_group_create", name))
             except ThingGroupExistsError:
@@ -142,11 +178,17 @@ class ThingGroups(AccountService):
 
         return await decided_again(decide)
 
+    async def _check_room(self) -> None:
+        if len(await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC)) >= MAX_DYNAMIC:
+            raise TooManyDynamicGroupsError
+
     async def _line_below(self, changes: Changes, name: str, parent: str | None) -> Sequence[str]:
         """Return the line that a group is to stand below, on the condition that it is so. Raise why it cannot."""
         if parent is None:
             return ()
         above = await self.get(parent)
+        if above.query is not None:
+            raise DynamicGroupError(group=parent)
         line = (*await self.line(parent), parent)
         if len(line) >= MAX_DEPTH:
             raise ThingGroupDepthError(group=name, parent=parent)
@@ -181,6 +223,7 @@ class ThingGroups(AccountService):
             seen: dict[str, Any] = {"key_name": name, "key_version": group.version}
             new = {column: row[column] for column in ("properties", "version", "query")}
             changes = Changes().run(store.REPLACE_GROUP, expect=1, **new, **seen)
+            changes.merge(await self.index.of_group(made))
             await self.database.commit(changes.audit(actor, "awsiot.thing_group_update", name))
             await self._tell("updated", made, await self.line(name))
             return made
@@ -205,6 +248,7 @@ class ThingGroups(AccountService):
             changes.run(store.DELETE_GROUP, expect=1, name=name, version=group.version)
             changes.run(store.EMPTY_GROUP, thing_group=name).run(store.DROP_LINES, thing_group=name)
             changes.run(policy_store.DETACH_ALL, target=target_of_group(name)).merge(dropped("thinggroup", name))
+            changes.merge(await self.index.without_group(name))
             changes.audit(actor, "awsiot.thing_group_delete", name)
             await self.database.commit(changes.event(ThingGroupChanged(name)))
             await self._tell("deleted", group, line)
@@ -249,6 +293,9 @@ class ThingGroups(AccountService):
         async def decide() -> None:
             known = await self._things.get(thing)
             groups = {name: await self.get(name) for name in (*into, *out_of)}
+            for name in (*into, *out_of):
+                if groups[name].query is not None:
+                    raise DynamicGroupError(group=name)
             changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
             for name in sorted({*into}):  # in the order of their names, as everybody takes them
                 changes.run(store.GROUP_IS_THERE, expect=1, key_name=name)
@@ -261,6 +308,7 @@ class ThingGroups(AccountService):
             if into:
                 full = TooManyThingGroupsError(thing=thing)
                 changes.run(store.MAY_JOIN, expect=1, otherwise=full, key_name=thing, most=MAX_GROUPS)
+            changes.merge(await self.index.of_membership(thing, into, out_of))
             await self.database.commit(changes.event(ThingChanged(thing)))
             for operation, names in (("REMOVED", out_of), ("ADDED", into)):
                 for name in names:
@@ -277,15 +325,39 @@ class ThingGroups(AccountService):
         await decided_again(decide)
 
     async def groups_of(self, thing: str, after: str, size: int) -> Page[str]:
-        """Return the groups of a thing. Raise `UnknownThingError`."""
+        """Return the groups of a thing, with the dynamic ones. Raise `UnknownThingError`."""
         await self._things.get(thing)
         rows = await self.database.all(store.GROUPS_OF, thing=thing, after=after, limit=size + 1)
-        found = [str(row["thing_group"]) for row in rows]
+        dynamic = [name for name in await self._dynamic_of(thing) if name > after]
+        found = sorted([*(str(row["thing_group"]) for row in rows), *dynamic])[: size + 1]
         return page_of(found, size, found)
+
+    async def _dynamic_of(self, thing: str) -> Sequence[str]:
+        """Return the dynamic groups whose search finds a thing; none while there is no index."""
+        found = []
+        for row in await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC):
+            with contextlib.suppress(IndexNotReadyError, SearchTooBroadError):
+                query = And((Is("thingName", thing), _query_of(store.GROUPS.of(row))))
+                if (await self.index.search(Place.THINGS, query, "", 1)).items:
+                    found.append(str(row["name"]))
+        return found
+
+    async def dynamic(self, name: str) -> ThingGroup:
+        """Return a dynamic group. Raise `UnknownThingGroupError`, `StaticGroupError`."""
+        if (known := await self.get(name)).query is None:
+            raise StaticGroupError(group=name)
+        return known
+
+    async def check_deletable_as_dynamic(self, name: str) -> None:
+        """Raise `StaticGroupError` for a group that is not dynamic; one that is not there is deleted already."""
+        with contextlib.suppress(UnknownThingGroupError):
+            await self.dynamic(name)
 
     async def things_in(self, group: str, after: str, size: int, *, recursive: bool = False) -> Page[str]:
         """Return the things of a group, or also of those below it. Raise `UnknownThingGroupError`."""
-        await self.get(group)
+        known = await self.get(group)
+        if known.query is not None:
+            return await self.index.search(Place.THINGS, _query_of(known), after, size)
         query = store.THINGS_BELOW if recursive else store.THINGS_IN
         rows = await self.database.all(query, thing_group=group, after=after, limit=size + 1)
         found = [str(row["thing"]) for row in rows]
@@ -320,3 +392,7 @@ class ThingGroups(AccountService):
             childGroupId=group.group_id,
             childGroupName=group.name,
         )
+
+
+def _query_of(group: ThingGroup) -> Query:
+    return parse_query(json.loads(group.query or "{}")["queryString"])

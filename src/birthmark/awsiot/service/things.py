@@ -114,7 +114,7 @@ class Things(AccountService):
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
             changes = self.types.while_usable(type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-            changes.merge(words.found(store.PLACE, name))
+            changes.merge(words.found(store.PLACE, name)).merge(await self.index.of_thing(thing))
             changes.count(store.FIGURE).audit(actor, "awsiot.thing_create", name).event(ThingChanged(name))
             await self.database.commit(changes)
             await self._tell("created", thing)
@@ -157,6 +157,7 @@ class Things(AccountService):
                 key_version=thing.version,
                 **store.THINGS.row(made),
             )
+            changes.merge(await self.index.of_thing(made))
             changes.audit(actor, "awsiot.thing_update", name).event(ThingChanged(name))
             await self.database.commit(changes)
             await self._tell("updated", made)
@@ -178,7 +179,7 @@ class Things(AccountService):
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.run(store.FORGET_MEMBER, thing=name)
-        changes.merge(words.lost(store.PLACE, name))
+        changes.merge(words.lost(store.PLACE, name)).merge(await self.index.without_thing(name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
         await self._tell("deleted", thing)

@@ -34,6 +34,7 @@ GET_THING = find(things)
 LIST_THINGS = page(things, "name")
 NAMES_OF_THINGS = page(things, "name", of=("name",))
 THINGS_NAMED = find(things, among(things.c.name), of=("name",))
+THINGS_WITH_NAMES = find(things, among(things.c.name))
 
 
 def _fitting(engine: Engine) -> Executable:
@@ -90,6 +91,7 @@ Index("aws_thing_group_lines_below", lines.c.ancestor, lines.c.thing_group)
 _BEGINS = func.substr(thing_groups.c.name, 1, func.length(bindparam("prefix", type_=Text)))
 ADD_GROUP = insert(thing_groups, ignore_existing=True)
 GET_GROUP = find(thing_groups)
+GROUPS_NAMED = find(thing_groups, among(thing_groups.c.name))
 _FITS = bindparam("prefix", type_=Text) == _BEGINS
 LIST_GROUPS = page(thing_groups, "name", _FITS)
 LIST_UPPERMOST = page(thing_groups, "name", _FITS, thing_groups.c.parent.is_(None))
@@ -112,13 +114,15 @@ _below = thing_groups.alias()
 DELETE_GROUP = remove(thing_groups, "name", "version", ~exists().where(_below.c.parent == thing_groups.c.name))
 GROUP_IS_SAME = still(thing_groups, "name", "group_id")
 GROUP_IS_THERE = still(thing_groups, "name")
+GROUP_IS_AT = still(thing_groups, "name", "version")
 EMPTY_GROUP = remove(members, "thing_group")
 FORGET_MEMBER = remove(members, "thing")
 ADD_MEMBER = insert(members, ignore_existing=True)
 REMOVE_MEMBER = remove(members)
 GROUPS_OF = page(members, "thing_group", "thing", of=("thing_group",))
 THINGS_IN = page(members, "thing", "thing_group", of=("thing",))
-MEMBER = find(members)
+MEMBER_IS_THERE = still(members)
+MEMBERSHIPS_OF = find(members, among(members.c.thing))
 THINGS_BELOW = statement(
     select(members.c.thing)
     .distinct()
@@ -154,6 +158,7 @@ thing_principals = Table(
 Index("aws_thing_principals_certificate", thing_principals.c.certificate_id, thing_principals.c.thing)
 DELETE_THING = remove(things, "name", "version", ~exists().where(thing_principals.c.thing == things.c.name))
 THING_IS_THERE = still(things, "name")
+THING_IS_AT = still(things, "name", "version")
 _ALONE = PrincipalType.EXCLUSIVE.value
 _IN_THE_WAY = exists().where(
     thing_principals.c.certificate_id == certificates.c.id,

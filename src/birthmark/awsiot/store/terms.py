@@ -6,11 +6,11 @@ too, in the order of numbers.
 
 import struct
 
-from sqlalchemy import Column, Index, Table, Text
+from sqlalchemy import Column, Index, Table, Text, bindparam, select
 
-from birthmark.store import insert, metadata
+from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import find, remove
+from birthmark.store.keyed import among, find, remove
 
 Ordered = Text().with_variant(Text(collation="C"), "postgresql")
 """By code points on both engines: a beginning is then a range."""
@@ -23,7 +23,7 @@ terms = Table(
     number("number", optional=True),
     sqlite_with_rowid=False,
 )
-Index("aws_terms_subject", terms.c.place, terms.c.subject, terms.c.source)
+Index("aws_terms_subject", terms.c.place, terms.c.subject, terms.c.field)
 _COUNTED = terms.c.number.is_not(None)
 Index(
     "aws_terms_number",
@@ -37,8 +37,19 @@ Index(
 ADD = insert(terms, ignore_existing=True)
 DROP_SOURCE = remove(terms, "place", "subject", "source")
 DROP = remove(terms, "place", "subject")
-DROP_PLACE = remove(terms, "place")
-OF_SUBJECT = find(terms, "place", "subject", of=("field", "value"), limit=10_000)
+DROP_ONE = remove(terms)
+DROP_VALUE = remove(terms, "place", "field", "value")
+DROP_SOME = remove(terms, "place", among(terms.c.subject))
+VALUES_OF = find(terms, "place", "field", among(terms.c.subject), of=("value",))
+SOME_OF = find(terms, "place", "field", among(terms.c.subject), of=("subject", "value"))
+PLACES = statement(select(terms.c.place).distinct().limit(100))
+SUBJECTS_AT = statement(
+    select(terms.c.subject)
+    .distinct()
+    .where(terms.c.place == bindparam("place"))
+    .order_by(terms.c.subject)
+    .limit(bindparam("limit"))
+)
 
 
 def ordered(value: float) -> int:

@@ -6,7 +6,7 @@ Times are seconds since 1970 as numbers. What a client may send beside what is r
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -77,6 +77,29 @@ class ThingTypeProperties(msgspec.Struct, rename="camel", omit_defaults=True):
 class AuthInfo(msgspec.Struct, rename={"action": "actionType"}):
     resources: list[str]
     action: str = ""
+
+
+class FieldName(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+    type: str | None = None
+
+
+class IndexFilter(msgspec.Struct, rename="camel", omit_defaults=True):
+    named_shadow_names: list[str] | None = None
+
+
+class ThingIndexing(msgspec.Struct, rename="camel", omit_defaults=True):
+    thing_indexing_mode: Literal["OFF", "REGISTRY", "REGISTRY_AND_SHADOW"]
+    thing_connectivity_indexing_mode: Literal["OFF", "STATUS"] | None = None
+    device_defender_indexing_mode: str | None = None
+    named_shadow_indexing_mode: Literal["OFF", "ON"] | None = None
+    custom_fields: list[FieldName] | None = None
+    filter: IndexFilter | None = None
+
+
+class ThingGroupIndexing(msgspec.Struct, rename="camel", omit_defaults=True):
+    thing_group_indexing_mode: Literal["OFF", "ON"]
+    custom_fields: list[FieldName] | None = None
 
 
 class EventConfiguration(msgspec.Struct, rename={"enabled": "Enabled"}):
@@ -172,7 +195,15 @@ def thing_group_json(account: Account, known: ThingGroup, line: Sequence[str]) -
         "thingGroupProperties": dict(known.properties),
         "version": known.version,
         "thingGroupMetadata": metadata,
+        **dynamic_json(known),
+        **({} if known.query is None else {"status": "ACTIVE"}),
     }
+
+
+def dynamic_json(known: ThingGroup) -> dict[str, Any]:
+    """Return what finds the things of a dynamic group; nothing of another."""
+    found: dict[str, Any] = {} if known.query is None else json.loads(known.query)
+    return found
 
 
 def certificate_name_json(account: Account, known: DeviceCertificate | RegisteredCa) -> dict[str, Any]:

@@ -7,6 +7,7 @@ what was there before is gone through in the background, and until that is done 
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -156,6 +157,11 @@ class Index:
         if (await self.indexing()).is_ready or (self._building is not None and not self._building.done()):
             return
         self._building = asyncio.create_task(self._build())
+
+    async def built(self) -> None:
+        """Return when nothing is being built any more."""
+        if self._building is not None:
+            await asyncio.wait([self._building])
 
     async def stop(self) -> None:
         """End what goes on in the background."""
@@ -357,7 +363,8 @@ class Index:
         place, after = known.place(Place.THINGS), ""
         while rows := await self._database.all(registry.LIST_THINGS, after=after, limit=EACH):
             things = [registry.THINGS.of(row) for row in rows]
-            await asyncio.gather(*(self._build_thing(place, thing) for thing in things))
+            for first in range(0, len(things), MOST_AMONG):
+                await self._build_some(place, things[first : first + MOST_AMONG])
             after = things[-1].name
         if not known.has_shadow(""):
             return
@@ -366,17 +373,37 @@ class Index:
             await asyncio.gather(*(self._build_shadow(known, row) for row in rows))
             last = rows[-1]["thing"], rows[-1]["name"]
 
-    async def _build_thing(self, place: str, thing: Thing) -> None:
-        """Write a thing's terms unless it changed meanwhile: then they are there."""
+    async def _build_some(self, place: str, things: Sequence[Thing]) -> None:
+        """Write the terms of things, of all at once; what changed meanwhile wrote its own."""
+        rows = await self._database.all(registry.MEMBERSHIPS_OF, **these([thing.name for thing in things]))
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            groups[row["thing"]].append(row["thing_group"])
+        each = [self._of_one(place, thing, groups[thing.name]) for thing in things]
+        together = Changes()
+        for changes in each:
+            together.merge(changes)
+        try:
+            await self._database.commit(together)
+        except ChangedMeanwhileError:
+            if len(things) > 1:
+                for thing in things:
+                    await self._build_some(place, [thing])
+            else:
+                await self._build_again(place, things[0].name)
+
+    async def _build_again(self, place: str, name: str) -> None:
+        """Write the terms of a thing that changed while it was looked at; one that is gone has none."""
+        if (row := await self._database.one(registry.GET_THING, name=name)) is not None:
+            await self._build_some(place, [registry.THINGS.of(row)])
+
+    def _of_one(self, place: str, thing: Thing, groups: Sequence[str]) -> Changes:
         changes = Changes().run(registry.THING_IS_AT, expect=1, key_name=thing.name, key_version=thing.version)
         _replace(changes, place, thing.name, rules.REGISTRY, rules.of_thing(thing))
-        await self._written(changes)
-        rows = await self._database.all(registry.GROUPS_OF, thing=thing.name, after="", limit=EACH)
-        for row in rows:
-            group = row["thing_group"]
-            changes = Changes().run(registry.MEMBER_IS_THERE, expect=1, key_thing_group=group, key_thing=thing.name)
+        for group in groups:
+            changes.run(registry.MEMBER_IS_THERE, expect=1, key_thing_group=group, key_thing=thing.name)
             _add(changes, place, thing.name, rules.GROUPS, rules.of_membership(group))
-            await self._written(changes)
+        return changes
 
     async def _build_shadow(self, known: Indexing, row: Any) -> None:
         shadow = shadows.shadow_of(row)

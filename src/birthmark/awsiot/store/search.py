@@ -55,10 +55,13 @@ def _subjects(place: str, name_field: str, leaf: Leaf, after: str, limit: int) -
     if isinstance(leaf, All):
         where = [terms.c.field == name_field, terms.c.value > after]
         return select(terms.c.subject).where(terms.c.place == place, *where).order_by(terms.c.value).limit(limit)
-    found = select(terms.c.subject).where(terms.c.place == place, _fits(leaf, terms), terms.c.subject > after)
-    if not (isinstance(leaf, Is) and leaf.field and not leaf.begins):
-        found = found.distinct()
-    return found.order_by(terms.c.subject).limit(limit)
+    if isinstance(leaf, Is) and leaf.field and not leaf.begins:
+        found = select(terms.c.subject).where(terms.c.place == place, _fits(leaf, terms), terms.c.subject > after)
+        return found.order_by(terms.c.subject).limit(limit)
+    # By no index of subjects: few have such a value, and many follow.
+    subject = (terms.c.subject + literal("", Text)).label("subject")
+    found = select(subject).distinct().where(terms.c.place == place, _fits(leaf, terms), subject.element > after)
+    return found.order_by(subject).limit(limit)
 
 
 def _holds(place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -72,23 +75,27 @@ def _holds(place: str, query: Query, subject: ColumnElement[Any]) -> ColumnEleme
         case Not(one=one):
             return not_(_holds(place, one, subject))
         case _:
+            # Who has a value is found by that; for the others the few terms of the one subject are looked through.
             has = terms.alias()
-            return exists().where(has.c.place == place, has.c.subject == subject, _fits(query, has))
+            is_there = isinstance(query, Is) and not query.begins
+            at = has.c.place if is_there else has.c.place + literal("", Text)
+            return exists().where(at == place, has.c.subject == subject, _fits(query, has, of_one=not is_there))
 
 
-def _fits(leaf: Is | Within, at: Any) -> ColumnElement[bool]:
-    """The condition on one row of terms."""
+def _fits(leaf: Is | Within, at: Any, *, of_one: bool = False) -> ColumnElement[bool]:
+    """The condition on one row of terms; `of_one`: of one subject, whose few terms are looked through."""
+    field, value, number = at.c.field, at.c.value, at.c.number
+    if of_one:  # else by the field, of which there are very many
+        field, value, number = field + literal("", Text), value + literal("", Text), number + literal(0, BigInteger)
     if isinstance(leaf, Is):
-        field = (
-            at.c.field == leaf.field
-            if leaf.field
-            else at.c.field.in_([literal(name, Text) for name in ANY_OF.values()])
-        )
+        named = field == leaf.field
+        if not leaf.field:
+            named = field.in_([literal(name, Text) for name in ANY_OF.values()])
         if not leaf.begins:
-            return and_(field, at.c.value == leaf.value)
-        return and_(field, at.c.value >= leaf.value, at.c.value <= leaf.value + _LAST) if leaf.value else field
-    column: Any = at.c.number if leaf.counts else at.c.value
-    parts = [at.c.field == leaf.field, column.is_not(None)]
+            return and_(named, value == leaf.value)
+        return and_(named, value >= leaf.value, value <= leaf.value + _LAST) if leaf.value else named
+    column: Any = number if leaf.counts else value
+    parts = [field == leaf.field, column.is_not(None)]
     if leaf.low is not None:
         low = _bound(leaf, leaf.low)
         parts.append(column >= low if leaf.with_low else column > low)

@@ -23,7 +23,7 @@ terms = Table(
     number("number", optional=True),
     sqlite_with_rowid=False,
 )
-Index("aws_terms_subject", terms.c.place, terms.c.subject, terms.c.field)
+Index("aws_terms_subject", terms.c.subject, terms.c.place)
 _COUNTED = terms.c.number.is_not(None)
 Index(
     "aws_terms_number",
@@ -43,13 +43,7 @@ DROP_SOME = remove(terms, "place", among(terms.c.subject))
 VALUES_OF = find(terms, "place", "field", among(terms.c.subject), of=("value",))
 SOME_OF = find(terms, "place", "field", among(terms.c.subject), of=("subject", "value"))
 PLACES = statement(select(terms.c.place).distinct().limit(100))
-SUBJECTS_AT = statement(
-    select(terms.c.subject)
-    .distinct()
-    .where(terms.c.place == bindparam("place"))
-    .order_by(terms.c.subject)
-    .limit(bindparam("limit"))
-)
+SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
 
 
 def ordered(value: float) -> int:

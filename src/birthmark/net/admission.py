@@ -70,6 +70,7 @@ class Closed(StrEnum):
     REFUSED = "refused"
     TAKEN_OVER = "taken_over"
     ADMINISTRATIVE = "administrative"  # an operator ended it: a certificate revoked, a hub deleted
+    ASKED = "asked"  # an operator asked for that alone: the client may come back
     STOPPING = "stopping"  # this server ends
     SERVER = "server"
 
@@ -83,6 +84,7 @@ CLOSE_CODES: Mapping[Closed, int] = {
     Closed.REFUSED: ReasonCode.NOT_AUTHORIZED,
     Closed.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
     Closed.ADMINISTRATIVE: ReasonCode.ADMINISTRATIVE_ACTION,
+    Closed.ASKED: ReasonCode.ADMINISTRATIVE_ACTION,
     Closed.STOPPING: ReasonCode.SHUTTING_DOWN,
     Closed.SERVER: ReasonCode.UNSPECIFIED_ERROR,
 }

@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
+from birthmark.awsiot.http.connections import ClientOperations
 from birthmark.awsiot.http.data import ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.table import OPERATIONS
 from pki_builders import a_ca, a_device
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.system
 SERVED = {
     one.name: one
     for one in OPERATIONS
-    if any(hasattr(group, one.verb) for group in (*GROUPS, DataOperations, ConnectivityOperations))
+    if any(hasattr(group, one.verb) for group in (*GROUPS, DataOperations, ConnectivityOperations, ClientOperations))
 }
 PAGES = frozenset({"marker", "nextToken", "pageSize", "maxResults"})
 POLICY = document(statement("iot:*"))
@@ -104,6 +105,33 @@ class Account:
         name = self.name
         self.iot.create_policy(policyName=name, policyDocument=POLICY)
         return name
+
+    def client_id(self) -> str:
+        """Return the id of a client that is away and has a session, with one subscription and a will."""
+        client, heard = self.dialer(), queue.Queue[int]()
+        client.on_connect = lambda client, *_: client.subscribe("kept/session", 1)
+        client.on_subscribe = lambda *_: heard.put(0)
+        client.will_set("kept/will", b"gone", 1)
+        client.connect(self.server.endpoints["aws"]["data_endpoint"], 8883)
+        client.loop_start()
+        heard.get(timeout=20)
+        client.disconnect()
+        client.loop_stop()
+        return bytes(client._client_id).decode()
+
+    def dialer(self, **more: Any) -> paho.Client:
+        """Return a client that may do everything and keeps its session, not connected yet."""
+        name, directory = self.name, self.server.data.parent
+        made = self.iot.create_keys_and_certificate(setAsActive=True)
+        files = directory / f"{name}.pem", directory / f"{name}.key"
+        files[0].write_text(made["certificatePem"])
+        files[1].write_text(made["keyPair"]["PrivateKey"])
+        self.iot.attach_policy(policyName=self.policy(), target=made["certificateArn"])
+        client = paho.Client(name, clean_session=False, **more)
+        context = ssl.create_default_context(cafile=self.server.endpoints["trust_bundle"])
+        context.load_cert_chain(*files)
+        client.tls_set_context(context)
+        return client
 
     def certificate(self, **more: Any) -> dict[str, Any]:
         """Register a certificate; return its id and ARN."""
@@ -191,6 +219,10 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
                 GROUPS_OF_THINGS: {"thingGroupIndexingMode": "ON", "managedFields": FIELDS}
             },
         },
+    ),
+    "GetConnection": (
+        lambda a: {"clientId": a.client_id()},
+        {"includeSocketInformation": {"includeSocketInformation": True}},
     ),
     "TestAuthorization": (
         lambda a: {"principal": a.certificate()["certificateArn"], "authInfos": ASKED},
@@ -624,6 +656,57 @@ def _dynamic_versions(a: Account) -> None:
     _version_conflict(a, "DeleteDynamicThingGroup", thingGroupName=_dynamic(a))
 
 
+def _ended(a: Account) -> None:
+    """Of clients that are connected one is ended with its session, and one without its will."""
+    wills, watcher = queue.Queue[str](), a.dialer()
+    watcher.on_connect = lambda client, *_: client.subscribe("wills/#", 1)
+    watcher.on_subscribe = lambda *_: wills.put("")
+    watcher.on_message = lambda _client, _data, message: wills.put(message.payload.decode())
+    endpoint = a.server.endpoints["aws"]["data_endpoint"]
+    watcher.connect(endpoint, 8883)
+    watcher.loop_start()
+    assert wills.get(timeout=20) == ""
+    for asked, is_kept in (({"preventWillMessage": True}, True), ({"cleanSession": True}, False)):
+        client, told = a.dialer(reconnect_on_failure=False), queue.Queue[str]()
+        name = bytes(client._client_id).decode()
+        client.will_set("wills/x", name, 1)
+        client.on_connect = lambda client, *_: client.subscribe("some/topic", 1)
+        client.on_subscribe = lambda *_, told=told: told.put("subscribed")
+        client.on_disconnect = lambda *_, told=told: told.put("ended")
+        client.connect(endpoint, 8883)
+        client.loop_start()
+        assert told.get(timeout=20) == "subscribed"
+        known = a.data.get_connection(clientId=name)
+        assert (known["connected"], known["cleanSession"]) == (True, False)
+        assert a.data.list_subscriptions(clientId=name)["subscriptions"] == [{"topicFilter": "some/topic", "qos": 1}]
+        a.data.delete_connection(clientId=name, **asked)
+        assert told.get(timeout=20) == "ended"
+        client.loop_stop()
+        if is_kept:
+            known = a.data.get_connection(clientId=name)
+            assert (known["connected"], known["disconnectReason"]) == (False, "API_INITIATED_DISCONNECT")
+        else:
+            assert wills.get(timeout=20) == name  # and nothing of the one whose will was prevented
+            end = time.monotonic() + 10
+            while "ResourceNotFound" not in _why_not(a, name):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+    watcher.disconnect()
+    watcher.loop_stop()
+    away = a.client_id()
+    assert a.data.list_subscriptions(clientId=away)["subscriptions"]
+    a.data.delete_connection(clientId=away, cleanSession=True)
+    assert "ResourceNotFound" in a.refuses("ListSubscriptions", clientId=away)
+    assert "ResourceNotFound" in a.refuses("DeleteConnection", clientId=away)
+
+
+def _why_not(a: Account, client_id: str) -> str:
+    try:
+        return str(a.data.get_connection(clientId=client_id))
+    except ClientError as error:
+        return str(error)
+
+
 def _type_changed(a: Account, **given: Any) -> None:
     name = a.type(thingTypeProperties={"thingTypeDescription": "old", "searchableAttributes": ["old"]})
     a.iot.update_thing_type(thingTypeName=name, thingTypeProperties=given)
@@ -788,6 +871,7 @@ KEPT: dict[str, dict[str, Case]] = {
     **dict.fromkeys(
         ("GetStatistics", "GetCardinality"), dict.fromkeys(("indexName", "queryVersion", "aggregationField"), _searched)
     ),
+    "DeleteConnection": {"cleanSession": _ended, "preventWillMessage": _ended},
     "SearchIndex": {"indexName": _searched, "queryVersion": _searched},
     "CreateDynamicThingGroup": {
         **dict.fromkeys(("indexName", "queryVersion"), _dynamic_asks),

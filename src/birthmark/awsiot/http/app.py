@@ -18,6 +18,7 @@ from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
+from birthmark.awsiot.http.connections import ClientOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.events import EventOperations
 from birthmark.awsiot.http.indexing import IndexingOperations
@@ -100,7 +101,11 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
 
 def handlers(aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> Mapping[str, Handler]:
     """Return who serves which operation."""
-    of_space = ConnectivityOperations(aws, space), DataOperations(aws, space, ask, entropy)
+    of_space = (
+        ConnectivityOperations(aws, space),
+        ClientOperations(aws, space),
+        DataOperations(aws, space, ask, entropy),
+    )
     groups = [*(group(aws) for group in GROUPS), *of_space]
     found = ((one.name, getattr(group, one.verb, None)) for one in OPERATIONS for group in groups)
     return {name: handler for name, handler in found if handler is not None}

@@ -19,6 +19,7 @@ UNSERVED: Mapping[str, frozenset[str]] = {
     "UpdateCACertificate": _FIRST_CONTACT | {"newAutoRegistrationStatus"},
     "GetEffectivePolicies": frozenset({"cognitoIdentityPoolId"}),
     "TestAuthorization": frozenset({"cognitoIdentityPoolId"}),
+    "GetConnection": frozenset({"includeSocketInformation"}),
     "GetThingConnectivityData": frozenset({"includeSocketInformation"}),
     "ListCACertificates": frozenset({"templateName"}),
     "ListPolicyPrincipals": frozenset({"ascendingOrder"}),

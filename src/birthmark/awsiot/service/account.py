@@ -8,6 +8,7 @@ from birthmark.awsiot.service.announcing import RegistryEvents
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
+from birthmark.awsiot.service.connections import Connections
 from birthmark.awsiot.service.devices import Devices
 from birthmark.awsiot.service.found import Found
 from birthmark.awsiot.service.index import Index
@@ -66,6 +67,7 @@ class AwsIot:
                 "cacert": Carrier(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
             },
         )
+        self.connections = Connections(database)
         self.overview = Overview(database)
 
     async def check_stands(self, principal: str, client_id: str) -> None:

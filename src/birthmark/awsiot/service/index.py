@@ -30,6 +30,7 @@ MAX_READ = 50_000
 """So many subjects one page of a search goes through, and so many one of statistics."""
 _MOST_COUNTED = 10_000
 _AGAIN_S = 5.0
+_FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
 _OFF = "OFF"
 NAME_FIELD: Mapping[Place, str] = {Place.THINGS: "thingName", Place.GROUPS: "thingGroupName"}
 _CONFIGURED: Mapping[Place, str] = {Place.THINGS: "things", Place.GROUPS: "groups"}
@@ -116,6 +117,7 @@ class Index:
         self._database = database
         self._settings = settings
         self._building: asyncio.Task[None] | None = None
+        self._is_asked = False  # something is to be built, again where that is under way
         self.notes_presence = False
         """As far as was seen last: connections are indexed."""
         self._latest: dict[str, tuple[int, str | None]] = {}  # of clients whose coming and going is being written
@@ -130,7 +132,7 @@ class Index:
             value.get("things") or {},
             value.get("groups") or {},
             value.get("generation", 0),
-            value.get("ready", 0) == value.get("generation", 0),
+            value.get("ready", 0) >= value.get("generation", 0),
             known.revision,
         )
         self.notes_presence = found.has_presence
@@ -154,9 +156,11 @@ class Index:
 
     async def load(self) -> None:
         """Go on with an index that is not ready yet."""
-        if (await self.indexing()).is_ready or (self._building is not None and not self._building.done()):
+        if (await self.indexing()).is_ready:
             return
-        self._building = asyncio.create_task(self._build())
+        self._is_asked = True
+        if self._building is None or self._building.done():
+            self._building = asyncio.create_task(self._build())
 
     async def built(self) -> None:
         """Return when nothing is being built any more."""
@@ -322,18 +326,19 @@ class Index:
     # ---- building
 
     async def _build(self) -> None:
-        while True:
+        while self._is_asked:
+            self._is_asked = False
             try:
-                if await self._built():
-                    return
+                await self._build_all()
             except ChangedMeanwhileError:
-                continue
+                self._is_asked = True
             except BirthmarkError:
+                self._is_asked = True
                 log.exception("awsiot.index_not_built")
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _built(self) -> bool:
-        """Write the terms of all there is, and take those of earlier generations away; say whether that was all."""
+    async def _build_all(self) -> None:
+        """Write the terms of all there is, and take those of earlier generations away."""
         known = await self.indexing()
         if known.has(Place.THINGS):
             await self._build_things(known)
@@ -347,17 +352,14 @@ class Index:
                     _replace(changes, known.place(Place.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
                     await self._written(changes)
                 after = rows[-1]["name"]
-        now = await self.indexing()
-        if now.generation != known.generation:
-            return False
         await self._settings.change(
             SETTING,
             lambda value: {**value, "ready": max(known.generation, value.get("ready", 0))},
             "awsiot.indexing_configure",
             actor="server",
         )
-        await self._forget_others(known)
-        return True
+        if (now := await self.indexing()).generation == known.generation:
+            await self._forget_others(now)
 
     async def _build_things(self, known: Indexing) -> None:
         place, after = known.place(Place.THINGS), ""
@@ -421,13 +423,11 @@ class Index:
 
     async def _forget_others(self, known: Indexing) -> None:
         """Take terms away that nobody looks for any more, some at a time."""
-        kept = {known.place(place) for place in Place if known.has(place)}
-        for row in await self._database.all(store.PLACES):
-            if row["place"] in kept:
-                continue
-            while rows := await self._database.all(store.SUBJECTS_AT, place=row["place"], limit=MOST_AMONG):
-                some = these([one["subject"] for one in rows])
-                await self._database.commit(Changes().run(store.DROP_SOME, place=row["place"], **some))
+        earlier = range(max(0, known.generation - _FORGOTTEN), known.generation)
+        for at in (f"{place.value}/{generation}" for generation in earlier for place in Place):
+            while rows := await self._database.all(store.SUBJECTS_AT, place=at, limit=MOST_AMONG):
+                some = these([row["subject"] for row in rows])
+                await self._database.commit(Changes().run(store.DROP_SOME, place=at, **some))
 
 
 def statistics(values: Sequence[str]) -> dict[str, float]:

@@ -6,7 +6,7 @@ too, in the order of numbers.
 
 import struct
 
-from sqlalchemy import Column, Index, Table, Text, bindparam, select
+from sqlalchemy import Column, Index, Table, Text, bindparam, literal, select
 
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
@@ -23,7 +23,7 @@ terms = Table(
     number("number", optional=True),
     sqlite_with_rowid=False,
 )
-Index("aws_terms_subject", terms.c.subject, terms.c.place)
+Index("aws_terms_subject", terms.c.subject, terms.c.place, terms.c.source)
 _COUNTED = terms.c.number.is_not(None)
 Index(
     "aws_terms_number",
@@ -40,9 +40,10 @@ DROP = remove(terms, "place", "subject")
 DROP_ONE = remove(terms)
 DROP_VALUE = remove(terms, "place", "field", "value")
 DROP_SOME = remove(terms, "place", among(terms.c.subject))
-VALUES_OF = find(terms, "place", "field", among(terms.c.subject), of=("value",))
-SOME_OF = find(terms, "place", "field", among(terms.c.subject), of=("subject", "value"))
-PLACES = statement(select(terms.c.place).distinct().limit(100))
+# By their subjects: by their field there are very many.
+_OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
+VALUES_OF = find(terms, *_OF, among(terms.c.subject), of=("value",))
+SOME_OF = find(terms, *_OF, among(terms.c.subject), of=("subject", "value"))
 SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
 
 

@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("place", "field", "value", "subject"),
         sqlite_with_rowid=False,
     )
-    op.create_index("aws_terms_subject", "aws_terms", ["subject", "place"], unique=False)
+    op.create_index("aws_terms_subject", "aws_terms", ["subject", "place", "source"], unique=False)
     counted = sa.text("number IS NOT NULL")
     op.create_index(
         "aws_terms_number",

@@ -11,9 +11,9 @@ from birthmark.errors import InvalidRequestError, PolicyError
 from birthmark.store import Changes, Database, Statement, decided_again
 from birthmark.store.paging import Page, page_of
 
-MAX_TAGS = 50
-_KEY = re.compile(r"[\w\s.:/=+@-]{1,128}")
-_VALUE = re.compile(r"[\w\s.:/=+@-]{0,256}")
+MAX_TAGS, MAX_KEY, MAX_VALUE = 50, 128, 256
+_KEY = re.compile(rf"[\w\s.:/=+@-]{{1,{MAX_KEY}}}")
+_VALUE = re.compile(rf"[\w\s.:/=+@-]{{0,{MAX_VALUE}}}")
 _RESERVED = "aws:"
 Tags = Mapping[str, str]
 NO_TAGS: Tags = {}

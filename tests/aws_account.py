@@ -30,7 +30,7 @@ OPERATOR = Grant("AKIA", None, None, None)
 def a_call(operation: Operation, query: Mapping[str, str] | None = None, body: bytes = b"", **headers: str) -> Call:
     """Return a request of an operator."""
     known = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Call(operation, {}, query or {}, known, body, "x", OPERATOR, lambda _error: None)
+    return Call(operation, {}, query or {}, known, body, "x", OPERATOR, lambda _error: None, ACCOUNT)
 
 
 def an_account(database: Database, clock: FakeClock) -> AwsIot:

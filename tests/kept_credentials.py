@@ -18,7 +18,7 @@ ROLE = "arn:aws:iam::000000000000:role/"
 FUNCTIONS = FunctionServer()
 """Of the function `echo`; a test's server has it mapped."""
 SIGNED = {"tokenKeyName": "token", "tokenSigningPublicKeys": {"one": PEM}}
-_TAGS = {"tags": {"tags": [{"Key": "site", "Value": "7"}]}}
+TAGS = [{"Key": "site", "Value": "7"}]
 
 
 def _needed(a: Any) -> dict[str, Any]:
@@ -117,12 +117,19 @@ def _duration(a: Any) -> None:
     assert (found["credentialDurationSeconds"], found["roleArn"]) == (1800, f"{ROLE}two")
 
 
-REFUSED: dict[str, tuple[Callable[[Any], dict[str, Any]], dict[str, dict[str, Any]]]] = {
-    "CreateAuthorizer": (_needed, _TAGS),
-    "CreateRoleAlias": (_alias, _TAGS),
-}
+def _authorizer_tagged(a: Any) -> None:
+    arn = a.iot.create_authorizer(**_needed(a), tags=TAGS)["authorizerArn"]
+    assert a.iot.list_tags_for_resource(resourceArn=arn)["tags"] == TAGS
+
+
+def _alias_tagged(a: Any) -> None:
+    arn = a.iot.create_role_alias(**_alias(a), tags=TAGS)["roleAliasArn"]
+    assert a.iot.list_tags_for_resource(resourceArn=arn)["tags"] == TAGS
+
+
 KEPT: dict[str, dict[str, Case]] = {
     "CreateAuthorizer": {
+        "tags": _authorizer_tagged,
         "tokenKeyName": _made(tokenKeyName="other"),
         "tokenSigningPublicKeys": _made(tokenSigningPublicKeys={"two": PEM}),
         "status": _made(status="INACTIVE"),
@@ -150,7 +157,7 @@ KEPT: dict[str, dict[str, Case]] = {
         "mqttContext.clientId": _said(mqttContext={"clientId": "c"}),
         "tlsContext.serverName": _said(tlsContext={"serverName": "iot.example"}),
     },
-    "CreateRoleAlias": {"credentialDurationSeconds": _duration},
+    "CreateRoleAlias": {"tags": _alias_tagged, "credentialDurationSeconds": _duration},
     "UpdateRoleAlias": {"roleArn": _duration, "credentialDurationSeconds": _duration},
     "ListRoleAliases": {"ascendingOrder": _order("ListRoleAliases", "roleAliases", _role_alias, str)},
 }

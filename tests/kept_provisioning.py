@@ -121,15 +121,15 @@ def _tasks_by_status(a: Any) -> None:
         assert all(a.iot.describe_thing_registration_task(taskId=one)["status"] == status for one in ids)
 
 
-REFUSED: dict[str, Any] = {
-    "CreateProvisioningTemplate": (
-        lambda a: {"templateName": a.name, "templateBody": BODY, "provisioningRoleArn": ROLE},
-        {"tags": {"tags": TAGS}},
-    ),
-}
+def _tagged(a: Any) -> None:
+    arn = _told(a, template(a, tags=TAGS))["templateArn"]
+    assert a.iot.list_tags_for_resource(resourceArn=arn)["tags"] == TAGS
+
+
 _CONFIG = {"templateBody": BODY, "roleArn": ROLE, "templateName": "t"}
 KEPT: dict[str, dict[str, Case]] = {
     "CreateProvisioningTemplate": {
+        "tags": _tagged,
         "description": _kept("description", "gateways of line 4"),
         "enabled": _kept("enabled", True),
         "type": _kept("type", "JITP"),

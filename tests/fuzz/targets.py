@@ -13,6 +13,7 @@ import msgspec
 
 from birthmark.audit.heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.awsiot.wire.search import parse_query
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.elements.atecc.software import packet
@@ -302,6 +303,15 @@ _ALL = (
         mutate_text,
         (b"a/b/c", b"$aws/things/t/shadow/update", b"$share/g/a/+/#"),
         protocols.text(protocols.aws_topics),
+    ),
+    Target(
+        "aws-search",
+        mutate_text,
+        (
+            b'thingName:pump* AND (attributes.site:7 OR NOT shadow.reported.on:true) "two words"',
+            b"attributes.load:[1 TO 9] attributes.load > 4 connectivity.connected:false",
+        ),
+        protocols.text(parse_query),
     ),
     Target("aws-policy", mutate_json, _json(_POLICY), protocols.aws_policy),
     Target("aws-json", mutate_json, _json(*_AWS), protocols.aws_json),

@@ -16,9 +16,10 @@ from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
-from birthmark.awsiot.rules import authorizing, policy, shadows, topics
+from birthmark.awsiot.rules import authorizing, policy, shadows, terms, topics
 from birthmark.awsiot.rules import sessions as sessions_of_devices
-from birthmark.awsiot.service import functions, policies, strangers
+from birthmark.awsiot.service import functions, index, policies, strangers, tags, thing_groups
+from birthmark.awsiot.wire import search
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
@@ -196,6 +197,20 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "life of a short-lived access key"): (
         f"{sessions_of_devices.MIN_DURATION_S // 60} minutes to {sessions_of_devices.MAX_DURATION_S // 3600} hours"
     ),
+    ("AWS IoT", "tags of a resource"): (
+        f"{tags.MAX_TAGS}; {tags.MAX_KEY} characters of key, {tags.MAX_VALUE} of value"
+    ),
+    ("AWS IoT", "thing groups in one line, of a thing, dynamic ones"): (
+        f"{thing_groups.MAX_DEPTH}, {thing_groups.MAX_GROUPS}, {thing_groups.MAX_DYNAMIC}"
+    ),
+    ("AWS IoT", "search query"): (
+        f"{search.MAX_CHARS} characters, {search.MAX_TERMS} terms, {search.MAX_LEVELS} levels"
+    ),
+    ("AWS IoT", "entries that a page of a search, or statistics, read"): number(index.MAX_READ),
+    ("AWS IoT", "values of a shadow that searches find, characters of one"): (
+        f"{terms.MAX_OF_SHADOW}, {search.MAX_VALUE}"
+    ),
+    ("AWS IoT", "PEM of a certificate that is kept as it was given"): size(model.MAX_PEM),
     ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",
     ("Refusals", "rows, age"): f"{ledger.MAX_ROWS}, {ledger.KEEP.days} days",
     ("Refusals", "rows kept of one address"): number(ledger.MAX_ROWS_OF_ONE),

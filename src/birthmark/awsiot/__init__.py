@@ -6,8 +6,8 @@ and limits.
 | endpoint | served |
 |---|---|
 | HTTPS, signed (SigV4 `iot`) | things, their types and groups, certificates with and without CA, CA certificates, \
-custom authorizers, role aliases, policies with versions, attachments, \
-DescribeEndpoint, ListTagsForResource (there are none) |
+custom authorizers, role aliases, policies with versions, attachments, TestAuthorization, tags, search, \
+DescribeEndpoint |
 | `POST /topics/{topic}` | publish, signed (`iotdata`, `iotdevicegateway`) or with a client certificate |
 | MQTT 3.1.1 and 5 on 8883, or 443 with ALPN `x-amzn-mqtt-ca` | a registered, active certificate; its policies decide |
 | MQTT by ALPN `mqtt`, WebSocket `/mqtt`, HTTPS | what a custom authorizer's function lets in |
@@ -15,14 +15,14 @@ DescribeEndpoint, ListTagsForResource (there are none) |
 | `GET /role-aliases/{alias}/credentials`, with a client certificate | a short-lived access key |
 | HTTPS, signed (`iotdata`) or with a client certificate | shadows, retained messages |
 | `$aws/things/{thing}/shadow/…` | classic and named shadows |
-| `$aws/events/presence/connected\\|disconnected/{clientId}` | who comes and goes |
+| `$aws/events/presence/…`, `subscriptions/…` | who comes and goes, and subscribes |
+| `$aws/events/thing/…` and others | what becomes of the registry, as UpdateEventConfigurations says |
 
 Everything else of the service model, and what an operation that is served would neither keep nor heed, is answered
-501 NotImplementedException. Not served yet, and refused with a code of their own: jobs, rules, provisioning templates,
-registration on first contact, tags, policies of thing groups.
+501 NotImplementedException. Not served yet, and refused with a code of their own: jobs, rules.
 
 Refused connections are closed without CONNACK, and a denied publish or subscribe ends the connection, as AWS does;
 `birthmark why` has the reason. Different from AWS: policies and certificate states take effect at the next packet and
 not within minutes; SNI is not required of SNI_ONLY certificates; certificates that this server signs itself live no
-longer than its CA; policies hang on certificates only.
+longer than its CA.
 """

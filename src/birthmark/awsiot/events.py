@@ -37,6 +37,26 @@ class GrantsChanged(Event, frozen=True, tag="awsiot.grants_changed"):
         return self.certificate_id
 
 
+class ThingGroupChanged(Event, frozen=True, tag="awsiot.thing_group_changed"):
+    """A policy was attached to a thing group, or detached, or the group is gone."""
+
+    thing_group: str
+
+    @property
+    def entity(self) -> str:
+        return self.thing_group
+
+
+class SettingsChanged(Event, frozen=True, tag="awsiot.settings_changed"):
+    """The account was told something else, such as what it announces."""
+
+    setting: str
+
+    @property
+    def entity(self) -> str:
+        return self.setting
+
+
 class AccessKeyAdded(Event, frozen=True, tag="awsiot.access_key_added"):
     """An access key may sign from now on."""
 

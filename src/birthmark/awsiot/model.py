@@ -20,6 +20,7 @@ CertificateId = NewType("CertificateId", str)
 
 MAX_ATTRIBUTES = 50
 MAX_DESCRIPTION = 2028
+MAX_PEM = 16 * 1024
 _THING_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _SHADOW_NAME = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
@@ -29,7 +30,7 @@ _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 _ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:([0-9]{12}):([a-z]+)/(.{1,300})", re.DOTALL)
-_GROUP_ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:[0-9]{12}:thinggroup/.{1,300}", re.DOTALL)
+_OF_GROUP = "thinggroup/"
 
 
 class NameInvalidError(InvalidRequestError):
@@ -111,16 +112,6 @@ class OperationNotServedError(InvalidRequestError):
     path: str
 
 
-class GroupPolicyNotServedError(InvalidRequestError):
-    """A policy on a thing group."""
-
-    code = "awsiot.group_policy_not_served"
-    message = "Policies of thing groups are not implemented here"
-    cause = "{arn} is a thing group; policies hang on certificates here. Nothing was changed."
-    fix = "Attach the policy to the certificates of its things; these are there: `aws iot list-certificates`"
-    arn: str
-
-
 class MemberNotServedError(InvalidRequestError):
     """A member of a request that is not served."""
 
@@ -157,9 +148,17 @@ class Account:
 
     def parse_certificate_arn(self, arn: str) -> CertificateId:
         """Return the id in the ARN of a certificate in this account. Raise `ArnInvalidError`."""
-        if _GROUP_ARN.fullmatch(arn) is not None:
-            raise GroupPolicyNotServedError(arn=arn[:300])
         return parse_certificate_id(self.parse_arn(arn, "cert")[1])
+
+    def parse_target(self, arn: str) -> str:
+        """Return what a policy can hang on, a certificate or a thing group. Raise `ArnInvalidError`."""
+        kind, name = self.parse_arn(arn, "cert", "thinggroup")
+        return parse_certificate_id(name) if kind == "cert" else target_of_group(name)
+
+    def target_arn(self, target: str) -> str:
+        """Return the ARN of what a policy hangs on."""
+        group = group_of(target)
+        return self.arn("cert", target) if group is None else self.arn("thinggroup", group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +194,14 @@ class ThingGroup:
     properties: Mapping[str, Any]
     version: int
     created_at: datetime
+    parent: str | None = None
+    query: str | None = None
+    """What finds the things of a dynamic group, as JSON; None for a group that things are put into."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceCertificate:
-    """A registered certificate. `customer_version` counts changes from 1."""
+    """A registered certificate. `customer_version` counts changes from 1; `pem` is the text by which it came."""
 
     id: CertificateId
     certificate: Certificate
@@ -214,11 +216,12 @@ class DeviceCertificate:
     """The provisioning template that it may ask by, any where it is empty; None for what is no claim certificate."""
     until: datetime | None = None
     """When it goes by itself: one that is not provisioned by then, or was made for a trusted user."""
+    pem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredCa:
-    """A CA on record. `registration` is the JSON of its registrationConfig."""
+    """A CA on record. `registration` is the JSON of its registrationConfig; `pem` is the text by which it came."""
 
     id: CertificateId
     certificate: Certificate
@@ -230,6 +233,7 @@ class RegisteredCa:
     modified_at: datetime
     customer_version: int
     generation_id: str
+    pem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,9 +452,25 @@ def parse_alias_name(text: str) -> str:
     return text
 
 
+def target_of_group(name: str) -> str:
+    """Return how a thing group stands where a policy hangs on a certificate or on a group."""
+    return _OF_GROUP + name
+
+
+def group_of(target: str) -> str | None:
+    """Return the thing group that a policy hangs on, None where it is a certificate."""
+    return target.removeprefix(_OF_GROUP) if target.startswith(_OF_GROUP) else None
+
+
 def is_certificate_id(text: str) -> bool:
     """Say whether it is one, and no access key's."""
     return _CERTIFICATE_ID.fullmatch(text) is not None
+
+
+def as_given(pem: str) -> str | None:
+    """Return the text of one certificate as it is kept; None for one with more in it, such as a key."""
+    is_one = pem.count("-----BEGIN ") == 1 and len(pem) <= MAX_PEM
+    return pem if is_one and "-----BEGIN CERTIFICATE-----" in pem else None
 
 
 def parse_certificate_id(text: str) -> CertificateId:

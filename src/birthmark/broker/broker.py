@@ -19,10 +19,13 @@ from birthmark.broker.ports import Watch
 from birthmark.broker.requests import (
     Appended,
     AppendTo,
+    AskClient,
     AskConnected,
     AskSeen,
+    ClientThere,
     ConnectedThere,
     DeliverTo,
+    EndClient,
     SeenThere,
     SubscriptionsChanged,
     Yield,
@@ -101,6 +104,8 @@ class Broker:
             bus.serve(Yield, self._yield)
             bus.serve(AskSeen, self._seen)
             bus.serve(AskConnected, self._connected)
+            bus.serve(AskClient, self._client)
+            bus.serve(EndClient, self._end_client)
             bus.on(SubscriptionsChanged, self._subscriptions_changed)
 
     def now(self) -> int:
@@ -243,6 +248,16 @@ class Broker:
         space = self._spaces.get(asked.space)
         seen = {client: space.seen(client) for client in asked.clients} if space is not None else {}
         return SeenThere({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
+
+    async def _client(self, asked: AskClient) -> ClientThere:
+        space = self._spaces.get(asked.space)
+        return ClientThere(is_there=False) if space is None else space.asked.here(asked.client)
+
+    async def _end_client(self, asked: EndClient) -> ClientThere:
+        space = self._spaces.get(asked.space)
+        if space is None:
+            return ClientThere(is_there=False)
+        return ClientThere(space.asked.end_here(asked.client, with_will=asked.with_will, forgets=asked.forgets))
 
     async def connected(self) -> Mapping[str, int]:
         """Return how many clients are connected, by space: to this worker, and to others that answer."""

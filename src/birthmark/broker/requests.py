@@ -48,6 +48,30 @@ class AskSeen(Request[SeenThere], frozen=True, tag="broker.ask_seen"):
     clients: tuple[str, ...]
 
 
+class ClientThere(Reply, frozen=True, tag="broker.client_there"):
+    """Whether a client is connected there, for how long its session outlives that, and since when it is."""
+
+    is_there: bool
+    expiry_s: int = 0
+    since: int | None = None
+
+
+class AskClient(Request[ClientThere], frozen=True, tag="broker.ask_client"):
+    """Say what a connection is."""
+
+    space: str
+    client: str
+
+
+class EndClient(Request[ClientThere], frozen=True, tag="broker.end_client"):
+    """End a connection, with `forgets` also its session; say whether it was there."""
+
+    space: str
+    client: str
+    with_will: bool
+    forgets: bool
+
+
 class ConnectedThere(Reply, frozen=True, tag="broker.connected_there"):
     """How many clients are connected, by space, and what that worker has counted since it began."""
 

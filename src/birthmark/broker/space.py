@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from birthmark.broker import store
+from birthmark.broker.asked import Asked
 from birthmark.broker.attached import Attached, Observer
 from birthmark.broker.dropping import nearly_emptied
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
@@ -94,6 +95,7 @@ class Space(Presence):
         self.retained = Retained(broker.database, self)
         self.messages = Messages(broker, self, self._router, self.retained)
         self.parcel_of = self.messages.parcel_of
+        self.asked = Asked(broker, self)
 
     def learn(self, shapes: Mapping[str, int], sessions: int, retained: int) -> None:
         """Learn what is stored: the shapes of its filters with their number, how many sessions and messages."""

@@ -71,6 +71,7 @@ class Closed(StrEnum):
     TAKEN_OVER = "taken_over"
     ADMINISTRATIVE = "administrative"  # an operator ended it: a certificate revoked, a hub deleted
     ENDED = "ended"  # the time for which it was let in is over
+    ASKED = "asked"  # an operator asked for that alone: the client may come back
     STOPPING = "stopping"  # this server ends
     SERVER = "server"
 
@@ -85,6 +86,7 @@ CLOSE_CODES: Mapping[Closed, int] = {
     Closed.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
     Closed.ADMINISTRATIVE: ReasonCode.ADMINISTRATIVE_ACTION,
     Closed.ENDED: ReasonCode.MAXIMUM_CONNECT_TIME,
+    Closed.ASKED: ReasonCode.ADMINISTRATIVE_ACTION,
     Closed.STOPPING: ReasonCode.SHUTTING_DOWN,
     Closed.SERVER: ReasonCode.UNSPECIFIED_ERROR,
 }

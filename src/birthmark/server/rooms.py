@@ -20,7 +20,9 @@ from birthmark.awsiot.events import (
     GrantsChanged,
     PolicyChanged,
     RoleAliasRemoved,
+    SettingsChanged,
     ThingChanged,
+    ThingGroupChanged,
 )
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
@@ -124,7 +126,7 @@ class Rooms:
 
     async def stop(self) -> None:
         """End what reads in the background."""
-        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.rollovers, self.people):
+        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.aws.index, self.rollovers, self.people):
             await one.stop()
 
     def end_connections(self) -> None:
@@ -143,6 +145,8 @@ class Rooms:
         bus.on(ThingChanged, self.aws_connections.access_changed)
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
+        bus.on(ThingGroupChanged, self.aws_connections.access_changed)
+        bus.on(SettingsChanged, self.aws_connections.settings_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
         bus.on(RoleAliasRemoved, self.aws_connections.role_alias_removed)
         bus.on(AuthorizerChanged, self.aws_connections.authorizer_changed)
@@ -266,7 +270,7 @@ async def open_rooms(
     iothub.telemetry.leads = aws.tasks.leads = broker.leads
     aws.first_contact.per_ca = settings.aws.max_per_ca
     aws_connections.space = broker.space("aws", rules, aws_connections)
-    aws.shadows.audience = aws.first_contact.audience = aws_connections.space.messages
+    aws.shadows.audience = aws.first_contact.audience = aws.events.audience = aws_connections.space.messages
     notices = Notices(database, clock, bus.worker)
     if isinstance(bus, NatsBus):
         bus.serve(AskPresented, partial(presented_here, ledger.presented))

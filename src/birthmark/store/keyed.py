@@ -103,7 +103,7 @@ _AMONG = tuple(f"among_{number}" for number in range(MOST_AMONG))
 
 def among(column: ColumnElement[Any]) -> ColumnElement[bool]:
     """Return the condition that a column is one of some values, which `these` gives as parameters."""
-    return column.in_([bindparam(name) for name in _AMONG])
+    return column.in_([bindparam(name, type_=column.type) for name in _AMONG])
 
 
 def these(values: Sequence[Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import base64
 import json
 import queue
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ import kept_credentials
 import kept_provisioning
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
+from birthmark.awsiot.http.connections import ClientOperations
 from birthmark.awsiot.http.data import ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.table import OPERATIONS
 from pki_builders import a_ca, a_device
@@ -38,7 +40,7 @@ pytestmark = pytest.mark.system
 SERVED = {
     one.name: one
     for one in OPERATIONS
-    if any(hasattr(group, one.verb) for group in (*GROUPS, DataOperations, ConnectivityOperations))
+    if any(hasattr(group, one.verb) for group in (*GROUPS, DataOperations, ConnectivityOperations, ClientOperations))
 }
 PAGES = frozenset({"marker", "nextToken", "pageSize", "maxResults"})
 POLICY = document(statement("iot:*"))
@@ -106,6 +108,33 @@ class Account:
         self.iot.create_policy(policyName=name, policyDocument=POLICY)
         return name
 
+    def client_id(self) -> str:
+        """Return the id of a client that is away and has a session, with one subscription and a will."""
+        client, heard = self.dialer(), queue.Queue[int]()
+        client.on_connect = lambda client, *_: client.subscribe("kept/session", 1)
+        client.on_subscribe = lambda *_: heard.put(0)
+        client.will_set("kept/will", b"gone", 1)
+        client.connect(self.server.endpoints["aws"]["data_endpoint"], 8883)
+        client.loop_start()
+        heard.get(timeout=20)
+        client.disconnect()
+        client.loop_stop()
+        return bytes(client._client_id).decode()
+
+    def dialer(self, **more: Any) -> paho.Client:
+        """Return a client that may do everything and keeps its session, not connected yet."""
+        name, directory = self.name, self.server.data.parent
+        made = self.iot.create_keys_and_certificate(setAsActive=True)
+        files = directory / f"{name}.pem", directory / f"{name}.key"
+        files[0].write_text(made["certificatePem"])
+        files[1].write_text(made["keyPair"]["PrivateKey"])
+        self.iot.attach_policy(policyName=self.policy(), target=made["certificateArn"])
+        client = paho.Client(name, clean_session=False, **more)
+        context = ssl.create_default_context(cafile=self.server.endpoints["trust_bundle"])
+        context.load_cert_chain(*files)
+        client.tls_set_context(context)
+        return client
+
     def certificate(self, **more: Any) -> dict[str, Any]:
         """Register a certificate; return its id and ARN."""
         pem = a_device(a_ca(now=now()), self.name, now=now()).certificate.pem()
@@ -156,30 +185,53 @@ def account(server: RunningServer) -> Account:
 
 TAGS = [{"Key": "site", "Value": "7"}]
 # What is said instead of the member's own name.
-WORDS = {"billingGroupName": "Billing group bills", "parentGroupName": "cannot be below upper"}
+WORDS = {"billingGroupName": "Billing group bills"}
+MQTT5 = {
+    "thingTypeProperties.mqtt5Configuration.propagatingAttributes": {
+        "thingTypeProperties": {
+            "mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}
+        }
+    }
+}
+THINGS, GROUPS_OF_THINGS = "thingIndexingConfiguration", "thingGroupIndexingConfiguration"
+FIELDS = [{"name": "attributes.load", "type": "Number"}]
+UNINDEXED: list[tuple[str, dict[str, Any]]] = [
+    ("deviceDefenderIndexingMode", {"deviceDefenderIndexingMode": "VIOLATIONS"}),
+    ("managedFields", {"managedFields": FIELDS}),
+    ("filter.geoLocations", {"filter": {"geoLocations": [{"name": "a", "order": "LatLon"}]}}),
+    (
+        "filter.connectivity.includeSocketInformation",
+        {"filter": {"connectivity": {"includeSocketInformation": ["SEARCH_INDEX"]}}},
+    ),
+]
+GROUP_PROPERTIES = (
+    "thingGroupProperties.thingGroupDescription",
+    "thingGroupProperties.attributePayload.attributes",
+    "thingGroupProperties.attributePayload.merge",
+)
+ASKED = [{"actionType": "CONNECT", "resources": ["arn:aws:iot:us-east-1:000000000000:client/a"]}]
 # By operation: what it needs, and for each member what asks for it.
 Needs = Callable[[Account], dict[str, Any]]
 REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateThing": (lambda a: {"thingName": a.name}, {"billingGroupName": {"billingGroupName": "bills"}}),
-    "CreatePolicy": (lambda a: {"policyName": a.name, "policyDocument": POLICY}, {"tags": {"tags": TAGS}}),
-    "CreateThingGroup": (
-        lambda a: {"thingGroupName": a.name},
-        {"tags": {"tags": TAGS}, "parentGroupName": {"parentGroupName": "upper"}},
-    ),
-    "CreateThingType": (
-        lambda a: {"thingTypeName": a.name},
+    "CreateThingType": (lambda a: {"thingTypeName": a.name}, MQTT5),
+    "UpdateThingType": (lambda a: {"thingTypeName": a.type()}, MQTT5),
+    "UpdateIndexingConfiguration": (
+        lambda _: {},
         {
-            "tags": {"tags": TAGS},
-            "thingTypeProperties.mqtt5Configuration.propagatingAttributes": {
-                "thingTypeProperties": {
-                    "mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}
-                }
+            **{f"{THINGS}.{path}": {THINGS: {"thingIndexingMode": "REGISTRY", **asked}} for path, asked in UNINDEXED},
+            f"{GROUPS_OF_THINGS}.managedFields": {
+                GROUPS_OF_THINGS: {"thingGroupIndexingMode": "ON", "managedFields": FIELDS}
             },
         },
     ),
-    "RegisterCACertificate": (
-        lambda a: {"caCertificate": a_ca(a.name, now=now()).certificate.pem(), "certificateMode": "SNI_ONLY"},
-        {"tags": {"tags": TAGS}},
+    "GetConnection": (
+        lambda a: {"clientId": a.client_id()},
+        {"includeSocketInformation": {"includeSocketInformation": True}},
+    ),
+    "TestAuthorization": (
+        lambda a: {"principal": a.certificate()["certificateArn"], "authInfos": ASKED},
+        {"cognitoIdentityPoolId": {"cognitoIdentityPoolId": "us-east-1:pool"}},
     ),
     "GetEffectivePolicies": (
         lambda a: {"principal": a.certificate()["certificateArn"]},
@@ -425,15 +477,240 @@ def _groups_by_prefix(a: Account) -> None:
     assert a.iot.list_thing_groups(namePrefixFilter="no-group-begins-so")["thingGroups"] == []
 
 
-def _no_group_is_below_another(a: Account) -> None:
-    name, thing = a.group(), a.thing()
-    assert a.iot.list_thing_groups(parentGroup=name)["thingGroups"] == []
-    found = a.iot.list_thing_groups(namePrefixFilter=name, recursive=True)["thingGroups"]
-    assert name in [one["groupName"] for one in found]
-    a.iot.add_thing_to_thing_group(thingName=thing, thingGroupName=name)
-    assert a.iot.list_things_in_thing_group(thingGroupName=name, recursive=True)["things"] == [thing]
-    arn = a.certificate()["certificateArn"]
-    assert a.iot.list_attached_policies(target=arn, recursive=True)["policies"] == []
+def _line(a: Account) -> list[str]:
+    """Make three groups, each below the one before."""
+    names = [a.group()]
+    for _ in range(2):
+        names.append(a.group(parentGroupName=names[-1]))
+    return names
+
+
+def _groups_in_groups(a: Account) -> None:
+    upper, middle, lower = _line(a)
+    for asked, wanted in (
+        ({"parentGroup": upper}, [middle, lower]),
+        ({"parentGroup": upper, "recursive": False}, [middle]),
+        ({"parentGroup": lower}, []),
+    ):
+        assert [one["groupName"] for one in a.iot.list_thing_groups(**asked)["thingGroups"]] == wanted
+    told = a.iot.describe_thing_group(thingGroupName=lower)["thingGroupMetadata"]
+    assert told["parentGroupName"] == middle
+    assert [one["groupName"] for one in told["rootToParentThingGroups"]] == [upper, middle]
+    assert "child groups" in a.refuses("DeleteThingGroup", thingGroupName=upper)
+
+
+def _things_below(a: Account) -> None:
+    thing, (upper, _, lower) = a.thing(), _line(a)
+    a.iot.add_thing_to_thing_group(thingName=thing, thingGroupName=lower)
+    assert a.iot.list_things_in_thing_group(thingGroupName=upper)["things"] == []
+    assert a.iot.list_things_in_thing_group(thingGroupName=upper, recursive=True)["things"] == [thing]
+
+
+def _policies_from_above(a: Account) -> None:
+    policy, (upper, _, lower) = a.policy(), _line(a)
+    arns = [a.iot.describe_thing_group(thingGroupName=one)["thingGroupArn"] for one in (upper, lower)]
+    a.iot.attach_policy(policyName=policy, target=arns[0])
+    for recursive, wanted in ((False, []), (True, [policy])):
+        found = a.iot.list_attached_policies(target=arns[1], recursive=recursive)["policies"]
+        assert [one["policyName"] for one in found] == wanted
+
+
+def _groups_of_a_thing(a: Account) -> None:
+    thing, groups = a.thing(), [a.group() for _ in range(3)]
+    a.iot.update_thing_groups_for_thing(thingName=thing, thingGroupsToAdd=groups[:2])
+    given = {"thingGroupsToAdd": groups[2:], "thingGroupsToRemove": groups[:1], "overrideDynamicGroups": True}
+    a.iot.update_thing_groups_for_thing(thingName=thing, **given)
+    found = a.iot.list_thing_groups_for_thing(thingName=thing)["thingGroups"]
+    assert [one["groupName"] for one in found] == groups[1:]
+    twice = a.refuses("UpdateThingGroupsForThing", thingName=thing, thingGroupsToAdd=groups, thingGroupsToRemove=groups)
+    assert "added and removed" in twice
+
+
+def _tags_of(a: Account, arn: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = a.iot.list_tags_for_resource(resourceArn=arn)["tags"]
+    return found
+
+
+def _tagged(a: Account, operation: str, **given: Any) -> None:
+    made = a.call(operation, tags=TAGS, **given)
+    arn = next(value for name, value in made.items() if name.endswith("Arn"))
+    assert _tags_of(a, arn) == TAGS
+    a.iot.tag_resource(resourceArn=arn, tags=[{"Key": "site", "Value": "8"}, {"Key": "line", "Value": ""}])
+    assert _tags_of(a, arn) == [{"Key": "line", "Value": ""}, {"Key": "site", "Value": "8"}]
+    a.iot.untag_resource(resourceArn=arn, tagKeys=["site", "never there"])
+    assert _tags_of(a, arn) == [{"Key": "line", "Value": ""}]
+
+
+def _authorization(a: Account) -> None:
+    thing, arn = a.attached()
+    deny, client = a.name, f"arn:aws:iot:us-east-1:000000000000:client/{thing}"
+    asks_client = {**statement("iot:Connect"), "Effect": "Deny", "Resource": client.replace(thing, "${iot:ClientId}")}
+    a.iot.create_policy(policyName=deny, policyDocument=document(asks_client))
+    allow = a.policy()
+    a.iot.attach_policy(policyName=allow, target=arn)
+    asked = [{"actionType": "CONNECT", "resources": [client]}]
+
+    def decided(**given: Any) -> tuple[str, list[str]]:
+        (found,) = a.iot.test_authorization(authInfos=asked, **given)["authResults"]
+        denied = found["denied"]["explicitDeny"]["policies"]
+        return found["authDecision"], [one["policyName"] for one in (denied or found["allowed"]["policies"])]
+
+    assert decided(principal=arn) == ("ALLOWED", [allow])
+    assert decided(principal=arn, policyNamesToSkip=[allow]) == ("IMPLICIT_DENY", [])
+    assert decided(principal=arn, clientId=thing, policyNamesToAdd=[deny]) == ("EXPLICIT_DENY", [deny])
+    (found,) = a.iot.test_authorization(principal=arn, authInfos=asked, policyNamesToAdd=[deny])["authResults"]
+    assert found["missingContextValues"] == ["iot:ClientId"]
+    assert found["authDecision"] == "ALLOWED"
+
+
+def _announced(a: Account) -> None:
+    for is_on in (True, False):
+        a.iot.update_event_configurations(eventConfigurations={"THING": {"Enabled": is_on}})
+        assert a.iot.describe_event_configurations()["eventConfigurations"]["THING"] == {"Enabled": is_on}
+
+
+def _indexed(a: Account, **things: Any) -> None:
+    """Switch the index of things on, and wait until it is built."""
+    things = {"thingIndexingMode": "REGISTRY", **things}
+    a.iot.update_indexing_configuration(thingIndexingConfiguration=things)
+    end = time.monotonic() + 20
+    while a.iot.describe_index(indexName="AWS_Things")["indexStatus"] != "ACTIVE":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _configured(a: Account, **things: Any) -> None:
+    _indexed(a, **things)
+    found = a.iot.get_indexing_configuration()["thingIndexingConfiguration"]
+    assert found.items() >= things.items()
+
+
+def _groups_indexed(a: Account, **groups: Any) -> None:
+    given = {"thingGroupIndexingMode": "ON", **groups}
+    a.iot.update_indexing_configuration(thingGroupIndexingConfiguration=given)
+    assert a.iot.get_indexing_configuration()["thingGroupIndexingConfiguration"] == given
+
+
+def _searched(a: Account) -> None:
+    _indexed(a)
+    value = a.name
+    names = [a.thing(attributePayload={"attributes": {"searched": value}}) for _ in range(3)]
+    asked = {"queryString": f"attributes.searched:{value}", "indexName": "AWS_Things", "queryVersion": "2017-09-30"}
+    page = a.iot.search_index(maxResults=2, **asked)
+    rest = a.iot.search_index(nextToken=page["nextToken"], **asked)
+    found = [one["thingName"] for one in (*page["things"], *rest["things"])]
+    assert found == sorted(names)
+    for operation in ("SearchIndex", "GetStatistics", "GetCardinality"):
+        for wrong in ({"indexName": "Other"}, {"queryVersion": "1999-01-01"}):
+            a.refuses(operation, **(asked | wrong))
+    aggregated = asked | {"aggregationField": "attributes.searched"}
+    assert a.iot.get_cardinality(**aggregated)["cardinality"] == 1
+    assert a.iot.get_statistics(**aggregated)["statistics"]["count"] == 3
+
+
+def _dynamic(a: Account, **given: Any) -> str:
+    name = a.name
+    told = a.iot.create_dynamic_thing_group(thingGroupName=name, queryString="thingName:a", **given)
+    assert (told["indexName"], told["queryVersion"]) == ("AWS_Things", "2017-09-30")
+    return name
+
+
+def _dynamic_asks(a: Account) -> None:
+    _indexed(a)
+    name = _dynamic(a, indexName="AWS_Things", queryVersion="2017-09-30")
+    given = {"indexName": "AWS_Things", "queryVersion": "2017-09-30", "queryString": "thingName:b"}
+    a.iot.update_dynamic_thing_group(thingGroupName=name, thingGroupProperties={}, **given)
+    assert a.iot.describe_thing_group(thingGroupName=name).items() >= given.items()
+    for wrong in ({"indexName": "Other"}, {"queryVersion": "1"}):
+        a.refuses("CreateDynamicThingGroup", thingGroupName=a.name, queryString="*", **wrong)
+        a.refuses("UpdateDynamicThingGroup", thingGroupName=name, thingGroupProperties={}, **wrong)
+
+
+def _dynamic_described(a: Account) -> None:
+    _indexed(a)
+    for merges, wanted in ((True, {"line": "4", "b": "1"}), (False, {"b": "1"})):
+        name = _dynamic(
+            a,
+            thingGroupProperties={"thingGroupDescription": "old", "attributePayload": {**ATTRIBUTES, "merge": merges}},
+        )
+        payload = {"attributes": {"b": "1"}, "merge": merges}
+        given = {"thingGroupDescription": "new", "attributePayload": payload}
+        a.iot.update_dynamic_thing_group(thingGroupName=name, thingGroupProperties=given)
+        found = a.iot.describe_thing_group(thingGroupName=name)["thingGroupProperties"]
+        assert (found["thingGroupDescription"], found["attributePayload"]["attributes"]) == ("new", wanted)
+
+
+def _dynamic_tagged(a: Account) -> None:
+    _indexed(a)
+    _tagged(a, "CreateDynamicThingGroup", thingGroupName=a.name, queryString="thingName:a")
+
+
+def _dynamic_versions(a: Account) -> None:
+    _indexed(a)
+    name = _dynamic(a)
+    _version_conflict(a, "UpdateDynamicThingGroup", thingGroupName=name, thingGroupProperties={})
+    _version_conflict(a, "DeleteDynamicThingGroup", thingGroupName=_dynamic(a))
+
+
+def _ended(a: Account) -> None:
+    """Of clients that are connected one is ended with its session, and one without its will."""
+    wills, watcher = queue.Queue[str](), a.dialer()
+    watcher.on_connect = lambda client, *_: client.subscribe("wills/#", 1)
+    watcher.on_subscribe = lambda *_: wills.put("")
+    watcher.on_message = lambda _client, _data, message: wills.put(message.payload.decode())
+    endpoint = a.server.endpoints["aws"]["data_endpoint"]
+    watcher.connect(endpoint, 8883)
+    watcher.loop_start()
+    assert wills.get(timeout=20) == ""
+    for asked, is_kept in (({"preventWillMessage": True}, True), ({"cleanSession": True}, False)):
+        client, told = a.dialer(reconnect_on_failure=False), queue.Queue[str]()
+        name = bytes(client._client_id).decode()
+        client.will_set("wills/x", name, 1)
+        client.on_connect = lambda client, *_: client.subscribe("some/topic", 1)
+        client.on_subscribe = lambda *_, told=told: told.put("subscribed")
+        client.on_disconnect = lambda *_, told=told: told.put("ended")
+        client.connect(endpoint, 8883)
+        client.loop_start()
+        assert told.get(timeout=20) == "subscribed"
+        known = a.data.get_connection(clientId=name)
+        assert (known["connected"], known["cleanSession"]) == (True, False)
+        assert a.data.list_subscriptions(clientId=name)["subscriptions"] == [{"topicFilter": "some/topic", "qos": 1}]
+        a.data.delete_connection(clientId=name, **asked)
+        assert told.get(timeout=20) == "ended"
+        client.loop_stop()
+        if is_kept:
+            end = time.monotonic() + 10
+            while "API_INITIATED_DISCONNECT" not in _why_not(a, name):  # written a moment later, for other workers
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            assert a.data.get_connection(clientId=name)["connected"] is False
+        else:
+            assert wills.get(timeout=20) == name  # and nothing of the one whose will was prevented
+            end = time.monotonic() + 10
+            while "ResourceNotFound" not in _why_not(a, name):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+    watcher.disconnect()
+    watcher.loop_stop()
+    away = a.client_id()
+    assert a.data.list_subscriptions(clientId=away)["subscriptions"]
+    a.data.delete_connection(clientId=away, cleanSession=True)
+    assert "ResourceNotFound" in a.refuses("ListSubscriptions", clientId=away)
+    assert "ResourceNotFound" in a.refuses("DeleteConnection", clientId=away)
+
+
+def _why_not(a: Account, client_id: str) -> str:
+    try:
+        return str(a.data.get_connection(clientId=client_id))
+    except ClientError as error:
+        return str(error)
+
+
+def _type_changed(a: Account, **given: Any) -> None:
+    name = a.type(thingTypeProperties={"thingTypeDescription": "old", "searchableAttributes": ["old"]})
+    a.iot.update_thing_type(thingTypeName=name, thingTypeProperties=given)
+    found = a.iot.describe_thing_type(thingTypeName=name)["thingTypeProperties"]
+    assert found == {"thingTypeDescription": "old", "searchableAttributes": ["old"]} | given
 
 
 def _one_type(a: Account) -> None:
@@ -545,6 +822,8 @@ KEPT: dict[str, dict[str, Case]] = {
     },
     "DeleteThing": {"expectedVersion": lambda a: _version_conflict(a, "DeleteThing", thingName=a.thing())},
     "CreateThingGroup": {
+        "tags": lambda a: _tagged(a, "CreateThingGroup", thingGroupName=a.name),
+        "parentGroupName": _groups_in_groups,
         "thingGroupProperties.thingGroupDescription": lambda a: _group_properties(a, thingGroupDescription="line 4"),
         "thingGroupProperties.attributePayload.attributes": lambda a: _group_properties(a, attributePayload=ATTRIBUTES),
         "thingGroupProperties.attributePayload.merge": _merge_group,
@@ -561,6 +840,7 @@ KEPT: dict[str, dict[str, Case]] = {
         "expectedVersion": lambda a: _version_conflict(a, "DeleteThingGroup", thingGroupName=a.group())
     },
     "CreateThingType": {
+        "tags": lambda a: _tagged(a, "CreateThingType", thingTypeName=a.name),
         "thingTypeProperties.thingTypeDescription": lambda a: _type_properties(a, thingTypeDescription="pumps"),
         "thingTypeProperties.searchableAttributes": lambda a: _type_properties(a, searchableAttributes=["line"]),
     },
@@ -568,13 +848,56 @@ KEPT: dict[str, dict[str, Case]] = {
     "DeleteCertificate": {"forceDelete": _forced},
     "DescribeEndpoint": {"endpointType": _endpoints},
     "GetEffectivePolicies": {"principal": _effective, "thingName": _effective},
-    "ListAttachedPolicies": {"recursive": _no_group_is_below_another},
+    "ListAttachedPolicies": {"recursive": _policies_from_above},
     "ListThingGroups": {
-        "parentGroup": _no_group_is_below_another,
-        "recursive": _no_group_is_below_another,
+        "parentGroup": _groups_in_groups,
+        "recursive": _groups_in_groups,
         "namePrefixFilter": _groups_by_prefix,
     },
-    "ListThingsInThingGroup": {"recursive": _no_group_is_below_another},
+    "ListThingsInThingGroup": {"recursive": _things_below},
+    "UpdateThingGroupsForThing": {
+        "thingName": _groups_of_a_thing,
+        "thingGroupsToAdd": _groups_of_a_thing,
+        "thingGroupsToRemove": _groups_of_a_thing,
+        "overrideDynamicGroups": _groups_of_a_thing,
+    },
+    "TestAuthorization": {
+        "principal": _authorization,
+        "clientId": _authorization,
+        "policyNamesToAdd": _authorization,
+        "policyNamesToSkip": _authorization,
+    },
+    **dict.fromkeys(
+        ("GetStatistics", "GetCardinality"), dict.fromkeys(("indexName", "queryVersion", "aggregationField"), _searched)
+    ),
+    "DeleteConnection": {"cleanSession": _ended, "preventWillMessage": _ended},
+    "SearchIndex": {"indexName": _searched, "queryVersion": _searched},
+    "CreateDynamicThingGroup": {
+        **dict.fromkeys(("indexName", "queryVersion"), _dynamic_asks),
+        **dict.fromkeys(GROUP_PROPERTIES, _dynamic_described),
+        "tags": _dynamic_tagged,
+    },
+    "UpdateDynamicThingGroup": {
+        **dict.fromkeys(("indexName", "queryVersion", "queryString"), _dynamic_asks),
+        **dict.fromkeys(GROUP_PROPERTIES, _dynamic_described),
+        "expectedVersion": _dynamic_versions,
+    },
+    "DeleteDynamicThingGroup": {"expectedVersion": _dynamic_versions},
+    "UpdateIndexingConfiguration": {
+        f"{THINGS}.thingIndexingMode": lambda a: _configured(a, thingIndexingMode="REGISTRY_AND_SHADOW"),
+        f"{THINGS}.thingConnectivityIndexingMode": lambda a: _configured(a, thingConnectivityIndexingMode="STATUS"),
+        f"{THINGS}.namedShadowIndexingMode": lambda a: _configured(a, namedShadowIndexingMode="ON"),
+        f"{THINGS}.customFields": lambda a: _configured(a, customFields=FIELDS),
+        f"{THINGS}.filter.namedShadowNames": lambda a: _configured(a, filter={"namedShadowNames": ["lamp"]}),
+        f"{GROUPS_OF_THINGS}.thingGroupIndexingMode": _groups_indexed,
+        f"{GROUPS_OF_THINGS}.customFields": lambda a: _groups_indexed(a, customFields=FIELDS),
+    },
+    "UpdateEventConfigurations": {"eventConfigurations": _announced},
+    "UpdateThingType": {
+        "thingTypeProperties.thingTypeDescription": lambda a: _type_changed(a, thingTypeDescription="new"),
+        "thingTypeProperties.searchableAttributes": lambda a: _type_changed(a, searchableAttributes=["new"]),
+    },
+    "CreatePolicy": {"tags": lambda a: _tagged(a, "CreatePolicy", policyName=a.name, policyDocument=POLICY)},
     "ListCACertificates": {
         "ascendingOrder": lambda a: _order(a, "ListCACertificates", "certificates", "certificateId", a.authority)
     },
@@ -593,6 +916,12 @@ KEPT: dict[str, dict[str, Case]] = {
         "thingTypeName": _type_of_thing,
     },
     "RegisterCACertificate": {
+        "tags": lambda a: _tagged(
+            a,
+            "RegisterCACertificate",
+            caCertificate=a_ca(a.name, now=now()).certificate.pem(),
+            certificateMode="SNI_ONLY",
+        ),
         "verificationCertificate": _proven_authority,
         "setAsActive": lambda a: _authority(a, "status", "ACTIVE", setAsActive=True),
         "certificateMode": lambda a: _authority(a, "certificateMode", "SNI_ONLY"),
@@ -623,7 +952,6 @@ KEPT: dict[str, dict[str, Case]] = {
 }
 
 
-REFUSED |= kept_credentials.REFUSED | kept_provisioning.REFUSED
 KEPT |= kept_credentials.KEPT | kept_provisioning.KEPT
 for _operation, _more in kept_provisioning.OF_CAS.items():
     KEPT[_operation] = {**KEPT.get(_operation, {}), **_more}
@@ -662,13 +990,6 @@ def test_a_member_that_no_model_has_is_refused_by_its_name(
             assert f"{named} of CreatePolicy is not implemented" in account.refuses("CreatePolicy", **given)
     finally:
         account.iot.meta.events.unregister(event, write)
-
-
-def test_a_policy_for_a_thing_group_is_refused_by_name(account: Account) -> None:
-    arn = account.iot.describe_thing_group(thingGroupName=account.group())["thingGroupArn"]
-    for operation in ("AttachPolicy", "DetachPolicy"):
-        words = account.refuses(operation, policyName=account.policy(), target=arn)
-        assert words == "NotImplementedException Policies of thing groups are not implemented here"
 
 
 def test_a_thing_type_made_twice_alike_is_one(account: Account) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aws_account import ME, an_aws_account
+from aws_account import ACCOUNT, ME, an_aws_account
 from aws_device import document, statement
 from birthmark.awsiot.http.data import DataOperations
 from birthmark.awsiot.http.routing import Call
@@ -41,6 +41,7 @@ def a_publish(topic: str, principal: str) -> Call:
         principal,
         Grant(principal, None, None, None),
         lambda _error: None,
+        ACCOUNT,
     )
 
 

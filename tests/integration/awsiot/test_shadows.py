@@ -79,6 +79,7 @@ class World:
     def another_worker(self) -> Shadows:
         """Return shadows over the same database, that take no turns with the account's."""
         made = Shadows(self.aws.things.database, self.clock)
+        made.index = self.aws.index
         made.audience = self.listener
         return made
 

@@ -181,7 +181,7 @@ async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) 
     found = {row["id"]: await loss.has(aws_store.GET, id=row["id"]) for row in rows}
     assert {name: row and row["status"] for name, row in found.items()} == {"revoked": "REVOKED", "active": "ACTIVE"}
     assert await loss.backup.all(aws_store.KEYS_PAGE, after="", limit=1) == []
-    held_now = await loss.backup.all(policy_store.POLICIES_OF, certificate_id="active", after="", limit=9)
+    held_now = await loss.backup.all(policy_store.POLICIES_OF, target="active", after="", limit=9)
     assert [row["policy"] for row in held_now] == ["kept"]
     assert done.came_back == [("AWS policy", "kept")]
 

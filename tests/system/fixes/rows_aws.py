@@ -1,9 +1,12 @@
 """AWS IoT's control plane: an SDK is refused, the AWS CLI puts it right."""
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import ClientError
 from fixes.desk import Desk, Row, steps, typing
 
 from aws_device import document, statement
@@ -67,6 +70,37 @@ _POLICIES = [
     )
 ]
 
+_MQTT5 = {"propagatingAttributes": [{"userPropertyKey": "site", "thingAttribute": "site"}]}
+_FIFTY_ONE = [{"Key": f"key-{number}", "Value": ""} for number in range(51)]
+_LINE = [
+    call("create_thing_group", thingGroupName="fix-1"),
+    *(
+        call("create_thing_group", thingGroupName=f"fix-{number}", parentGroupName=f"fix-{number - 1}")
+        for number in range(2, 8)
+    ),
+]
+_NAMES = [f"fix-in-{number}" for number in range(11)]
+_DYNAMIC = call("create_dynamic_thing_group", thingGroupName="fix-dynamic", queryString="*")
+
+
+def _index(desk: Desk) -> None:
+    """Switch the index of things on, and wait until it is built."""
+    desk.iot.update_indexing_configuration(thingIndexingConfiguration={"thingIndexingMode": "REGISTRY"})
+    while desk.iot.describe_index(indexName="AWS_Things")["indexStatus"] != "ACTIVE":
+        time.sleep(0.05)
+
+
+def _a_hundred_dynamic_groups(desk: Desk) -> None:
+    for number in range(100):
+        with contextlib.suppress(ClientError):  # another row may have made some
+            desk.iot.create_dynamic_thing_group(thingGroupName=f"fix-many-{number}", queryString="*")
+
+
+_TEN = [
+    *(call("create_thing_group", thingGroupName=name) for name in _NAMES),
+    call("update_thing_groups_for_thing", thingName="fix-everywhere", thingGroupsToAdd=_NAMES[:10]),
+]
+
 AWS: Mapping[str, Row] = {
     "awsiot.arn_invalid": Row(
         call("attach_policy", policyName="fix-arn", target="arn:aws:iot:x"),
@@ -128,12 +162,9 @@ AWS: Mapping[str, Row] = {
         typing("birthmark ca init --name Uncoded --dir own"),
         is_instead=True,
     ),
-    "awsiot.group_policy_not_served": Row(
-        call("attach_policy", policyName="any", target="arn:aws:iot:us-east-1:000000000000:thinggroup/fix"),
-        is_instead=True,
-    ),
     "awsiot.member_not_served": Row(
-        call("create_thing_type", thingTypeName="fix-tagged", tags=[{"Key": "site", "Value": "7"}]), is_instead=True
+        call("create_thing_type", thingTypeName="fix-five", thingTypeProperties={"mqtt5Configuration": _MQTT5}),
+        is_instead=True,
     ),
     "awsiot.operation_not_served": Row(call("list_billing_groups"), is_instead=True),
     "store.page_invalid": Row(call("list_things", nextToken="x y"), is_instead=True),
@@ -212,8 +243,49 @@ AWS: Mapping[str, Row] = {
         call("create_thing_group", thingGroupName="fix-grown"),
         is_instead=True,
     ),
-    "awsiot.thing_group_nested": Row(
-        call("create_thing_group", thingGroupName="fix-below", parentGroupName="fix-above"), is_instead=True
+    "awsiot.thing_group_depth": Row(
+        call("create_thing_group", thingGroupName="fix-8", parentGroupName="fix-7"), steps(*_LINE), is_instead=True
+    ),
+    "awsiot.thing_group_in_use": Row(
+        call("delete_thing_group", thingGroupName="fix-above"),
+        steps(
+            call("create_thing_group", thingGroupName="fix-above"),
+            call("create_thing_group", thingGroupName="fix-below", parentGroupName="fix-above"),
+        ),
+    ),
+    "awsiot.thing_group_limit": Row(
+        call("add_thing_to_thing_group", thingName="fix-everywhere", thingGroupName="fix-in-10"),
+        steps(call("create_thing", thingName="fix-everywhere"), *_TEN),
+        is_instead=True,
+    ),
+    "awsiot.thing_group_dynamic": Row(
+        call("add_thing_to_thing_group", thingName="fix-found", thingGroupName="fix-dynamic"),
+        steps(_index, call("create_thing", thingName="fix-found"), _DYNAMIC),
+        is_instead=True,
+    ),
+    "awsiot.thing_group_static": Row(
+        call("delete_dynamic_thing_group", thingGroupName="fix-static"),
+        call("create_thing_group", thingGroupName="fix-static"),
+        is_instead=True,
+    ),
+    "awsiot.dynamic_group_limit": Row(
+        call("create_dynamic_thing_group", thingGroupName="fix-one-more", queryString="*"),
+        steps(_index, _a_hundred_dynamic_groups),
+        is_instead=True,
+    ),
+    "awsiot.index_not_ready": Row(
+        call("search_index", queryString="*"),
+        call("update_indexing_configuration", thingIndexingConfiguration={"thingIndexingMode": "OFF"}),
+        is_instead=True,
+    ),
+    "awsiot.query_invalid": Row(call("search_index", queryString="("), is_instead=True),
+    "awsiot.unknown_index": Row(call("search_index", queryString="*", indexName="Other"), is_instead=True),
+    "awsiot.tag_invalid": Row(
+        call("create_policy", policyName="fix-tag", policyDocument=_ANY, tags=[{"Key": "aws:x", "Value": "1"}]),
+        is_instead=True,
+    ),
+    "awsiot.tag_limit": Row(
+        call("create_policy", policyName="fix-tags", policyDocument=_ANY, tags=_FIFTY_ONE), is_instead=True
     ),
     "awsiot.thing_version": Row(
         call("update_thing", thingName="fix-version", expectedVersion=7),

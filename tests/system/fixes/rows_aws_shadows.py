@@ -58,5 +58,6 @@ SHADOWS: Mapping[str, Row] = {
     "awsiot.shadow_version": Row(
         update("fix-shadow-version", state(version=7)), update("fix-shadow-version", state()), is_instead=True
     ),
+    "awsiot.unknown_client": Row(ask("get_connection", clientId="fix-nobody"), is_instead=True),
     "awsiot.retained_missing": Row(ask("get_retained_message", topic="fix/retained")),
 }

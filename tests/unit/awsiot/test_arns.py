@@ -3,7 +3,7 @@
 import pytest
 
 from aws_account import ACCOUNT
-from birthmark.awsiot.model import ArnInvalidError, GroupPolicyNotServedError
+from birthmark.awsiot.model import ArnInvalidError, group_of
 
 TAGGABLE = "thinggroup", "policy"
 
@@ -40,5 +40,12 @@ def test_a_certificate_s_id_is_read_from_its_arn_alone() -> None:
     assert ACCOUNT.parse_certificate_arn(ACCOUNT.arn("cert", thumbprint.upper())) == thumbprint
     with pytest.raises(ArnInvalidError, match="Invalid cert ARN"):
         ACCOUNT.parse_certificate_arn(ACCOUNT.arn("cacert", thumbprint))
-    with pytest.raises(GroupPolicyNotServedError):
+    with pytest.raises(ArnInvalidError, match="Invalid cert ARN"):
         ACCOUNT.parse_certificate_arn(ACCOUNT.arn("thinggroup", "line-3"))
+
+
+def test_a_policy_hangs_on_a_certificate_or_on_a_thing_group() -> None:
+    for kind, name, group in (("cert", "ab" * 32, None), ("thinggroup", "line:3", "line:3")):
+        target = ACCOUNT.parse_target(ACCOUNT.arn(kind, name))
+        assert ACCOUNT.target_arn(target) == ACCOUNT.arn(kind, name)
+        assert group_of(target) == group

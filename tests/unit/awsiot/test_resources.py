@@ -16,7 +16,7 @@ CERT = ACCOUNT.arn("cert", "00" * 32)
 
 def of(operation: str, names: dict[str, str] | None = None, headers: dict[str, str] | None = None, **body: Any) -> Any:
     raw = json.dumps(body).encode()
-    return resources_of(ACCOUNT, Call(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print))
+    return resources_of(ACCOUNT, Call(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print, ACCOUNT))
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,8 @@ def test_what_is_listed_is_in_the_service_model() -> None:
     assert set(_IN_BODY) | _BY_ARN <= set(BY_NAME)
     wires = {member.wire for one in OPERATIONS for member in one.members}
     assert set(_KINDS) <= wires
+
+
+def test_an_arn_of_another_region_is_the_same_resource() -> None:
+    elsewhere = CERT.replace("us-east-1", "eu-west-1")
+    assert of("AttachPolicy", {"policyName": "p"}, target=elsewhere) == [CERT]

@@ -4,7 +4,9 @@ Routes see the raw path; a router that decodes first could not tell an ARN's sla
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote, unquote_plus
@@ -17,8 +19,11 @@ from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
+from birthmark.awsiot.http.connections import ClientOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.devices import HttpDevices
+from birthmark.awsiot.http.events import EventOperations
+from birthmark.awsiot.http.indexing import IndexingOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.resources import resources_of
@@ -57,6 +62,8 @@ GROUPS = (
     TagOperations,
     ProvisioningOperations,
     TaskOperations,
+    EventOperations,
+    IndexingOperations,
 )
 _DATA = "iot-data"
 # What a request is signed for, and whose operations are meant.
@@ -67,6 +74,7 @@ SERVICES: Mapping[str, str] = {
     "iotdevicegateway": _DATA,
 }
 _MAX_NAMED = 128
+_SCOPE = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([a-z]{2}(?:-[a-z]+)+-[0-9])/")
 _NAMED_SHADOWS = "/api/things/shadow/"  # the hub has paths below /api, too
 # Which fact of an error names the resource that exists already, and of which kind it is.
 _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
@@ -107,7 +115,11 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
 
 def handlers(aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> Mapping[str, Handler]:
     """Return who serves which operation."""
-    of_space = ConnectivityOperations(aws, space), DataOperations(aws, space, ask, entropy)
+    of_space = (
+        ConnectivityOperations(aws, space),
+        ClientOperations(aws, space),
+        DataOperations(aws, space, ask, entropy),
+    )
     groups = [*(group(aws) for group in GROUPS), *of_space]
     found = ((one.name, getattr(group, one.verb, None)) for one in OPERATIONS for group in groups)
     return {name: handler for name, handler in found if handler is not None}
@@ -146,7 +158,8 @@ class AwsHttp:
             value = await handle(request)
         except BirthmarkError as error:
             status, name = http_error(error)
-            body: dict[str, Any] = {"message": said(error)} | _existing(self._aws.account, error)
+            account = asked_in(self._aws.account, request.headers.get("authorization", ""))
+            body: dict[str, Any] = {"message": said(error)} | _existing(account, error)
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
         if isinstance(value, Response):
@@ -167,7 +180,8 @@ class AwsHttp:
             actor = f"certificate:{grant.certificate_id}" if grant.authorized is None else grant.principal
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
-        call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note)
+        account = asked_in(self._aws.account, request.headers.get("authorization", ""))
+        call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note, account)
         try:
             self._check_rights(call)
             call.check_served()
@@ -217,6 +231,12 @@ class AwsHttp:
 
     def _note(self, request: Request, error: BirthmarkError) -> None:
         self._record(error, request)
+
+
+def asked_in(account: Account, authorization: str) -> Account:
+    """Return the account in the region that a request was signed for; a device's is the configured one."""
+    found = _SCOPE.search(authorization)
+    return account if found is None or found[1] == account.region else replace(account, region=found[1])
 
 
 def _query(text: str) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 from birthmark.auth.rights import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
 from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.rules.templates import parse_template
@@ -17,7 +18,6 @@ class AuthorityOperations:
     """The operations on CA certificates."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._authorities = aws.authorities
 
     async def get_registration_code(self, _call: Call) -> Any:
@@ -34,12 +34,13 @@ class AuthorityOperations:
             is_active=call.flag("setAsActive"),
             auto_registration=call.flag("allowAutoRegistration"),
             registration=_registration(call),
+            tags=tags_of(call, "the CA certificate"),
             actor=call.actor,
         )
-        return wire.certificate_name_json(self._account, known)
+        return wire.certificate_name_json(call.account, known)
 
     async def describe_ca_certificate(self, call: Call) -> Any:
-        return wire.ca_json(self._account, await self._authorities.get(parse_certificate_id(call["certificateId"])))
+        return wire.ca_json(call.account, await self._authorities.get(parse_certificate_id(call["certificateId"])))
 
     async def update_ca_certificate(self, call: Call) -> None:
         await self._authorities.update(
@@ -56,7 +57,7 @@ class AuthorityOperations:
 
     async def list_ca_certificates(self, call: Call) -> Any:
         page = await self._authorities.page(call.after, call.size, ascending=call.flag("ascendingOrder", default=True))
-        return call.paged("certificates", [wire.ca_entry_json(self._account, known) for known in page.items], page)
+        return call.paged("certificates", [wire.ca_entry_json(call.account, known) for known in page.items], page)
 
 
 def _registration(call: Call) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, Authorizer
 from birthmark.awsiot.rules.authorizing import Presented
 from birthmark.awsiot.service import AwsIot
@@ -49,7 +50,7 @@ class AuthorizerOperations:
             _NOW,
             _NOW,
         )
-        await self._authorizers.create(made, actor=call.actor)
+        await self._authorizers.create(made, tags=tags_of(call, made.name), actor=call.actor)
         return _name_json(self._account, made)
 
     async def describe_authorizer(self, call: Call) -> Any:

@@ -20,32 +20,31 @@ class CertificateOperations:
     """The operations on device certificates."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._certificates = aws.certificates
 
     async def register_certificate(self, call: Call) -> Any:
         known = await self._certificates.register_by_ca(
             call["certificatePem"], call.get("caCertificatePem"), _status(call), actor=call.actor
         )
-        return wire.certificate_name_json(self._account, known)
+        return wire.certificate_name_json(call.account, known)
 
     async def register_certificate_without_ca(self, call: Call) -> Any:
         known = await self._certificates.register(call["certificatePem"], _status(call), actor=call.actor)
-        return wire.certificate_name_json(self._account, known)
+        return wire.certificate_name_json(call.account, known)
 
     async def create_certificate_from_csr(self, call: Call) -> Any:
         csr = call["certificateSigningRequest"]
         return wire.made_json(
-            self._account, await self._certificates.create_from_csr(csr, _status(call), actor=call.actor)
+            call.account, await self._certificates.create_from_csr(csr, _status(call), actor=call.actor)
         )
 
     async def create_keys_and_certificate(self, call: Call) -> Any:
         known, private_key = await self._certificates.create_with_keys(_status(call), actor=call.actor)
-        return wire.made_json(self._account, known) | {"keyPair": wire.key_pair_json(private_key)}
+        return wire.made_json(call.account, known) | {"keyPair": wire.key_pair_json(private_key)}
 
     async def describe_certificate(self, call: Call) -> Any:
         known = await self._certificates.get(parse_certificate_id(call["certificateId"]))
-        return {"certificateDescription": wire.certificate_json(self._account, known)}
+        return {"certificateDescription": wire.certificate_json(call.account, known)}
 
     async def update_certificate(self, call: Call) -> None:
         status = CertificateStatus(call["newStatus"])
@@ -62,7 +61,7 @@ class CertificateOperations:
         ascending = call.flag("ascendingOrder")
         page = await self._certificates.page(call.after, call.size, ascending=ascending, ca_id=ca_id)
         return call.paged(
-            "certificates", [wire.certificate_entry_json(self._account, known) for known in page.items], page
+            "certificates", [wire.certificate_entry_json(call.account, known) for known in page.items], page
         )
 
     list_certificates_by_ca = list_certificates
@@ -73,7 +72,7 @@ class CertificateOperations:
             raise MemberNotServedError(member=f"endpointType {kind}", operation=call.operation.name)
         if kind not in _ENDPOINTS:
             raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
-        return {"endpointAddress": self._account.data_host}
+        return {"endpointAddress": call.account.data_host}
 
 
 def _may_bring_back(call: Call) -> None:

@@ -1,33 +1,39 @@
 """Policies, versions, and what they are attached to; the deprecated principal-policy forms too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
-from birthmark.awsiot.model import CertificateId
+from birthmark.awsiot.http.tags import tags_of
+from birthmark.awsiot.model import group_of
+from birthmark.awsiot.rules.trial import ACTIONS, Trial
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.policies import UnknownPolicyError
+from birthmark.awsiot.wire import BodyInvalidError
 
 _MAX_VERSION_DIGITS = 9
+_MAX_ASKED = 10
 
 
 class PolicyOperations:
     """The operations on policies."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
-        self._certificates = aws.certificates
+        self._devices = aws.devices
         self._policies = aws.policies
         self._things = aws.things
 
     async def create_policy(self, call: Call) -> Any:
         document = call["policyDocument"]
-        policy = await self._policies.create(call["policyName"], document, actor=call.actor)
-        entry = wire.policy_entry_json(self._account, policy.name)
+        policy = await self._policies.create(
+            call["policyName"], document, tags=tags_of(call, call["policyName"]), actor=call.actor
+        )
+        entry = wire.policy_entry_json(call.account, policy.name)
         return entry | {"policyDocument": document, "policyVersionId": str(policy.default_version)}
 
     async def get_policy(self, call: Call) -> Any:
-        return wire.policy_json(self._account, *await self._policies.version(call["policyName"]))
+        return wire.policy_json(call.account, *await self._policies.version(call["policyName"]))
 
     async def delete_policy(self, call: Call) -> None:
         await self._policies.delete(call["policyName"], actor=call.actor)
@@ -36,7 +42,7 @@ class PolicyOperations:
         ascending = call.flag("ascendingOrder", default=True)
         page = await self._policies.page(call.after, call.size, ascending=ascending)
         return call.paged(
-            "policies", [wire.policy_entry_json(self._account, policy.name) for policy in page.items], page
+            "policies", [wire.policy_entry_json(call.account, policy.name) for policy in page.items], page
         )
 
     async def create_policy_version(self, call: Call) -> Any:
@@ -45,7 +51,7 @@ class PolicyOperations:
             call["policyName"], call["policyDocument"], as_default=as_default, actor=call.actor
         )
         return {
-            "policyArn": self._account.arn("policy", made.policy),
+            "policyArn": call.account.arn("policy", made.policy),
             "policyDocument": made.document,
             "policyVersionId": str(made.version),
             "isDefaultVersion": as_default,
@@ -53,7 +59,7 @@ class PolicyOperations:
 
     async def get_policy_version(self, call: Call) -> Any:
         found = await self._policies.version(call["policyName"], _version_of(call))
-        return wire.policy_version_json(self._account, *found)
+        return wire.policy_version_json(call.account, *found)
 
     async def list_policy_versions(self, call: Call) -> Any:
         return wire.policy_versions_json(*await self._policies.versions(call["policyName"]))
@@ -74,29 +80,74 @@ class PolicyOperations:
 
     async def list_principal_policies(self, call: Call) -> Any:
         page = await self._policies.attached(self._target(call), call.after, call.size)
-        return call.paged("policies", [wire.policy_entry_json(self._account, name) for name in page.items], page)
+        return call.paged("policies", [wire.policy_entry_json(call.account, name) for name in page.items], page)
 
     async def list_attached_policies(self, call: Call) -> Any:
-        await self._certificates.get(self._target(call))
-        return await self.list_principal_policies(call)
+        target = self._target(call)
+        await self._policies.check_target(target)
+        listed = self._policies.reaching if call.flag("recursive") else self._policies.attached
+        page = await listed(target, call.after, call.size)
+        return call.paged("policies", [wire.policy_entry_json(call.account, name) for name in page.items], page)
 
     async def list_targets_for_policy(self, call: Call) -> Any:
         page = await self._policies.targets(call["policyName"], call.after, call.size)
-        entries = "principals" if call.operation.name == "ListPolicyPrincipals" else "targets"
-        return call.paged(entries, [self._account.arn("cert", each) for each in page.items], page)
+        return call.paged("targets", [call.account.target_arn(each) for each in page.items], page)
 
-    list_policy_principals = list_targets_for_policy
+    async def list_policy_principals(self, call: Call) -> Any:
+        """List certificates alone, as the older form of the request has it."""
+        page = await self._policies.targets(call["policyName"], call.after, call.size)
+        found = [call.account.target_arn(each) for each in page.items if group_of(each) is None]
+        return call.paged("principals", found, page)
 
     async def get_effective_policies(self, call: Call) -> Any:
-        if (thing := call.get("thingName")) is not None:
-            await self._things.get(thing)  # no policy hangs on it: only its groups could add some
-        documents = await self._policies.documents_of(self._target(call))
-        entries = [(wire.policy_entry_json(self._account, name), document) for name, document in documents]
+        thing, principal = call.get("thingName"), call.get("principal")
+        if thing is None and principal is None:
+            raise BodyInvalidError(detail="give a principal, a thingName, or both")
+        found: dict[str, str] = {}
+        if principal is not None:
+            target = call.account.parse_target(principal)
+            await self._policies.check_target(target)
+            found |= await self._policies.documents_of(target)
+        if thing is not None:
+            found |= (await self._policies.of_groups((await self._things.get(thing)).name))[1]
+        entries = [(wire.policy_entry_json(call.account, name), found[name]) for name in sorted(found)]
         return {"effectivePolicies": [entry | {"policyDocument": document} for entry, document in entries]}
 
-    def _target(self, call: Call) -> CertificateId:
-        """Return the certificate a policy hangs on, under the member's name of today or its older one."""
-        return self._account.parse_certificate_arn(call["target"] or call["principal"])
+    async def test_authorization(self, call: Call) -> Any:
+        asked = call.part("authInfos", list[wire.AuthInfo]) or []
+        if not 1 <= len(asked) <= _MAX_ASKED or any(len(one.resources) > _MAX_ASKED for one in asked):
+            raise BodyInvalidError(detail=f"authInfos has 1 to {_MAX_ASKED} entries of up to {_MAX_ASKED} resources")
+        principal, add, skip = (
+            call.get("principal"),
+            call.part("policyNamesToAdd", list[str]) or [],
+            call.part("policyNamesToSkip", list[str]) or [],
+        )
+        certificate_id = None if principal is None else call.account.parse_certificate_arn(principal)
+        tested = await self._devices.tested(certificate_id, call.get("clientId"), add, skip)
+        return {"authResults": [self._tested_json(call, one, tested) for one in asked]}
+
+    def _tested_json(self, call: Call, asked: wire.AuthInfo, tested: Trial) -> dict[str, Any]:
+        if (action := ACTIONS.get(asked.action)) is None:
+            raise BodyInvalidError(detail=f"actionType is {asked.action[:20]!r}, and none of {', '.join(ACTIONS)}")
+        verdict = tested.judge(action, asked.resources)
+        denied = {
+            "implicitDeny": {"policies": self._policies_json(call, verdict.silent)},
+            "explicitDeny": {"policies": self._policies_json(call, verdict.denying)},
+        }
+        return {
+            "authInfo": {"actionType": asked.action, "resources": asked.resources},
+            "allowed": {"policies": self._policies_json(call, verdict.allowing)},
+            "denied": denied,
+            "authDecision": verdict.outcome.value,
+            "missingContextValues": list(verdict.missing),
+        }
+
+    def _policies_json(self, call: Call, names: Sequence[str]) -> list[dict[str, Any]]:
+        return [wire.policy_entry_json(call.account, name) for name in names]
+
+    def _target(self, call: Call) -> str:
+        """Return what a policy hangs on, under the member's name of today or its older one."""
+        return call.account.parse_target(call["target"] or call["principal"])
 
 
 def _version_of(call: Call) -> int:

@@ -6,6 +6,7 @@ import msgspec
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import TemplateType
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service import AwsIot
@@ -39,6 +40,7 @@ class ProvisioningOperations:
             is_enabled=call.flag("enabled"),
             role_arn=call["provisioningRoleArn"],
             hook=_hook(call),
+            tags=tags_of(call, call["templateName"]),
             actor=call.actor,
         )
         return {

@@ -26,6 +26,7 @@ _KINDS: Mapping[str, str] = {
     "thingName": "thing",
     "thingTypeName": "thingtype",
 }
+_PARTS = 6
 _ARNS = ("target", "principal", "resourceArn")
 _BY_ARN = frozenset(
     {
@@ -43,6 +44,7 @@ _BY_ARN = frozenset(
 )
 """Those that policies know by the certificate, group or resource whose ARN they are given."""
 _IN_BODY: Mapping[str, Sequence[str]] = {
+    "CreateProvisioningTemplate": ("templateName",),
     "AddThingToThingGroup": ("thingName", "thingGroupName"),
     "RemoveThingFromThingGroup": ("thingName", "thingGroupName"),
     "SetDefaultAuthorizer": ("authorizerName",),
@@ -55,7 +57,13 @@ def resources_of(account: Account, call: Call) -> Sequence[str]:
     operation = call.operation
     if operation.name in _BY_ARN:
         found = (call.get(name) for name in _ARNS if name in operation.by_name)
-        return [arn for arn in found if arn] or ["*"]
+        return [_here(account, arn) for arn in found if arn] or ["*"]
     wanted = [(one.name, one.wire) for one in operation.members if one.place == "uri"]
     wanted += [(name, name) for name in _IN_BODY.get(operation.name, ())]
     return [account.arn(_KINDS[wire], call[name]) for name, wire in wanted if wire in _KINDS] or ["*"]
+
+
+def _here(account: Account, arn: str) -> str:
+    """Return an ARN as this account writes it: regions are one here, and none leads around a policy."""
+    parts = arn.split(":", 5)
+    return arn if len(parts) < _PARTS else ":".join([parts[0], "aws", parts[2], account.region, *parts[4:]])

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, RoleAlias
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
@@ -28,7 +29,9 @@ class RoleAliasOperations:
 
     async def create_role_alias(self, call: Call) -> Any:
         duration_s = call.number("credentialDurationSeconds")
-        made = await self._roles.create(call["roleAlias"], call["roleArn"], duration_s, actor=call.actor)
+        made = await self._roles.create(
+            call["roleAlias"], call["roleArn"], duration_s, tags=tags_of(call, call["roleAlias"]), actor=call.actor
+        )
         return _name_json(self._account, made)
 
     async def describe_role_alias(self, call: Call) -> Any:

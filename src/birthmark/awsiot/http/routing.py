@@ -14,7 +14,7 @@ import msgspec
 
 from birthmark.awsiot.http.table import OPERATIONS, Member, Operation
 from birthmark.awsiot.http.unserved import check_served
-from birthmark.awsiot.model import MemberNotServedError, OperationNotServedError
+from birthmark.awsiot.model import Account, MemberNotServedError, OperationNotServedError
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
@@ -43,6 +43,8 @@ class Call:
     grant: Grant
     note: Callable[[BirthmarkError], object]
     """Files a refusal that is told elsewhere than in the answer."""
+    account: Account
+    """The account, its ARNs in the region that was asked."""
 
     @property
     def operator(self) -> str | None:

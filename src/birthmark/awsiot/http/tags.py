@@ -1,31 +1,37 @@
-"""Tags: none is kept here, so that every resource which may have some has none."""
+"""Tags of whatever carries them, by ARN."""
 
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import parse_certificate_id
 from birthmark.awsiot.service import AwsIot
-from birthmark.store.paging import Page
-
-_NO_TAGS: Page[Any] = Page((), None)
+from birthmark.awsiot.service.tags import parse_tags
 
 
 class TagOperations:
     """The operations on tags."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
-        # By an ARN's kind, who knows whether the resource is there; the others of this server have no tags at AWS.
-        self._owners: Mapping[str, Callable[[str], Awaitable[object]]] = {
-            "thinggroup": aws.thing_groups.get,
-            "thingtype": aws.things.types.get,
-            "policy": aws.policies.get,
-            "cacert": lambda name: aws.authorities.get(parse_certificate_id(name)),
-        }
+        self._tags = aws.tags
+
+    async def tag_resource(self, call: Call) -> None:
+        kind, name = self._resource(call)
+        await self._tags.add(kind, name, tags_of(call, name), actor=call.actor)
+
+    async def untag_resource(self, call: Call) -> None:
+        kind, name = self._resource(call)
+        await self._tags.remove(kind, name, call.part("tagKeys", list[str]) or [], actor=call.actor)
 
     async def list_tags_for_resource(self, call: Call) -> Any:
-        kind, name = self._account.parse_arn(call["resourceArn"], *self._owners)
-        _ = call.after  # a token that is none of ours is refused as elsewhere
-        await self._owners[kind](name)
-        return call.paged("tags", _NO_TAGS.items, _NO_TAGS)
+        page = await self._tags.page(*self._resource(call), call.after, call.size)
+        return call.paged("tags", [{"Key": key, "Value": value} for key, value in page.items], page)
+
+    def _resource(self, call: Call) -> tuple[str, str]:
+        kind, name = call.account.parse_arn(call["resourceArn"], *self._tags.carriers)
+        return kind, parse_certificate_id(name) if kind == "cacert" else name
+
+
+def tags_of(call: Call, name: str) -> dict[str, str]:
+    """Return the tags that a request carries for the resource of this name. Raise `TagInvalidError`."""
+    return parse_tags(name, [(one.key, one.value) for one in call.part("tags", list[wire.Tag]) or ()])

@@ -4,6 +4,7 @@ from typing import Any
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import parse_thing_name
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
@@ -13,20 +14,22 @@ class ThingGroupOperations:
     """The operations of thing groups."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._groups = aws.thing_groups
 
     async def create_thing_group(self, call: Call) -> Any:
-        given = _properties(call)
+        given = properties_of(call)
         name, parent = parse_thing_name(call["thingGroupName"]), call.get("parentGroupName")
-        made = await self._groups.create(name, given.description, given.attributes, parent, actor=call.actor)
-        return wire.thing_group_name_json(self._account, made) | {"thingGroupId": made.group_id}
+        made = await self._groups.create(
+            name, given.description, given.attributes, parent, tags=tags_of(call, name), actor=call.actor
+        )
+        return wire.thing_group_name_json(call.account, made) | {"thingGroupId": made.group_id}
 
     async def describe_thing_group(self, call: Call) -> Any:
-        return wire.thing_group_json(self._account, await self._groups.get(call["thingGroupName"]))
+        known = await self._groups.get(call["thingGroupName"])
+        return wire.thing_group_json(call.account, known, await self._groups.line(known.name))
 
     async def update_thing_group(self, call: Call) -> Any:
-        given, expected = _properties(call), call.number("expectedVersion")
+        given, expected = properties_of(call), call.number("expectedVersion")
         made = await self._groups.update(
             call["thingGroupName"],
             given.description,
@@ -41,10 +44,10 @@ class ThingGroupOperations:
         await self._groups.delete(call["thingGroupName"], call.number("expectedVersion"), actor=call.actor)
 
     async def list_thing_groups(self, call: Call) -> Any:
-        if call.get("parentGroup") is not None:
-            return {"thingGroups": []}  # no group is below another
-        page = await self._groups.page(call.after, call.size, call.get("namePrefixFilter") or "")
-        return call.paged("thingGroups", [self._named(group.name) for group in page.items], page)
+        parent, recursive = call.get("parentGroup"), call.flag("recursive", default=True)
+        prefix = call.get("namePrefixFilter") or ""
+        page = await self._groups.page(call.after, call.size, prefix, parent=parent, recursive=recursive)
+        return call.paged("thingGroups", [wire.group_name_json(call.account, group.name) for group in page.items], page)
 
     async def add_thing_to_thing_group(self, call: Call) -> None:
         await self._groups.add(*self._pair(call), actor=call.actor)
@@ -52,16 +55,21 @@ class ThingGroupOperations:
     async def remove_thing_from_thing_group(self, call: Call) -> None:
         await self._groups.remove(*self._pair(call), actor=call.actor)
 
+    async def update_thing_groups_for_thing(self, call: Call) -> None:
+        into, out_of = (call.part(f"thingGroupsTo{verb}", list[str]) or [] for verb in ("Add", "Remove"))
+        if twice := sorted({*into} & {*out_of}):
+            raise BodyInvalidError(detail=f"{twice[0][:128]} is to be added and removed")
+        await self._groups.change_of(call["thingName"], into, out_of, actor=call.actor)
+
     async def list_thing_groups_for_thing(self, call: Call) -> Any:
         page = await self._groups.groups_of(call["thingName"], call.after, call.size)
-        return call.paged("thingGroups", [self._named(name) for name in page.items], page)
+        return call.paged("thingGroups", [wire.group_name_json(call.account, name) for name in page.items], page)
 
     async def list_things_in_thing_group(self, call: Call) -> Any:
-        page = await self._groups.things_in(call["thingGroupName"], call.after, call.size)
+        page = await self._groups.things_in(
+            call["thingGroupName"], call.after, call.size, recursive=call.flag("recursive")
+        )
         return call.paged("things", page.items, page)
-
-    def _named(self, name: str) -> dict[str, str]:
-        return {"groupName": name, "groupArn": self._account.arn("thinggroup", name)}
 
     def _pair(self, call: Call) -> tuple[str, str]:
         """Return group and thing, each by its name or its ARN. Raise `BodyInvalidError`."""
@@ -71,11 +79,12 @@ class ThingGroupOperations:
         name, arn = call.get(f"{member}Name"), call.get(f"{member}Arn")
         if arn is None and name is not None:
             return name
-        found = None if arn is None else self._account.parse_arn(arn, kind)[1]
+        found = None if arn is None else call.account.parse_arn(arn, kind)[1]
         if found is None or name not in {None, found}:
             raise BodyInvalidError(detail=f"give {member}Name, or the {member}Arn of one of this account")
         return found
 
 
-def _properties(call: Call) -> wire.ThingGroupProperties:
+def properties_of(call: Call) -> wire.ThingGroupProperties:
+    """Return what a group is described by."""
     return call.part("thingGroupProperties", wire.ThingGroupProperties) or wire.ThingGroupProperties()

@@ -4,6 +4,7 @@ from typing import Any
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateId, PrincipalType, parse_thing_name
 from birthmark.awsiot.service import AwsIot
 
@@ -12,7 +13,6 @@ class ThingOperations:
     """The operations of the registry."""
 
     def __init__(self, aws: AwsIot) -> None:
-        self._account = aws.account
         self._things = aws.things
         self._types = aws.things.types
         self._attachments = aws.attachments
@@ -26,10 +26,10 @@ class ThingOperations:
             call.get("billingGroupName"),
             actor=call.actor,
         )
-        return wire.thing_name_json(self._account, thing)
+        return wire.thing_name_json(call.account, thing)
 
     async def describe_thing(self, call: Call) -> Any:
-        return wire.thing_json(self._account, await self._things.get(call["thingName"]))
+        return wire.thing_json(call.account, await self._things.get(call["thingName"]))
 
     async def update_thing(self, call: Call) -> None:
         payload = call.part("attributePayload", wire.AttributePayload)
@@ -55,21 +55,24 @@ class ThingOperations:
             attribute=None if name is None else (name, call.get("attributeValue")),
             prefix=call.flag("usePrefixAttributeValue"),
         )
-        return call.paged("things", [wire.thing_attribute_json(self._account, thing) for thing in page.items], page)
+        return call.paged("things", [wire.thing_attribute_json(call.account, thing) for thing in page.items], page)
 
     async def create_thing_type(self, call: Call) -> Any:
-        properties = call.part("thingTypeProperties", dict[str, Any]) or {}
-        made = await self._types.create(parse_thing_name(call["thingTypeName"]), properties, actor=call.actor)
-        return wire.thing_type_name_json(self._account, made)
+        name, properties = parse_thing_name(call["thingTypeName"]), _type_properties(call)
+        made = await self._types.create(name, properties, tags=tags_of(call, name), actor=call.actor)
+        return wire.thing_type_name_json(call.account, made)
+
+    async def update_thing_type(self, call: Call) -> None:
+        await self._types.update(call["thingTypeName"], _type_properties(call), actor=call.actor)
 
     async def describe_thing_type(self, call: Call) -> Any:
-        return wire.thing_type_json(self._account, await self._types.get(call["thingTypeName"]))
+        return wire.thing_type_json(call.account, await self._types.get(call["thingTypeName"]))
 
     async def list_thing_types(self, call: Call) -> Any:
         if call.get("thingTypeName") is not None:
             return {"thingTypes": [await self.describe_thing_type(call)]}
         page = await self._types.page(call.after, call.size)
-        return call.paged("thingTypes", [wire.thing_type_json(self._account, known) for known in page.items], page)
+        return call.paged("thingTypes", [wire.thing_type_json(call.account, known) for known in page.items], page)
 
     async def deprecate_thing_type(self, call: Call) -> None:
         await self._types.deprecate(call["thingTypeName"], undo=call.flag("undoDeprecate"), actor=call.actor)
@@ -86,12 +89,12 @@ class ThingOperations:
 
     async def list_thing_principals(self, call: Call) -> Any:
         page = await self._attachments.principals(call["thingName"], call.after, call.size)
-        return call.paged("principals", [self._account.arn("cert", each) for each, _ in page.items], page)
+        return call.paged("principals", [call.account.arn("cert", each) for each, _ in page.items], page)
 
     async def list_thing_principals_v2(self, call: Call) -> Any:
         page = await self._attachments.principals(call["thingName"], call.after, call.size)
         found = [
-            {"principal": self._account.arn("cert", certificate_id), "thingPrincipalType": kind.value}
+            {"principal": call.account.arn("cert", certificate_id), "thingPrincipalType": kind.value}
             for certificate_id, kind in page.items
             if call.get("thingPrincipalType") in {None, kind.value}
         ]
@@ -111,4 +114,10 @@ class ThingOperations:
         return call.paged("principalThingObjects", found, page)
 
     def _principal(self, call: Call) -> CertificateId:
-        return self._account.parse_certificate_arn(call["principal"])
+        return call.account.parse_certificate_arn(call["principal"])
+
+
+def _type_properties(call: Call) -> dict[str, Any]:
+    """Return what a thing type is described by, as the client gave it."""
+    given = call.part("thingTypeProperties", wire.ThingTypeProperties)
+    return {} if given is None else wire.given_json(given)

@@ -11,16 +11,12 @@ from birthmark.awsiot.http.table import Operation
 from birthmark.awsiot.model import MemberNotServedError
 from birthmark.members import says_something
 
-_TAGS = frozenset({"tags"})
 UNSERVED: Mapping[str, frozenset[str]] = {
-    "CreateAuthorizer": _TAGS,
-    "CreatePolicy": _TAGS,
-    "CreateRoleAlias": _TAGS,
-    "CreateThingGroup": _TAGS,
-    "CreateThingType": _TAGS | {"thingTypeProperties.mqtt5Configuration"},
-    "RegisterCACertificate": _TAGS,
-    "CreateProvisioningTemplate": _TAGS,
+    "CreateThingType": frozenset({"thingTypeProperties.mqtt5Configuration"}),
+    "UpdateThingType": frozenset({"thingTypeProperties.mqtt5Configuration"}),
     "GetEffectivePolicies": frozenset({"cognitoIdentityPoolId"}),
+    "TestAuthorization": frozenset({"cognitoIdentityPoolId"}),
+    "GetConnection": frozenset({"includeSocketInformation"}),
     "GetThingConnectivityData": frozenset({"includeSocketInformation"}),
     "ListCACertificates": frozenset({"templateName"}),
     "ListPolicyPrincipals": frozenset({"ascendingOrder"}),

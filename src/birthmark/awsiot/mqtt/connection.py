@@ -377,6 +377,8 @@ class AwsConnection:
         self, packet: Subscribe, wanted: Sequence[Subscription], are_new: Sequence[bool], codes: Sequence[int]
     ) -> Awaitable[None] | None:
         self.pump.send(SubAck(packet.packet_id, tuple(codes)))
+        if wanted:
+            self._connections.subscriptions_changed(self, "subscribed", [one.name for one in wanted])
         asking = [one for one, is_new in zip(wanted, are_new, strict=True) if _asks_retained(one, is_new=is_new)]
         return self._send_retained(asking) if asking else None
 
@@ -390,6 +392,7 @@ class AwsConnection:
         were_there = await self._connections.space.subscriptions.unsubscribe(self.attached, packet.filters)
         codes = [ReasonCode.SUCCESS if was else ReasonCode.NO_SUBSCRIPTION_EXISTED for was in were_there]
         self.pump.send(UnsubAck(packet.packet_id, tuple(codes)))
+        self._connections.subscriptions_changed(self, "unsubscribed", packet.filters)
 
 
 def _asks_retained(one: Subscription, *, is_new: bool) -> bool:

@@ -1,7 +1,7 @@
 """Who is let in, and who must prove itself again."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -15,14 +15,17 @@ from birthmark.awsiot.events import (
     GrantsChanged,
     PolicyChanged,
     RoleAliasRemoved,
+    SettingsChanged,
     ThingChanged,
+    ThingGroupChanged,
 )
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.due import LOOK_S, Deed, Due
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.authorizing import NAME, Presented
-from birthmark.awsiot.rules.presence import REASONS, presence
+from birthmark.awsiot.rules.presence import REASONS, presence, subscription
+from birthmark.awsiot.rules.reserved import SUBSCRIPTIONS
 from birthmark.awsiot.rules.sessions import SessionEndedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
@@ -48,6 +51,7 @@ from birthmark.refusals import Ledger
 _AGAIN_S = 1.0
 ALPN = b"mqtt"
 """By it clients say that an authorizer decides."""
+AccessChanged = ThingChanged | PolicyChanged | GrantsChanged | ThingGroupChanged
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
 RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
@@ -249,7 +253,7 @@ class AwsConnections:
 
     # ---- what the account announces
 
-    def access_changed(self, changed: ThingChanged | PolicyChanged | GrantsChanged) -> None:
+    def access_changed(self, changed: AccessChanged) -> None:
         """Policies or attachments changed: whoever depends on them looks again at the next packet."""
         self._changes += 1
         for connection in self._tagged(_tag_of(changed)):
@@ -265,6 +269,10 @@ class AwsConnections:
                 thing=connection.client_id, certificate_id=changed.certificate_id, status=changed.status
             )
             connection.pump.refuse(error)
+
+    def settings_changed(self, _changed: SettingsChanged) -> None:
+        """The account was told something else: whether to note who comes and goes may be among it."""
+        self.space.spawn(self._aws.index.refresh())
 
     def key_removed(self, removed: AccessKeyRemoved) -> None:
         """An access key is gone: what was opened with it ends at once."""
@@ -305,6 +313,7 @@ class AwsConnections:
         if isinstance(connection, AwsConnection):
             connection.identifier = new_uuid(self._entropy)
             self._announce(connection, "connected", ipAddress=connection.pump.address)
+            self._note(attached.client, attached.since, None)
 
     def disconnected(self, attached: Attached, reason: Closed) -> None:
         connection = attached.connection
@@ -313,6 +322,12 @@ class AwsConnections:
             self._announce(
                 connection, "disconnected", clientInitiatedDisconnect=asked, disconnectReason=REASONS[reason]
             )
+            self._note(attached.client, self.space.now(), REASONS[reason])
+
+    def _note(self, client: str, at: int, reason: str | None) -> None:
+        """Let searches find that a client came or went, where they may; what happened last counts."""
+        if self._aws.index.notes_presence:
+            self.space.spawn(self._aws.index.note_presence(client, at_ms=at // 1000, reason=reason))
 
     def lost(self, client: str, epoch: int) -> None:
         event = presence(
@@ -371,6 +386,25 @@ class AwsConnections:
         else:
             self._ledger.record(error, whose=self.space.principal_of(client))
 
+    def subscriptions_changed(self, connection: AwsConnection, what: str, topics: Sequence[str]) -> None:
+        """Announce filters that a client subscribed to, or took back, where anybody may hear of it."""
+        client_id = connection.client_id
+        if (
+            "#" in client_id
+            or "+" in client_id
+            or not self.space.messages.may_hear(f"{SUBSCRIPTIONS}{what}/{client_id}")
+        ):
+            return
+        event = subscription(
+            client_id,
+            what,
+            topics,
+            at_ms=self.space.now() // 1000,
+            sessionIdentifier=connection.identifier,
+            principalIdentifier=connection.grant.principal,
+        )
+        self._publish(event)
+
     def _announce(self, connection: AwsConnection, what: str, **more: object) -> None:
         event = presence(
             connection.client_id,
@@ -391,6 +425,7 @@ class AwsConnections:
 def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
     """Return what a connection depends on."""
     tags = {f"thing:{client_id}", *(f"policy:{name}" for name in grant.policies)}
+    tags |= {f"group:{name}" for name in grant.groups}
     if grant.thing is not None:
         tags.add(f"thing:{grant.thing}")
     if grant.certificate_id is not None:
@@ -430,7 +465,7 @@ def _prover(grant: Grant) -> str:
     return grant.principal if grant.authorized is not None else f"key {grant.principal}"
 
 
-def _tag_of(changed: ThingChanged | PolicyChanged | GrantsChanged) -> str:
+def _tag_of(changed: AccessChanged) -> str:
     match changed:
         case GrantsChanged(certificate_id=name):
             return f"certificate:{name}"
@@ -438,6 +473,8 @@ def _tag_of(changed: ThingChanged | PolicyChanged | GrantsChanged) -> str:
             return f"policy:{name}"
         case ThingChanged(thing=name):
             return f"thing:{name}"
+        case ThingGroupChanged(thing_group=name):
+            return f"group:{name}"
 
 
 def _expiry_of(packet: Connect) -> int:

@@ -1,9 +1,9 @@
 """`$aws/events/presence/…`: what the account announces of its clients (developer guide, "Lifecycle events")."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from birthmark.awsiot.rules.reserved import PRESENCE
+from birthmark.awsiot.rules.reserved import PRESENCE, SUBSCRIPTIONS
 from birthmark.broker.model import Message
 from birthmark.net.admission import Closed
 
@@ -17,6 +17,7 @@ REASONS: Mapping[Closed, str] = {
     Closed.TAKEN_OVER: "DUPLICATE_CLIENTID",
     Closed.ADMINISTRATIVE: "SERVER_INITIATED_DISCONNECT",
     Closed.ENDED: "CUSTOMAUTH_TTL_EXPIRATION",
+    Closed.ASKED: "API_INITIATED_DISCONNECT",
     Closed.STOPPING: "SERVER_INITIATED_DISCONNECT",
     Closed.SERVER: "SERVER_INITIATED_DISCONNECT",
 }
@@ -28,3 +29,9 @@ def presence(client_id: str, what: str, *, at_ms: int, **details: object) -> Mes
         return None
     event = {"clientId": client_id, "timestamp": at_ms, "eventType": what, **details}
     return Message(f"{PRESENCE}{what}/{client_id}", json.dumps(event).encode(), 1)
+
+
+def subscription(client_id: str, what: str, topics: Sequence[str], *, at_ms: int, **details: object) -> Message:
+    """Return the event that a client subscribed to filters, or took subscriptions back."""
+    event = {"clientId": client_id, "timestamp": at_ms, "eventType": what, "topics": list(topics), **details}
+    return Message(f"{SUBSCRIPTIONS}{what}/{client_id}", json.dumps(event).encode(), 1)

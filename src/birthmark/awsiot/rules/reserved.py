@@ -8,14 +8,30 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 
-PRESENCE = "$aws/events/presence/"
-_EVENTS = (PRESENCE, "$aws/events/certificates/registered/")
+EVENTS = "$aws/events/"
+PRESENCE = f"{EVENTS}presence/"
+SUBSCRIPTIONS = f"{EVENTS}subscriptions/"
 _ANSWERS = re.compile(
     r"\$aws/(?:certificates/(?:create|create-from-csr|\+)|provisioning-templates/[^/#]+/provision)"
     r"/(?:json|cbor|\+)/(?:accepted|rejected|\+)|\$aws/(?:certificates|provisioning-templates/[^/#]+(?:/provision)?)/#"
 )
 _OF_THING = re.compile(r"\$aws/things/[^/#]+/(?P<service>[^/]+)(?:/.*)?")
 _QUESTIONS = frozenset({"get", "create", "create-from-csr"})
+_EVENTS = frozenset(
+    {
+        "presence",
+        "subscriptions",
+        "thing",
+        "thingType",
+        "thingTypeAssociation",
+        "thingGroup",
+        "thingGroupHierarchy",
+        "thingGroupMembership",
+        "certificates",
+        "+",
+        "#",
+    }
+)
 _SUBTREES = frozenset({"shadow", "+", "#"})
 
 
@@ -47,9 +63,11 @@ def is_question(topic: str) -> bool:
 def may_subscribe(topic_filter: str) -> bool:
     """Say whether a filter that begins with `$` stays within events, answers to who is provisioned, or shadows.
 
-    Which things these may be, policies say.
+    Which of them these may be, policies say.
     """
-    if topic_filter.startswith(_EVENTS) or _ANSWERS.fullmatch(topic_filter) is not None:
+    if topic_filter.startswith(EVENTS):
+        return topic_filter.removeprefix(EVENTS).partition("/")[0] in _EVENTS
+    if _ANSWERS.fullmatch(topic_filter) is not None:
         return True
     found = _OF_THING.fullmatch(topic_filter)
     return found is not None and found["service"] in _SUBTREES

@@ -48,7 +48,7 @@ class ReservedTopicError(InvalidRequestError):
     cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
     fix = (
         "Of $aws/ these can be published to: things/THING/shadow/get, update and delete, and the same with "
-        "shadow/name/NAME; things/THING/shadow/… and events/presence/… can be subscribed to. Jobs, basic ingest and "
+        "shadow/name/NAME; things/THING/shadow/… and events/… can be subscribed to. Jobs, basic ingest and "
         f"fleet provisioning are not served yet. {_RIGHT}"
     )
     thing: str

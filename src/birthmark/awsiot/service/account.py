@@ -9,24 +9,31 @@ from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy
 from birthmark.awsiot.rules.sessions import KEY_PREFIX
 from birthmark.awsiot.service.access_keys import AccessKeys
+from birthmark.awsiot.service.announcing import RegistryEvents
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.claims import Claims
+from birthmark.awsiot.service.connections import Connections
 from birthmark.awsiot.service.devices import Devices, Grant
 from birthmark.awsiot.service.first_contact import FirstContact
+from birthmark.awsiot.service.found import Found
 from birthmark.awsiot.service.functions import MappedFunctions
+from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.service.roles import Roles
+from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.tags import Carrier, TagWriter
 from birthmark.awsiot.service.tasks import RegistrationTasks
 from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import certificates, credentials, policies, provisioning, registry
 from birthmark.clock import Clock, Entropy
 from birthmark.pki.issue import Issuer
 from birthmark.store import Database
@@ -68,7 +75,29 @@ class AwsIot:
         self.devices = Devices(
             account, database, clock, self.certificates, self.things, self.policies, revocations, self.first_contact
         )
+        self.roles = Roles(database, clock, entropy, self.devices, roles or {})
+        self.authorizers = Authorizers(database, clock, entropy, self.functions)
         self.shadows = Shadows(database, clock)
+        self.settings = Settings(database, clock)
+        self.events = RegistryEvents(account, self.settings, clock, entropy)
+        self.index = Index(database, self.settings)
+        self.found = Found(database, self.index)
+        self.shadows.index = self.index
+        for service in (self.things, self.things.types, self.thing_groups):
+            service.announcer, service.index = self.events, self.index
+        self.tags = TagWriter(
+            database,
+            {
+                "thinggroup": Carrier(self.thing_groups.get, registry.GROUP_IS_THERE),
+                "thingtype": Carrier(self.things.types.get, registry.TYPE_IS_THERE),
+                "policy": Carrier(self.policies.get, policies.POLICY_IS_THERE),
+                "cacert": Carrier(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
+                "provisioningtemplate": Carrier(self.templates.get, provisioning.TEMPLATE_IS_THERE),
+                "authorizer": Carrier(self.authorizers.get, credentials.AUTHORIZER_IS_THERE),
+                "rolealias": Carrier(self.roles.get, credentials.ALIAS_IS_THERE),
+            },
+        )
+        self.connections = Connections(database)
         self.overview = Overview(database)
         self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, Buckets(buckets))
         self.https_url: Callable[[], str] = lambda: f"https://{account.data_host}:8443"
@@ -77,8 +106,6 @@ class AwsIot:
             *(database, clock, entropy, account, self.certificates, self.templates, self.provisioning),
             functions=self.functions,
         )
-        self.roles = Roles(database, clock, entropy, self.devices, roles or {})
-        self.authorizers = Authorizers(database, clock, entropy, self.functions)
 
     async def signer(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Grant, str]:
         """Return what who signed a request with an access key may do, and for which service it is signed.
@@ -111,3 +138,4 @@ class AwsIot:
     async def load(self) -> None:
         """Read what is kept in memory."""
         await self.keys.load()
+        await self.index.load()

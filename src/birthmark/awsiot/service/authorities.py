@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa
+from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa, as_given
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
@@ -101,6 +102,7 @@ class CertificateAuthorities(AccountService):
         is_active: bool,
         auto_registration: bool,
         registration: str | None,
+        tags: Tags = NO_TAGS,
         actor: str,
     ) -> RegisteredCa:
         """Put a CA on record. Raise `CaRefusedError`, `PossessionNotProvenError` or `CaExistsError`."""
@@ -112,10 +114,21 @@ class CertificateAuthorities(AccountService):
         ca_id = CertificateId(certificate.thumbprint.hex())
         now, generation_id = self.clock.now(), new_uuid(self.entropy)
         made = RegisteredCa(
-            ca_id, certificate, is_active, mode, auto_registration, registration, now, now, 1, generation_id
+            ca_id,
+            certificate,
+            is_active,
+            mode,
+            auto_registration,
+            registration,
+            now,
+            now,
+            1,
+            generation_id,
+            as_given(pem),
         )
         exists = CaExistsError(certificate_id=ca_id)
         changes = Changes().run(store.ADD_CA, expect=1, otherwise=exists, **store.ca_row(made))
+        changes.merge(written("cacert", ca_id, tags))
         await self.database.commit(changes.audit(actor, "awsiot.ca_add", ca_id, mode=mode.value))
         return made
 
@@ -155,7 +168,9 @@ class CertificateAuthorities(AccountService):
         active = CaStateError(certificate_id=known.id)
         if known.is_active:
             raise active
-        changes = Changes().run(store.DELETE_CA, expect=1, otherwise=active, id=known.id)
+        changes = (
+            Changes().run(store.DELETE_CA, expect=1, otherwise=active, id=known.id).merge(dropped("cacert", known.id))
+        )
         await self.database.commit(changes.audit(actor, "awsiot.ca_delete", known.id))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[RegisteredCa]:

@@ -23,6 +23,7 @@ from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.devices import Authorized, Grant, NoCertificateError
 from birthmark.awsiot.service.strangers import Strangers
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
@@ -114,7 +115,7 @@ class Authorizers(AccountService):
         rows = await self.database.all(asked, after=after, limit=limit + 1, **more)
         return page_of([store.AUTHORIZERS.of(row) for row in rows], limit, [row["name"] for row in rows])
 
-    async def create(self, made: Authorizer, *, actor: str) -> None:
+    async def create(self, made: Authorizer, *, tags: Tags = NO_TAGS, actor: str) -> None:
         """Make an authorizer. Raise `AuthorizerExistsError`, `SigningKeyInvalidError`."""
         parse_authorizer_name(made.name)
         _check(made)
@@ -122,6 +123,7 @@ class Authorizers(AccountService):
         exists = AuthorizerExistsError(authorizer=made.name)
         row = store.AUTHORIZERS.row(replace(made, created_at=now, modified_at=now))
         changes = Changes().run(store.ADD_AUTHORIZER, expect=1, otherwise=exists, **row)
+        changes.merge(written("authorizer", made.name, tags))
         await self.database.commit(changes.audit(actor, "awsiot.authorizer_create", made.name))
 
     async def change(self, name: str, *, actor: str, **changed: object) -> Authorizer:
@@ -154,7 +156,7 @@ class Authorizers(AccountService):
         changes = Changes().run(
             store.DELETE_AUTHORIZER, expect=1, otherwise=meanwhile, name=name, version=known.version
         )
-        changes.event(AuthorizerChanged(name, is_active=False))
+        changes.event(AuthorizerChanged(name, is_active=False)).merge(dropped("authorizer", name))
         await self.database.commit(changes.audit(actor, "awsiot.authorizer_delete", name))
 
     async def set_default(self, name: str, *, actor: str) -> Authorizer:

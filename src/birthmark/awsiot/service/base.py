@@ -1,15 +1,38 @@
 """What the services of the account are made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from birthmark.awsiot.service.index import Index
 from birthmark.clock import Clock, Entropy
 from birthmark.store import Database
 
 
+class Announcer(Protocol):
+    """Whoever tells subscribers what became of the registry."""
+
+    async def tell(self, kind: str, topic: str, **told: Any) -> None:
+        """Publish an event of this kind on a topic below `$aws/events/`, if the account asked for its kind."""
+        ...
+
+
+class Silent:
+    """Nobody is told."""
+
+    async def tell(self, kind: str, topic: str, **told: Any) -> None:
+        """Do nothing."""
+
+
 @dataclass(slots=True)
 class AccountService:
-    """Loads, decides and commits; time and chance come from outside."""
+    """Loads, decides and commits; time and chance come from outside. What was committed is announced."""
 
     database: Database
     clock: Clock
     entropy: Entropy
+    announcer: Announcer = field(init=False, default_factory=Silent)
+    index: Index = field(init=False, repr=False)
+
+
+Told = Mapping[str, Any]

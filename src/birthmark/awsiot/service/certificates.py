@@ -16,6 +16,7 @@ from birthmark.awsiot.model import (
     CertificateStatus,
     DeviceCertificate,
     RegisteredCa,
+    as_given,
     parse_certificate_id,
 )
 from birthmark.awsiot.service.base import AccountService
@@ -144,7 +145,7 @@ class Certificates(AccountService):
         """Put a certificate on record whose CA nobody here knows. Raise `CertificateExistsError`."""
         certificate = parse_pem(pem)
         check(certificate, self.clock.now())
-        return await self._add(certificate, status, CertificateMode.SNI_ONLY, None, actor=actor)
+        return await self._add(certificate, status, CertificateMode.SNI_ONLY, None, pem=pem, actor=actor)
 
     async def register_by_ca(
         self, pem: str, ca_pem: str | None, status: CertificateStatus, *, actor: str
@@ -158,7 +159,7 @@ class Certificates(AccountService):
             cas = [ca for ca in cas if ca.certificate == wanted]
         if not cas:
             raise CertificateRefusedError(detail="no CA on record signed it")
-        return await self._add(certificate, status, cas[0].mode, cas[0].id, actor=actor)
+        return await self._add(certificate, status, cas[0].mode, cas[0].id, pem=pem, actor=actor)
 
     async def cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
         """Return the CAs on record that signed a certificate, the oldest first."""
@@ -223,12 +224,12 @@ class Certificates(AccountService):
             raise CertificateStateError(certificate_id=known.id, status=known.status.value)
         if await self.database.all(registry_store.THINGS_OF, certificate_id=known.id, after="", limit=1):
             raise CertificateInUseError(certificate_id=known.id, detail="Things")
-        policies = await self.database.all(policy_store.POLICIES_OF, certificate_id=known.id, after="", limit=1)
+        policies = await self.database.all(policy_store.POLICIES_OF, target=known.id, after="", limit=1)
         if policies and not force:
             raise CertificateInUseError(certificate_id=known.id, detail="Certificate policies")
         changes = Changes().run(policy_store.CERTIFICATE_IS_THERE, expect=1, key_id=known.id)
         if force:
-            changes.run(policy_store.DETACH_ALL, certificate_id=known.id)
+            changes.run(policy_store.DETACH_ALL, target=known.id)
         changes.run(registry_store.DELETE_CERTIFICATE, expect=1, id=known.id)
         changes.audit(actor, "awsiot.certificate_delete", known.id)
         await self.database.commit(changes.event(CertificateChanged(known.id, "DELETED")))
@@ -254,11 +255,12 @@ class Certificates(AccountService):
         mode: CertificateMode,
         ca_id: CertificateId | None,
         *,
+        pem: str = "",
         actor: str,
     ) -> DeviceCertificate:
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
-        known = await self.adding(certificate, status, mode, ca_id)
+        known = await self.adding(certificate, status, mode, ca_id, pem=pem)
         exists = CertificateExistsError(certificate_id=known.id)
         await self.database.commit(putting(known, exists, actor=actor))
         return known
@@ -270,6 +272,7 @@ class Certificates(AccountService):
         mode: CertificateMode,
         ca_id: CertificateId | None,
         *,
+        pem: str = "",
         claim: str | None = None,
         until: datetime | None = None,
     ) -> DeviceCertificate:
@@ -282,7 +285,10 @@ class Certificates(AccountService):
         certificate_id = CertificateId(certificate.thumbprint.hex())
         now, generation_id = self.clock.now(), new_uuid(self.entropy)
         known = DeviceCertificate(
-            certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id, claim, until
+            *(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id),
+            claim=claim,
+            until=until,
+            pem=as_given(pem),
         )
         if await self.find(certificate_id) is not None:  # a write that is refused costs its neighbors more than a look
             raise CertificateExistsError(certificate_id=certificate_id)

@@ -289,7 +289,7 @@ class Claims(AccountService):
         for row in rows:
             found: dict[str, Any] = {"certificate_id": row["id"]}
             changes = Changes().run(store.DROP_DUE, expect=1, id=row["id"], now=now)
-            changes.run(store.DROP_OWNED, **found).run(policy_store.DETACH_ALL, **found)
+            changes.run(store.DROP_OWNED, **found).run(policy_store.DETACH_ALL, target=row["id"])
             changes.run(store.DETACH_THINGS, **found)
             changes.audit("server", "awsiot.certificate_delete", row["id"], reason="not used in time")
             with contextlib.suppress(ChangedMeanwhileError):  # it was provisioned, or another worker was faster

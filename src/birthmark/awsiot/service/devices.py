@@ -21,7 +21,8 @@ from birthmark.awsiot.rules.policy import (
     parse_policy,
 )
 from birthmark.awsiot.rules.sessions import Session
-from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.rules.trial import Trial
+from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things
@@ -41,6 +42,7 @@ class FirstContact(Protocol):
         ...
 
 
+_OF_CONNECTION = frozenset({"aws:sourceip", "aws:securetransport", "iot:connectattributes"})
 _PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
 
@@ -154,6 +156,8 @@ class Grant:
     policies: frozenset[str] = frozenset()
     receives: dict[str, bool] = field(default_factory=dict)
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
+    groups: frozenset[str] = frozenset()
+    """The thing's groups, with those above them: their policies count, too."""
     caller: Caller | None = field(default=None, repr=False)
     """The person, where it is one, for what hangs on more than the operation's name."""
     authorized: Authorized | None = field(default=None, repr=False)
@@ -214,13 +218,17 @@ class Devices:
             await self.revocations(leaf, visitor.chain)
         if known.claim is not None:
             return await self._admit_claim(known, visitor, who)
-        name = await self._thing_of(certificate_id, client_id)
+        name = await self.thing_of(certificate_id, client_id)
         thing = None if name is None else await self.things.find(name)
-        documents = await self.policies.documents_of(certificate_id)
-        policies = [parse_policy(policy, document) for policy, document in documents]
+        documents = dict(await self.policies.documents_of(certificate_id))
+        groups: frozenset[str] = frozenset()
+        if name is not None:
+            groups, of_groups = await self.policies.of_groups(name)
+            documents |= of_groups
+        policies = [parse_policy(policy, document) for policy, document in documents.items()]
         permissions = Permissions(policies, facts_of(leaf, visitor, thing))
-        names = frozenset(policy for policy, _ in documents)
-        return Grant(certificate_id, certificate_id, name, permissions, names, permissions.receives)
+        names = frozenset(documents)
+        return Grant(certificate_id, certificate_id, name, permissions, names, permissions.receives, groups=groups)
 
     async def _admit_claim(self, known: DeviceCertificate, visitor: Visitor, who: str) -> Grant:
         """Return what a claim certificate may do: what its policies allow of the little that it may."""
@@ -244,6 +252,29 @@ class Devices:
         _check_active(known, client_id)
         if self.revocations is not None:
             await self.revocations(known.certificate, ())
+
+    async def tested(
+        self, certificate_id: CertificateId | None, client_id: str | None, add: Sequence[str], skip: Sequence[str]
+    ) -> Trial:
+        """Return what can be tried of a certificate with its policies and its thing's, some added and some left out.
+
+        Raise `NotFoundError` for a certificate or a policy that is not there.
+        """
+        documents = await self.policies.documents_named(add)
+        await self.policies.documents_named(skip)
+        facts = Facts() if client_id is None else Facts({"iot:clientid": (client_id,)})
+        if certificate_id is not None:
+            known = await self.certificates.get(certificate_id)
+            documents |= await self.policies.documents_of(certificate_id)
+            name = await self.thing_of(certificate_id, client_id)
+            if name is not None:
+                documents |= (await self.policies.of_groups(name))[1]
+            thing = None if name is None else await self.things.find(name)
+            facts = facts_of(known.certificate, Visitor(known.certificate, client_id, "", ""), thing)
+            values = {key: texts for key, texts in facts.values.items() if key not in _OF_CONNECTION}
+            facts = Facts(values)
+        policies = [parse_policy(name, documents[name]) for name in sorted(documents) if name not in skip]
+        return Trial(policies, facts, self.clock.now())
 
     def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str = "") -> None:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
@@ -295,7 +326,7 @@ class Devices:
             return True
         return grant.permissions.may_receive(topic, self.account.arn("topic", topic), self.clock.now())
 
-    async def _thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
+    async def thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
         """The thing of that client id, when attached; else the one thing the certificate belongs to exclusively."""
         if client_id is not None:
             row = await self.database.one(store.ATTACHMENT, thing=client_id, certificate_id=certificate_id)

@@ -28,7 +28,7 @@ class Overview:
         rows = await self._database.all(certificate_store.BY_ID, after=after, limit=size + 1)
         ids = [str(row["id"]) for row in rows]
         things = await self._between(registry.THINGS_BETWEEN, ids, "certificate_id", "thing")
-        policies = await self._between(registry.POLICIES_BETWEEN, ids, "certificate_id", "policy")
+        policies = await self._between(registry.POLICIES_BETWEEN, ids, "target", "policy")
         found = [(certificate_store.CERTIFICATES.of(row), things[row["id"]], policies[row["id"]]) for row in rows]
         return page_of(found, size, ids)
 

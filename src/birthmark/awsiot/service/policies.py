@@ -1,19 +1,23 @@
-"""Policies, their versions, and the certificates they hang on."""
+"""Policies, their versions, and the certificates and thing groups they hang on."""
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from birthmark.awsiot.events import GrantsChanged, PolicyChanged
-from birthmark.awsiot.model import CertificateId, NamedPolicy, PolicyName, PolicyVersion, parse_policy_name
+from birthmark.awsiot.events import GrantsChanged, PolicyChanged, ThingGroupChanged
+from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion, group_of, parse_policy_name
 from birthmark.awsiot.rules.policy import parse_policy
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
+from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
-from birthmark.store import Changes, decided_again
+from birthmark.store import Changes, Event, decided_again
+from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.paging import Page, page_of
 
 MAX_VERSIONS = 5
@@ -75,15 +79,15 @@ class TooManyVersionsError(ConflictError):
 
 
 class TooManyPoliciesError(PolicyError):
-    """The principal has 10 policies already."""
+    """The certificate or thing group has 10 policies already."""
 
     code = "awsiot.policy_limit"
-    cause = "The certificate {certificate_id} has 10 policies already."
+    cause = "{target} has 10 policies already; a certificate or a thing group has no more."
     fix = (
         "Detach one, or put the statements into fewer policies; those it has, in its things' and its own name: "
         "`birthmark aws certificate ls`"
     )
-    certificate_id: str
+    target: str
 
 
 class Policies(AccountService):
@@ -110,14 +114,20 @@ class Policies(AccountService):
         policy = await self.get(name)
         return policy, [store.POLICY_VERSIONS.of(row) for row in await self.database.all(store.VERSIONS, policy=name)]
 
-    async def create(self, name: str, document: str, *, actor: str) -> NamedPolicy:
+    async def create(self, name: str, document: str, *, tags: Tags = NO_TAGS, actor: str) -> NamedPolicy:
         """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
-        made, changes = self.adding(name, document, PolicyExistsError(policy=name), actor=actor)
+        made, changes = self.adding(name, document, PolicyExistsError(policy=name), tags=tags, actor=actor)
         await self.database.commit(changes)
         return made
 
     def adding(
-        self, name: str, document: str, otherwise: PolicyExistsError | None = None, *, actor: str
+        self,
+        name: str,
+        document: str,
+        otherwise: PolicyExistsError | None = None,
+        *,
+        tags: Tags = NO_TAGS,
+        actor: str,
     ) -> tuple[NamedPolicy, Changes]:
         """Return a policy of one version, and what puts it on record. Raise `PolicyMalformedError`.
 
@@ -129,6 +139,7 @@ class Policies(AccountService):
         made = NamedPolicy(known, 1, 1, new_uuid(self.entropy), now, now)
         changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.POLICIES.row(made))
         changes.run(store.ADD_VERSION, **store.POLICY_VERSIONS.row(PolicyVersion(known, 1, document, now)))
+        changes.merge(written("policy", known, tags))
         return made, changes.audit(actor, "awsiot.policy_create", known)
 
     async def add_version(self, name: str, document: str, *, as_default: bool, actor: str) -> PolicyVersion:
@@ -169,14 +180,14 @@ class Policies(AccountService):
         policy, present = await self.versions(name)
         detail, command = None, ""
         if await self.database.all(store.TARGETS_OF, policy=name, after="", limit=1):
-            detail, command = "it is attached to certificates", _DETACH_ALL
+            detail, command = "it is attached to certificates or thing groups", _DETACH_ALL
         elif len(present) > 1:
             detail, command = "it has versions besides the default", _DELETE_VERSIONS
         if detail is not None:
             raise PolicyInUseError(policy=name, detail=detail, command=command.format(policy=shlex.quote(name)))
         changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE, expect=1, name=name, generation_id=policy.generation_id)
-        changes.run(store.DELETE_VERSIONS, policy=name)
+        changes.run(store.DELETE_VERSIONS, policy=name).merge(dropped("policy", name))
         await self.database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[NamedPolicy]:
@@ -185,43 +196,87 @@ class Policies(AccountService):
         rows = await self.database.all(query, after=after or "", limit=size + 1)
         return page_of([store.POLICIES.of(row) for row in rows], size, [row["name"] for row in rows])
 
-    async def attach(self, name: str, certificate_id: str, *, actor: str) -> None:
-        """Attach a policy to a certificate; twice is harmless. Raise `NotFoundError`, `TooManyPoliciesError`."""
-        await decided_again(lambda: self._attach(name, certificate_id, actor=actor))
+    async def attach(self, name: str, target: str, *, actor: str) -> None:
+        """Attach a policy; twice is harmless. Raise `NotFoundError`, `TooManyPoliciesError`."""
+        await decided_again(lambda: self._attach(name, target, actor=actor))
 
-    async def _attach(self, name: str, certificate_id: str, *, actor: str) -> None:
+    async def _attach(self, name: str, target: str, *, actor: str) -> None:
         await self.get(name)
-        if await self.database.one(certificate_store.GET, id=certificate_id) is None:
-            raise UnknownCertificateError(certificate_id=certificate_id)
-        present = (await self.attached(certificate_id, "", _MAX_PAGE)).items
+        await self.check_target(target)
+        await self._check_static(target)
+        present = (await self.attached(target, "", _MAX_PAGE)).items
         is_attached = name in present
         if len(present) >= MAX_ATTACHED and not is_attached:
-            raise TooManyPoliciesError(certificate_id=certificate_id)
-        await self.database.commit(attaching(name, certificate_id, is_new=not is_attached, actor=actor))
+            raise TooManyPoliciesError(target=target)
+        await self.database.commit(attaching(name, target, is_new=not is_attached, actor=actor))
 
-    async def detach(self, name: str, certificate_id: str, *, actor: str) -> None:
+    async def detach(self, name: str, target: str, *, actor: str) -> None:
         """Detach a policy; one that is not attached is detached already."""
-        changes = Changes().run(store.DETACH, policy=name, certificate_id=certificate_id)
-        changes.audit(actor, "awsiot.policy_detach", name, certificate_id=certificate_id)
-        await self.database.commit(changes.event(GrantsChanged(certificate_id)))
+        changes = Changes().run(store.DETACH, policy=name, target=target)
+        changes.audit(actor, "awsiot.policy_detach", name, **_named(target))
+        await self.database.commit(changes.event(_changed(target)))
 
-    async def attached(self, certificate_id: str, after: str, size: int) -> Page[PolicyName]:
-        """Return the names of a certificate's policies."""
-        rows = await self.database.all(store.POLICIES_OF, certificate_id=certificate_id, after=after, limit=size + 1)
+    async def check_target(self, target: str) -> None:
+        """Raise `UnknownCertificateError` or `UnknownThingGroupError` where there is nothing to hang a policy on."""
+        if (group := group_of(target)) is None:
+            if await self.database.one(certificate_store.GET, id=target) is None:
+                raise UnknownCertificateError(certificate_id=target)
+        elif await self.database.one(registry_store.GET_GROUP, name=group) is None:
+            raise UnknownThingGroupError(group=group[:128])
+
+    async def _check_static(self, target: str) -> None:
+        """Raise `DynamicGroupError`: what connections may do is not asked of a search."""
+        group = group_of(target)
+        row = None if group is None else await self.database.one(registry_store.GET_GROUP, name=group)
+        if row is not None and row["query"] is not None:
+            raise DynamicGroupError(group=row["name"])
+
+    async def attached(self, target: str, after: str, size: int) -> Page[PolicyName]:
+        """Return the names of the policies of a certificate or a group."""
+        rows = await self.database.all(store.POLICIES_OF, target=target, after=after, limit=size + 1)
         names = [PolicyName(row["policy"]) for row in rows]
         return page_of(names, size, names)
 
-    async def targets(self, name: str, after: str, size: int) -> Page[CertificateId]:
-        """Return the certificates that a policy is attached to. Raise `UnknownPolicyError`."""
+    async def reaching(self, target: str, after: str, size: int) -> Page[PolicyName]:
+        """Return the same with those of the groups above, or for a certificate of the groups of its things."""
+        rows = await self.database.all(
+            registry_store.POLICIES_REACHING,
+            target=target,
+            thing_group=group_of(target) or "",
+            after=after,
+            limit=size + 1,
+        )
+        names = [PolicyName(row["policy"]) for row in rows]
+        return page_of(names, size, names)
+
+    async def targets(self, name: str, after: str, size: int) -> Page[str]:
+        """Return what a policy is attached to, certificates before groups. Raise `UnknownPolicyError`."""
         await self.get(name)
         rows = await self.database.all(store.TARGETS_OF, policy=name, after=after, limit=size + 1)
-        ids = [CertificateId(row["certificate_id"]) for row in rows]
-        return page_of(ids, size, ids)
+        found = [str(row["target"]) for row in rows]
+        return page_of(found, size, found)
 
-    async def documents_of(self, certificate_id: str) -> Sequence[tuple[str, str]]:
-        """Return name and default document of each policy of a certificate."""
-        rows = await self.database.all(store.DOCUMENTS_OF, certificate_id=certificate_id)
+    async def documents_of(self, target: str) -> Sequence[tuple[str, str]]:
+        """Return name and default document of each policy of a certificate or a group."""
+        rows = await self.database.all(store.DOCUMENTS_OF, target=target)
         return [(row["name"], row["document"]) for row in rows]
+
+    async def documents_named(self, names: Sequence[str]) -> dict[str, str]:
+        """Return default documents by the names of their policies. Raise `UnknownPolicyError` for one without."""
+        found: dict[str, str] = {}
+        for first in range(0, len(names), MOST_AMONG):
+            rows = await self.database.all(store.DOCUMENTS_NAMED, **these(names[first : first + MOST_AMONG]))
+            found |= {row["name"]: row["document"] for row in rows}
+        for name in names:
+            if name not in found:
+                raise _unknown(name)
+        return found
+
+    async def of_groups(self, thing: str) -> tuple[frozenset[str], dict[str, str]]:
+        """Return the groups of a thing with those above them, and the documents of their policies by name."""
+        rows = await self.database.all(registry_store.GROUPS_AND_DOCUMENTS_OF, thing=thing)
+        documents = {row["name"]: row["document"] for row in rows if row["document"] is not None}
+        return frozenset(row["ancestor"] for row in rows), documents
 
     async def _change(self, changes: Changes, made: NamedPolicy, *, actor: str) -> None:
         """Write a policy's new state; the generation id read before must still be there."""
@@ -238,14 +293,29 @@ class Policies(AccountService):
         await self.database.commit(changes.event(PolicyChanged(made.name)))
 
 
-def attaching(name: str, certificate_id: str, *, is_new: bool, actor: str) -> Changes:
-    """Return what attaches a policy to a certificate, on the condition that both are there and it has room."""
+def attaching(name: str, target: str, *, is_new: bool, actor: str) -> Changes:
+    """Return what attaches a policy to a certificate or a group, on the condition that both are there, with room."""
     changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
-    changes.run(store.CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
-    changes.run(store.MAY_HAVE_MORE, expect=1, key_id=certificate_id, most=MAX_ATTACHED + (not is_new))
-    changes.run(store.ATTACH, expect=1 if is_new else 0, policy=name, certificate_id=certificate_id)
-    changes.audit(actor, "awsiot.policy_attach", name, certificate_id=certificate_id)
-    return changes.event(GrantsChanged(certificate_id))
+    most = MAX_ATTACHED + (not is_new)
+    if (group := group_of(target)) is None:
+        changes.run(store.CERTIFICATE_IS_THERE, expect=1, key_id=target)
+        changes.run(store.MAY_HAVE_MORE, expect=1, key_id=target, most=most)
+    else:
+        changes.run(registry_store.GROUP_IS_THERE, expect=1, key_name=group)
+        changes.run(registry_store.GROUP_MAY_HAVE_MORE, expect=1, key_name=group, most=most)
+    changes.run(store.ATTACH, expect=1 if is_new else 0, policy=name, target=target)
+    changes.audit(actor, "awsiot.policy_attach", name, **_named(target))
+    return changes.event(_changed(target))
+
+
+def _named(target: str) -> dict[str, str]:
+    group = group_of(target)
+    return {"certificate_id": target} if group is None else {"thing_group": group}
+
+
+def _changed(target: str) -> Event:
+    group = group_of(target)
+    return GrantsChanged(target) if group is None else ThingGroupChanged(group)
 
 
 def _unknown(name: str, version: int | None = None) -> UnknownPolicyError:

@@ -1,8 +1,9 @@
 """What a template makes of a device: thing, certificate, policies, attachments, in one commit or not at all."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from birthmark.awsiot.events import CertificateChanged
@@ -96,6 +97,8 @@ class _Making:
     actor: str
     changes: Changes
     resources: dict[str, tuple[str, str]]
+    telling: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What is announced when it is written."""
 
 
 class Provisioning:
@@ -144,6 +147,8 @@ class Provisioning:
             if noting is not None:
                 making.changes.merge(noting(made))
             await self._database.commit(making.changes)
+            for tell in making.telling:
+                await tell()
             return made
 
         return await decided_again(decide, attempts=_ATTEMPTS)
@@ -192,7 +197,7 @@ class Provisioning:
                 cas = [ca for ca in cas if ca.certificate == wanted]
             if not cas:
                 raise CertificateRefusedError(detail="no CA on record signed it")
-            made = await self._certificates.adding(certificate, status, cas[0].mode, cas[0].id)
+            made = await self._certificates.adding(certificate, status, cas[0].mode, cas[0].id, pem=plan.pem or "")
         making.changes.merge(putting(made, actor=making.actor))
         return made
 
@@ -264,7 +269,8 @@ class Provisioning:
                 await self._things.types.check_usable(plan.type_name)
                 entropy, clock = self._things.entropy, self._things.clock
                 made = Thing(name, new_uuid(entropy), plan.type_name, attributes, None, 1, clock.now())
-                making.changes.merge(self._things.adding(made, actor=making.actor))
+                making.changes.merge(await self._things.adding(made, actor=making.actor))
+                making.telling.append(partial(self._things.tell_created, made))
             else:
                 made = await self._changed(plan, present, attributes, making)
             await self._join(plan, made, making, is_new=present is None)
@@ -295,7 +301,8 @@ class Provisioning:
                 )
         if (wanted, type_name) != (present.attributes, present.type_name):
             made = replace(present, attributes=wanted, type_name=type_name, version=present.version + 1)
-            making.changes.merge(self._things.replacing(present, made, actor=making.actor))
+            making.changes.merge(await self._things.replacing(present, made, actor=making.actor))
+            making.telling.append(partial(self._things.tell_updated, present, made))
         return made
 
     async def _join(self, plan: ThingPlan, thing: Thing, making: _Making, *, is_new: bool) -> None:
@@ -311,13 +318,11 @@ class Provisioning:
             if present != set(plan.groups):
                 raise ResourceConflictsError(resource=f"Thing {thing.name}", property="ThingGroups", thing=thing.name)
             return
-        for group in plan.groups:
-            if group not in present:
-                await self._groups.get(group)
-                making.changes.merge(self._groups.adding(group, thing.name, actor=making.actor))
-        if how is Override.REPLACE:
-            for group in sorted(present - set(plan.groups)):
-                making.changes.merge(self._groups.removing(group, thing.name, actor=making.actor))
+        into = [group for group in plan.groups if group not in present]
+        out_of = sorted(present - set(plan.groups)) if how is Override.REPLACE else []
+        groups = await self._groups.changeable(into, out_of)
+        making.changes.merge(await self._groups.changing(thing.name, into, out_of, actor=making.actor))
+        making.telling.append(partial(self._groups.tell_changed, thing, groups, into, out_of))
 
     async def _attach(
         self, thing: Thing, certificate: DeviceCertificate, kind: PrincipalType, making: _Making, *, only_own: bool

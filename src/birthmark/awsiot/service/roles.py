@@ -27,6 +27,7 @@ from birthmark.awsiot.rules.sessions import (
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.devices import Devices, Grant
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
@@ -110,13 +111,16 @@ class Roles(AccountService):
         rows = await self.database.all(asked, after=after, limit=limit + 1)
         return page_of([store.ALIASES.of(row) for row in rows], limit, [row["name"] for row in rows])
 
-    async def create(self, name: str, role_arn: str, duration_s: int | None, *, actor: str) -> RoleAlias:
+    async def create(
+        self, name: str, role_arn: str, duration_s: int | None, *, tags: Tags = NO_TAGS, actor: str
+    ) -> RoleAlias:
         """Make a role alias. Raise `RoleAliasExistsError`."""
         now = self.clock.now()
         lasts_s = DURATION_S if duration_s is None else _check_duration(duration_s)
         made = RoleAlias(parse_alias_name(name), new_uuid(self.entropy), role_arn, lasts_s, now, now)
         exists = RoleAliasExistsError(alias=name)
         changes = Changes().run(store.ADD_ALIAS, expect=1, otherwise=exists, **store.ALIASES.row(made))
+        changes.merge(written("rolealias", name, tags))
         await self.database.commit(changes.audit(actor, "awsiot.role_alias_create", name, role=role_arn))
         return made
 
@@ -143,7 +147,7 @@ class Roles(AccountService):
         """Delete a role alias, and with it every key that was made by it. Raise `UnknownRoleAliasError`."""
         unknown = UnknownRoleAliasError(alias=name[:128])
         changes = Changes().run(store.DELETE_ALIAS, expect=1, otherwise=unknown, name=name)
-        changes.event(RoleAliasRemoved(name))
+        changes.event(RoleAliasRemoved(name)).merge(dropped("rolealias", name))
         await self.database.commit(changes.audit(actor, "awsiot.role_alias_delete", name))
 
     # ---- keys

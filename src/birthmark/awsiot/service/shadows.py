@@ -12,6 +12,7 @@ from typing import Any
 from birthmark.awsiot.model import Shadow, ThingName
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import shadows as rules
+from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.model import Message
@@ -43,6 +44,7 @@ class Shadows:
         self.updates = 0  # and deletions, so far
         self.audience: Audience
         """Hears what became of shadows."""
+        self.index: Index
 
     def now(self) -> int:
         """Return the time in microseconds."""
@@ -135,6 +137,7 @@ class Shadows:
                 changes.run(store.CHANGE, expect=1, **values, **seen)
             else:
                 changes.run(store.ADD, expect=1, thing=thing, name=name, **values)
+            changes.merge(await self.index.of_shadow(made))
             if made.is_deleted and self._steadiness.is_steady():
                 changes.run(store.FORGET, before=made.at - rules.REMEMBERED_S * _MICROS)
             if actor is not None:

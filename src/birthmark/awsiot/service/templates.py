@@ -10,6 +10,7 @@ from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, TemplateV
 from birthmark.awsiot.rules.plans import TemplateInvalidError
 from birthmark.awsiot.rules.templates import CERTIFICATE, parse_template
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import provisioning as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
@@ -106,13 +107,10 @@ class ProvisioningTemplates(AccountService):
         is_enabled: bool,
         role_arn: str,
         hook: str | None,
+        tags: Tags = NO_TAGS,
         actor: str,
-        more: Changes | None = None,
     ) -> ProvisioningTemplate:
-        """Make a template of one version. Raise `TemplateInvalidError` or `TemplateExistsError`.
-
-        `more` is written with it.
-        """
+        """Make a template of one version. Raise `TemplateInvalidError` or `TemplateExistsError`."""
         known = parse_template_name(name)
         check_body(body, kind)
         if kind is TemplateType.JITP and hook is not None:
@@ -127,7 +125,7 @@ class ProvisioningTemplates(AccountService):
         exists = TemplateExistsError(template=known)
         changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.TEMPLATES.row(made))
         changes.run(store.ADD_VERSION, **store.VERSIONS.row(TemplateVersion(known, 1, body, now)))
-        changes.merge(more or Changes())
+        changes.merge(written("provisioningtemplate", known, tags))
         await self.database.commit(changes.audit(actor, "awsiot.template_create", known, type=kind.value))
         return made
 
@@ -180,7 +178,7 @@ class ProvisioningTemplates(AccountService):
             raise _in_use(name, f"version {version} is the default")
         await self._change(Changes().run(store.DELETE_VERSION, template=name, version=version), template, actor=actor)
 
-    async def delete(self, name: str, *, actor: str, more: Changes | None = None) -> None:
+    async def delete(self, name: str, *, actor: str) -> None:
         """Remove a template with one version. Raise `TemplateInUseError`."""
         template, present = await self.versions(name)
         if len(present) > 1:
@@ -188,7 +186,8 @@ class ProvisioningTemplates(AccountService):
         changed = ChangedMeanwhileError(what="The provisioning template")
         seen = {"name": name, "generation_id": template.generation_id}
         changes = Changes().run(store.DELETE, expect=1, otherwise=changed, **seen)
-        changes.run(store.DELETE_VERSIONS, template=name).merge(more or Changes())
+        changes.run(store.DELETE_VERSIONS, template=name)
+        changes.merge(dropped("provisioningtemplate", name))
         await self.database.commit(changes.audit(actor, "awsiot.template_delete", name))
 
     async def page(self, after: str, size: int) -> Page[ProvisioningTemplate]:

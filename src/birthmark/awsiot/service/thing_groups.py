@@ -1,17 +1,34 @@
-"""Thing groups: names that many things stand under. Static ones, one beside the other, without policies."""
+"""Thing groups: names that many things stand under, and groups under groups. What hangs on one reaches all below it.
 
-from collections.abc import Mapping
+A group never comes below another later, and one with others below it is not deleted: so its line of ancestors is
+written once, with it.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from birthmark.awsiot.model import ThingGroup, ThingName, parse_group_properties
+from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
+from birthmark.awsiot.model import Thing, ThingGroup, ThingName, parse_group_properties, target_of_group
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
+from birthmark.awsiot.wire.search import And, Is, Place, Query, parse_query
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.paging import Page, page_of
+
+MAX_DEPTH = 7
+"""So many groups stand in one line, the uppermost among them."""
+MAX_DYNAMIC = 100
+MAX_GROUPS = 10
+"""So many groups a thing can be put into."""
 
 
 class UnknownThingGroupError(NotFoundError):
@@ -44,14 +61,64 @@ class ThingGroupVersionError(ConflictError):
     version: int
 
 
-class NestedThingGroupError(InvalidRequestError):
-    """Groups in groups are not served."""
+class ThingGroupDepthError(InvalidRequestError):
+    """Seven groups stand in one line."""
 
-    code = "awsiot.thing_group_nested"
-    message = "Thing group {group} cannot be below {parent}: groups stand beside each other here"
-    fix = "Leave the parent out: `aws iot create-thing-group --thing-group-name {group}`"
+    code = "awsiot.thing_group_depth"
+    message = "Thing group {group} cannot be below {parent}: seven groups stand in one line already"
+    fix = "Put it below one further up; its parent's line: `aws iot describe-thing-group --thing-group-name {parent}`"
     group: str
     parent: str
+
+
+class ThingGroupInUseError(InvalidRequestError):
+    """Other groups are below it."""
+
+    code = "awsiot.thing_group_in_use"
+    message = "Cannot delete thing group {group} when there are still child groups attached to it"
+    fix = (
+        "Delete those below it first: `aws iot list-thing-groups --parent-group {group} --no-recursive "
+        '--query "thingGroups[].groupName" --output text | xargs -rn1 aws iot delete-thing-group --thing-group-name`'
+    )
+    group: str
+
+
+class DynamicGroupError(InvalidRequestError):
+    """A search finds the things of a dynamic group: nobody puts any in, and nothing is below it or hangs on it."""
+
+    code = "awsiot.thing_group_dynamic"
+    message = "Thing group {group} is dynamic: a search finds its things"
+    fix = (
+        "Use a static group, or let the search find other things: "
+        "`aws iot describe-thing-group --thing-group-name {group} --query queryString`"
+    )
+    group: str
+
+
+class StaticGroupError(InvalidRequestError):
+    """A group that is not dynamic was changed as one."""
+
+    code = "awsiot.thing_group_static"
+    message = "Thing group {group} is not dynamic"
+    fix = "Use update-thing-group or delete-thing-group: `aws iot describe-thing-group --thing-group-name {group}`"
+    group: str
+
+
+class TooManyDynamicGroupsError(PolicyError):
+    """An account has 100 dynamic groups at most."""
+
+    code = "awsiot.dynamic_group_limit"
+    message = "There are 100 dynamic thing groups already"
+    fix = "Delete one first: `aws iot delete-dynamic-thing-group --generate-cli-skeleton` shows how."
+
+
+class TooManyThingGroupsError(PolicyError):
+    """A thing is in ten groups at most."""
+
+    code = "awsiot.thing_group_limit"
+    message = "Thing {thing} would be in more than 10 groups"
+    fix = "Take it out of one first; those it is in: `aws iot list-thing-groups-for-thing --thing-name {thing}`"
+    thing: str
 
 
 class ThingGroups(AccountService):
@@ -68,6 +135,11 @@ class ThingGroups(AccountService):
             raise UnknownThingGroupError(group=name[:128])
         return store.GROUPS.of(row)
 
+    async def line(self, name: str) -> Sequence[str]:
+        """Return the groups that one is below, the uppermost first."""
+        rows = await self.database.all(store.LINE_OF, thing_group=name)
+        return [row["ancestor"] for row in rows if row["distance"]]
+
     async def create(
         self,
         name: ThingName,
@@ -75,22 +147,53 @@ class ThingGroups(AccountService):
         attributes: Mapping[str, str] | None,
         parent: str | None,
         *,
+        query: str | None = None,
+        tags: Tags = NO_TAGS,
         actor: str,
     ) -> ThingGroup:
         """Make a group, or return the one that is there already and the same. Raise `ThingGroupExistsError`."""
-        if parent is not None:
-            raise NestedThingGroupError(group=name, parent=parent)
         properties = parse_group_properties(description, attributes)
-        made = ThingGroup(name, new_uuid(self.entropy), properties, 1, self.clock.now())
-        exists = ThingGroupExistsError(group=name)
-        changes = Changes().run(store.ADD_GROUP, expect=1, otherwise=exists, **store.GROUPS.row(made))
-        try:
-            await self.database.commit(changes.audit(actor, "awsiot.thing_group_create", name))
-        except ThingGroupExistsError:
-            if (present := await self.get(name)).properties != properties:
-                raise
-            return present
-        return made
+
+        async def decide() -> ThingGroup:
+            made = ThingGroup(name, new_uuid(self.entropy), properties, 1, self.clock.now(), parent, query)
+            changes = Changes()
+            line = await self._line_below(changes, name, parent)
+            if query is not None:
+                await self._check_room()
+            exists = ThingGroupExistsError(group=name)
+            changes.run(store.ADD_GROUP, expect=1, otherwise=exists, **store.GROUPS.row(made))
+            for distance, ancestor in enumerate((name, *reversed(line))):
+                changes.run(store.ADD_LINE, thing_group=name, ancestor=ancestor, distance=distance)
+            changes.merge(written("thinggroup", name, tags)).merge(await self.index.of_group(made))
+            try:
+                await self.database.commit(changes.audit(actor, "awsiot.thing_group_create", name))
+            except ThingGroupExistsError:
+                present = await self.get(name)
+                known = present.properties, present.parent, present.query
+                if known != (properties, parent, query) or not await same(self.database, "thinggroup", name, tags):
+                    raise
+                return present
+            await self._tell("created", made, line)
+            return made
+
+        return await decided_again(decide)
+
+    async def _check_room(self) -> None:
+        if len(await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC)) >= MAX_DYNAMIC:
+            raise TooManyDynamicGroupsError
+
+    async def _line_below(self, changes: Changes, name: str, parent: str | None) -> Sequence[str]:
+        """Return the line that a group is to stand below, on the condition that it is so. Raise why it cannot."""
+        if parent is None:
+            return ()
+        above = await self.get(parent)
+        if above.query is not None:
+            raise DynamicGroupError(group=parent)
+        line = (*await self.line(parent), parent)
+        if len(line) >= MAX_DEPTH:
+            raise ThingGroupDepthError(group=name, parent=parent)
+        changes.run(store.GROUP_IS_SAME, expect=1, key_name=parent, key_group_id=above.group_id)
+        return line
 
     async def update(
         self,
@@ -100,6 +203,7 @@ class ThingGroups(AccountService):
         *,
         merge: bool,
         expected: int | None,
+        query: str | None = None,
         actor: str,
     ) -> ThingGroup:
         """Change what a group is described by; attributes are replaced or merged. Raise `ThingGroupVersionError`."""
@@ -109,28 +213,45 @@ class ThingGroups(AccountService):
             present = (group.properties.get("attributePayload") or {}).get("attributes") or {}
             wanted = {**present, **attributes} if merge and attributes is not None else attributes
             properties = parse_group_properties(description, wanted)
-            made = replace(group, properties={**group.properties, **properties}, version=group.version + 1)
+            made = replace(
+                group,
+                properties={**group.properties, **properties},
+                version=group.version + 1,
+                query=group.query if query is None else query,
+            )
             row = store.GROUPS.row(made)
             seen: dict[str, Any] = {"key_name": name, "key_version": group.version}
-            changes = Changes().run(
-                store.REPLACE_GROUP, expect=1, properties=row["properties"], version=made.version, **seen
-            )
+            new = {column: row[column] for column in ("properties", "version", "query")}
+            changes = Changes().run(store.REPLACE_GROUP, expect=1, **new, **seen)
+            changes.merge(await self.index.of_group(made))
             await self.database.commit(changes.audit(actor, "awsiot.thing_group_update", name))
+            await self._tell("updated", made, await self.line(name))
             return made
 
         return await decided_again(decide)
 
     async def delete(self, name: str, expected: int | None, *, actor: str) -> None:
-        """Remove a group; its things stay. One that is not there is removed already."""
+        """Remove a group with its policies; its things stay. One that is not there is removed already.
+
+        Raise `ThingGroupInUseError` where others are below it.
+        """
 
         async def decide() -> None:
             try:
                 group = await self._expected(name, expected)
             except UnknownThingGroupError:
                 return
-            changes = Changes().run(store.DELETE_GROUP, expect=1, name=name, version=group.version)
-            changes.run(store.EMPTY_GROUP, thing_group=name)
-            await self.database.commit(changes.audit(actor, "awsiot.thing_group_delete", name))
+            if await self.database.one(store.ONE_CHILD, parent=name) is not None:
+                raise ThingGroupInUseError(group=name)
+            line = await self.line(name)
+            changes = Changes().run(store.GROUP_IS_THERE, expect=1, key_name=name)
+            changes.run(store.DELETE_GROUP, expect=1, name=name, version=group.version)
+            changes.run(store.EMPTY_GROUP, thing_group=name).run(store.DROP_LINES, thing_group=name)
+            changes.run(policy_store.DETACH_ALL, target=target_of_group(name)).merge(dropped("thinggroup", name))
+            changes.merge(await self.index.without_group(name))
+            changes.audit(actor, "awsiot.thing_group_delete", name)
+            await self.database.commit(changes.event(ThingGroupChanged(name)))
+            await self._tell("deleted", group, line)
 
         await decided_again(decide)
 
@@ -140,50 +261,153 @@ class ThingGroups(AccountService):
             raise ThingGroupVersionError(group=name, version=group.version, expected=expected)
         return group
 
-    async def page(self, after: str, size: int, prefix: str) -> Page[ThingGroup]:
-        """Return groups in order of name, those whose name begins so."""
-        rows = await self.database.all(store.LIST_GROUPS, after=after, prefix=prefix, limit=size + 1)
+    async def page(
+        self, after: str, size: int, prefix: str, *, parent: str | None = None, recursive: bool = True
+    ) -> Page[ThingGroup]:
+        """Return groups in order of name, those whose name begins so: all, those below one, or only its next."""
+        if parent is not None:
+            await self.get(parent)
+        query = {
+            (False, True): store.LIST_GROUPS,
+            (False, False): store.LIST_UPPERMOST,
+            (True, True): store.LIST_BELOW,
+            (True, False): store.LIST_CHILDREN,
+        }[parent is not None, recursive]
+        rows = await self.database.all(query, after=after, prefix=prefix, parent=parent, limit=size + 1)
         found = [store.GROUPS.of(row) for row in rows]
         return page_of(found, size, [each.name for each in found])
 
     async def add(self, group: str, thing: str, *, actor: str) -> None:
         """Put a thing into a group; one that is in it stays. Raise `UnknownThingError`, `UnknownThingGroupError`."""
-
-        async def decide() -> None:
-            await self._things.get(thing)
-            await self.get(group)
-            await self.database.commit(self.adding(group, thing, actor=actor))
-
-        await decided_again(decide)
-
-    def adding(self, group: str, thing: str, *, actor: str) -> Changes:
-        """Return what puts a thing into a group, on the condition that both are there."""
-        changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
-        changes.run(store.GROUP_IS_THERE, expect=1, key_name=group)
-        changes.run(store.ADD_MEMBER, thing_group=group, thing=thing)
-        return changes.audit(actor, "awsiot.thing_group_add", group, thing=thing)
-
-    def removing(self, group: str, thing: str, *, actor: str) -> Changes:
-        """Return what takes a thing out of a group."""
-        changes = Changes().run(store.REMOVE_MEMBER, thing_group=group, thing=thing)
-        return changes.audit(actor, "awsiot.thing_group_remove", group, thing=thing)
+        await self._change(thing, (group,), (), actor=actor)
 
     async def remove(self, group: str, thing: str, *, actor: str) -> None:
         """Take a thing out of a group; one that is not in it is out already."""
-        await self._things.get(thing)
-        await self.get(group)
-        await self.database.commit(self.removing(group, thing, actor=actor))
+        await self._change(thing, (), (group,), actor=actor)
+
+    async def change_of(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> None:
+        """Put a thing into groups and take it out of others, all at once. Raise as `add` does."""
+        await self._change(thing, into, out_of, actor=actor)
+
+    async def _change(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> None:
+        async def decide() -> None:
+            known = await self._things.get(thing)
+            groups = await self.changeable(into, out_of)
+            changes = await self.changing(known.name, into, out_of, actor=actor)
+            await self.database.commit(changes.event(ThingChanged(known.name)))
+            await self.tell_changed(known, groups, into, out_of)
+
+        await decided_again(decide)
+
+    async def changeable(self, into: Sequence[str], out_of: Sequence[str]) -> Mapping[str, ThingGroup]:
+        """Return groups by name. Raise `UnknownThingGroupError`, `DynamicGroupError` for one that searches fill."""
+        groups = {name: await self.get(name) for name in (*into, *out_of)}
+        for name, group in groups.items():
+            if group.query is not None:
+                raise DynamicGroupError(group=name)
+        return groups
+
+    async def changing(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> Changes:
+        """Return what puts a thing into groups and takes it out of others, on the condition that they are there."""
+        changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
+        for name in sorted({*into}):  # in the order of their names, as everybody takes them
+            changes.run(store.GROUP_IS_THERE, expect=1, key_name=name)
+        for name in out_of:
+            changes.run(store.REMOVE_MEMBER, thing_group=name, thing=thing)
+            changes.audit(actor, "awsiot.thing_group_remove", name, thing=thing)
+        for name in into:
+            changes.run(store.ADD_MEMBER, thing_group=name, thing=thing)
+            changes.audit(actor, "awsiot.thing_group_add", name, thing=thing)
+        if into:
+            full = TooManyThingGroupsError(thing=thing)
+            changes.run(store.MAY_JOIN, expect=1, otherwise=full, key_name=thing, most=MAX_GROUPS)
+        return changes.merge(await self.index.of_membership(thing, into, out_of))
+
+    async def tell_changed(
+        self, thing: Thing, groups: Mapping[str, ThingGroup], into: Sequence[str], out_of: Sequence[str]
+    ) -> None:
+        """Announce what became of a thing's membership."""
+        for operation, names in (("REMOVED", out_of), ("ADDED", into)):
+            for name in names:
+                await self.announcer.tell(
+                    "THING_GROUP_MEMBERSHIP",
+                    f"thingGroupMembership/thingGroup/{name}/thing/{thing.name}/{operation.lower()}",
+                    eventType="THING_GROUP_MEMBERSHIP_EVENT",
+                    operation=operation,
+                    thingId=thing.thing_id,
+                    groupId=groups[name].group_id,
+                    membershipId=f"{thing.thing_id}.{groups[name].group_id}",
+                )
 
     async def groups_of(self, thing: str, after: str, size: int) -> Page[str]:
-        """Return the groups of a thing. Raise `UnknownThingError`."""
+        """Return the groups of a thing, with the dynamic ones. Raise `UnknownThingError`."""
         await self._things.get(thing)
         rows = await self.database.all(store.GROUPS_OF, thing=thing, after=after, limit=size + 1)
-        found = [str(row["thing_group"]) for row in rows]
+        dynamic = [name for name in await self._dynamic_of(thing) if name > after]
+        found = sorted([*(str(row["thing_group"]) for row in rows), *dynamic])[: size + 1]
         return page_of(found, size, found)
 
-    async def things_in(self, group: str, after: str, size: int) -> Page[str]:
-        """Return the things of a group. Raise `UnknownThingGroupError`."""
-        await self.get(group)
-        rows = await self.database.all(store.THINGS_IN, thing_group=group, after=after, limit=size + 1)
+    async def _dynamic_of(self, thing: str) -> Sequence[str]:
+        """Return the dynamic groups whose search finds a thing; none while there is no index."""
+        found = []
+        for row in await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC):
+            with contextlib.suppress(IndexNotReadyError, SearchTooBroadError):
+                query = And((Is("thingName", thing), _query_of(store.GROUPS.of(row))))
+                if (await self.index.search(Place.THINGS, query, "", 1)).items:
+                    found.append(str(row["name"]))
+        return found
+
+    async def dynamic(self, name: str) -> ThingGroup:
+        """Return a dynamic group. Raise `UnknownThingGroupError`, `StaticGroupError`."""
+        if (known := await self.get(name)).query is None:
+            raise StaticGroupError(group=name)
+        return known
+
+    async def check_deletable_as_dynamic(self, name: str) -> None:
+        """Raise `StaticGroupError` for a group that is not dynamic; one that is not there is deleted already."""
+        with contextlib.suppress(UnknownThingGroupError):
+            await self.dynamic(name)
+
+    async def things_in(self, group: str, after: str, size: int, *, recursive: bool = False) -> Page[str]:
+        """Return the things of a group, or also of those below it. Raise `UnknownThingGroupError`."""
+        known = await self.get(group)
+        if known.query is not None:
+            return await self.index.search(Place.THINGS, _query_of(known), after, size)
+        query = store.THINGS_BELOW if recursive else store.THINGS_IN
+        rows = await self.database.all(query, thing_group=group, after=after, limit=size + 1)
         found = [str(row["thing"]) for row in rows]
         return page_of(found, size, found)
+
+    async def _tell(self, what: str, group: ThingGroup, line: Sequence[str]) -> None:
+        described = group.properties
+        await self.announcer.tell(
+            "THING_GROUP",
+            f"thingGroup/{group.name}/{what}",
+            eventType="THING_GROUP_EVENT",
+            operation=what.upper(),
+            thingGroupId=group.group_id,
+            thingGroupName=group.name,
+            versionNumber=group.version,
+            parentGroupName=group.parent,
+            description=described.get("thingGroupDescription"),
+            rootToParentThingGroups=list(line),
+            attributes=(described.get("attributePayload") or {}).get("attributes") or {},
+        )
+        if group.parent is None or what == "updated":
+            return
+        operation = "ADDED" if what == "created" else "REMOVED"
+        parent = await self.get(group.parent)
+        await self.announcer.tell(
+            "THING_GROUP_HIERARCHY",
+            f"thingGroupHierarchy/thingGroup/{parent.name}/childThingGroup/{group.name}/{operation.lower()}",
+            eventType="THING_GROUP_HIERARCHY_EVENT",
+            operation=operation,
+            thingGroupId=parent.group_id,
+            thingGroupName=parent.name,
+            childGroupId=group.group_id,
+            childGroupName=group.name,
+        )
+
+
+def _query_of(group: ThingGroup) -> Query:
+    return parse_query(json.loads(group.query or "{}")["queryString"])

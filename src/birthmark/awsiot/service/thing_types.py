@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from birthmark.awsiot.model import ThingName, ThingType
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -72,25 +74,59 @@ class ThingTypes(AccountService):
         """Return the condition of a commit that makes a thing of this type."""
         return Changes() if name is None else Changes().run(store.TYPE_IS_USABLE, expect=1, key_name=name)
 
-    async def create(self, name: ThingName, properties: Mapping[str, Any], *, actor: str) -> ThingType:
+    async def create(
+        self, name: ThingName, properties: Mapping[str, Any], *, tags: Tags = NO_TAGS, actor: str
+    ) -> ThingType:
         """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
         made = ThingType(name, new_uuid(self.entropy), properties, None, self.clock.now())
         exists = ThingTypeExistsError(type=name)
         changes = Changes().run(store.ADD_TYPE, expect=1, otherwise=exists, **store.TYPES.row(made))
+        changes.merge(written("thingtype", name, tags))
         try:
             await self.database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
         except ThingTypeExistsError:
-            if (present := await self.get(name)).properties != properties:
+            present = await self.get(name)
+            if present.properties != properties or not await same(self.database, "thingtype", name, tags):
                 raise
             return present
+        await self._tell("created", made)
         return made
+
+    async def update(self, name: str, properties: Mapping[str, Any], *, actor: str) -> None:
+        """Describe a type otherwise; what is not given stays. Raise `UnknownThingTypeError`."""
+
+        async def decide() -> None:
+            known = await self.get(name)
+            made = replace(known, properties={**known.properties, **properties})
+            seen, row = store.TYPES.row(known), store.TYPES.row(made)
+            names: dict[str, Any] = {f"key_{one}": seen[one] for one in ("name", "type_id", "properties")}
+            changes = Changes().run(store.REPLACE_TYPE, expect=1, properties=row["properties"], **names)
+            await self.database.commit(changes.audit(actor, "awsiot.thing_type_update", name))
+            await self._tell("updated", made)
+
+        await decided_again(decide)
+
+    async def _tell(self, what: str, known: ThingType) -> None:
+        await self.announcer.tell(
+            "THING_TYPE",
+            f"thingType/{known.name}/{what}",
+            eventType="THING_TYPE_EVENT",
+            operation=what.upper(),
+            thingTypeId=known.type_id,
+            thingTypeName=known.name,
+            isDeprecated=known.deprecated_at is not None,
+            deprecationDate=known.deprecated_at and to_micros(known.deprecated_at) // 1000,
+            searchableAttributes=known.properties.get("searchableAttributes") or [],
+            description=known.properties.get("thingTypeDescription"),
+        )
 
     async def deprecate(self, name: str, *, undo: bool, actor: str) -> None:
         """Deprecate a type, or take that back."""
-        await self.get(name)
-        at = None if undo else self.clock.micros()
-        changes = Changes().run(store.DEPRECATE_TYPE, key_name=name, deprecated_at=at)
+        known = await self.get(name)
+        at = None if undo else self.clock.now()
+        changes = Changes().run(store.DEPRECATE_TYPE, key_name=name, deprecated_at=at and to_micros(at))
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_deprecate", name, undo=undo))
+        await self._tell("updated", replace(known, deprecated_at=at))
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a type that has been deprecated long enough and has no things. Raise `ThingTypeInUseError`."""
@@ -111,8 +147,9 @@ class ThingTypes(AccountService):
             )
         at = to_micros(known.deprecated_at) if known.deprecated_at else None
         changes = Changes().run(store.TYPE_IS_THERE, expect=1, key_name=name)
-        changes.run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at)
+        changes.run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at).merge(dropped("thingtype", name))
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
+        await self._tell("deleted", known)
 
     async def page(self, after: str, size: int) -> Page[ThingType]:
         """Return types in order of name."""

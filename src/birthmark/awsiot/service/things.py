@@ -114,24 +114,37 @@ class Things(AccountService):
         await self.types.check_usable(type_name)
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
-            await self.database.commit(self.adding(thing, actor=actor))
+            await self.database.commit(await self.adding(thing, actor=actor))
+            await self.tell_created(thing)
             return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
             raise ThingExistsError(thing=name)
         return present
 
-    def adding(self, thing: Thing, *, actor: str) -> Changes:
+    async def adding(self, thing: Thing, *, actor: str) -> Changes:
         """Return what puts a thing on record, on the condition that none of its name is there."""
         changes = self.types.while_usable(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-        changes.merge(words.found(store.PLACE, thing.name)).count(store.FIGURE)
+        changes.merge(words.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
+        changes.count(store.FIGURE)
         return changes.audit(actor, "awsiot.thing_create", thing.name).event(ThingChanged(thing.name))
 
-    def replacing(self, before: Thing, made: Thing, *, actor: str) -> Changes:
+    async def replacing(self, before: Thing, made: Thing, *, actor: str) -> Changes:
         """Return what makes a thing another, on the condition that it is still as it was."""
         changes = self.types.while_usable(made.type_name if made.type_name != before.type_name else None)
         seen: dict[str, Any] = {"key_name": before.name, "key_version": before.version}
         changes.run(store.REPLACE_THING, expect=1, **seen, **store.THINGS.row(made))
+        changes.merge(await self.index.of_thing(made))
         return changes.audit(actor, "awsiot.thing_update", before.name).event(ThingChanged(before.name))
+
+    async def tell_created(self, thing: Thing) -> None:
+        """Announce a thing that was made."""
+        await self._tell("created", thing)
+        await self._tell_type(thing, None)
+
+    async def tell_updated(self, before: Thing, made: Thing) -> None:
+        """Announce a thing that was changed."""
+        await self._tell("updated", made)
+        await self._tell_type(made, before.type_name)
 
     async def update(
         self,
@@ -159,7 +172,8 @@ class Things(AccountService):
                 type_name=None if remove_type else type_name or thing.type_name,
                 version=thing.version + 1,
             )
-            await self.database.commit(self.replacing(thing, made, actor=actor))
+            await self.database.commit(await self.replacing(thing, made, actor=actor))
+            await self.tell_updated(thing, made)
 
         await decided_again(decide)
 
@@ -177,9 +191,37 @@ class Things(AccountService):
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.run(store.FORGET_MEMBER, thing=name)
-        changes.merge(words.lost(store.PLACE, name))
+        changes.merge(words.lost(store.PLACE, name)).merge(await self.index.without_thing(name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
+        await self._tell("deleted", thing)
+
+    async def _tell(self, what: str, thing: Thing) -> None:
+        await self.announcer.tell(
+            "THING",
+            f"thing/{thing.name}/{what}",
+            eventType="THING_EVENT",
+            operation=what.upper(),
+            thingId=thing.thing_id,
+            thingName=thing.name,
+            versionNumber=thing.version,
+            thingTypeName=thing.type_name,
+            attributes=dict(thing.attributes),
+        )
+
+    async def _tell_type(self, thing: Thing, before: str | None) -> None:
+        """Tell that a thing is of another type than before."""
+        for operation, name in (("REMOVED", before), ("ADDED", thing.type_name)):
+            if name is not None and before != thing.type_name:
+                await self.announcer.tell(
+                    "THING_TYPE_ASSOCIATION",
+                    f"thingTypeAssociation/thing/{thing.name}/{name}",
+                    eventType="THING_TYPE_ASSOCIATION_EVENT",
+                    operation=operation,
+                    thingId=thing.thing_id,
+                    thingName=thing.name,
+                    thingTypeName=name,
+                )
 
     async def page(
         self,

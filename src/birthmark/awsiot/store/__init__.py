@@ -3,6 +3,26 @@
 A principal is written as the certificate's id; ARNs are made at the edge. Policy versions are never changed.
 """
 
-from birthmark.awsiot.store import certificates, credentials, policies, provisioning, registry, shadows
+from birthmark.awsiot.store import (
+    certificates,
+    credentials,
+    policies,
+    provisioning,
+    registry,
+    settings,
+    shadows,
+    tags,
+    terms,
+)
 
-__all__ = ["certificates", "credentials", "policies", "provisioning", "registry", "shadows"]
+__all__ = [
+    "certificates",
+    "credentials",
+    "policies",
+    "provisioning",
+    "registry",
+    "settings",
+    "shadows",
+    "tags",
+    "terms",
+]

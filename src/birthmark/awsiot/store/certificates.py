@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 
 CERTIFICATES = Records(DeviceCertificate, certificate="der")
@@ -43,6 +43,7 @@ CAS_BY_SUBJECT_PAGE = page(cas, "id", "subject")
 LIST_CAS, LIST_CAS_DOWN = page(cas, "id"), page(cas, "id", descending=True)
 UPDATE_CA = change(cas, _CA_STATE, "id", "customer_version")
 DELETE_CA = remove(cas, "id", cas.c.active == 0)
+CA_IS_THERE = still(cas, "id")
 
 registration_codes = Table("aws_registration_codes", metadata, text("account", key=True), text("code"))
 CODE = find(registration_codes)

@@ -1,4 +1,7 @@
-"""Policies, their versions, and the certificates they are attached to."""
+"""Policies, their versions, and what they are attached to.
+
+A target is a certificate's id, or `thinggroup/` and the name of a thing group.
+"""
 
 from sqlalchemy import Index, Integer, Table, bindparam, exists, func, select
 
@@ -6,7 +9,7 @@ from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.keyed import among, change, find, page, remove, still
 from birthmark.store.records import Records
 
 POLICIES = Records(NamedPolicy)
@@ -24,19 +27,28 @@ VERSIONS = find(policy_versions, "policy", order=policy_versions.c.version.desc(
 DELETE_VERSION = remove(policy_versions)
 DELETE_VERSIONS = remove(policy_versions, "policy")
 
-policy_targets = Table("aws_policy_targets", metadata, text("policy", key=True), text("certificate_id", key=True))
-Index("aws_policy_targets_certificate", policy_targets.c.certificate_id, policy_targets.c.policy)
+policy_targets = Table("aws_policy_targets", metadata, text("policy", key=True), text("target", key=True))
+Index("aws_policy_targets_target", policy_targets.c.target, policy_targets.c.policy)
 DELETE = remove(policies, "name", "generation_id", ~exists().where(policy_targets.c.policy == policies.c.name))
+DOCUMENTS_NAMED = statement(
+    select(policies.c.name, policy_versions.c.document)
+    .join(
+        policy_versions,
+        (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
+    )
+    .where(among(policies.c.name))
+    .order_by(policies.c.name)
+)
 POLICY_IS_THERE = still(policies, "name")
 CERTIFICATE_IS_THERE = still(certificates, "id")
 """Before what asks for the rows that hang on it: on PostgreSQL a statement that had to wait sees them as they were."""
-_ATTACHED = select(func.count()).where(policy_targets.c.certificate_id == certificates.c.id).scalar_subquery()
+_ATTACHED = select(func.count()).where(policy_targets.c.target == certificates.c.id).scalar_subquery()
 MAY_HAVE_MORE = still(certificates, "id", bindparam("most", type_=Integer) > _ATTACHED)
 ATTACH = insert(policy_targets, ignore_existing=True)
 DETACH = remove(policy_targets)
-DETACH_ALL = remove(policy_targets, "certificate_id")
-POLICIES_OF = page(policy_targets, "policy", "certificate_id", of=("policy",))
-TARGETS_OF = page(policy_targets, "certificate_id", "policy", of=("certificate_id",))
+DETACH_ALL = remove(policy_targets, "target")
+POLICIES_OF = page(policy_targets, "policy", "target", of=("policy",))
+TARGETS_OF = page(policy_targets, "target", "policy", of=("target",))
 DOCUMENTS_OF = statement(
     select(policies.c.name, policy_versions.c.document)
     .join(policies, policies.c.name == policy_targets.c.policy)
@@ -44,7 +56,7 @@ DOCUMENTS_OF = statement(
         policy_versions,
         (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
     )
-    .where(policy_targets.c.certificate_id == bindparam("certificate_id"))
+    .where(policy_targets.c.target == bindparam("target"))
     .order_by(policies.c.name)
     .limit(100)
 )

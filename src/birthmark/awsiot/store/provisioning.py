@@ -24,6 +24,7 @@ LIST = page(templates, "name")
 _STATE = ("description", "enabled", "role_arn", "hook", "default_version", "last_version", "generation_id")
 UPDATE = change(templates, (*_STATE, "modified_at"), "name", "generation_id")
 DELETE = remove(templates, "name", "generation_id")
+TEMPLATE_IS_THERE = still(templates, "name")
 TEMPLATE_COUNT = statement(select(func.count().label("count")).select_from(templates))
 
 VERSIONS = Records(TemplateVersion)

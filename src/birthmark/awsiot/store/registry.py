@@ -1,12 +1,27 @@
 """Things, thing types and groups, and which certificate belongs to which thing."""
 
-from sqlalchemy import JSON, Executable, Index, Table, Text, and_, bindparam, cast, exists, func, or_, select
+from sqlalchemy import (
+    JSON,
+    Executable,
+    Index,
+    Integer,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
 from birthmark.awsiot.store.certificates import certificates
-from birthmark.awsiot.store.policies import policy_targets
+from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
 from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.columns import text
+from birthmark.store.columns import number, text
 from birthmark.store.keyed import among, change, find, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
@@ -19,6 +34,7 @@ GET_THING = find(things)
 LIST_THINGS = page(things, "name")
 NAMES_OF_THINGS = page(things, "name", of=("name",))
 THINGS_NAMED = find(things, among(things.c.name), of=("name",))
+THINGS_WITH_NAMES = find(things, among(things.c.name))
 
 
 def _fitting(engine: Engine) -> Executable:
@@ -56,6 +72,7 @@ thing_types = TYPES.table("aws_thing_types", "name")
 ADD_TYPE = insert(thing_types, ignore_existing=True)
 GET_TYPE = find(thing_types)
 LIST_TYPES = page(thing_types, "name")
+REPLACE_TYPE = change(thing_types, ("properties",), "name", "properties", "type_id")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
 TYPE_IS_USABLE = still(thing_types, "name", thing_types.c.deprecated_at.is_(None))
 TYPE_IS_THERE = still(thing_types, "name")
@@ -65,19 +82,75 @@ GROUPS = Records(ThingGroup)
 thing_groups = GROUPS.table("aws_thing_groups", "name")
 members = Table("aws_thing_group_members", metadata, text("thing_group", key=True), text("thing", key=True))
 Index("aws_thing_group_members_thing", members.c.thing, members.c.thing_group)
+Index("aws_thing_groups_parent", thing_groups.c.parent, thing_groups.c.name)
+lines = Table(
+    "aws_thing_group_lines", metadata, text("thing_group", key=True), text("ancestor", key=True), number("distance")
+)
+"""Each group with every group that it is below, and with itself: a group never comes below another one later."""
+Index("aws_thing_group_lines_below", lines.c.ancestor, lines.c.thing_group)
 _BEGINS = func.substr(thing_groups.c.name, 1, func.length(bindparam("prefix", type_=Text)))
 ADD_GROUP = insert(thing_groups, ignore_existing=True)
 GET_GROUP = find(thing_groups)
-LIST_GROUPS = page(thing_groups, "name", bindparam("prefix", type_=Text) == _BEGINS)
-REPLACE_GROUP = change(thing_groups, ("properties", "version"), "name", "version")
-DELETE_GROUP = remove(thing_groups, "name", "version")
+GROUPS_NAMED = find(thing_groups, among(thing_groups.c.name))
+_FITS = bindparam("prefix", type_=Text) == _BEGINS
+LIST_GROUPS = page(thing_groups, "name", _FITS)
+LIST_UPPERMOST = page(thing_groups, "name", _FITS, thing_groups.c.parent.is_(None))
+LIST_CHILDREN = page(thing_groups, "name", _FITS, "parent")
+LIST_BELOW = statement(
+    select(thing_groups)
+    .join(lines, lines.c.thing_group == thing_groups.c.name)
+    .where(lines.c.ancestor == bindparam("parent"), lines.c.distance > 0, _FITS)
+    .where(thing_groups.c.name > bindparam("after"))
+    .order_by(thing_groups.c.name)
+    .limit(bindparam("limit"))
+)
+ONE_CHILD = find(thing_groups, "parent", of=("name",), limit=1)
+DYNAMIC_GROUPS = page(thing_groups, "name", thing_groups.c.query.is_not(None))
+ADD_LINE = insert(lines)
+LINE_OF = find(lines, "thing_group", order=lines.c.distance.desc(), limit=100)
+DROP_LINES = remove(lines, "thing_group")
+REPLACE_GROUP = change(thing_groups, ("properties", "version", "query"), "name", "version")
+_below = thing_groups.alias()
+DELETE_GROUP = remove(thing_groups, "name", "version", ~exists().where(_below.c.parent == thing_groups.c.name))
+GROUP_IS_SAME = still(thing_groups, "name", "group_id")
 GROUP_IS_THERE = still(thing_groups, "name")
+GROUP_IS_AT = still(thing_groups, "name", "version")
 EMPTY_GROUP = remove(members, "thing_group")
 FORGET_MEMBER = remove(members, "thing")
 ADD_MEMBER = insert(members, ignore_existing=True)
 REMOVE_MEMBER = remove(members)
 GROUPS_OF = page(members, "thing_group", "thing", of=("thing_group",))
 THINGS_IN = page(members, "thing", "thing_group", of=("thing",))
+MEMBER_IS_THERE = still(members)
+MEMBERSHIPS_OF = find(members, among(members.c.thing))
+THINGS_BELOW = statement(
+    select(members.c.thing)
+    .distinct()
+    .join(lines, lines.c.thing_group == members.c.thing_group)
+    .where(lines.c.ancestor == bindparam("thing_group"), members.c.thing > bindparam("after"))
+    .order_by(members.c.thing)
+    .limit(bindparam("limit"))
+)
+_IS_IN = select(func.count()).where(members.c.thing == things.c.name).scalar_subquery()
+MAY_JOIN = still(things, "name", bindparam("most", type_=Integer) >= _IS_IN)
+_AS_TARGET = literal("thinggroup/", Text)
+_HAS = select(func.count()).where(policy_targets.c.target == _AS_TARGET + thing_groups.c.name).scalar_subquery()
+GROUP_MAY_HAVE_MORE = still(thing_groups, "name", bindparam("most", type_=Integer) > _HAS)
+# A thing's groups and those above them, each with its policies: what its connections may do besides.
+GROUPS_AND_DOCUMENTS_OF = statement(
+    select(lines.c.ancestor, policies.c.name, policy_versions.c.document)
+    .select_from(members)
+    .join(lines, lines.c.thing_group == members.c.thing_group)
+    .outerjoin(policy_targets, policy_targets.c.target == _AS_TARGET + lines.c.ancestor)
+    .outerjoin(policies, policies.c.name == policy_targets.c.policy)
+    .outerjoin(
+        policy_versions,
+        (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
+    )
+    .where(members.c.thing == bindparam("thing"))
+    .order_by(lines.c.ancestor, policies.c.name)
+    .limit(2000)
+)
 
 thing_principals = Table(
     "aws_thing_principals", metadata, text("thing", key=True), text("certificate_id", key=True), text("kind")
@@ -85,6 +158,7 @@ thing_principals = Table(
 Index("aws_thing_principals_certificate", thing_principals.c.certificate_id, thing_principals.c.thing)
 DELETE_THING = remove(things, "name", "version", ~exists().where(thing_principals.c.thing == things.c.name))
 THING_IS_THERE = still(things, "name")
+THING_IS_AT = still(things, "name", "version")
 _ALONE = PrincipalType.EXCLUSIVE.value
 _IN_THE_WAY = exists().where(
     thing_principals.c.certificate_id == certificates.c.id,
@@ -106,6 +180,31 @@ EXCLUSIVE_THING_OF = find(
 )
 
 
+_above = select(_AS_TARGET + lines.c.ancestor).where(lines.c.thing_group == bindparam("thing_group", type_=Text))
+_around = (
+    select(_AS_TARGET + lines.c.ancestor)
+    .select_from(thing_principals)
+    .join(members, members.c.thing == thing_principals.c.thing)
+    .join(lines, lines.c.thing_group == members.c.thing_group)
+    .where(thing_principals.c.certificate_id == bindparam("target", type_=Text))
+)
+# What hangs on a target itself, on the groups above one, or on the groups of a certificate's things.
+POLICIES_REACHING = statement(
+    select(policy_targets.c.policy)
+    .distinct()
+    .where(
+        policy_targets.c.policy > bindparam("after"),
+        or_(
+            policy_targets.c.target == bindparam("target", type_=Text),
+            policy_targets.c.target.in_(_above),
+            policy_targets.c.target.in_(_around),
+        ),
+    )
+    .order_by(policy_targets.c.policy)
+    .limit(bindparam("limit"))
+)
+
+
 def between(table: Table, key: str, value: str) -> Statement:
     """Return a SELECT of all pairs whose key is one of a page's, from its `first` to its `last`."""
     one, other = table.c[key], table.c[value]
@@ -116,12 +215,12 @@ def between(table: Table, key: str, value: str) -> Statement:
 
 CERTIFICATES_BETWEEN = between(thing_principals, "thing", "certificate_id")
 THINGS_BETWEEN = between(thing_principals, "certificate_id", "thing")
-POLICIES_BETWEEN = between(policy_targets, "certificate_id", "policy")
+POLICIES_BETWEEN = between(policy_targets, "target", "policy")
 # With what is attached to it a certificate is never removed; whoever removes it by force detaches its policies first.
 DELETE_CERTIFICATE = remove(
     certificates,
     "id",
     certificates.c.status != CertificateStatus.ACTIVE.value,
     ~exists().where(thing_principals.c.certificate_id == certificates.c.id),
-    ~exists().where(policy_targets.c.certificate_id == certificates.c.id),
+    ~exists().where(policy_targets.c.target == certificates.c.id),
 )

@@ -5,14 +5,14 @@ Every write of a row is conditional on its `revision`: the version alone does no
 
 from typing import Any
 
-from sqlalchemy import Index, Table, bindparam, func, select
+from sqlalchemy import Index, Table, Text, bindparam, func, select, tuple_
 
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.keyed import change, find, page, remove
+from birthmark.store.keyed import among, change, find, page, remove, still
 
 shadows = Table(
     "aws_shadows",
@@ -36,6 +36,15 @@ COUNT = statement(
         shadows.c.deleted_at.is_(None) | (shadows.c.deleted_at > bindparam("since")),
     )
 )
+_AFTER = tuple_(bindparam("thing", type_=Text), bindparam("name", type_=Text))
+ALL = statement(
+    select(shadows)
+    .where(tuple_(shadows.c.thing, shadows.c.name) > _AFTER)
+    .order_by(shadows.c.thing, shadows.c.name)
+    .limit(bindparam("limit"))
+)
+OF_THINGS = find(shadows, among(shadows.c.thing), shadows.c.deleted_at.is_(None))
+IS_AT = still(shadows, "thing", "name", "revision")
 FORGET = remove(shadows, shadows.c.deleted_at <= bindparam("before"))
 
 

@@ -6,7 +6,7 @@ Times are seconds since 1970 as numbers. What a client may send beside what is r
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -58,6 +58,59 @@ class ThingGroupProperties(
         return self.payload is not None and self.payload.merge
 
 
+class PropagatingAttribute(msgspec.Struct, rename="camel", omit_defaults=True):
+    user_property_key: str | None = None
+    thing_attribute: str | None = None
+    connection_attribute: str | None = None
+
+
+class Mqtt5Configuration(msgspec.Struct, rename="camel", omit_defaults=True):
+    propagating_attributes: list[PropagatingAttribute] | None = None
+
+
+class ThingTypeProperties(msgspec.Struct, rename="camel", omit_defaults=True):
+    thing_type_description: str | None = None
+    searchable_attributes: list[str] | None = None
+    mqtt5_configuration: Mqtt5Configuration | None = None
+
+
+class AuthInfo(msgspec.Struct, rename={"action": "actionType"}):
+    resources: list[str]
+    action: str = ""
+
+
+class FieldName(msgspec.Struct, omit_defaults=True):
+    name: str = ""
+    type: str | None = None
+
+
+class IndexFilter(msgspec.Struct, rename="camel", omit_defaults=True):
+    named_shadow_names: list[str] | None = None
+
+
+class ThingIndexing(msgspec.Struct, rename="camel", omit_defaults=True):
+    thing_indexing_mode: Literal["OFF", "REGISTRY", "REGISTRY_AND_SHADOW"]
+    thing_connectivity_indexing_mode: Literal["OFF", "STATUS"] | None = None
+    device_defender_indexing_mode: str | None = None
+    named_shadow_indexing_mode: Literal["OFF", "ON"] | None = None
+    custom_fields: list[FieldName] | None = None
+    filter: IndexFilter | None = None
+
+
+class ThingGroupIndexing(msgspec.Struct, rename="camel", omit_defaults=True):
+    thing_group_indexing_mode: Literal["OFF", "ON"]
+    custom_fields: list[FieldName] | None = None
+
+
+class EventConfiguration(msgspec.Struct, rename={"enabled": "Enabled"}):
+    enabled: bool = False
+
+
+class Tag(msgspec.Struct, rename={"key": "Key", "value": "Value"}):
+    key: str
+    value: str = ""
+
+
 class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
     template_body: str | None = None
     role_arn: str | None = None
@@ -67,6 +120,12 @@ class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
 def parse_body(body: bytes, kind: type[T]) -> T:
     """Return the body as `kind`; none is an empty object. Raise `BodyInvalidError`."""
     return read_json(body or b"{}", kind, BodyInvalidError)
+
+
+def given_json(given: msgspec.Struct) -> dict[str, Any]:
+    """Return a structure as it was given."""
+    found: dict[str, Any] = msgspec.to_builtins(given)
+    return found
 
 
 def config_text(config: RegistrationConfig | None) -> str | None:
@@ -121,14 +180,30 @@ def thing_group_name_json(account: Account, known: ThingGroup) -> dict[str, Any]
     return {"thingGroupName": known.name, "thingGroupArn": account.arn("thinggroup", known.name)}
 
 
-def thing_group_json(account: Account, known: ThingGroup) -> dict[str, Any]:
-    """Return what DescribeThingGroup answers."""
+def group_name_json(account: Account, name: str) -> dict[str, str]:
+    """Return an entry of a list of groups."""
+    return {"groupName": name, "groupArn": account.arn("thinggroup", name)}
+
+
+def thing_group_json(account: Account, known: ThingGroup, line: Sequence[str]) -> dict[str, Any]:
+    """Return what DescribeThingGroup answers, `line` being the groups above it."""
+    metadata = {"creationDate": seconds(known.created_at)} | _present({"parentGroupName": known.parent})
+    if line:
+        metadata["rootToParentThingGroups"] = [group_name_json(account, name) for name in line]
     return thing_group_name_json(account, known) | {
         "thingGroupId": known.group_id,
         "thingGroupProperties": dict(known.properties),
         "version": known.version,
-        "thingGroupMetadata": {"creationDate": seconds(known.created_at)},
+        "thingGroupMetadata": metadata,
+        **dynamic_json(known),
+        **({} if known.query is None else {"status": "ACTIVE"}),
     }
+
+
+def dynamic_json(known: ThingGroup) -> dict[str, Any]:
+    """Return what finds the things of a dynamic group; nothing of another."""
+    found: dict[str, Any] = {} if known.query is None else json.loads(known.query)
+    return found
 
 
 def certificate_name_json(account: Account, known: DeviceCertificate | RegisteredCa) -> dict[str, Any]:
@@ -225,7 +300,7 @@ def _description(account: Account, known: DeviceCertificate | RegisteredCa) -> d
     """Return what the descriptions of a certificate and of a CA have in common."""
     certificate = known.certificate
     return {
-        "certificatePem": certificate.pem(),
+        "certificatePem": known.pem or certificate.pem(),
         "ownedBy": account.account_id,
         "lastModifiedDate": seconds(known.modified_at),
         "customerVersion": known.customer_version,

@@ -184,3 +184,8 @@ def _within(value: Any, date: Mapping[str, int]) -> Any:
     if isinstance(value, dict):
         return {name: _within(one, date) for name, one in value.items()}
     return date
+
+
+def shadow_values(shadow: Shadow) -> dict[str, Any]:
+    """Return what a search tells of a shadow."""
+    return {name: one.values for name, one in shadow.sections.items() if one.values} | {"version": shadow.version}

@@ -1,0 +1,185 @@
+"""Fleet indexing: what is indexed, searches over it, and groups whose things a search finds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from birthmark.awsiot import wire
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
+from birthmark.awsiot.http.thing_groups import properties_of
+from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.index import UnknownIndexError, statistics
+from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query
+from birthmark.awsiot.wire.shadows import shadow_values
+from birthmark.store.paging import marker_of, page_of, parse_marker
+
+VERSION = "2017-09-30"
+_MOST, _USUAL = 500, 100
+_PLACES = {place.value: place for place in Place}
+
+
+class IndexingOperations:
+    """The operations of the index."""
+
+    def __init__(self, aws: AwsIot) -> None:
+        self._index = aws.index
+        self._found = aws.found
+        self._groups = aws.thing_groups
+
+    # ---- what is indexed
+
+    async def get_indexing_configuration(self, _call: Call) -> Any:
+        known = await self._index.indexing()
+        return {
+            "thingIndexingConfiguration": {"thingIndexingMode": "OFF"} | dict(known.things),
+            "thingGroupIndexingConfiguration": {"thingGroupIndexingMode": "OFF"} | dict(known.groups),
+        }
+
+    async def update_indexing_configuration(self, call: Call) -> None:
+        things = call.part("thingIndexingConfiguration", wire.ThingIndexing)
+        groups = call.part("thingGroupIndexingConfiguration", wire.ThingGroupIndexing)
+        if things is not None and things.device_defender_indexing_mode not in {None, "OFF"}:
+            member = "thingIndexingConfiguration.deviceDefenderIndexingMode"
+            raise MemberNotServedError(member=member, operation=call.operation.name)
+        await self._index.configure(
+            None if things is None else wire.given_json(things),
+            None if groups is None else wire.given_json(groups),
+            actor=call.actor,
+        )
+
+    async def list_indices(self, call: Call) -> Any:
+        known = await self._index.indexing()
+        names = sorted(place.value for place in Place if known.has(place) and place.value > call.after)
+        return call.paged("indexNames", names[: call.size], page_of(names, call.size, names))
+
+    async def describe_index(self, call: Call) -> Any:
+        place, known = _place(call), await self._index.indexing()
+        if not known.has(place):
+            raise UnknownIndexError(index=place.value)
+        more = known.has_shadow("") * "_AND_SHADOW" + known.has_presence * "_AND_CONNECTIVITY_STATUS"
+        schema = "REGISTRY" + (more if place is Place.THINGS else "")
+        status = "ACTIVE" if known.is_ready else "BUILDING"
+        return {"indexName": place.value, "indexStatus": status, "schema": schema}
+
+    # ---- searching
+
+    async def search_index(self, call: Call) -> Any:
+        place, size = _place(call), call.number("maxResults")
+        if size is not None and not 1 <= size <= _MOST:
+            raise wire.BodyInvalidError(detail=f"maxResults is not between 1 and {_MOST}")
+        query = parse_query(call["queryString"], place)
+        page = await self._index.search(place, query, parse_marker(call.get("nextToken")), size or _USUAL)
+        if place is Place.THINGS:
+            answer: dict[str, Any] = {"things": await self._things_json(page.items)}
+        else:
+            answer = {"thingGroups": await self._groups_json(page.items)}
+        return answer | ({} if page.last is None else {"nextToken": marker_of(page.last)})
+
+    async def get_statistics(self, call: Call) -> Any:
+        return {"statistics": statistics(await self._values(call))}
+
+    async def get_cardinality(self, call: Call) -> Any:
+        return {"cardinality": len({*await self._values(call)})}
+
+    async def _values(self, call: Call) -> Sequence[str]:
+        """Return what the things that a query finds have in the field that is asked for."""
+        place = _place(call)
+        query, field = parse_query(call["queryString"], place), call.get("aggregationField") or "registry.version"
+        if not is_field(field, place):
+            raise QueryInvalidError(detail=f"there is no field {field[:80]!r} in {place.value}")
+        return await self._index.values(place, query, field)
+
+    async def _things_json(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        found = []
+        for one in await self._found.things(names):
+            thing = one.thing
+            told: dict[str, Any] = {"thingName": thing.name, "thingId": thing.thing_id}
+            if thing.type_name is not None:
+                told["thingTypeName"] = thing.type_name
+            told["thingGroupNames"] = list(one.groups)
+            told["attributes"] = dict(thing.attributes)
+            if one.shadows:
+                shadow: dict[str, Any] = {}
+                for each in one.shadows:
+                    (shadow.setdefault("name", {}) if each.name else shadow).update(
+                        {each.name: shadow_values(each)} if each.name else shadow_values(each)
+                    )
+                told["shadow"] = json.dumps(shadow)
+            if one.presence:
+                told["connectivity"] = _connectivity(one.presence)
+            found.append(told)
+        return found
+
+    async def _groups_json(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        found = []
+        for group in await self._found.groups(names):
+            described = group.properties
+            told: dict[str, Any] = {"thingGroupName": group.name, "thingGroupId": group.group_id}
+            if description := described.get("thingGroupDescription"):
+                told["thingGroupDescription"] = description
+            told["attributes"] = (described.get("attributePayload") or {}).get("attributes") or {}
+            told["parentGroupNames"] = [] if group.parent is None else [group.parent]
+            found.append(told)
+        return found
+
+    # ---- dynamic groups
+
+    async def create_dynamic_thing_group(self, call: Call) -> Any:
+        given, name = properties_of(call), parse_thing_name(call["thingGroupName"])
+        query = await self._query(call)
+        made = await self._groups.create(
+            name, given.description, given.attributes, None, query=query, tags=tags_of(call, name), actor=call.actor
+        )
+        named = wire.thing_group_name_json(call.account, made) | {"thingGroupId": made.group_id}
+        return named | wire.dynamic_json(made)
+
+    async def update_dynamic_thing_group(self, call: Call) -> Any:
+        given, name = properties_of(call), call["thingGroupName"]
+        known = json.loads((await self._groups.dynamic(name)).query or "{}")
+        asked = any(call.get(one) is not None for one in ("queryString", "indexName", "queryVersion"))
+        made = await self._groups.update(
+            name,
+            given.description,
+            given.attributes,
+            merge=given.merges,
+            expected=call.number("expectedVersion"),
+            query=await self._query(call, known) if asked else None,
+            actor=call.actor,
+        )
+        return {"version": made.version}
+
+    async def delete_dynamic_thing_group(self, call: Call) -> None:
+        name = call["thingGroupName"]
+        await self._groups.check_deletable_as_dynamic(name)
+        await self._groups.delete(name, call.number("expectedVersion"), actor=call.actor)
+
+    async def _query(self, call: Call, known: dict[str, Any] | None = None) -> str:
+        """Return what finds a group's things, as it is kept. Raise `QueryInvalidError`, `IndexNotReadyError`."""
+        place, text = _place(call), call.get("queryString") or (known or {}).get("queryString", "")
+        if place is not Place.THINGS:
+            raise wire.BodyInvalidError(detail=f"the indexName of a dynamic group is {Place.THINGS.value}")
+        parse_query(text, place)
+        await self._index.ready(place)
+        return json.dumps({"indexName": place.value, "queryString": text, "queryVersion": VERSION})
+
+
+def _connectivity(presence: Mapping[str, str]) -> dict[str, Any]:
+    told: dict[str, Any] = {"connected": presence.get("connected") == "true"}
+    if "timestamp" in presence:
+        told["timestamp"] = int(presence["timestamp"])
+    if "disconnectReason" in presence:
+        told["disconnectReason"] = presence["disconnectReason"]
+    return told
+
+
+def _place(call: Call) -> Place:
+    """Return the index that is meant, and check the version of the language. Raise `UnknownIndexError`."""
+    name = call.get("indexName") or Place.THINGS.value
+    version = call.get("queryVersion") or VERSION
+    if version != VERSION:
+        raise wire.BodyInvalidError(detail=f"the queryVersion is {version[:20]!r} and not {VERSION}")
+    if name not in _PLACES:
+        raise UnknownIndexError(index=name[:128])
+    return _PLACES[name]

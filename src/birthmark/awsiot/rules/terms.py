@@ -1,0 +1,98 @@
+"""By which terms things and groups are found: fields and values of what is on record, of shadows, and of presence."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from birthmark.awsiot.model import Shadow, Thing, ThingGroup
+from birthmark.awsiot.wire.search import ANY_OF, MAX_VALUE
+
+MAX_OF_SHADOW = 500
+"""So many values of one shadow are found by; the first ones, in the order in which they stand."""
+Term = tuple[str, str]
+REGISTRY, GROUPS, CONNECTIVITY = "registry", "groups", "connectivity"
+
+
+def source_of_shadow(name: str) -> str:
+    """Return the source of a shadow's terms."""
+    return f"shadow/{name}"
+
+
+def of_thing(thing: Thing) -> Sequence[Term]:
+    """Return the terms of what the registry knows of a thing."""
+    named = [("thingName", str(thing.name)), ("thingId", thing.thing_id)]
+    if thing.type_name is not None:
+        named.append(("thingTypeName", thing.type_name))
+    named += [(f"attributes.{name}", value) for name, value in thing.attributes.items()]
+    return (*_with_any(named, REGISTRY), ("registry.version", str(thing.version)))
+
+
+def of_group(group: ThingGroup) -> Sequence[Term]:
+    """Return the terms of a thing group."""
+    named = [("thingGroupName", group.name), ("thingGroupId", group.group_id)]
+    if group.parent is not None:
+        named.append(("parentGroupNames", group.parent))
+    if description := group.properties.get("thingGroupDescription"):
+        named.append(("thingGroupDescription", description))
+    attributes = (group.properties.get("attributePayload") or {}).get("attributes") or {}
+    named += [(f"attributes.{name}", value) for name, value in attributes.items()]
+    return _with_any(named, REGISTRY)
+
+
+def of_membership(group: str) -> Sequence[Term]:
+    """Return the terms by which a thing is in a group."""
+    return _with_any([("thingGroupNames", group)], GROUPS)
+
+
+def of_shadow(shadow: Shadow) -> Sequence[Term]:
+    """Return the terms of a shadow; none of a deleted one."""
+    if shadow.is_deleted:
+        return ()
+    place = f"shadow.name.{shadow.name}." if shadow.name else "shadow."
+    found: dict[Term, None] = {(f"{place}version", str(shadow.version)): None}
+    sections = shadow.sections
+    has_delta = _differs(sections["desired"].values, sections["reported"].values)
+    found[f"{place}hasDelta", "true" if has_delta else "false"] = None
+    for name, section in sections.items():
+        for term in _leaves(f"{place}{name}", section.values):
+            if len(found) >= MAX_OF_SHADOW:
+                break
+            found[term] = None
+    return tuple(found)
+
+
+def of_presence(*, connected: bool, at_ms: int, reason: str | None) -> Sequence[Term]:
+    """Return the terms of a thing's connection."""
+    told = [("connectivity.connected", "true" if connected else "false"), ("connectivity.timestamp", str(at_ms))]
+    return told if reason is None else [*told, ("connectivity.disconnectReason", reason)]
+
+
+def _with_any(named: Sequence[Term], source: str) -> Sequence[Term]:
+    cut = [(field, value[:MAX_VALUE]) for field, value in named]
+    return tuple(dict.fromkeys([*cut, *((ANY_OF[source], value) for _, value in cut)]))
+
+
+def _leaves(place: str, value: Any) -> Iterator[Term]:
+    match value:
+        case Mapping():
+            for name, inner in value.items():
+                yield from _leaves(f"{place}.{name}"[:MAX_VALUE], inner)
+        case list():
+            for inner in value:
+                yield from _leaves(place, inner)
+        case bool():
+            yield place, "true" if value else "false"
+        case str() | int() | float():
+            yield place, str(value)[:MAX_VALUE].replace("\0", "")
+        case _:
+            return
+
+
+def _differs(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> bool:
+    for name, wanted in desired.items():
+        has = reported.get(name)
+        if isinstance(wanted, Mapping) and isinstance(has, Mapping):
+            if _differs(wanted, has):
+                return True
+        elif wanted != has:
+            return True
+    return False

@@ -1,0 +1,70 @@
+"""What a search found, with all that is told of it: a few reads for many."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from birthmark.awsiot.model import Shadow, Thing, ThingGroup
+from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.store import registry, shadows, terms
+from birthmark.awsiot.wire.search import Place
+from birthmark.store import Database
+from birthmark.store.keyed import MOST_AMONG, these
+
+_PRESENCE = ("connectivity.connected", "connectivity.timestamp", "connectivity.disconnectReason")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundThing:
+    """A thing with its groups, and what of its shadows and its connection is indexed."""
+
+    thing: Thing
+    groups: Sequence[str]
+    shadows: Sequence[Shadow] = ()
+    presence: Mapping[str, str] = field(default_factory=dict)
+
+
+class Found:
+    """Reads what names stand for; one that is gone since is left out."""
+
+    def __init__(self, database: Database, index: Index) -> None:
+        self._database = database
+        self._index = index
+
+    async def things(self, names: Sequence[str]) -> Sequence[FoundThing]:
+        """Return things in the order of their names."""
+        found: list[FoundThing] = []
+        for first in range(0, len(names), MOST_AMONG):
+            found += await self._some(names[first : first + MOST_AMONG])
+        return found
+
+    async def _some(self, names: Sequence[str]) -> Sequence[FoundThing]:
+        known, some = await self._index.indexing(), these(names)
+        rows = {row["name"]: row for row in await self._database.all(registry.THINGS_WITH_NAMES, **some)}
+        groups, of_shadows = defaultdict[str, list[str]](list), defaultdict[str, list[Shadow]](list)
+        presence = defaultdict[str, dict[str, str]](dict)
+        for row in await self._database.all(registry.MEMBERSHIPS_OF, **some):
+            groups[row["thing"]].append(row["thing_group"])
+        if known.has_shadow(""):
+            for shadow in map(shadows.shadow_of, await self._database.all(shadows.OF_THINGS, **some)):
+                if known.has_shadow(shadow.name):
+                    of_shadows[shadow.thing].append(shadow)
+        if known.has_presence:
+            for name in _PRESENCE:
+                told = await self._database.all(terms.SOME_OF, place=known.place(Place.THINGS), field=name, **some)
+                for row in told:
+                    presence[row["subject"]][name.removeprefix("connectivity.")] = row["value"]
+        return [
+            FoundThing(registry.THINGS.of(rows[name]), sorted(groups[name]), of_shadows[name], presence[name])
+            for name in names
+            if name in rows
+        ]
+
+    async def groups(self, names: Sequence[str]) -> Sequence[ThingGroup]:
+        """Return groups in the order of their names."""
+        found: list[ThingGroup] = []
+        for first in range(0, len(names), MOST_AMONG):
+            some = names[first : first + MOST_AMONG]
+            rows = {row["name"]: row for row in await self._database.all(registry.GROUPS_NAMED, **these(some))}
+            found += [registry.GROUPS.of(rows[name]) for name in some if name in rows]
+        return found

@@ -1,0 +1,469 @@
+"""The index: what may be searched, kept with what it tells of, and searches that read no more than they may.
+
+Each generation of terms stands in a place of its own. What is committed from then on writes its terms there by itself;
+what was there before is gone through in the background, and until that is done nothing is found.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.awsiot.model import Shadow, Thing, ThingGroup
+from birthmark.awsiot.rules import terms as rules
+from birthmark.awsiot.rules.terms import Term
+from birthmark.awsiot.service.settings import Settings
+from birthmark.awsiot.store import registry, search, settings, shadows
+from birthmark.awsiot.store import terms as store
+from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, number_of
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.store import Changes, Database
+from birthmark.store.keyed import MOST_AMONG, these
+from birthmark.store.paging import EACH, Page
+
+log = logging.getLogger(__name__)
+SETTING = "indexing"
+MAX_READ = 50_000
+"""So many subjects one page of a search goes through, and so many one of statistics."""
+_MOST_COUNTED = 10_000
+_AGAIN_S = 5.0
+_FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
+_OFF = "OFF"
+NAME_FIELD: Mapping[Place, str] = {Place.THINGS: "thingName", Place.GROUPS: "thingGroupName"}
+_CONFIGURED: Mapping[Place, str] = {Place.THINGS: "things", Place.GROUPS: "groups"}
+
+
+class IndexNotReadyError(ConflictError):
+    """Nothing is indexed, or not all yet."""
+
+    code = "awsiot.index_not_ready"
+    message = "The index {index} is not ready: {detail}"
+    fix = (
+        "`aws iot update-indexing-configuration --thing-indexing-configuration "
+        "thingIndexingMode=REGISTRY_AND_SHADOW,thingConnectivityIndexingMode=STATUS "
+        "--thing-group-indexing-configuration thingGroupIndexingMode=ON` switches it on; it is built within minutes."
+    )
+    detail: str
+    index: str
+
+
+class UnknownIndexError(NotFoundError):
+    """No index of that name, or none that is switched on."""
+
+    code = "awsiot.unknown_index"
+    message = "Index {index} not found"
+    fix = "There are AWS_Things and AWS_ThingGroups, once they are switched on: `aws iot list-indices`"
+    index: str
+
+
+class SearchTooBroadError(InvalidRequestError):
+    """A search that would read more than one may."""
+
+    code = "awsiot.search_too_broad"
+    for_a_person = "only who asks knows what the search is for"
+    message = "The search would read more than {limit} entries of {index}"
+    fix = (
+        "Name something that fewer have, such as attributes.site:7, beside it; a page of all is no search: "
+        "`aws iot list-things`"
+    )
+    index: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """What is indexed. `generation` names the place of its terms; it is ready once those of everything are written."""
+
+    things: Mapping[str, Any]
+    groups: Mapping[str, Any]
+    generation: int
+    is_ready: bool
+    revision: int
+
+    @property
+    def is_on(self) -> bool:
+        return self.has(Place.THINGS) or self.has(Place.GROUPS)
+
+    def has(self, place: Place) -> bool:
+        """Say whether a place is indexed."""
+        if place is Place.GROUPS:
+            return bool(self.groups.get("thingGroupIndexingMode", _OFF) != _OFF)
+        return bool(self.things.get("thingIndexingMode", _OFF) != _OFF)
+
+    def has_shadow(self, name: str) -> bool:
+        """Say whether shadows of this name are; the classic one has none."""
+        if self.things.get("thingIndexingMode") != "REGISTRY_AND_SHADOW":
+            return False
+        named = (self.things.get("filter") or {}).get("namedShadowNames") or ()
+        return not name or (self.things.get("namedShadowIndexingMode") == "ON" and name in named)
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether connections are."""
+        return self.has(Place.THINGS) and self.things.get("thingConnectivityIndexingMode", _OFF) != _OFF
+
+    def place(self, place: Place) -> str:
+        """Return where the terms of a place are."""
+        return f"{place.value}/{self.generation}"
+
+
+class Index:
+    """See the module."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._building: asyncio.Task[None] | None = None
+        self._is_asked = False  # something is to be built, again where that is under way
+        self.notes_presence = False
+        """As far as was seen last: connections are indexed."""
+        self._latest: dict[str, tuple[int, str | None]] = {}  # of clients whose coming and going is being written
+
+    # ---- what is indexed
+
+    async def indexing(self) -> Indexing:
+        """Return what is indexed."""
+        known = await self._settings.get(SETTING)
+        value = known.value
+        found = Indexing(
+            value.get("things") or {},
+            value.get("groups") or {},
+            value.get("generation", 0),
+            value.get("ready", 0) >= value.get("generation", 0),
+            known.revision,
+        )
+        self.notes_presence = found.has_presence
+        return found
+
+    async def refresh(self) -> None:
+        """Look at what is indexed, for whoever cannot wait for it."""
+        await self.indexing()
+
+    async def configure(
+        self, things: Mapping[str, Any] | None, groups: Mapping[str, Any] | None, *, actor: str
+    ) -> None:
+        """Choose what is indexed, and begin to index it; None leaves as it is."""
+
+        def decide(known: Mapping[str, Any]) -> Mapping[str, Any]:
+            made = {**known, "generation": known.get("generation", 0) + 1}
+            return made | {name: given for name, given in (("things", things), ("groups", groups)) if given is not None}
+
+        await self._settings.change(SETTING, decide, "awsiot.indexing_configure", actor=actor)
+        await self.load()
+
+    async def load(self) -> None:
+        """Go on with an index that is not ready yet."""
+        if (await self.indexing()).is_ready:
+            return
+        self._is_asked = True
+        if self._building is None or self._building.done():
+            self._building = asyncio.create_task(self._build())
+
+    async def built(self) -> None:
+        """Return when nothing is being built any more."""
+        if self._building is not None:
+            await asyncio.wait([self._building])
+
+    async def stop(self) -> None:
+        """End what goes on in the background."""
+        if self._building is not None:
+            self._building.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._building
+
+    # ---- what commits write
+
+    async def condition(self) -> tuple[Indexing, Changes]:
+        """Return what is indexed, and the condition of a commit that counts on it."""
+        known = await self.indexing()
+        return known, Changes().run(settings.IS_SO, expect=1, key_name=SETTING, key_revision=known.revision)
+
+    async def of_thing(self, thing: Thing) -> Changes:
+        """Return what a commit writes that makes or changes a thing."""
+        known, changes = await self.condition()
+        if known.has(Place.THINGS):
+            _replace(changes, known.place(Place.THINGS), thing.name, rules.REGISTRY, rules.of_thing(thing))
+        return changes
+
+    async def without_thing(self, name: str) -> Changes:
+        """Return what a commit takes away that removes a thing; its shadows stay."""
+        known, changes = await self.condition()
+        if known.has(Place.THINGS):
+            for source in (rules.REGISTRY, rules.GROUPS):
+                changes.run(store.DROP_SOURCE, place=known.place(Place.THINGS), subject=name, source=source)
+        return changes
+
+    async def of_membership(self, thing: str, into: Sequence[str], out_of: Sequence[str]) -> Changes:
+        """Return what a commit writes that puts a thing into groups, and takes it out of others."""
+        known, changes = await self.condition()
+        if known.has(Place.THINGS):
+            place = known.place(Place.THINGS)
+            for group in out_of:
+                for field, value in rules.of_membership(group):
+                    changes.run(store.DROP_ONE, place=place, field=field, value=value, subject=thing)
+            for group in into:
+                _add(changes, place, thing, rules.GROUPS, rules.of_membership(group))
+        return changes
+
+    async def of_group(self, group: ThingGroup) -> Changes:
+        """Return what a commit writes that makes or changes a group."""
+        known, changes = await self.condition()
+        if known.has(Place.GROUPS):
+            _replace(changes, known.place(Place.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
+        return changes
+
+    async def without_group(self, name: str) -> Changes:
+        """Return what a commit takes away that removes a group."""
+        known, changes = await self.condition()
+        if known.has(Place.GROUPS):
+            changes.run(store.DROP, place=known.place(Place.GROUPS), subject=name)
+        if known.has(Place.THINGS):
+            for field, value in rules.of_membership(name):
+                changes.run(store.DROP_VALUE, place=known.place(Place.THINGS), field=field, value=value)
+        return changes
+
+    async def of_shadow(self, shadow: Shadow) -> Changes:
+        """Return what a commit writes that changes a shadow."""
+        known, changes = await self.condition()
+        if known.has_shadow(shadow.name):
+            source = rules.source_of_shadow(shadow.name)
+            _replace(changes, known.place(Place.THINGS), shadow.thing, source, rules.of_shadow(shadow))
+        return changes
+
+    async def note_presence(self, client: str, *, at_ms: int, reason: str | None) -> None:
+        """Note that a client came, or why it went, where that is indexed; of each the latest that is known."""
+        is_noting = client in self._latest
+        self._latest[client] = at_ms, reason
+        if is_noting:
+            return
+        try:
+            while (told := self._latest[client]) is not None:
+                await self._write_presence(client, *told)
+                if self._latest[client] == told:
+                    return
+        finally:
+            del self._latest[client]
+
+    async def _write_presence(self, client: str, at_ms: int, reason: str | None) -> None:
+        known, changes = await self.condition()
+        if not known.has_presence:
+            return
+        found = rules.of_presence(connected=reason is None, at_ms=at_ms, reason=reason)
+        _replace(changes, known.place(Place.THINGS), client, rules.CONNECTIVITY, found)
+        with contextlib.suppress(ChangedMeanwhileError):
+            await self._database.commit(changes)
+
+    # ---- searching
+
+    async def ready(self, place: Place) -> str:
+        """Return where the terms of a place are. Raise `IndexNotReadyError`."""
+        known = await self.indexing()
+        if not known.has(place):
+            raise IndexNotReadyError(index=place.value, detail="it is switched off")
+        if not known.is_ready:
+            raise IndexNotReadyError(index=place.value, detail="it is being built")
+        return known.place(place)
+
+    async def search(self, place: Place, query: Query, after: str, size: int) -> Page[str]:
+        """Return the names of what a query finds, in their order. Raise `SearchTooBroadError`, `IndexNotReadyError`."""
+        at = await self.ready(place)
+        plan, is_whole = await self._plan(at, query)
+        walk = search.Walk(at, NAME_FIELD[place], plan, query)
+        found: list[str] = []
+        read, chunk = 0, size + 1 if is_whole else max(size + 1, 100)
+        while len(found) <= size:
+            chunk = min(chunk, MAX_READ - read)
+            if chunk <= 0:
+                raise SearchTooBroadError(index=place.value, limit=MAX_READ)
+            rows = await self._database.all(search.next_of(walk, after, chunk))
+            found += [str(row["subject"]) for row in rows if row["fits"]]
+            if len(rows) < chunk:
+                break
+            read, after = read + chunk, rows[-1]["subject"]
+            chunk *= 4
+        return Page(found[:size], found[size - 1] if len(found) > size else None)
+
+    async def every(self, place: Place, query: Query) -> list[str]:
+        """Return all names that a query finds. Raise `SearchTooBroadError` where they are too many."""
+        page = await self.search(place, query, "", MAX_READ - 1)
+        if page.last is not None:
+            raise SearchTooBroadError(index=place.value, limit=MAX_READ)
+        return list(page.items)
+
+    async def values(self, place: Place, query: Query, field: str) -> list[str]:
+        """Return the values of a field of all that a query finds. Raise `SearchTooBroadError`."""
+        at, names = await self.ready(place), await self.every(place, query)
+        found: list[str] = []
+        for first in range(0, len(names), MOST_AMONG):
+            some = these(names[first : first + MOST_AMONG])
+            rows = await self._database.all(store.VALUES_OF, place=at, field=field, **some)
+            found += [row["value"] for row in rows]
+        return found
+
+    async def _plan(self, at: str, query: Query) -> tuple[Sequence[Leaf], bool]:
+        """Return by which terms to go through subjects, and whether all those fit."""
+        cost, plan = await self._cheapest(at, query)
+        if cost > _MOST_COUNTED and not all(isinstance(leaf, Is) and not leaf.begins for leaf in plan):
+            return (All(),), isinstance(query, All)
+        return plan, isinstance(query, Is | Within | All)
+
+    async def _cheapest(self, at: str, query: Query) -> tuple[float, Sequence[Leaf]]:
+        match query:
+            case Is() | Within():
+                row = await self._database.one(search.counting(at, query, _MOST_COUNTED + 1))
+                return (0 if row is None else row["count"]), (query,)
+            case And(parts=parts):
+                return min([await self._cheapest(at, part) for part in parts], key=lambda one: one[0])
+            case Or(parts=parts):
+                each = [await self._cheapest(at, part) for part in parts]
+                return sum(cost for cost, _ in each), [leaf for _, plan in each for leaf in plan]
+            case All() | Not():
+                return float("inf"), (All(),)
+
+    # ---- building
+
+    async def _build(self) -> None:
+        while self._is_asked:
+            self._is_asked = False
+            try:
+                await self._build_all()
+            except ChangedMeanwhileError:
+                self._is_asked = True
+            except BirthmarkError:
+                self._is_asked = True
+                log.exception("awsiot.index_not_built")
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _build_all(self) -> None:
+        """Write the terms of all there is, and take those of earlier generations away."""
+        known = await self.indexing()
+        if known.has(Place.THINGS):
+            await self._build_things(known)
+        if known.has(Place.GROUPS):
+            after = ""
+            while rows := await self._database.all(registry.LIST_GROUPS, after=after, prefix="", limit=EACH):
+                for group in map(registry.GROUPS.of, rows):
+                    changes = Changes().run(
+                        registry.GROUP_IS_AT, expect=1, key_name=group.name, key_version=group.version
+                    )
+                    _replace(changes, known.place(Place.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
+                    await self._written(changes)
+                after = rows[-1]["name"]
+        await self._settings.change(
+            SETTING,
+            lambda value: {**value, "ready": max(known.generation, value.get("ready", 0))},
+            "awsiot.indexing_configure",
+            actor="server",
+        )
+        if (now := await self.indexing()).generation == known.generation:
+            await self._forget_others(now)
+
+    async def _build_things(self, known: Indexing) -> None:
+        place, after = known.place(Place.THINGS), ""
+        while rows := await self._database.all(registry.LIST_THINGS, after=after, limit=EACH):
+            things = [registry.THINGS.of(row) for row in rows]
+            for first in range(0, len(things), MOST_AMONG):
+                await self._build_some(place, things[first : first + MOST_AMONG])
+            after = things[-1].name
+        if not known.has_shadow(""):
+            return
+        last = "", ""
+        while rows := await self._database.all(shadows.ALL, thing=last[0], name=last[1], limit=EACH):
+            await asyncio.gather(*(self._build_shadow(known, row) for row in rows))
+            last = rows[-1]["thing"], rows[-1]["name"]
+
+    async def _build_some(self, place: str, things: Sequence[Thing]) -> None:
+        """Write the terms of things, of all at once; what changed meanwhile wrote its own."""
+        rows = await self._database.all(registry.MEMBERSHIPS_OF, **these([thing.name for thing in things]))
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            groups[row["thing"]].append(row["thing_group"])
+        each = [self._of_one(place, thing, groups[thing.name]) for thing in things]
+        together = Changes()
+        for changes in each:
+            together.merge(changes)
+        try:
+            await self._database.commit(together)
+        except ChangedMeanwhileError:
+            if len(things) > 1:
+                for thing in things:
+                    await self._build_some(place, [thing])
+            else:
+                await self._build_again(place, things[0].name)
+
+    async def _build_again(self, place: str, name: str) -> None:
+        """Write the terms of a thing that changed while it was looked at; one that is gone has none."""
+        if (row := await self._database.one(registry.GET_THING, name=name)) is not None:
+            await self._build_some(place, [registry.THINGS.of(row)])
+
+    def _of_one(self, place: str, thing: Thing, groups: Sequence[str]) -> Changes:
+        changes = Changes().run(registry.THING_IS_AT, expect=1, key_name=thing.name, key_version=thing.version)
+        _replace(changes, place, thing.name, rules.REGISTRY, rules.of_thing(thing))
+        for group in groups:
+            changes.run(registry.MEMBER_IS_THERE, expect=1, key_thing_group=group, key_thing=thing.name)
+            _add(changes, place, thing.name, rules.GROUPS, rules.of_membership(group))
+        return changes
+
+    async def _build_shadow(self, known: Indexing, row: Any) -> None:
+        shadow = shadows.shadow_of(row)
+        if not known.has_shadow(shadow.name):
+            return
+        seen: dict[str, Any] = {f"key_{name}": row[name] for name in ("thing", "name", "revision")}
+        changes = Changes().run(shadows.IS_AT, expect=1, **seen)
+        source = rules.source_of_shadow(shadow.name)
+        _replace(changes, known.place(Place.THINGS), shadow.thing, source, rules.of_shadow(shadow))
+        await self._written(changes)
+
+    async def _written(self, changes: Changes) -> None:
+        with contextlib.suppress(ChangedMeanwhileError):
+            await self._database.commit(changes)
+
+    async def _forget_others(self, known: Indexing) -> None:
+        """Take terms away that nobody looks for any more, some at a time."""
+        earlier = range(max(0, known.generation - _FORGOTTEN), known.generation)
+        for at in (f"{place.value}/{generation}" for generation in earlier for place in Place):
+            while rows := await self._database.all(store.SUBJECTS_AT, place=at, limit=MOST_AMONG):
+                some = these([row["subject"] for row in rows])
+                await self._database.commit(Changes().run(store.DROP_SOME, place=at, **some))
+
+
+def statistics(values: Sequence[str]) -> dict[str, float]:
+    """Return what GetStatistics tells of the values that are numbers; of others it counts."""
+    numbers = [number for number in map(number_of, values) if number is not None]
+    if not numbers:
+        return {"count": len(values)}
+    count, total = len(numbers), sum(numbers)
+    average = total / count
+    variance = sum((number - average) ** 2 for number in numbers) / count
+    return {
+        "count": len(values),
+        "average": average,
+        "sum": total,
+        "minimum": min(numbers),
+        "maximum": max(numbers),
+        "sumOfSquares": sum(number * number for number in numbers),
+        "variance": variance,
+        "stdDeviation": variance**0.5,
+    }
+
+
+def _replace(changes: Changes, place: str, subject: str, source: str, found: Sequence[Term]) -> None:
+    changes.run(store.DROP_SOURCE, place=place, subject=subject, source=source)
+    _add(changes, place, subject, source, found)
+
+
+def _add(changes: Changes, place: str, subject: str, source: str, found: Sequence[Term]) -> None:
+    for field, value in found:
+        number = number_of(value)
+        changes.run(
+            store.ADD,
+            place=place,
+            field=field,
+            value=value,
+            subject=subject,
+            source=source,
+            number=None if number is None else store.ordered(number),
+        )

@@ -1,0 +1,75 @@
+"""What the account was told once, such as what it announces: read from memory, and forgotten when it changes."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.awsiot.events import SettingsChanged
+from birthmark.awsiot.store import settings as store
+from birthmark.clock import Clock
+from birthmark.store import Changes, Database, decided_again
+from birthmark.store.database import Row
+from birthmark.store.remembered import Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting; its `revision` counts changes from 0. Times are in microseconds, 0 where it was never set."""
+
+    value: Mapping[str, Any]
+    revision: int
+    at: int
+    made_at: int
+
+
+class Settings:
+    """The settings of the account, by name."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._remembered: Remembered | None = None
+
+    async def get(self, name: str) -> Setting:
+        """Return a setting; each that there may be is there."""
+        if self._remembered is None:
+            self._remembered = Remembered(self._database, SettingsChanged)
+        (found,) = await self._remembered.all(store.GET, _setting_of, name=name)
+        return found
+
+    async def change(
+        self,
+        name: str,
+        decide: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        action: str,
+        *,
+        more: Changes | None = None,
+        actor: str,
+    ) -> Setting:
+        """Set what `decide` makes of what is set, and do `more` with it."""
+
+        async def change() -> Setting:
+            row = await self._database.one(store.GET, name=name)
+            assert row is not None  # noqa: S101 - made with the schema
+            known, now = _setting_of(row), self._clock.micros()
+            made = Setting(decide(known.value), known.revision + 1, now, known.made_at or now)
+            changes = Changes().run(
+                store.CHANGE,
+                expect=1,
+                key_name=name,
+                key_revision=known.revision,
+                value=json.dumps(made.value, sort_keys=True),
+                revision=made.revision,
+                at=made.at,
+                made_at=made.made_at,
+            )
+            changes.merge(more or Changes()).audit(actor, action, name, **made.value)
+            await self._database.commit(changes.event(SettingsChanged(name)))
+            return made
+
+        return await decided_again(change)
+
+
+def _setting_of(row: Row) -> Setting:
+    return Setting(json.loads(row["value"]), row["revision"], row["at"], row["made_at"])

@@ -1,0 +1,151 @@
+"""Tags: what operators write on things' types and groups, policies, CAs, and whatever else carries them."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.awsiot.store import tags as store
+from birthmark.errors import InvalidRequestError, PolicyError
+from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store.paging import Page, page_of
+
+MAX_TAGS, MAX_KEY, MAX_VALUE = 50, 128, 256
+_KEY = re.compile(rf"[\w\s.:/=+@-]{{1,{MAX_KEY}}}")
+_VALUE = re.compile(rf"[\w\s.:/=+@-]{{0,{MAX_VALUE}}}")
+_RESERVED = "aws:"
+Tags = Mapping[str, str]
+NO_TAGS: Tags = {}
+
+
+class TagInvalidError(InvalidRequestError):
+    """A tag whose key or value AWS does not take."""
+
+    code = "awsiot.tag_invalid"
+    message = "The tag cannot be written: {detail}"
+    fix = (
+        "A key has 1 to 128 letters, digits, spaces and _ . : / = + - @ and does not begin with aws:, a value up to "
+        "256; each key once. Their form: `{command}`"
+    )
+    command: str = "?"
+    detail: str
+
+
+class TooManyTagsError(PolicyError):
+    """A resource has 50 tags at most."""
+
+    code = "awsiot.tag_limit"
+    message = "{name} would have {count} tags; there may be 50"
+    fix = "Take some off, or write less: `aws iot untag-resource --generate-cli-skeleton` shows how."
+    count: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A kind of resource that may have tags: `get` raises where it is not there, and so does a commit of `is_there`."""
+
+    get: Callable[[str], Awaitable[object]]
+    is_there: Statement
+    key: str = "key_name"
+
+
+def parse_tags(name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the tags of a resource. Raise `TagInvalidError`, `TooManyTagsError`."""
+    found: dict[str, str] = {}
+    for key, value in given:
+        if _KEY.fullmatch(key) is None or key.lower().startswith(_RESERVED):
+            raise TagInvalidError(detail=f"the key {key[:128]!r}")
+        if _VALUE.fullmatch(value) is None:
+            raise TagInvalidError(detail=f"the value of {key!r}")
+        if key in found:
+            raise TagInvalidError(detail=f"the key {key!r} is there twice")
+        found[key] = value
+    _check_room(name, found)
+    return found
+
+
+def written(kind: str, name: str, tags: Tags) -> Changes:
+    """Return what a commit that makes a resource writes of its tags."""
+    if not tags:
+        return Changes()
+    return Changes().run(store.PUT, kind=kind, name=name, tags=_text(tags), revision=1)
+
+
+def dropped(kind: str, name: str) -> Changes:
+    """Return what a commit that removes a resource takes away with it, after the resource itself."""
+    return Changes().run(store.DROP, kind=kind, name=name)
+
+
+async def kept(database: Database, kind: str, name: str) -> Tags:
+    """Return the tags of a resource, whether it is there or not."""
+    row = await database.one(store.GET, kind=kind, name=name)
+    return NO_TAGS if row is None else json.loads(row["tags"])
+
+
+async def same(database: Database, kind: str, name: str, asked: Tags) -> bool:
+    """Say whether a resource that is to be made again has the tags that are asked for; none ask for nothing."""
+    return not asked or await kept(database, kind, name) == asked
+
+
+class TagWriter:
+    """Reads tags and changes them; `carriers` says by an ARN's kind what may have some."""
+
+    def __init__(self, database: Database, carriers: Mapping[str, Carrier]) -> None:
+        self._database = database
+        self.carriers = carriers
+
+    async def of(self, kind: str, name: str) -> Tags:
+        """Return the tags of a resource. Raise `NotFoundError`."""
+        await self.carriers[kind].get(name)
+        return await kept(self._database, kind, name)
+
+    async def page(self, kind: str, name: str, after: str, size: int) -> Page[tuple[str, str]]:
+        """Return tags in order of key."""
+        found = sorted(item for item in (await self.of(kind, name)).items() if item[0] > after)[: size + 1]
+        return page_of(found, size, [key for key, _ in found])
+
+    async def add(self, kind: str, name: str, tags: Tags, *, actor: str) -> None:
+        """Write tags on a resource, over those of the same key. Raise `TooManyTagsError`."""
+        await self._change(kind, name, lambda known: {**known, **tags}, "awsiot.tag", actor)
+
+    async def remove(self, kind: str, name: str, keys: Sequence[str], *, actor: str) -> None:
+        """Take tags off a resource; one that is not there is off already."""
+        gone = frozenset(keys)
+        await self._change(
+            kind, name, lambda known: {key: known[key] for key in known if key not in gone}, "awsiot.untag", actor
+        )
+
+    async def _read(self, kind: str, name: str) -> tuple[Tags, int]:
+        row = await self._database.one(store.GET, kind=kind, name=name)
+        return ({}, 0) if row is None else (json.loads(row["tags"]), row["revision"])
+
+    async def _change(self, kind: str, name: str, decide: Callable[[Tags], Tags], action: str, actor: str) -> None:
+        carrier = self.carriers[kind]
+
+        async def change() -> None:
+            await carrier.get(name)
+            known, revision = await self._read(kind, name)
+            made = decide(known)
+            _check_room(name, made)
+            values: dict[str, Any] = {"tags": _text(made), "revision": revision + 1}
+            named: dict[str, Any] = {carrier.key: name}
+            changes = Changes().run(carrier.is_there, expect=1, **named)
+            if revision:
+                seen: dict[str, Any] = {"key_kind": kind, "key_name": name, "key_revision": revision}
+                changes.run(store.CHANGE, expect=1, **values, **seen)
+            else:
+                changes.run(store.ADD, expect=1, kind=kind, name=name, **values)
+            await self._database.commit(changes.audit(actor, action, name, kind=kind, tags=dict(made)))
+
+        await decided_again(change, attempts=8)
+
+
+def _check_room(name: str, tags: Tags) -> None:
+    if len(tags) > MAX_TAGS:
+        raise TooManyTagsError(name=name, count=len(tags))
+
+
+def _text(tags: Tags) -> str:
+    return json.dumps(dict(tags), sort_keys=True, ensure_ascii=False)

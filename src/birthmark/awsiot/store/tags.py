@@ -1,0 +1,16 @@
+"""Tags of whatever carries some: one row each, by the kind and the name in its ARN."""
+
+from sqlalchemy import Table
+
+from birthmark.store import insert, metadata, upsert
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import change, find, remove
+
+tags = Table(
+    "aws_tags", metadata, *(text(name, key=True) for name in ("kind", "name")), text("tags"), number("revision")
+)
+GET = find(tags)
+PUT = upsert(tags)
+ADD = insert(tags, ignore_existing=True)
+CHANGE = change(tags, ("tags", "revision"), "kind", "name", "revision")
+DROP = remove(tags)

@@ -1,0 +1,53 @@
+"""What things and groups are found by: terms, each a field with a value, written with what they are terms of.
+
+`source` says by which part of a subject they came, so that each part replaces its own. What reads as a number is one,
+too, in the order of numbers.
+"""
+
+import struct
+
+from sqlalchemy import Column, Index, Table, Text, bindparam, literal, select
+
+from birthmark.store import insert, metadata, statement
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import among, find, remove
+
+Ordered = Text().with_variant(Text(collation="C"), "postgresql")
+"""By code points on both engines: a beginning is then a range."""
+terms = Table(
+    "aws_terms",
+    metadata,
+    text("place", key=True),
+    *(Column(name, Ordered, primary_key=True, nullable=False) for name in ("field", "value", "subject")),
+    text("source"),
+    number("number", optional=True),
+    sqlite_with_rowid=False,
+)
+Index("aws_terms_subject", terms.c.subject, terms.c.place, terms.c.source)
+_COUNTED = terms.c.number.is_not(None)
+Index(
+    "aws_terms_number",
+    terms.c.place,
+    terms.c.field,
+    terms.c.number,
+    terms.c.subject,
+    sqlite_where=_COUNTED,
+    postgresql_where=_COUNTED,
+)
+ADD = insert(terms, ignore_existing=True)
+DROP_SOURCE = remove(terms, "place", "subject", "source")
+DROP = remove(terms, "place", "subject")
+DROP_ONE = remove(terms)
+DROP_VALUE = remove(terms, "place", "field", "value")
+DROP_SOME = remove(terms, "place", among(terms.c.subject))
+# By their subjects: by their field there are very many.
+_OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
+VALUES_OF = find(terms, *_OF, among(terms.c.subject), of=("value",))
+SOME_OF = find(terms, *_OF, among(terms.c.subject), of=("subject", "value"))
+SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
+
+
+def ordered(value: float) -> int:
+    """Return an integer that stands to others as this number to theirs."""
+    (bits,) = struct.unpack(">q", struct.pack(">d", value + 0.0))
+    return int(bits) if bits >= 0 else -(int(bits) & 0x7FFF_FFFF_FFFF_FFFF) - 1

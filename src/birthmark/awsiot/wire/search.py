@@ -1,0 +1,315 @@
+"""The query language of fleet indexing (developer guide, "Query syntax"): text to a tree of conditions.
+
+`thingName:pump*`, `attributes.site:7 AND NOT shadow.reported.on:true`, `attributes.load > 4`,
+`attributes.load:[1 TO 9]`, `"two words"`. What stands side by side has to hold together. A wildcard stands at the end
+of a value alone.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from math import isfinite
+from typing import TypeAlias
+
+from birthmark.errors import InvalidRequestError
+
+MAX_CHARS, MAX_TERMS, MAX_LEVELS = 1000, 32, 10
+MAX_VALUE = 256
+"""So much of a value is found; longer ones are as equal as their beginnings."""
+
+
+ANY_OF: Mapping[str, str] = {"registry": "*registry", "groups": "*groups"}
+"""Where values come from, and the field under which all of those stand once more: for terms without a field."""
+
+
+class Place(Enum):
+    """What is searched: an index by its name at AWS."""
+
+    THINGS = "AWS_Things"
+    GROUPS = "AWS_ThingGroups"
+
+
+class QueryInvalidError(InvalidRequestError):
+    """A query that cannot be read."""
+
+    code = "awsiot.query_invalid"
+    message = "The query is not valid: {detail}"
+    fix = (
+        "A query has terms such as thingName:pump*, attributes.site:7, attributes.load:[1 TO 9] with AND, OR, NOT and "
+        "parentheses; * finds all: `aws iot search-index --query-string 'thingName:*'`"
+    )
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """A field with a value; `begins`: with one that begins so. No field: any of those that name or describe."""
+
+    field: str
+    value: str
+    begins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A field between two values, each with or without itself; None is open. `counts`: both are numbers."""
+
+    field: str
+    low: str | None
+    high: str | None
+    with_low: bool = True
+    with_high: bool = True
+
+    @property
+    def counts(self) -> bool:
+        return all(number_of(one) is not None for one in (self.low, self.high) if one is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """What the other is not."""
+
+    one: "Query"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of these."""
+
+    parts: tuple["Query", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Any of these."""
+
+    parts: tuple["Query", ...]
+
+
+Leaf: TypeAlias = Is | Within | All
+Query: TypeAlias = Leaf | Not | And | Or
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<open>\() | (?P<close>\))
+      | (?P<quoted>"(?:[^"\\]|\\.)*")
+      | (?P<range>[\[{][^\]}\[{]*[\]}])
+      | (?P<compare>[<>]=?)
+      | (?P<colon>:)
+      | (?P<word>(?:[^\s()"\[\]{}<>:\\]|\\.)(?:[^\s()"\[\]{}<>\\:]|\\.)*)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_RANGE = re.compile(r"([\[{])\s*(\S+)\s+TO\s+(\S+)\s*([\]}])", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
+_FIELDS: Mapping[Place, re.Pattern[str]] = {
+    Place.THINGS: re.compile(
+        r"thing(?:Name|Id|TypeName|GroupNames)|attributes\.\S+|connectivity\.(?:connected|timestamp|disconnectReason)"
+        r"|registry\.version|shadow\.(?:name\.[a-zA-Z0-9_-]+\.)?(?:desired|reported)\.\S+"
+        r"|shadow\.(?:name\.[a-zA-Z0-9_-]+\.)?(?:version|hasDelta)"
+    ),
+    Place.GROUPS: re.compile(r"thingGroup(?:Name|Id|Description)|description|parentGroupNames|attributes\.\S+"),
+}
+_OTHER_NAMES = {"description": "thingGroupDescription"}
+_WORDS = frozenset({"AND", "OR", "NOT"})
+_Token: TypeAlias = tuple[str, str]
+
+
+def number_of(text: str) -> float | None:
+    """Return the number that a text says, None where it says none."""
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    number = float(text)
+    return number if isfinite(number) else None
+
+
+def parse_query(text: str, place: Place = Place.THINGS) -> Query:
+    """Return the query. Raise `QueryInvalidError`."""
+    if len(text) > MAX_CHARS:
+        raise QueryInvalidError(detail=f"it has more than {MAX_CHARS} characters")
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise QueryInvalidError(detail="it has characters that no value has")
+    tokens = tuple(_tokens(text))
+    if not tokens:
+        raise QueryInvalidError(detail="it is empty")
+    parser = _Parser(tokens, place)
+    found = parser.either()
+    if parser.at < len(tokens):
+        raise QueryInvalidError(detail=f"{tokens[parser.at][1][:40]!r} is not expected")
+    return found
+
+
+def is_field(name: str, place: Place) -> bool:
+    """Say whether something can be found by this field."""
+    return _FIELDS[place].fullmatch(name) is not None
+
+
+def leaves(query: Query) -> Iterator[Leaf]:
+    """Yield the conditions at the ends of the tree."""
+    match query:
+        case And(parts=parts) | Or(parts=parts):
+            for part in parts:
+                yield from leaves(part)
+        case Not(one=one):
+            yield from leaves(one)
+        case _:
+            yield query
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at, end = 0, len(text.rstrip())
+    count = 0
+    while at < end:
+        if (found := _TOKEN.match(text, at)) is None or found.lastgroup is None:
+            raise QueryInvalidError(detail=f"{text[at : at + 40]!r} cannot be read")
+        if (count := count + 1) > 4 * MAX_TERMS + 4 * MAX_LEVELS:
+            raise QueryInvalidError(detail=f"it has more than {MAX_TERMS} terms")
+        yield found.lastgroup, found[found.lastgroup]
+        at = found.end()
+
+
+class _Parser:
+    """Descends from OR to terms."""
+
+    def __init__(self, tokens: tuple[_Token, ...], place: Place) -> None:
+        self._tokens = tokens
+        self._place = place
+        self._levels = self._terms = 0
+        self.at = 0
+
+    def either(self) -> Query:
+        """Read what OR joins."""
+        parts = [self._together()]
+        while self._takes("word", "OR"):
+            parts.append(self._together())
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+    def _together(self) -> Query:
+        parts = [self._one()]
+        while self._takes("word", "AND") or self._goes_on():
+            parts.append(self._one())
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _goes_on(self) -> bool:
+        kind, text = self._next()
+        return kind in {"open", "quoted", "range"} or (kind == "word" and text not in {"AND", "OR"})
+
+    def _one(self) -> Query:
+        if self._takes("word", "NOT"):
+            return self._deeper(lambda: Not(self._one()))
+        if self._takes("open"):
+            found = self._deeper(self.either)
+            if not self._takes("close"):
+                raise QueryInvalidError(detail="a parenthesis is not closed")
+            return found
+        return self._term()
+
+    def _deeper(self, read: Callable[[], Query]) -> Query:
+        self._levels += 1
+        if self._levels > MAX_LEVELS:
+            raise QueryInvalidError(detail=f"it has more than {MAX_LEVELS} levels")
+        found = read()
+        self._levels -= 1
+        return found
+
+    def _term(self) -> Query:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise QueryInvalidError(detail=f"it has more than {MAX_TERMS} terms")
+        kind, text = self._take()
+        if kind == "quoted":
+            return _bounded(Is("", _unquoted(text)))
+        if kind != "word" or text in _WORDS:
+            raise QueryInvalidError(detail=f"a term is missing before {text[:40]!r}" if text else "a term is missing")
+        if self._next()[0] == "compare":
+            return self._compared(self._field(text), self._take()[1])
+        if not self._takes("colon"):
+            return All() if text == "*" else _word("", text)
+        return self._value(self._field(text))
+
+    def _value(self, field: str) -> Query:
+        kind, text = self._take()
+        match kind:
+            case "compare":
+                return self._compared(field, text)
+            case "range":
+                return _range(field, text)
+            case "quoted":
+                return _bounded(Is(field, _unquoted(text)))
+            case "word":
+                while self._next()[0] == "colon":  # a value with colons, such as a time
+                    self.at += 1
+                    kind, more = self._next()
+                    text += ":" + (more if kind == "word" else "")
+                    self.at += kind == "word"
+                return _word(field, text)
+            case _:
+                raise QueryInvalidError(detail=f"{field} has no value")
+
+    def _compared(self, field: str, sign: str) -> Query:
+        kind, text = self._take()
+        if kind not in {"word", "quoted"}:
+            raise QueryInvalidError(detail=f"{field} is compared with nothing")
+        value = _unquoted(text) if kind == "quoted" else _plain(text)
+        is_same = sign.endswith("=")
+        above = sign.startswith(">")
+        return _bounded(Within(field, value if above else None, None if above else value, is_same, is_same))
+
+    def _field(self, text: str) -> str:
+        name = _ESCAPED.sub(r"\1", text)
+        if not is_field(name, self._place):
+            raise QueryInvalidError(detail=f"there is no field {name[:80]!r} in {self._place.value}")
+        return _OTHER_NAMES.get(name, name)
+
+    def _next(self) -> _Token:
+        return self._tokens[self.at] if self.at < len(self._tokens) else ("", "")
+
+    def _take(self) -> _Token:
+        found = self._next()
+        self.at += 1
+        return found
+
+    def _takes(self, kind: str, text: str | None = None) -> bool:
+        found = self._next()
+        if found[0] != kind or text not in {None, found[1]}:
+            return False
+        self.at += 1
+        return True
+
+
+def _word(field: str, text: str) -> Query:
+    begins = text.endswith("*") and not text.endswith("\\*")
+    return _bounded(Is(field, _plain(text[:-1] if begins else text), begins))
+
+
+def _plain(text: str) -> str:
+    """Return the value that a word says. Raise `QueryInvalidError` where it has a wildcard."""
+    if re.search(r"(?<!\\)[*?]", text):
+        raise QueryInvalidError(detail=f"{text[:40]!r} has a wildcard that is not one * at its end")
+    return _ESCAPED.sub(r"\1", text)
+
+
+def _unquoted(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text[1:-1])
+
+
+def _range(field: str, text: str) -> Query:
+    if (found := _RANGE.fullmatch(text)) is None:
+        raise QueryInvalidError(detail=f"{text[:40]!r} is no range such as [1 TO 9]")
+    low, high = (None if one == "*" else _plain(one.strip('"')) for one in (found[2], found[3]))
+    return _bounded(Within(field, low, high, found[1] == "[", found[4] == "]"))
+
+
+def _bounded(query: Is | Within) -> Query:
+    """Cut values to what is found of them."""
+    if isinstance(query, Is):
+        return Is(query.field, query.value[:MAX_VALUE], query.begins or len(query.value) > MAX_VALUE)
+    low, high = (None if one is None else one[:MAX_VALUE] for one in (query.low, query.high))
+    return Within(query.field, low, high, query.with_low, query.with_high)

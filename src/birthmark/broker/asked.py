@@ -1,0 +1,92 @@
+"""What operators ask of one client's connection, on whichever worker it is: what it is, and that it ends."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from birthmark.broker.attached import Attached
+from birthmark.broker.host import Host
+from birthmark.broker.model import Record, Subscription
+from birthmark.broker.requests import AskClient, ClientThere, EndClient
+from birthmark.broker.subscribing import Subscriptions
+from birthmark.net.admission import Closed
+
+
+class Sessions(Protocol):
+    """The space, as far as this needs it."""
+
+    name: str
+    subscriptions: Subscriptions
+
+    @property
+    def live(self) -> Mapping[str, Attached]: ...
+
+    async def record(self, client: str) -> Record | None: ...
+
+    async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool: ...
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A client that is connected, or whose session is kept. `expiry_s` is how long that outlives its connection."""
+
+    is_connected: bool
+    expiry_s: int
+    since: int | None = None
+    """In microseconds, of one that is connected."""
+
+
+class Asked:
+    """See the module."""
+
+    def __init__(self, broker: Host, space: Sessions) -> None:
+        self._broker = broker
+        self._space = space
+
+    async def client(self, client: str) -> Known | None:
+        """Return what is known of a client; None where there is no connection and no session."""
+        if (here := self.here(client)).is_there:
+            return Known(is_connected=True, expiry_s=here.expiry_s, since=here.since)
+        for answer in await self._broker.ask_others(AskClient(self._space.name, client)):
+            if answer.is_there:
+                return Known(is_connected=True, expiry_s=answer.expiry_s, since=answer.since)
+        record = await self._space.record(client)
+        return None if record is None else Known(is_connected=False, expiry_s=record.expiry_s)
+
+    def here(self, client: str) -> ClientThere:
+        """Return what this worker knows of a connection of its own."""
+        if (attached := self._space.live.get(client)) is None:
+            return ClientThere(is_there=False)
+        expiry_s = attached.expiry_s if attached.is_stored else 0
+        return ClientThere(is_there=True, expiry_s=expiry_s, since=attached.since)
+
+    async def subscriptions(self, client: str) -> Sequence[Subscription]:
+        """Return what a client has subscribed to, in the order of filters."""
+        attached = self._space.live.get(client)
+        found = attached.subscriptions if attached is not None else await self._space.subscriptions.stored(client)
+        return [found[name] for name in sorted(found)]
+
+    async def end(self, client: str, *, with_will: bool, forgets: bool) -> bool:
+        """End a client's connection, and with `forgets` its session; say whether there was anything to end."""
+        is_ended = self.end_here(client, with_will=with_will, forgets=forgets)
+        if not is_ended:
+            request = EndClient(self._space.name, client, with_will, forgets)
+            answers = await self._broker.ask_others(request)
+            is_ended = any(answer.is_there for answer in answers)
+        if is_ended or not forgets:
+            return is_ended
+        record = await self._space.record(client)
+        if record is None or record.owner is not None:
+            return False
+        return await self._space.forget(client, record if with_will else None, epoch=record.epoch)
+
+    def end_here(self, client: str, *, with_will: bool, forgets: bool) -> bool:
+        """End a connection of this worker; say whether there was one."""
+        if (attached := self._space.live.get(client)) is None:
+            return False
+        if not with_will:
+            attached.will = None
+        if forgets:
+            attached.expiry_s = 0
+        attached.connection.end(Closed.ASKED)
+        return True

@@ -139,7 +139,6 @@ def test_an_authorizer_is_made_described_listed_changed_and_deleted(iot: Any) ->
         ({}, "tokenKeyName"),
         ({"tokenKeyName": "token"}, "tokenSigningPublicKeys"),
         ({"tokenKeyName": "token", "tokenSigningPublicKeys": {"one": "no key"}}, "public key one"),
-        ({"signingDisabled": True, "tags": [{"Key": "a", "Value": "b"}]}, "tags"),
     ],
 )
 def test_what_no_token_could_be_checked_by_is_refused_by_name(iot: Any, more: dict[str, Any], word: str) -> None:

@@ -87,8 +87,6 @@ def test_an_alias_is_made_described_listed_changed_and_deleted(iot: Any) -> None
     iot.delete_role_alias(roleAlias="kept")
     with pytest.raises(iot.exceptions.ResourceNotFoundException):
         iot.describe_role_alias(roleAlias="kept")
-    with pytest.raises(ClientError, match="tags"):
-        iot.create_role_alias(roleAlias="kept", roleArn=ROLE, tags=[{"Key": "a", "Value": "b"}])
 
 
 def test_the_endpoint_of_credentials_is_the_data_host(iot: Any, server: RunningServer) -> None:

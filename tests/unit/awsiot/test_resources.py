@@ -16,7 +16,8 @@ CERT = ACCOUNT.arn("cert", "00" * 32)
 
 def of(operation: str, names: dict[str, str] | None = None, headers: dict[str, str] | None = None, **body: Any) -> Any:
     raw = json.dumps(body).encode()
-    return resources_of(ACCOUNT, Call(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print, ACCOUNT))
+    call = Call(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print, ACCOUNT)
+    return resources_of(ACCOUNT, call)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import pytest
 
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import CHAINS, LAST_ROW
+from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.ca import store as ca_store
 from birthmark.dps import store as dps_store
@@ -167,7 +169,7 @@ async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) 
     nothing |= {"customer_version": 1, "generation_id": "1", "status": "ACTIVE"}
     rows = [{"id": name, **nothing} for name in ("revoked", "active")]
     await loss.both(lambda: _added(aws_store.ADD, rows))
-    keys = [{"id": "AKIA1", "secret": "s", "name": "n", "created_at": 0}]
+    keys = [{"id": "AKIA1", "secret": "s", "name": "n", "created_at": 0, "policy": None}]
     await loss.both(lambda: _added(aws_store.ADD_KEY, keys))
     held = [{"policy": name, "certificate_id": "active"} for name in ("kept", "detached")]
     await loss.both(lambda: _added(policy_store.ATTACH, held))
@@ -184,6 +186,27 @@ async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) 
     held_now = await loss.backup.all(policy_store.POLICIES_OF, target="active", after="", limit=9)
     assert [row["policy"] for row in held_now] == ["kept"]
     assert done.came_back == [("AWS policy", "kept")]
+
+
+async def test_what_let_devices_in_at_aws_or_gave_them_keys_is_taken_back_again(loss: Loss) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    doors = [Authorizer(name, "arn", None, {}, True, True, False, at, at) for name in ("off", "gone", "on")]
+    await loss.both(
+        lambda: _added(credential_store.ADD_AUTHORIZER, [credential_store.AUTHORIZERS.row(one) for one in doors])
+    )
+    alias = credential_store.ALIASES.row(RoleAlias("reading", "id", "arn", 900, at, at))
+    await loss.both(lambda: _added(credential_store.ADD_ALIAS, [alias]))
+    await loss.both(lambda: _added(credential_store.ADD_DEFAULT, [{"kind": "authorizer", "name": "on"}]))
+    await loss.since("awsiot.authorizer_change", "off", status="INACTIVE")
+    await loss.since("awsiot.authorizer_change", "on", status="ACTIVE")
+    await loss.since("awsiot.authorizer_delete", "gone")
+    await loss.since("awsiot.default_authorizer_clear", "authorizer")
+    await loss.since("awsiot.role_alias_delete", "reading")
+    await loss.replayed()
+    found = {one.name: await loss.has(credential_store.GET_AUTHORIZER, name=one.name) for one in doors}
+    assert {name: row and row["active"] for name, row in found.items()} == {"off": 0, "gone": 0, "on": 1}
+    assert not await loss.has(credential_store.GET_ALIAS, name="reading")
+    assert not await loss.has(credential_store.GET_DEFAULT, kind="authorizer")
 
 
 async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:

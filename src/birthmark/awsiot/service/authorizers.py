@@ -140,7 +140,8 @@ class Authorizers(AccountService):
             store.UPDATE_AUTHORIZER, expect=1, otherwise=meanwhile, key_name=name, key_version=known.version, **told
         )
         changes.event(AuthorizerChanged(name, made.is_active))
-        await self.database.commit(changes.audit(actor, "awsiot.authorizer_change", name))
+        status = "ACTIVE" if made.is_active else "INACTIVE"
+        await self.database.commit(changes.audit(actor, "awsiot.authorizer_change", name, status=status))
         return made
 
     async def delete(self, name: str, *, actor: str) -> None:

@@ -18,6 +18,8 @@ OF_STATE_DOWN = page(authorizers, "name", "active", descending=True)
 _STATE = ("function_arn", "token_key_name", "signing_keys", "active", "caches_http", "modified_at", "version")
 UPDATE_AUTHORIZER = change(authorizers, _STATE, "name", "version")
 
+SWITCH_AUTHORIZER = change(authorizers, ("active",), "name")
+
 defaults = Table("aws_defaults", metadata, text("kind", key=True), text("name"))
 """What is meant where nothing is named."""
 AUTHORIZER = "authorizer"

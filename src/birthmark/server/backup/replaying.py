@@ -18,6 +18,7 @@ from sqlalchemy import Table, bindparam, select
 
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as thing_store
 from birthmark.broker.store import drop_client
@@ -245,9 +246,20 @@ def _end_session(subject: str, detail: Mapping[str, Any]) -> Changes:
     return Changes().run(sign_in_store.REMOVE_SESSION, id=detail["id"])
 
 
+def _switch_off(subject: str, detail: Mapping[str, Any]) -> Changes:
+    """Let an authorizer that was deleted, or was INACTIVE, let nobody in."""
+    if detail.get("status") == "ACTIVE":
+        return Changes()
+    return Changes().run(credential_store.SWITCH_AUTHORIZER, key_name=subject, active=0)
+
+
 _CERTIFICATE, _LOSE, _RELEASE, _DEVICE = "certificate.revoke", "name.lose", "name.release", "device.revoke"
 _REVOKING = frozenset({_CERTIFICATE, "key.revoke"})
 _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
+    "awsiot.authorizer_change": _switch_off,
+    "awsiot.authorizer_delete": _switch_off,
+    "awsiot.default_authorizer_clear": lambda kind, _: Changes().run(credential_store.CLEAR_DEFAULT, kind=kind),
+    "awsiot.role_alias_delete": lambda name, _: Changes().run(credential_store.DELETE_ALIAS, name=name),
     "awsiot.key_remove": lambda name, _: Changes().run(aws_store.DROP_KEY, id=name),
     "awsiot.registration_code_delete": lambda name, _: Changes().run(aws_store.DROP_CODE, account=name),
     "dps.ca_remove": lambda name, told: Changes().run(dps_store.DELETE_AUTHORITY, scope=told["scope"], name=name),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
+from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.wire.shadows import Request as ShadowRequest
 from birthmark.dps.document import (
@@ -160,6 +160,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "remove the thing": lambda r: r.aws.things.delete("thing-1", None, **ME),
     "into the group": lambda r: r.aws.thing_groups.add("things", "thing-1", **ME),
     "remove the things' group": lambda r: r.aws.thing_groups.delete("things", None, **ME),
+    "tag the group": lambda r: r.aws.tags.add("thinggroup", "things", {"site": "7"}, **ME),
+    "a group below": lambda r: r.aws.thing_groups.create(ThingName("below"), None, None, "things", **ME),
+    "a policy on the group": lambda r: r.aws.policies.attach("other", target_of_group("things"), **ME),
+    "index things": lambda r: r.aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, **ME),
     "attach": lambda r: r.aws.attachments.attach("thing-1", id_of(THING), PrincipalType.EXCLUSIVE, **ME),
     "attach the other policy": lambda r: r.aws.policies.attach("other", id_of(THING), **ME),
     "detach the policy": lambda r: r.aws.policies.detach("policy", id_of(THING), **ME),

@@ -16,6 +16,8 @@ DescribeEndpoint |
 | HTTPS, signed (`iotdata`) or with a client certificate | shadows, retained messages |
 | `$aws/things/{thing}/shadow/…` | classic and named shadows |
 | `$aws/events/presence/…`, `subscriptions/…` | who comes and goes, and subscribes |
+| HTTPS, signed (`iot`) | fleet indexing: SearchIndex, statistics, dynamic thing groups |
+| HTTPS, signed (`iotdata`) | GetConnection, DeleteConnection, ListSubscriptions |
 | `$aws/events/thing/…` and others | what becomes of the registry, as UpdateEventConfigurations says |
 
 Everything else of the service model, and what an operation that is served would neither keep nor heed, is answered

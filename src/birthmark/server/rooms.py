@@ -255,6 +255,8 @@ async def open_rooms(
     await instances.load()
     await aws.load()
     await broker.load()
+    if broker.is_alone:
+        await aws.index.nobody_is_connected()
     people = People(database, clock, entropy, settings.people.most_taken_a_day)
     sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()

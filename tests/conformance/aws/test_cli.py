@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -115,3 +115,42 @@ def test_keys_are_added_and_removed_by_command(server: RunningServer, tmp_path: 
     server.run("aws", "key", "rm", key["access_key_id"], "--yes")
     assert "UnrecognizedClientException" in aws("iot", "list-things", fails=True)
     assert server.attempt("aws", "key", "rm", key["access_key_id"], "--yes").returncode == 3
+
+
+def test_groups_tags_events_and_searches_by_the_cli(by_environment: Aws) -> None:
+    def ask(*arguments: str) -> dict[str, object]:
+        told = by_environment(*arguments)
+        return dict(json.loads(told)) if told else {}
+
+    def iot(*arguments: str) -> dict[str, object]:
+        return ask("iot", *arguments, "--output", "json")
+
+    hall = iot("create-thing-group", "--thing-group-name", "cli-hall", "--tags", "Key=site,Value=7")
+    iot("create-thing-group", "--thing-group-name", "cli-line", "--parent-group-name", "cli-hall")
+    iot("create-thing", "--thing-name", "cli-pump", "--attribute-payload", '{"attributes":{"line":"4"}}')
+    iot("update-thing-groups-for-thing", "--thing-name", "cli-pump", "--thing-groups-to-add", "cli-line")
+    below = iot("list-things-in-thing-group", "--thing-group-name", "cli-hall", "--recursive")
+    assert below["things"] == ["cli-pump"]
+    iot("create-policy", "--policy-name", "cli-hall", "--policy-document", POLICY)
+    iot("attach-policy", "--policy-name", "cli-hall", "--target", str(hall["thingGroupArn"]))
+    found = iot("get-effective-policies", "--thing-name", "cli-pump")["effectivePolicies"]
+    assert isinstance(found, list)
+    assert [one["policyName"] for one in found] == ["cli-hall"]
+    iot("tag-resource", "--resource-arn", str(hall["thingGroupArn"]), "--tags", "Key=floor,Value=2")
+    tags = iot("list-tags-for-resource", "--resource-arn", str(hall["thingGroupArn"]))["tags"]
+    assert tags == [{"Key": "floor", "Value": "2"}, {"Key": "site", "Value": "7"}]
+    iot("update-event-configurations", "--event-configurations", '{"THING":{"Enabled":true}}')
+    told = iot("describe-event-configurations", "--query", "eventConfigurations.THING")
+    assert told == {"Enabled": True}
+    iot("update-indexing-configuration", "--thing-indexing-configuration", "thingIndexingMode=REGISTRY")
+    query = "attributes.line:4 AND thingGroupNames:cli-line"
+    end = datetime.now(UTC) + timedelta(seconds=20)
+    while iot("describe-index", "--index-name", "AWS_Things")["indexStatus"] != "ACTIVE":
+        assert datetime.now(UTC) < end
+    things = iot("search-index", "--query-string", query)["things"]
+    assert isinstance(things, list)
+    assert [one["thingName"] for one in things] == ["cli-pump"]
+    asked = f"actionType=PUBLISH,resources={str(hall['thingGroupArn']).replace('thinggroup/cli-hall', 'topic/a')}"
+    results = iot("test-authorization", "--auth-infos", asked, "--policy-names-to-add", "cli-hall")["authResults"]
+    assert isinstance(results, list)
+    assert results[0]["authDecision"] == "ALLOWED"

@@ -165,3 +165,18 @@ async def test_who_is_slower_than_the_switch_decides_again(database_url: str) ->
         await aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, actor="test")
         await aws.index.built()
         assert (await found(aws, "attributes.kind:c"), await found(aws, "attributes.kind:d")) == ([], ["c"])
+
+
+async def test_who_was_connected_when_the_only_worker_ended_is_so_no_more(database_url: str) -> None:
+    async with a_line(database_url) as aws:
+        status = {"thingIndexingMode": "REGISTRY", "thingConnectivityIndexingMode": "STATUS"}
+        await aws.index.configure(status, None, actor="test")
+        await aws.index.built()
+        await aws.index.note_presence("a", at_ms=1, reason=None)
+        await aws.index.note_presence("b", at_ms=2, reason="CONNECTION_LOST")
+        await aws.index.note_presence("nobody", at_ms=3, reason=None)
+        assert await found(aws, "connectivity.connected:true") == ["a"]
+        await aws.index.nobody_is_connected()
+        assert await found(aws, "connectivity.connected:true") == []
+        assert await found(aws, "connectivity.connected:false") == ["a", "b"]
+        assert await found(aws, "connectivity.timestamp > 1") == ["b"]

@@ -16,6 +16,7 @@ from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import policies as policy_store
+from birthmark.awsiot.store import registry as thing_store
 from birthmark.ca import store as ca_store
 from birthmark.dps import store as dps_store
 from birthmark.dps.document import parse_document
@@ -166,12 +167,12 @@ async def test_an_enrollment_is_disabled_or_removed_again(loss: Loss) -> None:
 
 async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) -> None:
     nothing = {"der": b"", "mode": "DEFAULT", "ca_id": None, "created_at": 0, "modified_at": 0}
-    nothing |= {"customer_version": 1, "generation_id": "1", "status": "ACTIVE"}
+    nothing |= {"customer_version": 1, "generation_id": "1", "status": "ACTIVE", "pem": None}
     rows = [{"id": name, **nothing} for name in ("revoked", "active")]
     await loss.both(lambda: _added(aws_store.ADD, rows))
     keys = [{"id": "AKIA1", "secret": "s", "name": "n", "created_at": 0, "policy": None}]
     await loss.both(lambda: _added(aws_store.ADD_KEY, keys))
-    held = [{"policy": name, "certificate_id": "active"} for name in ("kept", "detached")]
+    held = [{"policy": name, "target": "active"} for name in ("kept", "detached")]
     await loss.both(lambda: _added(policy_store.ATTACH, held))
     for name, status in (("revoked", "REVOKED"), ("active", "INACTIVE"), ("active", "ACTIVE")):
         await loss.since("awsiot.certificate_status", name, status=status)
@@ -207,6 +208,22 @@ async def test_what_let_devices_in_at_aws_or_gave_them_keys_is_taken_back_again(
     assert {name: row and row["active"] for name, row in found.items()} == {"off": 0, "gone": 0, "on": 1}
     assert not await loss.has(credential_store.GET_ALIAS, name="reading")
     assert not await loss.has(credential_store.GET_DEFAULT, kind="authorizer")
+
+
+async def test_rights_by_a_thing_group_that_went_or_was_left_are_gone_again(loss: Loss) -> None:
+    held = [{"policy": "p", "target": f"thinggroup/{name}"} for name in ("kept", "detached", "deleted")]
+    await loss.both(lambda: _added(policy_store.ATTACH, held))
+    members = [{"thing_group": "kept", "thing": name} for name in ("stays", "left", "came back")]
+    await loss.both(lambda: _added(thing_store.ADD_MEMBER, members))
+    await loss.since("awsiot.policy_detach", "p", thing_group="detached")
+    await loss.since("awsiot.thing_group_delete", "deleted")
+    for verb, name in (("remove", "left"), ("remove", "came back"), ("add", "came back")):
+        await loss.since(f"awsiot.thing_group_{verb}", "kept", thing=name)
+    assert (await loss.replayed()).came_back == []
+    found = await loss.backup.all(policy_store.TARGETS_OF, policy="p", after="", limit=9)
+    assert [row["target"] for row in found] == ["thinggroup/kept"]
+    found = await loss.backup.all(thing_store.THINGS_IN, thing_group="kept", after="", limit=9)
+    assert [row["thing"] for row in found] == ["came back", "stays"]
 
 
 async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:

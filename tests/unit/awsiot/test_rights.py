@@ -7,7 +7,7 @@ from birthmark.awsiot.http.table import OPERATIONS
 from birthmark.awsiot.rules.rights import right_for
 
 # What has a body or changes something, and yet only looks: by method alone these would be taken for changes.
-ASKED_BY_POST = {"SearchIndex", "DescribeThingGroup", "ListThings"}
+ASKED_BY_POST = {"SearchIndex", "DescribeThingGroup", "ListThings", "TestAuthorization"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.name)
@@ -29,6 +29,10 @@ def test_what_takes_back_decides_on_trust_or_makes_rights_takes_the_right_for_it
     assert right_for("CreateAuthorizer") is right_for("ClearDefaultAuthorizer") is Right.TRUST
     assert right_for("UpdateRoleAlias") is Right.ADMINISTER
     assert right_for("Publish") is right_for("TestInvokeAuthorizer") is Right.OPERATE
+    assert right_for("UpdateIndexingConfiguration") is right_for("UpdateEventConfigurations") is Right.ADMINISTER
+    assert right_for("Publish") is right_for("DeleteConnection") is Right.OPERATE
+    assert right_for("TestAuthorization") is Right.READ
+    assert right_for("TagResource") is right_for("CreateDynamicThingGroup") is Right.ENROLL
     assert right_for("CreateThing") is Right.ENROLL
 
 

@@ -339,6 +339,7 @@ class AwsConnections:
             disconnectReason="SERVER_ERROR",
         )
         self._publish(event)
+        self._note(client, self.space.now(), "SERVER_ERROR")
 
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         message = will.message

@@ -11,6 +11,8 @@ _OTHERS: Mapping[str, Right] = {
     **dict.fromkeys(
         ("RegisterCACertificate", "UpdateCACertificate", "DeleteCACertificate", "DeleteRegistrationCode"), Right.TRUST
     ),
+    "TestAuthorization": Right.READ,
+    **dict.fromkeys(("UpdateEventConfigurations", "UpdateIndexingConfiguration"), Right.ADMINISTER),
     **dict.fromkeys(
         (
             "CreateAuthorizer",

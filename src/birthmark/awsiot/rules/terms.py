@@ -9,6 +9,7 @@ from birthmark.awsiot.wire.search import ANY_OF, MAX_VALUE
 MAX_OF_SHADOW = 500
 """So many values of one shadow are found by; the first ones, in the order in which they stand."""
 Term = tuple[str, str]
+CONNECTED = "connectivity.connected"
 REGISTRY, GROUPS, CONNECTIVITY = "registry", "groups", "connectivity"
 
 
@@ -62,7 +63,7 @@ def of_shadow(shadow: Shadow) -> Sequence[Term]:
 
 def of_presence(*, connected: bool, at_ms: int, reason: str | None) -> Sequence[Term]:
     """Return the terms of a thing's connection."""
-    told = [("connectivity.connected", "true" if connected else "false"), ("connectivity.timestamp", str(at_ms))]
+    told = [(CONNECTED, "true" if connected else "false"), ("connectivity.timestamp", str(at_ms))]
     return told if reason is None else [*told, ("connectivity.disconnectReason", reason)]
 
 

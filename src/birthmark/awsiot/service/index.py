@@ -247,6 +247,15 @@ class Index:
         finally:
             del self._latest[client]
 
+    async def nobody_is_connected(self) -> None:
+        """Note that whoever was connected when the one worker there is ended is so no more."""
+        known, changes = await self.condition()
+        if not known.has_presence:
+            return
+        place, field = known.place(Place.THINGS), rules.CONNECTED
+        changes.run(store.REPLACE_VALUE, key_place=place, key_field=field, key_value="true", value="false")
+        await self._database.commit(changes)
+
     async def _write_presence(self, client: str, at_ms: int, reason: str | None) -> None:
         known, changes = await self.condition()
         if not known.has_presence:

@@ -6,7 +6,7 @@ too, in the order of numbers.
 
 import struct
 
-from sqlalchemy import Column, Index, Table, Text, bindparam, literal, select
+from sqlalchemy import Column, Index, Table, Text, bindparam, literal, select, update
 
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
@@ -40,6 +40,15 @@ DROP = remove(terms, "place", "subject")
 DROP_ONE = remove(terms)
 DROP_VALUE = remove(terms, "place", "field", "value")
 DROP_SOME = remove(terms, "place", among(terms.c.subject))
+REPLACE_VALUE = statement(
+    update(terms)
+    .where(
+        terms.c.place == bindparam("key_place"),
+        terms.c.field == bindparam("key_field"),
+        terms.c.value == bindparam("key_value"),
+    )
+    .values(value=bindparam("value"))
+)
 # By their subjects: by their field there are very many.
 _OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
 VALUES_OF = find(terms, *_OF, among(terms.c.subject), of=("value",))

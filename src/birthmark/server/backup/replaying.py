@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table, bindparam, select
 
-from birthmark.awsiot.model import CertificateStatus
+from birthmark.awsiot.model import CertificateStatus, target_of_group
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import policies as policy_store
@@ -45,6 +45,9 @@ _DROP_ENROLLMENT = remove(dps_store.enrollments)
 _DROP_DEVICE = remove(hub_store.devices)
 _SWITCH_OFF = change(hub_store.devices, ("enabled", "status_reason"), "hub", "device_id")
 
+_GIVEN = frozenset(
+    {"awsiot.policy_attach", "awsiot.thing_attach", "awsiot.thing_group_add", "est.request.approve", "dps.link"}
+)
 Key = tuple[str, ...]
 
 
@@ -129,10 +132,12 @@ class _Replay:
             case "awsiot.ca_update" if detail.get("active") is False:
                 changes.run(_STOP_CA, key_id=subject, active=0)
             case "awsiot.policy_detach":
-                changes.run(policy_store.DETACH, policy=subject, certificate_id=detail["certificate_id"])
+                changes.run(policy_store.DETACH, policy=subject, target=_target(detail))
+            case "awsiot.thing_group_remove":
+                changes.run(thing_store.REMOVE_MEMBER, thing_group=subject, thing=detail["thing"])
             case "awsiot.thing_detach":
                 changes.run(thing_store.DETACH, thing=subject, certificate_id=detail["certificate_id"])
-            case "awsiot.policy_attach" | "awsiot.thing_attach" | "est.request.approve" | "dps.link":
+            case _ if row.action in _GIVEN:
                 return None
             case "est.request.reject":
                 changes.run(est_store.DECIDE, key_id=detail["id"], decided_at=self._now, is_approved=0)
@@ -205,6 +210,17 @@ class _Replay:
         return bytes(known["key_digest"])
 
 
+def _target(detail: Mapping[str, Any]) -> str:
+    group = detail.get("thing_group")
+    return str(detail["certificate_id"]) if group is None else target_of_group(str(group))
+
+
+def _empty_group(name: str, _detail: Mapping[str, Any]) -> Changes:
+    """Let nothing have any right by a group that was deleted."""
+    changes = Changes().run(policy_store.DETACH_ALL, target=target_of_group(name))
+    return changes.run(thing_store.EMPTY_GROUP, thing_group=name)
+
+
 def _named(table: Table, column: str) -> Statement:
     return statement(select(table.c[column]).where(table.c[column] == bindparam("name")))
 
@@ -262,6 +278,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "awsiot.role_alias_delete": lambda name, _: Changes().run(credential_store.DELETE_ALIAS, name=name),
     "awsiot.key_remove": lambda name, _: Changes().run(aws_store.DROP_KEY, id=name),
     "awsiot.registration_code_delete": lambda name, _: Changes().run(aws_store.DROP_CODE, account=name),
+    "awsiot.thing_group_delete": _empty_group,
     "dps.ca_remove": lambda name, told: Changes().run(dps_store.DELETE_AUTHORITY, scope=told["scope"], name=name),
     "dps.enrollment_delete": _drop_enrollment,
     "est.authority.remove": lambda name, _: Changes().run(est_store.REMOVE_AUTHORITY, thumbprint=bytes.fromhex(name)),
@@ -301,13 +318,15 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "awsiot.ca_add": ("AWS CA", ()),
     "awsiot.ca_update": ("AWS CA", ()),
     "awsiot.certificate_status": ("AWS certificate", ()),
-    "awsiot.policy_attach": ("AWS policy", ("certificate_id",)),
-    "awsiot.policy_detach": ("AWS policy", ("certificate_id",)),
+    "awsiot.policy_attach": ("AWS policy", ("certificate_id", "thing_group")),
+    "awsiot.policy_detach": ("AWS policy", ("certificate_id", "thing_group")),
     "awsiot.policy_create": ("AWS policy", ()),
     "awsiot.policy_delete": ("AWS policy", ()),
     "awsiot.policy_change": ("AWS policy", ()),
     "awsiot.thing_attach": ("AWS thing", ("certificate_id",)),
     "awsiot.thing_detach": ("AWS thing", ("certificate_id",)),
+    "awsiot.thing_group_add": ("AWS thing group", ("thing",)),
+    "awsiot.thing_group_remove": ("AWS thing group", ("thing",)),
     "ca.rollover.back": ("CA rollover", ()),
     "ca.rollover.next": ("CA rollover", ()),
     "ca.rollover.start": ("CA rollover", ()),

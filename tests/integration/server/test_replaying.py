@@ -16,6 +16,7 @@ from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import policies as policy_store
+from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
 from birthmark.ca import store as ca_store
 from birthmark.dps import store as dps_store
@@ -168,6 +169,7 @@ async def test_an_enrollment_is_disabled_or_removed_again(loss: Loss) -> None:
 async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) -> None:
     nothing = {"der": b"", "mode": "DEFAULT", "ca_id": None, "created_at": 0, "modified_at": 0}
     nothing |= {"customer_version": 1, "generation_id": "1", "status": "ACTIVE", "pem": None}
+    nothing |= {"claim": None, "until": None}
     rows = [{"id": name, **nothing} for name in ("revoked", "active")]
     await loss.both(lambda: _added(aws_store.ADD, rows))
     keys = [{"id": "AKIA1", "secret": "s", "name": "n", "created_at": 0, "policy": None}]
@@ -224,6 +226,34 @@ async def test_rights_by_a_thing_group_that_went_or_was_left_are_gone_again(loss
     assert [row["target"] for row in found] == ["thinggroup/kept"]
     found = await loss.backup.all(thing_store.THINGS_IN, thing_group="kept", after="", limit=9)
     assert [row["thing"] for row in found] == ["came back", "stays"]
+
+
+async def test_ways_to_a_first_identity_that_were_closed_are_closed_again(loss: Loss) -> None:
+    templates = [
+        {one.name: None if one.nullable else 0 for one in provisioning_store.templates.columns}
+        | {"name": name, "enabled": 1}
+        for name in ("gone", "off", "on")
+    ]
+    await loss.both(lambda: _added(provisioning_store.ADD, templates))
+    certificate = {one.name: None if one.nullable else 0 for one in aws_store.certificates.columns}
+    await loss.both(lambda: _added(aws_store.ADD, [certificate | {"id": "claim", "der": b""}]))
+    ca = {one.name: None if one.nullable else 0 for one in aws_store.cas.columns}
+    ca |= {"id": "ca", "der": b"", "subject": b"", "auto_registration": 1, "active": 1}
+    await loss.both(lambda: _added(aws_store.ADD_CA, [ca]))
+    await loss.since("awsiot.template_delete", "gone")
+    await loss.since("awsiot.template_change", "off", enabled=False)
+    await loss.since("awsiot.template_change", "on", enabled=True)
+    await loss.since("awsiot.certificate_claim", "claim", claim=True)
+    await loss.since("awsiot.ca_update", "ca", active=True, auto_registration=False)
+    await loss.replayed()
+    found = {one["name"]: await loss.has(provisioning_store.GET, name=one["name"]) for one in templates}
+    assert {name: row and row["enabled"] for name, row in found.items()} == {"gone": 0, "off": 0, "on": 1}
+    known = await loss.has(aws_store.GET, id="claim")
+    assert known is not None
+    assert known["claim"] == ""
+    known = await loss.has(aws_store.GET_CA, id="ca")
+    assert known is not None
+    assert (known["active"], known["auto_registration"]) == (1, 0)
 
 
 async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:

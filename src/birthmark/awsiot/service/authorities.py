@@ -160,7 +160,8 @@ class CertificateAuthorities(AccountService):
             key_customer_version=known.customer_version,
             **store.CAS.row(made),
         )
-        await self.database.commit(changes.audit(actor, "awsiot.ca_update", known.id, active=made.is_active))
+        told = {"active": made.is_active, "auto_registration": made.auto_registration}
+        await self.database.commit(changes.audit(actor, "awsiot.ca_update", known.id, **told))
 
     async def delete(self, ca_id: str, *, actor: str) -> None:
         """Remove an inactive CA. Raise `UnknownCaError` or `CaStateError`."""

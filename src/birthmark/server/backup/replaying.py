@@ -20,6 +20,7 @@ from birthmark.awsiot.model import CertificateStatus, target_of_group
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import policies as policy_store
+from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
 from birthmark.broker.store import drop_client
 from birthmark.ca import store
@@ -41,6 +42,8 @@ from birthmark.store.statements import Statement
 
 _SET_STATUS = change(aws_store.certificates, ("status",), "id")
 _STOP_CA = change(aws_store.cas, ("active",), "id")
+_STOP_REGISTERING = change(aws_store.cas, ("auto_registration",), "id")
+_STOP_TEMPLATE = change(provisioning_store.templates, ("enabled",), "name")
 _DROP_ENROLLMENT = remove(dps_store.enrollments)
 _DROP_DEVICE = remove(hub_store.devices)
 _SWITCH_OFF = change(hub_store.devices, ("enabled", "status_reason"), "hub", "device_id")
@@ -131,6 +134,8 @@ class _Replay:
                 changes.run(_SET_STATUS, key_id=subject, status=status)
             case "awsiot.ca_update" if detail.get("active") is False:
                 changes.run(_STOP_CA, key_id=subject, active=0)
+            case "awsiot.ca_update" if detail.get("auto_registration") is False:
+                changes.run(_STOP_REGISTERING, key_id=subject, auto_registration=0)
             case "awsiot.policy_detach":
                 changes.run(policy_store.DETACH, policy=subject, target=_target(detail))
             case "awsiot.thing_group_remove":
@@ -269,6 +274,20 @@ def _switch_off(subject: str, detail: Mapping[str, Any]) -> Changes:
     return Changes().run(credential_store.SWITCH_AUTHORIZER, key_name=subject, active=0)
 
 
+def _stop_template(name: str, detail: Mapping[str, Any]) -> Changes:
+    """Let nobody come by a template that was deleted, or was switched off."""
+    if detail.get("enabled") is True:
+        return Changes()
+    return Changes().run(_STOP_TEMPLATE, key_name=name, enabled=0)
+
+
+def _bind_claim(certificate_id: str, detail: Mapping[str, Any]) -> Changes:
+    """Let a certificate that was said to be a claim reach nothing else."""
+    if detail.get("claim") is not True:
+        return Changes()
+    return Changes().run(provisioning_store.SET_CLAIM, key_id=certificate_id, claim="")
+
+
 _CERTIFICATE, _LOSE, _RELEASE, _DEVICE = "certificate.revoke", "name.lose", "name.release", "device.revoke"
 _REVOKING = frozenset({_CERTIFICATE, "key.revoke"})
 _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
@@ -279,6 +298,9 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "awsiot.key_remove": lambda name, _: Changes().run(aws_store.DROP_KEY, id=name),
     "awsiot.registration_code_delete": lambda name, _: Changes().run(aws_store.DROP_CODE, account=name),
     "awsiot.thing_group_delete": _empty_group,
+    "awsiot.template_change": _stop_template,
+    "awsiot.template_delete": _stop_template,
+    "awsiot.certificate_claim": _bind_claim,
     "dps.ca_remove": lambda name, told: Changes().run(dps_store.DELETE_AUTHORITY, scope=told["scope"], name=name),
     "dps.enrollment_delete": _drop_enrollment,
     "est.authority.remove": lambda name, _: Changes().run(est_store.REMOVE_AUTHORITY, thumbprint=bytes.fromhex(name)),

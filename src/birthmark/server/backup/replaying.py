@@ -132,10 +132,8 @@ class _Replay:
                 if (status := str(detail.get("status"))) == CertificateStatus.ACTIVE:
                     return None
                 changes.run(_SET_STATUS, key_id=subject, status=status)
-            case "awsiot.ca_update" if detail.get("active") is False:
-                changes.run(_STOP_CA, key_id=subject, active=0)
-            case "awsiot.ca_update" if detail.get("auto_registration") is False:
-                changes.run(_STOP_REGISTERING, key_id=subject, auto_registration=0)
+            case "awsiot.ca_update" if (closed := _closed_ca(subject, detail)).writes:
+                changes.merge(closed)
             case "awsiot.policy_detach":
                 changes.run(policy_store.DETACH, policy=subject, target=_target(detail))
             case "awsiot.thing_group_remove":
@@ -272,6 +270,16 @@ def _switch_off(subject: str, detail: Mapping[str, Any]) -> Changes:
     if detail.get("status") == "ACTIVE":
         return Changes()
     return Changes().run(credential_store.SWITCH_AUTHORIZER, key_name=subject, active=0)
+
+
+def _closed_ca(ca_id: str, detail: Mapping[str, Any]) -> Changes:
+    """Let no device come by a CA that was made inactive, or registers none any more."""
+    changes = Changes()
+    if detail.get("active") is False:
+        changes.run(_STOP_CA, key_id=ca_id, active=0)
+    if detail.get("auto_registration") is False:
+        changes.run(_STOP_REGISTERING, key_id=ca_id, auto_registration=0)
+    return changes
 
 
 def _stop_template(name: str, detail: Mapping[str, Any]) -> Changes:

@@ -11,7 +11,7 @@ from servers import BIRTHMARK, clean_environment
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("journey", ["azure", "group", "manifest", "aws", "est", "twin", "renew", "factory"])
+@pytest.mark.parametrize("journey", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "factory"])
 def test_the_journey_proves_its_claims(journey: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [BIRTHMARK, "demo", journey, "--json"],

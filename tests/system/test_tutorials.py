@@ -36,7 +36,17 @@ def script_of(text: str, name: str) -> str:
 
 
 def test_there_is_a_page_for_every_journey() -> None:
-    assert {page.stem for page in TUTORIALS} == {"azure", "group", "manifest", "aws", "est", "twin", "renew", "factory"}
+    assert {page.stem for page in TUTORIALS} == {
+        "azure",
+        "group",
+        "manifest",
+        "aws",
+        "jitp",
+        "est",
+        "twin",
+        "renew",
+        "factory",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

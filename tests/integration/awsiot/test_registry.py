@@ -10,8 +10,8 @@ from aws_account import ME, POLICY, an_aws_account
 from between import before_the_next_commit
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.index import IndexNotReadyError
+from birthmark.awsiot.service import AwsIot, index
+from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import TooManyTagsError
 from birthmark.awsiot.service.thing_groups import (
     ThingGroupDepthError,
@@ -180,3 +180,18 @@ async def test_who_was_connected_when_the_only_worker_ended_is_so_no_more(databa
         assert await found(aws, "connectivity.connected:true") == []
         assert await found(aws, "connectivity.connected:false") == ["a", "b"]
         assert await found(aws, "connectivity.timestamp > 1") == ["b"]
+
+
+async def test_a_search_that_would_read_too_much_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_line(database_url) as aws:
+        await aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, actor="test")
+        await aws.index.built()
+        for number in range(20):
+            await aws.things.create(ThingName(f"t{number:02}"), {"site": "7"}, None, None, **ME)
+        query = parse_query("attributes.site:7 AND NOT attributes.site:*")
+        assert (await aws.index.search(Place.THINGS, query, "", 10)).items == []
+        monkeypatch.setattr(index, "MAX_READ", 15)
+        with pytest.raises(SearchTooBroadError):
+            await aws.index.search(Place.THINGS, query, "", 10)
+        with pytest.raises(SearchTooBroadError):
+            await aws.index.values(Place.THINGS, parse_query("attributes.site:7"), "attributes.site")

@@ -206,7 +206,9 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "search query"): (
         f"{search.MAX_CHARS} characters, {search.MAX_TERMS} terms, {search.MAX_LEVELS} levels"
     ),
-    ("AWS IoT", "entries that a page of a search, or statistics, read"): number(index.MAX_READ),
+    ("AWS IoT", "entries that a page of a search, or statistics, read; its time"): (
+        f"{index.MAX_READ}, {index.MAX_S:g} s"
+    ),
     ("AWS IoT", "values of a shadow that searches find, characters of one"): (
         f"{terms.MAX_OF_SHADOW}, {search.MAX_VALUE}"
     ),

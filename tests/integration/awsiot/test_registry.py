@@ -10,12 +10,13 @@ from aws_account import ME, POLICY, an_aws_account
 from between import before_the_next_commit
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.index import IndexNotReadyError
+from birthmark.awsiot.service import AwsIot, index, thing_groups
+from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import TooManyTagsError
 from birthmark.awsiot.service.thing_groups import (
     ThingGroupDepthError,
     ThingGroupInUseError,
+    TooManyDynamicGroupsError,
     TooManyThingGroupsError,
     UnknownThingGroupError,
 )
@@ -180,3 +181,32 @@ async def test_who_was_connected_when_the_only_worker_ended_is_so_no_more(databa
         assert await found(aws, "connectivity.connected:true") == []
         assert await found(aws, "connectivity.connected:false") == ["a", "b"]
         assert await found(aws, "connectivity.timestamp > 1") == ["b"]
+
+
+async def test_a_search_that_would_read_too_much_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_line(database_url) as aws:
+        await aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, actor="test")
+        await aws.index.built()
+        for number in range(20):
+            await aws.things.create(ThingName(f"t{number:02}"), {"site": "7"}, None, None, **ME)
+        query = parse_query("attributes.site:7 AND NOT attributes.site:*")
+        assert (await aws.index.search(Place.THINGS, query, "", 10)).items == []
+        monkeypatch.setattr(index, "MAX_READ", 15)
+        with pytest.raises(SearchTooBroadError):
+            await aws.index.search(Place.THINGS, query, "", 10)
+        with pytest.raises(SearchTooBroadError):
+            await aws.index.values(Place.THINGS, parse_query("attributes.site:7"), "attributes.site")
+
+
+async def test_of_two_dynamic_groups_for_the_last_place_one_is_made(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_line(database_url) as aws:
+        monkeypatch.setattr(thing_groups, "MAX_DYNAMIC", 1)
+        query: dict[str, Any] = {"query": '{"queryString": "*"}', **ME}
+        make = aws.thing_groups.create
+        before_the_next_commit(aws.things.database, lambda: make(ThingName("d1"), None, None, None, **query))
+        with pytest.raises(TooManyDynamicGroupsError):
+            await make(ThingName("d2"), None, None, None, **query)
+        await aws.thing_groups.delete("d1", None, **ME)
+        await make(ThingName("d2"), None, None, None, **query)

@@ -80,7 +80,7 @@ class AwsIot:
         self.shadows = Shadows(database, clock)
         self.settings = Settings(database, clock)
         self.events = RegistryEvents(account, self.settings, clock, entropy)
-        self.index = Index(database, self.settings)
+        self.index = Index(database, self.settings, clock)
         self.found = Found(database, self.index)
         self.shadows.index = self.index
         for service in (self.things, self.things.types, self.thing_groups):

@@ -19,6 +19,7 @@ from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.store import registry, search, settings, shadows
 from birthmark.awsiot.store import terms as store
 from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, number_of
+from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.keyed import MOST_AMONG, these
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 SETTING = "indexing"
 MAX_READ = 50_000
 """So many subjects one page of a search goes through, and so many one of statistics."""
+MAX_S = 2.0
+"""When so many seconds are over, a page of a search begins no other read."""
 _MOST_COUNTED = 10_000
 _AGAIN_S = 5.0
 _FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
@@ -113,7 +116,8 @@ class Indexing:
 class Index:
     """See the module."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
         self._database = database
         self._settings = settings
         self._building: asyncio.Task[None] | None = None
@@ -283,16 +287,18 @@ class Index:
         walk = search.Walk(at, NAME_FIELD[place], plan, query)
         found: list[str] = []
         read, chunk = 0, size + 1 if is_whole else max(size + 1, 100)
+        began = self._clock.monotonic()
         while len(found) <= size:
             chunk = min(chunk, MAX_READ - read)
-            if chunk <= 0:
-                raise SearchTooBroadError(index=place.value, limit=MAX_READ)
+            if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
+                raise SearchTooBroadError(index=place.value, limit=read)
             rows = await self._database.all(search.next_of(walk, after, chunk))
             found += [str(row["subject"]) for row in rows if row["fits"]]
             if len(rows) < chunk:
                 break
             read, after = read + chunk, rows[-1]["subject"]
-            chunk *= 4
+            # As many more as the rest is likely to be among, so that one of thousands takes few reads.
+            chunk = min(4 * chunk, 10 + (size + 1 - len(found)) * read * 5 // (4 * max(len(found), 1)))
         return Page(found[:size], found[size - 1] if len(found) > size else None)
 
     async def every(self, place: Place, query: Query) -> list[str]:

@@ -159,7 +159,9 @@ class ThingGroups(AccountService):
             changes = Changes()
             line = await self._line_below(changes, name, parent)
             if query is not None:
-                await self._check_room()
+                full, turn = TooManyDynamicGroupsError(), "events"  # any row does that all of these changes have
+                changes.run(store.DYNAMIC_TURN, expect=1, key_name=turn)
+                changes.run(store.MAY_BE_DYNAMIC, expect=1, otherwise=full, key_name=turn, most=MAX_DYNAMIC)
             exists = ThingGroupExistsError(group=name)
             changes.run(store.ADD_GROUP, expect=1, otherwise=exists, **store.GROUPS.row(made))
             for distance, ancestor in enumerate((name, *reversed(line))):
@@ -177,10 +179,6 @@ class ThingGroups(AccountService):
             return made
 
         return await decided_again(decide)
-
-    async def _check_room(self) -> None:
-        if len(await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC)) >= MAX_DYNAMIC:
-            raise TooManyDynamicGroupsError
 
     async def _line_below(self, changes: Changes, name: str, parent: str | None) -> Sequence[str]:
         """Return the line that a group is to stand below, on the condition that it is so. Raise why it cannot."""

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
+from birthmark.awsiot.store.settings import settings
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import among, change, find, page, remove, still
@@ -105,6 +106,10 @@ LIST_BELOW = statement(
     .limit(bindparam("limit"))
 )
 ONE_CHILD = find(thing_groups, "parent", of=("name",), limit=1)
+_DYNAMIC = select(func.count()).where(thing_groups.c.query.is_not(None)).scalar_subquery()
+DYNAMIC_TURN = still(settings, "name")
+"""First, so that of two who make one the second counts the first's."""
+MAY_BE_DYNAMIC = still(settings, "name", bindparam("most", type_=Integer) > _DYNAMIC)
 DYNAMIC_GROUPS = page(thing_groups, "name", thing_groups.c.query.is_not(None))
 ADD_LINE = insert(lines)
 LINE_OF = find(lines, "thing_group", order=lines.c.distance.desc(), limit=100)

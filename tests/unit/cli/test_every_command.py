@@ -28,6 +28,7 @@ WITHOUT_JSON = {
     "birthmark server audit export",
     "birthmark env",
     "birthmark chip exec",
+    "birthmark aws template example",
     "birthmark device template",
     "birthmark completion",
 }

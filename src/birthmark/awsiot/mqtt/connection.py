@@ -9,11 +9,11 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.reserved import is_question
 from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service.claims import Asker
+from birthmark.awsiot.service.claims import AnswerUnheardError, Asker
 from birthmark.awsiot.service.devices import Grant
 from birthmark.broker import Attached
 from birthmark.broker.model import Message, Subscription, handed_on, subscription_of
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.parcel import Parcel
@@ -30,19 +30,6 @@ __all__ = ["MAX_EXPIRY_S", "WINDOW", "AwsConnection"]
 MAX_EXPIRY_S = 7 * 24 * 3600
 """How long a session may outlive its connection, whether CONNECT or DISCONNECT asks for it."""
 _MAX_NOTED = 16
-
-
-class AnswerUnheardError(InvalidRequestError):
-    """What was asked has been done, and nobody hears the answer."""
-
-    code = "awsiot.answer_unheard"
-    cause = "The client {thing} asked without having subscribed to {topic}: what it was to be told is lost."
-    fix = (
-        "Let the device subscribe to both answers, accepted and rejected, before it asks, and wait for SUBACK. How it "
-        "goes: `birthmark aws template example`"
-    )
-    thing: str
-    topic: str
 
 
 class AwsConnection:

@@ -13,24 +13,14 @@ from birthmark.awsiot.model import parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.reserved import Service, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.claims import Asker
+from birthmark.awsiot.service.claims import Asker, NobodyToAnswerError
 from birthmark.awsiot.wire import key_pair_json
 from birthmark.awsiot.wire import provisioning as wire_provisioning
 from birthmark.awsiot.wire import shadows as wire
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError
 
 Note = Callable[[BirthmarkError], object]
 """Files a refusal that the service itself tells whoever asked."""
-
-
-class NobodyToAnswerError(InvalidRequestError):
-    """Asked for a certificate where nobody could be answered."""
-
-    code = "awsiot.nobody_to_answer"
-    message = "Ask for certificates by MQTT: over HTTPS nobody could be answered"
-    cause = "{topic} was published to over HTTPS; what is answered goes to the connection that asks, by MQTT."
-    fix = "Let the device connect by MQTT, subscribe to the answers and publish there: `birthmark aws template example`"
-    topic: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,29 @@ class TooManyOwnedError(ThrottledError):
     principal: str
 
 
+class AnswerUnheardError(InvalidRequestError):
+    """What was asked has been done, and nobody hears the answer."""
+
+    code = "awsiot.answer_unheard"
+    cause = "The client {thing} asked without having subscribed to {topic}: what it was to be told is lost."
+    fix = (
+        "Let the device subscribe to both answers, accepted and rejected, before it asks, and wait for SUBACK. How it "
+        "goes: `birthmark aws template example`"
+    )
+    thing: str
+    topic: str
+
+
+class NobodyToAnswerError(InvalidRequestError):
+    """Asked for a certificate where nobody could be answered."""
+
+    code = "awsiot.nobody_to_answer"
+    message = "Ask for certificates by MQTT: over HTTPS nobody could be answered"
+    cause = "{topic} was published to over HTTPS; what is answered goes to the connection that asks, by MQTT."
+    fix = "Let the device connect by MQTT, subscribe to the answers and publish there: `birthmark aws template example`"
+    topic: str
+
+
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Who asks to be provisioned: by which certificate, or access key, and as which client."""

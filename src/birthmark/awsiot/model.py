@@ -216,6 +216,8 @@ class DeviceCertificate:
     """The provisioning template that it may ask by, any where it is empty; None for what is no claim certificate."""
     until: datetime | None = None
     """When it goes by itself: one that is not provisioned by then, or was made for a trusted user."""
+    replaces: str | None = None
+    """The certificate that it renewed, until it has connected."""
     pem: str | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import say
+from birthmark.cli.common import emit, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
@@ -131,3 +131,16 @@ def claim(
     server.client.put(at("aws", "certificates", certificate_id, "claim"), {"claim": not undo})
     told = "is a device's again" if undo else "is a claim, and reaches what provisions devices alone"
     say(server.as_json, {"certificate": certificate_id, "claim": not undo}, f"{certificate_id} {told}.")
+
+
+def renew(
+    server: ServerOutputOptions,
+    certificate_id: Annotated[str, typer.Argument(help="The old one, as `birthmark aws certificate ls` shows it.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The new certificate, in PEM.")],
+) -> None:
+    """Register a renewed certificate with what the old one has; that one goes when this one has connected.
+
+    What this server's own CA renewed, by EST, follows by itself at its first connection.
+    """
+    body = {"certificate": file.read_text(encoding="ascii", errors="replace")}
+    emit(server.as_json, server.client.post(at("aws", "certificates", certificate_id, "renew"), body))

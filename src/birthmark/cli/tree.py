@@ -262,7 +262,11 @@ AWS = Group(
         "thing": Group("Things, devices on record.", {"ls": Leaf("aws:things")}, "ls"),
         "certificate": Group(
             "Certificates on record.",
-            {"ls": Leaf("aws:certificates"), "claim": Leaf("aws_templates:claim", "7b743ef07c21…2b2")},
+            {
+                "ls": Leaf("aws:certificates"),
+                "renew": Leaf("aws_templates:renew", "7b743ef07c21…2b2 new.pem"),
+                "claim": Leaf("aws_templates:claim", "7b743ef07c21…2b2"),
+            },
             "ls",
         ),
         "template": Group(

@@ -11,6 +11,7 @@ from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, parse_cer
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.templates import hook_arn
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+from birthmark.pki.certificates import parse_pem
 
 
 class NewTemplate(msgspec.Struct):
@@ -27,6 +28,12 @@ class Claim(msgspec.Struct):
     """Whether a certificate is a claim's."""
 
     claim: bool
+
+
+class Successor(msgspec.Struct):
+    """The certificate that follows, in PEM."""
+
+    certificate: str
 
 
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
@@ -61,6 +68,11 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         certificate_id = parse_certificate_id(asked["id"])
         await aws.claims.set_claim(certificate_id, is_claim=asked.body.claim, actor=asked.actor)
 
+    async def renew(asked: Asked) -> Any:
+        certificate_id = parse_certificate_id(asked["id"])
+        made = await aws.renewals.carry(certificate_id, parse_pem(asked.body.certificate), actor=asked.actor)
+        return {"certificate": made.id, "replaces": certificate_id, "status": made.status.value}
+
     one, change = "/aws/templates/{name}", Right.ADMINISTER
     return [
         Endpoint("GET", "/aws/templates", Right.READ, "A page of provisioning templates.", templates, query=PageQuery),
@@ -69,6 +81,11 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
             "POST", "/aws/templates", change, "Make a provisioning template.", add_template, NewTemplate, status=201
         ),
         Endpoint("DELETE", one, change, "Remove a provisioning template.", remove_template, status=204),
+        Endpoint(
+            *("POST", "/aws/certificates/{id}/renew", Right.ENROLL),
+            *("Register a certificate with what another has, which goes when it has connected.", renew, Successor),
+            status=201,
+        ),
         Endpoint(
             *("PUT", "/aws/certificates/{id}/claim", Right.ENROLL),
             *("Say that a certificate is a claim's, or is not.", set_claim, Claim),

@@ -77,6 +77,7 @@ from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
 from birthmark.server.signing_share import SigningShare
+from birthmark.server.succession import Succession
 from birthmark.store import Database
 
 
@@ -249,6 +250,7 @@ async def open_rooms(
         buckets=settings.buckets,
         roles=roles_of(settings),
     )
+    aws.renewals.predecessors = Succession(authority)
     broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.hubs.load()

@@ -313,6 +313,8 @@ class AwsConnections:
         if isinstance(connection, AwsConnection):
             connection.identifier = new_uuid(self._entropy)
             self._announce(connection, "connected", ipAddress=connection.pump.address)
+            if connection.grant.replaces:
+                self.space.spawn(self._aws.renewals.connected(connection.grant.principal))
             self._note(attached.client, attached.since, None)
 
     def disconnected(self, attached: Attached, reason: Closed) -> None:

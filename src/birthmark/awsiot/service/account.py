@@ -25,6 +25,7 @@ from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
+from birthmark.awsiot.service.renewal import Renewals
 from birthmark.awsiot.service.roles import Roles
 from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.service.shadows import Shadows
@@ -72,8 +73,11 @@ class AwsIot:
         self.first_contact = FirstContact(
             account, database, clock, self.certificates, self.provisioning, self.templates
         )
+        self.renewals = Renewals(database, clock, entropy, self.certificates, self.policies)
         self.devices = Devices(
-            account, database, clock, self.certificates, self.things, self.policies, revocations, self.first_contact
+            *(account, database, clock, self.certificates, self.things, self.policies, revocations),
+            first_contact=self.first_contact,
+            renewals=self.renewals,
         )
         self.roles = Roles(database, clock, entropy, self.devices, roles or {})
         self.authorizers = Authorizers(database, clock, entropy, self.functions)

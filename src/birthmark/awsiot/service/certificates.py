@@ -275,6 +275,7 @@ class Certificates(AccountService):
         pem: str = "",
         claim: str | None = None,
         until: datetime | None = None,
+        replaces: str | None = None,
     ) -> DeviceCertificate:
         """Return a certificate as it may be put on record now. Raise `CertificateExistsError` or why it may not."""
         if self.revocations is not None:  # what this installation's CA took back: certificate, key, or CA above
@@ -288,6 +289,7 @@ class Certificates(AccountService):
             *(certificate_id, certificate, status, mode, ca_id, now, now, 1, generation_id),
             claim=claim,
             until=until,
+            replaces=replaces,
             pem=as_given(pem),
         )
         if await self.find(certificate_id) is not None:  # a write that is refused costs its neighbors more than a look

@@ -25,6 +25,7 @@ from birthmark.awsiot.rules.trial import Trial
 from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
+from birthmark.awsiot.service.renewal import Renewals
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock
@@ -156,6 +157,8 @@ class Grant:
     policies: frozenset[str] = frozenset()
     receives: dict[str, bool] = field(default_factory=dict)
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
+    replaces: bool = False
+    """Its certificate renewed one that goes as soon as this has connected."""
     groups: frozenset[str] = frozenset()
     """The thing's groups, with those above them: their policies count, too."""
     caller: Caller | None = field(default=None, repr=False)
@@ -195,6 +198,7 @@ class Devices:
     policies: Policies
     revocations: RevocationCheck | None = None
     first_contact: FirstContact | None = None
+    renewals: Renewals | None = None
 
     async def admit(self, visitor: Visitor) -> Grant:
         """Return what a visitor may do. Raise why the certificate does not let it in."""
@@ -204,6 +208,8 @@ class Devices:
             raise NoCertificateError(thing=who)
         certificate_id = CertificateId(leaf.thumbprint.hex())
         known = await self.certificates.find(certificate_id)
+        if known is None and self.renewals is not None and client_id is not None:
+            known = await self.renewals.follow(leaf)
         if known is None:
             told = {"thing": who, "common_name": leaf.subject_cn or "without a common name"}
             if cas := await self.certificates.cas_of(leaf):
@@ -228,7 +234,11 @@ class Devices:
         policies = [parse_policy(policy, document) for policy, document in documents.items()]
         permissions = Permissions(policies, facts_of(leaf, visitor, thing))
         names = frozenset(documents)
-        return Grant(certificate_id, certificate_id, name, permissions, names, permissions.receives, groups=groups)
+        return Grant(
+            *(certificate_id, certificate_id, name, permissions, names, permissions.receives),
+            groups=groups,
+            replaces=known.replaces is not None,
+        )
 
     async def _admit_claim(self, known: DeviceCertificate, visitor: Visitor, who: str) -> Grant:
         """Return what a claim certificate may do: what its policies allow of the little that it may."""

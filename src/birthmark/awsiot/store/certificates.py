@@ -18,6 +18,8 @@ ADD = insert(certificates, ignore_existing=True)
 GET = find(certificates)
 UPDATE_STATUS = change(certificates, ("status", "modified_at", "customer_version"), "id", "customer_version")
 BY_ID = page(certificates, "id")
+IS_STILL_SO = still(certificates, "id", "customer_version")
+REPLACED = change(certificates, ("replaces",), "id", "replaces")
 
 
 def _by_age(*conditions: ColumnElement[bool], descending: bool) -> Statement:

@@ -40,6 +40,7 @@ ACTIONS: Mapping[str, str] = {
     "awsiot.role_alias_create": marked("made a role alias"),
     "awsiot.role_alias_delete": marked("removed a role alias"),
     "awsiot.certificate_claim": marked("said whether a certificate at AWS is a claim"),
+    "awsiot.certificate_renew": marked("carried over what a certificate at AWS has to its successor"),
     "awsiot.task_start": marked("began a bulk registration"),
     "awsiot.task_stop": marked("stopped a bulk registration"),
     "awsiot.template_change": marked("changed a provisioning template"),

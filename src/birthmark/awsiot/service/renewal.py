@@ -1,0 +1,117 @@
+"""A renewed certificate, which is a new principal: it gets what the old one has, and when it has connected the old one
+goes.
+
+Which certificate follows which is known of those that this installation's CA renewed, and is said by an operator of all
+others. The old one stays until the new one is seen to connect, so that there is no gap; one that several things share
+stays for the others.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.awsiot.model import (
+    CertificateId,
+    CertificateMode,
+    CertificateStatus,
+    DeviceCertificate,
+    PrincipalType,
+    RegisteredCa,
+)
+from birthmark.awsiot.service.attachments import attaching
+from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.certificates import Certificates, check, putting
+from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies
+from birthmark.awsiot.service.policies import attaching as policy_attaching
+from birthmark.awsiot.store import certificates as store
+from birthmark.awsiot.store import registry as registry_store
+from birthmark.errors import ChangedMeanwhileError, ConflictError
+from birthmark.pki.certificates import Certificate
+from birthmark.store import Changes, decided_again
+
+Predecessors = Callable[[Certificate], Awaitable[Sequence[str]]]
+"""Returns the ids of the certificates that a certificate renewed, the latest first; none for one that renewed none."""
+_MAX_THINGS = 100
+_OVER = CertificateStatus.INACTIVE
+
+
+class NoSuccessorError(ConflictError):
+    """The old certificate gives nothing on."""
+
+    code = "awsiot.no_successor"
+    message = "Nothing is carried over from certificate {certificate_id}: {detail}"
+    fix = "What it is, and what hangs on it: `aws iot describe-certificate --certificate-id {certificate_id}`"
+    certificate_id: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Renewals(AccountService):
+    """Carries over what a certificate has, and lets the old one go."""
+
+    certificates: Certificates
+    policies: Policies
+    predecessors: Predecessors | None = None
+
+    async def follow(self, leaf: Certificate) -> DeviceCertificate | None:
+        """Return a certificate that renewed one which is registered and ACTIVE, registered now like that one."""
+        if self.predecessors is None:
+            return None
+        for certificate_id in await self.predecessors(leaf):
+            old = await self.certificates.find(certificate_id)
+            if old is not None and old.certificate.subject_cn == leaf.subject_cn:  # and no registrar, who asks for all
+                is_good = old.status is CertificateStatus.ACTIVE and old.claim is None
+                return await self._carried(old.id, leaf, actor=f"certificate:{old.id}") if is_good else None
+        return None
+
+    async def carry(self, certificate_id: CertificateId, leaf: Certificate, *, actor: str) -> DeviceCertificate:
+        """Register a certificate with the policies and things of another. Raise `NoSuccessorError`."""
+        return await self._carried(certificate_id, leaf, actor=actor)
+
+    async def _carried(self, certificate_id: CertificateId, leaf: Certificate, *, actor: str) -> DeviceCertificate:
+        async def decide() -> DeviceCertificate:
+            old = await self.certificates.get(certificate_id)
+            if old.status is not CertificateStatus.ACTIVE or old.claim is not None:
+                detail = "it is a claim" if old.claim is not None else f"it is {old.status.value}"
+                raise NoSuccessorError(certificate_id=old.id, detail=detail)
+            if (present := await self.certificates.find(leaf.thumbprint.hex())) is not None:
+                if present.replaces == old.id:
+                    return present  # its other connection was faster
+                raise NoSuccessorError(certificate_id=old.id, detail=f"{present.id} is registered already")
+            check(leaf, self.clock.now())
+            cas: Sequence[RegisteredCa] = await self.certificates.cas_of(leaf)
+            mode, ca_id = (CertificateMode.SNI_ONLY, None) if not cas else (cas[0].mode, cas[0].id)
+            made = await self.certificates.adding(leaf, CertificateStatus.ACTIVE, mode, ca_id, replaces=old.id)
+            seen: dict[str, Any] = {"key_id": old.id, "key_customer_version": old.customer_version}
+            changes = Changes().run(store.IS_STILL_SO, expect=1, **seen).merge(putting(made, actor=actor))
+            for name in (await self.policies.attached(old.id, "", MAX_ATTACHED)).items:
+                changes.merge(policy_attaching(name, made.id, is_new=True, actor=actor))
+            for row in await self._things(old.id):
+                kind = PrincipalType(row["kind"])
+                changes.merge(attaching(row["thing"], made.id, kind, is_new=True, actor=actor))
+            changes.audit(actor, "awsiot.certificate_renew", old.id, by=made.id)
+            await self.database.commit(changes)
+            return made
+
+        return await decided_again(decide, attempts=4)
+
+    async def connected(self, certificate_id: str) -> None:
+        """Let the certificate go that this one renewed, now that it has connected."""
+        made = await self.certificates.find(certificate_id)
+        if made is None or made.replaces is None:
+            return
+        old = await self.certificates.find(made.replaces)
+        if old is not None and len(await self._things(old.id)) > 1:
+            return  # others come by it
+        changes = Changes().run(store.REPLACED, expect=1, key_id=made.id, key_replaces=made.replaces, replaces=None)
+        if old is not None and old.status is CertificateStatus.ACTIVE:
+            changes.merge(self.certificates.setting(old, _OVER, actor=f"certificate:{made.id}"))
+        try:
+            await self.database.commit(changes)
+        except ChangedMeanwhileError:  # another connection of it was faster, or somebody decided on the old one
+            return
+
+    async def _things(self, certificate_id: str) -> Sequence[Any]:
+        return await self.database.all(
+            registry_store.THINGS_OF, certificate_id=certificate_id, after="", limit=_MAX_THINGS
+        )

@@ -1,0 +1,68 @@
+"""A device renews its certificate by EST, and is the same thing at AWS without a gap; the old certificate goes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aws_clients import until
+from aws_device import DeviceProcess, document, statement
+from est_curl import EstByCurl
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+
+
+def status_of(iot: Any, certificate_id: str) -> str:
+    return str(iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]["status"])
+
+
+@pytest.fixture
+def pump(server: RunningServer, iot: Any, tmp_path: Path) -> tuple[EstByCurl, str, dict[str, Any]]:
+    """Return a device with a certificate of the server's CA, on record at AWS, and how it connects."""
+    name, device = tmp_path.name.replace("_", "-")[:60], EstByCurl(server, tmp_path)
+    certificate = device.enrolled(name)
+    made = iot.register_certificate_without_ca(certificatePem=certificate.pem(), status="ACTIVE")
+    iot.create_thing(thingName=name)
+    iot.create_policy(policyName=name, policyDocument=document(statement("iot:*")))
+    iot.attach_policy(policyName=name, target=made["certificateArn"])
+    iot.attach_thing_principal(thingName=name, principal=made["certificateArn"])
+    files = {"certificate": str(tmp_path / f"{name}.pem"), "key": str(tmp_path / f"{name}.key"), "client_id": name}
+    common = {"endpoint": server.endpoints["aws"]["data_endpoint"], "ca": server.endpoints["trust_bundle"]}
+    return device, made["certificateId"], {**files, **common}
+
+
+def test_a_renewed_certificate_is_the_same_thing_and_the_old_one_goes(
+    pump: tuple[EstByCurl, str, dict[str, Any]], iot: Any
+) -> None:
+    device, old_id, arguments = pump
+    name = arguments["client_id"]
+    with DeviceProcess(arguments) as before:
+        assert "ok" in before("connect")
+        new = device.renewed(name).thumbprint.hex()
+        assert "ok" in before("publish", topic="before", payload="still here")
+        assert status_of(iot, old_id) == "ACTIVE"
+        with DeviceProcess(arguments) as after:
+            assert "ok" in after("connect")
+            assert "ok" in after("publish", topic="after", payload="as another")
+            until(lambda: status_of(iot, old_id) == "INACTIVE")
+            assert "ok" in after("publish", topic="after", payload="and still")
+    principals = iot.list_thing_principals(thingName=name)["principals"]
+    assert sorted(one.rpartition("/")[2] for one in principals) == sorted([old_id, new])
+    assert status_of(iot, new) == "ACTIVE"
+
+
+def test_an_operator_says_which_certificate_follows_which(
+    server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], iot: Any, tmp_path: Path
+) -> None:
+    _, old_id, arguments = pump
+    name = arguments["client_id"]
+    server.run("ca", "init", "--name", "Another", "--dir", str(tmp_path / "ca"))
+    server.run("ca", "issue", name, "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
+    new = {**arguments, "certificate": f"{tmp_path}/{name}.cert.pem", "key": f"{tmp_path}/{name}.key.pem"}
+    (row,) = server.rows("aws", "certificate", "renew", old_id, new["certificate"])
+    assert (row["replaces"], status_of(iot, old_id)) == (old_id, "ACTIVE")
+    with DeviceProcess(new) as device:
+        assert "ok" in device("connect")
+        until(lambda: status_of(iot, old_id) == "INACTIVE")
+        assert "ok" in device("publish", topic="hello", payload="x")

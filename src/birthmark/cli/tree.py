@@ -64,6 +64,7 @@ DEVICE = Group(
         "follow": Leaf("fleet:follow", "shipment.json --wait connected"),
         "move": Leaf("fleet:move", "shipment.json --from azure --to aws --policy device --wait --journal move.journal"),
         "revoke": Leaf("losing:revoke", "pump-1 --reason keyCompromise --yes"),
+        "renew": Leaf("renewing:renew", "pump-1 --cert renewed.pem --to aws --wait 10min"),
         "provenance": Leaf("provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
         "rights": Leaf("fleet:rights", "enroll --to aws > policy.json"),
         "register": Leaf(
@@ -76,7 +77,7 @@ DEVICE = Group(
     {
         "On record": ("enroll", "enroll-list", "enroll-group", "template", "disable", "enable", "rm"),
         "Look": ("ls", "find", "show"),
-        "Afterwards": ("follow", "move", "revoke", "provenance", "rights"),
+        "Afterwards": ("follow", "move", "renew", "revoke", "provenance", "rights"),
         "As the device": ("register", "connect", "send"),
     },
 )

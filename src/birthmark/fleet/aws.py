@@ -10,7 +10,7 @@ import msgspec
 from birthmark import shapes
 from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
-from birthmark.fleet.aws_losing import REVOKED, AwsLosing
+from birthmark.fleet.aws_losing import REVOKED
 from birthmark.fleet.aws_records import (
     ACTIVE,
     Before,
@@ -27,6 +27,7 @@ from birthmark.fleet.aws_records import (
     undo_of,
     way_back,
 )
+from birthmark.fleet.aws_renewing import AwsRenewing
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
@@ -56,7 +57,7 @@ _WITHOUT = (
 )
 
 
-class AwsTarget(AwsLosing):
+class AwsTarget(AwsRenewing):
     """One account in one region, as a target of enrollments."""
 
     def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:

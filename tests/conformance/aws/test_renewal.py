@@ -66,3 +66,37 @@ def test_an_operator_says_which_certificate_follows_which(
         assert "ok" in device("connect")
         until(lambda: status_of(iot, old_id) == "INACTIVE")
         assert "ok" in device("publish", topic="hello", payload="x")
+
+
+def test_at_an_account_of_aws_one_command_carries_over_waits_and_lets_the_old_one_go(
+    server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], iot: Any, tmp_path: Path
+) -> None:
+    _, old_id, arguments = pump
+    name = arguments["client_id"]
+    server.run("ca", "init", "--name", "Another", "--dir", str(tmp_path / "ca"))
+    server.run("ca", "issue", name, "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
+    new = {**arguments, "certificate": f"{tmp_path}/{name}.cert.pem", "key": f"{tmp_path}/{name}.key.pem"}
+    command = ("device", "renew", name, "--cert", new["certificate"], "--to", "aws")
+    (plan,) = server.rows(*command, "--dry-run")
+    assert (plan["old"], plan["things"], plan["policies"]) == (old_id, [name], [name])
+    assert len(iot.list_thing_principals(thingName=name)["principals"]) == 1
+    server.run(*command)
+    with DeviceProcess(new) as device:
+        assert "ok" in device("connect")
+        (row,) = server.rows(*command, "--wait", "20s")
+        assert (row["retired"], status_of(iot, old_id)) == (True, "INACTIVE")
+        assert "ok" in device("publish", topic="hello", payload="x")
+
+
+def test_a_device_that_never_comes_by_its_new_certificate_keeps_the_old_one(
+    server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], iot: Any, tmp_path: Path
+) -> None:
+    _, old_id, arguments = pump
+    name = arguments["client_id"]
+    server.run("ca", "init", "--name", "Another", "--dir", str(tmp_path / "ca"))
+    server.run("ca", "issue", name, "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
+    cert = f"{tmp_path}/{name}.cert.pem"
+    done = server.attempt("device", "renew", name, "--cert", cert, "--to", "aws", "--wait", "2s")
+    assert done.returncode != 0
+    assert "did not connect within 2 s" in " ".join(done.stderr.split())
+    assert status_of(iot, old_id) == "ACTIVE"

@@ -1,0 +1,52 @@
+"""`birthmark device renew`: a renewed certificate follows the old one at a cloud where it is a new principal."""
+
+import shlex
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.asking import only
+from birthmark.cli.common import emit
+from birthmark.cli.enroll_options import TargetOptions, WriteOptions
+from birthmark.cli.inventory import parse_within
+from birthmark.cli.options import JsonOption
+from birthmark.durations import FORMS
+from birthmark.pki.certificates import parse_pem
+
+
+def renew(
+    where: TargetOptions,
+    writing: WriteOptions,
+    name: Annotated[str, typer.Argument(help="The thing.")],
+    cert: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The new certificate, in PEM.")],
+    old: Annotated[
+        str | None, typer.Option(metavar="ID", help="The certificate that was renewed, where the thing has several.")
+    ] = None,
+    wait: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_within, metavar="TIME", help=f"How long the device may take to connect: {FORMS}."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry policies and things over to a device's renewed certificate at AWS; with --wait, let the old one go then.
+
+    The old one is made inactive when the device has connected since, and active again where that cuts it off. Typed
+    again it goes on where it was. Azure knows a device by its name: there `device enroll --update` is all.
+    """
+    from birthmark.fleet.aws import AwsTarget
+    from birthmark.fleet.aws_renewing import told
+
+    only(not where.is_azure, "with --to aws", cert=cert)
+    target = where.open()
+    assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
+    writing.confirm(target, where.profile, 1, "certificate")
+    command = f"birthmark device renew {shlex.quote(name)} --cert {shlex.quote(str(cert))} --to {where.to} --wait 10min"
+    certificate = parse_pem(cert.read_bytes())
+    carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=command)
+    if wait is not None and not writing.dry_run:
+        target.retire_old(name, carried, wait, command=command)
+        carried = replace(carried, is_retired=True)
+    emit(as_json, dict(told(carried)))

@@ -1,0 +1,164 @@
+"""A renewed certificate at AWS IoT Core, which is a new principal there: policies and things are carried over, the new
+one is seen to connect, and the old one goes.
+
+Who connects by which certificate AWS tells nobody who asks later: so the old one is made inactive once the device has
+connected, and made active again where that cut it off.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from birthmark.errors import ConflictError, UnavailableError
+from birthmark.fleet.aws_losing import AwsLosing
+from birthmark.fleet.aws_records import ACTIVE
+from birthmark.fleet.errors import NoSuchRecordError
+from birthmark.fleet.target import DeviceCertificate
+
+_LOOK_S = 1.0
+_BACK_WITHIN = timedelta(seconds=45)
+"""How long a device that was cut off may take to come back: a keep-alive of 30 seconds, and a retry."""
+
+
+class SeveralCertificatesError(ConflictError):
+    """It is not clear which certificate is the old one."""
+
+    code = "fleet.several_certificates"
+    cause = "{device} has {count} active certificates at {target}: {ids}."
+    fix = "Say which one is renewed: `{command} --old {first}`"
+    command: str
+    count: int
+    device: str
+    first: str
+    ids: str
+    target: str
+
+
+class NotConnectedByItError(UnavailableError):
+    """The device was not seen with its new certificate."""
+
+    code = "fleet.not_connected_by_it"
+    cause = "{device} {detail}. Its old certificate {old} is active at {target}, and the new one has all that it has."
+    fix = "Let the device connect by its new certificate, and type it again: `{command}`"
+    command: str
+    detail: str
+    device: str
+    old: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What was, or would be, carried over from an old certificate to a new one."""
+
+    old: str
+    new: str
+    policies: tuple[str, ...]
+    things: tuple[str, ...]
+    is_retired: bool = False
+
+
+class AwsRenewing(AwsLosing):
+    """What follows a renewal."""
+
+    def carry(
+        self, name: str, certificate: DeviceCertificate, old: str | None, *, dry_run: bool, command: str
+    ) -> Carried:
+        """Register a certificate with policies and things of the one that it renewed; again, it changes nothing.
+
+        Raise `NoSuchRecordError`, `SeveralCertificatesError`.
+        """
+        new = certificate.thumbprint.hex()
+        if (principals := self._principals(name)) is None:
+            raise NoSuchRecordError(target=self.description, device=name)
+        arns = {arn.rpartition("/")[2]: arn for arn in principals}
+        known = self._old_of(name, {one: arn for one, arn in arns.items() if one != new}, old, command)
+        policies, things = sorted(self._policies_of(arns[known])), list(self._things_of(arns[known]))
+        carried = Carried(known, new, tuple(policies), tuple(things))
+        if dry_run:
+            return carried
+        with self._translated(name):
+            try:
+                arn = self._iot.register_certificate_without_ca(certificatePem=certificate.pem(), status=ACTIVE)[
+                    "certificateArn"
+                ]
+            except self._iot.exceptions.ResourceAlreadyExistsException:
+                arn = self._iot.describe_certificate(certificateId=new)["certificateDescription"]["certificateArn"]
+            for policy in policies:
+                self._iot.attach_policy(policyName=policy, target=arn)
+            for thing in things:
+                self._iot.attach_thing_principal(thingName=thing, principal=arn)
+        return carried
+
+    def _old_of(self, name: str, others: dict[str, str], old: str | None, command: str) -> str:
+        """Return which of a thing's certificates is the old one."""
+        if old is not None and old in others:
+            return old
+        active = [one for one in others if (self._described(one) or {}).get("status") == ACTIVE]
+        found = active or list(others)
+        if not found:
+            raise NoSuchRecordError(target=self.description, device=f"{name} with an older certificate")
+        if len(found) > 1 or old is not None:
+            raise SeveralCertificatesError(
+                device=name,
+                count=len(found),
+                ids=", ".join(found),
+                first=found[0],
+                command=command,
+                target=self.description,
+            )
+        return found[0]
+
+    def retire_old(
+        self,
+        name: str,
+        carried: Carried,
+        wait: timedelta,
+        *,
+        command: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Make the old certificate inactive when the device has connected, and active again where that cuts it off.
+
+        Raise `NotConnectedByItError`.
+        """
+        described = self._described(carried.new) or {}
+        since = described.get("creationDate")
+        facts = {"device": name, "old": carried.old, "target": self.description, "command": command}
+        if not self._seen(name, since, wait, sleep):
+            raise NotConnectedByItError(detail=f"did not connect within {int(wait.total_seconds())} s", **facts)
+        with self._translated(name):
+            self._iot.update_certificate(certificateId=carried.old, newStatus="INACTIVE")
+        if self._stays(name, sleep):
+            return
+        with self._translated(name):
+            self._iot.update_certificate(certificateId=carried.old, newStatus=ACTIVE)
+        raise NotConnectedByItError(detail="connects by its old certificate still, and was cut off without it", **facts)
+
+    def _seen(self, name: str, since: datetime | None, wait: timedelta, sleep: Callable[[float], None]) -> bool:
+        """Wait until a device has connected since then."""
+        for _ in range(max(1, int(wait.total_seconds() / _LOOK_S))):
+            with self._translated(name):
+                seen = self._iot.get_thing_connectivity_data(thingName=name)
+            at = seen.get("timestamp")
+            if seen.get("connected") and (since is None or at is None or at >= since):
+                return True
+            sleep(_LOOK_S)
+        return False
+
+    def _stays(self, name: str, sleep: Callable[[float], None]) -> bool:
+        """Say whether a device is connected a while after its old certificate went: at once, or again."""
+        sleep(_LOOK_S)
+        return self._seen(name, None, _BACK_WITHIN, sleep)
+
+
+def told(carried: Carried) -> Sequence[tuple[str, object]]:
+    """Return what is told of it, as names and values."""
+    return [
+        ("old", carried.old),
+        ("certificate", carried.new),
+        ("policies", list(carried.policies)),
+        ("things", list(carried.things)),
+        ("retired", carried.is_retired),
+    ]

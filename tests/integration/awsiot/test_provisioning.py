@@ -92,15 +92,16 @@ def overriding(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"allowProvisioning": True, "parameterOverrides": parameters}
 
 
-async def given(aws: AwsIot, asker: Asker) -> tuple[str, str]:
-    """Ask for a certificate; return its id and its token."""
-    made = await aws.claims.create_from_csr(asker, CSR)
+async def given(aws: AwsIot, asker: Asker, *, is_new: bool = False) -> tuple[str, str]:
+    """Ask for a certificate, with a key of its own where it `is_new`; return its id and its token."""
+    csr = base64.b64encode(a_csr("device")).decode() if is_new else CSR
+    made = await aws.claims.create_from_csr(asker, csr)
     return made.certificate.id, made.token
 
 
 async def test_ten_devices_with_one_serial_at_once_are_one_device(database_url: str) -> None:
     async with a_fleet(database_url) as (aws, _, asker):
-        tokens = [await given(aws, asker) for _ in range(10)]
+        tokens = [await given(aws, asker, is_new=True) for _ in range(10)]
         ended = await asyncio.gather(
             *(aws.claims.provision(asker, "fleet", token, {"Serial": "one"}) for _, token in tokens),
             return_exceptions=True,
@@ -112,6 +113,30 @@ async def test_ten_devices_with_one_serial_at_once_are_one_device(database_url: 
         assert len(page.items) == 1
         active = [(await aws.certificates.get(one)).status is CertificateStatus.ACTIVE for one, _ in tokens]
         assert sum(active) == 1
+
+
+async def test_a_device_that_lost_its_answer_is_itself_again_by_the_same_key(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        ids = []
+        for _ in range(3):
+            certificate_id, token = await given(aws, asker)
+            made = await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
+            assert made.thing == "one"
+            ids.append(certificate_id)
+        page = await aws.attachments.principals("one", "", 5)
+        assert [one for one, _ in page.items] == [ids[-1]]
+        statuses = [(await aws.certificates.get(one)).status.value for one in ids]
+        assert statuses == ["INACTIVE", "INACTIVE", "ACTIVE"]
+
+
+async def test_a_key_whose_certificate_was_revoked_gets_no_other_under_its_name(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        certificate_id, token = await given(aws, asker)
+        await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
+        await aws.certificates.set_status(certificate_id, CertificateStatus.REVOKED, **ME)
+        _, token = await given(aws, asker)
+        with pytest.raises(ThingTakenError):
+            await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
 
 
 async def test_many_devices_at_once_share_the_policy_of_their_template(database_url: str) -> None:

@@ -50,6 +50,7 @@ from birthmark.store import Changes, Database, decided_again
 
 _ATTEMPTS = 4
 _MAX_GROUPS = 10
+_MAX_OWN = 5
 PENDING = CertificateStatus.PENDING_ACTIVATION
 
 
@@ -341,16 +342,27 @@ class Provisioning:
                 raise RegistrationFailedError(step="Resources", detail=detail)
         changes = attaching(thing.name, certificate.id, kind, is_new=same is None, actor=making.actor)
         if only_own:
-            await self._check_own(thing.name, certificate.id)
             making.changes.run(registry_store.THING_IS_THERE, expect=1, key_name=thing.name)
+            await self._replace_own(thing.name, certificate, making)
             making.changes.run(store.NOBODY_ELSES, expect=1, key_name=thing.name, certificate_id=certificate.id)
         making.changes.merge(changes)
 
-    async def _check_own(self, thing: str, certificate_id: str) -> None:
-        rows = await self._database.all(registry_store.PRINCIPALS_OF, thing=thing, after="", limit=2)
-        for row in rows:
-            if row["certificate_id"] != certificate_id:
-                raise ThingTakenError(thing=thing, certificate_id=certificate_id, other=row["certificate_id"])
+    async def _replace_own(self, thing: str, certificate: DeviceCertificate, making: _Making) -> None:
+        """Take a device's own earlier certificate off its name: one with the same key, whose answer it lost.
+
+        Raise `ThingTakenError` for any other, and for one that was taken off the air.
+        """
+        rows = await self._database.all(registry_store.PRINCIPALS_OF, thing=thing, after="", limit=_MAX_OWN)
+        for other in (str(row["certificate_id"]) for row in rows):
+            if other == certificate.id:
+                continue
+            known = await self._certificates.get(other)
+            is_its_own = known.certificate.spki_der == certificate.certificate.spki_der
+            if not is_its_own or known.status is not CertificateStatus.ACTIVE:
+                raise ThingTakenError(thing=thing, certificate_id=certificate.id, other=other)
+            making.changes.run(registry_store.DETACH, thing=thing, certificate_id=other)
+            making.changes.audit(making.actor, "awsiot.thing_detach", thing, certificate_id=other)
+            making.changes.merge(self._certificates.setting(known, CertificateStatus.INACTIVE, actor=making.actor))
 
 
 @contextlib.contextmanager

@@ -170,3 +170,27 @@ def test_a_name_that_a_device_has_is_not_given_to_another(
             assert ("accepted" if attempt == 0 else "rejected") in answer
     assert answer["rejected"]["message"] == f"Thing gateway-{serial} has another certificate already"
     assert len(iot.list_thing_principals(thingName=f"gateway-{serial}")["principals"]) == 1
+
+
+def test_by_a_claim_nobody_takes_the_session_of_a_device(
+    claim: dict[str, Any], template: str, server: RunningServer, names: Callable[[], str]
+) -> None:
+    serial, tmp_path = names(), Path(claim["key"]).parent
+    named = {**claim, "client": "v2", "client_id": f"gateway-{serial}"}
+    with DeviceProcess(named, program=IDENTITY) as device:
+        told(device("connect"))
+        given = told(device("keys"))["accepted"]
+        parameters = {"SerialNumber": serial}
+        asked = {"template": template, "token": given["certificate_ownership_token"], "parameters": parameters}
+        assert "accepted" in told(device("register", **asked))
+        told(device("keys"))  # whoever lost the answer goes on under the name that the thing has now
+    with DeviceProcess(named, program=IDENTITY) as device:
+        told(device("connect"))
+    (tmp_path / "device.pem").write_text(given["certificate_pem"])
+    (tmp_path / "device.key").write_text(given["private_key"])
+    own = {**named, "certificate": str(tmp_path / "device.pem"), "key": str(tmp_path / "device.key")}
+    with DeviceProcess(own) as device:
+        told(device("connect"))
+        with DeviceProcess(named, program=IDENTITY) as other:
+            assert "error" in other("connect")
+    assert server.why(f"gateway-{serial}")["code"] == "awsiot.claim_client_id"

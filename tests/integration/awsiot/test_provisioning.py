@@ -26,7 +26,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot, first_contact
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
-from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimClientIdError, ClaimOverError
+from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError
 from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning import ThingTakenError
 from birthmark.awsiot.service.templates import check_body
@@ -253,16 +253,6 @@ async def test_a_claim_for_a_trusted_user_counts_for_its_template_and_five_minut
         assert await aws.claims.sweep() == 1
         with pytest.raises(CertificateUnknownError):
             await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
-
-
-async def test_a_claim_connects_under_no_name_of_a_device(database_url: str) -> None:
-    async with a_fleet(database_url) as (aws, _, asker):
-        _, token = await given(aws, asker)
-        await aws.claims.provision(asker, "fleet", token, {"Serial": "pump-1"})
-        leaf = (await aws.certificates.get(asker.principal)).certificate
-        with pytest.raises(ClaimClientIdError):
-            await aws.devices.admit(Visitor(leaf, "pump-1", "", ""))
-        await aws.devices.admit(Visitor(leaf, "somebody", "", ""))
 
 
 async def test_a_certificate_of_a_thing_that_asks_for_another_is_no_claim(database_url: str) -> None:

@@ -125,6 +125,8 @@ class AwsConnections:
                 grant = await self._aws.authorizers.authorize(presented, visitor)
             admitted = await self._admitted(visitor, grant)
             self._check_connect(admitted, packet, client_id)
+            if admitted.is_claim:
+                await self._check_claim(admitted, client_id)
             connection = AwsConnection(self, pump, visitor, admitted, client_id)
             maximum = get_property(packet.properties, PropertyId.RECEIVE_MAXIMUM)
             attached = await self.space.connect(
@@ -167,6 +169,13 @@ class AwsConnections:
             traffic=self.traffic,
             reason_of=reason_of,
         )
+
+    async def _check_claim(self, claim: Grant, client_id: str) -> None:
+        """Raise `ClaimClientIdError` where somebody else's session would be taken."""
+        live = self.space.live.get(client_id)
+        is_own = live is not None and live.principal == claim.principal
+        if not is_own and (live is not None or await self.space.record(client_id) is not None):
+            await self._aws.devices.check_claims_name(claim, client_id)
 
     async def _admitted(self, visitor: Visitor, grant: Grant | None) -> Grant:
         if grant is None:

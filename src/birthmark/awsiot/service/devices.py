@@ -116,12 +116,12 @@ class ClaimOverError(CertificateInactiveError):
 
 
 class ClaimClientIdError(ForbiddenError):
-    """A claim certificate under the name of a device that has a certificate."""
+    """A claim certificate under the name of a device that has a certificate, and a session."""
 
     code = "awsiot.claim_client_id"
     cause = (
-        "The claim certificate {certificate_id} connected as {thing}, which is the name of a device with a certificate "
-        "of its own: by a claim nobody takes another's connection."
+        "The claim certificate {certificate_id} connected as {thing}, which is the name of a device that has a "
+        "certificate and a session: by a claim nobody takes another's."
     )
     fix = (
         "Let the device connect by another client id until it has its certificate. "
@@ -159,6 +159,8 @@ class Grant:
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
     replaces: bool = False
     """Its certificate renewed one that goes as soon as this has connected."""
+    is_claim: bool = False
+    """By a claim certificate, which takes no device's session."""
     groups: frozenset[str] = frozenset()
     """The thing's groups, with those above them: their policies count, too."""
     caller: Caller | None = field(default=None, repr=False)
@@ -245,15 +247,19 @@ class Devices:
         claim = known.claim or ""
         if known.until is not None and known.until <= self.clock.now():
             raise ClaimOverError(thing=who, certificate_id=known.id, status="over", template=claim)
-        if visitor.client_id is not None:
-            of = {"thing": visitor.client_id, "after": "", "limit": 1}
-            if await self.database.all(store.PRINCIPALS_OF, **of):
-                raise ClaimClientIdError(thing=visitor.client_id, certificate_id=known.id)
         documents = await self.policies.documents_of(known.id)
         policies = [*claim_policies(claim), *(parse_policy(policy, document) for policy, document in documents)]
         permissions = Permissions(policies, facts_of(known.certificate, visitor))
         names = frozenset(policy for policy, _ in documents)
-        return Grant(known.id, known.id, None, permissions, names, permissions.receives)
+        return Grant(known.id, known.id, None, permissions, names, permissions.receives, is_claim=True)
+
+    async def check_claims_name(self, claim: Grant, client_id: str) -> None:
+        """Raise `ClaimClientIdError` where a claim certificate would take a session under the name of a device.
+
+        A device that lost the answer to its claim comes again as it came: for it, no session is there.
+        """
+        if await self.database.all(store.PRINCIPALS_OF, thing=client_id, after="", limit=1):
+            raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
 
     async def check_stands(self, certificate_id: CertificateId, client_id: str) -> None:
         """Raise why a certificate that let a client in would let none in now."""

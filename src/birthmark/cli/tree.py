@@ -258,18 +258,34 @@ HUB = Group(
     "device ls",
 )
 AWS = Group(
-    "AWS IoT's console, here: access keys, things, certificates, templates, shadows.",
+    "AWS IoT's console, here: things, groups, certificates, policies, searches, templates, shadows, access keys.",
     {
-        "thing": Group("Things, devices on record.", {"ls": Leaf("aws:things")}, "ls"),
+        "thing": Group(
+            "Things, devices on record.",
+            {"ls": Leaf("aws:things"), "show": Leaf("aws_registry:show_thing", "se050-0001")},
+            "ls",
+        ),
+        "group": Group(
+            "Thing groups.",
+            {"ls": Leaf("aws_registry:list_groups"), "show": Leaf("aws_registry:show_group", "site-7")},
+            "ls",
+        ),
         "certificate": Group(
             "Certificates on record.",
             {
                 "ls": Leaf("aws:certificates"),
+                "show": Leaf("aws_registry:show_certificate", "7b743ef07c21…2b2"),
                 "renew": Leaf("aws_templates:renew", "7b743ef07c21…2b2 new.pem"),
                 "claim": Leaf("aws_templates:claim", "7b743ef07c21…2b2"),
             },
             "ls",
         ),
+        "policy": Group(
+            "Policies of devices.",
+            {"ls": Leaf("aws_registry:list_policies"), "show": Leaf("aws_registry:show_policy", "sensors")},
+            "ls",
+        ),
+        "search": Leaf("aws_registry:search", "'attributes.site:7 AND connectivity.connected:true'"),
         "template": Group(
             "Provisioning templates: what devices become that come by a CA, or a claim certificate.",
             {

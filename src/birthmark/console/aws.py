@@ -14,7 +14,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space
 from birthmark.broker.model import Message
-from birthmark.console import shadows, templates
+from birthmark.console import registry, shadows, templates
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
     Asked,
@@ -93,6 +93,7 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         Endpoint("GET", "/aws/things", Right.READ, "A page of things.", things, query=PageQuery),
         Endpoint("GET", "/aws/certificates", Right.READ, "A page of certificates.", certificates, query=PageQuery),
         Endpoint("GET", "/aws/monitor", Right.READ, "Messages, line by line.", monitor, query=MonitorQuery),
+        *registry.endpoints(aws, space),
         *templates.endpoints(aws),
         *shadows.endpoints(aws),
     ]

@@ -273,6 +273,7 @@ async def open_rooms(
     )
     iothub.telemetry.leads = aws.tasks.leads = broker.leads
     aws.first_contact.per_ca = settings.aws.max_per_ca
+    aws.first_contact.per_second = settings.aws.max_new_per_second
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.shadows.audience = aws.first_contact.audience = aws.events.audience = aws_connections.space.messages
     notices = Notices(database, clock, bus.worker)

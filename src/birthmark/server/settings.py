@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.awsiot.service.first_contact import MAX_PER_CA
+from birthmark.awsiot.service.first_contact import MAX_PER_CA, PER_SECOND
 from birthmark.broker.rules.limits import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
@@ -85,6 +85,8 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_waiting: Annotated[int, msgspec.Meta(ge=1)] = MAX_WAITING
     max_per_ca: Annotated[int, msgspec.Meta(ge=1)] = MAX_PER_CA
     """Certificates that the devices of one CA register by themselves."""
+    max_new_per_second: Annotated[int, msgspec.Meta(ge=1)] = PER_SECOND
+    """Those of one CA that come within a second, at each worker."""
     buckets: str | None = None
     """A folder whose folders stand for buckets of Amazon S3."""
 

@@ -56,6 +56,7 @@ TEXTS: Mapping[str, str] = {
     "aws.max_retained": "Topics with a retained message.",
     "aws.max_waiting": "Messages that wait in one stored session.",
     "aws.max_per_ca": "Certificates that the devices of one CA register by themselves.",
+    "aws.max_new_per_second": "Certificates of one CA that come for the first time within a second, at each worker.",
     "aws.buckets": "The folder whose folders stand for buckets of Amazon S3.",
     "telemetry.keep_s": "Seconds that telemetry is kept.",
     "telemetry.keep_bytes": "Bytes of telemetry that are kept of each hub; the oldest goes first.",

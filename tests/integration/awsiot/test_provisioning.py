@@ -23,7 +23,7 @@ from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvali
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot, first_contact
+from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
 from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError
@@ -330,9 +330,9 @@ async def test_one_ca_brings_so_many_devices_and_no_more(database_url: str) -> N
         assert [type(one) for one in ended] == [RegisteredNowError, RegisteredNowError, CaFullError]
 
 
-async def test_one_ca_brings_so_many_devices_a_second(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_contact, "PER_SECOND", 2)
+async def test_one_ca_brings_so_many_devices_a_second(database_url: str) -> None:
     async with an_aws_account(database_url) as (aws, clock):
+        aws.first_contact.per_second = 2
         maker, _ = await a_maker(aws)
         ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
         assert [type(one).__name__ for one in ended[1:]] == ["RegisteredNowError", "CaTooFastError"]

@@ -8,7 +8,19 @@ from fixes.rows_aws_devices import DEVICES
 from fixes.rows_aws_shadows import SHADOWS
 from fixes.rows_azure import DPS, HUB, SIGNATURES
 from fixes.rows_credentials import CREDENTIALS
+from fixes.rows_first_contact import FIRST_CONTACT
 from fixes.rows_literal import LITERALS
 from fixes.rows_wire import WIRE
 
-ROWS: Mapping[str, Row] = {**AWS, **CREDENTIALS, **DEVICES, **DPS, **HUB, **LITERALS, **SHADOWS, **SIGNATURES, **WIRE}
+ROWS: Mapping[str, Row] = {
+    **AWS,
+    **CREDENTIALS,
+    **DEVICES,
+    **FIRST_CONTACT,
+    **DPS,
+    **HUB,
+    **LITERALS,
+    **SHADOWS,
+    **SIGNATURES,
+    **WIRE,
+}

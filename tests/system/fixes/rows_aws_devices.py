@@ -2,17 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, steps
 from fixes.rows_aws import arn_of, call, device, id_of, registered
 
 from aws_device import document, statement
-from pki_builders import a_ca
 
 _ANY = document(statement("iot:*"))
 _PREFIX = "fix-mqtt-"
-_CA = a_ca("First contact", now=datetime.now(UTC))
 
 
 def saying(*packets: bytes, client_id: str = "fix-client") -> Callable[[Desk], None]:
@@ -51,14 +48,6 @@ DEVICES: Mapping[str, Row] = {
     ),
     "awsiot.certificate_unknown": Row(
         saying(client_id="fix-unknown"), device("fix-unknown"), then=["awsiot.policy_denied"]
-    ),
-    "awsiot.first_contact_not_served": Row(
-        saying(client_id="fix-first"),
-        steps(
-            device("fix-first", ca=_CA),
-            call("register_ca_certificate", caCertificate=_CA.certificate.pem(), certificateMode="SNI_ONLY"),
-        ),
-        then=["awsiot.policy_denied"],
     ),
     "awsiot.client_id_invalid": misuse("id", client_id="x" * 129),
     "awsiot.no_certificate": Row(saying(client_id="fix-nobody"), lambda desk: desk.type("true"), is_instead=True),

@@ -28,6 +28,7 @@ def functions(directory: Path) -> Iterator[str]:
         server.answers = {
             "no": lambda _event: {"isAuthenticated": False},
             "odd": lambda _event: {"principalId": "p"},
+            "forbidding": lambda _event: {"allowProvisioning": False},
             "narrow": lambda _event: {**yes, "policyDocuments": []},
         }
         (directory / "role.json").write_text(document(statement("iot:ListThings")))

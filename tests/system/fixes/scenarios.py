@@ -20,6 +20,7 @@ from fixes.link_scenarios import LINKS
 from fixes.machine_scenarios import MACHINES
 from fixes.people_scenarios import PEOPLE
 from fixes.pki_scenarios import PKI
+from fixes.renewal_scenarios import RENEWALS
 from fixes.rollover_scenarios import ROLLOVER
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import UNTIL_READY, Scene
@@ -162,6 +163,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **EST,
     **EST_WIRE,
     **EST_DOORS,
+    **RENEWALS,
     **ROLLOVER,
     **UPSTREAM,
     **LIMITS,

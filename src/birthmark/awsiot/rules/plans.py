@@ -38,7 +38,8 @@ class ResourceConflictsError(ConflictError):
 
     code = "awsiot.resource_conflicts"
     message = "{resource} exists already, and the template says FAIL for its {property}"
-    fix = "What is on record: `aws iot describe-thing --thing-name {thing}`. MERGE, REPLACE or DO_NOTHING go on."
+    fix = "What is on record: `{command}`. With REPLACE or DO_NOTHING in its OverrideSettings the template goes on."
+    command: str
     property: str
     resource: str
     thing: str

@@ -1,6 +1,7 @@
 """A folder that stands for Amazon S3: a bucket is a folder in it, a key a path below that."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +21,10 @@ class BucketKeyError(InvalidRequestError):
     code = "awsiot.bucket_key"
     message = "{bucket}/{key} names no file of a bucket"
     cause = "{bucket}/{key} was asked for; a bucket is a folder, and a key the path of a file in it."
-    fix = "Name the file by its path in the bucket's folder. The buckets are the folders here: `ls {root}`"
+    fix = (
+        "Name the file by its path in the bucket's folder. "
+        "The buckets are the folders here: `mkdir -p {root} && ls {root}`"
+    )
     bucket: str
     key: str
     root: str
@@ -49,7 +53,7 @@ class Buckets:
         parts = key.split("/")
         is_plain = _BUCKET.fullmatch(bucket) and _KEY.fullmatch(key) and not {"", ".", ".."} & set(parts)
         if not is_plain or bucket in {".", "..", "..."}:
-            raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=str(self._root))
+            raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=shlex.quote(str(self._root)))
         return self._root / bucket / key
 
     def check(self, bucket: str, key: str) -> None:
@@ -80,4 +84,4 @@ class Buckets:
             raise self._unreadable(bucket, key, reason_of(error)) from error
 
     def _unreadable(self, bucket: str, key: str, reason: str) -> BucketFileError:
-        return BucketFileError(bucket=bucket, key=key, reason=reason, root=str(self._root))
+        return BucketFileError(bucket=bucket, key=key, reason=reason, root=shlex.quote(str(self._root)))

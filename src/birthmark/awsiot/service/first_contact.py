@@ -116,7 +116,10 @@ class CaTooFastError(ThrottledError):
 
     code = "awsiot.ca_too_fast"
     cause = "More than {limit} certificates of the CA {ca_id} came for the first time within a second."
-    fix = "They connect again by themselves, as far as they are yours: `birthmark why`"
+    fix = (
+        "They connect again by themselves. Look whether they are yours, and stop the CA if not: "
+        "`aws iot list-certificates-by-ca --ca-certificate-id {ca_id}`"
+    )
     ca_id: str
     limit: int
 
@@ -144,6 +147,7 @@ class FirstContact:
     audience: Audience = field(init=False)
     """Hears of certificates that were registered."""
     per_ca: int = MAX_PER_CA
+    per_second: int = PER_SECOND
     _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
 
     async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str) -> NoReturn:
@@ -243,8 +247,8 @@ class FirstContact:
         if pace.second != second:
             pace.second, pace.within = second, 0
         pace.within += 1
-        if pace.within > PER_SECOND:
-            raise CaTooFastError(ca_id=ca.id, limit=PER_SECOND, retry_after_s=1)
+        if pace.within > self.per_second:
+            raise CaTooFastError(ca_id=ca.id, limit=self.per_second, retry_after_s=1)
         if pace.counted_at + _COUNT_S < self.clock.monotonic():
             pace.counted_at = self.clock.monotonic()
             row = await self.database.one(provisioning_store.OF_CA_COUNT, ca_id=ca.id)

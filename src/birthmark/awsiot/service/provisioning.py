@@ -102,6 +102,11 @@ class _Making:
     """What is announced when it is written."""
 
 
+def _conflicts(thing: Thing, of: str) -> ResourceConflictsError:
+    command = f"aws iot describe-thing --thing-name {thing.name}"
+    return ResourceConflictsError(resource=f"Thing {thing.name}", property=of, thing=thing.name, command=command)
+
+
 class Provisioning:
     """Registers devices by plans."""
 
@@ -209,7 +214,10 @@ class Provisioning:
         wanted = CertificateStatus(plan.status)
         if known.status is not PENDING:
             if plan.override is Override.FAIL and wanted is not known.status:
-                raise ResourceConflictsError(resource="The certificate", property="Status", thing="?")
+                command = f"aws iot describe-certificate --certificate-id {known.id}"
+                raise ResourceConflictsError(
+                    resource="The certificate", property="Status", thing=known.id, command=command
+                )
             if plan.override is not Override.REPLACE or wanted is known.status:
                 return known
         clock = self._certificates.clock
@@ -288,18 +296,14 @@ class Provisioning:
             case Override.MERGE:
                 wanted = parse_attributes({**present.attributes, **attributes})
             case Override.FAIL if attributes != present.attributes:
-                raise ResourceConflictsError(
-                    resource=f"Thing {present.name}", property="AttributePayload", thing=present.name
-                )
+                raise _conflicts(present, "AttributePayload")
         type_name = present.type_name
         match plan.override("ThingTypeName"):
             case Override.REPLACE:
                 await self._things.types.check_usable(plan.type_name)
                 type_name = plan.type_name
             case Override.FAIL if plan.type_name != present.type_name:
-                raise ResourceConflictsError(
-                    resource=f"Thing {present.name}", property="ThingTypeName", thing=present.name
-                )
+                raise _conflicts(present, "ThingTypeName")
         if (wanted, type_name) != (present.attributes, present.type_name):
             made = replace(present, attributes=wanted, type_name=type_name, version=present.version + 1)
             making.changes.merge(await self._things.replacing(present, made, actor=making.actor))
@@ -317,7 +321,7 @@ class Provisioning:
         present = {str(row["thing_group"]) for row in rows}
         if how is Override.FAIL:
             if present != set(plan.groups):
-                raise ResourceConflictsError(resource=f"Thing {thing.name}", property="ThingGroups", thing=thing.name)
+                raise _conflicts(thing, "ThingGroups")
             return
         into = [group for group in plan.groups if group not in present]
         out_of = sorted(present - set(plan.groups)) if how is Override.REPLACE else []

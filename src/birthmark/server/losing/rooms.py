@@ -77,7 +77,7 @@ class Looking:
         lose = partial(revocations.lose, name, self.principal, self.reason)
         since = await revocations.lost_since(name)
         released = shlex.join(["birthmark", "pki", "release", name]).replace("`", BACKTICK)
-        note = f"`{released}` lets it go"
+        note = f"nobody gets a certificate by this name any more, until: `{released}`"
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"
         # That it is held shows that it was asked for before, whatever else is left of it.
@@ -123,7 +123,7 @@ class Looking:
             if one.is_revoked:
                 yield Found("ca", "certificate", thumbprint.hex())
             elif thumbprint in alive:
-                note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M}"
+                note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M} UTC"
                 yield Found("ca", "certificate", thumbprint.hex(), partial(self._revoke, one), note=note)
             if one.parent is not None and one.parent not in registrars:
                 parents.add(one.parent)

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,7 @@ FOREIGN = """() => ({
     styled: document.querySelectorAll("main [style]").length,
     alerted: window.alerted === true,
 })"""
+_NOBODY = 65534
 NOTHING = {"scripts": 0, "images": 0, "handlers": 0, "styled": 0, "alerted": False}
 
 
@@ -165,6 +168,23 @@ def test_whoever_is_not_signed_in_is_shown_nothing(planted: Place, tmp_path: Pat
     for path in ("/deed/method", "/deed/message", "/bulk", "/bulk/do", "/language"):
         assert stranger.post(path, {"device": "pump-1", "hub": "birthmark"}).status_code == 303
     assert "pump-1" in json.dumps(planted.asked("GET", "/devices/pump-1"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user of the machine")
+def test_a_cookie_that_another_user_of_the_machine_caught_opens_nothing(planted: Place) -> None:
+    """Browsers send cookies to every port of a host, so also to one where another user listens."""
+    program = Program(planted.url)
+    program.submit("/open", code=planted.asked("POST", "/console/open")["path"].partition("#")[2])
+    caught = "; ".join(f"{one.name}={one.value}" for one in program.http.cookies)
+    asked = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Cookie: {caught}"]
+    for path, refused in (("/people", "303"), ("/operator/v1/people/users", "401")):
+        told = [subprocess.check_output([*asked, planted.url + path], user=user, text=True) for user in (None, _NOBODY)]
+        assert told == ["200", refused], path
+    ending = caught.rpartition("_")[0] + f"_{_NOBODY}"
+    forged = subprocess.check_output(
+        [*asked[:-1], f"Cookie: {ending}", f"{planted.url}/people"], user=_NOBODY, text=True
+    )
+    assert forged == "303"
 
 
 def test_a_form_of_another_site_does_nothing(planted: Place) -> None:

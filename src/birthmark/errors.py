@@ -21,6 +21,9 @@ _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in
 # Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
 _COMMANDS = frozenset({"again", "command", "options", "without"})
 
+BACKTICK = "'\"$(printf '\\140')\"'"
+"""What stands for a backtick within a word that `shlex` quoted, where backticks part commands from what is said."""
+
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BirthmarkError(Exception):
@@ -89,6 +92,18 @@ class BirthmarkError(Exception):
         parts = self.fix.split("`")
         filled = (part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
         return _TWO_ENDS.sub(r"\1", "`".join(filled))
+
+    def explain_apart(self) -> tuple[str, str]:
+        """Return cause and fix for whoever shows what is between backticks as a command: a fact makes none.
+
+        What a stranger chose, such as a name, would be taken for advice of ours otherwise, with a button to copy it.
+        """
+        plain = {name: text.replace("`", "'") for name, text in self._filled().items()}
+        typed = {name: text if name in _COMMANDS else shlex.quote(text) for name, text in self._filled().items()}
+        typed = {name: text.replace("`", BACKTICK) for name, text in typed.items()}
+        parts = self.fix.split("`")
+        fix = "`".join(part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
+        return _TWO_ENDS.sub(r"\1", self.cause.format_map(plain)), _TWO_ENDS.sub(r"\1", fix)
 
     def _filled(self) -> dict[str, str]:
         """Return every fact as text: what the raise said, else what was added, else the default or what follows."""

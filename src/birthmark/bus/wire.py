@@ -66,7 +66,7 @@ def refusal_of(error: BirthmarkError) -> Answer:
     facts = {name: value for name, value in vars(error).items() if not name.startswith("_") and name not in _WORDS}
     plain = {name: value if isinstance(value, int | float) else str(value) for name, value in facts.items()}
     kind = next(one for one in BirthmarkError.__subclasses__() if isinstance(error, one))
-    words = {"message": str(error), "cause": error.explain_cause(), "fix": error.explain_fix()}
+    words = dict(zip(("message", "cause", "fix"), (str(error), *error.explain_apart()), strict=True))
     return Answer(code=error.code, facts=plain, behaves_as=vars(kind)["code"], words=words)
 
 

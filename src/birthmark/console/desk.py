@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
-from birthmark.console.gate import CSRF_FIELD, Gate, address_of, csrf_of, path_of
+from birthmark.console.gate import CSRF_FIELD, Gate, address_of, csrf_of, machine_user, path_of
 from birthmark.console.pages import entry, link, page, paragraph, see
 from birthmark.console.routing import STATUS, OperatorRequestError
 from birthmark.errors import BirthmarkError, ThrottledError
@@ -122,7 +122,8 @@ async def read_many(request: Request) -> Mapping[str, Sequence[str]]:
 
 def browser_of(request: Request) -> Browser:
     """Return where somebody signs in."""
-    return Browser(address_of(request), called(printable(request.headers.get("user-agent", ""))))
+    agent = called(printable(request.headers.get("user-agent", "")))
+    return Browser(address_of(request), agent, machine_user(request))
 
 
 def called(agent: str) -> str:

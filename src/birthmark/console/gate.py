@@ -21,7 +21,8 @@ from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.net.connection import Connection
-from birthmark.people.sessions import SessionEndedError, Sessions
+from birthmark.net.peers import user_of
+from birthmark.people.sessions import SessionEndedError, Sessions, machine_user_of
 
 BY_ITSELF = "x-birthmark-by-itself"
 """What a page sends along where nobody pressed anything: that keeps no session alive."""
@@ -123,9 +124,15 @@ class Gate:
     def signed_in(self, request: Request) -> Caller:
         """Return who is signed in at this browser; whoever holds the data directory, on its machine alone.
 
+        Browsers send a cookie to every port of a host. So one of loopback counts for the user alone who signed in
+        there: another one, who listens at another port and has a page lead there, holds nothing by it.
         Raise `SessionEndedError`.
         """
-        found = self.sessions.caller(self.text(request), address_of(request), is_use=BY_ITSELF not in request.headers)
+        text = self.text(request)
+        found = self.sessions.caller(text, address_of(request), is_use=BY_ITSELF not in request.headers)
+        bound = machine_user_of(text)
+        if bound is not None and bound != machine_user(request):
+            raise SessionEndedError
         if found.user is None and self.port is None:
             raise SessionEndedError
         return found
@@ -221,6 +228,14 @@ def _decoded(text: str) -> bytes:
 def address_of(request: Request) -> str:
     """Return from where a request came."""
     return request.client.host if request.client else ""
+
+
+def machine_user(request: Request) -> int | None:
+    """Return which user of this machine sent a request, where it came over loopback and without TLS."""
+    peer, here = request.client, request.scope.get("server")
+    if request.url.scheme != "http" or peer is None or here is None:
+        return None
+    return user_of((peer.host, peer.port), (here[0], here[1]))
 
 
 def path_of(request: Request) -> str:

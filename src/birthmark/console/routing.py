@@ -225,13 +225,14 @@ def problem(error: BirthmarkError) -> Response:
 
 def told(error: BirthmarkError) -> dict[str, Any]:
     """Return the document itself, as it stands in a line too."""
+    cause, fix = error.explain_apart()
     return {
         "type": f"urn:birthmark:{error.code}",
         "title": str(error),
         "status": next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
-        "detail": error.explain_cause(),
+        "detail": cause,
         "code": error.code,
-        "fix": error.explain_fix(),
+        "fix": fix,
     }
 
 

@@ -1,7 +1,7 @@
 """Sessions of browsers: made at each sign-in, kept in memory as tokens are, ended at once at every worker.
 
-What the browser has is `bms_ID_SECRET`; what is kept is its digest. One ends an hour after it was used last, and half a
-day after it began.
+What the browser has is `bms_ID_SECRET`, and behind it for which user of the machine alone it counts; what is kept is
+the digest of the whole. One ends an hour after it was used last, and half a day after it began.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from birthmark.people.service import People
 from birthmark.people.sign_in_model import Browser, Session
 from birthmark.store import Changes, to_micros
 from birthmark.store.paging import every
+from birthmark.text import whole_number
 
 IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
 _NOTED_EVERY = timedelta(minutes=5)
@@ -27,6 +28,7 @@ _BEGIN = "bms"
 _ID_BYTES, _SECRET_BYTES = 6, 32
 _MAX_CHARS, _MAX_LABEL = 128, 64
 _MOST_OF_ONE = 20
+_USER_AT = 3
 
 
 class SessionEndedError(UnauthenticatedError):
@@ -45,6 +47,12 @@ class SessionMissingError(NotFoundError):
     message = "There is no session {id}"
     fix = "Those there are: `birthmark session ls`"
     id: str
+
+
+def machine_user_of(text: str) -> int | None:
+    """Return for which user of the machine alone a session counts that was found by this text; None for any."""
+    parts = text.split("_")
+    return whole_number(parts[_USER_AT]) if len(parts) > _USER_AT else None
 
 
 @dataclass(slots=True)
@@ -116,6 +124,7 @@ class Sessions:
         """Return what the browser of a new session keeps; it is made with these changes."""
         name, now = self.people.entropy.token(_ID_BYTES).hex(), self.people.clock.now()
         text = f"{_BEGIN}_{name}_{self.people.entropy.token(_SECRET_BYTES).hex()}"
+        text += "" if browser.machine_user is None else f"_{browser.machine_user}"
         address, agent, ends_at = browser.address, browser.agent[:_MAX_LABEL], now + LONGEST
         made = Session(name, user, hash_made(text), how, address, agent, let_in_by, now, now, ends_at)
         for oldest in self.of(user)[: -(_MOST_OF_ONE - 1)]:

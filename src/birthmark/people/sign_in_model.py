@@ -10,6 +10,8 @@ class Browser(NamedTuple):
 
     address: str
     agent: str
+    machine_user: int | None = None
+    """Whose program it is, where it is known: a user of this machine, who came over loopback."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ class Ledger:
 
 
 def _add(changes: Changes, one: _Refused) -> None:
-    told = (str(one.error), one.error.explain_cause(), one.error.explain_fix())
+    told = (str(one.error), *one.error.explain_apart())
     message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
     address = store.kept_address(one.address)
     row = Refusal(one.refusal_id, one.at, one.error.code, message, cause, fix, address, one.facts)

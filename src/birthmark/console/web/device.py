@@ -231,7 +231,18 @@ def history(
     for one in refusals:
         told = {"words": words_of("device.refuse", {}), "kind": "bad", "id": one["id"]}
         rows.append({"at": one["at"], "who": "", "detail": f"{one['message']} ({one['code']})", **told})
-    return sorted(rows, key=lambda row: datetime.fromisoformat(row["at"]), reverse=True)[:_HAPPENED]
+    return _grouped(sorted(rows, key=lambda row: datetime.fromisoformat(row["at"]), reverse=True)[:_HAPPENED])
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return refusals that say the same, with nothing between them, as the latest of them and how many there are."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        if found and row["id"] and found[-1]["id"] and found[-1]["detail"] == row["detail"]:
+            found[-1]["times"] += 1
+        else:
+            found.append({**row, "times": 1})
+    return found
 
 
 _TELLS = ("place", "hub", "from", "reason", "profile", "not_after", "scope", "what", "status", "name")

@@ -128,7 +128,8 @@ class Site:
 
     async def refused(self, request: Request, who: Person | None, error: BirthmarkError) -> Response:
         """Return a refusal as a page: what was wrong, and what to do."""
-        told = {"problem": str(error), "cause": error.explain_cause(), "fix": error.explain_fix(), "code": error.code}
+        cause, fix = error.explain_apart()
+        told = {"problem": str(error), "cause": cause, "fix": fix, "code": error.code}
         told["title"] = say("That was not done") if request.method != "GET" else say("This cannot be shown")
         if who is None:
             return self.drawing.page(request, "refused_outside.html", told, status_of(error))

@@ -12,13 +12,14 @@ _SOON = timedelta(days=14)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to do: why, and what to type; `fix` is text of a refusal, in its own words."""
+    """Something to do: why, and what to type; `said` and `fix` are texts of a refusal, in its own words."""
 
     why: str
     command: str = ""
     fix: str = ""
     kind: str = ""
     place: str = ""
+    said: str = ""
 
 
 def next_steps(
@@ -43,12 +44,14 @@ def next_steps(
         told = marked("It was taken back, and nothing lets it in. Only where another device is to have its name:")
         return [Step(told, f"birthmark pki release {quoted}", kind="off")]
     if is_refused(refusals, was_well_at):
-        found.append(Step(marked("It was refused last: {code}"), fix=refusals[0]["fix"], kind="bad"))
+        last = refusals[0]
+        found.append(Step(marked("It was refused last:"), said=last["message"], fix=last["fix"], kind="bad"))
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
             at_hub = f"hub device enable {quoted} --hub {part['place'].removeprefix('hub ')}"
             command = f"birthmark {at_hub if part['what'] == 'device' else f'device enable {quoted}'}"
-            found.append(Step(marked("It is disabled at {place}."), command, kind="warn", place=part["place"]))
+            if not any(f"`{command}`" in one.fix for one in found):  # the refusal says the same
+                found.append(Step(marked("It is disabled at {place}."), command, kind="warn", place=part["place"]))
     alive = [
         one for one in certificates if one["revoked"] is None and one["not_after"] and _time(one["not_after"]) > now
     ]

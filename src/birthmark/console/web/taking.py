@@ -80,7 +80,7 @@ class TakingPages:
                 rows += await self._done(who, {**given, ONCE: f"{given.get(ONCE, '')}-{number}"}, deed, name)
             except BirthmarkError as error:
                 self.site.note(error, request)
-                rows.append(Row(name, "", "", say("not done"), str(error), error.explain_fix(), "bad"))
+                rows.append(Row(name, "", "", say("not done"), str(error), error.explain_apart()[1], "bad"))
         values = {
             "deed": deed,
             "title": say((_OF_ONE if len(names) == 1 else DEEDS)[deed]),
@@ -97,7 +97,7 @@ class TakingPages:
             try:
                 rows += await self._would(who, deed, name)
             except BirthmarkError as error:
-                rows.append(Row(name, "", "", say("cannot be done"), str(error), error.explain_fix(), "bad"))
+                rows.append(Row(name, "", "", say("cannot be done"), str(error), error.explain_apart()[1], "bad"))
         reasons = [one.value for one in RevocationReason] if deed == _REVOKE else []
         values = {
             "deed": deed,

@@ -18,7 +18,7 @@ from birthmark.awsiot.model import CertificateStatus
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.dps.model import TAKEN_BACK, Instance
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BACKTICK, BirthmarkError
 from birthmark.iothub.model import Hub
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
@@ -76,7 +76,8 @@ class Looking:
         revocations = self.rooms.authority.revocations
         lose = partial(revocations.lose, name, self.principal, self.reason)
         since = await revocations.lost_since(name)
-        note = f"`{shlex.join(['birthmark', 'pki', 'release', name])}` lets it go"
+        released = shlex.join(["birthmark", "pki", "release", name]).replace("`", BACKTICK)
+        note = f"nobody gets a certificate by this name any more, until: `{released}`"
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"
         # That it is held shows that it was asked for before, whatever else is left of it.
@@ -122,7 +123,7 @@ class Looking:
             if one.is_revoked:
                 yield Found("ca", "certificate", thumbprint.hex())
             elif thumbprint in alive:
-                note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M}"
+                note = f"{one.profile}, until {one.certificate.not_after:%Y-%m-%d %H:%M} UTC"
                 yield Found("ca", "certificate", thumbprint.hex(), partial(self._revoke, one), note=note)
             if one.parent is not None and one.parent not in registrars:
                 parents.add(one.parent)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from birthmark.auth.principals import Principal
 from birthmark.console.devices import Sees, place_of_part
 from birthmark.console.losing import Became, Taken
-from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.errors import BACKTICK, BirthmarkError, NotFoundError
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.losing.model import Found, Key
 from birthmark.server.losing.rooms import Looking
@@ -127,7 +127,7 @@ def _is_open(one: Found, taken: Mapping[Key, Taken]) -> bool:
 
 
 def _typed(kind: str, name: str) -> str:
-    return f"`{shlex.join(['birthmark', 'pki', kind, 'rm', name, '--yes'])}`"
+    return f"`{shlex.join(['birthmark', 'pki', kind, 'rm', name, '--yes']).replace('`', BACKTICK)}`"
 
 
 def _as_it_is(one: Found) -> Taken:
@@ -143,7 +143,7 @@ async def _taken(one: Found) -> Taken:
         await one.act()
     except BirthmarkError as error:
         log.warning("device.part_not_taken_back", extra={"code": error.code, "part": " ".join(one.key)})
-        return Taken(one.place, one.what, one.id, Became.FAILED, error.explain_cause(), error.explain_fix())
+        return Taken(one.place, one.what, one.id, Became.FAILED, *error.explain_apart())
     return _row(one, Became.TAKEN_BACK)
 
 

@@ -18,8 +18,22 @@ from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
 from birthmark.awsiot.rules import authorizing, policy, shadows, terms, topics
 from birthmark.awsiot.rules import sessions as sessions_of_devices
-from birthmark.awsiot.service import functions, index, policies, strangers, tags, thing_groups
-from birthmark.awsiot.wire import search
+from birthmark.awsiot.rules import templates as template_rules
+from birthmark.awsiot.service import (
+    buckets,
+    claims,
+    first_contact,
+    functions,
+    index,
+    policies,
+    strangers,
+    tags,
+    tasks,
+    templates,
+    thing_groups,
+)
+from birthmark.awsiot.wire import cbor, search
+from birthmark.awsiot.wire import provisioning as provisioning_wire
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
@@ -213,6 +227,24 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{terms.MAX_OF_SHADOW}, {search.MAX_VALUE}"
     ),
     ("AWS IoT", "PEM of a certificate that is kept as it was given"): size(model.MAX_PEM),
+    ("AWS IoT", "provisioning templates, versions of one; its characters"): (
+        f"{templates.MAX_TEMPLATES}, {templates.MAX_VERSIONS}; {template_rules.MAX_TEMPLATE_CHARS}"
+    ),
+    ("AWS IoT", "parameters of a device; a request over MQTT for a first identity"): (
+        f"{size(template_rules.MAX_PARAMETERS_BYTES)}; {size(provisioning_wire.MAX_REQUEST_BYTES)}"
+    ),
+    (
+        "AWS IoT",
+        "certificates that devices of one CA [register by themselves](../howto/aws-first-contact.md)",
+    ): f"{first_contact.MAX_PER_CA}, {first_contact.PER_SECOND} of them within a second at a worker",
+    ("AWS IoT", "certificates that one claim certificate was given, and no device uses"): (
+        f"{claims.MAX_OWNED}, of {claims.OWNED_FOR.seconds // 3600} hour"
+    ),
+    ("AWS IoT", "a certificate that `CreateProvisioningClaim` makes"): f"{claims.CLAIM_FOR.seconds // 60} minutes",
+    ("AWS IoT", "bulk registrations that run; a line of their file, its lines"): (
+        f"{tasks.MAX_RUNNING}; {size(buckets.MAX_LINE_BYTES)}, {buckets.MAX_LINES}"
+    ),
+    ("AWS IoT", "CBOR: levels, items"): f"{cbor.MAX_DEPTH}, {cbor.MAX_ITEMS}",
     ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",
     ("Refusals", "rows, age"): f"{ledger.MAX_ROWS}, {ledger.KEEP.days} days",
     ("Refusals", "rows kept of one address"): number(ledger.MAX_ROWS_OF_ONE),

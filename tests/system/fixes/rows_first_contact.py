@@ -80,6 +80,17 @@ def refused(act: Callable[[Desk], object]) -> Callable[[Desk], None]:
     return run
 
 
+def with_session(client_id: str) -> Callable[[Desk], None]:
+    """Connect once, and leave a session."""
+
+    def run(desk: Desk) -> None:
+        with desk.tls(8883) as sock:
+            sock.sendall(a_connect(client_id, clean=False))
+            assert sock.recv(4) == b"\x20\x02\x00\x00"
+
+    return run
+
+
 def by_the_other_form(desk: Desk) -> None:
     """Write the device's certificate in its other form."""
     assert desk.device is not None
@@ -363,6 +374,7 @@ FIRST_CONTACT: Mapping[str, Row] = {
             allowed("fix-theirs"),
             call("create_thing", thingName="fix-theirs"),
             call("attach_thing_principal", thingName="fix-theirs", principal=arn_of),
+            with_session("fix-theirs"),
             with_claim("fix-claims"),
         ),
         is_instead=True,

@@ -4,6 +4,7 @@ from measures.agent import AgentMemory, AgentMemoryWithToken, AgentStart
 from measures.connect import HubConnect
 from measures.documents import MethodCall, ShadowUpdate, TwinPatch
 from measures.fan_out import LiveOne, LiveTen, OneToMany, StoredOne, StoredTen
+from measures.first_contact import ByClaim, JustInTime
 from measures.handshake import (
     Handshake,
     HandshakeAndRequest,
@@ -69,4 +70,6 @@ ALL: tuple[type[Measure], ...] = (
     SimulatedStart,
     PersonsRequest,
     RegistrationWithFigures,
+    JustInTime,
+    ByClaim,
 )

@@ -26,20 +26,21 @@ def register(server: RunningServer, device: Device) -> None:
     with connected(server.address, 8883, device.context) as sock:
         username = f"{scope}/registrations/{device.name}/api-version=2019-03-31"
         engine.send(Connect(device.name, clean_start=False, username=username))
-        answer = _expect(sock, engine, ConnAck)
+        answer = expect(sock, engine, ConnAck)
         assert answer == ConnAck(), answer
         engine.subscribe([("$dps/registrations/res/#", 1)])
-        _expect(sock, engine, SubAck)
+        expect(sock, engine, SubAck)
         body = json.dumps({"registrationId": device.name}).encode()
         engine.publish("$dps/registrations/PUT/iotdps-register/?$rid=1", body, 1)
-        reply = _expect(sock, engine, Publish)
+        reply = expect(sock, engine, Publish)
         assert isinstance(reply, Publish), reply
         assert "/res/200/" in reply.topic, reply
         engine.send(Disconnect())
         sock.sendall(engine.data_to_send())
 
 
-def _expect(sock: ssl.SSLSocket, engine: Engine, kind: type) -> Packet:
+def expect(sock: ssl.SSLSocket, engine: Engine, kind: type) -> Packet:
+    """Say what there is to say, and return the next packet of a kind."""
     while True:
         sock.sendall(engine.data_to_send())
         while (packet := engine.next_event()) is not None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, unquote_plus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed
+from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed, parse_signature
 from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
@@ -202,13 +202,13 @@ class AwsHttp:
     ) -> tuple[Grant, str, Operation, Handler, Mapping[str, str]]:
         """Return who signed, and what is asked. Raise `RightMissingError` for what a person may not do."""
         keys, address = self._aws.keys, request.client.host if request.client else ""
-        if (found := keys.person(signed, SERVICES, address)) is None:
-            grant, service = await self._aws.signer(signed, SERVICES, address)
-            operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
+        signature = parse_signature(signed)
+        if (caller := keys.person(signed, signature, SERVICES, address)) is None:
+            grant = await self._aws.signer(signed, signature, SERVICES, address)
+            operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[signature.service])
             actor = grant.principal if grant.session is not None else f"access_key:{grant.principal}"
             return grant, actor, operation, handler, names
-        caller, service = found
-        operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[service])
+        operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[signature.service])
         demand(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)
         return Grant(caller.actor, None, None, None, caller=caller), caller.actor, operation, handler, names
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.websockets import WebSocket
 
+from birthmark.auth.sigv4 import parse_signature
 from birthmark.awsiot.http.app import signed_request_of
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import Grant
@@ -33,7 +34,8 @@ def endpoint(
     async def serve(socket: WebSocket) -> None:
         try:
             address = socket.client.host if socket.client else ""
-            grant, _ = await aws.signer(signed_request_of(socket.scope), SERVICES, address)
+            signed = signed_request_of(socket.scope)
+            grant = await aws.signer(signed, parse_signature(signed), SERVICES, address)
         except BirthmarkError as error:
             report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
             await socket.close()

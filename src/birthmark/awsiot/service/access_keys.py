@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.auth.principals import Caller
-from birthmark.auth.sigv4 import AccessKeyUnknownError, SignedRequest, check_signature, parse_signature
+from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
@@ -95,14 +95,13 @@ class AccessKeys(AccountService):
         if key_id not in self._by_id:
             raise AccessKeyUnknownError(access_key_id=printable(key_id))
 
-    def authenticate(self, request: SignedRequest, services: Iterable[str]) -> tuple[AccessKey, str]:
-        """Return the key that signed this request, and for which service. Raise why it does not hold."""
-        signature = parse_signature(request)
+    def authenticate(self, request: SignedRequest, signature: Signature, services: Iterable[str]) -> AccessKey:
+        """Return the key that signed this request. Raise why it does not hold."""
         key = self._by_id.get(signature.access_key_id)
         if key is None:
             raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
         check_signature(request, signature, key.secret, self.clock.now(), services=services)
-        return key, signature.service
+        return key
 
     def grant_of(self, key: AccessKey, address: str, account_id: str) -> Grant:
         """Return what may be done with a key, from this address."""
@@ -113,16 +112,17 @@ class AccessKeys(AccountService):
         user = f"arn:aws:iam::{account_id}:user/{key.name or key.id}"
         return Grant(key.id, None, None, permissions, receives=permissions.receives, user=user)
 
-    def person(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Caller, str] | None:
-        """Return who signed this request by a token of his own, and for which service; None where it is no person's.
+    def person(
+        self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
+    ) -> Caller | None:
+        """Return who signed this request by a token of his own; None where it is no person's.
 
         The id of the key is the token's, and its secret the digest in hexadecimal. Raise why it does not hold.
         """
-        signature = parse_signature(request)
         if not is_of_person(signature.access_key_id):
             return None
         person = self.persons.person(parts_of(signature.access_key_id)[0], address)
         if person is None:
             raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
         check_signature(request, signature, person.key.hex(), self.clock.now(), services=services)
-        return person.caller, signature.service
+        return person.caller

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from birthmark.auth.sigv4 import SignedRequest, parse_signature
+from birthmark.auth.sigv4 import Signature, SignedRequest
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy
@@ -111,15 +111,14 @@ class AwsIot:
             functions=self.functions,
         )
 
-    async def signer(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Grant, str]:
-        """Return what who signed a request with an access key may do, and for which service it is signed.
-
-        Raise why the signature, or the key, does not hold.
-        """
-        if parse_signature(request).access_key_id.startswith(KEY_PREFIX):
-            return await self.roles.authenticate(request, services, address)
-        key, service = self.keys.authenticate(request, services)
-        return self.keys.grant_of(key, address, self.account.account_id), service
+    async def signer(
+        self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
+    ) -> Grant:
+        """Return what who signed a request with an access key may do. Raise why signature or key does not hold."""
+        if signature.access_key_id.startswith(KEY_PREFIX):
+            return await self.roles.authenticate(request, signature, services, address)
+        key = self.keys.authenticate(request, signature, services)
+        return self.keys.grant_of(key, address, self.account.account_id)
 
     async def check_signer(self, grant: Grant) -> None:
         """Raise where the key, by which a client came just now, is gone since."""

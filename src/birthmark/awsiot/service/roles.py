@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from birthmark.auth.sigv4 import SignedRequest, check_signature, parse_signature
+from birthmark.auth.sigv4 import Signature, SignedRequest, check_signature
 from birthmark.awsiot.events import RoleAliasRemoved
 from birthmark.awsiot.model import CertificateId, RoleAlias, parse_alias_name
 from birthmark.awsiot.rules.policy import Permissions, Policy
@@ -183,12 +183,10 @@ class Roles(AccountService):
         ends = datetime.fromtimestamp(session.expires_at, UTC)
         return Credentials(session.key_id, secret_of(master, token), token, ends)
 
-    async def authenticate(self, request: SignedRequest, services: Iterable[str], address: str) -> tuple[Grant, str]:
-        """Return what who signed with a short-lived key may do, and for which service it signed.
-
-        Raise why that does not hold, or does no longer.
-        """
-        signature = parse_signature(request)
+    async def authenticate(
+        self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
+    ) -> Grant:
+        """Return what who signed with a short-lived key may do. Raise why that does not hold, or does no longer."""
         master, token = await self._secret(), request.session_token()
         session = session_of(master, signature.access_key_id, token)
         assert token is not None  # noqa: S101 - else it was refused
@@ -199,8 +197,7 @@ class Roles(AccountService):
         facts = facts_of(None, Visitor(None, None, address, ""), more=more)
         permissions = Permissions([self.roles[session.role_arn]], facts)
         grant = Grant(session.principal, None, None, permissions, receives=permissions.receives, session=session)
-        grant = replace(grant, user=f"{session.role_arn} ({session.principal})")
-        return grant, signature.service
+        return replace(grant, user=f"{session.role_arn} ({session.principal})")
 
     async def check_stands(self, session: Session) -> None:
         """Raise why a key has ended."""

@@ -132,7 +132,8 @@ def do(command: dict[str, Any]) -> Any:
             return identity.ask("register_thing", names, request)
         case "disconnect":
             return connection.disconnect().result(20) if given.get("mqtt", 3) == 3 else connection.stop()
-    raise ValueError(command["do"])
+        case other:
+            raise ValueError(other)
 
 
 for line in sys.stdin:

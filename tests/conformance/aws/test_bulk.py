@@ -52,7 +52,7 @@ def ended(iot: Any, task_id: str) -> dict[str, Any]:
 
     def is_over() -> bool:
         found.update(iot.describe_thing_registration_task(taskId=task_id))
-        return found["status"] != "InProgress"
+        return bool(found["status"] != "InProgress")
 
     until(is_over, found)
     return found

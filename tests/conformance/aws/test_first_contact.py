@@ -15,6 +15,16 @@ from pki_builders import Holder, a_ca, a_device
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
+DOCUMENT = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {
+            "Effect": "Allow",
+            "Action": "iot:Connect",
+            "Resource": f"{ARN}client/${{iot:Connection.Thing.ThingName}}",
+        },
+    }
+)
 JITP = {
     "Parameters": {
         "AWS::IoT::Certificate::CommonName": {"Type": "String"},
@@ -35,18 +45,7 @@ JITP = {
         },
         "policy": {
             "Type": "AWS::IoT::Policy",
-            "Properties": {
-                "PolicyDocument": json.dumps(
-                    {
-                        "Version": "2012-10-17",
-                        "Statement": {
-                            "Effect": "Allow",
-                            "Action": "iot:Connect",
-                            "Resource": f"{ARN}client/${{iot:Connection.Thing.ThingName}}",
-                        },
-                    }
-                )
-            },
+            "Properties": {"PolicyDocument": DOCUMENT},
         },
     },
 }
@@ -147,7 +146,7 @@ def test_jitr_tells_who_listens_and_the_next_connection_works(
     assert event["certificateRegistrationTimestamp"] == str(event["timestamp"])
     iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
     policy = a_name("policy")
-    iot.create_policy(policyName=policy, policyDocument=JITP["Resources"]["policy"]["Properties"]["PolicyDocument"])
+    iot.create_policy(policyName=policy, policyDocument=DOCUMENT)
     iot.create_thing(thingName=arguments["client_id"])
     arn = iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]["certificateArn"]
     iot.attach_policy(policyName=policy, target=arn)

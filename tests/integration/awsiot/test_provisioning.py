@@ -66,8 +66,8 @@ class Hook:
         self.events: list[Mapping[str, Any]] = []
         self.clock: FakeClock | None = None
 
-    async def call(self, arn: str, event: Mapping[str, Any]) -> Any:
-        del arn
+    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
+        del arn, is_known
         self.events.append(event)
         if self.clock is not None:
             self.clock.move(timedelta(hours=2))

@@ -229,15 +229,12 @@ async def test_rights_by_a_thing_group_that_went_or_was_left_are_gone_again(loss
 
 
 async def test_ways_to_a_first_identity_that_were_closed_are_closed_again(loss: Loss) -> None:
-    templates = [
-        {one.name: None if one.nullable else 0 for one in provisioning_store.templates.columns}
-        | {"name": name, "enabled": 1}
-        for name in ("gone", "off", "on")
-    ]
+    template: dict[str, Any] = {one.name: None if one.nullable else 0 for one in provisioning_store.templates.columns}
+    templates = [template | {"name": name, "enabled": 1} for name in ("gone", "off", "on")]
     await loss.both(lambda: _added(provisioning_store.ADD, templates))
-    certificate = {one.name: None if one.nullable else 0 for one in aws_store.certificates.columns}
+    certificate: dict[str, Any] = {one.name: None if one.nullable else 0 for one in aws_store.certificates.columns}
     await loss.both(lambda: _added(aws_store.ADD, [certificate | {"id": "claim", "der": b""}]))
-    ca = {one.name: None if one.nullable else 0 for one in aws_store.cas.columns}
+    ca: dict[str, Any] = {one.name: None if one.nullable else 0 for one in aws_store.cas.columns}
     ca |= {"id": "ca", "der": b"", "subject": b"", "auto_registration": 1, "active": 1}
     await loss.both(lambda: _added(aws_store.ADD_CA, [ca]))
     await loss.since("awsiot.template_delete", "gone")

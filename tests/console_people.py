@@ -31,6 +31,10 @@ class Rooms:
     def person(self, name: str, role: str = "viewer") -> Browser:
         """Put somebody on record, who accepts at a browser and is signed in there."""
         self.asked("POST", "/people/users", {"name": name, "role": role})
+        return self.invited(name)
+
+    def invited(self, name: str) -> Browser:
+        """Let somebody who is on record accept an invitation."""
         code = self.asked("POST", f"/people/users/{name}/invitation")["code"]
         browser = Browser(self.url)
         done = browser.submit("/invitation", code=code, password=PASSWORD, again=PASSWORD)

@@ -20,6 +20,7 @@ PAGES = [
     "/certificates?week=now",
     "/certificates/lists",
     "/certificates/rollover",
+    "/certificates/templates",
     "/refusals",
     "/refusals?code=dps.disabled",
     "/refusals/not-there",
@@ -66,6 +67,10 @@ def a_full_place(place: Place, directory: Path) -> Place:
     place.asked("POST", "/webhooks", {"name": "plant", "url": "https://hooks.example.invalid/way", "types": []})
     silence = {"rule": "webhook-failing", "lifetime_s": 3600, "reason": HOSTILE[0]}
     place.asked("POST", "/alerts/silences", silence)
+    example = place.server.run("aws", "template", "example").stdout
+    hook = "arn:aws:lambda:us-east-1:000000000000:function:plant-allow"
+    for name, more in (("plant-north", {}), ("line-7", {"hook": hook, "description": HOSTILE[0]})):
+        place.asked("POST", "/aws/templates", {"name": name, "body": example, **more})
     place.more += ["/people/anna", "/people/anna/remove", *refused(place, swarm), *wanted(place)]
     issued = place.asked("GET", f"/certificates?subject={swarm}")["items"][0]["thumbprint"]
     place.more += [f"/certificates/{issued}", f"/certificates/{issued}/revoke"]

@@ -55,6 +55,7 @@ def plant(place: Place) -> None:
             ("POST", "/hubs/birthmark/devices", {"device_id": name}),
             ("POST", "/est/users", {"name": name, "password": "four words by chance"}),
             ("POST", "/aws/keys", {"name": name}),
+            ("POST", "/aws/templates", {"name": name, "body": "{}", "description": name}),
             ("POST", "/webhooks", {"name": name, "url": f"https://example.com/{name}"}),
             ("POST", "/alerts/silences", {"rule": "ca-ends", "lifetime_s": 3600, "reason": name, "subject": name}),
         )

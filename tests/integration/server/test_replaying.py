@@ -169,7 +169,7 @@ async def test_an_enrollment_is_disabled_or_removed_again(loss: Loss) -> None:
 async def test_what_aws_iot_revoked_detached_or_removed_is_so_again(loss: Loss) -> None:
     nothing = {"der": b"", "mode": "DEFAULT", "ca_id": None, "created_at": 0, "modified_at": 0}
     nothing |= {"customer_version": 1, "generation_id": "1", "status": "ACTIVE", "pem": None}
-    nothing |= {"claim": None, "until": None}
+    nothing |= {"claim": None, "until": None, "replaces": None}
     rows = [{"id": name, **nothing} for name in ("revoked", "active")]
     await loss.both(lambda: _added(aws_store.ADD, rows))
     keys = [{"id": "AKIA1", "secret": "s", "name": "n", "created_at": 0, "policy": None}]

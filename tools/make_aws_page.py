@@ -277,14 +277,14 @@ def _between(text: str, what: str, inside: str) -> str:
 
 
 def without_test() -> Sequence[str]:
-    """Return the operations that are served and that no test uses by any client."""
+    """Return the operations that are served and whose effect no test shows by any client."""
     by_boto3, by_cli, by_device = evidence()
-    return [
-        one.name
-        for one in OPERATIONS
-        if one.name in served()
-        and not (by_boto3[one.verb] or by_cli[one.verb] or (one.name in DEVICES and by_device[DEVICES[one.name]]))
-    ]
+
+    def uses(one: Operation) -> Sequence[Use]:
+        return [*by_boto3[one.verb], *by_cli[one.verb], *(by_device[DEVICES[one.name]] if one.name in DEVICES else ())]
+
+    known = [one for one in OPERATIONS if one.name in served()]
+    return [one.name for one in known if all(use.is_refused for use in uses(one))]
 
 
 if __name__ == "__main__":

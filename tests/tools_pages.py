@@ -61,3 +61,7 @@ def alert_files() -> Sequence[tuple[str, str]]:
     """Return the rules for Prometheus and the dashboard as they are written, each with what it would be."""
     tool = _tool("make_alerts")
     return [(tool.RULES_FILE.read_text(), tool.rules_yaml()), (tool.DASHBOARD.read_text(), tool.dashboard_json())]
+
+
+def aws_tool() -> ModuleType:
+    return _tool("make_aws_page")

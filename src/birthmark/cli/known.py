@@ -148,6 +148,29 @@ TELLING: Sequence[Telling] = (
         "Give the program the chip's own library, with nothing before it: `birthmark chip ls --module FILE`.",
     ),
     Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "AWS_ERROR_PKCS11_ENCODING_ERROR: A PKCS#11 (Cryptoki) library function was unable to ASN.1 (DER) encode",
+        r"AWS_ERROR_PKCS11_ENCODING_ERROR",
+        "The key in the token is of P-521: the SDK writes no signature that long.",
+        "Make a key of another kind: `birthmark chip keygen operational --algorithm p256`; P-384 and RSA do, too.",
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "AWS_ERROR_MQTT_UNEXPECTED_HANGUP: The connection was closed unexpectedly.",
+        r"AWS_ERROR_MQTT_UNEXPECTED_HANGUP",
+        "The server let nobody in, or ended the connection: AWS IoT closes it without a word for what a policy or the "
+        "certificate's status does not allow, and once where a device comes for the first time by a CA on record.",
+        "`birthmark why` has the reason. A device that came for the first time connects again, and is in.",
+    ),
+    Telling(
+        "AWS IoT Device SDK v2 (awscrt)",
+        "AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE: TLS (SSL) negotiation failed",
+        r"AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE",
+        "Before anything was asked: the program does not trust the server's certificate, or goes to another name or "
+        "port than it should; or, with a key in a token, the server takes no TLS 1.2, which the SDK speaks then.",
+        "Give the program the CA and the host that are printed here: `birthmark env`",
+    ),
+    Telling(
         "paho-mqtt 1.6, inside azure-iot-device",
         "…/paho/mqtt/client.py … in _sock_send … ssl.SSLEOFError: EOF occurred in violation of protocol",
         r"paho[\s\S]*ssl\.SSLEOFError: EOF occurred in violation",

@@ -363,3 +363,31 @@ def test_what_may_have_tags_has_none(iot: Any) -> None:
         refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=ARN + wrong)
     strange = made[0].replace("000000000000", "1" * 12)
     refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=strange)
+
+
+def test_a_thing_type_is_updated(iot: Any) -> None:
+    iot.create_thing_type(thingTypeName="growing", thingTypeProperties={"thingTypeDescription": "one"})
+    iot.update_thing_type(thingTypeName="growing", thingTypeProperties={"thingTypeDescription": "two"})
+    found = iot.describe_thing_type(thingTypeName="growing")
+    assert found["thingTypeProperties"]["thingTypeDescription"] == "two"
+
+
+def test_a_registration_code_that_is_deleted_is_another_next_time(iot: Any) -> None:
+    code = iot.get_registration_code()["registrationCode"]
+    assert iot.get_registration_code()["registrationCode"] == code
+    iot.delete_registration_code()
+    assert iot.get_registration_code()["registrationCode"] != code
+
+
+def test_a_tag_that_is_untagged_is_gone(iot: Any) -> None:
+    arn = iot.create_thing_group(thingGroupName="tagged", tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    iot.untag_resource(resourceArn=arn["thingGroupArn"], tagKeys=["a"])
+    assert iot.list_tags_for_resource(resourceArn=arn["thingGroupArn"])["tags"] == [{"Key": "b", "Value": "2"}]
+
+
+def test_authorization_is_tested_without_anybody_who_connects(iot: Any, enroll: Any) -> None:
+    thing = enroll("tried", statement("iot:Publish", f"{ARN}topic/mine"))
+    asked = [{"actionType": "PUBLISH", "resources": [f"{ARN}topic/{name}"]} for name in ("mine", "theirs")]
+    found = iot.test_authorization(principal=thing.arn, authInfos=asked)["authResults"]
+    assert [one["authDecision"] for one in found] == ["ALLOWED", "IMPLICIT_DENY"]
+    assert found[0]["allowed"]["policies"][0]["policyName"] == "tried"

@@ -51,7 +51,7 @@ AREAS: Sequence[tuple[str, str, str]] = (
         "not wanted: the server's own CA signs, or one of AWS Private CA",
         r"CertificateProvider",
     ),
-    ("Percentiles, buckets and fleet metrics", "not wanted", r"GetPercentiles|GetBucketsAggregation|FleetMetric"),
+    ("Fleet metrics", "not wanted", r"FleetMetric"),
     (
         "Device Defender: audits, violations, metrics and mitigation",
         "not wanted",

@@ -174,6 +174,20 @@ def test_statistics_and_cardinality(indexed: Any) -> None:
     assert refused(indexed.get_cardinality, queryString="*", aggregationField="nonsense") == "InvalidQueryException"
 
 
+def test_percentiles_and_buckets(indexed: Any) -> None:
+    asked = {"queryString": "thingTypeName:pump", "aggregationField": "attributes.load"}
+    told = indexed.get_percentiles(**asked, percents=[0, 50, 100])["percentiles"]
+    assert told == [{"percent": 0, "value": 0}, {"percent": 50, "value": 4.75}, {"percent": 100, "value": 9.5}]
+    assert [one["percent"] for one in indexed.get_percentiles(**asked)["percentiles"]] == [1, 5, 25, 50, 75, 95, 99]
+    assert indexed.get_percentiles(**asked | {"aggregationField": "thingTypeName"})["percentiles"] == []
+    terms = {"termsAggregation": {"maxBuckets": 3}}
+    told = indexed.get_buckets_aggregation(
+        **asked | {"aggregationField": "attributes.site"}, bucketsAggregationType=terms
+    )
+    assert told["totalCount"] == 20
+    assert [one["count"] for one in told["buckets"]] == [5, 5, 5]
+
+
 def test_bad_queries_are_refused_by_name(indexed: Any) -> None:
     for query in ("(", "thingName:", "nothing:1", "a AND"):
         assert refused(indexed.search_index, queryString=query) == "InvalidQueryException"

@@ -600,12 +600,18 @@ def _searched(a: Account) -> None:
     rest = a.iot.search_index(nextToken=page["nextToken"], **asked)
     found = [one["thingName"] for one in (*page["things"], *rest["things"])]
     assert found == sorted(names)
-    for operation in ("SearchIndex", "GetStatistics", "GetCardinality"):
+    buckets = {"bucketsAggregationType": {"termsAggregation": {"maxBuckets": 5}}}
+    more = {"GetBucketsAggregation": {"aggregationField": "attributes.searched", **buckets}}
+    for operation in ("SearchIndex", "GetStatistics", "GetCardinality", "GetPercentiles", "GetBucketsAggregation"):
         for wrong in ({"indexName": "Other"}, {"queryVersion": "1999-01-01"}):
-            a.refuses(operation, **(asked | wrong))
+            a.refuses(operation, **(asked | more.get(operation, {}) | wrong))
     aggregated = asked | {"aggregationField": "attributes.searched"}
     assert a.iot.get_cardinality(**aggregated)["cardinality"] == 1
     assert a.iot.get_statistics(**aggregated)["statistics"]["count"] == 3
+    (bucket,) = a.iot.get_buckets_aggregation(**aggregated, **buckets)["buckets"]
+    assert bucket == {"keyValue": value, "count": 3}
+    version = aggregated | {"aggregationField": "registry.version"}
+    assert a.iot.get_percentiles(**version, percents=[50])["percentiles"] == [{"percent": 50, "value": 1}]
 
 
 def _dynamic(a: Account, **given: Any) -> str:
@@ -870,6 +876,10 @@ KEPT: dict[str, dict[str, Case]] = {
     **dict.fromkeys(
         ("GetStatistics", "GetCardinality"), dict.fromkeys(("indexName", "queryVersion", "aggregationField"), _searched)
     ),
+    "GetBucketsAggregation": dict.fromkeys(
+        ("indexName", "queryVersion", "bucketsAggregationType.termsAggregation.maxBuckets"), _searched
+    ),
+    "GetPercentiles": dict.fromkeys(("indexName", "queryVersion", "aggregationField", "percents"), _searched),
     "DeleteConnection": {"cleanSession": _ended, "preventWillMessage": _ended},
     "SearchIndex": {"indexName": _searched, "queryVersion": _searched},
     "CreateDynamicThingGroup": {

@@ -2,21 +2,25 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.http.thing_groups import properties_of
 from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
+from birthmark.awsiot.rules.aggregates import USUAL_PERCENTS, buckets, percentiles, statistics
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.index import UnknownIndexError, statistics
+from birthmark.awsiot.service.index import UnknownIndexError
 from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
 from birthmark.store.paging import marker_of, page_of, parse_marker
 
 VERSION = "2017-09-30"
 _MOST, _USUAL = 500, 100
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 _PLACES = {place.value: place for place in Place}
 
 
@@ -82,6 +86,20 @@ class IndexingOperations:
 
     async def get_cardinality(self, call: Call) -> Any:
         return {"cardinality": len({*await self._values(call)})}
+
+    async def get_percentiles(self, call: Call) -> Any:
+        percents = call.part("percents", list[Percent]) or USUAL_PERCENTS
+        found = percentiles(await self._values(call), percents)
+        return {"percentiles": [{"percent": percent, "value": value} for percent, value in found]}
+
+    async def get_buckets_aggregation(self, call: Call) -> Any:
+        asked = call.part("bucketsAggregationType", wire.BucketsAggregation)
+        if asked is None:
+            raise wire.BodyInvalidError(detail="bucketsAggregationType is missing")
+        values, most = await self._values(call), asked.terms_aggregation.max_buckets
+        count = len(await self._index.every(_place(call), parse_query(call["queryString"], _place(call))))
+        told = [{"keyValue": value, "count": number} for value, number in buckets(values, most)]
+        return {"totalCount": count, "buckets": told}
 
     async def _values(self, call: Call) -> Sequence[str]:
         """Return what the things that a query finds have in the field that is asked for."""

@@ -445,26 +445,6 @@ class Index:
                 await self._database.commit(Changes().run(store.DROP_SOME, place=at, **some))
 
 
-def statistics(values: Sequence[str]) -> dict[str, float]:
-    """Return what GetStatistics tells of the values that are numbers; of others it counts."""
-    numbers = [number for number in map(number_of, values) if number is not None]
-    if not numbers:
-        return {"count": len(values)}
-    count, total = len(numbers), sum(numbers)
-    average = total / count
-    variance = sum((number - average) ** 2 for number in numbers) / count
-    return {
-        "count": len(values),
-        "average": average,
-        "sum": total,
-        "minimum": min(numbers),
-        "maximum": max(numbers),
-        "sumOfSquares": sum(number * number for number in numbers),
-        "variance": variance,
-        "stdDeviation": variance**0.5,
-    }
-
-
 def _replace(changes: Changes, place: str, subject: str, source: str, found: Sequence[Term]) -> None:
     changes.run(store.DROP_SOURCE, place=place, subject=subject, source=source)
     _add(changes, place, subject, source, found)

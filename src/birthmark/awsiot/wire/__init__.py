@@ -6,7 +6,7 @@ Times are seconds since 1970 as numbers. What a client may send beside what is r
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -86,6 +86,14 @@ class FieldName(msgspec.Struct, omit_defaults=True):
 
 class IndexFilter(msgspec.Struct, rename="camel", omit_defaults=True):
     named_shadow_names: list[str] | None = None
+
+
+class TermsAggregation(msgspec.Struct, rename="camel"):
+    max_buckets: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10
+
+
+class BucketsAggregation(msgspec.Struct, rename="camel"):
+    terms_aggregation: TermsAggregation = msgspec.field(default_factory=TermsAggregation)
 
 
 class ThingIndexing(msgspec.Struct, rename="camel", omit_defaults=True):

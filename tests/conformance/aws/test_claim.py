@@ -1,11 +1,17 @@
-"""Fleet provisioning by claim, by the vendor's identity clients: keys of the service's and CSRs, MQTT 3.1.1 and 5."""
+"""Fleet provisioning by claim, by the vendor's identity clients and others: keys and CSRs, JSON and CBOR."""
 
 import json
+import queue
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cbor2
+import paho.mqtt.client as paho
 import pytest
+from AWSIoTPythonSDK.MQTTLib import AWSIoTMQTTClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +22,7 @@ from aws_device import ARN, DeviceProcess, document, statement
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
+NODE = Path(__file__).parents[2] / "node"
 IDENTITY = Path(__file__).parents[2] / "aws_identity_process.py"
 ROLE = "arn:aws:iam::000000000000:role/provisioning"
 BODY = {
@@ -194,3 +201,118 @@ def test_by_a_claim_nobody_takes_the_session_of_a_device(
         with DeviceProcess(named, program=IDENTITY) as other:
             assert "error" in other("connect")
     assert server.why(f"gateway-{serial}")["code"] == "awsiot.claim_client_id"
+
+
+# ---- other clients
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(f"{value}" for value in way.values()))
+@pytest.mark.parametrize("by", ["keys", "csr"])
+def test_a_device_of_the_sdk_for_node_is_provisioned(
+    way: dict[str, Any], by: str, template: str, claim: dict[str, Any], iot: Any
+) -> None:
+    serial = claim["client_id"]
+    csr, _ = a_csr(Path(claim["key"]).parent, serial)
+    asked = {**claim, **way, "template": template, "parameters": {"SerialNumber": serial}}
+    if by == "csr":
+        asked["csr"] = csr
+    done = subprocess.run(
+        ["node", "aws_identity.mjs", json.dumps(asked)], check=False, cwd=NODE, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    made, registered, again = map(json.loads, done.stdout.splitlines())
+    assert registered["accepted"]["thingName"] == f"gateway-{serial}"
+    assert registered["accepted"]["deviceConfiguration"] == {"url": "https://plant.example"}
+    assert again["rejected"]["errorCode"] == "InvalidCertificateOwnershipToken"
+    principals = iot.list_thing_principals(thingName=f"gateway-{serial}")["principals"]
+    assert [one.rpartition("/")[2] for one in principals] == [made["accepted"]["certificateId"]]
+
+
+class Paho:
+    """A claim's connection by paho, which asks as the vendor's C++ device client does, in one encoding."""
+
+    def __init__(self, claim: dict[str, Any], encoding: str, *, clean: bool = True) -> None:
+        self._encoding = encoding
+        self._write = cbor2.dumps if encoding == "cbor" else json.dumps
+        self._read: Callable[[bytes], Any] = cbor2.loads if encoding == "cbor" else json.loads
+        self._heard: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._client = paho.Client(claim["client_id"], clean_session=clean)
+        self._client.on_connect = lambda _c, _u, _f, code: self._heard.put(("connected", code))
+        self._client.on_subscribe = lambda _c, _u, _m, granted: self._heard.put(("subscribed", granted))
+        self._client.on_message = lambda _c, _u, message: self._heard.put((message.topic, message.payload))
+        context = ssl.create_default_context(cafile=claim["ca"])
+        context.load_cert_chain(claim["certificate"], claim["key"])
+        self._client.tls_set_context(context)
+        self._client.connect(claim["endpoint"], 8883)
+        self._client.loop_start()
+        assert self._heard.get(timeout=20) == ("connected", 0)
+
+    def ask(self, topic: str, asked: dict[str, Any]) -> tuple[str, Any]:
+        """Return how it was answered, and what was said."""
+        topic = f"$aws/{topic}/{self._encoding}"
+        for end in ("accepted", "rejected"):
+            self._client.subscribe(f"{topic}/{end}", 1)
+            assert self._heard.get(timeout=20) == ("subscribed", (1,))
+        self._client.publish(topic, self._write(asked), 1)
+        answered, payload = self._heard.get(timeout=20)
+        return answered.rpartition("/")[2], self._read(payload)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.mark.parametrize("encoding", ["json", "cbor"])
+def test_the_sequence_of_the_device_client_by_paho(
+    encoding: str, template: str, claim: dict[str, Any], iot: Any
+) -> None:
+    serial, tmp_path = claim["client_id"], Path(claim["key"]).parent
+    csr, key = a_csr(tmp_path, serial)
+    client = Paho(claim, encoding)
+    how, made = client.ask("certificates/create-from-csr", {"certificateSigningRequest": csr})
+    assert how == "accepted", made
+    assert sorted(made) == ["certificateId", "certificateOwnershipToken", "certificatePem"]
+    asked = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"SerialNumber": serial}}
+    how, told = client.ask(f"provisioning-templates/{template}/provision", asked)
+    assert (how, told["thingName"]) == ("accepted", f"gateway-{serial}")
+    assert told["deviceConfiguration"] == {"url": "https://plant.example"}
+    how, told = client.ask(f"provisioning-templates/{template}/provision", asked)
+    assert (how, told["statusCode"], told["errorCode"]) == ("rejected", 400, "InvalidCertificateOwnershipToken")
+    client.close()
+    (tmp_path / "device.pem").write_text(made["certificatePem"])
+    own = {"certificate": str(tmp_path / "device.pem"), "key": str(key), "client_id": f"gateway-{serial}"}
+    Paho({**claim, **own}, encoding, clean=False).close()
+    assert iot.describe_thing(thingName=f"gateway-{serial}")["attributes"] == {"serial": serial}
+
+
+def test_keys_of_the_service_in_cbor(claim: dict[str, Any]) -> None:
+    client = Paho(claim, "cbor")
+    how, made = client.ask("certificates/create", {})
+    assert how == "accepted", made
+    assert sorted(made) == ["certificateId", "certificateOwnershipToken", "certificatePem", "privateKey"]
+    client.close()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLS")  # the SDK's own
+def test_a_device_of_the_sdk_of_before_is_provisioned(template: str, claim: dict[str, Any], iot: Any) -> None:
+    serial = claim["client_id"]
+    client = AWSIoTMQTTClient(serial)
+    client.configureEndpoint(claim["endpoint"], 8883)
+    client.configureCredentials(claim["ca"], claim["key"], claim["certificate"])
+    heard: queue.Queue[tuple[str, Any]] = queue.Queue()
+    assert client.connect()
+
+    def asked(topic: str, request: dict[str, Any]) -> dict[str, Any]:
+        for end in ("accepted", "rejected"):
+            client.subscribe(f"{topic}/{end}", 1, lambda _c, _u, message: heard.put((message.topic, message.payload)))
+        client.publish(topic, json.dumps(request), 1)
+        answered, payload = heard.get(timeout=20)
+        assert answered.endswith("/accepted"), payload
+        return dict(json.loads(payload))
+
+    made = asked("$aws/certificates/create/json", {})
+    request = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"SerialNumber": serial}}
+    told = asked(f"$aws/provisioning-templates/{template}/provision/json", request)
+    client.disconnect()
+    assert told["thingName"] == f"gateway-{serial}"
+    assert iot.list_thing_principals(thingName=f"gateway-{serial}")["principals"]

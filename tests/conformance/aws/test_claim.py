@@ -4,6 +4,7 @@ import json
 import queue
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from aws_device import ARN, DeviceProcess, document, statement
-from servers import RunningServer
+from function_server import ARN as FUNCTION
+from function_server import FunctionServer
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[2] / "node"
@@ -54,6 +57,19 @@ BODY = {
     },
     "DeviceConfiguration": {"url": {"Fn::FindInMap": ["Places", "plant", "url"]}},
 }
+
+
+@pytest.fixture(scope="module")
+def functions() -> Iterator[FunctionServer]:
+    with FunctionServer() as functions:
+        yield functions
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer) -> Iterator[RunningServer]:
+    directory = tmp_path_factory.mktemp("claims")
+    with a_server(directory, functions.config(directory, "hook"), is_warm=False) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -316,3 +332,80 @@ def test_a_device_of_the_sdk_of_before_is_provisioned(template: str, claim: dict
     client.disconnect()
     assert told["thingName"] == f"gateway-{serial}"
     assert iot.list_thing_principals(thingName=f"gateway-{serial}")["principals"]
+
+
+# ---- the hook
+
+Decide = Callable[[Any], Any]
+Hooked = Callable[[Decide, str], tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def hooked(iot: Any, names: Callable[[], str], claim: dict[str, Any], functions: FunctionServer) -> Hooked:
+    """Ask to become a thing by a template whose hook decides so; return how it was answered."""
+
+    def ask(decide: Decide, serial: str) -> tuple[str, dict[str, Any]]:
+        functions.answers["hook"] = decide
+        functions.events.clear()
+        name = f"hooked-{names()}"
+        hook = {"targetArn": f"{FUNCTION}hook"}
+        given = {"templateBody": json.dumps(BODY), "enabled": True, "provisioningRoleArn": ROLE}
+        iot.create_provisioning_template(templateName=name, preProvisioningHook=hook, **given)
+        client = Paho(claim, "json")
+        _, made = client.ask("certificates/create", {})
+        asked = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"SerialNumber": serial}}
+        try:
+            return client.ask(f"provisioning-templates/{name}/provision", asked)
+        finally:
+            client.close()
+
+    return ask
+
+
+def things(iot: Any) -> set[str]:
+    return {one["thingName"] for one in iot.list_things()["things"]}
+
+
+def test_a_hook_decides_with_what_it_is_told_and_overrides_parameters(
+    hooked: Hooked, names: Callable[[], str], claim: dict[str, Any], functions: FunctionServer
+) -> None:
+    serial = names()
+    answer = {"allowProvisioning": True, "parameterOverrides": {"SerialNumber": f"by-hook-{serial}"}}
+    how, told = hooked(lambda _: answer, serial)
+    assert (how, told["thingName"]) == ("accepted", f"gateway-by-hook-{serial}")
+    (event,) = functions.events
+    assert event["claimCertificateId"] == claim["id"]
+    assert event["clientId"] == claim["client_id"]
+    assert event["parameters"] == {"SerialNumber": serial}
+    assert event["certificatePem"].startswith("-----BEGIN CERTIFICATE-----")
+    assert event["templateArn"].partition(":provisioningtemplate/")[2].startswith("hooked-")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"allowProvisioning": False},
+        {"allowProvisioning": "yes"},
+        {"allowProvisioning": True, "parameterOverrides": {"Other": "thing"}},
+        {"allowProvisioning": True, "parameterOverrides": {"SerialNumber": 7}},
+        [],
+    ],
+    ids=["forbids", "no flag", "another's parameter", "no text", "no object"],
+)
+def test_by_a_hook_that_does_not_allow_nothing_is_made(
+    answer: Any, hooked: Hooked, iot: Any, claim: dict[str, Any], server: RunningServer
+) -> None:
+    before = things(iot)
+    how, told = hooked(lambda _: answer, claim["client_id"])
+    assert (how, told["statusCode"]) == ("rejected", 403), told
+    assert things(iot) == before
+    assert server.why(claim["client_id"])["code"] == "awsiot.hook_refused"
+
+
+def test_a_hook_that_hangs_lets_nobody_in(hooked: Hooked, iot: Any, names: Callable[[], str]) -> None:
+    over = threading.Event()
+    before = things(iot)
+    how, told = hooked(lambda _: over.wait(30) and {"allowProvisioning": True}, names())
+    over.set()
+    assert how == "rejected", told
+    assert things(iot) == before

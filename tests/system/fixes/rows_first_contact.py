@@ -399,7 +399,7 @@ FIRST_CONTACT: Mapping[str, Row] = {
     "awsiot.unknown_task": Row(call("describe_thing_registration_task", taskId="fix-nobody"), is_instead=True),
     "awsiot.task_over": Row(
         lambda desk: desk.iot.stop_thing_registration_task(taskId=desk.scene.environment["TASK"]),
-        steps(with_lines(3), a_stopped_task),
+        steps(with_lines(50_000), a_stopped_task),
         is_instead=True,
     ),
     "awsiot.task_limit": Row(eleven_tasks, with_lines(50_000), is_instead=True),

@@ -198,10 +198,16 @@ async def is_let_go(database: Database, restore: str) -> bool | None:
 
 
 async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
-    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file."""
+    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file.
+
+    Rows that the schema was made with give way to those.
+    """
     for table in TABLES.values():
-        into = insert(table)
+        into, is_first = insert(table), table is not server_facts  # which says who has the database
         async for columns, rows in rows_of(table, folder, sqlite_file):
+            if is_first and rows:
+                await database.commit(Changes().run(empty(table)))
+                is_first = False
             await _insert(database, into, columns, rows)
 
 

@@ -167,6 +167,24 @@ async def test_a_certificate_that_is_not_provisioned_within_an_hour_goes(databas
         assert (await aws.policies.attached(used, "", 5)).items
 
 
+async def test_a_certificate_that_an_operator_activates_does_not_go(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, asker):
+        own, _ = await given(aws, asker)
+        await aws.certificates.set_status(own, CertificateStatus.ACTIVE, **ME)
+        clock.move(timedelta(minutes=61))
+        assert await aws.claims.sweep() == 0
+        assert (await aws.certificates.get(own)).status is CertificateStatus.ACTIVE
+
+
+async def test_a_claim_for_a_trusted_user_that_is_set_active_again_counts_no_longer(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, _):
+        made, _, _ = await aws.claims.claim_for("fleet", **ME)
+        for status in (CertificateStatus.INACTIVE, CertificateStatus.ACTIVE):
+            await aws.certificates.set_status(made.id, status, **ME)
+        clock.move(timedelta(minutes=6))
+        assert await aws.claims.sweep() == 1
+
+
 @pytest.mark.parametrize("asked", [Asker("f" * 64, "claim-1"), Asker("", "other")], ids=["principal", "client id"])
 async def test_a_token_counts_for_who_was_given_it(database_url: str, asked: Asker) -> None:
     async with a_fleet(database_url) as (aws, _, asker):

@@ -116,12 +116,12 @@ class ClaimOverError(CertificateInactiveError):
 
 
 class ClaimClientIdError(ForbiddenError):
-    """A claim certificate under the name of a device that has a certificate, and a session."""
+    """A claim certificate under a client id by which somebody else has a session."""
 
     code = "awsiot.claim_client_id"
     cause = (
-        "The claim certificate {certificate_id} connected as {thing}, which is the name of a device that has a "
-        "certificate and a session: by a claim nobody takes another's."
+        "The claim certificate {certificate_id} connected as {thing}, under which somebody else has a session: by a "
+        "claim nobody takes another's."
     )
     fix = (
         "Let the device connect by another client id until it has its certificate. "

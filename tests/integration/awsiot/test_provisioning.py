@@ -26,7 +26,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
-from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError
+from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError, FirstContactOffError
 from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning import ThingTakenError
 from birthmark.awsiot.service.templates import check_body
@@ -308,6 +308,15 @@ async def comes(aws: AwsIot, held: Holder, name: str = "x") -> BaseException | N
     except BirthmarkError as error:
         return error
     return None
+
+
+async def test_who_asks_for_a_key_over_https_is_not_registered(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws)
+        visitor = Visitor(a_device(maker, "new").certificate, "new", "192.0.2.1", "")
+        with pytest.raises(FirstContactOffError):
+            await aws.roles.issue("reading", visitor)
+        assert not (await aws.things.page("", 5)).items
 
 
 async def test_one_device_that_comes_twice_at_once_is_registered_once(database_url: str) -> None:

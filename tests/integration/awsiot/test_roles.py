@@ -94,7 +94,7 @@ async def test_every_worker_knows_a_key(database_url: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", ["time", "certificate", "alias", "another alias", "role"])
+@pytest.mark.parametrize("what", ["time", "certificate", "claim", "alias", "another alias", "role"])
 async def test_a_key_ends(database_url: str, what: str) -> None:
     async with a_device_that_may(database_url) as (aws, clock, certificate_id):
         made = await aws.roles.issue("reading", VISITOR)
@@ -105,6 +105,8 @@ async def test_a_key_ends(database_url: str, what: str) -> None:
                 clock.move(timedelta(seconds=2))
             case "certificate":
                 await aws.certificates.set_status(certificate_id, CertificateStatus.INACTIVE, **ME)
+            case "claim":
+                await aws.claims.set_claim(certificate_id, is_claim=True, **ME)
             case "role":
                 aws.roles.roles = {}
             case _:

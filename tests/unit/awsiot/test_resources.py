@@ -78,6 +78,14 @@ def test_a_certificate_is_the_same_resource_however_its_id_is_written(kind: str,
     assert of("AttachPolicy", {"policyName": "p"}, target=ACCOUNT.arn(kind, "Ab" * 32)) == known
 
 
+@pytest.mark.parametrize("operation", ["AddThingToThingGroup", "RemoveThingFromThingGroup"])
+def test_what_is_named_by_its_arn_alone_is_the_same_resource(operation: str) -> None:
+    thing, group = ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g")
+    elsewhere = group.replace("us-east-1", "eu-west-1")
+    assert of(operation, thingName="a", thingGroupArn=elsewhere) == [thing, group]
+    assert of(operation, thingArn=thing, thingGroupName="g") == [thing, group]
+
+
 def test_what_has_a_name_keeps_its_letter_case() -> None:
     group = ACCOUNT.arn("thinggroup", "Pumps")
     assert of("TagResource", resourceArn=group, tags=[]) == [group]

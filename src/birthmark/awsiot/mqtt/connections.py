@@ -26,7 +26,7 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.authorizing import NAME, Presented
 from birthmark.awsiot.rules.presence import REASONS, presence, subscription
 from birthmark.awsiot.rules.reserved import SUBSCRIPTIONS, is_answer
-from birthmark.awsiot.rules.sessions import SessionEndedError
+from birthmark.awsiot.rules.sessions import Session, SessionEndedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
@@ -273,6 +273,15 @@ class AwsConnections:
         self._changes += 1
         for connection in self._tagged(_tag_of(changed)):
             connection.mark_stale()
+            if isinstance(changed, GrantsChanged) and (session := connection.grant.session) is not None:
+                self.space.spawn(self._check_key(connection, session))
+
+    async def _check_key(self, connection: AwsConnection, session: Session) -> None:
+        """End a connection where the short-lived key that opened it stands no longer."""
+        try:
+            await self._aws.roles.check_stands(session)
+        except BirthmarkError as error:
+            connection.pump.refuse(error)
 
     def certificate_changed(self, changed: CertificateChanged) -> None:
         """A certificate that is no longer ACTIVE ends its connections at once."""

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from aws_device import ARN, DeviceProcess, document, statement
+from aws_device import ARN, DeviceProcess, Enrolled, document, statement
 from function_server import ARN as FUNCTION
 from function_server import FunctionServer
 from servers import RunningServer, a_server
@@ -217,6 +217,32 @@ def test_by_a_claim_nobody_takes_the_session_of_a_device(
         with DeviceProcess(named, program=IDENTITY) as other:
             assert "error" in other("connect")
     assert server.why(f"gateway-{serial}")["code"] == "awsiot.claim_client_id"
+
+
+def test_by_a_claim_nobody_takes_a_session_whose_client_id_is_no_things_name(
+    claim: dict[str, Any], iot: Any, enroll: Callable[..., Enrolled], server: RunningServer, names: Callable[[], str]
+) -> None:
+    client_id = f"session-{names()}"
+    pump = enroll(f"pump-{names()}")
+    theirs = {**claim, "client": "v2", "client_id": client_id}
+    server.run("aws", "certificate", "claim", claim["id"])
+    with pump.device(client_id=client_id, clean=False) as device:
+        told(device("connect"))
+        told(device("subscribe", topic="orders"))
+        with DeviceProcess(theirs, program=IDENTITY) as other:  # while the device is there
+            assert "error" in other("connect")
+        told(device("publish", topic="orders", payload="first"))
+        assert told(device("receive"))["payload"] == "first"
+        told(device("disconnect"))
+    with DeviceProcess(theirs, program=IDENTITY) as other:  # and while it is away
+        assert "error" in other("connect")
+    assert server.why(client_id)["code"] == "awsiot.claim_client_id"
+    with enroll(f"sender-{names()}").device() as sender:
+        told(sender("connect"))
+        told(sender("publish", topic="orders", payload="second"))
+    with pump.device(client_id=client_id, clean=False) as device:
+        told(device("connect"))
+        assert told(device("receive"))["payload"] == "second"
 
 
 # ---- other clients

@@ -26,7 +26,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
-from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError
+from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError, FirstContactOffError
 from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning import ThingTakenError
 from birthmark.awsiot.service.templates import check_body
@@ -167,6 +167,24 @@ async def test_a_certificate_that_is_not_provisioned_within_an_hour_goes(databas
         assert (await aws.policies.attached(used, "", 5)).items
 
 
+async def test_a_certificate_that_an_operator_activates_does_not_go(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, asker):
+        own, _ = await given(aws, asker)
+        await aws.certificates.set_status(own, CertificateStatus.ACTIVE, **ME)
+        clock.move(timedelta(minutes=61))
+        assert await aws.claims.sweep() == 0
+        assert (await aws.certificates.get(own)).status is CertificateStatus.ACTIVE
+
+
+async def test_a_claim_for_a_trusted_user_that_is_set_active_again_counts_no_longer(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, _):
+        made, _, _ = await aws.claims.claim_for("fleet", **ME)
+        for status in (CertificateStatus.INACTIVE, CertificateStatus.ACTIVE):
+            await aws.certificates.set_status(made.id, status, **ME)
+        clock.move(timedelta(minutes=6))
+        assert await aws.claims.sweep() == 1
+
+
 @pytest.mark.parametrize("asked", [Asker("f" * 64, "claim-1"), Asker("", "other")], ids=["principal", "client id"])
 async def test_a_token_counts_for_who_was_given_it(database_url: str, asked: Asker) -> None:
     async with a_fleet(database_url) as (aws, _, asker):
@@ -290,6 +308,15 @@ async def comes(aws: AwsIot, held: Holder, name: str = "x") -> BaseException | N
     except BirthmarkError as error:
         return error
     return None
+
+
+async def test_who_asks_for_a_key_over_https_is_not_registered(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws)
+        visitor = Visitor(a_device(maker, "new").certificate, "new", "192.0.2.1", "")
+        with pytest.raises(FirstContactOffError):
+            await aws.roles.issue("reading", visitor)
+        assert not (await aws.things.page("", 5)).items
 
 
 async def test_one_device_that_comes_twice_at_once_is_registered_once(database_url: str) -> None:

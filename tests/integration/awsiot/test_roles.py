@@ -12,6 +12,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from aws_account import ACCOUNT, ME, an_account, an_aws_account
 from aws_device import document, statement
 from birthmark.auth.sigv4 import SignedRequest, parse_signature
+from birthmark.awsiot.events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.policy import KeyDeniedError, PolicyDeniedError, parse_policy
@@ -94,7 +95,7 @@ async def test_every_worker_knows_a_key(database_url: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", ["time", "certificate", "alias", "another alias", "role"])
+@pytest.mark.parametrize("what", ["time", "certificate", "claim", "alias", "another alias", "role"])
 async def test_a_key_ends(database_url: str, what: str) -> None:
     async with a_device_that_may(database_url) as (aws, clock, certificate_id):
         made = await aws.roles.issue("reading", VISITOR)
@@ -105,6 +106,8 @@ async def test_a_key_ends(database_url: str, what: str) -> None:
                 clock.move(timedelta(seconds=2))
             case "certificate":
                 await aws.certificates.set_status(certificate_id, CertificateStatus.INACTIVE, **ME)
+            case "claim":
+                await aws.claims.set_claim(certificate_id, is_claim=True, **ME)
             case "role":
                 aws.roles.roles = {}
             case _:
@@ -144,21 +147,34 @@ async def test_who_may_not_or_has_a_role_that_is_not_mapped_gets_no_key(database
             await aws.roles.issue("reading", VISITOR)
 
 
+@asynccontextmanager
+async def a_websocket(
+    aws: AwsIot, clock: FakeClock
+) -> AsyncIterator[tuple[AwsConnections, MqttPump, list[BirthmarkError]]]:
+    """Yield an account's connections, one that a key opened, and what is refused."""
+    database = aws.things.database
+    broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, SeededEntropy())
+    connections = AwsConnections(aws, ledger, clock, SeededEntropy())
+    connections.space = broker.space("aws", SpaceRules(hash_matches_parent=False), connections)
+    refused: list[BirthmarkError] = []
+    grant = await grant_of(aws, await aws.roles.issue("reading", VISITOR), clock)
+    pump = MqttPump(connections.acceptor(grant), lambda e, _a, _p: refused.append(e), clock)
+    wire = Wire()
+    pump.start(wire, "192.0.2.1")
+    wire.client.send(Connect("c", level=LEVEL_5))
+    pump.data_received(wire.client.data_to_send())
+    await until(lambda: bool(wire.got(ConnAck)))
+    yield connections, pump, refused
+    await broker.settled(1.0)
+    await ledger.settled()
+
+
 @pytest.mark.anyio
 async def test_a_websocket_ends_with_the_key_that_opened_it(database_url: str) -> None:
-    async with a_device_that_may(database_url) as (aws, clock, _):
-        database = aws.things.database
-        broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, SeededEntropy())
-        connections = AwsConnections(aws, ledger, clock, SeededEntropy())
-        connections.space = broker.space("aws", SpaceRules(hash_matches_parent=False), connections)
-        refused: list[BirthmarkError] = []
-        grant = await grant_of(aws, await aws.roles.issue("reading", VISITOR), clock)
-        pump = MqttPump(connections.acceptor(grant), lambda e, _a, _p: refused.append(e), clock)
-        wire = Wire()
-        pump.start(wire, "192.0.2.1")
-        wire.client.send(Connect("c", level=LEVEL_5))
-        pump.data_received(wire.client.data_to_send())
-        await until(lambda: bool(wire.got(ConnAck)))
+    async with (
+        a_device_that_may(database_url) as (aws, clock, _),
+        a_websocket(aws, clock) as (connections, pump, refused),
+    ):
         clock.move(timedelta(seconds=899))
         connections.do_due()
         assert not pump.is_over
@@ -166,5 +182,15 @@ async def test_a_websocket_ends_with_the_key_that_opened_it(database_url: str) -
         connections.do_due()
         assert pump.is_over
         assert [error.code for error in refused] == ["awsiot.session_ended"]
-        await broker.settled(1.0)
-        await ledger.settled()
+
+
+@pytest.mark.anyio
+async def test_a_websocket_ends_when_the_certificate_becomes_a_claims(database_url: str) -> None:
+    async with (
+        a_device_that_may(database_url) as (aws, clock, certificate_id),
+        a_websocket(aws, clock) as (on, pump, refused),
+    ):
+        await aws.claims.set_claim(certificate_id, is_claim=True, **ME)
+        on.access_changed(GrantsChanged(certificate_id))
+        await until(lambda: pump.is_over)
+        assert [error.code for error in refused] == ["awsiot.session_ended"]

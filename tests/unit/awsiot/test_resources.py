@@ -38,6 +38,12 @@ def of(operation: str, names: dict[str, str] | None = None, headers: dict[str, s
             {"thingName": "a", "thingGroupName": "g"},
             [ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g")],
         ),
+        (
+            "UpdateThingGroupsForThing",
+            {},
+            {"thingName": "a", "thingGroupsToAdd": ["g"], "thingGroupsToRemove": ["h"]},
+            [ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g"), ACCOUNT.arn("thinggroup", "h")],
+        ),
     ],
 )
 def test_an_operation_acts_on_what_it_names(
@@ -59,3 +65,28 @@ def test_what_is_listed_is_in_the_service_model() -> None:
 def test_an_arn_of_another_region_is_the_same_resource() -> None:
     elsewhere = CERT.replace("us-east-1", "eu-west-1")
     assert of("AttachPolicy", {"policyName": "p"}, target=elsewhere) == [CERT]
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "member"),
+    [("cert", "DescribeCertificate", "certificateId"), ("cacert", "DescribeCACertificate", "caCertificateId")],
+)
+def test_a_certificate_is_the_same_resource_however_its_id_is_written(kind: str, operation: str, member: str) -> None:
+    known = [ACCOUNT.arn(kind, "ab" * 32)]
+    assert of(operation, {member: "AB" * 32}) == known
+    assert of("TagResource", resourceArn=ACCOUNT.arn(kind, "Ab" * 32), tags=[]) == known
+    assert of("AttachPolicy", {"policyName": "p"}, target=ACCOUNT.arn(kind, "Ab" * 32)) == known
+
+
+@pytest.mark.parametrize("operation", ["AddThingToThingGroup", "RemoveThingFromThingGroup"])
+def test_what_is_named_by_its_arn_alone_is_the_same_resource(operation: str) -> None:
+    thing, group = ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g")
+    elsewhere = group.replace("us-east-1", "eu-west-1")
+    assert of(operation, thingName="a", thingGroupArn=elsewhere) == [thing, group]
+    assert of(operation, thingArn=thing, thingGroupName="g") == [thing, group]
+
+
+def test_what_has_a_name_keeps_its_letter_case() -> None:
+    group = ACCOUNT.arn("thinggroup", "Pumps")
+    assert of("TagResource", resourceArn=group, tags=[]) == [group]
+    assert of("DescribeThing", {"thingName": "Pump"}) == [ACCOUNT.arn("thing", "Pump")]

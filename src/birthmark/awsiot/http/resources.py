@@ -50,6 +50,12 @@ _IN_BODY: Mapping[str, Sequence[str]] = {
     "SetDefaultAuthorizer": ("authorizerName",),
     "UpdateThingGroupsForThing": ("thingName",),
 }
+_LISTED: Mapping[str, Mapping[str, str]] = {
+    "UpdateThingGroupsForThing": {"thingGroupsToAdd": "thinggroup", "thingGroupsToRemove": "thinggroup"}
+}
+"""Members that are lists of names, and of which kind."""
+_BY_DIGEST = frozenset({"cert", "cacert"})
+"""Kinds whose name is a digest in hex, which is the same in either letter case."""
 
 
 def resources_of(account: Account, call: Call) -> Sequence[str]:
@@ -59,11 +65,31 @@ def resources_of(account: Account, call: Call) -> Sequence[str]:
         found = (call.get(name) for name in _ARNS if name in operation.by_name)
         return [_here(account, arn) for arn in found if arn] or ["*"]
     wanted = [(one.name, one.wire) for one in operation.members if one.place == "uri"]
-    wanted += [(name, name) for name in _IN_BODY.get(operation.name, ())]
-    return [account.arn(_KINDS[wire], call[name]) for name, wire in wanted if wire in _KINDS] or ["*"]
+    acted = [_arn(account, _KINDS[wire], call[name]) for name, wire in wanted if wire in _KINDS]
+    acted += [_of_body(account, call, name) for name in _IN_BODY.get(operation.name, ())]
+    for member, kind in _LISTED.get(operation.name, {}).items():
+        acted += [_arn(account, kind, name) for name in call.part(member, list[str]) or ()]
+    return acted or ["*"]
 
 
 def _here(account: Account, arn: str) -> str:
     """Return an ARN as this account writes it: regions are one here, and none leads around a policy."""
     parts = arn.split(":", 5)
-    return arn if len(parts) < _PARTS else ":".join([parts[0], "aws", parts[2], account.region, *parts[4:]])
+    if len(parts) < _PARTS:
+        return arn
+    kind, slash, name = parts[5].partition("/")
+    return ":".join([parts[0], "aws", parts[2], account.region, parts[4], f"{kind}{slash}{_name(kind, name)}"])
+
+
+def _of_body(account: Account, call: Call, member: str) -> str:
+    """Return the ARN of what the body has by its name, or by its ARN alone."""
+    arn = call.get(f"{member.removesuffix('Name')}Arn")
+    return _here(account, arn) if arn and call.get(member) is None else _arn(account, _KINDS[member], call[member])
+
+
+def _arn(account: Account, kind: str, name: str) -> str:
+    return account.arn(kind, _name(kind, name))
+
+
+def _name(kind: str, name: str) -> str:
+    return name.lower() if kind in _BY_DIGEST else name

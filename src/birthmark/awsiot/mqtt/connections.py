@@ -25,12 +25,12 @@ from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.authorizing import NAME, Presented
 from birthmark.awsiot.rules.presence import REASONS, presence, subscription
-from birthmark.awsiot.rules.reserved import SUBSCRIPTIONS
-from birthmark.awsiot.rules.sessions import SessionEndedError
+from birthmark.awsiot.rules.reserved import SUBSCRIPTIONS, is_answer
+from birthmark.awsiot.rules.sessions import Session, SessionEndedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
-from birthmark.awsiot.service.devices import CertificateInactiveError, Grant
+from birthmark.awsiot.service.devices import CertificateInactiveError, ClaimClientIdError, Grant
 from birthmark.awsiot.service.functions import MOST_AT_ONCE, FunctionFailedError
 from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
@@ -171,11 +171,17 @@ class AwsConnections:
         )
 
     async def _check_claim(self, claim: Grant, client_id: str) -> None:
-        """Raise `ClaimClientIdError` where somebody else's session would be taken."""
-        live = self.space.live.get(client_id)
-        is_own = live is not None and live.principal == claim.principal
-        if not is_own and (live is not None or await self.space.record(client_id) is not None):
+        """Raise `ClaimClientIdError` where somebody else's session would be taken.
+
+        Whose one is that nobody has just now, what it subscribed to tells: by a claim, to answers alone.
+        """
+        if (live := self.space.live.get(client_id)) is not None:
+            if live.principal != claim.principal:
+                raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
+        elif await self.space.record(client_id) is not None:
             await self._aws.devices.check_claims_name(claim, client_id)
+            if not all(map(is_answer, await self.space.subscriptions.stored(client_id))):
+                raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
 
     async def _admitted(self, visitor: Visitor, grant: Grant | None) -> Grant:
         if grant is None:
@@ -267,6 +273,15 @@ class AwsConnections:
         self._changes += 1
         for connection in self._tagged(_tag_of(changed)):
             connection.mark_stale()
+            if isinstance(changed, GrantsChanged) and (session := connection.grant.session) is not None:
+                self.space.spawn(self._check_key(connection, session))
+
+    async def _check_key(self, connection: AwsConnection, session: Session) -> None:
+        """End a connection where the short-lived key that opened it stands no longer."""
+        try:
+            await self._aws.roles.check_stands(session)
+        except BirthmarkError as error:
+            connection.pump.refuse(error)
 
     def certificate_changed(self, changed: CertificateChanged) -> None:
         """A certificate that is no longer ACTIVE ends its connections at once."""

@@ -60,6 +60,11 @@ def is_question(topic: str) -> bool:
     return found is None or found[1]["verb"] in _QUESTIONS
 
 
+def is_answer(topic_filter: str) -> bool:
+    """Say whether a filter is for nothing but answers to who is provisioned."""
+    return _ANSWERS.fullmatch(topic_filter) is not None
+
+
 def may_subscribe(topic_filter: str) -> bool:
     """Say whether a filter that begins with `$` stays within events, answers to who is provisioned, or shadows.
 
@@ -67,7 +72,7 @@ def may_subscribe(topic_filter: str) -> bool:
     """
     if topic_filter.startswith(EVENTS):
         return topic_filter.removeprefix(EVENTS).partition("/")[0] in _EVENTS
-    if _ANSWERS.fullmatch(topic_filter) is not None:
+    if is_answer(topic_filter):
         return True
     found = _OF_THING.fullmatch(topic_filter)
     return found is not None and found["service"] in _SUBTREES

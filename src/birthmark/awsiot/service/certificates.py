@@ -200,7 +200,11 @@ class Certificates(AccountService):
         await self.database.commit(self.setting(known, status, actor=actor))
 
     def setting(self, known: DeviceCertificate, status: CertificateStatus, *, actor: str) -> Changes:
-        """Return what gives a certificate another status, on the condition that it is still as it was."""
+        """Return what gives a certificate another status, on the condition that it is still as it was.
+
+        One that waited for its device waits no longer; a claim for a trusted user ends when it ends.
+        """
+        until = None if known.claim is None else store.CERTIFICATES.row(known)["until"]
         changes = Changes().run(
             store.UPDATE_STATUS,
             expect=1,
@@ -210,6 +214,7 @@ class Certificates(AccountService):
             status=status.value,
             modified_at=self.clock.micros(),
             customer_version=known.customer_version + 1,
+            until=until,
         )
         changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)
         return changes.event(CertificateChanged(known.id, status.value))

@@ -116,12 +116,12 @@ class ClaimOverError(CertificateInactiveError):
 
 
 class ClaimClientIdError(ForbiddenError):
-    """A claim certificate under the name of a device that has a certificate, and a session."""
+    """A claim certificate under a client id by which somebody else has a session."""
 
     code = "awsiot.claim_client_id"
     cause = (
-        "The claim certificate {certificate_id} connected as {thing}, which is the name of a device that has a "
-        "certificate and a session: by a claim nobody takes another's."
+        "The claim certificate {certificate_id} connected as {thing}, under which somebody else has a session: by a "
+        "claim nobody takes another's."
     )
     fix = (
         "Let the device connect by another client id until it has its certificate. "
@@ -202,21 +202,25 @@ class Devices:
     first_contact: FirstContact | None = None
     renewals: Renewals | None = None
 
-    async def admit(self, visitor: Visitor) -> Grant:
-        """Return what a visitor may do. Raise why the certificate does not let it in."""
+    async def admit(self, visitor: Visitor, *, is_over_https: bool = False) -> Grant:
+        """Return what a visitor may do. Raise why the certificate does not let it in.
+
+        Nobody is registered over HTTPS, whatever client id is said there.
+        """
         leaf, client_id = visitor.leaf, visitor.client_id
         who = client_id or "over HTTPS"
         if leaf is None:
             raise NoCertificateError(thing=who)
         certificate_id = CertificateId(leaf.thumbprint.hex())
         known = await self.certificates.find(certificate_id)
-        if known is None and self.renewals is not None and client_id is not None:
+        may_register = client_id is not None and not is_over_https
+        if known is None and self.renewals is not None and may_register:
             known = await self.renewals.follow(leaf)
         if known is None:
             told = {"thing": who, "common_name": leaf.subject_cn or "without a common name"}
             if cas := await self.certificates.cas_of(leaf):
-                if self.first_contact is not None and client_id is not None:
-                    await self.first_contact.met(leaf, cas, client_id)
+                if self.first_contact is not None and may_register:
+                    await self.first_contact.met(leaf, cas, who)
                 why = "and devices register when they connect by MQTT"
                 raise FirstContactOffError(certificate_id=certificate_id, ca_id=cas[0].id, why=why, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
@@ -261,13 +265,14 @@ class Devices:
         if await self.database.all(store.PRINCIPALS_OF, thing=client_id, after="", limit=1):
             raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
 
-    async def check_stands(self, certificate_id: CertificateId, client_id: str) -> None:
-        """Raise why a certificate that let a client in would let none in now."""
+    async def check_stands(self, certificate_id: CertificateId, client_id: str) -> DeviceCertificate:
+        """Return a certificate that let a client in. Raise why it would let none in now."""
         if (known := await self.certificates.find(certificate_id)) is None:
             raise CertificateUnknownError(certificate_id=certificate_id, thing=client_id, common_name="removed since")
         _check_active(known, client_id)
         if self.revocations is not None:
             await self.revocations(known.certificate, ())
+        return known
 
     async def tested(
         self, certificate_id: CertificateId | None, client_id: str | None, add: Sequence[str], skip: Sequence[str]

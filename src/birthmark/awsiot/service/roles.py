@@ -158,7 +158,7 @@ class Roles(AccountService):
         Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
         """
         parse_alias_name(name)
-        grant = await self.devices.admit(visitor)
+        grant = await self.devices.admit(visitor, is_over_https=True)
         thing = visitor.client_id or "over HTTPS"
         self.devices.check(grant, "iot:AssumeRoleWithCertificate", "rolealias", name, thing)
         alias = await self.get(name)
@@ -207,11 +207,15 @@ class Roles(AccountService):
             raise SessionEndedError(why=f"nothing is configured for its role {session.role_arn[:200]}", **ended)
         await self._check_alias(session.alias, session.alias_id, **ended)
         try:
-            await self.devices.check_stands(CertificateId(session.certificate_id), session.thing or "over HTTPS")
+            known = await self.devices.check_stands(
+                CertificateId(session.certificate_id), session.thing or "over HTTPS"
+            )
         except UnavailableError:
             raise
         except BirthmarkError as error:
             raise SessionEndedError(why=error.explain_cause().removesuffix("."), **ended) from error
+        if known.claim is not None:  # which reaches nothing else, nor does what it was given before
+            raise SessionEndedError(why=f"its certificate {known.id} is a claim's now", **ended)
 
     async def check_principal(self, principal: str, client_id: str) -> None:
         """Raise where a client that came by such a key could come by none now: its alias or certificate is gone."""

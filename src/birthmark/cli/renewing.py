@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
-from birthmark.cli.common import emit
+from birthmark.cli.asking import OptionNotApplicableError
+from birthmark.cli.common import emit, without
 from birthmark.cli.enroll_options import TargetOptions, WriteOptions
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.options import JsonOption
@@ -39,7 +39,10 @@ def renew(
     from birthmark.fleet.aws import AwsTarget
     from birthmark.fleet.aws_renewing import told
 
-    only(not where.is_azure, "with --to aws", cert=cert)
+    if where.is_azure:
+        raise OptionNotApplicableError(
+            option="--cert", when="with --to aws", without=f"{without('--to', takes_value=True)} --to aws"
+        )
     target = where.open()
     assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
     writing.confirm(target, where.profile, 1, "certificate")
@@ -47,6 +50,8 @@ def renew(
     certificate = parse_pem(cert.read_bytes())
     carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=command)
     if wait is not None and not writing.dry_run:
-        target.retire_old(name, carried, wait, command=command)
-        carried = replace(carried, is_retired=True)
+        is_retired = target.retire_old(name, carried, wait, command=command)
+        carried = replace(carried, is_retired=is_retired)
+        if not is_retired:
+            typer.echo(f"{carried.old} stays active: other things have it, too.", err=True)
     emit(as_json, dict(told(carried)))

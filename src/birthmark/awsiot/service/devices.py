@@ -73,6 +73,7 @@ class CertificateUnknownError(UnauthenticatedError):
     fix = (
         "Put the device on record, as a thing that may do what an example policy allows: "
         '`birthmark device enroll --to aws --cert "$X509_CERT_FILE"`. '
+        "For all devices of a CA put the CA on record: docs/howto/aws-first-contact.md. "
         "A client of IoT Hub comes here when it has no user name: it is HOST/DEVICE/?api-version=2021-04-12."
     )
     certificate_id: str

@@ -1,6 +1,5 @@
 """`birthmark device renew`: a renewed certificate follows the old one at a cloud where it is a new principal."""
 
-import shlex
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -46,11 +45,11 @@ def renew(
     target = where.open()
     assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
     writing.confirm(target, where.profile, 1, "certificate")
-    command = f"birthmark device renew {shlex.quote(name)} --cert {shlex.quote(str(cert))} --to {where.to} --wait 10min"
+    again_by, again = without("--old", takes_value=True), f"{without('--wait', takes_value=True)} --wait 10min"
     certificate = parse_pem(cert.read_bytes())
-    carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=command)
+    carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=again_by)
     if wait is not None and not writing.dry_run:
-        is_retired = target.retire_old(name, carried, wait, command=command)
+        is_retired = target.retire_old(name, carried, wait, command=again)
         carried = replace(carried, is_retired=is_retired)
         if not is_retired:
             typer.echo(f"{carried.old} stays active: other things have it, too.", err=True)

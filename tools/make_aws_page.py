@@ -35,6 +35,7 @@ _LAST = frozenset({"test_refusals", "test_kept_or_refused", "test_unserved"})
 """What is named where there is nothing better: these show what is refused, or members one by one."""
 _ELSEWHERE = frozenset({"test_enroll_at_moto"})
 """These ask another server."""
+_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"\baws (?:--\S+ )*iot(?:-data)? ([a-z0-9-]+)")
 _TYPED = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)+")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -113,7 +114,8 @@ def evidence() -> tuple[Mapping[str, list[Use]], Mapping[str, list[Use]], Mappin
                     into[one].append(Use(file.stem, name, is_refused, len(found)))
     for folder in PAGES:
         for page in sorted(folder.glob("*.md")):
-            for command in sorted(set(_COMMAND.findall(page.read_text()))):
+            run = "\n".join(_BLOCK.findall(page.read_text()))  # what is only spoken of shows nothing
+            for command in sorted(set(_COMMAND.findall(run))):
                 by_cli[command.replace("-", "_")].append(Use(page.stem, "", is_refused=False, others=0))
     return by_boto3, by_cli, by_device
 

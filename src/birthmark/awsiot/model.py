@@ -39,10 +39,8 @@ class NameInvalidError(InvalidRequestError):
     code = "awsiot.name_invalid"
     message = "Invalid {kind}: {name!r}"
     cause = "{kind} {name!r} is not allowed."
-    fix = (
-        "Thing names have 1 to 128 letters, digits and : _ -, those of shadows up to 64; policy names have also "
-        "+ = , . @. Those in use: `{command}`"
-    )
+    fix = "It has {allowed}. Those in use: `{command}`"
+    allowed: str
     command: str
     kind: str
     name: str
@@ -414,7 +412,12 @@ class Shadow(msgspec.Struct, frozen=True):
 def parse_thing_name(text: str) -> ThingName:
     """Return the name; letter case counts. Raise `NameInvalidError`."""
     if _THING_NAME.fullmatch(text) is None:
-        raise NameInvalidError(kind="Thing name", name=text[:128], command="aws iot list-things")
+        raise NameInvalidError(
+            kind="Thing name",
+            allowed="1 to 128 letters, digits and : _ -",
+            name=text[:128],
+            command="aws iot list-things",
+        )
     return ThingName(text)
 
 
@@ -422,35 +425,57 @@ def parse_shadow_name(thing: ThingName, text: str) -> str:
     """Return the name of one of a thing's named shadows. Raise `NameInvalidError`."""
     if _SHADOW_NAME.fullmatch(text) is None:
         command = f"aws iot-data list-named-shadows-for-thing --thing-name {thing}"
-        raise NameInvalidError(kind="Shadow name", name=text[:128], command=command)
+        raise NameInvalidError(
+            kind="Shadow name", allowed="1 to 64 letters, digits and : _ -", name=text[:128], command=command
+        )
     return text
 
 
 def parse_policy_name(text: str) -> PolicyName:
     """Return the name. Raise `NameInvalidError`."""
     if _POLICY_NAME.fullmatch(text) is None:
-        raise NameInvalidError(kind="Policy name", name=text[:128], command="aws iot list-policies")
+        raise NameInvalidError(
+            kind="Policy name",
+            allowed="1 to 128 letters, digits and + = , . @ _ -",
+            name=text[:128],
+            command="aws iot list-policies",
+        )
     return PolicyName(text)
 
 
 def parse_template_name(text: str) -> str:
     """Return the name of a provisioning template. Raise `NameInvalidError`."""
     if _TEMPLATE_NAME.fullmatch(text) is None:
-        raise NameInvalidError(kind="Template name", name=text[:36], command="birthmark aws template ls")
+        raise NameInvalidError(
+            kind="Template name",
+            allowed="1 to 36 letters, digits and _ -",
+            name=text[:36],
+            command="birthmark aws template ls",
+        )
     return text
 
 
 def parse_authorizer_name(text: str) -> str:
     """Return the name. Raise `NameInvalidError`."""
     if _CREDENTIAL_NAME.fullmatch(text) is None:
-        raise NameInvalidError(kind="Authorizer name", name=text[:128], command="aws iot list-authorizers")
+        raise NameInvalidError(
+            kind="Authorizer name",
+            allowed="1 to 128 letters, digits and = , @ _ -",
+            name=text[:128],
+            command="aws iot list-authorizers",
+        )
     return text
 
 
 def parse_alias_name(text: str) -> str:
     """Return the name of a role alias. Raise `NameInvalidError`."""
     if _CREDENTIAL_NAME.fullmatch(text) is None:
-        raise NameInvalidError(kind="Role alias name", name=text[:128], command="aws iot list-role-aliases")
+        raise NameInvalidError(
+            kind="Role alias name",
+            allowed="1 to 128 letters, digits and = , @ _ -",
+            name=text[:128],
+            command="aws iot list-role-aliases",
+        )
     return text
 
 
@@ -478,7 +503,9 @@ def as_given(pem: str) -> str | None:
 def parse_certificate_id(text: str) -> CertificateId:
     """Return the id in lower case. Raise `NameInvalidError`."""
     if (found := _CERTIFICATE_ID.fullmatch(text)) is None:
-        raise NameInvalidError(kind="Certificate id", name=text[:128], command="aws iot list-certificates")
+        raise NameInvalidError(
+            kind="Certificate id", allowed="64 hexadecimal digits", name=text[:128], command="aws iot list-certificates"
+        )
     return CertificateId(found[1].lower())
 
 

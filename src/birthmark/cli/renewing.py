@@ -1,6 +1,5 @@
 """`birthmark device renew`: a renewed certificate follows the old one at a cloud where it is a new principal."""
 
-import shlex
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
-from birthmark.cli.common import emit
+from birthmark.cli.asking import OptionNotApplicableError
+from birthmark.cli.common import emit, without
 from birthmark.cli.enroll_options import TargetOptions, WriteOptions
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.options import JsonOption
@@ -39,14 +38,19 @@ def renew(
     from birthmark.fleet.aws import AwsTarget
     from birthmark.fleet.aws_renewing import told
 
-    only(not where.is_azure, "with --to aws", cert=cert)
+    if where.is_azure:
+        raise OptionNotApplicableError(
+            option="--cert", when="with --to aws", without=f"{without('--to', takes_value=True)} --to aws"
+        )
     target = where.open()
     assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
     writing.confirm(target, where.profile, 1, "certificate")
-    command = f"birthmark device renew {shlex.quote(name)} --cert {shlex.quote(str(cert))} --to {where.to} --wait 10min"
+    again_by, again = without("--old", takes_value=True), f"{without('--wait', takes_value=True)} --wait 10min"
     certificate = parse_pem(cert.read_bytes())
-    carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=command)
+    carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=again_by)
     if wait is not None and not writing.dry_run:
-        target.retire_old(name, carried, wait, command=command)
-        carried = replace(carried, is_retired=True)
+        is_retired = target.retire_old(name, carried, wait, command=again)
+        carried = replace(carried, is_retired=is_retired)
+        if not is_retired:
+            typer.echo(f"{carried.old} stays active: other things have it, too.", err=True)
     emit(as_json, dict(told(carried)))

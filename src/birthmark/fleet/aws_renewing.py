@@ -21,6 +21,14 @@ _BACK_WITHIN = timedelta(seconds=45)
 """How long a device that was cut off may take to come back: a keep-alive of 30 seconds, and a retry."""
 
 
+class NoThingError(NoSuchRecordError):
+    """No such thing is on record."""
+
+    code = "fleet.no_thing"
+    cause = "{target} has no thing {device}."
+    fix = "See how it is spelled, letter case counts: `aws iot list-things`"
+
+
 class SeveralCertificatesError(ConflictError):
     """It is not clear which certificate is the old one."""
 
@@ -39,12 +47,13 @@ class NotConnectedByItError(UnavailableError):
     """The device was not seen with its new certificate."""
 
     code = "fleet.not_connected_by_it"
-    cause = "{device} {detail}. Its old certificate {old} is active at {target}, and the new one has all that it has."
+    cause = "{device} {detail}. Its old certificate {old} is {status} at {target}, and the new one has all that it has."
     fix = "Let the device connect by its new certificate, and type it again: `{command}`"
     command: str
     detail: str
     device: str
     old: str
+    status: str
     target: str
 
 
@@ -71,7 +80,7 @@ class AwsRenewing(AwsLosing):
         """
         new = certificate.thumbprint.hex()
         if (principals := self._principals(name)) is None:
-            raise NoSuchRecordError(target=self.description, device=name)
+            raise NoThingError(target=self.description, device=name)
         arns = {arn.rpartition("/")[2]: arn for arn in principals}
         known = self._old_of(name, {one: arn for one, arn in arns.items() if one != new}, old, command)
         policies, things = sorted(self._policies_of(arns[known])), list(self._things_of(arns[known]))
@@ -118,23 +127,28 @@ class AwsRenewing(AwsLosing):
         *,
         command: str,
         sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    ) -> bool:
         """Make the old certificate inactive when the device has connected, and active again where that cuts it off.
 
-        Raise `NotConnectedByItError`.
+        Return whether it went: one by which other things come stays for them. Raise `NotConnectedByItError`.
         """
         described = self._described(carried.new) or {}
         since = described.get("creationDate")
         facts = {"device": name, "old": carried.old, "target": self.description, "command": command}
         if not self._seen(name, since, wait, sleep):
-            raise NotConnectedByItError(detail=f"did not connect within {int(wait.total_seconds())} s", **facts)
+            status = str((self._described(carried.old) or {}).get("status", "gone"))
+            detail = f"did not connect within {int(wait.total_seconds())} s"
+            raise NotConnectedByItError(detail=detail, status=status, **facts)
+        if any(thing != name for thing in carried.things):
+            return False
         with self._translated(name):
             self._iot.update_certificate(certificateId=carried.old, newStatus="INACTIVE")
         if self._stays(name, sleep):
-            return
+            return True
         with self._translated(name):
             self._iot.update_certificate(certificateId=carried.old, newStatus=ACTIVE)
-        raise NotConnectedByItError(detail="connects by its old certificate still, and was cut off without it", **facts)
+        detail = "connects by its old certificate still, and was cut off without it"
+        raise NotConnectedByItError(detail=detail, status=ACTIVE, **facts)
 
     def _seen(self, name: str, since: datetime | None, wait: timedelta, sleep: Callable[[float], None]) -> bool:
         """Wait until a device has connected since then."""

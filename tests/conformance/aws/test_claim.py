@@ -161,7 +161,9 @@ def test_a_certificate_that_asked_reaches_nothing_else_even_by_a_policy_of_every
     with DeviceProcess(claim) as device:
         told(device("connect"))
         assert "error" in device("subscribe", topic="hello")
-    assert "what a claim certificate may not do denies it" in server.why(claim["client_id"])["cause"]
+    why = server.why(claim["client_id"])
+    assert "what a claim certificate may not do denies it" in why["cause"]
+    assert "by the certificate that it was given" in why["fix"]
 
 
 def test_a_token_counts_once_and_for_who_asked(

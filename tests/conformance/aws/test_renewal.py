@@ -100,3 +100,17 @@ def test_a_device_that_never_comes_by_its_new_certificate_keeps_the_old_one(
     assert done.returncode != 0
     assert "did not connect within 2 s" in " ".join(done.stderr.split())
     assert status_of(iot, old_id) == "ACTIVE"
+
+
+def test_the_fix_of_a_rehearsed_renewal_is_a_rehearsal(
+    server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    name = pump[2]["client_id"]
+    server.run("ca", "init", "--name", "Another", "--dir", str(tmp_path / "ca"))
+    for folder in ("second", "third"):
+        server.run("ca", "issue", name, "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path / folder))
+    server.run("device", "renew", name, "--cert", f"{tmp_path}/second/{name}.cert.pem", "--to", "aws")
+    third = f"{tmp_path}/third/{name}.cert.pem"
+    done = server.attempt("device", "renew", name, "--cert", third, "--to", "aws", "--dry-run")
+    assert done.returncode != 0
+    assert "--dry-run" in done.stderr.partition("Fix:")[2]

@@ -53,6 +53,15 @@ RENEWALS: Mapping[str, Scenario] = {
         apply=connecting("fix-renewed"),
         is_instead=True,
     ),
+    "fleet.no_thing": Scenario(
+        RENEW.format(name="fix-nobody"),
+        after(
+            device("fix-nobody"),
+            "birthmark ca init --name Another --dir ca",
+            "birthmark ca issue fix-nobody --dir ca --out-dir new",
+        ),
+        is_instead=True,
+    ),
     "fleet.several_certificates": Scenario(
         RENEW.format(name="fix-several").replace("new/", "newer/"),
         with_two(

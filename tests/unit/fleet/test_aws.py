@@ -14,6 +14,7 @@ from botocore.stub import Stubber
 from birthmark.console.losing import Became
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws import AwsTarget
+from birthmark.fleet.aws_renewing import Carried, NotConnectedByItError, NoThingError
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -805,3 +806,36 @@ def test_a_certificate_that_cannot_be_taken_leaves_no_other(aws: Stubber, target
     )
     lost = target.lose("gateway", (), dry_run=False)
     assert [(row.id, row.became) for row in lost] == [("0" * 64, Became.FAILED), (ID, Became.TAKEN_BACK)]
+
+
+def test_a_renewal_of_a_thing_that_is_not_there_says_so(target: AwsTarget, aws: Stubber) -> None:
+    missing(aws)
+    with pytest.raises(NoThingError, match="No such thing") as raised:
+        target.carry("gateway", WITH_POLICY.certificate, None, dry_run=True, command="again")
+    assert "no thing gateway" in raised.value.explain_cause()
+
+
+def test_a_renewal_typed_again_when_it_is_over_says_that_the_old_one_is_inactive(
+    target: AwsTarget, aws: Stubber
+) -> None:
+    carried = Carried("0" * 64, ID, (), ())
+    described = {"certificateDescription": {"status": "INACTIVE", "creationDate": NOON}}
+    answers(
+        aws,
+        ("describe_certificate", described, {"certificateId": ID}),
+        ("get_thing_connectivity_data", {"connected": False}, {"thingName": "gateway"}),
+        ("describe_certificate", described, {"certificateId": "0" * 64}),
+    )
+    with pytest.raises(NotConnectedByItError) as raised:
+        target.retire_old("gateway", carried, timedelta(seconds=1), command="again", sleep=lambda _: None)
+    assert "is INACTIVE at" in raised.value.explain_cause()
+
+
+def test_a_renewed_certificate_of_several_things_stays_active_for_the_others(target: AwsTarget, aws: Stubber) -> None:
+    carried = Carried("0" * 64, ID, (), ("gateway", "neighbor"))
+    answers(
+        aws,
+        ("describe_certificate", {"certificateDescription": {"creationDate": NOON}}, {"certificateId": ID}),
+        ("get_thing_connectivity_data", {"connected": True, "timestamp": NOON}, {"thingName": "gateway"}),
+    )
+    assert not target.retire_old("gateway", carried, timedelta(seconds=1), command="again", sleep=lambda _: None)

@@ -78,10 +78,9 @@ class Reserved:
             answer = await self._provisioned(asked, asked.by.asker, form)
         except BirthmarkError as error:
             error.add_facts(thing=asked.by.asker.client_id)
-            asked.note(error)
-            asked.by.answer(
-                f"{asked.topic}/rejected", wire_provisioning.answer_body(provisioning_rejection(error), form)
-            )
+            body = wire_provisioning.answer_body(provisioning_rejection(error), form)
+            asked.by.answer(f"{asked.topic}/rejected", body)
+            asked.note(error)  # after that nobody hears it: why it was refused is the latest
         else:
             asked.by.answer(f"{asked.topic}/accepted", wire_provisioning.answer_body(answer, form))
 

@@ -25,12 +25,12 @@ class RegistrationFailedError(InvalidRequestError):
 
     code = "awsiot.registration_failed"
     message = "The device cannot be registered: {step}: {detail}"
-    cause = "The template's {step} could not be made for {thing}: {detail}. Nothing of it was kept."
+    cause = "What failed is {step}: {detail}. Nothing was kept of what the template says."
     fix = "Mend the template, or what the device sends, and let it try again. Templates: `birthmark aws template ls`"
     detail: str
     step: str
     """The section or resource that failed."""
-    thing: str = "a device"
+    thing: str = ""
 
 
 class ResourceConflictsError(ConflictError):

@@ -100,10 +100,10 @@ class TooManyOwnedError(ThrottledError):
 
 
 class AnswerUnheardError(InvalidRequestError):
-    """What was asked has been done, and nobody hears the answer."""
+    """Nobody hears what was answered."""
 
     code = "awsiot.answer_unheard"
-    cause = "The client {thing} asked without having subscribed to {topic}: what it was to be told is lost."
+    cause = "The client {thing} asked without having subscribed to {topic}: the answer is lost."
     fix = (
         "Let the device subscribe to both answers, accepted and rejected, before it asks, and wait for SUBACK. How it "
         "goes: `birthmark aws template example`"

@@ -44,6 +44,11 @@ class FirstContact(Protocol):
 
 
 _OF_CONNECTION = frozenset({"aws:sourceip", "aws:securetransport", "iot:connectattributes"})
+_OF_A_CLAIM = (
+    "A claim certificate provisions devices, and reaches nothing else: once it is provisioned, let the device connect "
+    "by the certificate that it was given. If {certificate_id} is a device's own: "
+    "`birthmark aws certificate claim {certificate_id} --undo`"
+)
 _PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
 
@@ -68,6 +73,7 @@ class CertificateUnknownError(UnauthenticatedError):
     fix = (
         "Put the device on record, as a thing that may do what an example policy allows: "
         '`birthmark device enroll --to aws --cert "$X509_CERT_FILE"`. '
+        "For all devices of a CA put the CA on record: docs/howto/aws-first-contact.md. "
         "A client of IoT Hub comes here when it has no user name: it is HOST/DEVICE/?api-version=2021-04-12."
     )
     certificate_id: str
@@ -324,7 +330,10 @@ class Devices:
             return KeyDeniedError(user=grant.user, because=because, command="", certificate_id="", **told)
         certificate_id = grant.certificate_id
         command = self._allowing(decision, action, resource, certificate_id)
-        return PolicyDeniedError(command=command, certificate_id=certificate_id, **told)
+        denied_to = PolicyDeniedError(command=command, certificate_id=certificate_id, **told)
+        if grant.is_claim:
+            denied_to.quote(fix=_OF_A_CLAIM.format(certificate_id=certificate_id))
+        return denied_to
 
     def _allowing(self, decision: Decision, action: str, resource: str, certificate_id: str) -> str:
         """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""

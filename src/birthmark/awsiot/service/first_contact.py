@@ -235,7 +235,7 @@ class FirstContact:
                 return None if body is None else parse_template(body)
         except (NotFoundError, TemplateInvalidError) as error:
             detail = str(error)
-        raise RegistrationFailedError(step="registrationConfig", detail=detail)
+        raise RegistrationFailedError(step=f"registrationConfig of the CA {ca.id}", detail=detail.rstrip("."))
 
     async def _check_pace(self, ca: RegisteredCa) -> None:
         """Raise `CaFullError` or `CaTooFastError`."""

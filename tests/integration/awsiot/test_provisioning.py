@@ -23,7 +23,7 @@ from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvali
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service import AwsIot, first_contact
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
 from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError, FirstContactOffError
@@ -355,6 +355,15 @@ async def test_one_ca_brings_so_many_devices_and_no_more(database_url: str) -> N
         aws.first_contact.per_ca = 2
         ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
         assert [type(one) for one in ended] == [RegisteredNowError, RegisteredNowError, CaFullError]
+
+
+async def test_a_device_is_registered_where_the_pace_of_its_ca_is_forgotten(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_contact, "_MAX_KNOWN", 0)
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ca = await a_maker(aws)
+        assert isinstance(await comes(aws, a_device(maker, "pump-1")), RegisteredNowError)
 
 
 async def test_one_ca_brings_so_many_devices_a_second(database_url: str) -> None:

@@ -192,7 +192,7 @@ class FirstContact:
         """Put a certificate on record, and tell whoever activates it."""
         exists = CertificateExistsError(certificate_id=own.id)
         await self.database.commit(putting(own, exists, actor=f"ca:{ca.id}"))
-        self._paces[ca.id].count += 1
+        self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
         at_ms = self.clock.micros() // 1000
         event = {
             "certificateId": own.id,
@@ -217,7 +217,7 @@ class FirstContact:
         except (RegistrationFailedError, ThingTakenError) as error:
             error.add_facts(thing=client_id, certificate_id=own.id)
             raise
-        self._paces[ca.id].count += 1
+        self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
         raise RegisteredNowError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
 
     async def _template(self, ca: RegisteredCa) -> Template | None:

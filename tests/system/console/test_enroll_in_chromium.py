@@ -58,11 +58,11 @@ def test_progress_moves_by_itself_and_is_there_after_one_left(place: Place, tmp_
         page.set_input_files("[name=roots]", tmp_path / "r" / "root.pem")
         page.get_by_role("button", name="See what would happen").click()
         page.get_by_role("button", name="Put 500 devices on record").click()
-        expect(page.locator("progress")).to_be_visible()
+        expect(page.locator("progress")).to_be_visible(timeout=30_000)
         at = page.url
         visitor.go(page, "/")
         page.goto(at)
-        expect(page.get_by_text("500 put on record")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("500 put on record")).to_be_visible(timeout=120_000)
         expect(page.locator("progress")).to_have_count(0)
 
 

@@ -123,10 +123,43 @@ async def test_a_device_that_lost_its_answer_is_itself_again_by_the_same_key(dat
             made = await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
             assert made.thing == "one"
             ids.append(certificate_id)
+        assert await statuses_of(aws, ids) == ["ACTIVE", "INACTIVE", "ACTIVE"]  # the first may be in use
+        await aws.renewals.connected(ids[-1])
         page = await aws.attachments.principals("one", "", 5)
         assert [one for one, _ in page.items] == [ids[-1]]
-        statuses = [(await aws.certificates.get(one)).status.value for one in ids]
-        assert statuses == ["INACTIVE", "INACTIVE", "ACTIVE"]
+        assert await statuses_of(aws, ids) == ["INACTIVE", "INACTIVE", "ACTIVE"]
+        again, token = await given(aws, asker)
+        await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
+        assert await statuses_of(aws, [ids[-1], again]) == ["ACTIVE", "ACTIVE"]
+
+
+async def test_by_a_devices_request_nobody_takes_its_certificate_off_the_air(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        own, token = await given(aws, asker)
+        await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
+        for _ in range(3):
+            _, token = await given(aws, Asker(asker.principal, "somebody"))
+            await aws.claims.provision(Asker(asker.principal, "somebody"), "fleet", token, {"Serial": "one"})
+        leaf = (await aws.certificates.get(own)).certificate
+        assert (await aws.devices.admit(Visitor(leaf, "one", "", ""))).thing == "one"
+        page = await aws.attachments.principals("one", "", 9)
+        assert len(page.items) == 2
+
+
+async def test_of_many_who_ask_by_one_key_at_once_two_certificates_are_left(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, asker):
+        own, token = await given(aws, asker)
+        await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
+        tokens = [await given(aws, asker) for _ in range(3)]
+        asked = (aws.claims.provision(asker, "fleet", one, {"Serial": "one"}) for _, one in tokens)
+        await asyncio.gather(*asked, return_exceptions=True)
+        kept = [one for one, _ in (await aws.attachments.principals("one", "", 9)).items]
+        assert own in kept
+        assert len(kept) == 2
+
+
+async def statuses_of(aws: AwsIot, ids: list[str]) -> list[str]:
+    return [(await aws.certificates.get(one)).status.value for one in ids]
 
 
 async def test_a_key_whose_certificate_was_revoked_gets_no_other_under_its_name(database_url: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from birthmark.awsiot.events import CertificateChanged
 from birthmark.awsiot.model import (
     Account,
+    CertificateId,
     CertificateMode,
     CertificateStatus,
     DeviceCertificate,
@@ -39,6 +40,7 @@ from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies, UnknownPol
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
+from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import new_uuid
@@ -347,26 +349,38 @@ class Provisioning:
         changes = attaching(thing.name, certificate.id, kind, is_new=same is None, actor=making.actor)
         if only_own:
             making.changes.run(registry_store.THING_IS_THERE, expect=1, key_name=thing.name)
-            await self._replace_own(thing.name, certificate, making)
-            making.changes.run(store.NOBODY_ELSES, expect=1, key_name=thing.name, certificate_id=certificate.id)
+            kept = await self._replace_own(thing.name, certificate, making)
+            who: dict[str, Any] = {"certificate_id": certificate.id, "kept": kept or certificate.id}
+            making.changes.run(store.NOBODY_ELSES, expect=1, key_name=thing.name, **who)
         making.changes.merge(changes)
 
-    async def _replace_own(self, thing: str, certificate: DeviceCertificate, making: _Making) -> None:
-        """Take a device's own earlier certificate off its name: one with the same key, whose answer it lost.
+    async def _replace_own(self, thing: str, certificate: DeviceCertificate, making: _Making) -> CertificateId | None:
+        """Let a certificate replace the device's own of before, with the same key, whose answer it lost.
+
+        Return which one stays until the new one has connected: who asks has not proved the key, and its request may be
+        another's. What was to replace it and never connected goes at once.
 
         Raise `ThingTakenError` for any other, and for one that was taken off the air.
         """
+        kept: CertificateId | None = None
         rows = await self._database.all(registry_store.PRINCIPALS_OF, thing=thing, after="", limit=_MAX_OWN)
         for other in (str(row["certificate_id"]) for row in rows):
             if other == certificate.id:
                 continue
             known = await self._certificates.get(other)
             is_its_own = known.certificate.spki_der == certificate.certificate.spki_der
-            if not is_its_own or known.status is not CertificateStatus.ACTIVE:
+            is_second = known.replaces is None and kept is not None
+            if not is_its_own or known.status is not CertificateStatus.ACTIVE or is_second:
                 raise ThingTakenError(thing=thing, certificate_id=certificate.id, other=other)
+            if known.replaces is None:
+                kept = known.id
+                continue
             making.changes.run(registry_store.DETACH, thing=thing, certificate_id=other)
             making.changes.audit(making.actor, "awsiot.thing_detach", thing, certificate_id=other)
             making.changes.merge(self._certificates.setting(known, CertificateStatus.INACTIVE, actor=making.actor))
+        if kept is not None:
+            making.changes.run(certificate_store.REPLACES, expect=1, key_id=certificate.id, replaces=kept)
+        return kept
 
 
 @contextlib.contextmanager

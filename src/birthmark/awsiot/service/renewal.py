@@ -101,15 +101,27 @@ class Renewals(AccountService):
         if made is None or made.replaces is None:
             return
         old = await self.certificates.find(made.replaces)
-        if old is not None and len(await self._things(old.id)) > 1:
+        things = () if old is None else await self._things(old.id)
+        if len(things) > 1:
             return  # others come by it
         changes = Changes().run(store.REPLACED, expect=1, key_id=made.id, key_replaces=made.replaces, replaces=None)
         if old is not None and old.status is CertificateStatus.ACTIVE:
-            changes.merge(self.certificates.setting(old, _OVER, actor=f"certificate:{made.id}"))
+            actor = f"certificate:{made.id}"
+            changes.merge(self.certificates.setting(old, _OVER, actor=actor))
+            if await self._is_again(old, made):
+                for thing in (row["thing"] for row in things):
+                    changes.run(registry_store.DETACH, thing=thing, certificate_id=old.id)
+                    changes.audit(actor, "awsiot.thing_detach", thing, certificate_id=old.id)
         try:
             await self.database.commit(changes)
         except ChangedMeanwhileError:  # another connection of it was faster, or somebody decided on the old one
             return
+
+    async def _is_again(self, old: DeviceCertificate, made: DeviceCertificate) -> bool:
+        """Say whether a device lost the first of these and came anew by its key, instead of renewing it."""
+        if old.certificate.spki_der != made.certificate.spki_der:
+            return False
+        return self.predecessors is None or old.id not in await self.predecessors(made.certificate)
 
     async def _things(self, certificate_id: str) -> Sequence[Any]:
         return await self.database.all(

@@ -20,6 +20,7 @@ UPDATE_STATUS = change(certificates, ("status", "modified_at", "customer_version
 BY_ID = page(certificates, "id")
 IS_STILL_SO = still(certificates, "id", "customer_version")
 REPLACED = change(certificates, ("replaces",), "id", "replaces")
+REPLACES = change(certificates, ("replaces",), "id")
 
 
 def _by_age(*conditions: ColumnElement[bool], descending: bool) -> Statement:

@@ -66,7 +66,9 @@ NOBODY_ELSES = still(
     things,
     "name",
     ~exists().where(
-        thing_principals.c.thing == things.c.name, thing_principals.c.certificate_id != bindparam("certificate_id")
+        thing_principals.c.thing == things.c.name,
+        thing_principals.c.certificate_id != bindparam("certificate_id"),
+        thing_principals.c.certificate_id != bindparam("kept"),
     ),
 )
 """After what locks the thing: on PostgreSQL a statement that had to wait sees the rows as they were."""

@@ -33,6 +33,7 @@ _COOKIE = "birthmark"
 _MAX_CHARS, _MAX_PATH = 200, 512
 _IN_PATHS = "/:@"
 _MASKED_CHARS = 86
+_USER = "birthmark.machine_user"
 """Of 64 bytes: a token and its mask."""
 _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -231,11 +232,17 @@ def address_of(request: Request) -> str:
 
 
 def machine_user(request: Request) -> int | None:
-    """Return which user of this machine sent a request, where it came over loopback and without TLS."""
+    """Return which user of this machine sent a request, where it came over loopback and without TLS.
+
+    It is asked for once: what goes on behind a request outlives its connection, of which the kernel says nothing then.
+    """
     peer, here = request.client, request.scope.get("server")
     if request.url.scheme != "http" or peer is None or here is None:
         return None
-    return user_of((peer.host, peer.port), (here[0], here[1]))
+    if _USER not in request.scope:
+        request.scope[_USER] = user_of((peer.host, peer.port), (here[0], here[1]))
+    user: int | None = request.scope[_USER]
+    return user
 
 
 def path_of(request: Request) -> str:

@@ -50,6 +50,7 @@ from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.unlocking import unlock
 from birthmark.server.upstream import keep_known, upstream_of
+from birthmark.server.workers.asker import ForWhoAsks
 from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
 from birthmark.store.sealing import Seal
@@ -314,7 +315,7 @@ class Server:
         else:
             at = self._place.door(settings.directory)
             at.mkdir(parents=True, exist_ok=True, mode=0o700)
-            end = await serve_door(at, operator, limits, clock, doors.report)
+            end = await serve_door(at, ForWhoAsks(operator), limits, clock, doors.report)
         self._closers.append(partial(end, self._patience.drain_s))
         await self._serve_console(doors.console(table), doors, context, limits)
 

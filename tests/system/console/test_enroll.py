@@ -307,6 +307,20 @@ def test_a_run_is_stopped_and_goes_on_when_it_is_run_again(rooms: Rooms, anna: B
     assert anna.get(at).status_code == 404
 
 
+def test_a_run_goes_on_when_the_connection_of_who_began_it_has_ended(anna: Browser, tmp_path: Path) -> None:
+    """On loopback a session counts for the user of the machine who asks; of who has gone the kernel says nothing."""
+    make_rehearsal(tmp_path / "r", 60, SystemClock(), SystemEntropy())
+    answer = drop(anna, *of_manifest(tmp_path / "r"))
+    looked(anna, answer)
+    at = answer.headers["location"]
+    anna.http.headers["Connection"] = "close"
+    try:
+        assert pressed(anna, at, "apply").status_code == 303
+    finally:
+        del anna.http.headers["Connection"]
+    assert "60 put on record" in said(settled(anna, at))
+
+
 def test_a_form_of_another_site_takes_nothing_away(anna: Browser) -> None:
     answer = drop(anna, ("files", "d.pem", a_certificate("d-stays").encode()))
     looked(anna, answer)

@@ -1,5 +1,7 @@
 """What a request by cookie has to show, and where whoever signed in goes on."""
 
+import os
+import socket
 from typing import Any
 from unittest.mock import MagicMock
 from urllib.parse import urljoin, urlsplit
@@ -9,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from birthmark.console.gate import Gate, HostUnknownError, RequestForgedError, csrf_of, is_ours, local_path
+from birthmark.console.gate import (
+    Gate,
+    HostUnknownError,
+    RequestForgedError,
+    csrf_of,
+    is_ours,
+    local_path,
+    machine_user,
+)
 
 OURS = "https://cloud.example:9443"
 GATE = Gate.of(MagicMock(), ["Cloud.Example", "10.0.0.1"])
@@ -106,3 +116,13 @@ def test_a_page_of_another_session_is_not(secret: str, token: str) -> None:
 def test_the_cookie_of_tls_is_the_hosts_alone_and_that_of_loopback_carries_the_port() -> None:
     assert (GATE.cookie, GATE.before) == ("__Host-birthmark", "__Host-birthmark-before")
     assert Gate.of(MagicMock(), [], 8080).cookie == "birthmark-8080"
+
+
+def test_the_user_of_a_machine_who_asked_is_known_when_his_connection_has_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        here = listening.getsockname()
+        with socket.create_connection(here) as line:
+            ends = {"client": line.getsockname(), "server": here, "scheme": "http", "headers": [(b"host", b"x")]}
+            request = Request({"type": "http", "method": "GET", "path": "/", "query_string": b""} | ends)
+            assert machine_user(request) == os.getuid()
+        assert machine_user(request) == os.getuid()

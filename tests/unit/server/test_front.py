@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from birthmark.server.workers.asker import FIELD, ForWhoAsks
 from birthmark.server.workers.front import Front, merged
 
 ONE = """# HELP birthmark_refusals_total Refusals.
@@ -61,10 +62,12 @@ class FakeWorker:
     stays: bool = False
     is_ready: bool = True
     asked: list[bytes] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
         self.asked.append(head.partition(b" HTTP/")[0])
         writer.write(self.answer)
         if self.stays:
@@ -357,3 +360,22 @@ async def test_who_goes_in_the_middle_of_a_list_ends_it(serve: Serve) -> None:
 
 async def test_a_list_that_no_worker_takes_is_told(serve: Serve) -> None:
     assert (await dropped(await serve(away=("w1",)), [b"x"]))[0] == 503
+
+
+async def test_a_worker_is_told_who_asks_by_the_front_alone(serve: Serve) -> None:
+    worker, heard = FakeWorker("w1"), []
+    caller = await serve(worker)
+    forged = [(FIELD, b'[["192.0.2.1", 1], ["127.0.0.1", 2]]'), (b"host", b"localhost")]
+    await caller.ask(b"/people", headers=forged, client=("127.0.0.1", 4711), server=("127.0.0.1", 8080))
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        heard.append((scope["client"], scope["server"], scope["headers"]))
+
+    headers = [
+        (name.lower(), value)
+        for name, _, value in (line.partition(b": ") for line in worker.heads[0].split(b"\r\n")[1:-2])
+    ]
+    assert [value for name, value in headers if name == FIELD] == [b'[["127.0.0.1", 4711], ["127.0.0.1", 8080]]']
+    await ForWhoAsks(app)({"type": "http", "client": None, "server": None, "headers": headers}, None, None)  # type: ignore[arg-type]
+    assert heard[0][:2] == (("127.0.0.1", 4711), ("127.0.0.1", 8080))
+    assert FIELD not in dict(heard[0][2])

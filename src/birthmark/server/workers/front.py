@@ -22,6 +22,7 @@ from birthmark.console.web.enroll.bounds import DROP
 from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
+from birthmark.server.workers.asker import FIELD, field_of
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
 from birthmark.server.workers.place import door_of
 from birthmark.text import decode_json
@@ -31,7 +32,7 @@ _JOIN_S = 1.0
 """How long who looks on waits for the first word of each worker."""
 _AGAIN_S = 0.2
 _OF_A_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"}
-_OF_THE_REQUEST = _OF_A_CONNECTION | {b"content-length", b"expect"}
+_OF_THE_REQUEST = _OF_A_CONNECTION | {b"content-length", b"expect", FIELD}
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _SSE = f"{SSE}; charset=utf-8".encode()
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -261,7 +262,7 @@ def _question(request: Request, body: bytes = b"") -> Question:
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     headers = [field for field in scope["headers"] if field[0] not in _OF_THE_REQUEST]
-    return Question(request.method, target, headers, body)
+    return Question(request.method, target, [*headers, *field_of(scope)], body)
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

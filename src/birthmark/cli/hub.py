@@ -22,6 +22,13 @@ from birthmark.text import printable
 
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
+ModuleArgument = Annotated[str, typer.Argument(metavar="MODULE", help="Its module id; letter case counts.")]
+CertOption = Annotated[
+    Path | None, typer.Option("--cert", help="Its certificate, PEM or DER; without one, keys are made.")
+]
+IdentityArgument = Annotated[
+    str, typer.Argument(metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.")
+]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
 
 
@@ -71,15 +78,15 @@ def delete(server: RemoveOptions, name: HubName) -> None:
 def create_device(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
-    cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM or DER; without one, keys are made.")] = None,
+    cert: CertOption = None,
+    edge: Annotated[bool, typer.Option("--edge", help="It runs IoT Edge, and has its modules from the start.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
     """Make a device in a hub, without a provisioning service. A key is shown this once.
 
     With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
-    thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
-    server.do("hubs", hub, "devices", device_id=name, thumbprint=thumbprint)
+    server.do("hubs", hub, "devices", device_id=name, thumbprint=_thumbprint(cert), iot_edge=edge)
 
 
 def devices(
@@ -119,9 +126,40 @@ def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: boo
     emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
 
 
-def twin(
+def modules(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """List the modules of a device."""
+    rows = map(_module_row, server.client.rows(at("hubs", hub, "modules", name)))
+    server.show_rows(rows, ("module", "state", "auth", "managed_by"), f"{name} has no modules.")
+
+
+def create_module(
     server: ServerOutputOptions,
     name: DeviceArgument,
+    module: ModuleArgument,
+    cert: CertOption = None,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Make a module of a device: a program with a key, a twin and a connection of its own. A key is shown this once.
+
+    With the key its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
+    """
+    server.do("hubs", hub, "modules", name, module_id=module, thumbprint=_thumbprint(cert))
+
+
+def delete_module(
+    server: RemoveOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
+) -> None:
+    """Remove a module with its twin; its connection ends."""
+    server.remove("hubs", hub, "modules", name, module, what=f"the module {module} of {name} with its twin")
+
+
+def _thumbprint(cert: Path | None) -> str | None:
+    return None if cert is None else read_certificate(cert).thumbprint.hex()
+
+
+def twin(
+    server: ServerOutputOptions,
+    name: IdentityArgument,
     desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
     hub: HubOption = "birthmark",
@@ -138,7 +176,7 @@ def twin(
 
 def method(
     server: ServerOutputOptions,
-    name: DeviceArgument,
+    name: IdentityArgument,
     method: Annotated[str, typer.Argument(help="The method's name.")],
     payload: Annotated[str, typer.Argument(help="What it is given: JSON.")] = "null",
     response_timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
@@ -224,6 +262,16 @@ def monitor(
                 client.put(at("hubs", hub, "groups", consumer_group), {"after": place})
     if consumer_group is None and place:
         typer.echo(f"To go on from here: --after {place}", err=True)
+
+
+def _module_row(module: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "module": module["moduleId"],
+        "state": module["connectionState"].lower(),
+        "auth": module["authentication"]["type"],
+        "managed_by": module["managedBy"],
+        "thumbprint": (module["authentication"]["x509Thumbprint"]["primaryThumbprint"] or "").lower() or None,
+    }
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

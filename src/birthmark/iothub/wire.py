@@ -20,10 +20,13 @@ from birthmark.iothub.model import (
     Device,
     DeviceAuthentication,
     DeviceId,
+    Identity,
     Mail,
     Message,
+    Module,
     Twin,
-    parse_device_id,
+    name_of,
+    parse_name,
     thumbprint_text,
 )
 from birthmark.members import says_something, unread
@@ -49,6 +52,10 @@ SYSTEM_PROPERTIES = {
     "$.ifid": "iothub-interface-id",
     "$.sub": "dt-subject",
 }
+
+
+MODULE = "iothub-connection-module-id"
+"""The property by which the hub says which module sent a message."""
 
 
 class UserNameError(InvalidRequestError):
@@ -94,6 +101,10 @@ class HubUser:
     module_id: str | None
     agent: str
 
+    @property
+    def name(self) -> str:
+        return name_of(self.device_id, self.module_id)
+
 
 def is_hub_username(username: str) -> bool:
     """Say whether the user name has IoT Hub's shape; DPS and AWS have others."""
@@ -113,18 +124,24 @@ def parse_username(username: str) -> HubUser:
     if len(parts) not in {2, 3} or not parts[0]:
         raise UserNameError(username=username[:200])
     fields = dict(part.partition("=")[::2] for part in query.split("&"))
-    module = parts[2] if len(parts) == 3 else None  # noqa: PLR2004 - host, device, module
-    return HubUser(parts[0].lower(), parse_device_id(parts[1]), module, unquote(fields.get("DeviceClientType", "")))
+    device_id, module_id = parse_name("/".join(parts[1:]))
+    return HubUser(parts[0].lower(), device_id, module_id, unquote(fields.get("DeviceClientType", "")))
 
 
-def render_username(host: str, device_id: str, agent: str) -> str:
-    """Return the CONNECT user name of a device; host and device id are not percent-encoded."""
-    return f"{host}/{device_id}/?api-version=2021-04-12&DeviceClientType={quote(agent, safe='')}"
+def render_username(host: str, name: str, agent: str) -> str:
+    """Return the CONNECT user name of a device, or of a module by its name; nothing of both is percent-encoded."""
+    return f"{host}/{name}/?api-version=2021-04-12&DeviceClientType={quote(agent, safe='')}"
 
 
-def telemetry_topic(device_id: str) -> str:
-    """Return what a device's telemetry topic begins with."""
-    return f"devices/{device_id}/messages/events/"
+def own_topics(name: str) -> str:
+    """Return what the topics of a device, or of a module by its name, begin with."""
+    device_id, slash, module_id = name.partition("/")
+    return f"devices/{device_id}/modules/{module_id}/" if slash else f"devices/{device_id}/"
+
+
+def telemetry_topic(name: str) -> str:
+    """Return what the telemetry topic of a device, or of a module by its name, begins with."""
+    return f"{own_topics(name)}messages/events/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,26 +261,29 @@ def desired_patch(before: Twin, after: Twin, patch: object, *, replaces: bool) -
     return _to_json({**values, "$version": after.desired.version})
 
 
-def twin_json(twin: Twin, device: Device, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
-    """Return the twin as the service sees it."""
-    known = device_json(device, is_connected=is_connected, last_activity=last_activity, with_keys=False)
-    return {
-        "deviceId": twin.device_id,
+def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
+    """Return the twin of a device or a module as the service sees it."""
+    known = _identity_json(identity, is_connected=is_connected, last_activity=last_activity, with_keys=False)
+    is_module = isinstance(identity, Module)
+    shown = {
+        "deviceId": identity.device_id,
+        "moduleId": identity.module_id if isinstance(identity, Module) else None,
         "etag": twin.etag,
-        "deviceEtag": device.etag,
-        "status": known["status"],
-        "statusUpdateTime": known["statusUpdatedTime"],
+        "deviceEtag": identity.etag,
+        "status": "enabled" if identity.is_enabled else "disabled",
+        "statusUpdateTime": NEVER,
         "connectionState": known["connectionState"],
         "lastActivityTime": last_activity,
         "cloudToDeviceMessageCount": 0,
-        "authenticationType": device.authentication.type.value,
+        "authenticationType": identity.authentication.type.value,
         "x509Thumbprint": known["authentication"]["x509Thumbprint"],
         "modelId": "",
         "version": twin.version,
         "tags": twin.tags,
         "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},
-        "capabilities": known["capabilities"],
+        "capabilities": {"iotEdge": isinstance(identity, Device) and identity.is_iot_edge},
     }
+    return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
 
 
 def _shown(section: Section) -> dict[str, Any]:
@@ -304,12 +324,16 @@ def render_property_bag(bag: dict[str, str | None]) -> str:
     )
 
 
-def message_of(device_id: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
-    """Return the message with system and application properties apart; what only a hub may set is dropped."""
-    if not bag:
-        return Message(device_id, enqueued_micros, payload, {}, {})
-    system = {SYSTEM_PROPERTIES[name]: value for name, value in bag.items() if name in SYSTEM_PROPERTIES}
-    custom = {name: value for name, value in bag.items() if not name.startswith("$.")}
+def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
+    """Return the message of a device, or of a module by its name, with system and application properties apart.
+
+    What only a hub may set is dropped. A module's message is its device's, and says of which module it is.
+    """
+    device_id, slash, module_id = name.partition("/")
+    system = {SYSTEM_PROPERTIES[key]: value for key, value in bag.items() if key in SYSTEM_PROPERTIES}
+    if slash:
+        system[MODULE] = module_id
+    custom = {key: value for key, value in bag.items() if not key.startswith("$.")}
     return Message(device_id, enqueued_micros, payload, system, custom)
 
 
@@ -317,18 +341,34 @@ def device_json(
     device: Device, *, is_connected: bool, last_activity: str = NEVER, with_keys: bool = True
 ) -> dict[str, Any]:
     """Return the registry's Device object."""
-    authentication = device.authentication
+    known = _identity_json(device, is_connected=is_connected, last_activity=last_activity, with_keys=with_keys)
+    return known | {
+        "status": "enabled" if device.is_enabled else "disabled",
+        "statusReason": device.status_reason,
+        "statusUpdatedTime": NEVER,
+        "capabilities": {"iotEdge": device.is_iot_edge},
+    }
+
+
+def module_json(
+    module: Module, *, is_connected: bool, last_activity: str = NEVER, with_keys: bool = True
+) -> dict[str, Any]:
+    """Return the registry's Module object."""
+    known = _identity_json(module, is_connected=is_connected, last_activity=last_activity, with_keys=with_keys)
+    return known | {"moduleId": module.module_id, "managedBy": module.managed_by}
+
+
+def _identity_json(identity: Identity, *, is_connected: bool, last_activity: str, with_keys: bool) -> dict[str, Any]:
+    """Return what devices and modules have in common."""
+    authentication = identity.authentication
     if not with_keys:
         authentication = replace(authentication, primary_key=None, secondary_key=None)
     return {
-        "deviceId": device.device_id,
-        "generationId": device.generation_id,
-        "etag": device.etag,
+        "deviceId": identity.device_id,
+        "generationId": identity.generation_id,
+        "etag": identity.etag,
         "connectionState": "Connected" if is_connected else "Disconnected",
-        "status": "enabled" if device.is_enabled else "disabled",
-        "statusReason": device.status_reason,
         "connectionStateUpdatedTime": last_activity,
-        "statusUpdatedTime": NEVER,
         "lastActivityTime": last_activity,
         "cloudToDeviceMessageCount": 0,
         "authentication": {
@@ -342,7 +382,6 @@ def device_json(
             },
             "type": authentication.type.value,
         },
-        "capabilities": {"iotEdge": device.is_iot_edge},
     }
 
 
@@ -362,7 +401,9 @@ class _Authentication(msgspec.Struct, rename="camel"):
     x509_thumbprint: _Thumbprints | None = None
 
 
-class _Capabilities(msgspec.Struct, rename="camel"):
+class Capabilities(msgspec.Struct, rename="camel"):
+    """What else a device is."""
+
     iot_edge: bool = False
 
 
@@ -373,7 +414,16 @@ class DeviceBody(msgspec.Struct, rename="camel"):
     status: str = "enabled"
     status_reason: str | None = None
     authentication: _Authentication | None = None
-    capabilities: _Capabilities | None = None
+    capabilities: Capabilities | None = None
+
+
+class ModuleBody(msgspec.Struct, rename="camel"):
+    """A Module as clients PUT it."""
+
+    module_id: str | None = None
+    device_id: str | None = None
+    managed_by: str | None = None
+    authentication: _Authentication | None = None
 
 
 _TOLD_OF_DEVICE = frozenset(
@@ -471,14 +521,25 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     if parsed.status not in {"enabled", "disabled"}:
         raise BodyInvalidError(detail="status must be enabled or disabled")
     _check_members(body, DeviceBody, _TOLD_OF_DEVICE)
-    wanted = parsed.authentication or _Authentication()
+    return parsed, _authentication_of(parsed.authentication)
+
+
+def parse_module_body(body: bytes) -> tuple[ModuleBody, DeviceAuthentication]:
+    """Return a module and the authentication it asks for, as `parse_device_body` does. Raise `BodyInvalidError`."""
+    parsed = read_json(body, ModuleBody, BodyInvalidError)
+    _check_members(body, ModuleBody, _TOLD_OF_DEVICE)
+    return parsed, _authentication_of(parsed.authentication)
+
+
+def _authentication_of(asked: _Authentication | None) -> DeviceAuthentication:
+    wanted = asked or _Authentication()
     beside = wanted.symmetric_key if wanted.type == "selfSigned" else wanted.x509_thumbprint
     if beside is not None and beside != type(beside)():
         detail = f"authentication of type {wanted.type or 'sas'} with {type(beside).__name__.lstrip('_')}"
         raise BodyInvalidError(detail=f"{detail}: a device has one kind")
     if wanted.type == "selfSigned":
         prints = wanted.x509_thumbprint or _Thumbprints()
-        return parsed, DeviceAuthentication(
+        return DeviceAuthentication(
             AuthenticationType.SELF_SIGNED,
             _thumbprint(prints.primary_thumbprint),
             _thumbprint(prints.secondary_thumbprint),
@@ -486,7 +547,7 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     if wanted.type not in {None, "sas"}:
         raise BodyInvalidError(detail=f"authentication.type {wanted.type!r} is not served")
     keys = wanted.symmetric_key or _SymmetricKey()
-    return parsed, DeviceAuthentication(
+    return DeviceAuthentication(
         AuthenticationType.SAS, primary_key=_key(keys.primary_key), secondary_key=_key(keys.secondary_key)
     )
 

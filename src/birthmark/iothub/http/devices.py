@@ -14,7 +14,7 @@ from birthmark.broker.rules.inbox import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import headers
-from birthmark.iothub.http.rendering import DEVICEBOUND, Record, answer_of, guarded
+from birthmark.iothub.http.rendering import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
 from birthmark.iothub.model import DeviceId, Hub, parse_device_id, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.service import IotHub
@@ -22,7 +22,6 @@ from birthmark.iothub.wire import HubUser
 from birthmark.net.refusing import Handler
 from birthmark.text import whole_number
 
-_UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
 _MIN_LOCK_S = 5
 Answer = Callable[[Request, Hub, DeviceId], Awaitable[Response]]
 
@@ -43,7 +42,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             except (UnavailableError, ThrottledError):
                 raise
             except BirthmarkError as error:
-                return answer_of(_UNAUTHORIZED, "Unauthorized", record(error, request))
+                return answer_of(UNAUTHORIZED, "Unauthorized", record(error, request))
             return await answer(request, hub, device.device_id)
 
         return guarded(proven, record)

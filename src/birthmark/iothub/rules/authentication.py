@@ -5,7 +5,8 @@ from typing import Any
 
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.iothub.model import AuthenticationType, Device
+from birthmark.iothub.model import AuthenticationType, Identity
+from birthmark.iothub.wire import own_topics
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.pki.checks import check_client
@@ -68,20 +69,20 @@ class ClientIdError(InvalidRequestError):
     hub: str
 
 
-def check_client_id(device: Device, client_id: str) -> None:
-    """Raise `ClientIdError` unless MQTT's client id is the device id (IoT Hub MQTT support)."""
-    if client_id != device.device_id:
-        raise ClientIdError(client_id=client_id[:128], device_id=device.device_id, hub=device.hub)
+def check_client_id(identity: Identity, client_id: str) -> None:
+    """Raise `ClientIdError` unless MQTT's client id is the device id, or DEVICE/MODULE (IoT Hub MQTT support)."""
+    if client_id != identity.name:
+        raise ClientIdError(client_id=client_id[:128], device_id=identity.name, hub=identity.hub)
 
 
 def authenticate(
-    device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
+    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
 ) -> SasToken | None:
-    """Return the token that proves the connection to be `device`, None for a certificate; else raise why it is not."""
-    facts: dict[str, Any] = {"device_id": device.device_id, "hub": device.hub}
-    if not device.is_enabled:
-        raise DeviceDisabledError(**facts)
-    authentication = device.authentication
+    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not."""
+    facts: dict[str, Any] = {"device_id": identity.name, "hub": identity.hub}
+    if not identity.is_enabled:
+        raise DeviceDisabledError(**facts | {"device_id": identity.device_id})
+    authentication = identity.authentication
     match authentication.type:
         case AuthenticationType.SELF_SIGNED:
             if leaf is None:
@@ -98,6 +99,6 @@ def authenticate(
             token = parse_sas(password.decode("utf-8", "replace"))
             keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
             check_sas(token, keys, now)
-            check_resource(token, [f"{host}/devices/{device.device_id}"])
+            check_resource(token, [f"{host}/{own_topics(identity.name).rstrip('/')}"])
             return token
     return None

@@ -33,19 +33,6 @@ class PathNotServedError(InvalidRequestError):
     path: str
 
 
-class ModuleNotServedError(InvalidRequestError):
-    """Modules are not served."""
-
-    code = "iothub.module_not_served"
-    cause = "Device {device_id} connected as its module {module}; this hub has devices without modules."
-    fix = (
-        "Connect as the device itself, leave the module id out of the connection string: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
-    )
-    device_id: str
-    module: str
-
-
 class QosNotServedError(InvalidRequestError):
     """QoS 2 is not served."""
 

@@ -1,0 +1,22 @@
+"""Modules of devices at hubs."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0044"
+down_revision = "0041"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    key = ("hub", "device_id", "module_id")
+    op.create_table(
+        "hub_modules",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in key),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("generation_id", "etag", "auth_type", "managed_by")),
+        *(sa.Column(f"{place}_thumbprint", sa.Text(), nullable=True) for place in ("primary", "secondary")),
+        *(sa.Column(f"{place}_key", sa.LargeBinary(), nullable=True) for place in ("primary", "secondary")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "updated_at")),
+        sa.PrimaryKeyConstraint(*key),
+    )

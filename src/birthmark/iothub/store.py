@@ -80,6 +80,15 @@ _OF_MODULE = (
     modules.c.module_id == bindparam("key_module"),
 )
 _THIS_MODULE = (*_OF_MODULE, modules.c.generation_id == bindparam("key_generation_id"))
+DELETE_TWINS_OF_MODULES = remove(
+    twins,
+    "hub",
+    twins.c.device_id.in_(
+        select(modules.c.device_id + "/" + modules.c.module_id).where(
+            modules.c.hub == bindparam("hub"), modules.c.device_id == bindparam("device_id")
+        )
+    ),
+)
 CHANGE_MODULE_TWIN = change(
     twins, ("version", "updated_at", "body"), "hub", "device_id", "version", exists().where(*_THIS_MODULE)
 )
@@ -140,7 +149,8 @@ _MODULE_AS_READ = (*_OF_MODULE, modules.c.etag == bindparam("key_etag"))
 STATE_OF_MODULE = ("etag", "auth_type", "managed_by", "updated_at", *_PROOFS)
 REPLACE_MODULE = change(modules, STATE_OF_MODULE, *_MODULE_AS_READ)
 DELETE_MODULE = remove(modules, *_MODULE_AS_READ)
-DELETE_MODULES_OF = remove(modules, "hub", "device_id")
+DELETE_MODULES_OF = (DELETE_TWINS_OF_MODULES, remove(modules, "hub", "device_id"))
+"""Before their device goes: their twins, and they."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

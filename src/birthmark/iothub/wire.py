@@ -6,6 +6,7 @@ with a plus sign meaning a space.
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,11 @@ _THUMBPRINT_DIGITS = {40, 64}
 _MAX_PROPERTIES = 64
 _MAX_RID = 256
 _MAX_STATUS = 2**31
+MAX_BULK = 100
+"""Of one bulk operation ("IoT Hub quotas and throttling")."""
+IMPORT_MODES = frozenset(
+    {"create", "update", "updateIfMatchETag", "delete", "deleteIfMatchETag", "updateTwin", "updateTwinIfMatchETag"}
+)
 _to_json = msgspec.json.Encoder().encode
 
 # Wire name in a property bag -> the name a reader of telemetry sees.
@@ -407,6 +413,58 @@ class Capabilities(msgspec.Struct, rename="camel"):
     iot_edge: bool = False
 
 
+class _TwinProperties(msgspec.Struct):
+    desired: Any = None
+    reported: Any = None
+
+
+class BulkItem(msgspec.Struct, rename="camel"):
+    """One device or module of a bulk operation (REST reference, "Bulk Registry - Update Registry")."""
+
+    id: str
+    import_mode: str = "create"
+    module_id: str | None = None
+    etag: str | None = msgspec.field(default=None, name="eTag")
+    twin_etag: str | None = msgspec.field(default=None, name="twinETag")
+    status: str = "enabled"
+    status_reason: str | None = None
+    authentication: _Authentication | None = None
+    capabilities: Capabilities | None = None
+    tags: dict[str, Any] | None = None
+    properties: _TwinProperties | None = None
+
+    @property
+    def twin(self) -> dict[str, Any]:
+        """The part of it that a change of its twin takes."""
+        desired = None if self.properties is None else self.properties.desired
+        wanted: dict[str, Any] = {} if desired is None else {"properties": {"desired": desired}}
+        return wanted if self.tags is None else wanted | {"tags": self.tags}
+
+    def proof(self) -> DeviceAuthentication:
+        """Return how it is to prove itself. Raise `BodyInvalidError`."""
+        return _authentication_of(self.authentication)
+
+    def body(self) -> "DeviceBody":
+        """Return the device that is to be. Raise `BodyInvalidError`."""
+        if self.status not in {"enabled", "disabled"}:
+            raise BodyInvalidError(detail="status must be enabled or disabled")
+        return DeviceBody(self.id, self.status, self.status_reason, self.authentication, self.capabilities)
+
+
+def parse_bulk(body: bytes) -> Sequence[BulkItem]:
+    """Return what is to be done with several devices and modules, each of them once. Raise `BodyInvalidError`."""
+    items = read_json(body, list[BulkItem], BodyInvalidError)
+    _check_members(body, list[BulkItem])
+    if not 0 < len(items) <= MAX_BULK:
+        raise BodyInvalidError(detail=f"there are {len(items)} devices, and may be 1 to {MAX_BULK}")
+    for item in items:
+        if item.import_mode not in IMPORT_MODES:
+            raise BodyInvalidError(detail=f"importMode must be one of {', '.join(sorted(IMPORT_MODES))}")
+        if item.properties is not None and says_something(item.properties.reported):
+            raise BodyInvalidError(detail="properties.reported is the device's to say, leave it out")
+    return items
+
+
 class DeviceBody(msgspec.Struct, rename="camel"):
     """A Device as clients PUT it."""
 
@@ -435,6 +493,20 @@ _TOLD_OF_DEVICE = frozenset(
 """What the registry tells, and gets back from clients that send what they read."""
 
 
+class ConfigurationContent(msgspec.Struct, rename="camel"):
+    """What a device and its modules are to be given, by paths of their twins."""
+
+    device_content: dict[str, Any] | None = None
+    modules_content: dict[str, dict[str, Any]] | None = None
+
+
+def parse_content(body: bytes) -> ConfigurationContent:
+    """Return the content of a configuration. Raise `BodyInvalidError`."""
+    content = read_json(body, ConfigurationContent, BodyInvalidError)
+    _check_members(body, ConfigurationContent)
+    return content
+
+
 class MethodCall(msgspec.Struct, rename="camel"):
     """A call as the service sends it."""
 
@@ -459,11 +531,6 @@ def _check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -
 def parse_twin_body(body: bytes) -> dict[str, Any]:
     """Return a twin, or a patch of one, as it was sent. Raise `BodyInvalidError`."""
     return read_json(body, dict[str, Any], BodyInvalidError)
-
-
-class _TwinProperties(msgspec.Struct):
-    desired: Any = None
-    reported: Any = None
 
 
 class _TwinBody(msgspec.Struct, rename="camel"):

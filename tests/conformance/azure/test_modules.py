@@ -332,3 +332,125 @@ def test_modules_are_kept_from_the_command_line(server: RunningServer) -> None:
     assert (twin["moduleId"], twin["properties"]["desired"]["fps"]) == ("camera", 3)
     server.run("hub", "module", "rm", "mod-cli", "camera", "--yes")
     assert len(server.rows("hub", "module", "ls", "mod-cli")) == 2
+
+
+def test_a_configuration_is_applied_to_an_edge_device_and_its_modules(server: RunningServer) -> None:
+    assert run(
+        server,
+        "mod-content",
+        """
+from azure.iot.hub import IoTHubConfigurationManager
+from azure.iot.hub.models import ConfigurationContent
+manager = IoTHubConfigurationManager.from_connection_string(text)
+service.create_device_with_sas(name, key, key, "enabled", iot_edge=True)
+agent = {"schemaVersion": "1.1", "modules": {"camera": {"type": "docker"}}}
+
+def content(**modules):
+    return ConfigurationContent(modules_content=modules)
+
+manager.apply_configuration_on_edge_device(name, content(**{
+    "$edgeAgent": {"properties.desired": agent},
+    "$edgeHub": {"properties.desired": {"routes": {"up": "FROM /* INTO $upstream"}}},
+    "camera": {"properties.desired": {"fps": 30, "lens": "wide"}},
+}))
+print([one.module_id for one in service.get_modules(name)])
+client = of_module("camera", key=service.get_module(name, "camera").authentication.symmetric_key.primary_key)
+patches = []
+client.on_twin_desired_properties_patch_received = patches.append
+client.connect()
+print(client.get_twin()["desired"]["fps"])
+manager.apply_configuration_on_edge_device(name, content(camera={"properties.desired": {"fps": 5}}))
+until(lambda: any(patch.get("fps") == 5 for patch in patches), "a patch")
+print({one: patches[-1][one] for one in sorted(patches[-1]) if one != "$version"})
+manager.apply_configuration_on_edge_device(name, content(camera={"properties.desired.a.b": 1}))
+desired = service.get_module_twin(name, "camera").properties.desired
+print(desired["fps"], desired["a"], service.get_module_twin(name, "$edgeAgent").properties.desired["modules"])
+client.shutdown()
+service.create_device_with_sas("mod-no-content", key, key, "enabled")
+print(refused(lambda: manager.apply_configuration_on_edge_device("mod-no-content", content(camera={}))))
+print(refused(lambda: manager.apply_configuration_on_edge_device(name, content(camera={"tags": {}}))))
+only_device = ConfigurationContent(device_content={"properties.desired.interval": 7})
+manager.apply_configuration_on_edge_device("mod-no-content", only_device)
+print(service.get_twin("mod-no-content").properties.desired["interval"])
+""",
+    ) == [
+        "['$edgeAgent', '$edgeHub', 'camera']",
+        "30",
+        "{'fps': 5, 'lens': None}",
+        "5 {'b': 1} {'camera': {'type': 'docker'}}",
+        "400",
+        "400",
+        "7",
+    ]
+
+
+def test_devices_and_modules_are_made_changed_and_removed_in_bulk(server: RunningServer) -> None:
+    refusals = [
+        ("bulk-2", None, "PreconditionFailed"),
+        ("bulk-6", None, "PreconditionFailed"),
+        ("bulk-9", None, "PreconditionFailed"),
+        ("bulk-10", None, "ArgumentInvalid"),
+        ("bulk-none", None, "DeviceNotFound"),
+        ("bulk-none", "camera", "DeviceNotFound"),
+    ]
+    assert run(
+        server,
+        "bulk",
+        """
+from azure.iot.hub.models import *
+from azure.iot.hub.protocol.models import ExportImportDevice, PropertyContainer
+
+def bulk(*items):
+    done = service.bulk_create_or_update_devices(list(items))
+    errors = [(one.device_id, one.module_id, one.error_code) for one in done.errors]
+    return done.is_successful, errors, done.warnings
+
+def item(number, mode, **more):
+    return ExportImportDevice(id=f"bulk-{number}", import_mode=mode, **more)
+
+sas = AuthenticationMechanism(type="sas", symmetric_key=SymmetricKey(primary_key=key, secondary_key=other))
+first = [item(n, "create", status="enabled", authentication=sas, tags={"row": n},
+              properties=PropertyContainer(desired={"n": n})) for n in range(100)]
+print(bulk(*first))
+print(service.get_twin("bulk-42").tags, service.get_twin("bulk-42").properties.desired["n"])
+print(service.get_device("bulk-7").authentication.symmetric_key.secondary_key == other)
+again = bulk(*first[:2], item("new", "create", status="disabled"))
+print(again)
+etag, twin = service.get_device("bulk-1").etag, service.get_twin("bulk-1").etag
+print(bulk(
+    item(1, "updateIfMatchETag", e_tag=etag, status="disabled", authentication=sas),
+    item(2, "updateIfMatchETag", e_tag=etag, status="disabled", authentication=sas),
+    item(3, "update", status="disabled", status_reason="spare", authentication=sas),
+    item(4, "updateTwin", tags={"row": "four"}),
+    item(5, "updateTwinIfMatchETag", twin_etag=twin, tags={"row": "five"}),
+    item(6, "updateTwinIfMatchETag", twin_etag="old", tags={"row": "six"}),
+    item(8, "delete"),
+    item(9, "deleteIfMatchETag", e_tag="old"),
+    item(10, "updateIfMatchETag", authentication=sas),
+    item("none", "delete"),
+    item(11, "create", module_id="camera", authentication=sas, tags={"of": "module"}),
+    item("none", "create", module_id="camera", authentication=sas),
+))
+print([service.get_device(f"bulk-{n}").status for n in (1, 2, 3)], service.get_device("bulk-3").status_reason)
+print([service.get_twin(f"bulk-{n}").tags["row"] for n in (4, 5, 6)])
+print(refused(lambda: service.get_device("bulk-8")), service.get_module_twin("bulk-11", "camera").tags)
+print(bulk(item(20, "delete"), item(20, "update", status="enabled")))
+for items in ([item(n, "delete") for n in range(101)], [item(1, "upsert")]):
+    print(service.bulk_create_or_update_devices(items).is_successful, service.get_device("bulk-1").status)
+statistics = service.get_device_registry_statistics()
+print(statistics.disabled_device_count >= 3, service.get_service_statistics().connected_device_count >= 0)
+""",
+    ) == [
+        "(True, [], [])",
+        "{'row': 42} 42",
+        "True",
+        "(False, [('bulk-0', None, 'DeviceAlreadyExists'), ('bulk-1', None, 'DeviceAlreadyExists')], [])",
+        f"(False, {refusals}, [])",
+        "['disabled', 'enabled', 'disabled'] spare",
+        "['four', 'five', 6]",
+        "404 {'of': 'module'}",
+        "(False, [('bulk-20', None, 'ArgumentInvalid'), ('bulk-20', None, 'ArgumentInvalid')], [])",
+        "None disabled",
+        "None disabled",
+        "True True",
+    ]

@@ -61,6 +61,13 @@ def render(error: BirthmarkError, tracking_id: str) -> Response:
     return answer_of(http_error(error), detail, tracking_id)
 
 
+def problem_view(error: BirthmarkError, device_id: str, module_id: str | None) -> dict[str, Any]:
+    """Return one refusal of a bulk operation."""
+    _, name, _ = http_error(error)
+    told = {"deviceId": device_id, "errorCode": name, "errorStatus": said(error)}
+    return told if module_id is None else told | {"moduleId": module_id}
+
+
 def answer_of(shown: tuple[int, str, int], detail: object, tracking_id: str) -> Response:
     """Return an answer by status, the hub's name of the error and its number."""
     status, name, number = shown

@@ -18,10 +18,11 @@ from birthmark.iothub.http.rendering import (
     etag_of,
     guarded,
     hub_of,
+    problem_view,
     seen_view,
     time_of,
 )
-from birthmark.iothub.model import Device, Hub, Identity, name_of, space_of
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub, Identity, name_of, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
@@ -87,6 +88,48 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         total, enabled = await registry.count(hub)
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
+
+    async def bulk(request: Request) -> Response:
+        hub = hub_of(hubs, request)
+        policy = authorized(request, hub, WRITE, "devices", Right.ENROLL)
+        items = wire.parse_bulk(await request.body())
+        problems, changed = await iothub.bulk.do(hub, items, actor=policy)
+        for before, after, body in changed:
+            patch = (body.get("properties") or {}).get("desired")
+            devices.desired_changed(before, after, patch, replaces=False)
+        errors = [
+            problem_view(problem, item.id, item.module_id)
+            for item, problem in zip(items, problems, strict=True)
+            if problem is not None
+        ]
+        for problem in problems:
+            if problem is not None:
+                record(problem, request)
+        shown = {"isSuccessful": not errors, "errors": errors, "warnings": []}
+        return JSONResponse(shown, 400 if errors else 200)
+
+    async def connected(request: Request) -> Response:
+        hub = hub_of(hubs, request)
+        authorized(request, hub, READ | _SERVICE, "statistics/service", Right.READ)
+        return JSONResponse({"connectedDeviceCount": await devices.connected(hub.name)})
+
+    async def configure(request: Request) -> Response:
+        hub, device_id = hub_of(hubs, request), request.path_params["device_id"]
+        policy = authorized(request, hub, WRITE, f"devices/{device_id}/applyConfigurationContent", Right.OPERATE)
+        content = wire.parse_content(await request.body())
+        device = await registry.device(hub, device_id)
+        if content.modules_content and not device.is_iot_edge:
+            raise wire.BodyInvalidError(detail=f"modulesContent, and {device_id} is no IoT Edge device")
+        there = {one.module_id for one in await registry.modules.of(hub, device_id)}
+        for name in content.modules_content or ():
+            if name not in there:
+                proof = DeviceAuthentication(AuthenticationType.SAS)
+                await registry.modules.put(device, name, proof, managed_by="iotEdge", actor=policy)
+        wanted = {name_of(device_id, name): one for name, one in (content.modules_content or {}).items()}
+        for name, one in (wanted | ({device_id: content.device_content} if content.device_content else {})).items():
+            before, after = await iothub.twins.configure(hub, name, one, actor=policy)
+            devices.desired_changed(before, after, after.desired.values, replaces=True)
+        return Response(status_code=204)
 
     def asked(request: Request, resource: str) -> tuple[Hub, str, str]:
         """Return hub, policy, and the name of the device or module, of a call of the service's."""
@@ -164,8 +207,11 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     found = [
         at("/devices", listing, "GET"),
         at("/devices/", listing, "GET"),  # as the Node SDK asks
+        at("/devices", bulk, "POST"),
         at("/devices/{device_id}", one, "GET", "PUT", "DELETE"),
+        at("/devices/{device_id}/applyConfigurationContent", configure, "POST"),
         at("/statistics/devices", statistics, "GET"),
+        at("/statistics/service", connected, "GET"),
         at("/twins/{device_id}", twin, "GET", "PATCH", "PUT"),
         at("/twins/{device_id}/modules/{module_id}", twin, "GET", "PATCH", "PUT"),
         at("/twins/{device_id}/methods", method, "POST"),

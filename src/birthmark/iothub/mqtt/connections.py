@@ -121,6 +121,10 @@ class HubConnections:
         known = [found.get(device_id) for device_id in device_ids]
         return [UNSEEN if one is None else SeenAt(from_micros(one.at), one.reason is None) for one in known]
 
+    async def connected(self, hub: str) -> int:
+        """Return how many devices and modules of a hub are connected, to whichever worker."""
+        return (await self._broker.connected()).get(space_of(hub), 0)
+
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
         require_3_1_1(packet)

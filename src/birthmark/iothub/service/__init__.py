@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
+from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.registry import Registry, RevocationCheck
@@ -20,6 +21,7 @@ class IotHub:
     telemetry: Telemetry
     twins: Twins
     c2d: CloudToDevice
+    bulk: Bulk
 
     @classmethod
     def of(
@@ -35,13 +37,9 @@ class IotHub:
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
         registry = Registry(database, clock, entropy, hubs, revocations)
-        return cls(
-            hubs,
-            registry,
-            telemetry,
-            Twins(database, clock, registry),
-            CloudToDevice(database, clock, entropy, registry),
-        )
+        twins = Twins(database, clock, registry)
+        c2d = CloudToDevice(database, clock, entropy, registry)
+        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins))
 
 
 __all__ = ["CloudToDevice", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]

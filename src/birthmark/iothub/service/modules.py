@@ -197,9 +197,12 @@ class Modules:
     async def going_with(self, device: Device) -> Changes:
         """Return the changes that remove a device's modules, for the commit that removes the device."""
         changes = Changes()
-        for row in await self._database.all(store.MODULES_OF, hub=device.hub, device_id=device.device_id):
-            changes.merge(_without(store.module_of(row)))
-        return changes.run(store.DELETE_MODULES_OF, hub=device.hub, device_id=device.device_id)
+        key: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
+        for row in await self._database.all(store.MODULES_OF, **key):
+            changes.merge(drop_client(space_of(device.hub), store.module_of(row).name))
+        for statement in store.DELETE_MODULES_OF:
+            changes.run(statement, **key)
+        return changes
 
     async def of_edge(self, device: Device) -> Changes:
         """Return the changes that give a device the modules of an IoT Edge runtime, where it has them not."""

@@ -154,9 +154,17 @@ class Registry:
         return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
 
     async def put(
-        self, hub: Hub, device_id: str, body: DeviceBody, wanted: DeviceAuthentication, etag: str | None, *, actor: str
+        self,
+        hub: Hub,
+        device_id: str,
+        body: DeviceBody,
+        wanted: DeviceAuthentication,
+        etag: str | None,
+        *,
+        twin: Mapping[str, Any] | None = None,
+        actor: str,
     ) -> Device:
-        """Create a device, or update it when `etag` is given ("*" for any). Raise `ConflictError`."""
+        """Create a device with its first twin, or update it when `etag` is given ("*": any). Raise `ConflictError`."""
         known = parse_device_id(device_id)
         now = self._clock.now()
         if wanted.type is AuthenticationType.SAS:
@@ -174,7 +182,8 @@ class Registry:
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
             if row is not None:
                 raise exists
-            await self._database.commit(self._adding(hub, made).merge(changes))
+            adding = self._adding(hub, made).merge(changes)
+            await self._database.commit(_with_twin(adding, made, twin, now) if twin else adding)
             return made
 
         async def decide() -> Device:

@@ -43,23 +43,35 @@ class Twins:
         return made
 
     async def desire(
-        self, hub: Hub, device_id: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
+        self, hub: Hub, name: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
     ) -> tuple[Twin, Twin]:
         """Change tags and desired properties; return the twin before and after. `etag` is the one it is meant for."""
-        identity = await self._registry.identity(hub, device_id)
         now = self._clock.micros()
-        before: list[Twin] = []
 
         def decide(twin: Twin) -> Twin:
             if etag not in {None, "*", twin.etag}:
-                raise TwinVersionError(device_id=device_id, version=twin.etag, wanted=str(etag))
-            before[:] = [twin]
+                raise TwinVersionError(device_id=name, version=twin.etag, wanted=str(etag))
             return rules.replace(twin, body, now) if replaces else rules.desire(twin, body, now)
 
-        def audited() -> Changes:
-            return Changes().audit(actor, "iothub.twin_changed", device_id, hub=hub.name)
+        return await self._desired(hub, name, decide, actor)
 
-        made = await self._change(hub, identity, audited, decide)
+    async def configure(self, hub: Hub, name: str, content: Mapping[str, Any], *, actor: str) -> tuple[Twin, Twin]:
+        """Let be desired what a configuration's content says; return the twin before and after."""
+        now = self._clock.micros()
+        return await self._desired(hub, name, lambda twin: rules.configured(twin, content, now), actor)
+
+    async def _desired(self, hub: Hub, name: str, decide: Callable[[Twin], Twin], actor: str) -> tuple[Twin, Twin]:
+        identity = await self._registry.identity(hub, name)
+        before: list[Twin] = []
+
+        def decided(twin: Twin) -> Twin:
+            before[:] = [twin]
+            return decide(twin)
+
+        def audited() -> Changes:
+            return Changes().audit(actor, "iothub.twin_changed", name, hub=hub.name)
+
+        made = await self._change(hub, identity, audited, decided)
         self.updates["service"] += 1
         return before[0], made
 

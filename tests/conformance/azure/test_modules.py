@@ -303,6 +303,17 @@ service.create_device_with_sas("mod-plain", key, key, "enabled")
     assert server.why(tracking)["code"] == "iothub.no_edge_device"
 
 
+def test_a_module_sends_over_https_too(server: RunningServer) -> None:
+    server.run("hub", "device", "create", "mod-https")
+    made = json.loads(server.run("hub", "module", "create", "mod-https", "camera", "--json").stdout)
+    key, path = base64.b64decode(made["primary_key"]), "/devices/mod-https/modules/camera/messages/events"
+    sent = rest(server, "POST", path, key, "devices/mod-https/modules/camera", {"by": "https"})
+    assert sent.status_code == 204, sent.text
+    (row,) = server.rows("hub", "messages", "mod-https")
+    assert (json.loads(row["body"]), row["system"]["iothub-connection-module-id"]) == ({"by": "https"}, "camera")
+    assert rest(server, "POST", path, b"another", "devices/mod-https/modules/camera", {}).status_code == 401
+
+
 def test_a_device_has_fifty_modules_and_no_more(server: RunningServer) -> None:
     assert run(
         server,

@@ -113,6 +113,8 @@ ACTIONS: Mapping[str, str] = {
     "iothub.device_delete": marked("removed a device from a hub"),
     "iothub.device_key_show": marked("looked at the key of a device"),
     "iothub.device_put": marked("saved a device at a hub"),
+    "iothub.module_delete": marked("removed a module from a hub"),
+    "iothub.module_put": marked("saved a module at a hub"),
     "iothub.device_take_back": marked("took a device back at a hub"),
     "iothub.key_rotate": marked("rotated a key of a hub"),
     "iothub.key_show": marked("looked at a key of a hub"),

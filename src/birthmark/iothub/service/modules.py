@@ -38,8 +38,8 @@ class UnknownModuleError(NotFoundError):
     message = "Module {module_id} of device {device_id} is not in hub {hub}"
     cause = "Device {device_id} of hub {hub} has no module {module_id}, or is not there. Letter case counts."
     fix = (
-        "Those there are: `birthmark hub module ls {device_id} --hub {hub}`. To make it: "
-        "`birthmark hub module create {device_id} {module_id} --hub {hub}`"
+        "To make it: `birthmark hub module create {device_id} {module_id} --hub {hub}`. Those there are: "
+        "`birthmark hub module ls {device_id} --hub {hub}`"
     )
     device_id: str
     hub: str

@@ -17,6 +17,7 @@ OPERATOR = "operator"
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 
 
+SCOPE = "ms-azure-iot-edge://"
 MAX_MODULES = 50
 """Of one device ("IoT Hub quotas and throttling")."""
 
@@ -108,10 +109,22 @@ class Device:
     updated_at: datetime
     maker: str = OPERATOR
     """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
+    parent_scopes: tuple[str, ...] = ()
+    """The scopes of the gateways that may speak for it."""
 
     @property
     def name(self) -> str:
         return self.device_id
+
+    @property
+    def scope(self) -> str | None:
+        """A gateway's own scope, by which those behind it name it; of another device its parent's.
+
+        (IoT Edge, "Establish gateway hierarchy")
+        """
+        if self.is_iot_edge:
+            return f"{SCOPE}{self.device_id}-{self.generation_id}"
+        return self.parent_scopes[0] if self.parent_scopes else None
 
 
 @dataclass(frozen=True, slots=True)

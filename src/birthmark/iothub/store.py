@@ -1,5 +1,6 @@
 """Hubs, identities and twins. Telemetry and messages to devices are the broker's streams and inboxes."""
 
+import json
 from typing import Any, assert_never
 
 import msgspec
@@ -39,6 +40,7 @@ devices = Table(
     *(blob(f"{place}_key", optional=True, sealed=True) for place in ("primary", "secondary")),
     *(number(name) for name in ("iot_edge", "created_at", "updated_at")),
     text("maker", server_default=OPERATOR),
+    text("parent_scopes", optional=True),
 )
 _OFF = devices.c.enabled == literal_column("0")
 Index("hub_devices_off", devices.c.hub, devices.c.device_id, sqlite_where=_OFF, postgresql_where=_OFF)
@@ -104,7 +106,7 @@ DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins))
 HUBS_PAGE = page(hubs, "name")
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
-_STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker")
+_STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker", "parent_scopes")
 _PROOFS = ("primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key")
 _AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
@@ -182,6 +184,7 @@ def device_of(row: Row) -> Device:
         from_micros(row["created_at"]),
         from_micros(row["updated_at"]),
         row["maker"],
+        tuple(json.loads(row["parent_scopes"] or "[]")),
     )
 
 
@@ -236,6 +239,7 @@ def device_row(device: Device) -> dict[str, Any]:
         "status_reason": device.status_reason,
         "iot_edge": int(device.is_iot_edge),
         "maker": device.maker,
+        "parent_scopes": json.dumps(device.parent_scopes) if device.parent_scopes else None,
     }
 
 

@@ -17,6 +17,7 @@ import msgspec
 from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import (
+    SCOPE,
     AuthenticationType,
     Device,
     DeviceAuthentication,
@@ -39,6 +40,7 @@ _THUMBPRINT_DIGITS = {40, 64}
 _MAX_PROPERTIES = 64
 _MAX_RID = 256
 _MAX_STATUS = 2**31
+_MAX_PARENTS, _MAX_SCOPE = 1, 256
 MAX_BULK = 100
 """Of one bulk operation ("IoT Hub quotas and throttling")."""
 IMPORT_MODES = frozenset(
@@ -288,6 +290,8 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
         "tags": twin.tags,
         "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},
         "capabilities": {"iotEdge": isinstance(identity, Device) and identity.is_iot_edge},
+        "deviceScope": identity.scope if isinstance(identity, Device) else None,
+        "parentScopes": list(identity.parent_scopes) if isinstance(identity, Device) else [],
     }
     return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
 
@@ -353,6 +357,8 @@ def device_json(
         "statusReason": device.status_reason,
         "statusUpdatedTime": NEVER,
         "capabilities": {"iotEdge": device.is_iot_edge},
+        "deviceScope": device.scope,
+        "parentScopes": list(device.parent_scopes),
     }
 
 
@@ -430,6 +436,8 @@ class BulkItem(msgspec.Struct, rename="camel"):
     status_reason: str | None = None
     authentication: _Authentication | None = None
     capabilities: Capabilities | None = None
+    device_scope: str | None = None
+    parent_scopes: list[str] | None = None
     tags: dict[str, Any] | None = None
     properties: _TwinProperties | None = None
 
@@ -446,9 +454,8 @@ class BulkItem(msgspec.Struct, rename="camel"):
 
     def body(self) -> "DeviceBody":
         """Return the device that is to be. Raise `BodyInvalidError`."""
-        if self.status not in {"enabled", "disabled"}:
-            raise BodyInvalidError(detail="status must be enabled or disabled")
-        return DeviceBody(self.id, self.status, self.status_reason, self.authentication, self.capabilities)
+        state = (self.id, self.status, self.status_reason, self.authentication, self.capabilities)
+        return checked(DeviceBody(*state, self.device_scope, self.parent_scopes))
 
 
 def parse_bulk(body: bytes) -> Sequence[BulkItem]:
@@ -473,6 +480,15 @@ class DeviceBody(msgspec.Struct, rename="camel"):
     status_reason: str | None = None
     authentication: _Authentication | None = None
     capabilities: Capabilities | None = None
+    device_scope: str | None = None
+    parent_scopes: list[str] | None = None
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The scopes of the gateways above it: of one that is none itself, `device_scope` is its only parent's."""
+        is_edge = bool(self.capabilities and self.capabilities.iot_edge)
+        of_scope = (self.device_scope,) if self.device_scope and not is_edge else ()
+        return tuple(self.parent_scopes or of_scope)
 
 
 class ModuleBody(msgspec.Struct, rename="camel"):
@@ -546,6 +562,8 @@ class _TwinBody(msgspec.Struct, rename="camel"):
     x509_thumbprint: Any = None
     capabilities: Any = None
     model_id: Any = None
+    device_scope: Any = None
+    parent_scopes: Any = None
 
 
 _SET = frozenset({"tags", "properties"})
@@ -585,10 +603,25 @@ def _bare(value: Any) -> Any:
 def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     """Return the body and the authentication it asks for (keys it leaves out are None). Raise `BodyInvalidError`."""
     parsed = read_json(body, DeviceBody, BodyInvalidError)
-    if parsed.status not in {"enabled", "disabled"}:
-        raise BodyInvalidError(detail="status must be enabled or disabled")
     _check_members(body, DeviceBody, _TOLD_OF_DEVICE)
-    return parsed, _authentication_of(parsed.authentication)
+    return checked(parsed), _authentication_of(parsed.authentication)
+
+
+def checked(body: DeviceBody) -> DeviceBody:
+    """Return a device whose status and scopes are some. Raise `BodyInvalidError`."""
+    if body.status not in {"enabled", "disabled"}:
+        raise BodyInvalidError(detail="status must be enabled or disabled")
+    parents = body.parents
+    if len(parents) > _MAX_PARENTS or any(not one.startswith(SCOPE) or len(one) > _MAX_SCOPE for one in parents):
+        raise BodyInvalidError(detail=f"a device is below one gateway at most, whose scope begins {SCOPE}")
+    if (
+        body.device_scope
+        and body.parent_scopes
+        and body.parents != (body.device_scope,)
+        and not (body.capabilities and body.capabilities.iot_edge)
+    ):
+        raise BodyInvalidError(detail="deviceScope and parentScopes name different gateways")
+    return body
 
 
 def parse_module_body(body: bytes) -> tuple[ModuleBody, DeviceAuthentication]:

@@ -176,6 +176,7 @@ class Registry:
         is_edge = bool(body.capabilities and body.capabilities.iot_edge)
         made = self._device(hub, known, wanted, now, is_iot_edge=is_edge)
         made = replace(made, is_enabled=body.status == "enabled", status_reason=body.status_reason)
+        made = replace(made, parent_scopes=body.parents)
         changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status)
         if etag is None:
             exists = DeviceExistsError(hub=hub.name, device_id=known)

@@ -1,4 +1,4 @@
-"""Modules of devices at hubs."""
+"""Modules of devices at hubs, and the gateways that devices are behind."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,3 +20,4 @@ def upgrade() -> None:
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "updated_at")),
         sa.PrimaryKeyConstraint(*key),
     )
+    op.add_column("hub_devices", sa.Column("parent_scopes", sa.Text(), nullable=True))

@@ -10,6 +10,7 @@ import typer
 
 from birthmark.cli.asking import only
 from birthmark.cli.common import emit, read_certificate, say
+from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
@@ -79,6 +80,9 @@ def create_device(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
     cert: CertOption = None,
+    by_ca: Annotated[
+        bool, typer.Option("--by-ca", help="By certificates with its name, of a CA of the hub: `hub ca create`.")
+    ] = False,
     edge: Annotated[bool, typer.Option("--edge", help="It runs IoT Edge, and has its modules from the start.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
@@ -86,7 +90,9 @@ def create_device(
 
     With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
-    server.do("hubs", hub, "devices", device_id=name, thumbprint=_thumbprint(cert), iot_edge=edge)
+    only(cert is None, "without --cert", by_ca=by_ca)
+    wanted = {"device_id": name, "thumbprint": _thumbprint(cert), "iot_edge": edge, "by_authority": by_ca}
+    server.do("hubs", hub, "devices", **wanted)
 
 
 def devices(
@@ -262,6 +268,45 @@ def monitor(
                 client.put(at("hubs", hub, "groups", consumer_group), {"after": place})
     if consumer_group is None and place:
         typer.echo(f"To go on from here: --after {place}", err=True)
+
+
+def list_cas(server: ListOptions, hub: HubOption = "birthmark") -> None:
+    """List the CA certificates that vouch for a hub's devices."""
+    server.show("hubs", hub, "cas", columns=CA_COLUMNS, nothing="No CA certificate is on record.")
+
+
+def add_ca(
+    server: ServerOutputOptions,
+    name: CaName,
+    file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
+    verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Put a CA certificate on record, whose certificates let devices in that are made with --by-ca."""
+    server.do("hubs", hub, "cas", name=name, certificate=read_certificate(file).pem(), verified=verified)
+
+
+def ca_code(server: ServerOutputOptions, name: CaName, hub: HubOption = "birthmark") -> None:
+    """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
+    answer = server.client.post(at("hubs", hub, "cas", name, "code"))
+    say(server.as_json, answer, answer["code"])
+
+
+def verify_ca(
+    server: ServerOutputOptions,
+    name: CaName,
+    file: Annotated[Path | None, typer.Argument(help="The verification certificate.")] = None,
+    without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Prove possession of the CA's key with the signed verification certificate."""
+    pem = proof_of(name, file, without_proof, "hub ca")
+    server.do("hubs", hub, "cas", name, "verify", certificate=pem)
+
+
+def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark") -> None:
+    """Take a CA certificate off the record; its devices connect no more."""
+    server.remove("hubs", hub, "cas", name, what=f"the CA certificate {name}, by which no device connects then")
 
 
 def _module_row(module: dict[str, Any]) -> dict[str, Any]:

@@ -248,6 +248,17 @@ HUB = Group(
             },
             "ls",
         ),
+        "ca": Group(
+            "CA certificates that vouch for a hub's devices, and proof of possession.",
+            {
+                "ls": Leaf("hub:list_cas"),
+                "create": Leaf("hub:add_ca", "my-ca root.pem"),
+                "code": Leaf("hub:ca_code", "my-ca"),
+                "verify": Leaf("hub:verify_ca", "my-ca verification.pem"),
+                "rm": Leaf("hub:remove_ca", "my-ca"),
+            },
+            "ls",
+        ),
         "module": Group(
             "Modules of a device: programs with a key, a twin and a connection of their own.",
             {

@@ -16,11 +16,12 @@ from birthmark.pki.certificates import parse_thumbprint
 
 
 class NewDevice(msgspec.Struct):
-    """A device with a certificate's thumbprint, or with fresh keys."""
+    """A device with a certificate's thumbprint, with certificates of the hub's CAs, or with fresh keys."""
 
     device_id: str
     thumbprint: str | None = None
     iot_edge: bool = False
+    by_authority: bool = False
 
 
 class NewModule(msgspec.Struct):
@@ -63,7 +64,8 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         body: NewDevice = asked.body
         hub = hubs.by_name(asked["name"])
         wanted = DeviceBody(body.device_id, capabilities=Capabilities(body.iot_edge))
-        proof = _proof_of(body.thumbprint)
+        proof = DeviceAuthentication(AuthenticationType.AUTHORITY)
+        proof = proof if body.by_authority else _proof_of(body.thumbprint)
         made = await registry.put(hub, body.device_id, wanted, proof, None, actor=asked.actor)
         return {"device": made.device_id, "hub": hub.host, **_made_view(made, body.thumbprint)}
 

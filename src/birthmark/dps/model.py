@@ -128,19 +128,6 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
-    """A CA certificate on record."""
-
-    name: str
-    certificate: Certificate
-    is_verified: bool
-    verification_code: str | None
-    etag: str
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Signer:
     """A certificate whose holders' devices belong to a group."""
 

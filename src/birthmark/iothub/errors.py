@@ -10,7 +10,7 @@ from birthmark import errors
 from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins, wills
-from birthmark.iothub.service import hubs, modules, registry
+from birthmark.iothub.service import authorities, hubs, modules, registry
 from birthmark.mqtt.reasons import ReasonCode
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
@@ -19,6 +19,13 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     hubs.HubExistsError: (409, "IotHubAlreadyExists", 409000),
     registry.DeviceExistsError: (409, "DeviceAlreadyExists", 409001),
     registry.EtagMismatchError: (412, "PreconditionFailed", 412001),
+    authentication.CommonNameError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.CaNotTrustedError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.DevicesOwnCaError: (401, "IotHubUnauthorizedAccess", 401002),
+    authorities.UnknownCaError: (404, "NotFound", 404000),
+    authorities.CaExistsError: (409, "Conflict", 409000),
+    authorities.CaNotACaError: (400, "ArgumentInvalid", 400004),
+    authorities.NoCaCodeError: (409, "Conflict", 409000),
     modules.UnknownModuleError: (404, "ModuleNotFound", 404010),
     modules.ModuleExistsError: (409, "ModuleAlreadyExistsOnDevice", 409301),
     modules.ModuleEtagError: (412, "PreconditionFailed", 412001),

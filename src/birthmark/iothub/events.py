@@ -28,6 +28,17 @@ class HubsChanged(Event, frozen=True, tag="iothub.hubs_changed"):
         return self.hub
 
 
+class HubCaChanged(Event, frozen=True, tag="iothub.ca_changed"):
+    """A CA certificate of a hub came, went, or counts for other devices than before."""
+
+    hub: str
+    name: str
+
+    @property
+    def entity(self) -> str:
+        return f"{self.hub}/{self.name}"
+
+
 class HubDeleted(Event, frozen=True, tag="iothub.hub_deleted"):
     """A hub was deleted, with its devices."""
 

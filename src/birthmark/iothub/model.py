@@ -75,6 +75,7 @@ class AuthenticationType(StrEnum):
 
     SAS = "sas"
     SELF_SIGNED = "selfSigned"
+    AUTHORITY = "certificateAuthority"
 
 
 def thumbprint_text(thumbprint: bytes | None) -> str | None:

@@ -1,5 +1,6 @@
 """Hubs, identities and twins. Telemetry and messages to devices are the broker's streams and inboxes."""
 
+import hashlib
 import json
 from typing import Any, assert_never
 
@@ -19,6 +20,7 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
+from birthmark.pki.authority import Authority
 from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
@@ -54,6 +56,18 @@ modules = Table(
     *(blob(f"{place}_key", optional=True, sealed=True) for place in ("primary", "secondary")),
     *(number(name) for name in ("created_at", "updated_at")),
 )
+
+AUTHORITIES = Records(Authority, certificate="der", is_verified="verified")
+authorities = AUTHORITIES.table("hub_authorities", "name", more=[text("hub", key=True), text("subject_digest")])
+Index("hub_authorities_subject", authorities.c.hub, authorities.c.subject_digest)
+ADD_AUTHORITY = insert(authorities)
+REPLACE_AUTHORITY = change(
+    authorities, [c.name for c in authorities.columns if not c.primary_key], "hub", "name", "etag"
+)
+GET_AUTHORITY = find(authorities)
+DELETE_AUTHORITY = remove(authorities)
+LIST_AUTHORITIES = find(authorities, "hub", order=authorities.c.name, limit=1000)
+AUTHORITIES_NAMED = find(authorities, "hub", "subject_digest", limit=100)
 
 twins = Table(
     "hub_twins",
@@ -102,7 +116,7 @@ CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 REMOVE_HUB = remove(hubs, "name", "policies")
 HUB_IS_THERE = present(hubs)
 SAME_HUB = present(hubs, "name", "policies")
-DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins))
+DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities))
 HUBS_PAGE = page(hubs, "name")
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
@@ -219,6 +233,17 @@ def twin_keys(identity: Identity) -> tuple[Statement, Statement, dict[str, Any]]
             return SAME_MODULE_GENERATION, CHANGE_MODULE_TWIN, key | module_key(identity)
         case _:
             assert_never(identity)
+
+
+def subject_digest(name: bytes) -> str:
+    """Return the key under which CA certificates of one subject, as DER, are found."""
+    return hashlib.sha256(name).hexdigest()
+
+
+def authority_row(hub: str, authority: Authority) -> dict[str, Any]:
+    """Return the row of a CA certificate."""
+    found_by = subject_digest(authority.certificate.subject_der)
+    return {"hub": hub, "subject_digest": found_by} | AUTHORITIES.row(authority)
 
 
 def place_of(hub: str) -> str:

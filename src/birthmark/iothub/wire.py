@@ -633,10 +633,14 @@ def parse_module_body(body: bytes) -> tuple[ModuleBody, DeviceAuthentication]:
 
 def _authentication_of(asked: _Authentication | None) -> DeviceAuthentication:
     wanted = asked or _Authentication()
-    beside = wanted.symmetric_key if wanted.type == "selfSigned" else wanted.x509_thumbprint
-    if beside is not None and beside != type(beside)():
-        detail = f"authentication of type {wanted.type or 'sas'} with {type(beside).__name__.lstrip('_')}"
-        raise BodyInvalidError(detail=f"{detail}: a device has one kind")
+    beside: dict[str, tuple[_SymmetricKey | _Thumbprints | None, ...]] = {
+        "selfSigned": (wanted.symmetric_key,),
+        "certificateAuthority": (wanted.symmetric_key, wanted.x509_thumbprint),
+    }
+    for one in beside.get(wanted.type or "", (wanted.x509_thumbprint,)):
+        if one is not None and one != type(one)():
+            detail = f"authentication of type {wanted.type or 'sas'} with {type(one).__name__.lstrip('_')}"
+            raise BodyInvalidError(detail=f"{detail}: a device has one kind")
     if wanted.type == "selfSigned":
         prints = wanted.x509_thumbprint or _Thumbprints()
         return DeviceAuthentication(
@@ -644,6 +648,8 @@ def _authentication_of(asked: _Authentication | None) -> DeviceAuthentication:
             _thumbprint(prints.primary_thumbprint),
             _thumbprint(prints.secondary_thumbprint),
         )
+    if wanted.type == "certificateAuthority":
+        return DeviceAuthentication(AuthenticationType.AUTHORITY)
     if wanted.type not in {None, "sas"}:
         raise BodyInvalidError(detail=f"authentication.type {wanted.type!r} is not served")
     keys = wanted.symmetric_key or _SymmetricKey()

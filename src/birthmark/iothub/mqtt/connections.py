@@ -133,7 +133,9 @@ class HubConnections:
             user = wire.parse_username(packet.username or "")
             names = {"device_id": user.name, "hub": user.host}
             seen = self._changes
-            hub, identity, token = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+            hub, identity, token = await self.iothub.registry.authenticate(
+                user, pump.peer, packet.password, address=pump.address
+            )
             check_client_id(identity, packet.client_id)
             will = None if packet.will is None else _will_of(packet.will, identity.name)
             space = self.space(hub.name)
@@ -145,7 +147,7 @@ class HubConnections:
                 self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
             try:
                 if seen != self._changes:  # nobody told a connection that was not there: it proves itself again
-                    await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+                    await self.iothub.registry.authenticate(user, pump.peer, packet.password, address=pump.address)
             except BirthmarkError:
                 space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise

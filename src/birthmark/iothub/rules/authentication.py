@@ -38,6 +38,60 @@ class ThumbprintMismatchError(UnauthenticatedError):
     thumbprint: bytes
 
 
+class CommonNameError(UnauthenticatedError):
+    """A certificate of a CA, with another name in it."""
+
+    code = "iothub.common_name_mismatch"
+    cause = (
+        "Device {device_id} of hub {hub} is known by certificates of a CA, and showed one whose common name is "
+        "'{common_name}' ({thumbprint})."
+    )
+    fix = (
+        "Issue a certificate whose common name is the device id, letter by letter: "
+        "`birthmark ca issue {device_id} --dir ca`"
+    )
+    common_name: str
+    device_id: str
+    hub: str
+    thumbprint: bytes
+
+
+class CaNotTrustedError(UnauthenticatedError):
+    """The certificate's CA vouches for no device of this hub."""
+
+    code = "iothub.ca_not_trusted"
+    cause = (
+        "Device {device_id} showed a certificate that '{issuer}' issued, and hub {hub} has no verified CA certificate "
+        "above it: {detail}."
+    )
+    fix = (
+        "Put that CA's certificate on record: `birthmark hub ca create {name} ca/root.pem --verified --hub {hub}`. "
+        "Those there are, and which are verified: `birthmark hub ca ls --hub {hub}`"
+    )
+    detail: str
+    device_id: str
+    hub: str
+    issuer: str
+    name: str
+
+
+class DevicesOwnCaError(UnauthenticatedError):
+    """A device issued this certificate."""
+
+    code = "iothub.devices_own_ca"
+    cause = (
+        "The certificate of {device_id} was issued by '{subject}', the CA of a device, which speaks for no device of "
+        "hub {hub}, whose CA is above it."
+    )
+    fix = (
+        "If you know the device, make it by its own certificate: `birthmark hub device rm {device_id} --hub {hub} "
+        '--yes; birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+    )
+    device_id: str
+    hub: str
+    subject: str
+
+
 class NoCredentialsError(UnauthenticatedError):
     """Neither certificate nor token."""
 
@@ -92,6 +146,13 @@ def authenticate(
                 expected = " or ".join(t.hex() for t in on_record) or "none"
                 raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
             check_client(leaf, is_pinned=True)
+            check_dates(leaf, now)
+        case AuthenticationType.AUTHORITY:
+            if leaf is None:
+                raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
+            if leaf.subject_cn != identity.name:  # letter case counts, as in the registry
+                raise CommonNameError(common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint, **facts)
+            check_client(leaf)
             check_dates(leaf, now)
         case AuthenticationType.SAS:
             if not password:

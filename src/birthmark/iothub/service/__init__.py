@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
+from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.hubs import Hubs
@@ -22,6 +23,7 @@ class IotHub:
     twins: Twins
     c2d: CloudToDevice
     bulk: Bulk
+    authorities: HubAuthorities
 
     @classmethod
     def of(
@@ -30,16 +32,18 @@ class IotHub:
         clock: Clock,
         entropy: Entropy,
         revocations: RevocationCheck | None = None,
+        is_devices_own: IsDevicesOwn | None = None,
         **kept: int,
     ) -> "IotHub":
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry."""
         hubs = Hubs(database, clock, entropy)
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
-        registry = Registry(database, clock, entropy, hubs, revocations)
+        authorities = HubAuthorities(database, clock, entropy, is_devices_own)
+        registry = Registry(database, clock, entropy, hubs, authorities=authorities, revocations=revocations)
         twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
-        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins))
+        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities)
 
 
 __all__ = ["CloudToDevice", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]

@@ -28,6 +28,7 @@ from birthmark.iothub.model import (
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
 from birthmark.iothub.rules.twins import begun
+from birthmark.iothub.service.authorities import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, module_still_there
 from birthmark.iothub.wire import DeviceBody, HubUser
@@ -94,9 +95,12 @@ class Registry:
         clock: Clock,
         entropy: Entropy,
         hubs: Hubs,
+        *,
+        authorities: HubAuthorities,
         revocations: RevocationCheck | None = None,
     ) -> None:
         self.modules = Modules(database, clock, entropy)
+        self._authorities = authorities
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -310,12 +314,14 @@ class Registry:
         return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
 
     async def authenticate(
-        self, user: HubUser, peer: Peer, password: bytes | None
+        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = ""
     ) -> tuple[Hub, Identity, SasToken | None]:
         """Return the device or module that a request proved to be, and the token that proved it; else raise why not."""
         hub = self._hubs.by_host(user.host)
         identity = await self.identity(hub, user.name)
         token = authenticate(identity, user.host, peer.leaf, password, self._clock.now())
+        if identity.authentication.type is AuthenticationType.AUTHORITY and peer.leaf is not None:
+            await self._authorities.check(hub, identity, peer.leaf, peer.chain, address)
         if peer.leaf is not None and self._revocations is not None:
             await self._revocations(peer.leaf, peer.chain)
         return hub, identity, token

@@ -1,4 +1,4 @@
-"""Modules of devices at hubs, and the gateways that devices are behind."""
+"""Modules of devices at hubs, the gateways that devices are behind, CA certificates that vouch for devices."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,3 +21,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(*key),
     )
     op.add_column("hub_devices", sa.Column("parent_scopes", sa.Text(), nullable=True))
+    op.create_table(
+        "hub_authorities",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("hub", "name", "subject_digest", "etag")),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.Column("verification_code", sa.Text(), nullable=True),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("verified", "created_at", "updated_at")),
+        sa.PrimaryKeyConstraint("hub", "name"),
+    )
+    op.create_index("hub_authorities_subject", "hub_authorities", ["hub", "subject_digest"])

@@ -57,6 +57,7 @@ KINDS: Sequence[Kind] = (
         (
             *("ca.rollover.start", "ca.rollover.next", "ca.rollover.back", "ca.root_noted"),
             *("dps.ca_add", "dps.ca_verify", "dps.ca_remove", "awsiot.ca_add", "awsiot.ca_update", "awsiot.ca_delete"),
+            *("iothub.ca_add", "iothub.ca_verify", "iothub.ca_remove"),
             *("est.bootstrap.add", "est.bootstrap.remove", "est.authority.add", "est.authority.remove"),
         ),
         "Another CA is trusted, or one no more, or the root is exchanged.",

@@ -4,7 +4,7 @@ Specification: IoT Hub MQTT support and REST reference (api-version 2021-04-12; 
 
 | endpoint | served |
 |---|---|
-| MQTT CONNECT `{host}/{deviceId}[/{moduleId}]/?…` | X.509 by thumbprint, SAS by key; one connection for each |
+| MQTT CONNECT `{host}/{deviceId}[/{moduleId}]/?…` | X.509 by thumbprint or CA, SAS; one connection for each |
 | `devices/{id}/messages/events/{bag}` | telemetry, acknowledged when durable; as a will too |
 | `$iothub/twin/…`, `$iothub/methods/…`, `devices/{id}/messages/devicebound/#` | twin, direct methods, messages |
 | subscriptions | kept over reconnects when clean session is 0 |

@@ -85,11 +85,10 @@ def test_letter_case_counts_as_in_the_registry(server: RunningServer, maker: Hol
 def test_intermediates_come_from_the_device(server: RunningServer, maker: Holder, tmp_path: Path) -> None:
     line = a_ca("Line 7", parent=maker, now=NOW)
     server.run("hub", "device", "create", "of-line", "--by-ca")
-    bare, whole = (
-        a_file_device(directory, "of-line", ca=line, sent=sent)
-        for directory, sent in ((tmp_path / "bare", ()), (tmp_path / "whole", (line,)))
-        if directory.mkdir() is None
-    )
+    for directory in ("bare", "whole"):
+        (tmp_path / directory).mkdir()
+    bare = a_file_device(tmp_path / "bare", "of-line", ca=line)
+    whole = a_file_device(tmp_path / "whole", "of-line", ca=line, sent=(line,))
     assert connects(server, bare, "of-line") == "CredentialError"
     assert connects(server, whole, "of-line") == "in"
 

@@ -355,6 +355,8 @@ def test_a_device_that_is_read_can_be_written_back(hub: Service) -> None:
     {"type": "sas", "x509Thumbprint": {"primaryThumbprint": THUMBPRINT}},
     {"x509Thumbprint": {"primaryThumbprint": THUMBPRINT}},
     {"type": "sas", "shelfLife": 3},
+    {"type": "certificateAuthority", "x509Thumbprint": {"primaryThumbprint": THUMBPRINT}},
+    {"type": "certificateAuthority", "symmetricKey": {"primaryKey": KEY}},
 ])  # fmt: skip
 def test_a_second_kind_of_authentication_is_refused_by_its_name(hub: Service, authentication: Json) -> None:
     status, told = hub("PUT", f"/devices/kept-{next(NUMBERS)}", {"authentication": authentication})

@@ -328,6 +328,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
     "iothub.module_delete": _drop_module,
+    "iothub.ca_remove": lambda name, told: Changes().run(hub_store.DELETE_AUTHORITY, hub=told["hub"], name=name),
     "people.password_remove": _drop_password,
     "people.password_set": _drop_password,
     "people.role_remove": lambda name, told: Changes().run(

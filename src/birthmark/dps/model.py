@@ -96,6 +96,8 @@ class Enrollment:
     """The hosts it may be assigned to; empty: all that are linked."""
     keeps_hub: bool = False
     """Whether registering again leaves the hub as it is."""
+    migrates: bool = True
+    """Whether a device takes its twin along to another hub; else it begins anew there."""
     twin: Mapping[str, Any] | None = None
     """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
     made_at: str | None = None

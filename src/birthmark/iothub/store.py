@@ -90,6 +90,7 @@ CHANGE_TWIN = change(
     ),
 )
 DELETE_TWIN = remove(twins)
+DELETE_TWIN_AS_READ = remove(twins, "hub", "device_id", "version")
 _OF_MODULE = (
     modules.c.hub == bindparam("key_hub"),
     modules.c.device_id == bindparam("key_owner"),

@@ -7,7 +7,7 @@ from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.hubs import Hubs
-from birthmark.iothub.service.registry import Registry, RevocationCheck
+from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
@@ -46,4 +46,4 @@ class IotHub:
         return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities)
 
 
-__all__ = ["CloudToDevice", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]
+__all__ = ["CloudToDevice", "Hubs", "IotHub", "Made", "Registry", "Telemetry", "Twins"]

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -84,6 +84,16 @@ class Peer(Protocol):
 
     @property
     def chain(self) -> tuple[Certificate, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a provisioning service makes of a device; `twin` is what its twin begins with."""
+
+    authentication: DeviceAuthentication
+    maker: str
+    is_iot_edge: bool = False
+    twin: Mapping[str, Any] | None = None
 
 
 class Registry:
@@ -256,17 +266,7 @@ class Registry:
             return Changes()
         return await self._removing(store.device_of(row))
 
-    async def provision(
-        self,
-        host: str,
-        device_id: str,
-        authentication: DeviceAuthentication,
-        *,
-        iot_edge: bool,
-        twin: Mapping[str, Any] | None = None,
-        maker: str,
-        now: datetime,
-    ) -> Changes:
+    async def provision(self, host: str, device_id: str, wanted: Made, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`, for the caller's unit of work.
 
         An identity that is there keeps its generation, and its status: an operator's disable outlives registrations.
@@ -276,16 +276,59 @@ class Registry:
         hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
-            made = self._device(hub, parse_device_id(device_id), authentication, now, is_iot_edge=iot_edge)
-            made = replace(made, maker=maker)
-            changes = self._adding(hub, made)
-            return changes if not twin else _with_twin(changes, made, twin, now)
+            changes, made = self._provisioned(hub, device_id, wanted, now)
+            return changes if not wanted.twin else _with_twin(changes, made, wanted.twin, now)
         present = store.device_of(row)
-        check_maker(present, maker)
-        if present.authentication == authentication and present.is_iot_edge == iot_edge:
+        check_maker(present, wanted.maker)
+        if present.authentication == wanted.authentication and present.is_iot_edge == wanted.is_iot_edge:
             return _if_as_read(store.SAME_DEVICE, present)
-        made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
-        return await self._replacing(present, made)
+        made = replace(present, etag=self._etag(), authentication=wanted.authentication, updated_at=now)
+        return await self._replacing(present, replace(made, is_iot_edge=wanted.is_iot_edge))
+
+    async def move(
+        self, device_id: str, present: str, wanted: str, made: Made, now: datetime, *, with_twin: bool
+    ) -> Changes:
+        """Return the changes that take a device from the hub at `present` to the one at `wanted`.
+
+        Its twin goes along or begins anew; its status, which an operator gave it, goes along.
+        Raise what `provision` raises.
+        """
+        old = self._hubs.find(present)
+        row = None if old is None else await self._database.one(store.GET_DEVICE, hub=old.name, device_id=device_id)
+        to = self._hubs.by_host(wanted)
+        if old is None or row is None or old.name == to.name:
+            return await self.provision(wanted, device_id, made, now)
+        leaving = store.device_of(row)
+        check_maker(leaving, made.maker)
+        there = await self._database.one(store.GET_DEVICE, hub=to.name, device_id=device_id)
+        if there is not None:
+            check_maker(store.device_of(there), made.maker)
+            return (await self._removing(leaving)).merge(await self.provision(wanted, device_id, made, now))
+        kept = await self._database.one(store.GET_TWIN, hub=old.name, device_id=device_id)
+        as_read: dict[str, Any] = {"hub": old.name, "device_id": device_id}
+        changed = ChangedMeanwhileError(what="The twin")
+        if kept is None:  # nor is there one that came since
+            changes = Changes().run(store.DELETE_TWIN, expect=0, otherwise=changed, **as_read)
+        else:
+            as_read["version"] = kept["version"]
+            changes = Changes().run(store.DELETE_TWIN_AS_READ, expect=1, otherwise=changed, **as_read)
+        changes.merge(await self._removing(leaving))
+        adding, device = self._provisioned(to, device_id, made, now, like=leaving)
+        changes.merge(adding)
+        if kept is not None and with_twin:
+            values = {"version": kept["version"], "body": kept["body"], "updated_at": kept["updated_at"]}
+            return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
+        return changes if not made.twin or with_twin else _with_twin(changes, device, made.twin, now)
+
+    def _provisioned(
+        self, hub: Hub, device_id: str, wanted: Made, now: datetime, like: Device | None = None
+    ) -> tuple[Changes, Device]:
+        name, proof = parse_device_id(device_id), wanted.authentication
+        made = self._device(hub, name, proof, now, is_iot_edge=wanted.is_iot_edge)
+        made = replace(made, maker=wanted.maker)
+        if like is not None:
+            made = replace(made, is_enabled=like.is_enabled, status_reason=like.status_reason)
+        return self._adding(hub, made), made
 
     async def _replacing(self, present: Device, made: Device) -> Changes:
         row = store.device_row(made)

@@ -23,7 +23,8 @@ hosts = [os.environ["PROVISIONING_HOST"], "second.example"]
 first = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"])
 
 def enroll(host):
-    mechanism = AttestationMechanism(type="symmetricKey", symmetric_key=SymmetricKeyAttestation(primary_key=key, secondary_key=key))
+    keys = SymmetricKeyAttestation(primary_key=key, secondary_key=key)
+    mechanism = AttestationMechanism(type="symmetricKey", symmetric_key=keys)
     wish = IndividualEnrollment.create(registration_id=name, attestation=mechanism, iot_hubs=[host])
     wish.reprovision_policy = ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=keeps)
     wish.initial_twin = InitialTwin.create(tags={"site": 1})

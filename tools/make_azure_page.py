@@ -39,8 +39,8 @@ _CONFIGURATIONS = "not served yet: configurations by a condition; refused as `io
 _DIGITAL = "not served: digital twins; refused as `iothub.operation_not_served`"
 NOT_SERVED: Mapping[str, str] = {
     "query_iot_hub": "not served yet; refused as `iothub.operation_not_served`",
-    "create_registration_state_query": "served, but the SDK's own call of it fails before it asks; by Node's it is shown",
-    "send_c2d_message": "AMQP alone, which is not served: `POST /devices/{id}/messages/devicebound`, or `hub c2d`",
+    "create_registration_state_query": "served; the SDK's own call fails before it asks, Node's does not",
+    "send_c2d_message": "AMQP alone, which is not served; over HTTPS, or by `birthmark hub c2d`",
     **dict.fromkeys(
         (
             *("cancel_import_export_job", "cancel_scheduled_job", "create_import_export_job", "create_scheduled_job"),
@@ -62,9 +62,9 @@ NOT_SERVED: Mapping[str, str] = {
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""
 HEAD = """# Azure: what is served, method by method
 
-Of the service SDKs for Python, unmodified, each method with the test that shows its effect (`tests/conformance/azure`). What is not
-served is refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets, and HTTPS; AMQP is not
-served.
+Of the service SDKs for Python, unmodified, each method with the test that shows its effect (`tests/conformance/azure`).
+What is not served is refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets,
+and HTTPS; AMQP is not served.
 """
 
 

@@ -1,4 +1,4 @@
-"""What else Azure's service SDKs ask for: feedback of messages, groups and registrations one by one and page by page."""
+"""What else Azure's service SDKs ask for: feedback of messages, groups and registrations, singly and in pages."""
 
 import base64
 import os

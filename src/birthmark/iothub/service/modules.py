@@ -204,6 +204,23 @@ class Modules:
             changes.run(statement, **key)
         return changes
 
+    async def taking_back(self, device: Device) -> Changes:
+        """Return the changes by which no proof of a device's modules counts any more, where the device is taken back.
+
+        Whoever has the device has their keys, too.
+        """
+        changes = Changes()
+        for row in await self._database.all(store.MODULES_OF, hub=device.hub, device_id=device.device_id):
+            present = store.module_of(row)
+            proof = DeviceAuthentication(AuthenticationType.SELF_SIGNED)
+            if present.authentication.type is AuthenticationType.SAS:
+                keys = (self._entropy.token(_KEY_BYTES), self._entropy.token(_KEY_BYTES))
+                proof = DeviceAuthentication(AuthenticationType.SAS, None, None, *keys)
+            done = store.module_row(replace(present, etag=self._etag(), authentication=proof))
+            values = {name: done[name] for name in store.STATE_OF_MODULE}
+            changes.merge(_if_as_read(store.REPLACE_MODULE, present, **values))
+        return changes
+
     async def of_edge(self, device: Device) -> Changes:
         """Return the changes that give a device the modules of an IoT Edge runtime, where it has them not."""
         rows = await self._database.all(store.MODULES_OF, hub=device.hub, device_id=device.device_id)

@@ -241,7 +241,8 @@ class Registry:
             now = self._clock.now()
             done = replace(present, etag=self._etag(), is_enabled=False, authentication=proof, updated_at=now)
             done = replace(done, status_reason=why)
-            await self._database.commit((await self._replacing(present, done)).merge(changes))
+            taking = (await self._replacing(present, done)).merge(await self.modules.taking_back(present))
+            await self._database.commit(taking.merge(changes))
             return done
 
         return await decided_again(decide)

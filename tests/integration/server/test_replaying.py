@@ -91,6 +91,7 @@ def a_device(hub: str, name: str) -> dict[str, Any]:
         ("status_reason", "primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key")
     )
     made = {"generation_id": "1", "etag": "1", "enabled": 1, "auth_type": "sas", "iot_edge": 0, "maker": "operator"}
+    made["parent_scopes"] = None
     return {"hub": hub, "device_id": name, "created_at": 0, "updated_at": 0, **made, **nothing}
 
 

@@ -92,7 +92,7 @@ async def a_dps(url: str) -> AsyncIterator[DpsWorld]:
         hub = await iothub.hubs.create("main", "hub.example", actor="test")
         await instances.create("main", "dps.example", actor="test")
         instance = await instances.link("main", hub.host, actor="test")
-        hubs = HubsForDps(iothub.registry)
+        hubs = HubsForDps(iothub.registry, iothub.credentials)
         enrollments = Enrollments(database, clock, entropy, hubs)
         registrations = Registrations(database, clock, entropy, instances=instances, enrollments=enrollments, hubs=hubs)
         authorities = Authorities(database, clock, entropy)

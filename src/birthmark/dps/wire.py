@@ -17,6 +17,7 @@ import msgspec
 from birthmark.dps.model import Registration, TpmKeys
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
 from birthmark.text import read_json, whole_number
 
@@ -101,12 +102,13 @@ class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=
 
 
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `csr` is read only to refuse it, and `payload`, for which nobody asks here, not at all."""
+    """The body of register. `payload`, for which nobody asks here, is not read at all."""
 
     registration_id: str | None = None
     payload: msgspec.Raw = msgspec.Raw(b"null")
     tpm: TpmAttestation | None = None
     csr: str | None = None
+    client_certificate_csr: str | None = None
 
 
 def is_dps_username(username: str) -> bool:
@@ -149,9 +151,20 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     if len(body) > MAX_PAYLOAD_BYTES:
         raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
-    if parsed.csr is not None:
-        raise BodyInvalidError(detail="csr given")
+    if parsed.client_certificate_csr is not None:
+        raise BodyInvalidError(detail="clientCertificateCsr is of a preview that is over, send csr")
     return parsed
+
+
+def csr_of(body: DeviceRegistration) -> CertificateRequest | None:
+    """Return the certificate request of a registration, its possession proven. Raise `CsrRefusedError`."""
+    return None if body.csr is None else parse_csr_text(body.csr)
+
+
+def check_no_csr(body: DeviceRegistration) -> None:
+    """Raise `BodyInvalidError` for a request where none is taken: who only looks is issued nothing."""
+    if body.csr is not None:
+        raise BodyInvalidError(detail="csr given")
 
 
 def parse_tpm(given: TpmAttestation) -> TpmKeys:
@@ -237,10 +250,15 @@ def state_json(registration: Registration, leaf: Certificate | None = None) -> d
 
 
 def device_state_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
-    """Return DeviceRegistrationState for the device itself: with its key at the hub, where a TPM shall keep that."""
+    """Return DeviceRegistrationState for the device itself: with what is for it alone to keep.
+
+    That is its key at the hub, where a TPM shall have it, and the certificate that it was issued.
+    """
     state = state_json(registration, leaf)
     if registration.authentication_key is not None:
         state["tpm"] = {"authenticationKey": base64.b64encode(registration.authentication_key).decode()}
+    if registration.issued_chain is not None:
+        state["issuedCertificateChain"] = list(registration.issued_chain)
     return state
 
 

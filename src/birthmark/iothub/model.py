@@ -92,6 +92,31 @@ class Device:
     """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a device asked its hub to issue, and what it was issued last, by its hub or as it registered.
+
+    It is on record until the device connects by it; `version` is another with each write.
+    """
+
+    hub: str
+    device_id: DeviceId
+    generation_id: str
+    version: str
+    request_id: str | None = None
+    """Of the request that is under way."""
+    session: str | None = None
+    """Of the connection that made it."""
+    expires_at: int | None = None
+    """When it counts no more, in microseconds."""
+    thumbprint: bytes | None = None
+    key_digest: bytes | None = None
+    """SHA-256 of the public key of the certificate."""
+    issued_at: int | None = None
+    chain: tuple[str, ...] | None = None
+    """It and those above it, in base64 of DER, the root last."""
+
+
 class Twin(msgspec.Struct, frozen=True):
     """A device's twin: tags that it never sees, what is desired of it, what it reports. A fresh one is empty."""
 

@@ -6,6 +6,7 @@ with a plus sign meaning a space.
 
 import base64
 import binascii
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ from birthmark.iothub.model import (
     thumbprint_text,
 )
 from birthmark.members import says_something, unread
+from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.text import read_json, whole_number
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -157,7 +159,16 @@ class MethodAnswer:
     rid: str
 
 
-Topic = TelemetryTopic | TwinGet | TwinReport | MethodAnswer
+@dataclass(frozen=True, slots=True)
+class CredentialAsk:
+    """A device asks for a certificate in the place of its own; `rid` as it was sent."""
+
+    rid: str
+
+
+Topic = TelemetryTopic | TwinGet | TwinReport | MethodAnswer | CredentialAsk
+CREDENTIALS = "$iothub/credentials/res/#"
+_ISSUE = "$iothub/credentials/POST/issueCertificate/"
 TWIN_RESPONSES = "$iothub/twin/res/#"
 DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 METHODS = "$iothub/methods/POST/#"
@@ -190,6 +201,8 @@ def _parse_own(topic: str) -> Topic | None:
     if start == _REPORT:
         version = whole_number(asked["$version"]) if "$version" in asked else None
         return TwinReport(rid, version) if version is not None or "$version" not in asked else None
+    if start == _ISSUE:
+        return CredentialAsk(rid)
     text = start.removeprefix(_ANSWER).rstrip("/")
     number = whole_number(text.removeprefix("-")) if start.startswith(_ANSWER) else None
     if number is None or number >= _MAX_STATUS:
@@ -200,6 +213,11 @@ def _parse_own(topic: str) -> Topic | None:
 def twin_response_topic(status: int, rid: str, version: int | None = None) -> str:
     """Return where a twin request is answered."""
     return f"$iothub/twin/res/{status}/?$rid={rid}" + ("" if version is None else f"&$version={version}")
+
+
+def credential_response_topic(status: int, rid: str) -> str:
+    """Return where a device hears of the certificate that it asked for."""
+    return f"$iothub/credentials/res/{status}/?$rid={rid}"
 
 
 def desired_topic(version: int) -> str:
@@ -383,6 +401,46 @@ _TOLD_OF_DEVICE = frozenset(
     }
 )
 """What the registry tells, and gets back from clients that send what they read."""
+
+
+class CredentialBody(msgspec.Struct):
+    """What a device says that asks for a certificate: its own id, a request, and whose earlier request it replaces."""
+
+    id: str
+    csr: str
+    replace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRequest:
+    """The same, read."""
+
+    device_id: str
+    csr: CertificateRequest
+    replaces: str | None = None
+    """The id of an earlier request that is still under way, or `*` for whichever."""
+
+
+def parse_credential_request(body: bytes) -> CredentialRequest:
+    """Return what a device asks for, possession of its key proven. Raise `BodyInvalidError` or `CsrRefusedError`."""
+    asked = read_json(body, CredentialBody, BodyInvalidError)
+    return CredentialRequest(asked.id, parse_csr_text(asked.csr), asked.replace)
+
+
+def accepted_json(correlation_id: str, expires_at: datetime) -> bytes:
+    """Return what is said of a request that is under way."""
+    return _to_json({"correlationId": correlation_id, "operationExpires": registry_time(expires_at)})
+
+
+def issued_json(correlation_id: str, chain: Sequence[str]) -> bytes:
+    """Return a certificate and those above it, in base64 of DER, the root last."""
+    return _to_json({"correlationId": correlation_id, "certificates": list(chain)})
+
+
+def credential_error_json(number: int, message: str, tracking_id: str, now: datetime, info: Mapping[str, str]) -> bytes:
+    """Return why a device gets no certificate, as the SDKs read it."""
+    told = {"errorCode": number, "message": message, "trackingId": tracking_id, "timestampUtc": registry_time(now)}
+    return _to_json({**told, "info": {"correlationId": tracking_id, **info}})
 
 
 class MethodCall(msgspec.Struct, rename="camel"):

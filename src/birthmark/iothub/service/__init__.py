@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.iothub.service.credentials import Credentials
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.registry import Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
@@ -20,6 +21,7 @@ class IotHub:
     telemetry: Telemetry
     twins: Twins
     c2d: CloudToDevice
+    credentials: Credentials
 
     @classmethod
     def of(
@@ -41,7 +43,8 @@ class IotHub:
             telemetry,
             Twins(database, clock, registry),
             CloudToDevice(database, clock, entropy, registry),
+            Credentials(database, clock, entropy, registry),
         )
 
 
-__all__ = ["CloudToDevice", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]
+__all__ = ["CloudToDevice", "Credentials", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]

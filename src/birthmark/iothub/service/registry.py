@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -83,6 +83,15 @@ class Peer(Protocol):
     def chain(self) -> tuple[Certificate, ...]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A device of a hub as it was read, None where there is none."""
+
+    hub: Hub
+    device_id: DeviceId
+    device: Device | None
+
+
 class Registry:
     """The devices of all hubs."""
 
@@ -99,6 +108,8 @@ class Registry:
         self._entropy = entropy
         self._hubs = hubs
         self._revocations = revocations
+        self.used: Callable[[Device, Certificate], Awaitable[None]] | None = None
+        """Is told of a device that proved itself by its second certificate."""
 
     async def device(self, hub: Hub, device_id: str) -> Device:
         """Return a device. Raise `UnknownDeviceError`."""
@@ -251,15 +262,38 @@ class Registry:
         Raise `DeviceHeldError` for one that somebody else made; the commit raises `ConflictError` when another was
         faster.
         """
+        standing = await self.standing(host, device_id)
+        return self.provisioned(standing, authentication, iot_edge=iot_edge, twin=twin, maker=maker, now=now)
+
+    async def standing(self, host: str, device_id: str) -> Standing:
+        """Return how a device stands at the hub at `host`, for `provisioned`. Raise `UnknownHubError`."""
         hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
-        if row is None:
-            made = self._device(hub, parse_device_id(device_id), authentication, now, is_iot_edge=iot_edge)
+        return Standing(hub, parse_device_id(device_id), None if row is None else store.device_of(row))
+
+    def provisioned(
+        self,
+        standing: Standing,
+        authentication: DeviceAuthentication | None,
+        *,
+        iot_edge: bool,
+        twin: Mapping[str, Any] | None = None,
+        maker: str,
+        now: datetime,
+    ) -> Changes:
+        """Return what `provision` does, of a device as it was read; without `authentication` it keeps the one it has.
+
+        Raise `DeviceHeldError`.
+        """
+        hub, present = standing.hub, standing.device
+        if present is None:
+            proof = authentication or DeviceAuthentication(AuthenticationType.SELF_SIGNED)
+            made = self._device(hub, standing.device_id, proof, now, is_iot_edge=iot_edge)
             made = replace(made, maker=maker)
             changes = _adding(hub, made)
             return changes if not twin else _with_twin(changes, made, twin, now)
-        present = store.device_of(row)
         check_maker(present, maker)
+        authentication = authentication or present.authentication
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
             return _if_as_read(store.SAME_DEVICE, present)
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
@@ -273,6 +307,12 @@ class Registry:
             _counted(_counted(changed, present, -1), made)
         return changed.event(DeviceChanged(made.hub, made.device_id))
 
+    def reproved(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
+        """Return what gives a device other proofs, while it is as it was read. It goes on by those it has shown."""
+        row = store.device_row(replace(present, etag=self._etag(), authentication=authentication, updated_at=now))
+        values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
+        return _if_as_read(store.REPLACE_DEVICE, present, **values)
+
     async def authenticate(
         self, user: HubUser, peer: Peer, password: bytes | None
     ) -> tuple[Hub, Device, SasToken | None]:
@@ -282,17 +322,25 @@ class Registry:
         token = authenticate(device, user.host, peer.leaf, password, self._clock.now())
         if peer.leaf is not None and self._revocations is not None:
             await self._revocations(peer.leaf, peer.chain)
+        second = device.authentication.secondary_thumbprint
+        if peer.leaf is not None and self.used is not None and second == peer.leaf.thumbprint:
+            await self.used(device, peer.leaf)
         return hub, device, token
 
     def _device(
         self, hub: Hub, device_id: DeviceId, authentication: DeviceAuthentication, now: datetime, *, is_iot_edge: bool
     ) -> Device:
         """Return a device that begins to be."""
-        generation, etag = str(int(now.timestamp() * 1_000_000_0)), self._etag()
+        generation, etag = generation_of(now), self._etag()
         return Device(hub.name, device_id, generation, etag, True, None, authentication, is_iot_edge, now, now)  # noqa: FBT003 - enabled
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()
+
+
+def generation_of(now: datetime) -> str:
+    """Return the generation of a device that is put on record now."""
+    return str(int(now.timestamp() * 1_000_000_0))
 
 
 def still_there(hub: str, device_id: str) -> Changes:

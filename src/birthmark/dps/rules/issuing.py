@@ -18,7 +18,7 @@ class NoIssuingPolicyError(PolicyError):
     cause = "{registration_id} registered with a certificate request, and its enrollment {enrollment} has no policy."
     fix = (
         'Give its enrollment one: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update{options}`; '
-        "a group's the same way, by `birthmark device enroll-group`. Or let the device register without csr."
+        "a group's the same way, with `birthmark device enroll-group --help`. Or let the device register without csr."
     )
     enrollment: str
     options: str = ""

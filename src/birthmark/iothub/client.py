@@ -1,17 +1,51 @@
 """The device's side of IoT Hub: connect, send telemetry."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
 
 from birthmark import __version__
+from birthmark.errors import PolicyError, UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import parse_device_id
+from birthmark.links.errors import TRY_AGAIN
 from birthmark.links.ports import MqttClient
 from birthmark.mqtt.packets import Connect
+from birthmark.pki.certificates import Certificate
+from birthmark.text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
 KEEP_ALIVE_S = 60
+_ISSUED_S = 120.0
+_LATER = frozenset({409, 429, 500, 502, 503, 504})
+
+
+class CredentialRefusedError(PolicyError):
+    """The hub issues this device no certificate."""
+
+    code = "iothub.client_credential_refused"
+    cause = "{host} issues no certificate to {device_id}: {text} (error {number})."
+    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. The device registers anew meanwhile."
+    device_id: str
+    host: str
+    number: object
+    text: str
+    tracking_id: str
+
+
+class CredentialsBusyError(UnavailableError):
+    """The hub asks to come back later."""
+
+    code = "iothub.client_credential_busy"
+    cause = "{host} issues no certificate to {device_id} now: {text} (error {number})."
+    fix = f"Nothing is wrong here. {TRY_AGAIN}"
+    device_id: str
+    host: str
+    number: object
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +72,36 @@ class HubClient:
             bag |= {"$.ct": content_type, "$.ce": "utf-8"}
         bag |= properties or {}
         await self.mqtt.publish(wire.telemetry_topic(self.device_id) + wire.render_property_bag(bag), payload)
+
+    async def issue(self, csr: bytes, rid: str) -> tuple[Certificate, ...]:
+        """Ask for a certificate in the place of the one by which this is connected; `csr` is DER.
+
+        Return it and those above it, the root last. The connection stays as it is. Raise `CredentialRefusedError`,
+        `CredentialsBusyError`, or the errors of links.
+        """
+        facts: dict[str, Any] = {"host": self.host, "device_id": self.device_id}
+        await self.mqtt.subscribe(wire.CREDENTIALS)
+        await self.mqtt.publish(wire.issue_topic(rid), wire.credential_request_json(self.device_id, csr))
+        try:
+            async with asyncio.timeout(_ISSUED_S):
+                while True:
+                    message = await self.mqtt.next_message()
+                    if (answer := wire.parse_credential_topic(message.topic)) is None or answer[1] != rid:
+                        continue
+                    if answer[0] == HTTPStatus.OK:
+                        return wire.parse_issued(message.payload)
+                    if answer[0] != HTTPStatus.ACCEPTED:
+                        break
+        except TimeoutError as error:
+            raise CredentialsBusyError(**facts, text="no answer", number="-") from error
+        told = wire.parse_credential_error(message.payload)
+        words: dict[str, Any] = {
+            "text": printable(told.message[:300]) or f"status {answer[0]}",
+            "number": told.error_code or answer[0],
+        }
+        if answer[0] in _LATER:
+            raise CredentialsBusyError(**facts, **words)
+        raise CredentialRefusedError(**facts, **words, tracking_id=printable(told.tracking_id[:100]) or self.device_id)
 
     async def lost(self) -> Exception:
         """Return when the connection is over, with the reason."""

@@ -6,6 +6,7 @@ with a plus sign meaning a space.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from birthmark.iothub.model import (
     thumbprint_text,
 )
 from birthmark.members import says_something, unread
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.text import read_json, whole_number
 
@@ -441,6 +443,54 @@ def credential_error_json(number: int, message: str, tracking_id: str, now: date
     """Return why a device gets no certificate, as the SDKs read it."""
     told = {"errorCode": number, "message": message, "trackingId": tracking_id, "timestampUtc": registry_time(now)}
     return _to_json({**told, "info": {"correlationId": tracking_id, **info}})
+
+
+_CREDENTIAL_ANSWER = re.compile(r"\$iothub/credentials/res/([1-5][0-9]{2})/\?\$rid=([^&]{1,256})(?:&.*)?")
+
+
+class _IssuedAnswer(msgspec.Struct):
+    certificates: list[str] = []
+
+
+class CredentialError(msgspec.Struct, rename="camel"):
+    """Why a hub issues no certificate."""
+
+    error_code: int = 0
+    message: str = ""
+    tracking_id: str = ""
+
+
+def issue_topic(rid: str) -> str:
+    """Return where a device asks for a certificate."""
+    return f"{_ISSUE}?$rid={rid}"
+
+
+def credential_request_json(device_id: str, csr: bytes) -> bytes:
+    """Return what a device says that asks for a certificate, whatever became of an earlier request of its own."""
+    return _to_json({"id": device_id, "csr": base64.b64encode(csr).decode(), "replace": "*"})
+
+
+def parse_credential_topic(topic: str) -> tuple[int, str] | None:
+    """Return status and rid of an answer; None for any other topic."""
+    found = _CREDENTIAL_ANSWER.fullmatch(topic)
+    return None if found is None else (int(found[1]), found[2])
+
+
+def parse_issued(body: bytes) -> tuple[Certificate, ...]:
+    """Return the certificates of an answer, the leaf first. Raise `BodyInvalidError`."""
+    try:
+        texts = read_json(body, _IssuedAnswer, BodyInvalidError).certificates
+        return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
+    except (ValueError, CertificateInvalidError) as error:
+        raise BodyInvalidError(detail="certificates has what is none") from error
+
+
+def parse_credential_error(body: bytes) -> CredentialError:
+    """Return what an error body says; nothing when it is none."""
+    try:
+        return read_json(body, CredentialError, BodyInvalidError)
+    except BodyInvalidError:
+        return CredentialError()
 
 
 class MethodCall(msgspec.Struct, rename="camel"):

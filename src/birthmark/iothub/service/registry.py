@@ -297,6 +297,10 @@ class Registry:
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
             return _if_as_read(store.SAME_DEVICE, present)
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
+        kept = present.authentication.primary_thumbprint
+        goes_on = kept is not None and kept == authentication.primary_thumbprint and present.is_iot_edge == iot_edge
+        if goes_on and authentication.type is present.authentication.type:  # who is connected by it stays
+            return self.reproved(present, authentication, now)
         return self._replacing(present, made)
 
     def _replacing(self, present: Device, made: Device) -> Changes:

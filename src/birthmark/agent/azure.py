@@ -16,7 +16,7 @@ from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned
 from birthmark.dps.wire import AnswerInvalidError
 from birthmark.errors import ForbiddenError, UnauthenticatedError
-from birthmark.iothub.client import CredentialRefusedError, HubClient
+from birthmark.iothub.client import HubClient, NotIssuedError
 from birthmark.links.errors import LinkLostError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import parse_csr
@@ -44,8 +44,8 @@ class ByAzure:
                 chain = await self._by_hub(current, request)
             except ServerUntrustedError:  # who refuses nobody
                 raise
-            except (UnauthenticatedError, ForbiddenError, CredentialRefusedError) as error:
-                log.info("certificate.not_by_hub", extra={"code": error.code})
+            except (UnauthenticatedError, ForbiddenError, NotIssuedError) as error:
+                log.info("certificate.not_by_hub", extra={"reason": str(error)})
         if not chain:
             chain = (await self.register(request)).chain
         _check(chain, request, issued)

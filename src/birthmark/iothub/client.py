@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from birthmark import __version__
-from birthmark.errors import PolicyError, UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import parse_device_id
-from birthmark.links.errors import TRY_AGAIN
+from birthmark.links.errors import LinkTimeoutError
 from birthmark.links.ports import MqttClient
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
@@ -23,29 +21,8 @@ _ISSUED_S = 120.0
 _LATER = frozenset({409, 429, 500, 502, 503, 504})
 
 
-class CredentialRefusedError(PolicyError):
-    """The hub issues this device no certificate."""
-
-    code = "iothub.client_credential_refused"
-    cause = "{host} issues no certificate to {device_id}: {text} (error {number})."
-    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. The device registers anew meanwhile."
-    device_id: str
-    host: str
-    number: object
-    text: str
-    tracking_id: str
-
-
-class CredentialsBusyError(UnavailableError):
-    """The hub asks to come back later."""
-
-    code = "iothub.client_credential_busy"
-    cause = "{host} issues no certificate to {device_id} now: {text} (error {number})."
-    fix = f"Nothing is wrong here. {TRY_AGAIN}"
-    device_id: str
-    host: str
-    number: object
-    text: str
+class NotIssuedError(Exception):
+    """A hub issues this device no certificate: a way out for who asks elsewhere then, and never seen by people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +53,9 @@ class HubClient:
     async def issue(self, csr: bytes, rid: str) -> tuple[Certificate, ...]:
         """Ask for a certificate in the place of the one by which this is connected; `csr` is DER.
 
-        Return it and those above it, the root last. The connection stays as it is. Raise `CredentialRefusedError`,
-        `CredentialsBusyError`, or the errors of links.
+        Return it and those above it, the root last. The connection stays as it is. Raise `NotIssuedError`,
+        or the errors of links; a hub that asks to come back later is as one that does not answer.
         """
-        facts: dict[str, Any] = {"host": self.host, "device_id": self.device_id}
         await self.mqtt.subscribe(wire.CREDENTIALS)
         await self.mqtt.publish(wire.issue_topic(rid), wire.credential_request_json(self.device_id, csr))
         try:
@@ -90,18 +66,14 @@ class HubClient:
                         continue
                     if answer[0] == HTTPStatus.OK:
                         return wire.parse_issued(message.payload)
+                    if answer[0] in _LATER:
+                        raise LinkTimeoutError(host=self.host, port=MQTT_PORT, seconds=f"{_ISSUED_S:g}")
                     if answer[0] != HTTPStatus.ACCEPTED:
-                        break
+                        told = wire.parse_credential_error(message.payload)
+                        words = printable(told.message[:300])
+                        raise NotIssuedError(f"{words} (error {told.error_code or answer[0]}, {told.tracking_id})")
         except TimeoutError as error:
-            raise CredentialsBusyError(**facts, text="no answer", number="-") from error
-        told = wire.parse_credential_error(message.payload)
-        words: dict[str, Any] = {
-            "text": printable(told.message[:300]) or f"status {answer[0]}",
-            "number": told.error_code or answer[0],
-        }
-        if answer[0] in _LATER:
-            raise CredentialsBusyError(**facts, **words)
-        raise CredentialRefusedError(**facts, **words, tracking_id=printable(told.tracking_id[:100]) or self.device_id)
+            raise LinkTimeoutError(host=self.host, port=MQTT_PORT, seconds=f"{_ISSUED_S:g}") from error
 
     async def lost(self) -> Exception:
         """Return when the connection is over, with the reason."""

@@ -84,8 +84,8 @@ class CredentialBusyError(ConflictError):
         "Device {device_id} of hub {hub} asked for a second certificate before its request {request_id} was answered."
     )
     fix = (
-        'Wait for the answer, until {expires_at} at most, or replace that request: `{{"id": "{device_id}", "csr": "…", '
-        '"replace": "*"}}` in the body.'
+        "Wait for the answer, until {expires_at} at most, or replace that request: send the member replace, with its "
+        "id or *. What the device was issued so far: `birthmark pki ls {device_id}`"
     )
     for_a_person = "the device's program asks"
     device_id: str
@@ -100,7 +100,7 @@ class CredentialReplacedError(ConflictError):
     code = "iothub.credential_replaced"
     message = "Another request of device {device_id} took the place of {request_id}"
     cause = "Device {device_id} of hub {hub} asked again while its request {request_id} was under way."
-    fix = "Nothing is wrong: the later request is answered."
+    fix = "Nothing is wrong: the later request is answered. What it was issued: `birthmark pki ls {device_id}`"
     for_a_person = "there is nothing to do"
     device_id: str
     hub: str

@@ -5,19 +5,21 @@ leaves a device that connects as before, and asks again. What is under way is a 
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from birthmark.ca.model import key_digest
 from birthmark.ca.ordering import Also, Order
+from birthmark.ca.rules.issuance import KeyTakenError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.iothub import store
 from birthmark.iothub.model import Credential, Device, DeviceId, Hub
 from birthmark.iothub.rules.credentials import (
     LASTS,
+    CredentialBusyError,
     CredentialReplacedError,
     NoCredentialPolicyError,
     check_is_alone,
@@ -31,9 +33,10 @@ from birthmark.iothub.rules.credentials import (
 from birthmark.iothub.service.registry import Registry
 from birthmark.iothub.wire import CredentialRequest
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
-from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
+from birthmark.store import Changes, Database, from_micros, to_micros
 
 _ATTEMPTS = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +157,14 @@ class Credentials:
             await self._database.commit(self._still(present).merge(_written(claimed, known)))
             return Accepted(*base)
 
-        return await decided_again(decide, after=ConflictError, attempts=_ATTEMPTS)
+        return await _decided(decide)
 
     async def finish(self, accepted: Accepted) -> tuple[str, ...]:
         """Issue what was accepted, and return the chain. Raise `CredentialReplacedError`, or what the CA refuses."""
         if accepted.chain is not None:
             return accepted.chain
         try:
-            chain = await decided_again(lambda: self._issue(accepted), after=ConflictError, attempts=_ATTEMPTS)
+            chain = await _decided(lambda: self._issue(accepted))
         except BirthmarkError:
             await self._give_up(accepted)
             raise
@@ -287,6 +290,18 @@ class Credentials:
             await self._database.commit(_written(free, known))
         except ConflictError:  # another request took its place
             return
+
+
+async def _decided(decide: Callable[[], Awaitable[T]]) -> T:
+    """Return what `decide` returns, where another was faster what it returns then; who is refused is so at once."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await decide()
+        except (CredentialBusyError, CredentialReplacedError, KeyTakenError):
+            raise
+        except ConflictError:
+            continue
+    return await decide()
 
 
 def _written(made: Credential, known: Credential | None) -> Changes:

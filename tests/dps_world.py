@@ -39,6 +39,7 @@ class DpsWorld:
     registry: Registry
     instance: Instance
     hub: Hub
+    iothub: IotHub
 
     async def group(self, name: str, ca: Holder) -> None:
         """Enroll everything that `ca` signs."""
@@ -97,6 +98,6 @@ async def a_dps(url: str) -> AsyncIterator[DpsWorld]:
         registrations = Registrations(database, clock, entropy, instances=instances, enrollments=enrollments, hubs=hubs)
         authorities = Authorities(database, clock, entropy)
         rooms = (instances, enrollments, authorities, registrations, iothub.registry)
-        yield DpsWorld(database, clock, *rooms, instance, hub)
+        yield DpsWorld(database, clock, *rooms, instance, hub, iothub)
     finally:
         await database.close()

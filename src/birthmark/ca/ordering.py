@@ -95,7 +95,8 @@ class Orders:
         maker = Principal(PrincipalKind.DEVICE, order.maker, device_id=name)
         await self._check_is_its_own(order.request, maker, mine)
         held = None if shown is None else await self.authority.find(shown)
-        unused = None if order.supersedes is None else await self.authority.find(order.supersedes)
+        old = None if order.supersedes == shown else order.supersedes  # whoever shows it uses it
+        unused = None if old is None else await self.authority.find(old)
         by = Principal(PrincipalKind.DEVICE, order.maker, name, None if held is None else shown)
 
         def with_those_above(leaf: Certificate) -> Changes:

@@ -70,6 +70,7 @@ ADD_CREDENTIAL = insert(credentials)
 CHANGE_CREDENTIAL = change(
     credentials, [c.name for c in credentials.columns if not c.primary_key], "hub", "device_id", "version"
 )
+DELETE_CREDENTIAL = remove(credentials)
 DROP_CREDENTIAL = remove(credentials, "hub", "device_id", "version")
 
 HUBS = Records(Hub)

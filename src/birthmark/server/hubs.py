@@ -7,6 +7,7 @@ from typing import Any
 from birthmark.dps.ports import HubIdentity, HubStanding
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceId, Twin
+from birthmark.iothub.rules.credentials import unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import Credentials, Registry
 from birthmark.iothub.service.credentials import NewDevice
@@ -44,7 +45,8 @@ class HubsForDps:
         """Return how the device stands at the hub at `host`, and what writes it anew."""
         standing = await self._registry.standing(host, device_id)
         device = standing.device
-        known, unused = (None, None) if device is None else await self._credentials.unused(device)
+        known = await self._credentials.known(standing.hub, device_id)
+        fresh = None if device is None else unused_of(device, known)
 
         def write(identity: HubIdentity, now: datetime) -> Changes:
             wanted = None if identity.keeps else _proofs_of(identity)
@@ -61,6 +63,7 @@ class HubsForDps:
             return changes.merge(self._credentials.registered(made, known, identity.fresh, now))
 
         in_use = None if device is None else device.authentication.primary_thumbprint
+        unused = None if fresh is None else fresh.thumbprint
         return HubStanding(
             write,
             None if in_use is None or in_use == unused else Thumbprint(in_use),

@@ -137,7 +137,7 @@ class Credentials:
             present = await self._same(hub, device)
             check_own(present, asked)
             check_name(present, asked, (await self.grants.of(present)).names)
-            known = await self._known(present)
+            known = await self.known(hub, present.device_id)
             now = self._clock.now()
             runs_until = now if known is None or known.expires_at is None else from_micros(known.expires_at)
             check_is_alone(known, asked, session, to_micros(now), runs_until)
@@ -174,7 +174,7 @@ class Credentials:
     async def _issue(self, accepted: Accepted) -> tuple[str, ...]:
         hub, asked, leaf = accepted.hub, accepted.asked, accepted.leaf
         device = await self._registry.device(hub, accepted.device_id)
-        known = await self._known(device)
+        known = await self.known(hub, device.device_id)
         if known is None or known.version != accepted.version or device.generation_id != accepted.generation_id:
             raise CredentialReplacedError(device_id=accepted.device_id, hub=hub.name, request_id=accepted.request_id)
         check_own(device, asked)
@@ -212,9 +212,9 @@ class Credentials:
         await self.issuer.issue(Order(asked.csr, grant.policy, device.maker, leaf, mine, supersedes), also)
         return told
 
-    async def used(self, device: Device, leaf: Certificate) -> None:
+    async def used(self, hub: Hub, device: Device, leaf: Certificate) -> None:
         """A device connected by its second certificate: if that is the new one, the old one goes."""
-        known = await self._known(device)
+        known = await self.known(hub, device.device_id)
         unused = unused_of(device, known)
         if known is None or unused is None or unused.thumbprint != leaf.thumbprint:
             return
@@ -237,11 +237,10 @@ class Credentials:
         except ConflictError:  # it connects twice at once, or somebody changes it: the next connection settles that
             return
 
-    async def unused(self, device: Device) -> tuple[Credential | None, bytes | None]:
-        """Return what is on record of a device's certificates, and the one that it did not connect by yet."""
-        known = await self._known(device)
-        unused = unused_of(device, known)
-        return known, None if unused is None else unused.thumbprint
+    async def known(self, hub: Hub, device_id: str) -> Credential | None:
+        """Return what is on record of a device's certificates, or of those of one that had its name before."""
+        row = await self._database.one(store.GET_CREDENTIAL, hub=hub.name, device_id=device_id)
+        return None if row is None else store.CREDENTIALS.of(row)
 
     def registered(self, made: Device | NewDevice, known: Credential | None, fresh: bytes, now: datetime) -> Changes:
         """Return what notes a certificate that a device was issued as it registered; `known` is on record of it."""
@@ -253,10 +252,6 @@ class Credentials:
         """Return the device as it is now. Raise `UnknownDeviceError` where it was removed, or made anew."""
         await self._registry.check_is_there(hub, device)
         return await self._registry.device(hub, device.device_id)
-
-    async def _known(self, device: Device) -> Credential | None:
-        row = await self._database.one(store.GET_CREDENTIAL, hub=device.hub, device_id=device.device_id)
-        return None if row is None else store.CREDENTIALS.of(row)
 
     async def _made_before(
         self, device: Device, known: Credential | None, asked: CredentialRequest, now: datetime
@@ -280,8 +275,7 @@ class Credentials:
 
     async def _give_up(self, accepted: Accepted) -> None:
         """Let go of a request that is answered with a refusal; what was issued before it stays on record."""
-        row = await self._database.one(store.GET_CREDENTIAL, hub=accepted.hub.name, device_id=accepted.device_id)
-        known = None if row is None else store.CREDENTIALS.of(row)
+        known = await self.known(accepted.hub, accepted.device_id)
         if known is None or known.version != accepted.version:
             return
         version = self._entropy.token(8).hex()

@@ -108,7 +108,7 @@ class Registry:
         self._entropy = entropy
         self._hubs = hubs
         self._revocations = revocations
-        self.used: Callable[[Device, Certificate], Awaitable[None]] | None = None
+        self.used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None
         """Is told of a device that proved itself by its second certificate."""
 
     async def device(self, hub: Hub, device_id: str) -> Device:
@@ -328,7 +328,7 @@ class Registry:
             await self._revocations(peer.leaf, peer.chain)
         second = device.authentication.secondary_thumbprint
         if peer.leaf is not None and self.used is not None and second == peer.leaf.thumbprint:
-            await self.used(device, peer.leaf)
+            await self.used(hub, device, peer.leaf)
         return hub, device, token
 
     def _device(
@@ -376,6 +376,7 @@ def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
 def _removing(device: Device) -> Changes:
     removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
     removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
+    removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
     removed.merge(words.lost(store.place_of(device.hub), device.device_id))
     return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id))
 

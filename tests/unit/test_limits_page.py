@@ -37,7 +37,7 @@ from birthmark.awsiot.wire import provisioning as provisioning_wire
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
-from birthmark.ca import answers
+from birthmark.ca import answers, ordering
 from birthmark.console import desk
 from birthmark.console import refusals as console_refusals
 from birthmark.console.web import live, taking
@@ -322,6 +322,9 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{approvals.MAX_WAITING_OF_ONE} undecided of one who asks, {approvals.MAX_WAITING} of all"
     ),
     ("Kept for a time", "approved requests that were fetched"): f"{approvals.AGAIN.days} day, for the same key",
+    ("Kept for a time", "certificates that a device is issued as Azure does"): (
+        f"{ordering.BURST} at once, then one in {ordering.EVERY_S} s"
+    ),
     (
         "Kept for a time",
         "a device's request for a certificate at its hub",

@@ -7,6 +7,7 @@ looked at here is that the name is its own, and that what it never used is taken
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -14,12 +15,14 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.errors import PolicyError
+from birthmark.errors import PolicyError, ThrottledError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.profiles import Profile, Purpose
 from birthmark.store import Changes
 
+BURST, EVERY_S = 20, 10
+"""How many certificates a registration is issued in a row, and how far apart after that."""
 _MOST = 8
 
 
@@ -35,6 +38,20 @@ class IssuingPolicyUnknownError(PolicyError):
     )
     known: str
     policy: str
+
+
+class IssuingThrottledError(ThrottledError):
+    """Too many certificates."""
+
+    code = "ca.issuing_throttled"
+    cause = "{device_id} was issued more than {burst} certificates in a row, faster than one in {every_s} s."
+    fix = (
+        "Wait {every_s} s. A device that asks so often probably cannot store its certificate; what it was issued: "
+        "`birthmark pki ls {device_id}`"
+    )
+    burst: int
+    device_id: str
+    every_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,9 @@ class Orders:
     authority: CertificateAuthority = field(repr=False)
     most_alive: int | None = None
     """How many certificates of one name may be alive."""
+    has_room: Callable[[str, float], bool] = field(default=lambda _maker, _now: True, repr=False)
+    """Take one certificate's room for a registration at a monotonic time, if there is: what is replaced at once is a
+    line of the revocation list each time."""
 
     def check_policy(self, policy: str) -> None:
         """Raise `IssuingPolicyUnknownError` for what is no policy by which devices may be issued certificates."""
@@ -94,6 +114,9 @@ class Orders:
         mine = {one for one in (*order.known, shown) if one is not None}
         maker = Principal(PrincipalKind.DEVICE, order.maker, device_id=name)
         await self._check_is_its_own(order.request, maker, mine)
+        if not self.has_room(order.maker, self.authority.clock.monotonic()):
+            facts: dict[str, Any] = {"device_id": name or "", "burst": BURST, "every_s": EVERY_S}
+            raise IssuingThrottledError(retry_after_s=EVERY_S, **facts)
         held = None if shown is None else await self.authority.find(shown)
         old = None if order.supersedes == shown else order.supersedes  # whoever shows it uses it
         unused = None if old is None else await self.authority.find(old)

@@ -1,6 +1,7 @@
 """Who said that a hub may issue certificates to its devices: the enrollments by which they registered."""
 
-from birthmark.ca.ordering import Orders
+from birthmark.ca.ordering import BURST, EVERY_S, Orders
+from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.service.registrations import while_enrolled
 from birthmark.errors import NotFoundError
@@ -8,6 +9,7 @@ from birthmark.iothub.model import Device
 from birthmark.iothub.rules.credentials import NoCredentialPolicyError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.credentials import Grant
+from birthmark.refusals.rate_limits import RateLimits
 
 
 class GrantsByEnrollment:
@@ -50,3 +52,9 @@ def let_clouds_issue(
     """Let enrollments name policies, and hubs issue by them."""
     enrollments.issuer = registrations.issuing.issuer = iothub.credentials.issuer = orders
     iothub.credentials.grants = GrantsByEnrollment(instances, enrollments, registrations)
+
+
+def orders_of(authority: CertificateAuthority, most_alive: int | None = None) -> Orders:
+    """Return the CA for rooms that know their devices."""
+    limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
+    return Orders(authority, most_alive, limits.has_room)

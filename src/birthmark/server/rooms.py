@@ -36,7 +36,6 @@ from birthmark.bus import Bus
 from birthmark.bus.nats import NatsBus
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
-from birthmark.ca.ordering import Orders
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.servers import excluding
 from birthmark.ca.service import CertificateAuthority
@@ -71,7 +70,7 @@ from birthmark.server.account_files import functions_of, roles_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
-from birthmark.server.issuing import let_clouds_issue
+from birthmark.server.issuing import let_clouds_issue, orders_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.places import let_roles_end
 from birthmark.server.presenting import presented_here
@@ -242,7 +241,7 @@ async def open_rooms(
         hubs=hubs,
         inventory=InventoryForDps(authority),
     )
-    let_clouds_issue(iothub, Orders(authority, settings.est.max_live), instances, enrollments, registrations)
+    let_clouds_issue(iothub, orders_of(authority, settings.est.max_live), instances, enrollments, registrations)
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     sender = _sender(settings)
     functions = functions_of(settings)

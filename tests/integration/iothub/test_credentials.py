@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.ordering import BURST, EVERY_S, IssuingThrottledError
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
@@ -18,6 +19,7 @@ from birthmark.iothub.rules.credentials import (
 )
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.pki.csr import parse_csr
+from birthmark.server.issuing import let_clouds_issue, orders_of
 from dps_world import an_individual
 from issuing_world import an_issuing_world, leaf_of, with_policy
 from pki_builders import a_csr, a_key
@@ -201,6 +203,21 @@ async def test_a_registration_after_the_end_of_what_was_issued_begins_by_the_pro
         world.dps.clock.move(timedelta(days=2))
         assert (await world.register(None)).issued_chain is None
         assert await world.slots() == (world.born.certificate.thumbprint, None)
+
+
+async def test_a_device_that_asks_again_and_again_waits(database_url: str, tmp_path: Path) -> None:
+    async with an_issuing_world(tmp_path, database_url) as world:
+        limited = orders_of(world.authority)
+        let_clouds_issue(world.iothub, limited, world.dps.instances, world.dps.enrollments, world.dps.registrations)
+        leaf = await world.issued(a_key())
+        for _ in range(BURST - 1):
+            await world.issue(leaf, a_key())
+        with pytest.raises(IssuingThrottledError):
+            await world.issue(leaf, a_key())
+        with pytest.raises(IssuingThrottledError):
+            await world.register(a_key())
+        world.dps.clock.move(timedelta(seconds=EVERY_S))
+        await world.issue(leaf, a_key())
 
 
 async def test_a_name_that_somebody_else_has_certificates_of_is_not_given_away(

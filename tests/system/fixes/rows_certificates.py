@@ -9,6 +9,7 @@ from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, steps, typ
 from fixes.rows_azure import Act, device, in_hub, put, register, rest
 
 from azure_credentials import Key
+from birthmark.ca.ordering import BURST
 from sas_tokens import make_sas
 
 ISSUING = 'birthmark device enroll --cert "$X509_CERT_FILE" --issue device'
@@ -58,6 +59,16 @@ def registering(name: str, common_name: str = "") -> Act:
     return act
 
 
+def registering_often(name: str) -> Act:
+    """Register by one key after the other."""
+
+    def act(desk: Desk) -> None:
+        for _ in range(BURST + 2):
+            registering(name)(desk)
+
+    return act
+
+
 def issuing(name: str) -> Act:
     """Have a device registered that gets certificates."""
     return steps(device(name), typing(ISSUING, "birthmark device register"))
@@ -69,6 +80,9 @@ CERTIFICATES: Mapping[str, Row] = {
     ),
     "dps.csr_name": Row(
         registering("fix-csr-name", "another"), steps(device("fix-csr-name"), typing(ISSUING)), is_instead=True
+    ),
+    "ca.issuing_throttled": Row(
+        registering_often("fix-issued-often"), steps(device("fix-issued-often"), typing(ISSUING)), is_instead=True
     ),
     "ca.issuing_policy_unknown": Row(
         put("fix-policy", credentialPolicyName="nothing"), device("fix-policy"), is_instead=True

@@ -285,21 +285,46 @@ class Agent:
         return hub
 
     async def connect_or_anew(self, held: Held) -> tuple[Held, HubClient]:
-        """Connect; where the hub takes what Azure issued no more, get another by the bootstrap certificate.
+        """Connect; where the hub takes what Azure issued no more, by what it was issued since, or by another one.
 
-        Not more often than once an hour: a device that was switched off gets no use of it.
+        A renewal may have been cut off when the hub had let go of the old certificate: that is the former. Another is
+        got by the bootstrap certificate, and not more often than once an hour: a device that was switched off gets no
+        use of it.
         """
         try:
             return held, await self.connect(held)
         except MqttRefusedError:
+            if self._azure is None:
+                raise
+            if (found := await self._by_pending(held)) is not None:
+                return found
             now = self.clock.monotonic()
-            if self._azure is None or (self._anew_at is not None and now - self._anew_at < _ANEW_EVERY_S):
+            if self._anew_at is not None and now - self._anew_at < _ANEW_EVERY_S:
                 raise
             self._anew_at = now
         log.info("certificate.anew", extra={"thumbprint": held.mark})
         self.by_azure.live = None
         fresh = await self.keeper.renew(self.managed[DEVICE_ID], is_key_over=True)
         return fresh, await self.connect(fresh)
+
+    async def _by_pending(self, held: Held) -> tuple[Held, HubClient] | None:
+        """Connect by a certificate that a renewal left behind, and put it to use; None where the hub takes none."""
+        slot = self.identities.slot(DEVICE_ID)
+        pending = slot.pending()
+        if pending is None or pending.mark == held.mark:
+            return None
+        try:
+            hub = await self._connect(pending)
+        except MqttRefusedError:
+            return None
+        self.by_azure.live = hub
+        self.update(thumbprint=pending.mark)
+        try:
+            slot.commit()
+        except BirthmarkError as error:  # its disk is in trouble: it is connected all the same
+            log.warning("certificate.not_put_to_use", extra={"code": error.code})
+            return pending, hub
+        return slot.current() or pending, hub
 
     async def _connect(self, held: Held) -> HubClient:
         hub, device_id = self.state.hub, self.state.device_id

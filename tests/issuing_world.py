@@ -35,6 +35,11 @@ class Slow(Orders):
     go: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def hold(self) -> None:
+        """Sign nothing, until it is told to."""
+        self.go.clear()
+        self.asked.clear()
+
     async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
         self.asked.set()
         await self.go.wait()

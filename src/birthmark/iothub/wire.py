@@ -431,7 +431,7 @@ def parse_credential_request(body: bytes) -> CredentialRequest:
 
 def accepted_json(correlation_id: str, expires_at: datetime) -> bytes:
     """Return what is said of a request that is under way."""
-    return _to_json({"correlationId": correlation_id, "operationExpires": registry_time(expires_at)})
+    return _to_json({"correlationId": correlation_id, "operationExpires": operation_time(expires_at)})
 
 
 def issued_json(correlation_id: str, chain: Sequence[str]) -> bytes:
@@ -597,6 +597,11 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     return parsed, DeviceAuthentication(
         AuthenticationType.SAS, primary_key=_key(keys.primary_key), secondary_key=_key(keys.secondary_key)
     )
+
+
+def operation_time(moment: datetime) -> str:
+    """Return a time as a hub says when a request is over: SDKs read three digits of a second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 def registry_time(moment: datetime) -> str:

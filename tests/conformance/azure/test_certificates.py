@@ -303,6 +303,7 @@ def test_a_device_that_asks_for_anothers_certificate_is_refused_and_stays(
         device.subscribe("$iothub/credentials/res/#")
         refused, _ = issue(device, other, Key().csr(other))
         assert (refused.status, refused.body["errorCode"]) == (403, 403000)
+        assert server.why(refused.body["trackingId"])["code"] == "iothub.credential_of_another"
         refused, _ = issue(device, name, Key().csr(other))
         assert (refused.status, refused.body["errorCode"]) == (400, 400040)
         assert not device.is_over

@@ -56,7 +56,7 @@ async def test_one_request_of_a_connection_is_under_way_at_a_time(database_url: 
 async def test_who_connects_again_takes_the_place_of_its_earlier_request(database_url: str, tmp_path: Path) -> None:
     async with an_issuing_world(tmp_path, database_url) as world:
         leaf = await world.issued(a_key())
-        world.issuer.go.clear()
+        world.issuer.hold()
         earlier = asyncio.ensure_future(world.iothub.credentials.finish(await world.accept(leaf, a_key())))
         await world.issuer.asked.wait()
         later = await world.accept(leaf, a_key(), session="after the kill", rid="8")
@@ -78,7 +78,7 @@ async def test_a_request_that_is_over_holds_up_nobody(database_url: str, tmp_pat
 async def test_what_an_operator_changes_while_it_is_signed_is_not_lost(database_url: str, tmp_path: Path) -> None:
     async with an_issuing_world(tmp_path, database_url) as world:
         leaf = await world.issued(a_key())
-        world.issuer.go.clear()
+        world.issuer.hold()
         waiting = asyncio.ensure_future(world.iothub.credentials.finish(await world.accept(leaf, a_key())))
         await world.issuer.asked.wait()
         await world.iothub.registry.switch(world.hub, "device-1", is_enabled=False, actor="test")
@@ -95,7 +95,7 @@ async def test_a_device_that_an_operator_took_over_while_it_is_signed_stays_the_
     wanted = DeviceAuthentication(AuthenticationType.SELF_SIGNED, b"o" * 32)
     async with an_issuing_world(tmp_path, database_url) as world:
         leaf = await world.issued(a_key())
-        world.issuer.go.clear()
+        world.issuer.hold()
         waiting = asyncio.ensure_future(world.iothub.credentials.finish(await world.accept(leaf, a_key())))
         await world.issuer.asked.wait()
         await world.iothub.registry.put(world.hub, "device-1", wire.DeviceBody("device-1"), wanted, "*", actor="test")
@@ -111,7 +111,7 @@ async def test_a_device_made_anew_by_the_same_name_gets_nothing_of_the_one_befor
     async with an_issuing_world(tmp_path, database_url) as world:
         leaf = await world.issued(a_key())
         before = await world.device()
-        world.issuer.go.clear()
+        world.issuer.hold()
         waiting = asyncio.ensure_future(world.iothub.credentials.finish(await world.accept(leaf, a_key())))
         await world.issuer.asked.wait()
         await world.iothub.registry.remove(world.hub, "device-1", None, actor="test")
@@ -128,7 +128,7 @@ async def test_a_policy_that_ends_while_it_is_signed_issues_nothing(database_url
     async with an_issuing_world(tmp_path, database_url) as world:
         leaf = await world.issued(a_key())
         slots = await world.slots()
-        world.issuer.go.clear()
+        world.issuer.hold()
         waiting = asyncio.ensure_future(world.iothub.credentials.finish(await world.accept(leaf, a_key())))
         await world.issuer.asked.wait()
         document = await world.dps.enrollments.document(world.dps.instance.id_scope, "device-1", is_group=False)

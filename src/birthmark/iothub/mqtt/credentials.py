@@ -56,13 +56,16 @@ class CredentialRequests:
 
     def _refuse(self, error: BirthmarkError, rid: str, correlation: str) -> None:
         status, name, number = http_error(error)
-        error.add_facts(device_id=self._device.device_id, hub=self._hub.name, request_id=rid)
+        leaf = self._pump.peer.leaf
+        error.add_facts(device_id=self._device.device_id, hub=self._hub.name, request_id=rid, tracking_id=correlation)
+        if leaf is not None:
+            error.add_facts(renews=leaf.thumbprint.hex())
         self._pump.note(error)
         info = {"credentialError": name, "credentialMessage": str(error)}
         if isinstance(error, CsrRefusedError):
             info["credentialError"] = "FailedToDecodeCsr"
         if isinstance(error, CredentialBusyError):
-            info = {"requestId": error.request_id, "operationExpires": wire.registry_time(error.expires_at)}
+            info = {"requestId": error.request_id, "operationExpires": wire.operation_time(error.expires_at)}
         body = wire.credential_error_json(number, str(error), correlation, self._clock.now(), info)
         self._say(status, rid, body)
 

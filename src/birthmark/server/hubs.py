@@ -6,7 +6,7 @@ from typing import Any
 
 from birthmark.dps.ports import HubIdentity, HubStanding
 from birthmark.dps.wire import BodyInvalidError
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceId, Twin
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
 from birthmark.iothub.rules.credentials import unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import Credentials, Registry
@@ -47,6 +47,7 @@ class HubsForDps:
         device = standing.device
         known = await self._credentials.known(standing.hub, device_id)
         fresh = None if device is None else unused_of(device, known)
+        unused = None if fresh is None else fresh.thumbprint
 
         def write(identity: HubIdentity, now: datetime) -> Changes:
             wanted = None if identity.keeps else _proofs_of(identity)
@@ -56,14 +57,14 @@ class HubsForDps:
                 "maker": identity.maker,
                 "now": now,
             }
-            changes = self._registry.provisioned(standing, wanted, **facts)
+            goes_on = identity.fresh is not None and _counts_still(device, wanted, unused)
+            changes = self._registry.provisioned(standing, wanted, **facts, goes_on=goes_on)
             if identity.fresh is None:
                 return changes
             made = device or NewDevice(standing.hub.name, standing.device_id, generation_of(now))
             return changes.merge(self._credentials.registered(made, known, identity.fresh, now))
 
         in_use = None if device is None else device.authentication.primary_thumbprint
-        unused = None if fresh is None else fresh.thumbprint
         return HubStanding(
             write,
             None if in_use is None or in_use == unused else Thumbprint(in_use),
@@ -76,6 +77,15 @@ class HubsForDps:
             begun(Twin("", DeviceId(name)), twin, 0)
         except TwinInvalidError as error:
             raise BodyInvalidError(detail=f"initialTwin: {error.facts['detail']}") from error
+
+
+def _counts_still(device: Device | None, wanted: DeviceAuthentication | None, unused: bytes | None) -> bool:
+    """Say whether everything by which a device may be connected counts by its new proofs, too."""
+    if device is None or wanted is None:
+        return False
+    present = device.authentication
+    shown = {present.primary_thumbprint, present.secondary_thumbprint} - {None, unused}
+    return bool(shown) and shown <= {wanted.primary_thumbprint, wanted.secondary_thumbprint}
 
 
 def _proofs_of(identity: HubIdentity) -> DeviceAuthentication:

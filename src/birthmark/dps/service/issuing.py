@@ -100,6 +100,9 @@ class Issuing:
         made, standing = case.decided, case.standing
         old = standing.in_use
         bootstrap = set(case.identity.thumbprints)
+        shown = None if case.claim.leaf is None else case.claim.leaf.thumbprint
+        if old in bootstrap and shown in bootstrap:  # of two that are enrolled, the one that it has
+            old = shown
         stays = old is not None and (old in bootstrap or await self.issuer.is_good(old))
 
         def also(chain: Sequence[Certificate]) -> Changes:

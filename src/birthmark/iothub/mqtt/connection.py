@@ -196,9 +196,11 @@ class HubConnection:
             await self.pump.turn()
             if self.pump.is_over:
                 return
+            if self.pump.is_lost and not isinstance(request, wire.TwinReport):  # nobody hears the answer
+                continue
             if isinstance(request, wire.CredentialAsk):
                 await self._issue(packet, request)
-            elif not (self.pump.is_lost and isinstance(request, wire.TwinGet)):  # nobody hears what a twin is
+            else:
                 await self._answer_one(packet, request)
 
     async def _issue(self, packet: Publish, request: wire.CredentialAsk) -> None:

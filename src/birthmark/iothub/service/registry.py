@@ -280,10 +280,11 @@ class Registry:
         twin: Mapping[str, Any] | None = None,
         maker: str,
         now: datetime,
+        goes_on: bool = False,
     ) -> Changes:
         """Return what `provision` does, of a device as it was read; without `authentication` it keeps the one it has.
 
-        Raise `DeviceHeldError`.
+        Whoever is connected stays so where it `goes_on`: what it has shown counts still. Raise `DeviceHeldError`.
         """
         hub, present = standing.hub, standing.device
         if present is None:
@@ -297,9 +298,7 @@ class Registry:
         if present.authentication == authentication and present.is_iot_edge == iot_edge:
             return _if_as_read(store.SAME_DEVICE, present)
         made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
-        kept = present.authentication.primary_thumbprint
-        goes_on = kept is not None and kept == authentication.primary_thumbprint and present.is_iot_edge == iot_edge
-        if goes_on and authentication.type is present.authentication.type:  # who is connected by it stays
+        if goes_on and present.is_iot_edge == iot_edge:
             return self.reproved(present, authentication, now)
         return self._replacing(present, made)
 

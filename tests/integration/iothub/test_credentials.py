@@ -10,6 +10,13 @@ import pytest
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.ordering import BURST, EVERY_S, IssuingThrottledError
 from birthmark.ca.rules.issuance import NameHeldError
+from birthmark.dps.document import (
+    AttestationMechanism,
+    CertificateEntry,
+    CertificatePair,
+    EnrollmentDocument,
+    X509Attestation,
+)
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.rules.credentials import (
@@ -22,7 +29,7 @@ from birthmark.pki.csr import parse_csr
 from birthmark.server.issuing import let_clouds_issue, orders_of
 from dps_world import an_individual
 from issuing_world import an_issuing_world, leaf_of, with_policy
-from pki_builders import a_csr, a_key
+from pki_builders import a_csr, a_device, a_key
 
 pytestmark = pytest.mark.integration
 
@@ -193,6 +200,21 @@ async def test_a_registration_by_a_new_key_keeps_the_certificate_in_use(database
         await world.iothub.credentials.used(world.hub, await world.device(), leaf)
         fresh = await world.issued(a_key())
         assert await world.slots() == (leaf.thumbprint, fresh.thumbprint)
+
+
+async def test_of_two_enrolled_certificates_the_one_that_registers_stays(database_url: str, tmp_path: Path) -> None:
+    async with an_issuing_world(tmp_path, database_url) as world:
+        other = a_device(common_name="device-1")
+        pair = CertificatePair(
+            CertificateEntry(other.certificate.pem()), CertificateEntry(world.born.certificate.pem())
+        )
+        attestation = AttestationMechanism("x509", X509Attestation(client_certificates=pair))
+        document = EnrollmentDocument(attestation, registration_id="device-1")
+        await world.dps.enrollments.put(world.dps.instance, with_policy(document), None, actor="test")
+        await world.register(None)
+        assert await world.slots() == (other.certificate.thumbprint, world.born.certificate.thumbprint)
+        fresh = await world.issued(a_key())
+        assert await world.slots() == (world.born.certificate.thumbprint, fresh.thumbprint)
 
 
 async def test_a_registration_after_the_end_of_what_was_issued_begins_by_the_proof_again(

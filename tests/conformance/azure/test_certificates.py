@@ -73,6 +73,25 @@ def unproven(name: str) -> str:
     return base64.b64encode(der).decode()
 
 
+def test_an_enrollment_that_is_changed_otherwise_keeps_its_policy(
+    server: RunningServer, operator: Operator, tmp_path: Path
+) -> None:
+    name = f"policied-{next(_NUMBERS)}"
+    holder = a_device(common_name=name, now=datetime.now(UTC), lifetime=timedelta(days=1))
+    enroll = ("device", "enroll", "--cert", str(files_of(tmp_path, holder, name).certificate))
+    server.run(*enroll, "--issue", "device")
+    assert server.rows(*enroll, "--issue", "device")[0]["outcome"] == "unchanged"
+    server.run(*enroll, "--edge", "--update")
+    told = operator.dps("GET", f"/enrollments/{name}")[1]
+    assert (told["certificatePolicyName"], told["capabilities"]["iotEdge"]) == ("device", True)
+    refused = server.attempt(*enroll, "--edge", "--issue", "ldevid")
+    assert refused.returncode != 0
+    assert "policy" in refused.stderr
+    server.run(*enroll, "--edge", "--issue", "theirs/ca/ldevid", "--update")
+    told = operator.dps("GET", f"/enrollments/{name}")[1]
+    assert (told["namespaceName"], told["certificatePolicyName"]) == ("theirs", "ldevid")
+
+
 def test_a_device_is_issued_a_certificate_as_it_registers_and_connects_by_it(
     server: RunningServer, tmp_path: Path
 ) -> None:

@@ -184,10 +184,10 @@ def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIs
 
 
 def _azure_issuance(table: Table, certificate_id: str) -> AzureIssuance:
+    pair = take_pair(table, "bootstrap_identity_cert", "bootstrap_identity_pk", "is missing", _BOOTSTRAP)
     if certificate_id != DEVICE_ID:
         table.wrong("method", "is azure, which issues a device's own certificate alone", '`method = "est"`')
-    pair = take_pair(table, "bootstrap_identity_cert", "bootstrap_identity_pk", "is missing", _BOOTSTRAP)
-    if pair is None:
+    elif pair is None:
         table.wrong("bootstrap_identity_cert", "is missing: who registers shows a certificate", _BOOTSTRAP)
     return AzureIssuance(pair or Preloaded(Path(), Path()))
 

@@ -4,7 +4,7 @@ A policy is a profile of this CA by which devices prove themselves. Whoever orde
 looked at here is that the name is its own, and that what it never used is taken back with the next.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -70,7 +70,7 @@ class Order:
     """One that was issued before, and never used."""
 
 
-Also = Callable[[Sequence[Certificate]], Changes]
+Also = Callable[[Sequence[Certificate]], Awaitable[Changes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,8 @@ class Orders:
         unused = None if old is None else await self.authority.find(old)
         by = Principal(PrincipalKind.DEVICE, order.maker, name, None if held is None else shown)
 
-        def with_those_above(leaf: Certificate) -> Changes:
-            changes = also((leaf, *self.authority.certificates_for(profile)))
+        async def with_those_above(leaf: Certificate) -> Changes:
+            changes = await also((leaf, *self.authority.certificates_for(profile)))
             if unused is not None and not unused.is_revoked:
                 changes.merge(self.authority.revocations.superseding(unused, by))
             return changes

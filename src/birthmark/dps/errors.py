@@ -37,7 +37,6 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     enrollment.AttestationNotServedError: (400, 400004),
     registration.NoHubError: (400, 400208),
     registration.AllocationNotServedError: (400, 400004),
-    registration.HubChangeNotServedError: (400, 400004),
     registration.RegistrationPinnedError: (401, 401002),
     issuing.NoIssuingPolicyError: (400, 400004),
     issuing.CsrNameError: (400, 400004),

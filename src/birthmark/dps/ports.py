@@ -1,11 +1,11 @@
 """What DPS needs of others in one unit of work: a device of a hub, a note in the CA's inventory, a certificate."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from birthmark.ca.ordering import Order
+from birthmark.ca.ordering import Also, Order
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 
@@ -49,10 +49,8 @@ class HubIdentity:
 
 @dataclass(frozen=True, slots=True)
 class HubStanding:
-    """A device of a hub as it was read: by which certificates it connects, and what makes it another."""
+    """By which certificates a device connects to its hub."""
 
-    write: Callable[[HubIdentity, datetime], Changes]
-    """Return the changes of an identity, good while the device is as it was read. Raise as `provision` does."""
     in_use: Thumbprint | None = None
     fresh: Thumbprint | None = None
     """One that was issued and has not connected yet."""
@@ -62,13 +60,24 @@ class HubRegistry(Protocol):
     """The hubs behind the linked host names."""
 
     async def standing(self, host: str, device_id: str) -> HubStanding:
-        """Return how the device stands at the hub at `host`, and what writes it anew. Raise `NotFoundError`."""
+        """Return by which certificates the device connects to the hub at `host`; none where there is no such device."""
         ...
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`.
 
         Raise `NotFoundError`, or `ForbiddenError` for a device that another made.
+        """
+        ...
+
+    async def move(
+        self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
+    ) -> Changes:
+        """Return the changes that take a device from the hub at `present` to the one at `wanted`, whole or not at all.
+
+        Its twin goes along, or else begins as `identity` says; that an operator switched it off goes along either way,
+        and its connections to the old hub end. Where that is no hub of ours, or has no such device, it is new at the
+        other. Raise what `provision` does.
         """
         ...
 
@@ -96,7 +105,7 @@ class CertificateIssuer(Protocol):
         """Say whether a certificate was issued here, is alive and was not taken back."""
         ...
 
-    async def issue(self, order: Order, also: Callable[[Sequence[Certificate]], Changes]) -> Sequence[Certificate]:
+    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
         """Return the new certificate and those above it, the root last, once it is on record.
 
         What `also` returns for them is part of the same commit. Raise what the CA does, or `ConflictError`.

@@ -35,6 +35,10 @@ class Presence(Protocol):
         """Return when devices came or went last; `device_ids` are in the order of their names."""
         ...
 
+    async def connected(self, hub: str) -> int:
+        """Return how many devices and modules of a hub are connected, to whichever worker."""
+        ...
+
 
 class ToDevices(Presence, Protocol):
     """The way from the service to the devices, wherever they are connected."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from birthmark.dps.ports import HubIdentity, HubStanding
 from birthmark.dps.wire import BodyInvalidError
-from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceId, Twin
 from birthmark.iothub.rules.credentials import unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
-from birthmark.iothub.service import Credentials, Registry
+from birthmark.iothub.service import Credentials, Made, Registry
 from birthmark.iothub.service.credentials import NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.pki.certificates import Thumbprint
@@ -33,43 +33,49 @@ class HubsForDps:
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`."""
-        facts: dict[str, Any] = {
-            "iot_edge": identity.iot_edge,
-            "twin": identity.twin,
-            "maker": identity.maker,
-            "now": now,
-        }
-        return await self._registry.provision(host, device_id, _proofs_of(identity), **facts)
+        made = self._made(identity, await self._unused(host, device_id, identity))
+        changes = await self._registry.provision(host, device_id, made, now)
+        return await self._noted(changes, host, device_id, identity, now)
 
     async def standing(self, host: str, device_id: str) -> HubStanding:
-        """Return how the device stands at the hub at `host`, and what writes it anew."""
-        standing = await self._registry.standing(host, device_id)
-        device = standing.device
-        known = await self._credentials.known(standing.hub, device_id)
-        fresh = None if device is None else unused_of(device, known)
+        """Return by which certificates the device connects to the hub at `host`; by none where it is no device."""
+        device, hub = await self._registry.find(host, device_id)
+        if device is None or hub is None:
+            return HubStanding()
+        fresh = unused_of(device, await self._credentials.known(hub, device_id))
         unused = None if fresh is None else fresh.thumbprint
-
-        def write(identity: HubIdentity, now: datetime) -> Changes:
-            wanted = None if identity.keeps else _proofs_of(identity)
-            facts: dict[str, Any] = {
-                "iot_edge": identity.iot_edge,
-                "twin": identity.twin,
-                "maker": identity.maker,
-                "now": now,
-            }
-            goes_on = identity.fresh is not None and _counts_still(device, wanted, unused)
-            changes = self._registry.provisioned(standing, wanted, **facts, goes_on=goes_on)
-            if identity.fresh is None:
-                return changes
-            made = device or NewDevice(standing.hub.name, standing.device_id, generation_of(now))
-            return changes.merge(self._credentials.registered(made, known, identity.fresh, now))
-
-        in_use = None if device is None else device.authentication.primary_thumbprint
+        in_use = device.authentication.primary_thumbprint
         return HubStanding(
-            write,
             None if in_use is None or in_use == unused else Thumbprint(in_use),
             None if unused is None else Thumbprint(unused),
         )
+
+    async def move(
+        self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
+    ) -> Changes:
+        """Return the changes that take a device from one hub to another, whole or not at all."""
+        made = self._made(identity, None)
+        changes = await self._registry.move(device_id, present, wanted, made, now, with_twin=with_twin)
+        return await self._noted(changes, wanted, device_id, identity, now)
+
+    def _made(self, identity: HubIdentity, unused: bytes | None) -> Made:
+        proof = None if identity.keeps else _proof_of(identity)
+        is_issued = identity.fresh is not None
+        return Made(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused)
+
+    async def _unused(self, host: str, device_id: str, identity: HubIdentity) -> bytes | None:
+        return None if identity.fresh is None else (await self.standing(host, device_id)).fresh
+
+    async def _noted(
+        self, changes: Changes, host: str, device_id: str, identity: HubIdentity, now: datetime
+    ) -> Changes:
+        """Add what notes a certificate that was issued just now."""
+        device, hub = await self._registry.find(host, device_id)
+        if identity.fresh is None or hub is None:
+            return changes
+        made = device or NewDevice(hub.name, DeviceId(device_id), generation_of(now))
+        known = await self._credentials.known(hub, device_id)
+        return changes.merge(self._credentials.registered(made, known, identity.fresh, now))
 
     def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
         """Raise `BodyInvalidError` for what no twin may begin with."""
@@ -79,16 +85,7 @@ class HubsForDps:
             raise BodyInvalidError(detail=f"initialTwin: {error.facts['detail']}") from error
 
 
-def _counts_still(device: Device | None, wanted: DeviceAuthentication | None, unused: bytes | None) -> bool:
-    """Say whether everything by which a device may be connected counts by its new proofs, too."""
-    if device is None or wanted is None:
-        return False
-    present = device.authentication
-    shown = {present.primary_thumbprint, present.secondary_thumbprint} - {None, unused}
-    return bool(shown) and shown <= {wanted.primary_thumbprint, wanted.secondary_thumbprint}
-
-
-def _proofs_of(identity: HubIdentity) -> DeviceAuthentication:
+def _proof_of(identity: HubIdentity) -> DeviceAuthentication:
     first, second = (*identity.thumbprints, None, None)[:2]
     key, other = (*identity.keys, None, None)[:2]
     kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS

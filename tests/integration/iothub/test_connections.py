@@ -206,11 +206,11 @@ async def test_a_device_connects_while_identities_of_others_change_without_end(
     async with a_world(tmp_path) as world:
         real, looks = world.iothub.registry.authenticate, 0
 
-        async def authenticate(*asked: Any) -> Any:
+        async def authenticate(*asked: Any, **more: Any) -> Any:
             nonlocal looks
             looks += 1
             await asyncio.sleep(0)
-            found = await real(*asked)
+            found = await real(*asked, **more)
             world.connections.recheck(DeviceChanged("main", f"another-{looks}"))
             return found
 
@@ -226,8 +226,8 @@ async def test_a_device_that_changes_while_it_is_looked_at_again_does_not_get_in
         real = world.iothub.registry.authenticate
         changing = iter(("another", "device-1"))
 
-        async def authenticate(*asked: Any) -> Any:
-            found = await real(*asked)
+        async def authenticate(*asked: Any, **more: Any) -> Any:
+            found = await real(*asked, **more)
             world.connections.recheck(DeviceChanged("main", next(changing)))
             return found
 

@@ -4,12 +4,12 @@ Who registers again without a request keeps what it was issued, while that is go
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from birthmark.ca.model import key_digest
-from birthmark.ca.ordering import IssuingPolicyUnknownError, Order
+from birthmark.ca.ordering import Also, IssuingPolicyUnknownError, Order
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.ports import CertificateIssuer, HubIdentity, HubStanding
 from birthmark.dps.rules.issuing import check_csr, is_repeated
@@ -32,13 +32,17 @@ class NoIssuer:
         del thumbprint
         return False
 
-    async def issue(self, order: Order, also: Callable[[Sequence[Certificate]], Changes]) -> Sequence[Certificate]:
+    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
         """Raise `IssuingPolicyUnknownError`."""
         del also
         raise IssuingPolicyUnknownError(policy=order.policy, known="none")
 
 
 NO_ISSUER = NoIssuer()
+
+
+AtHub = Callable[[Registration, HubIdentity], Awaitable[Changes]]
+"""What the unit of work is for its device at the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,13 @@ class Case:
     identity: HubIdentity
     """As the proof alone would have it."""
     standing: HubStanding
+    at_hub: AtHub
     now: datetime
 
-    def written(self, made: Registration, identity: HubIdentity, write: Write) -> Changes:
+    async def written(self, made: Registration, identity: HubIdentity, write: Write) -> Changes:
         """Return the whole unit of work."""
-        return write(made).merge(self.standing.write(identity, self.now))
+        changes = await self.at_hub(made, identity)
+        return write(made).merge(changes)
 
 
 class Issuing:
@@ -73,11 +79,11 @@ class Issuing:
             made = case.decided
             good = [one for one in (standing.in_use, standing.fresh) if one and await self.issuer.is_good(one)]
             identity = replace(case.identity, keeps=True) if good else case.identity
-            await self._database.commit(case.written(made, identity, write))
+            await self._database.commit(await case.written(made, identity, write))
             return made
         policy = check_csr(case.enrollment, case.claim.registration_id, csr)
         if (made_before := await self._made_before(case, csr)) is not None:
-            await self._database.commit(case.written(made_before, replace(case.identity, keeps=True), write))
+            await self._database.commit(await case.written(made_before, replace(case.identity, keeps=True), write))
             return made_before
         return await self._issue(case, csr, policy, write)
 
@@ -105,14 +111,14 @@ class Issuing:
             old = shown
         stays = old is not None and (old in bootstrap or await self.issuer.is_good(old))
 
-        def also(chain: Sequence[Certificate]) -> Changes:
+        async def also(chain: Sequence[Certificate]) -> Changes:
             nonlocal made
             told = tuple(base64.b64encode(one.der).decode() for one in chain)
             made = _with_issued(case.decided, key_digest(csr.spki_der), policy, case.now, told)
             fresh = chain[0].thumbprint
             first = old if stays and old is not None else fresh
             identity = replace(case.identity, thumbprints=(first, fresh), keys=(), fresh=fresh)
-            return case.written(made, identity, write)
+            return await case.written(made, identity, write)
 
         known = {one for one in (old, standing.fresh) if one is not None} | bootstrap
         order = Order(csr, policy, case.identity.maker, case.claim.leaf, known, standing.fresh)

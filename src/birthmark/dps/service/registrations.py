@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from birthmark.auth.sas import derive_device_key
@@ -16,7 +17,7 @@ from birthmark.dps.model import Claim, Enrollment, Instance, Registration, Symme
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.issuing import check_csr
-from birthmark.dps.rules.registration import HubChangeNotServedError, decide
+from birthmark.dps.rules.registration import MIGRATED, RESET, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
@@ -217,7 +218,7 @@ class Registrations:
                     etag=f'"{self._entropy.token(8).hex()}"',
                     now=now,
                 )
-            await self._check_stays(present, registration)
+            registration = await self._truly(present, registration)
             if claim.csr is not None:
                 with _naming(instance):
                     check_csr(enrollment, registration_id, claim.csr)
@@ -226,12 +227,14 @@ class Registrations:
             identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
             write = await self._writing(attested, registration, present, now)
             try:
+                at_hub = partial(self._at_its_hub, present, now=now, migrates=enrollment.migrates)
                 if enrollment.policy is None:
-                    provisioned = await self._hubs.provision(registration.hub, registration.device_id, identity, now)
+                    provisioned = await at_hub(registration, identity)
                     await self._database.commit(write(registration).merge(provisioned))
                 else:
-                    standing = await self._hubs.standing(registration.hub, registration.device_id)
-                    case = Case(enrollment, claim, present, registration, identity, standing, now)
+                    at = registration.hub if present is None else present.hub
+                    standing = await self._hubs.standing(at, registration.device_id)
+                    case = Case(enrollment, claim, present, registration, identity, standing, at_hub, now)
                     with _naming(instance):
                         registration = await self.issuing.commit(case, write)
             except KeyTakenError:
@@ -294,17 +297,23 @@ class Registrations:
             self._told.popitem(last=False)
         return before is None or at - before >= _TOLD_AGAIN
 
-    async def _check_stays(self, present: Registration | None, wanted: Registration) -> None:
-        """Raise `HubChangeNotServedError` where a device's data would stay behind at another hub."""
-        if present is None or present.hub.lower() == wanted.hub.lower():
-            return
-        if await self._hubs.has(present.hub, present.device_id):
-            raise HubChangeNotServedError(
-                registration_id=present.registration_id,
-                device_id=present.device_id,
-                present=present.hub,
-                wanted=wanted.hub,
-            )
+    async def _truly(self, present: Registration | None, made: Registration) -> Registration:
+        """Return a registration that says of no data that it went along where there is none to take."""
+        if present is None or made.substatus != MIGRATED or present.hub.lower() == made.hub.lower():
+            return made
+        there_is = await self._hubs.has(present.hub, present.device_id)
+        return made if there_is else replace(made, substatus=RESET)
+
+    async def _at_its_hub(
+        self, present: Registration | None, made: Registration, identity: HubIdentity, *, now: datetime, migrates: bool
+    ) -> Changes:
+        """Return the changes that let the hub know the device; of another hub than before it is taken away there."""
+        if present is None or present.hub.lower() == made.hub.lower():
+            return await self._hubs.provision(made.hub, made.device_id, identity, now)
+        if present.device_id != made.device_id:
+            changes = await self._hubs.forget(present.hub, present.device_id, identity.maker)
+            return changes.merge(await self._hubs.provision(made.hub, made.device_id, identity, now))
+        return await self._hubs.move(made.device_id, present.hub, made.hub, identity, now, with_twin=migrates)
 
     def _counts(self, verdict: Attested) -> bool:
         """Say whether a verdict is fresh, and no group or CA was written since, by whichever worker."""

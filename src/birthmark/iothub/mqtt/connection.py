@@ -13,7 +13,7 @@ from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
-from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.model import Device, Hub, Identity
 from birthmark.iothub.mqtt.credentials import CredentialRequests
 from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
@@ -61,8 +61,8 @@ class HubConnection:
         "_asked",
         "_connections",
         "_credentials",
-        "_device",
         "_devicebound",
+        "_identity",
         "_space",
         "_telemetry",
         "attached",
@@ -71,18 +71,18 @@ class HubConnection:
         "pump",
     )
 
-    def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, device: Device) -> None:
+    def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, identity: Identity) -> None:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._credentials: CredentialRequests | None = None
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
-        self._telemetry = TelemetryWindow(pump, device.device_id, stream, connections.clock)
-        self._device = device
+        self._telemetry = TelemetryWindow(pump, identity.name, stream, connections.clock)
+        self._identity = identity
         self._space = space
         self.pump = pump
         self.hub = hub
-        self.device_id = device.device_id
+        self.device_id = identity.name
         self.attached: Attached
 
     # ---- what the pump calls
@@ -98,15 +98,13 @@ class HubConnection:
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         device_id = self.device_id
-        allowed = (f"devices/{device_id}/", "$iothub/")
+        allowed = (wire.own_topics(device_id), "$iothub/")
         known = self.attached.subscriptions
         granted: dict[str, int] = {}
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError(device_id=device_id, topic=name[:200])
-            if name.startswith("$iothub/") and not (
-                name.startswith(_SERVED) or name == wire.CREDENTIALS
-            ):  # a promise that a publish would not keep
+            if name.startswith("$iothub/") and not self._is_served(name):  # a promise that a publish would not keep
                 self.pump.note(TopicNotServedError(device_id=device_id, topic=name[:200]))
             elif name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
@@ -170,6 +168,10 @@ class HubConnection:
 
     # ---- inside
 
+    def _is_served(self, name: str) -> bool:
+        """Say whether there is something behind a filter of `$iothub/`: certificates are for devices alone."""
+        return name.startswith(_SERVED) or (name == wire.CREDENTIALS and isinstance(self._identity, Device))
+
     def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
         """Return the topic of telemetry; note what else was asked, for later."""
         device_id = self.device_id
@@ -181,6 +183,8 @@ class HubConnection:
             case wire.MethodAnswer() as answer:
                 self._connections.methods.answered(self.hub.name, device_id, answer, packet.payload)
                 self.pump.ack(packet.packet_id)
+            case wire.CredentialAsk() if not isinstance(self._identity, Device):
+                raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
             case wire.TwinGet() | wire.TwinReport() | wire.CredentialAsk() as asked:
                 self._asked = (*self._asked, (packet, asked))
             case None:
@@ -206,8 +210,9 @@ class HubConnection:
     async def _issue(self, packet: Publish, request: wire.CredentialAsk) -> None:
         """Take a request for a certificate, which is issued while the device goes on."""
         if self._credentials is None:
+            assert isinstance(self._identity, Device)  # noqa: S101 - whoever else asks is refused by its topic
             known, clock = self._connections.iothub.credentials, self._connections.clock
-            self._credentials = CredentialRequests(known, self.pump, clock, hub=self.hub, device=self._device)
+            self._credentials = CredentialRequests(known, self.pump, clock, hub=self.hub, device=self._identity)
         goes_on = await self._credentials.accept(packet.payload, request.rid)
         self.pump.ack(packet.packet_id)
         if goes_on is not None:
@@ -222,7 +227,7 @@ class HubConnection:
                 topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)
             else:
                 patch = self._patch_of(packet.payload)
-                twin = await twins.report(self.hub, self._device, patch, request.version)
+                twin = await twins.report(self.hub, self._identity, patch, request.version)
                 topic, body = wire.twin_response_topic(204, request.rid, twin.reported.version), b""
         except BirthmarkError as error:
             status, _, number = http_error(error)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
+from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
+from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.credentials import Credentials
 from birthmark.iothub.service.hubs import Hubs
-from birthmark.iothub.service.registry import Registry, RevocationCheck
+from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
@@ -21,6 +23,8 @@ class IotHub:
     telemetry: Telemetry
     twins: Twins
     c2d: CloudToDevice
+    bulk: Bulk
+    authorities: HubAuthorities
     credentials: Credentials
 
     @classmethod
@@ -30,21 +34,19 @@ class IotHub:
         clock: Clock,
         entropy: Entropy,
         revocations: RevocationCheck | None = None,
+        is_devices_own: IsDevicesOwn | None = None,
         **kept: int,
     ) -> "IotHub":
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry."""
         hubs = Hubs(database, clock, entropy)
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
-        registry = Registry(database, clock, entropy, hubs, revocations)
-        return cls(
-            hubs,
-            registry,
-            telemetry,
-            Twins(database, clock, registry),
-            CloudToDevice(database, clock, entropy, registry),
-            Credentials(database, clock, entropy, registry),
-        )
+        authorities = HubAuthorities(database, clock, entropy, is_devices_own)
+        registry = Registry(database, clock, entropy, hubs, authorities=authorities, revocations=revocations)
+        twins = Twins(database, clock, registry)
+        c2d = CloudToDevice(database, clock, entropy, registry)
+        credentials = Credentials(database, clock, entropy, registry)
+        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities, credentials)
 
 
-__all__ = ["CloudToDevice", "Credentials", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]
+__all__ = ["CloudToDevice", "Credentials", "Hubs", "IotHub", "Made", "Registry", "Telemetry", "Twins"]

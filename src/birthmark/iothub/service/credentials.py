@@ -184,7 +184,7 @@ class Credentials:
         told: tuple[str, ...] = ()
         assert self.issuer is not None  # noqa: S101 - there is who grants
 
-        def also(chain: Sequence[Certificate]) -> Changes:
+        async def also(chain: Sequence[Certificate]) -> Changes:
             nonlocal told
             told = tuple(base64.b64encode(one.der).decode() for one in chain)
             fresh, now = chain[0].thumbprint, self._clock.now()

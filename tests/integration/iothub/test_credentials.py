@@ -217,6 +217,23 @@ async def test_of_two_enrolled_certificates_the_one_that_registers_stays(databas
         assert await world.slots() == (world.born.certificate.thumbprint, fresh.thumbprint)
 
 
+async def test_a_device_that_moves_to_another_hub_takes_its_certificate_along(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with an_issuing_world(tmp_path, database_url) as world:
+        leaf = await world.issued(a_key())
+        await world.iothub.credentials.used(world.hub, await world.device(), leaf)
+        other = await world.iothub.hubs.create("other", "other.example", actor="test")
+        await world.dps.instances.link(world.dps.instance.name, other.host, actor="test")
+        scope = world.dps.instance.id_scope
+        document = await world.dps.enrollments.document(scope, "device-1", is_group=False)
+        moved = msgspec.structs.replace(document, iot_hubs=[other.host], allocation_policy="static")
+        await world.dps.enrollments.put(world.dps.instance, moved, None, actor="test")
+        assert (await world.register(None)).hub == other.host
+        there = (await world.iothub.registry.device(other, "device-1")).authentication
+        assert (there.primary_thumbprint, there.secondary_thumbprint) == (leaf.thumbprint, None)
+
+
 async def test_a_registration_after_the_end_of_what_was_issued_begins_by_the_proof_again(
     database_url: str, tmp_path: Path
 ) -> None:

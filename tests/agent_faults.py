@@ -5,12 +5,14 @@ are counted. For each number a child process does the work on a copy of the prep
 second child is the normal run afterwards, the loop of `birthmark agent run` in virtual time. The servers are those of
 `agent_world`, whose memory outlives the children, as a server's does.
 
-python tests/agent_faults.py DIRECTORY [--store file|token] [--work first|renew] [--fault kill|full|read-only|pulled]
-    [--every 1] [--start 1]       prints a line of JSON for each number, and ends with 1 if one device was lost
+python tests/agent_faults.py DIRECTORY [--store file|token] [--by est|azure] [--work first|renew]
+    [--fault kill|full|read-only|pulled] [--every 1] [--start 1]
+                                  prints a line of JSON for each number, and ends with 1 if one device was lost
 """
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -33,17 +35,26 @@ from birthmark.agent.service import Agent
 from birthmark.elements.softhsm import initialize_token, select
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
+from birthmark.iothub import wire as hub_wire
 from birthmark.keys.library import find_softhsm, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.links.identity import Identity, TokenIdentity, Trust
 from birthmark.links.openssl.tls import client_context
-from birthmark.links.ports import HttpAnswer
+from birthmark.links.ports import HttpAnswer, Message
+from birthmark.pki import profiles
+from birthmark.pki.csr import parse_csr
+from birthmark.pki.issue import issue, new_serial
 from fakes import FakeClock, SeededEntropy
 from faults import Fault, in_child
 
 PIN = "123456"
 STORES, WORKS, FAULTS = ("file", "token"), ("first", "renew"), ("kill", "full", "read-only", "pulled")
+BY = ("est", "azure")
+BY_AZURE = BOOTSTRAP.partition("[cert_issuance.est]")[0].replace(
+    'method = "est",',
+    'method = "azure", bootstrap_identity_cert = "file://BORN.pem", bootstrap_identity_pk = "file://BORN.key",',
+)
 _PATIENCE = 200  # turns of the loop's wait before a device counts as lost
 
 
@@ -53,6 +64,7 @@ class Servers(World):
 
     fault: Fault = field(default_factory=Fault)
     store: str = "file"
+    by: str = "est"
 
     @property
     def memory(self) -> Path:
@@ -66,7 +78,7 @@ class Servers(World):
 
     @property
     def text(self) -> str:
-        text = BOOTSTRAP
+        text = BOOTSTRAP if self.by == "est" else BY_AZURE
         if self.store == "token":
             slot = f"pkcs11:token=device?pin-value={PIN}"
             keys = f'[aziot_keys]\npkcs11_lib_path = "{find_softhsm()}"\npkcs11_base_slot = "{slot}"\n'
@@ -78,6 +90,37 @@ class Servers(World):
 
     def links(self, identity: Identity | None, trust: Trust) -> "CountedLinks":
         return CountedLinks(self, identity, trust)
+
+    def certified(self, csr: bytes) -> list[str]:
+        """Issue for a request as Azure does: the same key is given the same certificate while it counts."""
+        known, asked = self.recall(), parse_csr(csr)
+        key = asked.spki_der.hex()[-40:]
+        if key in known.get("issued", {}):
+            return list(known["issued"][key])
+        serial, now = new_serial(self.entropy), self.clock.now()
+        made = issue(
+            profiles.DEVICE,
+            asked.subject,
+            asked.public_key,
+            issuer=self.issuer.as_issuer,
+            serial=serial,
+            now=now,
+            lifetime=LIFETIME,
+        )
+        chain = [base64.b64encode(one.der).decode() for one in (made, self.issuer.certificate, self.root.certificate)]
+        thumbprint = made.thumbprint.hex()
+        self.remember(
+            fresh=thumbprint,
+            at_hub=known["at_hub"] or thumbprint,
+            issued={**known.get("issued", {}), key: chain},
+            certificates=known.get("certificates", 0) + 1,
+        )
+        return chain
+
+    def let_in(self, thumbprint: str) -> None:
+        """A device connects: by the new certificate, and then the old one counts no more, or by the old one."""
+        if thumbprint == self.recall().get("fresh"):
+            self.remember(at_hub=thumbprint, fresh=None)
 
 
 class CountedLinks(FakeLinks):
@@ -92,6 +135,15 @@ class CountedLinks(FakeLinks):
         self.world.fault.step(f"before {method} {url.rpartition('/')[2]}")
         known = self.world.recall()
         self.world.at_hub = known["at_hub"]
+        if self.world.by == "azure" and "dps.test" in url:
+            assert self.identity is not None
+            assert self.identity.chain[0] == self.world.born.certificate
+            asked = json.loads(body or b"{}")
+            state = {"registrationId": "device-1", "assignedHub": "hub.test", "deviceId": "device-1", "x509": {}}
+            if "csr" in asked:
+                state["issuedCertificateChain"] = self.world.certified(base64.b64decode(asked["csr"]))
+            self.world.fault.step(f"after {method} {url.rpartition('/')[2]}")
+            return HttpAnswer(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
         if url.endswith("simpleenroll"):
             key = est_wire.parse_csr(body).spki_der.hex()[-40:]
             is_introduced = self.identity is not None and self.identity.chain[0] == self.world.born.certificate
@@ -119,10 +171,28 @@ class CountedMqtt(FakeMqtt):
         world = self._world
         assert isinstance(world, Servers)
         world.fault.step("before CONNECT")
+        if world.by == "azure" and self._identity is not None:
+            world.let_in(self._identity.chain[0].thumbprint.hex())
         world.at_hub = world.recall()["at_hub"]
         found = await super().connect(host, port, connect)
         world.fault.step("after CONNECT")
+        self.answers: list[Message] = []
         return found
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        await super().publish(topic, payload, qos)
+        if not isinstance(hub_wire.parse_topic(topic, "device-1"), hub_wire.CredentialAsk):
+            return
+        world, rid = self._world, topic.partition("$rid=")[2]
+        assert isinstance(world, Servers)
+        world.fault.step("before issueCertificate")
+        chain = world.certified(hub_wire.parse_credential_request(payload).csr.der)
+        world.fault.step("after issueCertificate")
+        bodies = ((202, b"{}"), (200, hub_wire.issued_json("c", chain)))
+        self.answers += [Message(hub_wire.credential_response_topic(status, rid), body) for status, body in bodies]
+
+    async def next_message(self) -> Message:
+        return self.answers.pop(0)
 
 
 class VirtualOrders(Orders):
@@ -148,7 +218,8 @@ async def work(world: Servers, what: str) -> str:
         held = await certified(agent)
         await agent.connect(held)
         if what == "renew":
-            await agent.keeper.renew(agent.managed["est-id"])
+            if world.by == "est":
+                await agent.keeper.renew(agent.managed["est-id"])
             await agent.renew(held)
     except BirthmarkError as error:
         return error.code
@@ -208,11 +279,12 @@ class Bench:
     store: str
     what: str
     kind: str
+    by: str = "est"
 
     def prepare(self) -> Servers:
         base = self.directory / "prepared"
         base.mkdir(parents=True)
-        world = Servers(base, store=self.store)
+        world = Servers(base, store=self.store, by=self.by)
         if self.store == "token":
             in_child(lambda: str(initialize_token(base / "chip", "device", PIN)))
         if self.what == "renew":
@@ -277,14 +349,14 @@ class Bench:
 
     def is_fine(self, row: dict[str, Any]) -> bool:
         """Say whether nothing crashed, the device is connected, and each certificate has exactly one key."""
-        wanted = ["deviceid", "estid"]
+        wanted = ["deviceid", "estid"] if self.by == "est" else ["deviceid"]
         after = row["after"]
         has_ended = row["status"] in (0, -signal.SIGKILL) and row.get("meanwhile", "connected") == "connected"
         if not has_ended or not isinstance(after, dict) or not after["connected"] or after["strays"]:
             return False
         if max(after["told"].count(event) for event in ("renewed", "certificate renewed")) > 1:
             return False  # what was finished is not done again
-        labels = ["device-id", "est-id"] if self.store == "token" else []
+        labels = ["device-id", "est-id"][: len(wanted)] if self.store == "token" else []
         return bool(after["keys"] == wanted and after["in_token"] == labels)
 
 
@@ -295,7 +367,7 @@ async def meanwhile(world: Servers) -> str:
         agent.keeper.recover()
         held = await certified(agent)
         try:
-            await agent.connect(held)
+            await agent.connect_or_anew(held)
         except BirthmarkError:  # as the loop does: ask DPS again
             agent.update(hub=None)
             await agent.connect(held)
@@ -308,6 +380,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--store", choices=STORES, action="append")
+    parser.add_argument("--by", choices=BY, default="est")
     parser.add_argument("--work", choices=WORKS, action="append")
     parser.add_argument("--fault", choices=FAULTS, action="append")
     parser.add_argument("--every", type=int, default=1)
@@ -320,7 +393,7 @@ def main() -> int:
                 if kind == "pulled" and store == "file":
                     continue
                 count = 0
-                bench = Bench(given.directory / f"{store}-{what}-{kind}", store, what, kind)
+                bench = Bench(given.directory / f"{given.by}-{store}-{what}-{kind}", store, what, kind, given.by)
                 about = {"store": store, "work": what, "fault": kind}
                 for row in bench.each(given.every, given.start):
                     count += 1

@@ -39,6 +39,7 @@ class DpsWorld:
     registry: Registry
     instance: Instance
     hub: Hub
+    iothub: IotHub
 
     async def group(self, name: str, ca: Holder) -> None:
         """Enroll everything that `ca` signs."""
@@ -92,11 +93,11 @@ async def a_dps(url: str) -> AsyncIterator[DpsWorld]:
         hub = await iothub.hubs.create("main", "hub.example", actor="test")
         await instances.create("main", "dps.example", actor="test")
         instance = await instances.link("main", hub.host, actor="test")
-        hubs = HubsForDps(iothub.registry)
+        hubs = HubsForDps(iothub.registry, iothub.credentials)
         enrollments = Enrollments(database, clock, entropy, hubs)
         registrations = Registrations(database, clock, entropy, instances=instances, enrollments=enrollments, hubs=hubs)
         authorities = Authorities(database, clock, entropy)
         rooms = (instances, enrollments, authorities, registrations, iothub.registry)
-        yield DpsWorld(database, clock, *rooms, instance, hub)
+        yield DpsWorld(database, clock, *rooms, instance, hub, iothub)
     finally:
         await database.close()

@@ -34,8 +34,13 @@ edge CA is requested and kept when there is an `[edge_ca]` table; `method = "est
 issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here: [a label](server-config.md#doors-of-est)). What is
 issued lies under aziot's names in `var/lib/aziot/certd/certs` and `keyd/keys`.
 
-An individual enrollment knows one certificate, and refuses the renewed one: put the device's CA on record as a group
-(`birthmark device enroll-group`); `check` warns.
+With `method = "azure"`, which is for a device identity with `source = "dps"`, the device registers by the bootstrap
+certificate with a request and is issued a certificate by the policy of its enrollment; the hub issues the next ones,
+on the connection there is ([how](../howto/azure-certificates.md)). What the hub takes no more is replaced the first
+way, at most once an hour.
+
+Elsewhere an individual enrollment knows one certificate, and refuses the renewed one: put the device's CA on record as
+a group (`birthmark device enroll-group`); `check` warns.
 
 What was applied and worked is kept as the last good configuration. An agent that starts on one with a mistake goes on
 with that, and `status` and `check` say so; `apply` refuses it.
@@ -45,7 +50,7 @@ with that, and `status` and `check` say so; `apply` refuses it.
 | key | why |
 |---|---|
 | `identity_pk` beside an issued `identity_cert`, `pk` beside an issued `cert` | the key is made on the device |
-| `expiry_days` with `method = "est"` | the EST server decides |
+| `expiry_days` with `method = "est"` or `"azure"` | the server decides |
 | `common_name` that differs from `registration_id` | the registration id is the name |
 | `iothub_hostname`, `device_id`, `authentication` beside `connection_string` | the connection string says it |
 | any other key | not known; the nearest known key is told |
@@ -59,8 +64,9 @@ Exit code 6, "not supported by this agent":
 | `provisioning.source = "none"` | `"dps"` or `"manual"` |
 
 Exit code 2, a mistake: TOML that cannot be read, a missing or mistyped key, `parent_hostname` beside `source = "dps"`,
-an EST URL with `http:`, user name or password alone, `identity_cert` beside `bootstrap_identity_cert`, a `threshold` or
-`retry` outside the grammar, a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a shared key that is not base64.
+`method = "azure"` for anything but that, or without a bootstrap certificate, an EST URL with `http:`, user name or
+password alone, `identity_cert` beside `bootstrap_identity_cert`, a `threshold` or `retry` outside the grammar, a
+`pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a shared key that is not base64.
 """
 
 

@@ -382,6 +382,23 @@ def hub_json(data: bytes) -> None:
     hub.parse_device_body(data)
 
 
+def hub_credentials(data: bytes) -> None:
+    """What a device asks its hub for, and what a hub answers a device."""
+    for parse in (hub.parse_issued, hub.parse_credential_error):
+        with contextlib.suppress(BirthmarkError):
+            parse(data)
+    hub.parse_credential_topic(data.decode("utf-8", "replace"))
+    hub.parse_credential_request(data)
+
+
+def dps_issuing(data: bytes) -> None:
+    """A registration with a request, and its answer with a chain."""
+    with contextlib.suppress(BirthmarkError):
+        answer = dps.parse_operation(data).registration_state
+        dps.parse_chain([] if answer is None else answer.issued_certificate_chain)
+    dps.csr_of(dps.parse_registration(data))
+
+
 def est_pacing(data: bytes) -> None:
     """What an EST server says about when, in its headers."""
     first, _, second = data.decode("latin-1").partition("\n")

@@ -61,6 +61,19 @@ _CSR_ATTRIBUTES = (
     bytes.fromhex("302606072b06010101011606092a864886f70d01090706082a8648ce3d0403023006060355042a0c00"),
     bytes.fromhex("301d301b06092a864886f70d01090e310e300c300a06082b06010505070302"),
 )
+_REQUEST, _ISSUED = (
+    base64.b64encode(_REQUESTS[0]).decode(),
+    [base64.b64encode(one).decode() for one in _CERTIFICATES[:2]],
+)
+_REGISTRATIONS = (
+    {"registrationId": "device-1", "csr": _REQUEST, "payload": {}},
+    {"operationId": "5.a.b", "status": "assigned", "registrationState": {"issuedCertificateChain": _ISSUED}},
+)
+_CREDENTIALS = (
+    {"id": "device-1", "csr": _REQUEST, "replace": "*"},
+    {"correlationId": "c", "certificates": _ISSUED},
+    {"errorCode": 400040, "message": "m", "trackingId": "t", "info": {"requestId": "7"}},
+)
 _SAS = make_sas("0ne00ABCDEF/registrations/d", protocols.KEY, 1780315200, "registration").encode()
 _SHARED = (msgspec.msgpack.encode({"root.pem": b"pem", "root.key": b"key"}),)
 _INVITATION = (render_machine(made_machine("0f" * 12, bytes(KEY_BYTES))),)
@@ -320,6 +333,8 @@ _ALL = (
     Target("aws-provision", mutate_json, _json(protocols.PROVISION), protocols.aws_provision),
     Target("aws-shadow", mutate_json, _json(*_SHADOWS), protocols.aws_shadow),
     Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
+    Target("dps-issuing", mutate_json, _json(*_REGISTRATIONS), protocols.dps_issuing),
+    Target("hub-credentials", mutate_json, _json(*_CREDENTIALS), protocols.hub_credentials),
     Target("hub-json", mutate_json, _json(*_DEVICES), protocols.hub_json),
     Target("pkcs11-uri", mutate_text, _URIS, protocols.text(parse_url, parse_pkcs11_uri)),
     Target(

@@ -37,14 +37,14 @@ from birthmark.awsiot.wire import provisioning as provisioning_wire
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
-from birthmark.ca import answers
+from birthmark.ca import answers, ordering
 from birthmark.console import desk
 from birthmark.console import refusals as console_refusals
 from birthmark.console.web import live, taking
 from birthmark.console.web.enroll import bounds as drops
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
-from birthmark.dps.rules import tpm
+from birthmark.dps.rules import issuing, tpm
 from birthmark.dps.service import registrations
 from birthmark.est import store as est_store
 from birthmark.est import wire as est_wire
@@ -56,6 +56,7 @@ from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.mqtt import connection as hub_connection
 from birthmark.iothub.mqtt import connections as hub_connections
 from birthmark.iothub.mqtt import telemetry as hub_telemetry
+from birthmark.iothub.rules import credentials as hub_credentials
 from birthmark.iothub.rules import messages
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import splitting
@@ -273,6 +274,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "manifest entry"): size(splitting.MAX_ENTRY_BYTES),
     ("Parsers", "line of an intake bundle"): f"{size(bundle.MAX_LINE_BYTES)}, {bundle.MAX_CHAIN} certificates",
     ("Parsers", "a board's, an operator's or a station's name"): f"{bundle.MAX_NAME_CHARS} characters",
+    ("Parsers", "certificate request"): f"{size(csr.MAX_CSR_BYTES)}, {size(csr.MAX_NAMES_BYTES)} of names",
     ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
     ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
@@ -320,6 +322,16 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{approvals.MAX_WAITING_OF_ONE} undecided of one who asks, {approvals.MAX_WAITING} of all"
     ),
     ("Kept for a time", "approved requests that were fetched"): f"{approvals.AGAIN.days} day, for the same key",
+    ("Kept for a time", "certificates that a device is issued as Azure does"): (
+        f"{ordering.BURST} at once, then one in {ordering.EVERY_S} s"
+    ),
+    (
+        "Kept for a time",
+        "a device's request for a certificate at its hub",
+    ): f"{hub_credentials.LASTS.seconds} s, one of a connection at a time",
+    ("Kept for a time", "a certificate that was issued to a device as Azure does, for the same key to ask again"): (
+        f"{min(hub_credentials.REPEATED_WITHIN, issuing.REPEATED_WITHIN).seconds // 3600} hour"
+    ),
     ("Kept for a time", "telemetry"): (
         f"{telemetry.KEEP_S // 86400} day, and at most {telemetry.KEEP_BYTES // 1024**3} GiB of a hub"
     ),

@@ -1,4 +1,4 @@
-"""Getting a certificate: by EST, from a CA on the device, or self-signed.
+"""Getting a certificate: by EST, as Azure issues it, from a CA on the device, or self-signed.
 
 Who asks an EST server: the EST identity, then the certificate to renew, then whoever introduced the device. An expired
 one is shown too, for the server may have it come back; whoever is refused makes room for the next. Only what a server
@@ -6,7 +6,7 @@ said to wait for is waited for.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from birthmark.agent.anchors import FollowedAnchors
 from birthmark.agent.config.issuance import ATTRIBUTES
-from birthmark.agent.config.model import EstIssuance, Issued, LocalIssuance, Preloaded
+from birthmark.agent.config.model import AzureIssuance, EstIssuance, Issued, LocalIssuance, Preloaded
 from birthmark.agent.files import LOCAL_CA
 from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
@@ -157,6 +157,7 @@ class CertificateSource:
     clock: Clock
     entropy: Entropy
     anchors: FollowedAnchors
+    by_azure: "Callable[[Issued, bytes, HeldIdentity | None], Awaitable[Answered]]"
 
     async def issue(
         self, managed: Managed, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
@@ -167,6 +168,8 @@ class CertificateSource:
                 return await self._by_est(managed, request, proofs(managed, est, current))
             case LocalIssuance() as local:
                 return Answered(self._locally(managed, local, key))
+            case AzureIssuance():
+                return await self.by_azure(managed.issued, request, current)
             case _:
                 assert_never(managed.issued.by)
 

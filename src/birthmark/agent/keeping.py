@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from birthmark.agent.config.model import EstIssuance
+from birthmark.agent.config.model import AzureIssuance, EstIssuance
 from birthmark.agent.files import DEVICE_ID, next_of
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuing import (
@@ -33,7 +33,7 @@ from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
 from birthmark.agent.slots import HeldIdentity, Slot, fits
 from birthmark.agent.timekeeping import TOLERANCE
 from birthmark.background import beside
-from birthmark.dps.client import DpsRefusedError
+from birthmark.dps.client import DpsRefusedError, DpsRejectedError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import (
     EstServerAnswerError,
@@ -252,7 +252,7 @@ class Keeper:
         # A chip takes seconds for an RSA key, and a service manager counts them.
         key = await beside(lambda: self._key(managed, current, is_over=is_key_over))
         request = request_for(managed, key)
-        if isinstance(managed.issued.by, EstIssuance):
+        if isinstance(managed.issued.by, EstIssuance | AzureIssuance):
             slot.keep_request(request)
         return key, request
 
@@ -306,7 +306,7 @@ class Keeper:
 
 
 def _is_final(error: BirthmarkError) -> bool:
-    """Say whether the EST server answered, and asking again the same way cannot help.
+    """Say whether the EST server, or the provisioning service, answered, and asking again the same way cannot help.
 
     Where another answered in its place, or nothing could be asked, the key may be one that an operator approved or a
     password for once was spent for. An operator who rejected a request can still approve that one.
@@ -315,4 +315,5 @@ def _is_final(error: BirthmarkError) -> bool:
         return not error.text.startswith(REJECTED)
     if isinstance(error, EstServerAnswerError):
         return error.status == _BAD_REQUEST
-    return isinstance(error, EstServerUnauthenticatedError | CertificateNameError | NotAuthorityError)
+    final = EstServerUnauthenticatedError | CertificateNameError | NotAuthorityError | DpsRejectedError
+    return isinstance(error, final)

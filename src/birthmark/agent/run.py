@@ -122,7 +122,7 @@ class Loop:
             agent.update(error=None)
             await self._upkeep.renew_all()
             held, hub = await self._renew(held, None)
-        return held, await agent.connect(held) if hub is None else hub
+        return await agent.connect_or_anew(held) if hub is None else (held, hub)
 
     async def _register(self, held: Held) -> bool:
         """Register again, as was ordered or a hub's refusal asks for, and say whether that was done.

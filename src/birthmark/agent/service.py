@@ -16,8 +16,10 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from birthmark.agent.anchors import FollowedAnchors
+from birthmark.agent.azure import ByAzure
 from birthmark.agent.config.model import (
     AgentConfig,
+    AzureIssuance,
     DpsSource,
     EstIssuance,
     Issued,
@@ -72,6 +74,7 @@ _T = TypeVar("_T")
 _Renewed: TypeAlias = tuple[HeldIdentity, HubClient | None, Assigned | None]
 _SEEN_EVERY = timedelta(hours=1)
 _OFFSET_S = 60.0
+_ANEW_EVERY_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class Agent:
     keeper: Keeper = field(init=False)
     time_servers: TimeServers = field(init=False)
     anchors: FollowedAnchors = field(init=False)
+    by_azure: ByAzure = field(init=False)
+    _anew_at: float | None = field(default=None, init=False)
     unwritten: StateNotWritableError | None = field(default=None, init=False)
     """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
 
@@ -108,8 +113,15 @@ class Agent:
         self.anchors = FollowedAnchors(self.places.anchors)
         urls = time_urls(self.config, self.managed.values(), self.cloud_trust, self.anchors.beyond)
         self.time_servers = TimeServers(self.clock, self.ask_time, self._keep_time, urls)
+        self.by_azure = ByAzure(self.entropy, self._connect_again, self._register_with)
         source = CertificateSource(
-            self.identities, self.links_for, self.cloud_trust, self.clock, self.entropy, self.anchors
+            self.identities,
+            self.links_for,
+            self.cloud_trust,
+            self.clock,
+            self.entropy,
+            self.anchors,
+            self._issued_by_azure,
         )
         self.keeper = Keeper(
             self.identities,
@@ -226,25 +238,29 @@ class Agent:
             return source.device_id
         return self.state.registration_id or source.registration_id
 
-    async def register(self, held: Held) -> Assigned | None:
-        """Register at DPS and remember the answer; nothing to do where the hub is configured."""
+    async def register(self, held: Held, *, csr: bytes | None = None) -> Assigned | None:
+        """Register at DPS and remember the answer; nothing to do where the hub is configured.
+
+        With a request, `csr`, the device is issued a certificate as well.
+        """
         source = self.config.source
         if isinstance(source, ManualSource):
             self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.mark)
             return None
-        target = _target_of(source, held)
-        https, payload = self._links(held).https(), payload_of(source)
+        target, shown = _target_of(source, held), self._introduced(held)
+        https, payload = self._links(shown).https(), payload_of(source)
         with trusting_by(TRUST_BUNDLE):
             if isinstance(held, SharedIdentity):
                 assigned = await held.register(https, target, payload, self.now_for(held))
             else:
-                assigned = await register_by_https(https, target, payload=payload)
+                assigned = await register_by_https(https, target, payload=payload, csr=csr)
+        mark = assigned.chain[0].thumbprint.hex() if assigned.chain else held.mark
         self.update(
             hub=assigned.hub,
             device_id=assigned.device_id,
             registration_id=assigned.registration_id,
             endpoint=endpoint_of(source),
-            thumbprint=held.mark,
+            thumbprint=mark,
             registered_at=self.clock.now(),
             is_individual=assigned.is_individual,
         )
@@ -256,13 +272,61 @@ class Agent:
         target, authorization = _target_of(source, held), None
         if isinstance(held, SharedIdentity):
             authorization = held.for_dps(target.id_scope, target.registration_id, self.now_for(held))
+        shown = self._introduced(held)
         with trusting_by(TRUST_BUNDLE):
-            return await is_registered_by_https(self._links(held).https(), target, authorization=authorization)
+            return await is_registered_by_https(self._links(shown).https(), target, authorization=authorization)
 
     async def connect(self, held: Held) -> HubClient:
         """Connect to the assigned hub; register first unless this very certificate was registered here before."""
         if not self.is_registered(held):
             await self.register(held)
+        hub = await self._connect(held)
+        self.by_azure.live = hub
+        return hub
+
+    async def connect_or_anew(self, held: Held) -> tuple[Held, HubClient]:
+        """Connect; where the hub takes what Azure issued no more, by what it was issued since, or by another one.
+
+        A renewal may have been cut off when the hub had let go of the old certificate: that is the former. Another is
+        got by the bootstrap certificate, and not more often than once an hour: a device that was switched off gets no
+        use of it.
+        """
+        try:
+            return held, await self.connect(held)
+        except MqttRefusedError:
+            if self._azure is None:
+                raise
+            if (found := await self._by_pending(held)) is not None:
+                return found
+            now = self.clock.monotonic()
+            if self._anew_at is not None and now - self._anew_at < _ANEW_EVERY_S:
+                raise
+            self._anew_at = now
+        log.info("certificate.anew", extra={"thumbprint": held.mark})
+        self.by_azure.live = None
+        fresh = await self.keeper.renew(self.managed[DEVICE_ID], is_key_over=True)
+        return fresh, await self.connect(fresh)
+
+    async def _by_pending(self, held: Held) -> tuple[Held, HubClient] | None:
+        """Connect by a certificate that a renewal left behind, and put it to use; None where the hub takes none."""
+        slot = self.identities.slot(DEVICE_ID)
+        pending = slot.pending()
+        if pending is None or pending.mark == held.mark:
+            return None
+        try:
+            hub = await self._connect(pending)
+        except MqttRefusedError:
+            return None
+        self.by_azure.live = hub
+        self.update(thumbprint=pending.mark)
+        try:
+            slot.commit()
+        except BirthmarkError as error:  # its disk is in trouble: it is connected all the same
+            log.warning("certificate.not_put_to_use", extra={"code": error.code})
+            return pending, hub
+        return slot.current() or pending, hub
+
+    async def _connect(self, held: Held) -> HubClient:
         hub, device_id = self.state.hub, self.state.device_id
         assert hub is not None  # noqa: S101 (registering has set both)
         assert device_id is not None  # noqa: S101 (as above)
@@ -307,7 +371,7 @@ class Agent:
         slot = self.identities.slot(DEVICE_ID)
         hub: HubClient | None = None
         try:
-            assigned = await self.register(fresh)
+            assigned = await self._announced(fresh)
             if self.prove is None:
                 hub = await self.connect(fresh)
             else:
@@ -324,7 +388,41 @@ class Agent:
         log.info("certificate.renewed", extra={"thumbprint": fresh.leaf.thumbprint.hex()})
         return slot.current() or fresh, hub, assigned
 
+    async def _announced(self, fresh: HeldIdentity) -> Assigned | None:
+        """Have the hub learn of a new certificate, where it did not issue it itself."""
+        if self._azure is None or self.state.hub is None:
+            return await self.register(fresh)
+        self.update(thumbprint=fresh.mark)
+        return None
+
+    async def _issued_by_azure(self, issued: Issued, request: bytes, current: HeldIdentity | None) -> Answered:
+        """Have a certificate issued by the hub, where it may know `current`, else with the registration."""
+        is_known = current is not None and self.state.hub is not None and not self.keeper.is_expired(current)
+        is_known = is_known and self.prove is None  # a connection of ours would end that of the program
+        return await self.by_azure.issue(issued, request, current if is_known else None)
+
+    async def _connect_again(self, held: HeldIdentity) -> HubClient:
+        return await self._connect(held)
+
+    async def _register_with(self, csr: bytes) -> Assigned:
+        azure, source = self._azure, self.config.source
+        assert azure is not None  # noqa: S101 (who else asks)
+        assert isinstance(source, DpsSource)  # noqa: S101 (the configuration has it so)
+        assigned = await self.register(self.identities.preloaded(azure.bootstrap), csr=csr)
+        assert assigned is not None  # noqa: S101 (there is somebody to register at)
+        return assigned
+
     # ---- facts
+
+    @property
+    def _azure(self) -> AzureIssuance | None:
+        """Return how Azure issues the device's certificate, where it does."""
+        identity = self.config.source.identity
+        return identity.by if isinstance(identity, Issued) and isinstance(identity.by, AzureIssuance) else None
+
+    def _introduced(self, held: Held) -> Held:
+        """Return what is shown to the provisioning service: what Azure issued is for the hub alone."""
+        return held if self._azure is None else self.identities.preloaded(self._azure.bootstrap)
 
     def is_registered(self, held: Held) -> bool:
         """Say whether this certificate was registered with this configuration."""
@@ -393,6 +491,8 @@ class Agent:
         """Say that renewals will be refused where an individual enrollment knows one certificate; DPS told us so."""
         identity = self.config.source.identity
         if not self.state.is_individual or not isinstance(identity, Issued) or identity.renewal is None:
+            return None
+        if self._azure is not None:  # nobody renews by what it registers with
             return None
         name, ca = self.state.registration_id, "est-root"
         return (
@@ -481,6 +581,9 @@ class Agent:
     async def _take_back(self, held: HeldIdentity) -> None:
         """The new certificate did not work; DPS may have told the hub of it already, so register the old one again."""
         if self.is_registered(held) or self.keeper.is_expired(held):
+            return
+        if self._azure is not None:  # the hub takes both, until the new one is used
+            self.update(thumbprint=held.mark)
             return
         try:
             await self.register(held)

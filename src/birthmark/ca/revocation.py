@@ -341,6 +341,10 @@ class Revocations:
 
         return await self._with_rest(await self._revoke(left, principal, reason), left, principal, reason)
 
+    def superseding(self, unused: Issued, actor: Principal) -> Changes:
+        """Return what takes back a certificate that was never used, in the commit that issues another of its name."""
+        return self._changes([unused], actor, RevocationReason.SUPERSEDED, {})
+
     async def _revoke(
         self, targets: Callable[[], Awaitable[list[Issued]]], principal: Principal, reason: RevocationReason
     ) -> tuple[Issued, ...]:

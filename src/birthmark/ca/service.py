@@ -1,6 +1,6 @@
 """The certificate authority at work: decide, sign, record, and only then hand out."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -119,7 +119,7 @@ class CertificateAuthority:
         *,
         san: Sequence[x509.GeneralName] = (),
         lifetime: timedelta | None = None,
-        also: Callable[[Certificate], Changes] = lambda _issued: Changes(),
+        also: Callable[[Certificate], Changes | Awaitable[Changes]] = lambda _issued: Changes(),
         held: Issued | None = None,
         most_alive: int | None = None,
     ) -> tuple[Certificate, ...]:
@@ -178,7 +178,8 @@ class CertificateAuthority:
             row = store.row_of(issued, issuer=issuer.thumbprint, key_digest=key_digest(request.spki_der))
             is_renewal = held is not None and (fold(held.device_id), held.profile) == (row["name"], profile.name)
             changes = _changes(row, issued, standing, held if is_renewal else None)
-            await self.database.commit(changes.merge(also(certificate)))
+            more = also(certificate)
+            await self.database.commit(changes.merge(more if isinstance(more, Changes) else await more))
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 

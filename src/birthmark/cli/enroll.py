@@ -17,6 +17,7 @@ from birthmark.cli.enroll_options import (
     Edge,
     Force,
     Hub,
+    Issue,
     ProfileOptions,
     RunOptions,
     TargetOptions,
@@ -118,9 +119,7 @@ def device(
         only(cert is None, "without --endorsement-key", cert=cert, hub=how.hub)
         target = where.open()
         writing.confirm(target, where.profile, 1)
-        row: dict[str, Any] = enroll_tpm(
-            target, keys, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run
-        )
+        row: dict[str, Any] = enroll_tpm(target, keys, device_id, how, dry_run=writing.dry_run)
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     if tpm.symmetric_key is not None:
@@ -130,9 +129,7 @@ def device(
             raise typer.BadParameter("give the device a name; no certificate has one", param_hint="device_id")
         target = where.open()
         writing.confirm(target, where.profile, 1)
-        row = enroll_keys(
-            target, tpm.symmetric_key, device_id, is_edge=how.edge, update=how.update, dry_run=writing.dry_run
-        )
+        row = enroll_keys(target, tpm.symmetric_key, device_id, how, dry_run=writing.dry_run)
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     certificate = _certificate_of(cert, presented, device_id, where)
@@ -144,7 +141,7 @@ def device(
         raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
     hub = where.profile.hub_host(how.hub)
     writing.confirm(target, where.profile, 1)
-    wish = EnrollmentRequest(name, certificate, is_edge=how.edge, hub=hub, policy=how.policy)
+    wish = EnrollmentRequest(name, certificate, is_edge=how.edge, hub=hub, policy=how.policy, issue=how.issue)
     done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
     if difference:
@@ -185,6 +182,7 @@ def group(
     edge: Edge = False,
     force: Force = False,
     hub: Hub = None,
+    issue: Issue = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
@@ -207,7 +205,13 @@ def group(
     host = profile.hub_host(hub)
     writing.confirm(target, profile, 1)
     done = target.enroll_group(
-        group_id, ca_names=names, certificates=certificates, is_edge=edge, dry_run=writing.dry_run, hub=host
+        group_id,
+        ca_names=names,
+        certificates=certificates,
+        is_edge=edge,
+        dry_run=writing.dry_run,
+        hub=host,
+        issue=issue,
     )
     emit(as_json, {"group": group_id, "outcome": done.value})
 

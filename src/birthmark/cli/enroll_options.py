@@ -284,6 +284,15 @@ Hub = Annotated[
     str | None,
     typer.Option("--hub", metavar="NAME", help="The one hub that devices are assigned to, linked (Azure)."),
 ]
+Issue = Annotated[
+    str | None,
+    typer.Option(
+        "--issue",
+        metavar="POLICY",
+        help="Who registers with a certificate request is issued a certificate by this policy: the name of a profile of"
+        " the server's CA, as device; or NAMESPACE/CA/POLICY (Azure).",
+    ),
+]
 Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
 Force = Annotated[
     bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
@@ -301,10 +310,11 @@ class DeviceOptions:
     ] = False
     force: Force = False
     hub: Hub = None
+    issue: Issue = None
 
     def check(self, *, azure: bool, aws: bool) -> None:
         """Refuse what another cloud has."""
-        only(azure, "with --to azure", edge=self.edge, hub=self.hub)
+        only(azure, "with --to azure", edge=self.edge, hub=self.hub, issue=self.issue)
         only(aws, "with --to aws", policy=self.policy)
 
 

@@ -116,7 +116,10 @@ def template_of(path: Path | None, how: "DeviceOptions") -> Template:
     text = "" if path is None else read_file(path).decode("utf-8-sig", "replace")
     template = parse_template(text, path or Path("template.toml"))
     azure = msgspec.structs.replace(
-        template.azure, edge=how.edge or template.azure.edge, hub=how.hub or template.azure.hub
+        template.azure,
+        edge=how.edge or template.azure.edge,
+        hub=how.hub or template.azure.hub,
+        issue=how.issue or template.azure.issue,
     )
     aws = msgspec.structs.replace(template.aws, policy=how.policy or template.aws.policy)
     return msgspec.structs.replace(template, azure=azure, aws=aws)

@@ -9,6 +9,7 @@ import typer
 from birthmark import durable
 from birthmark.cli.asking import only
 from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.enroll_options import DeviceOptions
 from birthmark.dps.wire import TpmAttestation, parse_tpm, registration_id_of
 
 if TYPE_CHECKING:
@@ -39,22 +40,22 @@ class TpmOptions:
         return parse_tpm(TpmAttestation(self.endorsement_key, self.storage_root_key))
 
 
-def enroll_keys(target: Any, file: Path, name: str, *, is_edge: bool, update: bool, dry_run: bool) -> dict[str, str]:
+def enroll_keys(target: Any, file: Path, name: str, how: DeviceOptions, *, dry_run: bool) -> dict[str, str]:
     """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
     if file.exists() and not dry_run:
         raise FileExistsAlreadyError(path=file)
     if not file.absolute().parent.is_dir():  # before anything is made there
         raise typer.BadParameter(f"there is no directory {file.parent}", param_hint="--symmetric-key")
-    done, key = target.enroll_keys(name, is_edge=is_edge, update=update, dry_run=dry_run)
+    done, key = target.enroll_keys(name, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue)
     if key is not None:
         durable.create(file, f"{key}\n".encode())
     return {"device": name, "outcome": done.value, "registration_id": name, "key": str(file)}
 
 
-def enroll_tpm(
-    target: Any, keys: "TpmKeys", name: str | None, *, is_edge: bool, update: bool, dry_run: bool
-) -> dict[str, str]:
+def enroll_tpm(target: Any, keys: "TpmKeys", name: str | None, how: DeviceOptions, *, dry_run: bool) -> dict[str, str]:
     """Put a device on record by its TPM, and return what is to be shown of that."""
     registration_id = name or registration_id_of(keys.endorsement)
-    done = target.enroll_tpm(registration_id, keys, is_edge=is_edge, update=update, dry_run=dry_run)
+    done = target.enroll_tpm(
+        registration_id, keys, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue
+    )
     return {"device": registration_id, "outcome": done.value, "registration_id": registration_id}

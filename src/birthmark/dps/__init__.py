@@ -1,7 +1,7 @@
 """Azure Device Provisioning Service, as its unmodified SDKs see it.
 
 Specification: DPS device API 2019-03-31 to 2021-10-01 (MQTT and HTTPS), service API 2018-09-01-preview to 2021-10-01;
-other versions are accepted.
+of 2025-07-01-preview and 2026-11-01 certificates with the registration. Other versions are accepted.
 
 | endpoint | served |
 |---|---|

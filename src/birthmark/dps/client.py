@@ -5,6 +5,7 @@ waiting is handed in, so that tests need none.
 """
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from birthmark.errors import (
 from birthmark.links.errors import TRY_AGAIN
 from birthmark.links.ports import HttpsClient, MqttClient
 from birthmark.mqtt.packets import Connect
+from birthmark.pki.certificates import Certificate
 from birthmark.text import printable
 
 AGENT = f"birthmark/{__version__}"
@@ -140,6 +142,8 @@ class Assigned:
     """Whether the enrollment is an individual one, which knows one certificate; None when the service did not say."""
     authentication_key: bytes | None = None
     """The key for the hub, which only the device's TPM can open."""
+    chain: tuple[Certificate, ...] = ()
+    """What was issued for the request that was sent along: the leaf first, the root last."""
 
 
 async def register_by_mqtt(
@@ -178,18 +182,27 @@ async def register_by_https(
     *,
     authorization: str | None = None,
     payload: object = None,
+    csr: bytes | None = None,
     pause: Pause = asyncio.sleep,
 ) -> Assigned:
-    """Register over HTTPS, which also passes where only port 443 does; without a certificate by `authorization`."""
+    """Register over HTTPS, which also passes where only port 443 does; without a certificate by `authorization`.
+
+    With `csr`, DER, the device asks for a certificate too.
+    """
     base = target.base_url
     headers = {"Accept": "application/json", "User-Agent": AGENT}
     if authorization is not None:
         headers["Authorization"] = authorization
-    asked = {"registrationId": target.registration_id} | ({} if payload is None else {"payload": payload})
+    asked: dict[str, Any] = {"registrationId": target.registration_id} | (
+        {} if payload is None else {"payload": payload}
+    )
+    version = wire.API_VERSION
+    if csr is not None:
+        asked["csr"], version = base64.b64encode(csr).decode(), wire.ISSUING_API_VERSION
     body = json.dumps(asked).encode()
 
     async def ask(operation_id: str | None) -> tuple[int, int | None, bytes]:
-        url = base + wire.registration_path(target.id_scope, target.registration_id, operation_id)
+        url = base + wire.registration_path(target.id_scope, target.registration_id, operation_id, version=version)
         if operation_id is None:
             with_body = {**headers, "Content-Type": "application/json; charset=utf-8"}
             answer = await client.request("PUT", url, headers=with_body, body=body)
@@ -274,7 +287,8 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
         name = state.registration_id or target.registration_id
         sealed = state.tpm and state.tpm.authentication_key
         key = wire.parse_authentication_key(sealed) if sealed else None
-        return Assigned(state.assigned_hub, state.device_id, name, state.substatus, is_individual, key)
+        chain = wire.parse_chain(state.issued_certificate_chain)
+        return Assigned(state.assigned_hub, state.device_id, name, state.substatus, is_individual, key, chain)
     raise DpsFailedError(
         host=target.host,
         registration_id=target.registration_id,

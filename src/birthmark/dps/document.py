@@ -86,6 +86,12 @@ class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
     migrate_device_data: bool = True
 
 
+class IssuancePolicy(msgspec.Struct, rename="camel", frozen=True):
+    """The policy by which certificates are issued, as the preview of 2021 named it."""
+
+    certificate_authority_name: str
+
+
 class _Desired(msgspec.Struct, frozen=True):
     desired: Any = None
 
@@ -117,6 +123,11 @@ class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defau
     allocation_policy: str | None = None
     iot_hubs: list[str] | None = None
     optional_device_information: dict[str, Any] | None = None
+    namespace_name: str | None = None
+    certificate_authority_name: str | None = None
+    certificate_policy_name: str | None = None
+    credential_policy_name: str | None = None
+    client_certificate_issuance_policy: IssuancePolicy | None = None
     created_date_time_utc: str | None = None
     last_updated_date_time_utc: str | None = None
 

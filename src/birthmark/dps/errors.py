@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from birthmark import errors
+from birthmark.ca.ordering import IssuingPolicyUnknownError
 from birthmark.dps import model, wire
-from birthmark.dps.rules import attestation, enrollment, registration, tpm
+from birthmark.dps.rules import attestation, enrollment, issuing, registration, tpm
 from birthmark.dps.service import authorities, enrollments, instances, registrations
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.people.demand import RightMissingError, said
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.checks import ChainError
+from birthmark.pki.csr import CsrRefusedError
 from birthmark.pki.tpm_public import TpmKeyInvalidError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
@@ -36,6 +38,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     registration.NoHubError: (400, 400208),
     registration.AllocationNotServedError: (400, 400004),
     registration.RegistrationPinnedError: (401, 401002),
+    issuing.NoIssuingPolicyError: (400, 400004),
+    issuing.CsrNameError: (400, 400004),
+    IssuingPolicyUnknownError: (400, 400004),
     instances.UnknownScopeError: (404, 404001),
     instances.UnknownInstanceError: (404, 404001),
     instances.FirstInstanceError: (409, 409001),
@@ -60,6 +65,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     wire.AnswerInvalidError: (400, 400004),
     TpmKeyInvalidError: (400, 400004),
     CertificateInvalidError: (400, 400004),
+    CsrRefusedError: (400, 400004),
     ChainError: (401, 401002),
     errors.InvalidRequestError: (400, 400004),
     errors.UnauthenticatedError: (401, 401002),

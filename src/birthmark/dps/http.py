@@ -102,7 +102,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
             claim = replace(claim, tpm=wire.parse_tpm(body.tpm))
         if (sealed := await registrations.challenge(claim)) is not None:
             return challenged(sealed)
-        registration = await registrations.register(claim)
+        registration = await registrations.register(replace(claim, csr=wire.csr_of(body)))
         headers = {"retry-after": str(wire.RETRY_AFTER_S), "location": str(request.url).partition("?")[0]}
         return JSONResponse(wire.assigning_json(registration.operation_id, registration.registration_id), 202, headers)
 
@@ -114,6 +114,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
     async def lookup(request: Request) -> Response:
         claim = _claim(request)
         body = wire.parse_registration(await request.body())
+        wire.check_no_csr(body)
         check_same(claim.registration_id, body.registration_id)
         attested = await registrations.attest(claim)
         registration = await registrations.get(attested.instance, claim.registration_id)

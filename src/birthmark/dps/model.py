@@ -9,6 +9,7 @@ from typing import Any, NewType
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import RegistrationId
 from birthmark.pki.tpm_public import TpmPublic
 
@@ -100,6 +101,8 @@ class Enrollment:
     """Whether a device takes its twin along to another hub; else it begins anew there."""
     twin: Mapping[str, Any] | None = None
     """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
+    policy: str | None = None
+    """By which profile of the CA its devices are issued certificates when they register; None: by none."""
     made_at: str | None = None
     """When it was put on record, as its document has it."""
     etag: str = ""
@@ -160,6 +163,13 @@ class Registration:
     """The keys of the TPM that proved itself, each as TPM2B_PUBLIC."""
     authentication_key: bytes | None = None
     """The device's key at its hub, which only that TPM can open."""
+    issued_key: bytes | None = None
+    """SHA-256 of the public key that its last operation was issued a certificate for, if it asked for one."""
+    issued_by: str | None = None
+    """The policy by which that was."""
+    issued_at: datetime | None = None
+    issued_chain: tuple[str, ...] | None = None
+    """The certificate, in base64 of DER, and those above it, the root last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +185,5 @@ class Claim:
     """What TPM it says it has; only a token that was signed in it proves that."""
     address: str = field(default="", compare=False)
     """Where it comes from: what one peer sends is counted against that peer."""
+    csr: CertificateRequest | None = field(default=None, compare=False)
+    """What it asks a certificate for; who it is does not depend on it."""

@@ -1,10 +1,11 @@
-"""What DPS needs of others in the same unit of work: a device identity of a hub, a note in the CA's inventory."""
+"""What DPS needs of others in one unit of work: a device of a hub, a note in the CA's inventory, a certificate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from birthmark.ca.ordering import Also, Order
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 
@@ -38,12 +39,29 @@ class HubIdentity:
     iot_edge: bool = False
     twin: Mapping[str, Any] | None = None
     """What its twin begins with, where it is new to the hub."""
+    fresh: Thumbprint | None = None
+    """The last of the thumbprints, where it was issued just now: the others go when it connects."""
+    keeps: bool = False
+    """Whether a device that is there goes on proving itself as it does."""
     maker: str = ""
     """The registration it comes from, `dps:{scope}/{registration id}`; nobody else may take the identity over."""
 
 
+@dataclass(frozen=True, slots=True)
+class HubStanding:
+    """By which certificates a device connects to its hub."""
+
+    in_use: Thumbprint | None = None
+    fresh: Thumbprint | None = None
+    """One that was issued and has not connected yet."""
+
+
 class HubRegistry(Protocol):
     """The hubs behind the linked host names."""
+
+    async def standing(self, host: str, device_id: str) -> HubStanding:
+        """Return by which certificates the device connects to the hub at `host`; none where there is no such device."""
+        ...
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`.
@@ -73,4 +91,23 @@ class HubRegistry(Protocol):
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
         """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
+        ...
+
+
+class CertificateIssuer(Protocol):
+    """Issues certificates to devices that register."""
+
+    def check_policy(self, policy: str) -> None:
+        """Return for a policy by which devices may be issued certificates; else raise `IssuingPolicyUnknownError`."""
+        ...
+
+    async def is_good(self, thumbprint: Thumbprint) -> bool:
+        """Say whether a certificate was issued here, is alive and was not taken back."""
+        ...
+
+    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+        """Return the new certificate and those above it, the root last, once it is on record.
+
+        What `also` returns for them is part of the same commit. Raise what the CA does, or `ConflictError`.
+        """
         ...

@@ -7,6 +7,7 @@ must be a whole number or the Python SDK hangs.
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,8 @@ import msgspec
 
 from birthmark.dps.model import Registration, TpmKeys
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
 from birthmark.text import read_json, whole_number
 
@@ -101,12 +103,13 @@ class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=
 
 
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `csr` is read only to refuse it, and `payload`, for which nobody asks here, not at all."""
+    """The body of register. `payload`, for which nobody asks here, is not read at all."""
 
     registration_id: str | None = None
     payload: msgspec.Raw = msgspec.Raw(b"null")
     tpm: TpmAttestation | None = None
     csr: str | None = None
+    client_certificate_csr: str | None = None
 
 
 def is_dps_username(username: str) -> bool:
@@ -149,9 +152,20 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     if len(body) > MAX_PAYLOAD_BYTES:
         raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
-    if parsed.csr is not None:
-        raise BodyInvalidError(detail="csr given")
+    if parsed.client_certificate_csr is not None:
+        raise BodyInvalidError(detail="clientCertificateCsr is of a preview that is over, send csr")
     return parsed
+
+
+def csr_of(body: DeviceRegistration) -> CertificateRequest | None:
+    """Return the certificate request of a registration, its possession proven. Raise `CsrRefusedError`."""
+    return None if body.csr is None else parse_csr_text(body.csr)
+
+
+def check_no_csr(body: DeviceRegistration) -> None:
+    """Raise `BodyInvalidError` for a request where none is taken: who only looks is issued nothing."""
+    if body.csr is not None:
+        raise BodyInvalidError(detail="csr given")
 
 
 def parse_tpm(given: TpmAttestation) -> TpmKeys:
@@ -237,10 +251,15 @@ def state_json(registration: Registration, leaf: Certificate | None = None) -> d
 
 
 def device_state_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
-    """Return DeviceRegistrationState for the device itself: with its key at the hub, where a TPM shall keep that."""
+    """Return DeviceRegistrationState for the device itself: with what is for it alone to keep.
+
+    That is its key at the hub, where a TPM shall have it, and the certificate that it was issued.
+    """
     state = state_json(registration, leaf)
     if registration.authentication_key is not None:
         state["tpm"] = {"authenticationKey": base64.b64encode(registration.authentication_key).decode()}
+    if registration.issued_chain is not None:
+        state["issuedCertificateChain"] = list(registration.issued_chain)
     return state
 
 
@@ -272,6 +291,8 @@ def challenge_json(sealed: bytes, error: dict[str, Any]) -> dict[str, Any]:
 # ---- the device's side
 
 API_VERSION = "2021-06-01"
+ISSUING_API_VERSION = "2025-07-01-preview"
+"""The first in which a registration may ask for a certificate."""
 MAX_ANSWER_BYTES = 256 * 1024
 _MAX_RETRY_AFTER_S = 3600
 _RESPONSE = re.compile(r"\$dps/registrations/res/([1-5][0-9]{2})/\?([^$]*\$rid=[^$]*)")
@@ -322,6 +343,7 @@ class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
     error_message: str | None = None
     x509: X509Result | None = None
     tpm: TpmResult | None = None
+    issued_certificate_chain: list[str] = []
 
 
 class OperationStatus(msgspec.Struct, rename="camel", frozen=True):
@@ -358,12 +380,17 @@ def status_topic(rid: str, operation_id: str) -> str:
 
 
 def registration_path(
-    id_scope: str, registration_id: str, operation_id: str | None = None, *, is_lookup: bool = False
+    id_scope: str,
+    registration_id: str,
+    operation_id: str | None = None,
+    *,
+    is_lookup: bool = False,
+    version: str = API_VERSION,
 ) -> str:
     """Return the path that registers, that asks how an operation stands, or that looks the device up."""
     scope, device = quote(id_scope, safe=""), quote(registration_id, safe="")
     rest = "/register" if operation_id is None else f"/operations/{quote(operation_id, safe='')}"
-    return f"/{scope}/registrations/{device}{'' if is_lookup else rest}?api-version={API_VERSION}"
+    return f"/{scope}/registrations/{device}{'' if is_lookup else rest}?api-version={version}"
 
 
 def tpm_json(endorsement_key: bytes, storage_root_key: bytes) -> dict[str, str]:
@@ -378,6 +405,14 @@ def parse_authentication_key(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise AnswerInvalidError(detail="its authenticationKey is not base64") from error
+
+
+def parse_chain(texts: Sequence[str]) -> tuple[Certificate, ...]:
+    """Return the certificates of an answer, the leaf first. Raise `AnswerInvalidError`."""
+    try:
+        return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
+    except (ValueError, CertificateInvalidError) as error:
+        raise AnswerInvalidError(detail="its issuedCertificateChain has what is no certificate") from error
 
 
 def parse_response_topic(topic: str) -> ResponseTopic:

@@ -18,6 +18,7 @@ from birthmark.fleet.azure_records import (
     key_of,
     mark_of,
     on_record,
+    policy_names,
     registration_id,
     thumbprints,
     twin_of,
@@ -279,6 +280,8 @@ class AzureTarget(AzureLosing):
         record.provisioning_status = "enabled"
         if (twin := twin_of(wish)) is not None:
             record.initial_twin = models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
+        for name, text in policy_names(wish.issue).items():
+            setattr(record, name, text)
         if wish.hub is not None:
             record.iot_hub_host_name, record.iot_hubs, record.allocation_policy = None, [wish.hub], "static"
         return record

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
-from birthmark.fleet.azure_records import OnRecord, kept, on_record
+from birthmark.fleet.azure_records import OnRecord, kept, on_record, policy_names
 from birthmark.fleet.azure_switching import Switching
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.target import Done
@@ -18,14 +18,23 @@ _HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca cr
 class OtherAttestations(Switching):
     """Enrollments that no list of certificates makes."""
 
-    def enroll_tpm(self, registration_id: str, keys: TpmKeys, *, is_edge: bool, update: bool, dry_run: bool) -> Done:
+    def enroll_tpm(
+        self,
+        registration_id: str,
+        keys: TpmKeys,
+        *,
+        is_edge: bool,
+        update: bool,
+        dry_run: bool,
+        issue: str | None = None,
+    ) -> Done:
         """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
         models = self._models
         parse_registration_id(registration_id)
         root = None if keys.storage_root is None else keys.storage_root.base64
         present = self._found(self._sdk.get_individual_enrollment, registration_id)
         is_there = present is not None and _has_tpm(present, keys.endorsement.base64, root)
-        if is_there and on_record(present).is_edge == is_edge:
+        if is_there and on_record(present).is_edge == is_edge and _issues(present, issue):
             return Done.UNCHANGED
         self._check_update(registration_id, present, f"this TPM as {_kind(is_edge)}device", update=update)
         if dry_run:
@@ -33,10 +42,10 @@ class OtherAttestations(Switching):
         attestation = models.AttestationMechanism(
             type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
         )
-        return self._put(self._made(registration_id, present, attestation, is_edge=is_edge), present)
+        return self._put(self._made(registration_id, present, attestation, issue, is_edge=is_edge), present)
 
     def enroll_keys(
-        self, registration_id: str, *, is_edge: bool, update: bool, dry_run: bool
+        self, registration_id: str, *, is_edge: bool, update: bool, dry_run: bool, issue: str | None = None
     ) -> tuple[Done, str | None]:
         """Put a device on record by two keys that the service makes; return the first of them, base64.
 
@@ -45,7 +54,8 @@ class OtherAttestations(Switching):
         models = self._models
         parse_registration_id(registration_id)
         present = self._found(self._sdk.get_individual_enrollment, registration_id)
-        is_there = present is not None and _has_keys(present) and on_record(present).is_edge == is_edge
+        is_there = present is not None and _has_keys(present) and _issues(present, issue)
+        is_there = is_there and on_record(present).is_edge == is_edge
         if not is_there:
             self._check_update(registration_id, present, f"keys as {_kind(is_edge)}device", update=update)
         if dry_run:
@@ -55,7 +65,7 @@ class OtherAttestations(Switching):
         if not is_there:
             there = self._keys(registration_id) if _has_key_kind(present) else models.SymmetricKeyAttestation()
             attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=there)
-            done = self._put(self._made(registration_id, present, attestation, is_edge=is_edge), present)
+            done = self._put(self._made(registration_id, present, attestation, issue, is_edge=is_edge), present)
         return done, str(self._keys(registration_id).primary_key)
 
     def _check_update(self, name: str, present: Any, wanted: str, *, update: bool) -> None:
@@ -63,14 +73,17 @@ class OtherAttestations(Switching):
             told = {"present": _told(on_record(present)), "wanted": f"{wanted} {name}"}
             raise DifferentRecordError(device=name, target=self.description, **told)
 
-    def _made(self, registration_id: str, present: Any, attestation: Any, *, is_edge: bool) -> Any:
+    def _made(self, registration_id: str, present: Any, attestation: Any, issue: str | None, *, is_edge: bool) -> Any:
         """Return the record with another attestation; what somebody set of it besides stays."""
         capabilities = self._models.DeviceCapabilities.create(iot_edge=is_edge)
         if present is None:
-            return self._models.IndividualEnrollment.create(
+            made = self._models.IndividualEnrollment.create(
                 registration_id=registration_id, attestation=attestation, device_capabilities=capabilities
             )
-        made = self._as_kept(kept(present))
+        else:
+            made = self._as_kept(kept(present))
+        for name, text in policy_names(issue).items():
+            setattr(made, name, text)
         made.attestation, made.capabilities, made.provisioning_status = attestation, capabilities, "enabled"
         return made
 
@@ -87,10 +100,11 @@ class OtherAttestations(Switching):
         is_edge: bool,
         dry_run: bool,
         hub: str | None = None,
+        issue: str | None = None,
     ) -> Done:
         """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover.
 
-        With `hub` its devices are assigned to that one.
+        With `hub` its devices are assigned to that one, and by `issue` they are issued certificates.
         """
         models = self._models
         parse_group_id(group_id)
@@ -103,6 +117,8 @@ class OtherAttestations(Switching):
             pems = [certificate.pem() for certificate in certificates]
             attestation = models.AttestationMechanism.create_with_x509_signing_certs(*pems)
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
+        for name, text in policy_names(issue).items():
+            setattr(made, name, text)
         if hub is not None:
             made.iot_hubs, made.allocation_policy = [hub], "static"
         if is_edge:
@@ -130,6 +146,12 @@ def _has_key_kind(enrollment: Any) -> bool:
 def _has_keys(enrollment: Any) -> bool:
     """Say whether the device may register by keys, as the enrollment is."""
     return _has_key_kind(enrollment) and enrollment.provisioning_status != "disabled"
+
+
+def _issues(enrollment: Any, issue: str | None) -> bool:
+    """Say whether certificates are issued by this policy, or nothing is said of it."""
+    named = policy_names(issue).get("certificate_policy_name")
+    return named in {None, on_record(enrollment).issue}
 
 
 def _kind(is_edge: bool) -> str:

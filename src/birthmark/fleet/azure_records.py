@@ -39,12 +39,32 @@ def json_of(wish: EnrollmentRequest) -> dict[str, Any]:
     }
     if (twin := twin_of(wish)) is not None:
         record["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.desired}}
-    return record | assigned_to(wish.hub)
+    return (
+        record | assigned_to(wish.hub) | {POLICY_NAMES[name]: text for name, text in policy_names(wish.issue).items()}
+    )
 
 
 def assigned_to(hub: str | None) -> dict[str, Any]:
     """Return the members of a record that say which one hub it gives; none where any will do."""
     return {} if hub is None else {"iotHubs": [hub], "allocationPolicy": "static"}
+
+
+POLICY_NAMES: Mapping[str, str] = {
+    "namespace_name": "namespaceName",
+    "certificate_authority_name": "certificateAuthorityName",
+    "certificate_policy_name": "certificatePolicyName",
+}
+"""What the models of the SDK do not know yet: by which policy devices are issued certificates (2026-11-01)."""
+_OURS = "birthmark"
+
+
+def policy_names(issue: str | None) -> dict[str, str]:
+    """Return the members of a record that name a policy: POLICY, or NAMESPACE/CA/POLICY as Azure has them."""
+    if issue is None:
+        return {}
+    parts = issue.split("/")
+    three = parts if len(parts) == len(POLICY_NAMES) else [_OURS, _OURS, issue]
+    return dict(zip(POLICY_NAMES, three, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,8 @@ class OnRecord:
     twin: Twin
     hubs: tuple[str, ...] = ()
     """Those it may give; empty: all that are linked."""
+    issue: str | None = None
+    """The policy by which devices are issued certificates."""
 
     def marks(self) -> bytes:
         """Return the marks of every wish that this record serves as it is: a million of them fit into memory."""
@@ -82,10 +104,11 @@ class OnRecord:
         said = (None, self.twin) if self.twin.tags or self.twin.desired else (None,)
         hubs = (None, *self.hubs) if len(self.hubs) == 1 else (None,)
         return b"".join(
-            mark(one, self.device_id, twin, hub, is_edge=self.is_edge)
+            mark(one, self.device_id, twin, hub, issue, is_edge=self.is_edge)
             for one in self.thumbprints
             for twin in said
             for hub in hubs
+            for issue in dict.fromkeys((None, self.issue))
         )
 
     def difference(self, wish: EnrollmentRequest) -> tuple[Change, ...]:
@@ -96,6 +119,7 @@ class OnRecord:
             ("IoT Edge", _yes(self.is_edge), _yes(wish.is_edge), self.is_edge == wish.is_edge),
             ("status", "disabled" if self.is_disabled else "enabled", "enabled", not self.is_disabled),
             ("initial twin", str(self.twin), str(twin), twin is None or str(twin) == str(self.twin)),
+            ("policy", self.issue or "none", _policy(wish.issue) or "", _policy(wish.issue) in {None, self.issue}),
             ("hub", ", ".join(self.hubs) or "any", str(wish.hub), wish.hub is None or self._gives(wish.hub)),
         ]
         present = ", ".join(self.thumbprints) or "another attestation"
@@ -115,17 +139,27 @@ def on_record(enrollment: Any) -> OnRecord:
         enrollment.provisioning_status == "disabled",
         _initial_twin(enrollment),
         tuple([enrollment.iot_hub_host_name] if enrollment.iot_hub_host_name else enrollment.iot_hubs or ()),
+        getattr(enrollment, "certificate_policy_name", None),
     )
 
 
 def mark_of(wish: EnrollmentRequest) -> bytes:
     """Return the mark that a record has which serves the wish."""
-    return mark(wish.certificate.thumbprint.hex(), wish.device_id, twin_of(wish), wish.hub, is_edge=wish.is_edge)
+    thumbprint, issue = wish.certificate.thumbprint.hex(), _policy(wish.issue)
+    return mark(thumbprint, wish.device_id, twin_of(wish), wish.hub, issue, is_edge=wish.is_edge)
 
 
-def mark(thumbprint: str, device_id: str, twin: Twin | str | None, hub: str | None, *, is_edge: bool) -> bytes:
+def mark(
+    thumbprint: str,
+    device_id: str,
+    twin: Twin | str | None,
+    hub: str | None,
+    issue: str | None = None,
+    *,
+    is_edge: bool,
+) -> bytes:
     """Return 16 bytes that stand for a record."""
-    said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''} {(hub or '').lower()}"
+    said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''} {(hub or '').lower()} {issue or ''}"
     return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
@@ -158,6 +192,10 @@ def _initial_twin(enrollment: Any) -> Twin:
 def _values(collection: Any) -> dict[str, Any]:
     values = getattr(collection, "additional_properties", None) or {}
     return {name: value for name, value in values.items() if not name.startswith("$")}
+
+
+def _policy(issue: str | None) -> str | None:
+    return policy_names(issue).get("certificate_policy_name")
 
 
 def _yes(value: bool) -> str:

@@ -12,7 +12,7 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.clock import Clock, SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import HubDevices
-from birthmark.fleet.azure_records import on_record
+from birthmark.fleet.azure_records import POLICY_NAMES, on_record
 from birthmark.fleet.errors import (
     NoSuchRecordError,
     SdkMissingError,
@@ -38,6 +38,8 @@ class AzureService:
             from provisioningserviceclient import models
         except ImportError as error:
             raise SdkMissingError(package="azure-iothub-provisioningserviceclient") from error
+        for kind in (models.IndividualEnrollment, models.EnrollmentGroup):
+            _let_it_know_policies(kind)
         self._models: Any = models
         self._error: Any = sdk.client.ProvisioningServiceError
         self._wire_error: Any = sdk.client.ProvisioningServiceErrorDetailsException
@@ -165,6 +167,15 @@ class AzureService:
             return TargetThrottledError(target=self.description, reason=reason, retry_after_s=after or 0)
         is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
         return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
+
+
+def _let_it_know_policies(kind: Any) -> None:
+    """Have a model of the SDK read and write a policy too: a record that is changed would lose it."""
+    if not POLICY_NAMES.keys() <= kind._attribute_map.keys():  # noqa: SLF001 - there is no public way
+        more = {name: {"key": key, "type": "str"} for name, key in POLICY_NAMES.items()}
+        kind._attribute_map = {**kind._attribute_map, **more}  # noqa: SLF001 - as above
+        for name in POLICY_NAMES:
+            setattr(kind, name, None)
 
 
 def _response_of(error: Any) -> Any:

@@ -46,6 +46,8 @@ class EnrollmentRequest:
     desired: Mapping[str, Any] = field(default_factory=dict)
     hub: str | None = None
     """Azure's: the host of the one hub that the device may be assigned to."""
+    issue: str | None = None
+    """Azure's: the policy by which the device is issued a certificate when it registers with a request."""
     policy: str | None = None
     """AWS's, as is all below."""
     thing_type: str | None = None

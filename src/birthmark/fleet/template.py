@@ -37,6 +37,7 @@ device_id = "gateway-{{unique_id}}"     # left out: the certificate's common nam
 [azure]
 edge = true                           # an IoT Edge device
 # hub = "{{csv.hub}}"                   # the linked one that it is assigned to; left out: any
+# issue = "device"                    # who registers with a request is issued a certificate by this policy
 
 [azure.tags]                          # what its twin begins with
 site = "Osaka"
@@ -120,6 +121,7 @@ _NAMED_BY: Mapping[bool, tuple[Callable[[str], str], str, str]] = {
 class _Azure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge: bool = False
     hub: str | None = None
+    issue: str | None = None
     tags: dict[str, Any] = {}
     desired: dict[str, Any] = {}
 
@@ -152,6 +154,7 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             certificate,
             is_edge=self.azure.edge,
             hub=filled("azure.hub", self.azure.hub),
+            issue=filled("azure.issue", self.azure.issue),
             tags=filled("azure.tags", self.azure.tags),
             desired=filled("azure.desired", self.azure.desired),
             policy=filled("aws.policy", self.aws.policy),

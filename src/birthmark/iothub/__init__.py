@@ -7,6 +7,7 @@ Specification: IoT Hub MQTT support and REST reference (api-version 2021-04-12; 
 | MQTT CONNECT `{host}/{deviceId}[/{moduleId}]/?…` | X.509 by thumbprint or CA, SAS; one connection for each |
 | `devices/{id}/messages/events/{bag}` | telemetry, acknowledged when durable; as a will too |
 | `$iothub/twin/…`, `$iothub/methods/…`, `devices/{id}/messages/devicebound/#` | twin, direct methods, messages |
+| `$iothub/credentials/POST/issueCertificate/` | a certificate in the place of the one in use |
 | subscriptions | kept over reconnects when clean session is 0 |
 | `/devices`, `/devices/{id}`, `/devices/{id}/modules`, `/statistics/…` | identity registry, SAS by policy |
 | `/twins/{id}`, `/twins/{id}/methods`, `POST /devices/{id}/messages/deviceBound` | the service's side of them |

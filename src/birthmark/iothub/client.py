@@ -1,17 +1,28 @@
 """The device's side of IoT Hub: connect, send telemetry."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from birthmark import __version__
 from birthmark.iothub import wire
 from birthmark.iothub.model import name_of, parse_name
+from birthmark.links.errors import LinkTimeoutError
 from birthmark.links.ports import MqttClient
 from birthmark.mqtt.packets import Connect
+from birthmark.pki.certificates import Certificate
+from birthmark.text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
 KEEP_ALIVE_S = 60
+_ISSUED_S = 120.0
+_LATER = frozenset({409, 429, 500, 502, 503, 504})
+
+
+class NotIssuedError(Exception):
+    """A hub issues this device no certificate: a way out for who asks elsewhere then, and never seen by people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,31 @@ class HubClient:
             bag |= {"$.ct": content_type, "$.ce": "utf-8"}
         bag |= properties or {}
         await self.mqtt.publish(wire.telemetry_topic(self.device_id) + wire.render_property_bag(bag), payload)
+
+    async def issue(self, csr: bytes, rid: str) -> tuple[Certificate, ...]:
+        """Ask for a certificate in the place of the one by which this is connected; `csr` is DER.
+
+        Return it and those above it, the root last. The connection stays as it is. Raise `NotIssuedError`,
+        or the errors of links; a hub that asks to come back later is as one that does not answer.
+        """
+        await self.mqtt.subscribe(wire.CREDENTIALS)
+        await self.mqtt.publish(wire.issue_topic(rid), wire.credential_request_json(self.device_id, csr))
+        try:
+            async with asyncio.timeout(_ISSUED_S):
+                while True:
+                    message = await self.mqtt.next_message()
+                    if (answer := wire.parse_credential_topic(message.topic)) is None or answer[1] != rid:
+                        continue
+                    if answer[0] == HTTPStatus.OK:
+                        return wire.parse_issued(message.payload)
+                    if answer[0] in _LATER:
+                        raise LinkTimeoutError(host=self.host, port=MQTT_PORT, seconds=f"{_ISSUED_S:g}")
+                    if answer[0] != HTTPStatus.ACCEPTED:
+                        told = wire.parse_credential_error(message.payload)
+                        words = printable(told.message[:300])
+                        raise NotIssuedError(f"{words} (error {told.error_code or answer[0]}, {told.tracking_id})")
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=self.host, port=MQTT_PORT, seconds=f"{_ISSUED_S:g}") from error
 
     async def lost(self) -> Exception:
         """Return when the connection is over, with the reason."""

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model, wire
-from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins, wills
+from birthmark.iothub.rules import authentication, c2d, credentials, messages, methods, provisioning, twins, wills
 from birthmark.iothub.service import authorities, hubs, modules, registry
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.pki.csr import CsrRefusedError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     hubs.UnknownHubError: (404, "NotFound", 404000),
@@ -40,6 +41,13 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     authentication.DeviceDisabledError: (403, "DeviceDisabled", 403000),
     authentication.ThumbprintMismatchError: (401, "IotHubUnauthorizedAccess", 401002),
     authentication.NoCredentialsError: (401, "IotHubUnauthorizedAccess", 401002),
+    credentials.OtherDeviceError: (403, "Forbidden", 403000),
+    credentials.NoCertificateError: (412, "CredentialManagementPreconditionFailed", 412005),
+    credentials.NoCredentialPolicyError: (412, "CredentialManagementPreconditionFailed", 412005),
+    credentials.CredentialNameError: (400, "CredentialOperationFailed", 400040),
+    credentials.CredentialBusyError: (409, "CredentialOperationActive", 409005),
+    credentials.CredentialReplacedError: (409, "CredentialOperationPending", 409004),
+    CsrRefusedError: (400, "CredentialOperationFailed", 400040),
     provisioning.DeviceHeldError: (403, "Forbidden", 403000),
     messages.TopicNotServedError: (400, "InvalidOperation", 400003),
     messages.PathNotServedError: (501, "NotImplemented", 501001),

@@ -129,6 +129,31 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What a device asked its hub to issue, and what it was issued last, by its hub or as it registered.
+
+    It is on record until the device connects by it; `version` is another with each write.
+    """
+
+    hub: str
+    device_id: DeviceId
+    generation_id: str
+    version: str
+    request_id: str | None = None
+    """Of the request that is under way."""
+    session: str | None = None
+    """Of the connection that made it."""
+    expires_at: int | None = None
+    """When it counts no more, in microseconds."""
+    thumbprint: bytes | None = None
+    key_digest: bytes | None = None
+    """SHA-256 of the public key of the certificate."""
+    issued_at: int | None = None
+    chain: tuple[str, ...] | None = None
+    """It and those above it, in base64 of DER, the root last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Module:
     """A part of a device with an identity of its own; it may connect as long as its device may."""
 

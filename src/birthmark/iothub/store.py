@@ -11,6 +11,7 @@ from birthmark.documents import Section
 from birthmark.iothub.model import (
     OPERATOR,
     AuthenticationType,
+    Credential,
     Device,
     DeviceAuthentication,
     DeviceId,
@@ -110,6 +111,16 @@ CHANGE_MODULE_TWIN = change(
     twins, ("version", "updated_at", "body"), "hub", "device_id", "version", exists().where(*_THIS_MODULE)
 )
 
+CREDENTIALS = Records(Credential)
+credentials = CREDENTIALS.table("hub_credentials", "hub", "device_id")
+GET_CREDENTIAL = find(credentials)
+ADD_CREDENTIAL = insert(credentials)
+CHANGE_CREDENTIAL = change(
+    credentials, [c.name for c in credentials.columns if not c.primary_key], "hub", "device_id", "version"
+)
+DELETE_CREDENTIAL = remove(credentials)
+DROP_CREDENTIAL = remove(credentials, "hub", "device_id", "version")
+
 HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
 ADD_HUB = insert(hubs)
@@ -117,7 +128,7 @@ CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 REMOVE_HUB = remove(hubs, "name", "policies")
 HUB_IS_THERE = present(hubs)
 SAME_HUB = present(hubs, "name", "policies")
-DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities))
+DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities, credentials))
 HUBS_PAGE = page(hubs, "name")
 
 # Of each device the latest word counts: whoever writes names the etag that was read.

@@ -6,7 +6,8 @@ with a plus sign meaning a space.
 
 import base64
 import binascii
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,8 @@ from birthmark.iothub.model import (
     thumbprint_text,
 )
 from birthmark.members import says_something, unread
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.text import read_json, whole_number
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -182,7 +185,16 @@ class MethodAnswer:
     rid: str
 
 
-Topic = TelemetryTopic | TwinGet | TwinReport | MethodAnswer
+@dataclass(frozen=True, slots=True)
+class CredentialAsk:
+    """A device asks for a certificate in the place of its own; `rid` as it was sent."""
+
+    rid: str
+
+
+Topic = TelemetryTopic | TwinGet | TwinReport | MethodAnswer | CredentialAsk
+CREDENTIALS = "$iothub/credentials/res/#"
+_ISSUE = "$iothub/credentials/POST/issueCertificate/"
 TWIN_RESPONSES = "$iothub/twin/res/#"
 DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 METHODS = "$iothub/methods/POST/#"
@@ -215,6 +227,8 @@ def _parse_own(topic: str) -> Topic | None:
     if start == _REPORT:
         version = whole_number(asked["$version"]) if "$version" in asked else None
         return TwinReport(rid, version) if version is not None or "$version" not in asked else None
+    if start == _ISSUE:
+        return CredentialAsk(rid)
     text = start.removeprefix(_ANSWER).rstrip("/")
     number = whole_number(text.removeprefix("-")) if start.startswith(_ANSWER) else None
     if number is None or number >= _MAX_STATUS:
@@ -225,6 +239,11 @@ def _parse_own(topic: str) -> Topic | None:
 def twin_response_topic(status: int, rid: str, version: int | None = None) -> str:
     """Return where a twin request is answered."""
     return f"$iothub/twin/res/{status}/?$rid={rid}" + ("" if version is None else f"&$version={version}")
+
+
+def credential_response_topic(status: int, rid: str) -> str:
+    """Return where a device hears of the certificate that it asked for."""
+    return f"$iothub/credentials/res/{status}/?$rid={rid}"
 
 
 def desired_topic(version: int) -> str:
@@ -509,6 +528,94 @@ _TOLD_OF_DEVICE = frozenset(
 """What the registry tells, and gets back from clients that send what they read."""
 
 
+class CredentialBody(msgspec.Struct):
+    """What a device says that asks for a certificate: its own id, a request, and whose earlier request it replaces."""
+
+    id: str
+    csr: str
+    replace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRequest:
+    """The same, read."""
+
+    device_id: str
+    csr: CertificateRequest
+    replaces: str | None = None
+    """The id of an earlier request that is still under way, or `*` for whichever."""
+
+
+def parse_credential_request(body: bytes) -> CredentialRequest:
+    """Return what a device asks for, possession of its key proven. Raise `BodyInvalidError` or `CsrRefusedError`."""
+    asked = read_json(body, CredentialBody, BodyInvalidError)
+    return CredentialRequest(asked.id, parse_csr_text(asked.csr), asked.replace)
+
+
+def accepted_json(correlation_id: str, expires_at: datetime) -> bytes:
+    """Return what is said of a request that is under way."""
+    return _to_json({"correlationId": correlation_id, "operationExpires": operation_time(expires_at)})
+
+
+def issued_json(correlation_id: str, chain: Sequence[str]) -> bytes:
+    """Return a certificate and those above it, in base64 of DER, the root last."""
+    return _to_json({"correlationId": correlation_id, "certificates": list(chain)})
+
+
+def credential_error_json(number: int, message: str, tracking_id: str, now: datetime, info: Mapping[str, str]) -> bytes:
+    """Return why a device gets no certificate, as the SDKs read it."""
+    told = {"errorCode": number, "message": message, "trackingId": tracking_id, "timestampUtc": registry_time(now)}
+    return _to_json({**told, "info": {"correlationId": tracking_id, **info}})
+
+
+_CREDENTIAL_ANSWER = re.compile(r"\$iothub/credentials/res/([1-5][0-9]{2})/\?\$rid=([^&]{1,256})(?:&.*)?")
+
+
+class _IssuedAnswer(msgspec.Struct):
+    certificates: list[str] = []
+
+
+class CredentialError(msgspec.Struct, rename="camel"):
+    """Why a hub issues no certificate."""
+
+    error_code: int = 0
+    message: str = ""
+    tracking_id: str = ""
+
+
+def issue_topic(rid: str) -> str:
+    """Return where a device asks for a certificate."""
+    return f"{_ISSUE}?$rid={rid}"
+
+
+def credential_request_json(device_id: str, csr: bytes) -> bytes:
+    """Return what a device says that asks for a certificate, whatever became of an earlier request of its own."""
+    return _to_json({"id": device_id, "csr": base64.b64encode(csr).decode(), "replace": "*"})
+
+
+def parse_credential_topic(topic: str) -> tuple[int, str] | None:
+    """Return status and rid of an answer; None for any other topic."""
+    found = _CREDENTIAL_ANSWER.fullmatch(topic)
+    return None if found is None else (int(found[1]), found[2])
+
+
+def parse_issued(body: bytes) -> tuple[Certificate, ...]:
+    """Return the certificates of an answer, the leaf first. Raise `BodyInvalidError`."""
+    try:
+        texts = read_json(body, _IssuedAnswer, BodyInvalidError).certificates
+        return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
+    except (ValueError, CertificateInvalidError) as error:
+        raise BodyInvalidError(detail="certificates has what is none") from error
+
+
+def parse_credential_error(body: bytes) -> CredentialError:
+    """Return what an error body says; nothing when it is none."""
+    try:
+        return read_json(body, CredentialError, BodyInvalidError)
+    except BodyInvalidError:
+        return CredentialError()
+
+
 class ConfigurationContent(msgspec.Struct, rename="camel"):
     """What a device and its modules are to be given, by paths of their twins."""
 
@@ -656,6 +763,11 @@ def _authentication_of(asked: _Authentication | None) -> DeviceAuthentication:
     return DeviceAuthentication(
         AuthenticationType.SAS, primary_key=_key(keys.primary_key), secondary_key=_key(keys.secondary_key)
     )
+
+
+def operation_time(moment: datetime) -> str:
+    """Return a time as a hub says when a request is over: SDKs read three digits of a second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 def registry_time(moment: datetime) -> str:

@@ -5,6 +5,7 @@ Out:  a `CertificateRequest` whose signature proves possession of the private ke
 Each refusal has its own class under `pki.csr_…`. What the request asks for beyond name and key is shown, never copied.
 """
 
+import base64
 import warnings
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from birthmark.pki.weak_keys import has_roca_pattern
 
 MAX_CSR_BYTES = 32 * 1024
 MAX_NAMES_BYTES = 4 * 1024
+_MAX_TEXT = (MAX_CSR_BYTES + 2) // 3 * 4
 _NAMES_OID = bytes.fromhex("0603551d11")
 _CRITICAL = bytes.fromhex("0101ff")
 MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
@@ -188,6 +190,17 @@ def _check_names_size(der: bytes) -> None:
             content, end = element(der, value)
             if end - content > MAX_NAMES_BYTES:
                 raise CsrTooLargeError(part="The subject alternative name", size=end - content, limit=MAX_NAMES_BYTES)
+
+
+def parse_csr_text(text: str) -> CertificateRequest:
+    """Return the request of base64 without armor or line breaks, as JSON bodies carry it. Raise `CsrRefusedError`."""
+    if len(text) > _MAX_TEXT:
+        raise CsrTooLargeError(size=len(text) // 4 * 3)
+    try:
+        der = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise CsrMalformedError(detail="it is not base64 of DER, without armor and line breaks") from error
+    return parse_csr(der)
 
 
 def parse_csr(der: bytes) -> CertificateRequest:

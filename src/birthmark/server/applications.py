@@ -306,7 +306,11 @@ class Applications:
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""
-        self._rooms.ledger.record(error, address=address, presented=peer.leaf)
+        facts = (
+            error.facts
+        )  # an answer over MQTT may name the refusal, and the certificate that stays without successor
+        told, unrenewed = facts.get("tracking_id"), facts.get("renews", "")
+        self._rooms.ledger.record(error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed)
 
     def report_people(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal at the port for people. A browser that does not trust it, or keeps a line, is no device."""

@@ -4,19 +4,24 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.dps.ports import HubIdentity
+from birthmark.dps.ports import HubIdentity, HubStanding
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceId, Twin
+from birthmark.iothub.rules.credentials import unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
-from birthmark.iothub.service import Made, Registry
+from birthmark.iothub.service import Credentials, Made, Registry
+from birthmark.iothub.service.credentials import NewDevice
+from birthmark.iothub.service.registry import generation_of
+from birthmark.pki.certificates import Thumbprint
 from birthmark.store import Changes
 
 
 class HubsForDps:
     """The hubs, as DPS knows them."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, credentials: Credentials) -> None:
         self._registry = registry
+        self._credentials = credentials
 
     async def has(self, host: str, device_id: str) -> bool:
         """Say whether there is such a device, at a hub of ours of that name."""
@@ -28,15 +33,49 @@ class HubsForDps:
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`."""
-        made = Made(_proof_of(identity), identity.maker, is_iot_edge=identity.iot_edge, twin=identity.twin)
-        return await self._registry.provision(host, device_id, made, now)
+        made = self._made(identity, await self._unused(host, device_id, identity))
+        changes = await self._registry.provision(host, device_id, made, now)
+        return await self._noted(changes, host, device_id, identity, now)
+
+    async def standing(self, host: str, device_id: str) -> HubStanding:
+        """Return by which certificates the device connects to the hub at `host`; by none where it is no device."""
+        device, hub = await self._registry.find(host, device_id)
+        if device is None or hub is None:
+            return HubStanding()
+        fresh = unused_of(device, await self._credentials.known(hub, device_id))
+        unused = None if fresh is None else fresh.thumbprint
+        in_use = device.authentication.primary_thumbprint
+        return HubStanding(
+            None if in_use is None or in_use == unused else Thumbprint(in_use),
+            None if unused is None else Thumbprint(unused),
+        )
 
     async def move(
         self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
     ) -> Changes:
         """Return the changes that take a device from one hub to another, whole or not at all."""
-        made = Made(_proof_of(identity), identity.maker, is_iot_edge=identity.iot_edge, twin=identity.twin)
-        return await self._registry.move(device_id, present, wanted, made, now, with_twin=with_twin)
+        made = self._made(identity, None)
+        changes = await self._registry.move(device_id, present, wanted, made, now, with_twin=with_twin)
+        return await self._noted(changes, wanted, device_id, identity, now)
+
+    def _made(self, identity: HubIdentity, unused: bytes | None) -> Made:
+        proof = None if identity.keeps else _proof_of(identity)
+        is_issued = identity.fresh is not None
+        return Made(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused)
+
+    async def _unused(self, host: str, device_id: str, identity: HubIdentity) -> bytes | None:
+        return None if identity.fresh is None else (await self.standing(host, device_id)).fresh
+
+    async def _noted(
+        self, changes: Changes, host: str, device_id: str, identity: HubIdentity, now: datetime
+    ) -> Changes:
+        """Add what notes a certificate that was issued just now."""
+        device, hub = await self._registry.find(host, device_id)
+        if identity.fresh is None or hub is None:
+            return changes
+        made = device or NewDevice(hub.name, DeviceId(device_id), generation_of(now))
+        known = await self._credentials.known(hub, device_id)
+        return changes.merge(self._credentials.registered(made, known, identity.fresh, now))
 
     def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
         """Raise `BodyInvalidError` for what no twin may begin with."""

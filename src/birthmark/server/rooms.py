@@ -70,6 +70,7 @@ from birthmark.server.account_files import functions_of, roles_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
+from birthmark.server.issuing import let_clouds_issue, orders_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.places import let_roles_end
 from birthmark.server.presenting import presented_here
@@ -221,7 +222,7 @@ async def open_rooms(
     instances = Instances(database, clock, entropy, settings.host_name)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check, authority.is_devices_own, **kept)
-    hubs = HubsForDps(iothub.registry)
+    hubs = HubsForDps(iothub.registry, iothub.credentials)
     enrollments, authorities = Enrollments(database, clock, entropy, hubs), Authorities(database, clock, entropy)
 
     async def on_record(subject: bytes) -> Sequence[Certificate]:
@@ -240,6 +241,7 @@ async def open_rooms(
         hubs=hubs,
         inventory=InventoryForDps(authority),
     )
+    let_clouds_issue(iothub, orders_of(authority, settings.est.max_live), instances, enrollments, registrations)
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     sender = _sender(settings)
     functions = functions_of(settings)

@@ -116,12 +116,20 @@ def _packet(first: int, body: bytes) -> bytes:
 
 
 def a_connect(
-    client_id: str, username: str | None = None, *, clean: bool = True, level: int = 4, will: str | None = None
+    client_id: str,
+    username: str | None = None,
+    *,
+    clean: bool = True,
+    level: int = 4,
+    will: str | None = None,
+    password: str = "",
 ) -> bytes:
     flags = (2 if clean else 0) | (0 if username is None else 0x80) | (0 if will is None else 4)
+    flags |= 0x40 if password else 0
     body = _text("MQTT") + bytes([level, flags, 0, 60]) + (b"\0" if level > 4 else b"") + _text(client_id)
+    secret = _text(password) if password else b""
     left = b"" if will is None else _text(will) + _text("gone")
-    return _packet(0x10, body + left + (b"" if username is None else _text(username)))
+    return _packet(0x10, body + left + (b"" if username is None else _text(username)) + secret)
 
 
 def a_publish(topic: str, payload: bytes = b"hello", *, qos: int = 1, retain: bool = False) -> bytes:

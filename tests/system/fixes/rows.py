@@ -7,6 +7,7 @@ from fixes.rows_aws import AWS
 from fixes.rows_aws_devices import DEVICES
 from fixes.rows_aws_shadows import SHADOWS
 from fixes.rows_azure import DPS, HUB, SIGNATURES
+from fixes.rows_certificates import CERTIFICATES
 from fixes.rows_credentials import CREDENTIALS
 from fixes.rows_first_contact import FIRST_CONTACT
 from fixes.rows_literal import LITERALS
@@ -14,6 +15,7 @@ from fixes.rows_wire import WIRE
 
 ROWS: Mapping[str, Row] = {
     **AWS,
+    **CERTIFICATES,
     **CREDENTIALS,
     **DEVICES,
     **FIRST_CONTACT,

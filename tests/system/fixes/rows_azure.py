@@ -190,7 +190,7 @@ DPS: Mapping[str, Row] = {
         is_instead=True,
     ),
     "dps.body_invalid": Row(
-        register("fix-body", body={"registrationId": "fix-body", "csr": "x"}), enrolled("fix-body"), is_instead=True
+        register("fix-body", body={"registrationId": "fix-body", "csr": 5}), enrolled("fix-body"), is_instead=True
     ),
     "dps.ca_not_a_ca": Row(
         lambda desk: desk.type('birthmark dps ca create fix-leaf "$X509_CERT_FILE"'),

@@ -46,7 +46,8 @@ def test_a_response_topic_has_one_dollar_after_the_question_mark_and_a_whole_ret
     "body",
     [
         b'{"tpm": []}',
-        b'{"csr": "x"}',
+        b'{"csr": 1}',
+        b'{"clientCertificateCsr": "x"}',
         b"[1]",
         b"\xff",
         b'{"registrationId": 5}',

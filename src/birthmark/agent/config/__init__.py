@@ -2,6 +2,7 @@
 
 from birthmark.agent.config.model import (
     AgentConfig,
+    AzureIssuance,
     DpsSource,
     EstIssuance,
     Issued,
@@ -16,6 +17,7 @@ from birthmark.agent.config.reading import read_config
 
 __all__ = [
     "AgentConfig",
+    "AzureIssuance",
     "ConfigInvalidError",
     "ConfigMissingError",
     "ConfigUnsupportedError",

@@ -10,9 +10,18 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark.agent.config.locations import files_of, take_pair
-from birthmark.agent.config.model import EstAuth, EstIssuance, Issued, KeyLocation, LocalIssuance, Preloaded, X509Pair
+from birthmark.agent.config.model import (
+    AzureIssuance,
+    EstAuth,
+    EstIssuance,
+    Issued,
+    KeyLocation,
+    LocalIssuance,
+    Preloaded,
+    X509Pair,
+)
 from birthmark.agent.config.reader import ANY, FILLED, FLAG, SECRET, TEXT, MistakeError, Table, kind_of, number_from
-from birthmark.agent.files import EDGE_CA, EST_ID, LOCAL_CA
+from birthmark.agent.files import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
 from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
 from birthmark.errors import BirthmarkError
 from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
@@ -21,7 +30,8 @@ from birthmark.pki.names import parse_common_name
 _PATH = "/.well-known/est"
 _HTTPS = f"https://host:8085{_PATH}"
 _LOCAL_CA = '`cert = "file:///ca.pem"` with `pk = "file:///ca.key"`'
-_METHODS = '`method = "est"`, `method = "local_ca"` or `method = "self_signed"`'
+_METHODS = '`method = "est"`, `method = "azure"`, `method = "local_ca"` or `method = "self_signed"`'
+_BOOTSTRAP = '`bootstrap_identity_cert = "file:///born.pem"` and bootstrap_identity_pk, by which it registers'
 ATTRIBUTES: Mapping[str, x509.ObjectIdentifier] = {
     "C": NameOID.COUNTRY_NAME,
     "ST": NameOID.STATE_OR_PROVINCE_NAME,
@@ -94,11 +104,17 @@ def parse_issued(
     days = table.take("expiry_days", number_from(1))
     ca = None if method != "local_ca" or isinstance(issuers.local_ca, Issued) else issuers.local_ca
     lifetime = timedelta(days=days or _DEFAULT_DAYS)
-    by: EstIssuance | LocalIssuance = LocalIssuance(lifetime, ca, is_self_signed=method == "self_signed")
+    by: EstIssuance | LocalIssuance | AzureIssuance = LocalIssuance(
+        lifetime, ca, is_self_signed=method == "self_signed"
+    )
     if method == "est":
         by = _est_issuance(table, issuers, certificate_id)
         if days is not None:
             table.warn("expiry_days", "is ignored: the EST server decides how long the certificate lives")
+    elif method == "azure":
+        by = _azure_issuance(table, certificate_id)
+        if days is not None:
+            table.warn("expiry_days", "is ignored: the policy of the enrollment decides how long the certificate lives")
     elif method not in ("local_ca", "self_signed"):
         table.wrong("method", "is not known", _METHODS)
     elif method == "local_ca" and issuers.local_ca is None and not table.source.has_mistakes("cert_issuance"):
@@ -165,6 +181,15 @@ def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIs
         )
     identity_id = EST_ID if own is None else f"{EST_ID}-{certificate_id}"
     return EstIssuance(url or "", auth or EstAuth(), defaults.trusted, identity_id, defaults.identity_renewal)
+
+
+def _azure_issuance(table: Table, certificate_id: str) -> AzureIssuance:
+    pair = take_pair(table, "bootstrap_identity_cert", "bootstrap_identity_pk", "is missing", _BOOTSTRAP)
+    if certificate_id != DEVICE_ID:
+        table.wrong("method", "is azure, which issues a device's own certificate alone", '`method = "est"`')
+    elif pair is None:
+        table.wrong("bootstrap_identity_cert", "is missing: who registers shows a certificate", _BOOTSTRAP)
+    return AzureIssuance(pair or Preloaded(Path(), Path()))
 
 
 def _auth(table: Table) -> EstAuth | None:

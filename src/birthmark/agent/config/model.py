@@ -81,12 +81,19 @@ class LocalIssuance:
 
 
 @dataclass(frozen=True, slots=True)
+class AzureIssuance:
+    """Issue with the registration, to which `bootstrap` introduces the device, and by its hub from then on."""
+
+    bootstrap: Preloaded
+
+
+@dataclass(frozen=True, slots=True)
 class Issued:
     """An identity that is issued: `common_name` is the registration id, `subject` the further name attributes."""
 
     common_name: str
     subject: Mapping[str, str]
-    by: EstIssuance | LocalIssuance
+    by: EstIssuance | LocalIssuance | AzureIssuance
     renewal: Renewal | None = None
 
 

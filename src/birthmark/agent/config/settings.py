@@ -50,7 +50,11 @@ _ISSUED = (
 _CREDENTIALS = (
     Setting("username", _TEXT, "HTTP Basic at the EST server, with password"),
     Setting("password", _TEXT, "HTTP Basic at the EST server, with username"),
-    Setting("bootstrap_identity_cert", _FILE, "a certificate that introduces the device; it gets the EST identity"),
+    Setting(
+        "bootstrap_identity_cert",
+        _FILE,
+        "a certificate that introduces the device; it gets the EST identity, or with azure registers",
+    ),
     Setting("bootstrap_identity_pk", _KEY, "its key"),
     Setting("identity_cert", _FILE, "a certificate that is the device's own at EST; not beside a bootstrap one"),
     Setting("identity_pk", _KEY, "its key"),
@@ -107,14 +111,18 @@ SECTIONS = (
         "Certificates that are issued",
         _ISSUED,
         (
-            Setting("method", '"est", "local_ca" or "self_signed"', "who issues it"),
+            Setting(
+                "method",
+                '"est", "azure", "local_ca" or "self_signed"',
+                "who issues it; azure: the provisioning service, then the hub, by the policy of the enrollment",
+            ),
             Setting("common_name", _TEXT, "its name; a registration id or device id wins over it"),
             Setting(
                 "subject",
                 'table, like `{ CN = "x", O = "y" }`',
                 "instead of common_name: `CN C ST L O OU DC STREET SERIALNUMBER EMAILADDRESS`",
             ),
-            Setting("expiry_days", "1 or more", "its life, but with est, whose server decides", "30"),
+            Setting("expiry_days", "1 or more", "its life, but with est and azure, whose server decides", "30"),
             Setting("url", "https URL", "est: wins over `[cert_issuance.est.urls]`"),
             *_CREDENTIALS,
             Setting("auto_renew.rotate_key", "true or false", "a new key at each renewal"),

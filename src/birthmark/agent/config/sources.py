@@ -87,6 +87,8 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     authentication = table.need_table("authentication")
     certified_name = _for_certificate(table, "device_id", device_id, authentication)
     identity = _identity(authentication, certified_name, issuers, "sas", "device_id_pk")
+    if isinstance(identity, model.Issued) and isinstance(identity.by, model.AzureIssuance):
+        authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
     return model.ManualSource(hub, device_id, identity)
 
 

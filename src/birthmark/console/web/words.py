@@ -109,6 +109,8 @@ ACTIONS: Mapping[str, str] = {
     "est.user.remove": marked("removed an EST user"),
     "est.user.show": marked("looked at the password of an EST user"),
     "iothub.create": marked("made a hub"),
+    "iothub.credential_issue": marked("was issued another certificate by its hub"),
+    "iothub.credential_use": marked("connected by its new certificate"),
     "iothub.delete": marked("removed a hub"),
     "iothub.device_delete": marked("removed a device from a hub"),
     "iothub.device_key_show": marked("looked at the key of a device"),

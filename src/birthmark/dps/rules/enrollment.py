@@ -74,6 +74,7 @@ def complete(
         raise AllocationNotServedError(enrollment=enrollment.id, policy=enrollment.allocation_policy)
     if (member := _dropped(enrollment)) is not None:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail=f"{member} would be dropped, leave it out")
+    policy_of(enrollment)
     attestation = _attestation(enrollment, previous, entropy)
     return msgspec.structs.replace(enrollment, attestation=attestation)
 
@@ -93,6 +94,29 @@ def _dropped(document: EnrollmentDocument) -> str | None:
     if x509.signing_certificates or (x509.ca_references and x509.ca_references.names()):
         return "attestation.x509.signingCertificates and caReferences of an individual enrollment"
     return None
+
+
+def policy_of(document: EnrollmentDocument) -> str | None:
+    """Return the policy by which certificates are issued, in whichever version's words. Raise `EnrollmentInvalidError`.
+
+    2026-11-01 says three names that belong together, 2025-07-01-preview one, and the preview of 2021 a CA's. There is
+    one namespace here, and the policy decides which CA signs: of the three it is the policy's name that counts.
+    """
+    three = (document.namespace_name, document.certificate_authority_name, document.certificate_policy_name)
+    if any(three) and not all(three):
+        detail = "namespaceName, certificateAuthorityName and certificatePolicyName belong together"
+        raise EnrollmentInvalidError(enrollment=document.id, detail=detail)
+    before = document.client_certificate_issuance_policy
+    named = (
+        document.certificate_policy_name,
+        document.credential_policy_name,
+        None if before is None else before.certificate_authority_name,
+    )
+    found = {one for one in named if one}
+    if len(found) > 1:
+        detail = f"it names the policies {' and '.join(sorted(found))}, and has one"
+        raise EnrollmentInvalidError(enrollment=document.id, detail=detail)
+    return found.pop() if found else None
 
 
 def certificates_of(enrollment: EnrollmentDocument) -> list[Certificate]:
@@ -187,6 +211,7 @@ def enrollment_of(document: EnrollmentDocument) -> Enrollment:
         keeps_hub=policy is not None and not policy.update_hub_assignment,
         migrates=policy is None or policy.migrate_device_data,
         twin=document.initial_twin,
+        policy=policy_of(document),
         made_at=document.created_date_time_utc,
         etag=document.etag or "",
     )

@@ -10,9 +10,10 @@ from birthmark.dps import store, wire
 from birthmark.dps.document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import TAKEN_BACK, Enrollment, IdScope, Instance, X509Individual
-from birthmark.dps.ports import HubRegistry
-from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
+from birthmark.dps.ports import CertificateIssuer, HubRegistry
+from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of, policy_of
 from birthmark.dps.service.instances import UnknownInstanceError
+from birthmark.dps.service.issuing import NO_ISSUER
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
@@ -59,6 +60,8 @@ class Enrollments:
 
     def __init__(self, database: Database, clock: Clock, entropy: Entropy, hubs: HubRegistry) -> None:
         self._hubs = hubs
+        self.issuer: CertificateIssuer = NO_ISSUER
+        """By which policies devices may be issued certificates, it knows."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -161,6 +164,8 @@ class Enrollments:
         if etag and (previous is None or etag not in {"*", (previous.etag or "").strip('"')}):
             raise EnrollmentChangedError(enrollment=given.id, etag=etag)
         done = complete(given, previous, self._entropy)
+        if (policy := policy_of(done)) is not None:
+            self.issuer.check_policy(policy)
         if done.initial_twin:
             self._hubs.check_twin(done.id, done.initial_twin)
         now = wire.dps_time(self._clock.now())

@@ -1,24 +1,28 @@
 """A device registers: attest, allocate, and make it a device of its hub, in one commit."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from birthmark.auth.sas import derive_device_key
+from birthmark.ca.rules.issuance import KeyTakenError
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChanged
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
+from birthmark.dps.rules.issuing import check_csr
 from birthmark.dps.rules.registration import MIGRATED, RESET, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
+from birthmark.dps.service.issuing import Case, Issuing
 from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.net.share import share_of
@@ -107,6 +111,7 @@ class Registrations:
         self._enrollments = enrollments
         self._hubs = hubs
         self._inventory = inventory
+        self.issuing = Issuing(database)
         self._groups = Groups(database, inventory)
         self._tpms = Tpms(database, clock, entropy)
         self._heard = 0  # events by which a verdict may be another
@@ -197,6 +202,7 @@ class Registrations:
         problem: ConflictError | None = None
         for _ in range(_ATTEMPTS):
             attested = verdict if problem is None else await self.attest(claim)  # its enrollment may be another by now
+            attested = replace(attested, claim=claim)
             instance, enrollment = attested.instance, attested.enrollment
             present = await self.find(instance, registration_id)
             now = self._clock.now()
@@ -213,36 +219,62 @@ class Registrations:
                     now=now,
                 )
             registration = await self._truly(present, registration)
+            if claim.csr is not None:
+                with _naming(instance):
+                    check_csr(enrollment, registration_id, claim.csr)
             identity, kept = self._identity(attested)
-            registration = replace(registration, **kept)
+            registration = replace(registration, **kept, **_NOTHING_ISSUED)
             identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
-            changes = _while_enrolled(instance, enrollment, registration_id)
-            changes.merge(_written(instance, registration, present))
-            if attested.tpm is not None:
-                changes.merge(self._tpms.forgetting(instance, registration_id))
-            changes.merge(await self._at_its_hub(present, registration, identity, now, migrates=enrollment.migrates))
-            if self._inventory is not None and claim.leaf is not None:
-                changes.merge(self._inventory.registered(claim.leaf, now))
-            if await self._is_news(present, registration):
-                changes.count(store.FIGURE, instance.id_scope, since=None).audit(
-                    "device",
-                    "dps.register",
-                    registration_id,
-                    scope=instance.id_scope,
-                    enrollment=enrollment.id,
-                    hub=registration.hub,
-                    thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
-                )
+            write = await self._writing(attested, registration, present, now)
             try:
-                if attested.heard != self._heard:
-                    raise ChangedMeanwhileError(what="The enrollment")
-                await self._database.commit(changes)
+                at_hub = partial(self._at_its_hub, present, now=now, migrates=enrollment.migrates)
+                if enrollment.policy is None:
+                    provisioned = await at_hub(registration, identity)
+                    await self._database.commit(write(registration).merge(provisioned))
+                else:
+                    at = registration.hub if present is None else present.hub
+                    standing = await self._hubs.standing(at, registration.device_id)
+                    case = Case(enrollment, claim, present, registration, identity, standing, at_hub, now)
+                    with _naming(instance):
+                        registration = await self.issuing.commit(case, write)
+            except KeyTakenError:
+                raise
             except ConflictError as error:  # another was faster, of this name or of this device: decide on what it left
                 problem = error
                 continue
             self.count += 1
             return registration
         raise RegistrationBusyError(retry_after_s=1) from problem
+
+    async def _writing(
+        self, attested: Attested, decided: Registration, present: Registration | None, now: datetime
+    ) -> Callable[[Registration], Changes]:
+        """Return what gives the changes of a registration, but for its device's at the hub; it may be called again."""
+        instance, enrollment, claim = attested.instance, attested.enrollment, attested.claim
+        is_news = await self._is_news(present, decided)
+
+        def write(registration: Registration) -> Changes:
+            if attested.heard != self._heard:
+                raise ChangedMeanwhileError(what="The enrollment")
+            changes = while_enrolled(instance, enrollment, registration.registration_id)
+            changes.merge(_written(instance, registration, present))
+            if attested.tpm is not None:
+                changes.merge(self._tpms.forgetting(instance, registration.registration_id))
+            if self._inventory is not None and claim.leaf is not None:
+                changes.merge(self._inventory.registered(claim.leaf, now))
+            if is_news:
+                changes.count(store.FIGURE, instance.id_scope, since=None).audit(
+                    "device",
+                    "dps.register",
+                    registration.registration_id,
+                    scope=instance.id_scope,
+                    enrollment=enrollment.id,
+                    hub=registration.hub,
+                    thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
+                )
+            return changes
+
+        return write
 
     async def _is_news(self, present: Registration | None, made: Registration) -> bool:
         """Say whether a registration goes into the audit trail.
@@ -273,7 +305,7 @@ class Registrations:
         return made if there_is else replace(made, substatus=RESET)
 
     async def _at_its_hub(
-        self, present: Registration | None, made: Registration, identity: HubIdentity, now: datetime, *, migrates: bool
+        self, present: Registration | None, made: Registration, identity: HubIdentity, *, now: datetime, migrates: bool
     ) -> Changes:
         """Return the changes that let the hub know the device; of another hub than before it is taken away there."""
         if present is None or present.hub.lower() == made.hub.lower():
@@ -405,7 +437,7 @@ def _maker(instance: Instance, registration_id: str) -> str:
     return f"dps:{instance.id_scope}/{registration_id}"
 
 
-def _while_enrolled(instance: Instance, enrollment: Enrollment, registration_id: str) -> Changes:
+def while_enrolled(instance: Instance, enrollment: Enrollment, registration_id: str) -> Changes:
     """Return what a commit begins with that holds while the enrollment is as it was read."""
     kind = "group" if enrollment.is_group else "individual"
     read: dict[str, Any] = {
@@ -434,6 +466,7 @@ def _written(instance: Instance, registration: Registration, present: Registrati
     )
 
 
+_NOTHING_ISSUED: Mapping[str, Any] = dict.fromkeys(("issued_key", "issued_by", "issued_at", "issued_chain"))
 _NO_TPM: Mapping[str, Any] = dict.fromkeys(("endorsement_key", "storage_root_key", "authentication_key"))
 
 

@@ -13,7 +13,8 @@ from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
-from birthmark.iothub.model import Hub, Identity
+from birthmark.iothub.model import Device, Hub, Identity
+from birthmark.iothub.mqtt.credentials import CredentialRequests
 from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
@@ -33,7 +34,7 @@ from birthmark.text import read_json
 MAX_SUBSCRIPTIONS = 50
 _FAILURE = 0x80
 _SERVED = ("$iothub/twin/", "$iothub/methods/")
-_Asked = tuple[Publish, wire.TwinGet | wire.TwinReport]
+_Asked = tuple[Publish, wire.TwinGet | wire.TwinReport | wire.CredentialAsk]
 
 
 class Among(Protocol):
@@ -59,6 +60,7 @@ class HubConnection:
         "__weakref__",
         "_asked",
         "_connections",
+        "_credentials",
         "_devicebound",
         "_identity",
         "_space",
@@ -72,6 +74,7 @@ class HubConnection:
     def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, identity: Identity) -> None:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
+        self._credentials: CredentialRequests | None = None
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
         self._telemetry = TelemetryWindow(pump, identity.name, stream, connections.clock)
@@ -101,7 +104,7 @@ class HubConnection:
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError(device_id=device_id, topic=name[:200])
-            if name.startswith("$iothub/") and not name.startswith(_SERVED):  # a promise that a publish would not keep
+            if name.startswith("$iothub/") and not self._is_served(name):  # a promise that a publish would not keep
                 self.pump.note(TopicNotServedError(device_id=device_id, topic=name[:200]))
             elif name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
@@ -165,6 +168,10 @@ class HubConnection:
 
     # ---- inside
 
+    def _is_served(self, name: str) -> bool:
+        """Say whether there is something behind a filter of `$iothub/`: certificates are for devices alone."""
+        return name.startswith(_SERVED) or (name == wire.CREDENTIALS and isinstance(self._identity, Device))
+
     def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
         """Return the topic of telemetry; note what else was asked, for later."""
         device_id = self.device_id
@@ -176,7 +183,9 @@ class HubConnection:
             case wire.MethodAnswer() as answer:
                 self._connections.methods.answered(self.hub.name, device_id, answer, packet.payload)
                 self.pump.ack(packet.packet_id)
-            case wire.TwinGet() | wire.TwinReport() as asked:
+            case wire.CredentialAsk() if not isinstance(self._identity, Device):
+                raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
+            case wire.TwinGet() | wire.TwinReport() | wire.CredentialAsk() as asked:
                 self._asked = (*self._asked, (packet, asked))
             case None:
                 raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
@@ -191,8 +200,23 @@ class HubConnection:
             await self.pump.turn()
             if self.pump.is_over:
                 return
-            if not (self.pump.is_lost and isinstance(request, wire.TwinGet)):  # nobody hears what a twin is
+            if self.pump.is_lost and not isinstance(request, wire.TwinReport):  # nobody hears the answer
+                continue
+            if isinstance(request, wire.CredentialAsk):
+                await self._issue(packet, request)
+            else:
                 await self._answer_one(packet, request)
+
+    async def _issue(self, packet: Publish, request: wire.CredentialAsk) -> None:
+        """Take a request for a certificate, which is issued while the device goes on."""
+        if self._credentials is None:
+            assert isinstance(self._identity, Device)  # noqa: S101 - whoever else asks is refused by its topic
+            known, clock = self._connections.iothub.credentials, self._connections.clock
+            self._credentials = CredentialRequests(known, self.pump, clock, hub=self.hub, device=self._identity)
+        goes_on = await self._credentials.accept(packet.payload, request.rid)
+        self.pump.ack(packet.packet_id)
+        if goes_on is not None:
+            self._space.spawn(goes_on)
 
     async def _answer_one(self, packet: Publish, request: wire.TwinGet | wire.TwinReport) -> None:
         """Answer whoever asks, subscribed or not: SDKs rely on the session of an earlier connection."""

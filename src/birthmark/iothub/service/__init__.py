@@ -6,6 +6,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.iothub.service.credentials import Credentials
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
@@ -24,6 +25,7 @@ class IotHub:
     c2d: CloudToDevice
     bulk: Bulk
     authorities: HubAuthorities
+    credentials: Credentials
 
     @classmethod
     def of(
@@ -43,7 +45,8 @@ class IotHub:
         registry = Registry(database, clock, entropy, hubs, authorities=authorities, revocations=revocations)
         twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
-        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities)
+        credentials = Credentials(database, clock, entropy, registry)
+        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities, credentials)
 
 
-__all__ = ["CloudToDevice", "Hubs", "IotHub", "Made", "Registry", "Telemetry", "Twins"]
+__all__ = ["CloudToDevice", "Credentials", "Hubs", "IotHub", "Made", "Registry", "Telemetry", "Twins"]

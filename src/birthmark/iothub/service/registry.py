@@ -90,10 +90,15 @@ class Peer(Protocol):
 class Made:
     """What a provisioning service makes of a device; `twin` is what its twin begins with."""
 
-    authentication: DeviceAuthentication
+    authentication: DeviceAuthentication | None
+    """None leaves one that is there the proofs that it has."""
     maker: str
     is_iot_edge: bool = False
     twin: Mapping[str, Any] | None = None
+    is_issued: bool = False
+    """Whether the second proof was issued just now, and whoever is connected by another that counts still stays."""
+    unused: bytes | None = None
+    """What was issued before, and never connected."""
 
 
 class Registry:
@@ -116,6 +121,8 @@ class Registry:
         self._entropy = entropy
         self._hubs = hubs
         self._revocations = revocations
+        self.used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None
+        """Is told of a device that proved itself by its second certificate."""
 
     async def device(self, hub: Hub, device_id: str) -> Device:
         """Return a device. Raise `UnknownDeviceError`."""
@@ -141,6 +148,12 @@ class Registry:
         if hub is None:
             return False
         return await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id) is not None
+
+    async def find(self, host: str, device_id: str) -> tuple[Device | None, Hub | None]:
+        """Return a device of the hub of that host name, and the hub; each only where it is there."""
+        hub = self._hubs.find(host)
+        row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
+        return None if row is None else store.device_of(row), hub
 
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written at the hubs, which tell letter case apart."""
@@ -281,9 +294,12 @@ class Registry:
             return changes if not wanted.twin else _with_twin(changes, made, wanted.twin, now)
         present = store.device_of(row)
         check_maker(present, wanted.maker)
-        if present.authentication == wanted.authentication and present.is_iot_edge == wanted.is_iot_edge:
+        proof = wanted.authentication or present.authentication
+        if present.authentication == proof and present.is_iot_edge == wanted.is_iot_edge:
             return _if_as_read(store.SAME_DEVICE, present)
-        made = replace(present, etag=self._etag(), authentication=wanted.authentication, updated_at=now)
+        if wanted.is_issued and present.is_iot_edge == wanted.is_iot_edge and _counts_still(present, proof, wanted):
+            return self.reproved(present, proof, now)
+        made = replace(present, etag=self._etag(), authentication=proof, updated_at=now)
         return await self._replacing(present, replace(made, is_iot_edge=wanted.is_iot_edge))
 
     async def move(
@@ -324,7 +340,9 @@ class Registry:
     def _provisioned(
         self, hub: Hub, device_id: str, wanted: Made, now: datetime, like: Device | None = None
     ) -> tuple[Changes, Device]:
-        name, proof = parse_device_id(device_id), wanted.authentication
+        before = None if like is None else like.authentication
+        name, proof = parse_device_id(device_id), wanted.authentication or before
+        proof = proof or DeviceAuthentication(AuthenticationType.SELF_SIGNED)
         made = self._device(hub, name, proof, now, is_iot_edge=wanted.is_iot_edge)
         made = replace(made, maker=wanted.maker)
         if like is not None:
@@ -344,6 +362,7 @@ class Registry:
     async def _removing(self, device: Device) -> Changes:
         removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
         removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
+        removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
         removed.merge(await self.modules.going_with(device))
         removed.merge(words.lost(store.place_of(device.hub), device.device_id))
         return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))
@@ -357,6 +376,12 @@ class Registry:
             changes.merge(self.modules.fresh_of_edge(made))
         return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
 
+    def reproved(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
+        """Return what gives a device other proofs, while it is as it was read. It goes on by those it has shown."""
+        row = store.device_row(replace(present, etag=self._etag(), authentication=authentication, updated_at=now))
+        values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
+        return _if_as_read(store.REPLACE_DEVICE, present, **values)
+
     async def authenticate(
         self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = ""
     ) -> tuple[Hub, Identity, SasToken | None]:
@@ -368,17 +393,26 @@ class Registry:
             await self._authorities.check(hub, identity, peer.leaf, peer.chain, address)
         if peer.leaf is not None and self._revocations is not None:
             await self._revocations(peer.leaf, peer.chain)
+        second = identity.authentication.secondary_thumbprint
+        is_second = peer.leaf is not None and second == peer.leaf.thumbprint
+        if is_second and self.used is not None and isinstance(identity, Device) and peer.leaf is not None:
+            await self.used(hub, identity, peer.leaf)
         return hub, identity, token
 
     def _device(
         self, hub: Hub, device_id: DeviceId, authentication: DeviceAuthentication, now: datetime, *, is_iot_edge: bool
     ) -> Device:
         """Return a device that begins to be."""
-        generation, etag = str(int(now.timestamp() * 1_000_000_0)), self._etag()
+        generation, etag = generation_of(now), self._etag()
         return Device(hub.name, device_id, generation, etag, True, None, authentication, is_iot_edge, now, now)  # noqa: FBT003 - enabled
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()
+
+
+def generation_of(now: datetime) -> str:
+    """Return the generation of a device that is put on record now."""
+    return str(int(now.timestamp() * 1_000_000_0))
 
 
 def still_there(hub: str, name: str) -> Changes:
@@ -402,6 +436,13 @@ def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes
 
 def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
     return changes.count(store.DEVICES, device.hub, store.state_of(is_enabled=device.is_enabled), by=by)
+
+
+def _counts_still(present: Device, proof: DeviceAuthentication, wanted: Made) -> bool:
+    """Say whether everything by which a device may be connected counts by its new proofs, too."""
+    known = present.authentication
+    shown = {known.primary_thumbprint, known.secondary_thumbprint} - {None, wanted.unused}
+    return bool(shown) and shown <= {proof.primary_thumbprint, proof.secondary_thumbprint}
 
 
 def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: datetime) -> Changes:

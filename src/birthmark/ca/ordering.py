@@ -1,0 +1,158 @@
+"""Certificates for devices of a cloud: ordered by a room that knows the device, by a policy that an operator named.
+
+A policy is a profile of this CA by which devices prove themselves. Whoever orders has seen who the device is; what is
+looked at here is that the name is its own, and that what it never used is taken back with the next.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from birthmark.auth.principals import Principal, PrincipalKind
+from birthmark.ca.model import Issued
+from birthmark.ca.rules.issuance import NameHeldError
+from birthmark.ca.service import CertificateAuthority
+from birthmark.errors import PolicyError, ThrottledError
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.csr import CertificateRequest
+from birthmark.pki.profiles import Profile, Purpose
+from birthmark.store import Changes
+
+BURST, EVERY_S = 20, 10
+"""How many certificates a registration is issued in a row, and how far apart after that."""
+_MOST = 8
+
+
+class IssuingPolicyUnknownError(PolicyError):
+    """There is no such policy."""
+
+    code = "ca.issuing_policy_unknown"
+    message = "There is no policy '{policy}' by which devices are issued certificates; there are {known}"
+    cause = "There is no policy '{policy}' by which devices are issued certificates; there are {known}."
+    fix = (
+        'Name one of these: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update`. A table '
+        "[ca.profiles.NAME] of the server's configuration makes another."
+    )
+    known: str
+    policy: str
+
+
+class IssuingThrottledError(ThrottledError):
+    """Too many certificates."""
+
+    code = "ca.issuing_throttled"
+    cause = "{device_id} was issued more than {burst} certificates in a row, faster than one in {every_s} s."
+    fix = (
+        "Wait {every_s} s. A device that asks so often probably cannot store its certificate; what it was issued: "
+        "`birthmark pki ls {device_id}`"
+    )
+    burst: int
+    device_id: str
+    every_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A certificate that a device has earned, as its room says."""
+
+    request: CertificateRequest
+    policy: str
+    maker: str
+    """For which registration, `dps:{scope}/{registration id}`."""
+    presented: Certificate | None = None
+    """What it showed."""
+    known: Collection[Thumbprint] = ()
+    """By which certificates the device is on record: who holds its name by one of them is the device itself."""
+    supersedes: Thumbprint | None = None
+    """One that was issued before, and never used."""
+
+
+Also = Callable[[Sequence[Certificate]], Awaitable[Changes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Issues what is ordered."""
+
+    authority: CertificateAuthority = field(repr=False)
+    most_alive: int | None = None
+    """How many certificates of one name may be alive."""
+    has_room: Callable[[str, float], bool] = field(default=lambda _maker, _now: True, repr=False)
+    """Take one certificate's room for a registration at a monotonic time, if there is: what is replaced at once is a
+    line of the revocation list each time."""
+
+    def check_policy(self, policy: str) -> None:
+        """Raise `IssuingPolicyUnknownError` for what is no policy by which devices may be issued certificates."""
+        self._profile(policy)
+
+    def _profile(self, policy: str) -> Profile:
+        profiles = {name: one for name, one in self.authority.profiles.items() if _is_for_devices(one)}
+        if policy not in profiles:
+            raise IssuingPolicyUnknownError(policy=policy[:100], known=", ".join(sorted(profiles)))
+        return profiles[policy]
+
+    async def is_good(self, thumbprint: Thumbprint) -> bool:
+        """Say whether a certificate was issued here, is alive and was not taken back."""
+        found = await self.authority.find(thumbprint)
+        return found is not None and not found.is_revoked and found.certificate.not_after > self.authority.clock.now()
+
+    def used(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return what notes that a certificate proved to be in use."""
+        return self.authority.registered(certificate, now)
+
+    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+        """Return the new certificate and those above it, the root last, once it is on record.
+
+        What `also` returns for them is part of the same commit; it is asked again where another was faster. Raise
+        what `CertificateAuthority.issue` does.
+        """
+        profile, name = self._profile(order.policy), order.request.subject_cn
+        shown = None if order.presented is None else order.presented.thumbprint
+        mine = {one for one in (*order.known, shown) if one is not None}
+        maker = Principal(PrincipalKind.DEVICE, order.maker, device_id=name)
+        await self._check_is_its_own(order.request, maker, mine)
+        if not self.has_room(order.maker, self.authority.clock.monotonic()):
+            facts: dict[str, Any] = {"device_id": name or "", "burst": BURST, "every_s": EVERY_S}
+            raise IssuingThrottledError(retry_after_s=EVERY_S, **facts)
+        held = None if shown is None else await self.authority.find(shown)
+        old = None if order.supersedes == shown else order.supersedes  # whoever shows it uses it
+        unused = None if old is None else await self.authority.find(old)
+        by = Principal(PrincipalKind.DEVICE, order.maker, name, None if held is None else shown)
+
+        async def with_those_above(leaf: Certificate) -> Changes:
+            changes = await also((leaf, *self.authority.certificates_for(profile)))
+            if unused is not None and not unused.is_revoked:
+                changes.merge(self.authority.revocations.superseding(unused, by))
+            return changes
+
+        return await self.authority.issue(
+            order.request, by, profile, also=with_those_above, held=held, most_alive=self.most_alive
+        )
+
+    async def _check_is_its_own(
+        self, request: CertificateRequest, maker: Principal, mine: Collection[Thumbprint]
+    ) -> None:
+        """Raise `NameHeldError` where somebody else has certificates of the name: by EST, or by another enrollment."""
+        name = request.subject_cn or ""
+        now = self.authority.clock.now()
+        for one in await self.authority.revocations.alive(name):
+            if one.certificate.not_after > now and not await self._is_of(one, maker, mine):
+                raise NameHeldError(actor=maker.actor, asked=name, device_id=name, holder=one.device_id)
+
+    async def _is_of(self, issued: Issued, maker: Principal, mine: Collection[Thumbprint]) -> bool:
+        """Say whether a certificate was issued to the device itself, or by one that was."""
+        for _ in range(_MOST):
+            if issued.requested_by == maker.actor or issued.certificate.thumbprint in mine:
+                return True
+            if issued.parent is None or (above := await self.authority.find(issued.parent)) is None:
+                return False
+            issued = above
+        return False
+
+
+def _is_for_devices(profile: Profile) -> bool:
+    is_client = ExtendedKeyUsageOID.CLIENT_AUTH in profile.extended_key_usage
+    return is_client and not profile.is_ca and profile.purpose is Purpose.DEVICES and not profile.is_endless

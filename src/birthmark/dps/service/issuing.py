@@ -1,0 +1,132 @@
+"""A device that registers with a certificate request is issued a certificate, in the commit that registers it.
+
+Who registers again without a request keeps what it was issued, while that is good: its hub goes on by it.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from birthmark.ca.model import key_digest
+from birthmark.ca.ordering import Also, IssuingPolicyUnknownError, Order
+from birthmark.dps.model import Claim, Enrollment, Registration
+from birthmark.dps.ports import CertificateIssuer, HubIdentity, HubStanding
+from birthmark.dps.rules.issuing import check_csr, is_repeated
+from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
+from birthmark.pki.csr import CertificateRequest
+from birthmark.store import Changes, Database
+
+Write = Callable[[Registration], Changes]
+"""What the unit of work is for a registration, but for its device at the hub."""
+
+
+class NoIssuer:
+    """Where no CA is behind the provisioning service."""
+
+    def check_policy(self, policy: str) -> None:
+        """Raise `IssuingPolicyUnknownError`."""
+        raise IssuingPolicyUnknownError(policy=policy, known="none")
+
+    async def is_good(self, thumbprint: Thumbprint) -> bool:
+        del thumbprint
+        return False
+
+    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+        """Raise `IssuingPolicyUnknownError`."""
+        del also
+        raise IssuingPolicyUnknownError(policy=order.policy, known="none")
+
+
+NO_ISSUER = NoIssuer()
+
+
+AtHub = Callable[[Registration, HubIdentity], Awaitable[Changes]]
+"""What the unit of work is for its device at the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A registration that has been decided, but for what it is issued."""
+
+    enrollment: Enrollment
+    claim: Claim
+    present: Registration | None
+    decided: Registration
+    identity: HubIdentity
+    """As the proof alone would have it."""
+    standing: HubStanding
+    at_hub: AtHub
+    now: datetime
+
+    async def written(self, made: Registration, identity: HubIdentity, write: Write) -> Changes:
+        """Return the whole unit of work."""
+        changes = await self.at_hub(made, identity)
+        return write(made).merge(changes)
+
+
+class Issuing:
+    """Certificates for those who register."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.issuer: CertificateIssuer = NO_ISSUER
+
+    async def commit(self, case: Case, write: Write) -> Registration:
+        """Issue what is asked for, and commit it with what `write` returns. Return the registration as it is then."""
+        csr, standing = case.claim.csr, case.standing
+        if csr is None:
+            made = case.decided
+            good = [one for one in (standing.in_use, standing.fresh) if one and await self.issuer.is_good(one)]
+            identity = replace(case.identity, keeps=True) if good else case.identity
+            await self._database.commit(await case.written(made, identity, write))
+            return made
+        policy = check_csr(case.enrollment, case.claim.registration_id, csr)
+        if (made_before := await self._made_before(case, csr)) is not None:
+            await self._database.commit(await case.written(made_before, replace(case.identity, keeps=True), write))
+            return made_before
+        return await self._issue(case, csr, policy, write)
+
+    async def _made_before(self, case: Case, csr: CertificateRequest) -> Registration | None:
+        """Return the registration with the chain that this very operation was issued, if it was."""
+        present = case.present
+        if present is None or not present.issued_chain:
+            return None
+        leaf = parse_der(base64.b64decode(present.issued_chain[0]))
+        if leaf.thumbprint not in {case.standing.in_use, case.standing.fresh}:
+            return None
+        if not is_repeated(present, case.enrollment, key_digest(csr.spki_der), leaf.not_after, case.now):
+            return None
+        if not await self.issuer.is_good(leaf.thumbprint):
+            return None
+        kept = (present.issued_key, present.issued_by, present.issued_at, present.issued_chain)
+        return _with_issued(case.decided, *kept)
+
+    async def _issue(self, case: Case, csr: CertificateRequest, policy: str, write: Write) -> Registration:
+        made, standing = case.decided, case.standing
+        old = standing.in_use
+        bootstrap = set(case.identity.thumbprints)
+        shown = None if case.claim.leaf is None else case.claim.leaf.thumbprint
+        if old in bootstrap and shown in bootstrap:  # of two that are enrolled, the one that it has
+            old = shown
+        stays = old is not None and (old in bootstrap or await self.issuer.is_good(old))
+
+        async def also(chain: Sequence[Certificate]) -> Changes:
+            nonlocal made
+            told = tuple(base64.b64encode(one.der).decode() for one in chain)
+            made = _with_issued(case.decided, key_digest(csr.spki_der), policy, case.now, told)
+            fresh = chain[0].thumbprint
+            first = old if stays and old is not None else fresh
+            identity = replace(case.identity, thumbprints=(first, fresh), keys=(), fresh=fresh)
+            return await case.written(made, identity, write)
+
+        known = {one for one in (old, standing.fresh) if one is not None} | bootstrap
+        order = Order(csr, policy, case.identity.maker, case.claim.leaf, known, standing.fresh)
+        await self.issuer.issue(order, also)
+        return made
+
+
+def _with_issued(
+    registration: Registration, key: bytes | None, by: str | None, at: datetime | None, chain: tuple[str, ...] | None
+) -> Registration:
+    return replace(registration, issued_key=key, issued_by=by, issued_at=at, issued_chain=chain)

@@ -1,0 +1,311 @@
+"""Certificates that the hub issues to its devices, each in the place of the one by which a device is connected.
+
+A request is written down before it is accepted and ends with the commit that issues: whoever is killed between the two
+leaves a device that connects as before, and asks again. What is under way is a row, so it holds for every worker.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeVar
+
+from birthmark.ca.model import key_digest
+from birthmark.ca.ordering import Also, Order
+from birthmark.ca.rules.issuance import KeyTakenError
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, ConflictError
+from birthmark.iothub import store
+from birthmark.iothub.model import Credential, Device, DeviceId, Hub
+from birthmark.iothub.rules.credentials import (
+    LASTS,
+    CredentialBusyError,
+    CredentialReplacedError,
+    NoCredentialPolicyError,
+    check_is_alone,
+    check_name,
+    check_own,
+    is_repeated,
+    unused_of,
+    with_fresh,
+    with_it_alone,
+)
+from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.wire import CredentialRequest
+from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
+from birthmark.store import Changes, Database, from_micros, to_micros
+
+_ATTEMPTS = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """By which policy a device gets certificates, for which names, and what has to hold for that still."""
+
+    policy: str
+    names: tuple[str, ...]
+    while_granted: Changes
+
+
+class Grants(Protocol):
+    """Who said that a device may have certificates."""
+
+    async def of(self, device: Device) -> Grant:
+        """Return the grant. Raise `NoCredentialPolicyError`."""
+        ...
+
+
+class Issuer(Protocol):
+    """The CA, as far as a hub needs it."""
+
+    async def is_good(self, thumbprint: Thumbprint) -> bool:
+        """Say whether a certificate was issued here, is alive and was not taken back."""
+        ...
+
+    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+        """Return the new certificate and those above it, the root last, once it is on record with what `also` says."""
+        ...
+
+    def used(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return what notes that a certificate proved to be in use."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that is under way; `chain` where it was answered before."""
+
+    hub: Hub
+    device_id: str
+    generation_id: str
+    asked: CredentialRequest
+    request_id: str
+    version: str
+    expires_at: datetime
+    leaf: Certificate | None
+    chain: tuple[str, ...] | None = None
+
+
+class NewDevice(NamedTuple):
+    """A device that is about to be put on record."""
+
+    hub: str
+    device_id: DeviceId
+    generation_id: str
+
+
+class _Nobody:
+    async def of(self, device: Device) -> Grant:
+        detail = "there is no provisioning service that issues any"
+        raise NoCredentialPolicyError(device_id=device.device_id, hub=device.hub, detail=detail)
+
+
+class Credentials:
+    """The certificates of all devices of all hubs."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, registry: Registry) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._registry = registry
+        self.grants: Grants = _Nobody()
+        self.issuer: Issuer | None = None
+        self.count = 0
+        registry.used = self.used
+
+    def session(self) -> str:
+        """Return a name for a connection that makes requests."""
+        return self._entropy.token(8).hex()
+
+    async def accept(
+        self,
+        hub: Hub,
+        device: Device,
+        leaf: Certificate | None,
+        asked: CredentialRequest,
+        *,
+        request_id: str,
+        session: str,
+    ) -> Accepted:
+        """Write down that a device asks, and return what to go on with. `device` and `leaf` are the connection's.
+
+        Raise `OtherDeviceError`, `CredentialBusyError` and the like.
+        """
+
+        async def decide() -> Accepted:
+            present = await self._same(hub, device)
+            check_own(present, asked)
+            check_name(present, asked, (await self.grants.of(present)).names)
+            known = await self.known(hub, present.device_id)
+            now = self._clock.now()
+            runs_until = now if known is None or known.expires_at is None else from_micros(known.expires_at)
+            check_is_alone(known, asked, session, to_micros(now), runs_until)
+            expires_at = now + LASTS
+            version = self._entropy.token(8).hex()
+            base = (hub, device.device_id, device.generation_id, asked, request_id, version, expires_at, leaf)
+            if (chain := await self._made_before(present, known, asked, now)) is not None:
+                return Accepted(*base, chain)
+            unused = unused_of(present, known)
+            claimed = replace(
+                unused or Credential(hub.name, device.device_id, device.generation_id, version),
+                version=version,
+                request_id=request_id,
+                session=session,
+                expires_at=to_micros(expires_at),
+            )
+            await self._database.commit(self._still(present).merge(_written(claimed, known)))
+            return Accepted(*base)
+
+        return await _decided(decide)
+
+    async def finish(self, accepted: Accepted) -> tuple[str, ...]:
+        """Issue what was accepted, and return the chain. Raise `CredentialReplacedError`, or what the CA refuses."""
+        if accepted.chain is not None:
+            return accepted.chain
+        try:
+            chain = await _decided(lambda: self._issue(accepted))
+        except BirthmarkError:
+            await self._give_up(accepted)
+            raise
+        self.count += 1
+        return chain
+
+    async def _issue(self, accepted: Accepted) -> tuple[str, ...]:
+        hub, asked, leaf = accepted.hub, accepted.asked, accepted.leaf
+        device = await self._registry.device(hub, accepted.device_id)
+        known = await self.known(hub, device.device_id)
+        if known is None or known.version != accepted.version or device.generation_id != accepted.generation_id:
+            raise CredentialReplacedError(device_id=accepted.device_id, hub=hub.name, request_id=accepted.request_id)
+        check_own(device, asked)
+        grant = await self.grants.of(device)
+        check_name(device, asked, grant.names)
+        unused = unused_of(device, known)
+        told: tuple[str, ...] = ()
+        assert self.issuer is not None  # noqa: S101 - there is who grants
+
+        async def also(chain: Sequence[Certificate]) -> Changes:
+            nonlocal told
+            told = tuple(base64.b64encode(one.der).decode() for one in chain)
+            fresh, now = chain[0].thumbprint, self._clock.now()
+            done = Credential(
+                *(hub.name, device.device_id, device.generation_id, self._entropy.token(8).hex()),
+                thumbprint=fresh,
+                key_digest=key_digest(asked.csr.spki_der),
+                issued_at=to_micros(now),
+                chain=told,
+            )
+            changes = self._registry.reproved(device, with_fresh(device, leaf, fresh), now)
+            changes.merge(_written(done, known)).merge(_once_more(grant.while_granted))
+            return changes.audit(
+                "device",
+                "iothub.credential_issue",
+                device.device_id,
+                hub=hub.name,
+                thumbprint=fresh.hex(),
+                request=accepted.request_id,
+            )
+
+        on_record = (device.authentication.primary_thumbprint, device.authentication.secondary_thumbprint)
+        mine = {Thumbprint(one) for one in on_record if one is not None}
+        supersedes = None if unused is None or unused.thumbprint is None else Thumbprint(unused.thumbprint)
+        await self.issuer.issue(Order(asked.csr, grant.policy, device.maker, leaf, mine, supersedes), also)
+        return told
+
+    async def used(self, hub: Hub, device: Device, leaf: Certificate) -> None:
+        """A device connected by its second certificate: if that is the new one, the old one goes."""
+        known = await self.known(hub, device.device_id)
+        unused = unused_of(device, known)
+        if known is None or unused is None or unused.thumbprint != leaf.thumbprint:
+            return
+        old, now = device.authentication.primary_thumbprint, self._clock.now()
+        changes = self._registry.reproved(device, with_it_alone(device), now)
+        changes.run(store.DROP_CREDENTIAL, expect=1, hub=device.hub, device_id=device.device_id, version=known.version)
+        replaced = None if old in {None, leaf.thumbprint} else old
+        changes.audit(
+            "device",
+            "iothub.credential_use",
+            device.device_id,
+            hub=device.hub,
+            thumbprint=leaf.thumbprint.hex(),
+            replaces=None if replaced is None else replaced.hex(),
+        )
+        if self.issuer is not None:
+            changes.merge(self.issuer.used(leaf, now))
+        try:
+            await self._database.commit(changes)
+        except ConflictError:  # it connects twice at once, or somebody changes it: the next connection settles that
+            return
+
+    async def known(self, hub: Hub, device_id: str) -> Credential | None:
+        """Return what is on record of a device's certificates, or of those of one that had its name before."""
+        row = await self._database.one(store.GET_CREDENTIAL, hub=hub.name, device_id=device_id)
+        return None if row is None else store.CREDENTIALS.of(row)
+
+    def registered(self, made: Device | NewDevice, known: Credential | None, fresh: bytes, now: datetime) -> Changes:
+        """Return what notes a certificate that a device was issued as it registered; `known` is on record of it."""
+        version = self._entropy.token(8).hex()
+        base = (made.hub, made.device_id, made.generation_id, version)
+        return _written(Credential(*base, thumbprint=fresh, issued_at=to_micros(now)), known)
+
+    async def _same(self, hub: Hub, device: Device) -> Device:
+        """Return the device as it is now. Raise `UnknownDeviceError` where it was removed, or made anew."""
+        await self._registry.check_is_there(hub, device)
+        return await self._registry.device(hub, device.device_id)
+
+    async def _made_before(
+        self, device: Device, known: Credential | None, asked: CredentialRequest, now: datetime
+    ) -> tuple[str, ...] | None:
+        unused = unused_of(device, known)
+        if unused is None or not unused.chain or unused.thumbprint is None or self.issuer is None:
+            return None
+        leaf = parse_der(base64.b64decode(unused.chain[0]))
+        if not is_repeated(unused, key_digest(asked.csr.spki_der), leaf.not_after, now):
+            return None
+        return unused.chain if await self.issuer.is_good(Thumbprint(unused.thumbprint)) else None
+
+    def _still(self, device: Device) -> Changes:
+        return Changes().run(
+            store.SAME_GENERATION,
+            expect=1,
+            key_hub=device.hub,
+            key_device_id=device.device_id,
+            key_generation_id=device.generation_id,
+        )
+
+    async def _give_up(self, accepted: Accepted) -> None:
+        """Let go of a request that is answered with a refusal; what was issued before it stays on record."""
+        known = await self.known(accepted.hub, accepted.device_id)
+        if known is None or known.version != accepted.version:
+            return
+        version = self._entropy.token(8).hex()
+        free = replace(known, version=version, request_id=None, session=None, expires_at=None)
+        try:
+            await self._database.commit(_written(free, known))
+        except ConflictError:  # another request took its place
+            return
+
+
+async def _decided(decide: Callable[[], Awaitable[T]]) -> T:
+    """Return what `decide` returns, where another was faster what it returns then; who is refused is so at once."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await decide()
+        except (CredentialBusyError, CredentialReplacedError, KeyTakenError):
+            raise
+        except ConflictError:
+            continue
+    return await decide()
+
+
+def _written(made: Credential, known: Credential | None) -> Changes:
+    row = store.CREDENTIALS.row(made)
+    if known is None:
+        return Changes().run(store.ADD_CREDENTIAL, **row)
+    key = {f"key_{name}": row.pop(name) for name in ("hub", "device_id")}
+    return Changes().run(store.CHANGE_CREDENTIAL, expect=1, **key, key_version=known.version, **row)
+
+
+def _once_more(changes: Changes) -> Changes:
+    """Return a copy: a commit that is made again takes its changes again."""
+    return Changes().merge(changes)

@@ -32,7 +32,7 @@ class Presence(Protocol):
     """Who is connected."""
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
-        """Return when devices came or went last; `device_ids` are in the order of their names."""
+        """Return when devices came or went last, in the order of `device_ids`."""
         ...
 
 

@@ -20,13 +20,14 @@ from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
+from birthmark.store.ordering import ordered_text
 from birthmark.store.records import Records
 
 devices = Table(
     "hub_devices",
     metadata,
     text("hub", key=True),
-    text("device_id", key=True),
+    ordered_text("device_id", key=True),
     text("generation_id"),
     text("etag"),
     number("enabled"),
@@ -38,21 +39,33 @@ devices = Table(
     text("maker", server_default=OPERATOR),
 )
 _OFF = devices.c.enabled == literal_column("0")
+_EDGE = devices.c.iot_edge == literal_column("1")
 Index("hub_devices_off", devices.c.hub, devices.c.device_id, sqlite_where=_OFF, postgresql_where=_OFF)
+Index("hub_devices_edge", devices.c.hub, devices.c.device_id, sqlite_where=_EDGE, postgresql_where=_EDGE)
 
 twins = Table(
     "hub_twins",
     metadata,
-    *(text(name, key=True) for name in ("hub", "device_id")),
+    text("hub", key=True),
+    ordered_text("device_id", key=True),
     number("version"),
     number("updated_at"),
     blob("body"),
+    number("unindexed", server_default="1"),  # TO_INDEX: its terms are not written yet; BEYOND_INDEX: nor will be all
+)
+TO_INDEX, BEYOND_INDEX = 1, 2
+_UNINDEXED = twins.c.unindexed > literal_column("0")
+Index(
+    "hub_twins_unindexed",
+    *(twins.c.unindexed, twins.c.hub, twins.c.device_id),
+    sqlite_where=_UNINDEXED,
+    postgresql_where=_UNINDEXED,
 )
 GET_TWIN = find(twins)
 ADD_TWIN = insert(twins)
 CHANGE_TWIN = change(
     twins,
-    ("version", "updated_at", "body"),
+    ("version", "updated_at", "body", "unindexed"),
     *("hub", "device_id", "version"),
     exists().where(
         devices.c.hub == twins.c.hub,

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.system
     ("method", "path"),
     [
         ("PATCH", "/twins/d/modules/m"),
-        ("POST", "/devices/query"),
         ("POST", "/devices"),
         ("PATCH", "/devices/d"),
         ("GET", "/devices/d/modules"),

@@ -15,12 +15,11 @@ from birthmark.iothub.model import Device, Hub, space_of
 from birthmark.iothub.ports import SeenAt, ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import READ, WRITE
+from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
 from birthmark.net.refusing import Handler
 from birthmark.text import whole_number
 
 _MAX_LIST = 1000
-_SERVICE = frozenset({"iothubowner", "service"})
 _TWIN = "twins/{}"
 
 
@@ -87,7 +86,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         """Return hub, device and policy of a call of the service's."""
         hub, device_id = hub_of(hubs, request), request.path_params.get("device_id", "")
         right = Right.READ if request.method == "GET" and resource == _TWIN else Right.OPERATE
-        return hub, device_id, authorized(request, hub, _SERVICE, resource.format(device_id), right)
+        return hub, device_id, authorized(request, hub, SERVICE, resource.format(device_id), right)
 
     async def twin(request: Request) -> Response:
         hub, device_id, policy = asked(request, _TWIN)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.index import Index
+from birthmark.iothub.service.queries import Queries
 from birthmark.iothub.service.registry import Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.twins import Twins
@@ -20,6 +22,8 @@ class IotHub:
     telemetry: Telemetry
     twins: Twins
     c2d: CloudToDevice
+    queries: Queries
+    index: Index
 
     @classmethod
     def of(
@@ -35,13 +39,9 @@ class IotHub:
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
         registry = Registry(database, clock, entropy, hubs, revocations)
-        return cls(
-            hubs,
-            registry,
-            telemetry,
-            Twins(database, clock, registry),
-            CloudToDevice(database, clock, entropy, registry),
-        )
+        c2d = CloudToDevice(database, clock, entropy, registry)
+        queries = Queries(database, clock, registry, c2d)
+        return cls(hubs, registry, telemetry, Twins(database, clock, registry), c2d, queries, Index(database))
 
 
-__all__ = ["CloudToDevice", "Hubs", "IotHub", "Registry", "Telemetry", "Twins"]
+__all__ = ["CloudToDevice", "Hubs", "Index", "IotHub", "Queries", "Registry", "Telemetry", "Twins"]

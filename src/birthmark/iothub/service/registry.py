@@ -11,7 +11,7 @@ from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.iothub import store
+from birthmark.iothub import searching, store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
     OPERATOR,
@@ -324,6 +324,7 @@ def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
 def _removing(device: Device) -> Changes:
     removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
     removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
+    removed.run(searching.DROP_TERMS, place=device.hub, subject=device.device_id)
     removed.merge(words.lost(store.place_of(device.hub), device.device_id))
     return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id))
 
@@ -333,4 +334,5 @@ def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: d
     at = to_micros(now)
     twin = begun(Twin(device.hub, device.device_id), body, at)
     values: dict[str, Any] = {"version": twin.version, "body": store.twin_body(twin), "updated_at": at}
+    values["unindexed"] = store.TO_INDEX
     return changes.run(store.ADD_TWIN, hub=device.hub, device_id=device.device_id, **values)

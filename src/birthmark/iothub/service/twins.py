@@ -76,7 +76,7 @@ class Twins:
             twin = Twin(hub.name, DeviceId(device_id)) if row is None else store.twin_of(row)
             made = decide(twin)
             values: dict[str, Any] = {"version": made.version, "body": store.twin_body(made)}
-            values["updated_at"] = max(made.desired.at, made.reported.at)
+            values |= {"updated_at": max(made.desired.at, made.reported.at), "unindexed": store.TO_INDEX}
             if row is None:
                 write = changes().run(store.SAME_GENERATION, expect=1, otherwise=gone, **key)
                 write.run(store.ADD_TWIN, hub=hub.name, device_id=device_id, **values)

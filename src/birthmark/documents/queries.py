@@ -307,7 +307,7 @@ class _Reader:
             group_by = tuple(self._listed(self._path))
         self._skip()
         if self._at < len(self._text):
-            raise self._problem("the end" if where or group_by else "WHERE, GROUP BY or the end")
+            raise self._problem(_following(has_where=where is not None, is_grouped=bool(group_by)))
         query = Query(collection, where, items, group_by, top)
         _check_groups(query, self._wrong)
         return query
@@ -315,18 +315,12 @@ class _Reader:
     # ---- clauses
 
     def _top(self) -> int | None:
-        before = self._at
         if not self._has_word("top"):
             return None
-        if (found := self._take(_COUNT)) is None:
-            if self._text[self._at : self._at + 1] in {",", "."} or self._is_word("from", "as"):
-                self._at = before  # a name like another
-                return None
-            raise self._problem("a number of rows")
-        top = int(found[0])
-        if not 1 <= top <= MAX_TOP:
-            raise self._problem(f"a number from 1 to {MAX_TOP}", at=found.start())
-        return top
+        found = self._take(_COUNT)
+        if found is None or not 1 <= int(found[0]) <= MAX_TOP:
+            raise self._problem(f"a number of rows from 1 to {MAX_TOP}", at=None if found is None else found.start())
+        return int(found[0])
 
     def _items(self) -> tuple[Item, ...]:
         if self._take(_STAR) is not None:
@@ -591,6 +585,13 @@ class _Reader:
 
     def _wrong(self, detail: str, *, at: int | None = None) -> QueryProblem:
         return QueryProblem((self._at if at is None else at) + 1, detail)
+
+
+def _following(*, has_where: bool, is_grouped: bool) -> str:
+    """Return what a query may go on with."""
+    if is_grouped:
+        return "a comma or the end"
+    return "AND, OR, GROUP BY or the end" if has_where else "WHERE, GROUP BY or the end"
 
 
 def _check_groups(query: Query, problem: Callable[[str], QueryProblem]) -> None:

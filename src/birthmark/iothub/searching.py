@@ -1,22 +1,38 @@
 """The terms that twins are found by, and statements that look through devices by them.
 
-A twin's terms are written behind its commits; until then it is marked, and every search looks at it as well. So what a
-search finds is what there is, whatever the index has seen of it.
+A twin's terms are written behind its commits; until then it is marked, and a search can look at it as well.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Index, Table, Text, and_, bindparam, func, literal, literal_column, select, union_all
+from sqlalchemy import (
+    Index,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
-from birthmark.iothub.store import BEYOND_INDEX, TO_INDEX, devices, twins
-from birthmark.store import Statement, insert, metadata, statement
+from birthmark.iothub.store import CHANGED, UNINDEXED, devices, twins
+from birthmark.store import Statement, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
-from birthmark.store.keyed import among, change, find, remove
+from birthmark.store.keyed import among, find, remove
 from birthmark.store.ordering import ordered_text
+from birthmark.store.statements import Engine
 
 terms = Table(
     "hub_terms",
@@ -26,17 +42,48 @@ terms = Table(
     sqlite_with_rowid=False,
 )
 Index("hub_terms_subject", terms.c.subject, terms.c.place)
-ADD_TERM = insert(terms, ignore_existing=True)
+_TWIN_IS_THERE = exists().where(twins.c.hub == bindparam("place"), twins.c.device_id == bindparam("subject"))
+_TERM = select(*(bindparam(column.name, type_=column.type) for column in terms.columns)).where(_TWIN_IS_THERE)
+
+
+def _adding(engine: Engine) -> Any:
+    made = (sqlite.insert if engine == "sqlite" else postgresql.insert)(terms)
+    return made.from_select([column.name for column in terms.columns], _TERM).on_conflict_do_nothing()
+
+
+ADD_TERM = Statement(_adding)
+"""Only while there is such a twin, which whoever writes terms has locked: else they would be there for ever."""
 DROP_TERM = remove(terms)
 DROP_TERMS = remove(terms, "place", "subject")
 DROP_PLACE = remove(terms, "place")
 # By their subjects: of one place there are very many.
 TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), among(terms.c.subject))
 
-_TO_INDEX = twins.c.unindexed == literal_column(str(TO_INDEX))
-UNINDEXED = statement(select(twins).where(_TO_INDEX).order_by(twins.c.hub, twins.c.device_id).limit(bindparam("limit")))
-COUNT_UNINDEXED = statement(select(func.count().label("count")).select_from(twins).where(_TO_INDEX))
-INDEXED = change(twins, ("unindexed",), "hub", "device_id", "version", "body", _TO_INDEX)
+_IN_STATE = UNINDEXED, twins.c.unindexed == bindparam("state")
+_AFTER = tuple_(bindparam("hub", type_=Text), bindparam("device_id", type_=Text))
+NEXT_UNINDEXED = statement(
+    select(twins)
+    .where(*_IN_STATE, tuple_(twins.c.hub, twins.c.device_id) > _AFTER)
+    .order_by(twins.c.hub, twins.c.device_id)
+    .limit(bindparam("limit"))
+)
+_SOME = select(literal(1)).where(*_IN_STATE).limit(bindparam("limit")).subquery()
+WAITING = statement(select(func.count().label("count")).select_from(_SOME))
+"""How many twins are in a state, up to a limit."""
+INDEXED = statement(
+    update(twins)
+    .where(twins.c.hub == bindparam("key_hub"), twins.c.device_id == bindparam("key_device_id"))
+    .values(
+        unindexed=case(
+            (
+                and_(twins.c.version == bindparam("key_version"), twins.c.body == bindparam("key_body")),
+                bindparam("state", type_=twins.c.unindexed.type),
+            ),
+            else_=literal_column(str(CHANGED)),
+        )
+    )
+)
+"""Takes the mark of a twin away that is as it was read; of one that changed meanwhile it stays, for its changes."""
 
 _DEVICE = [column for column in devices.columns if not column.name.endswith("_key")]
 _KEYS = {column.name: None for column in devices.columns if column.name.endswith("_key")}
@@ -68,14 +115,13 @@ def counting(hub: str, leaf: Leaf, most: int) -> Statement:
     return statement(select(func.count().label("count")).select_from(some))
 
 
-def next_of(hub: str, leaves: Sequence[Leaf], after: str, limit: int) -> Statement:
-    """Return a SELECT of the next devices by their ids, `limit` candidates of a plan, with their twins.
+def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str, limit: int) -> Statement:
+    """Return a SELECT of the next devices by their ids, `limit` candidates of a plan or in one of the states.
 
     `subject` is a candidate; a row without `hub` is of one that is gone.
     """
     parts = [_some(_select(hub, leaf), after, limit) for leaf in leaves]
-    if not any(isinstance(leaf, Everything | Named | NamedWithin) for leaf in leaves):
-        parts += [_some(_unindexed(hub, state), after, limit) for state in (TO_INDEX, BEYOND_INDEX)]
+    parts += [_some(_unindexed(hub, state), after, limit) for state in states]
     if len(parts) == 1:
         candidates = parts[0].subquery()
     else:
@@ -96,7 +142,7 @@ def _some(found: Any, after: str, limit: int) -> Any:
 
 def _unindexed(hub: str, state: int) -> Any:
     is_so = twins.c.unindexed == literal_column(str(state))
-    return select(twins.c.device_id.label("subject")).where(is_so, twins.c.hub == hub)
+    return select(twins.c.device_id.label("subject")).where(UNINDEXED, is_so, twins.c.hub == hub)
 
 
 def _select(hub: str, leaf: Leaf) -> Any:  # noqa: PLR0911 - one for each form

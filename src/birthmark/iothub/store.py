@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, literal_column
+from sqlalchemy import ColumnElement, Index, Table, UniqueConstraint, bindparam, case, exists, literal_column, update
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -16,7 +16,7 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
-from birthmark.store import from_micros, insert, metadata, to_micros
+from birthmark.store import from_micros, insert, metadata, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
@@ -51,27 +51,35 @@ twins = Table(
     number("version"),
     number("updated_at"),
     blob("body"),
-    number("unindexed", server_default="1"),  # TO_INDEX: its terms are not written yet; BEYOND_INDEX: nor will be all
+    number("unindexed", server_default="3"),
 )
-TO_INDEX, BEYOND_INDEX = 1, 2
-_UNINDEXED = twins.c.unindexed > literal_column("0")
+CHANGED, BEYOND_INDEX, NEVER_INDEXED = 1, 2, 3
+"""What is not indexed of a twin: its last changes; what is more of it than an index takes; anything, yet."""
+UNINDEXED = twins.c.unindexed > literal_column("0")
+"""Stands beside each condition on the state: SQLite takes the index for no other words."""
 Index(
     "hub_twins_unindexed",
     *(twins.c.unindexed, twins.c.hub, twins.c.device_id),
-    sqlite_where=_UNINDEXED,
-    postgresql_where=_UNINDEXED,
+    sqlite_where=UNINDEXED,
+    postgresql_where=UNINDEXED,
 )
 GET_TWIN = find(twins)
-ADD_TWIN = insert(twins)
-CHANGE_TWIN = change(
-    twins,
-    ("version", "updated_at", "body", "unindexed"),
-    *("hub", "device_id", "version"),
-    exists().where(
-        devices.c.hub == twins.c.hub,
-        devices.c.device_id == twins.c.device_id,
-        devices.c.generation_id == bindparam("key_generation_id"),
-    ),
+ADD_TWIN = insert(twins)  # `unindexed` is NEVER_INDEXED
+_NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
+CHANGE_TWIN = statement(
+    update(twins)
+    .where(
+        *(twins.c[name] == bindparam(f"key_{name}") for name in ("hub", "device_id", "version")),
+        exists().where(
+            devices.c.hub == twins.c.hub,
+            devices.c.device_id == twins.c.device_id,
+            devices.c.generation_id == bindparam("key_generation_id"),
+        ),
+    )
+    .values(
+        {name: bindparam(name) for name in ("version", "updated_at", "body")}
+        | {"unindexed": case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))}
+    )
 )
 DELETE_TWIN = remove(twins)
 

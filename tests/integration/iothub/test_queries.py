@@ -1,66 +1,20 @@
 """Queries of a hub's twins, on both engines: by terms that are written behind the commits, and never out of date."""
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import base64
+from pathlib import Path
 
 import pytest
 
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
-from birthmark.iothub.ports import UNSEEN, SeenAt
-from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.queries import Answer
-from birthmark.iothub.wire import DeviceBody
-from birthmark.store import Database, open_database
-from fakes import FakeClock, SeededEntropy
+from birthmark.iothub import searching, wire
+from birthmark.iothub.model import Mail
+from birthmark.iothub.rules.queries import CollectionNotServedError
+from birthmark.iothub.service import index, queries
+from birthmark.iothub.service.queries import IndexBehindError, QueryMarkerError, QueryTooBroadError
+from birthmark.store import Changes
+from birthmark.store.keyed import MOST_AMONG
+from query_world import a_world
 
 pytestmark = pytest.mark.integration
-SAS = DeviceAuthentication(AuthenticationType.SAS)
-
-
-@dataclass
-class Connected:
-    """Who is connected."""
-
-    names: set[str] = field(default_factory=set)
-
-    async def seen(self, _hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
-        return [SeenAt(FakeClock().now(), is_connected=True) if one in self.names else UNSEEN for one in device_ids]
-
-
-@dataclass
-class World:
-    iothub: IotHub
-    hub: Hub
-    database: Database
-    connected: Connected = field(default_factory=Connected)
-
-    async def has(self, device_id: str, tags: Mapping[str, Any], reported: Mapping[str, Any] | None = None) -> None:
-        device = await self.iothub.registry.put(self.hub, device_id, DeviceBody(device_id), SAS, None, actor="test")
-        await self.iothub.twins.desire(self.hub, device_id, {"tags": tags}, None, replaces=False, actor="test")
-        if reported:
-            await self.iothub.twins.report(self.hub, device, reported, None)
-
-    async def asked(self, text: str, marker: str | None = None, size: int = 100) -> Answer:
-        return await self.iothub.queries.answer(self.hub, text, marker, size, self.connected)
-
-    async def found(self, where: str) -> list[str]:
-        answer = await self.asked(f"SELECT deviceId FROM devices WHERE {where}")
-        return [row["deviceId"] for row in answer.rows]
-
-
-@contextlib.asynccontextmanager
-async def a_world(database_url: str) -> AsyncIterator[World]:
-    clock = FakeClock()
-    database = await open_database(database_url, clock)
-    iothub = IotHub.of(database, clock, SeededEntropy())
-    hub = await iothub.hubs.create("main", "hub.example", actor="test")
-    try:
-        yield World(iothub, hub, database)
-    finally:
-        await iothub.telemetry.settled()
-        await database.close()
 
 
 @pytest.mark.parametrize("is_indexed", [False, True], ids=["before-the-index", "by-the-index"])
@@ -92,3 +46,217 @@ async def test_twins_are_found_by_what_they_hold(database_url: str, *, is_indexe
             "properties.reported.$version > 1": ["pump-1", "pump-2"],
         }.items():
             assert await world.found(where) == names, where
+
+
+async def test_a_query_goes_on_behind_the_last_device_of_a_page(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for number in range(7):
+            await world.has(f"d-{number}", {"site": "a"})
+        await world.iothub.index.index_all()
+        text, marker, pages = "SELECT deviceId FROM devices WHERE tags.site = 'a'", None, []
+        while True:
+            answer = await world.asked(text, marker, 3)
+            pages.append([row["deviceId"] for row in answer.rows])
+            if (marker := answer.marker) is None:
+                break
+        assert pages == [["d-0", "d-1", "d-2"], ["d-3", "d-4", "d-5"], ["d-6"]]
+
+
+async def test_top_bounds_all_pages_together(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for number in range(5):
+            await world.has(f"d-{number}", {})
+        first = await world.asked("SELECT TOP 3 deviceId FROM devices", None, 2)
+        second = await world.asked("SELECT TOP 3 deviceId FROM devices", first.marker, 2)
+        assert ([len(first.rows), len(second.rows)], second.marker) == ([2, 1], None)
+
+
+async def test_a_marker_of_another_query_or_of_nobody_is_refused(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        for name in "ab":
+            await world.has(name, {})
+        marker = (await world.asked("SELECT * FROM devices", None, 1)).marker
+        for text, given in (("SELECT deviceId FROM devices", marker), ("SELECT * FROM devices", "b2xk")):
+            with pytest.raises(QueryMarkerError):
+                await world.asked(text, given, 1)
+
+
+async def test_what_changed_is_found_as_it_is_before_and_after_it_is_indexed(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a", "old": 1})
+        await world.iothub.index.index_all()
+        await world.iothub.twins.desire(
+            world.hub, "d", {"tags": {"site": "b", "old": None}}, None, replaces=False, actor="test"
+        )
+        for _ in range(2):
+            assert await world.found("tags.site = 'a'") == []
+            assert await world.found("tags.site = 'b'") == ["d"]
+            assert await world.found("is_defined(tags.old)") == []
+            await world.iothub.index.index_all()
+        assert await world.terms("d") == {("t.site", "sb")}
+
+
+async def test_where_very_many_changed_they_are_found_as_they_were(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_MOST_WAITING", 0)
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"})
+        await world.has("new", {"site": "b"})
+        await world.iothub.index.index_all()
+        await world.iothub.twins.desire(world.hub, "d", {"tags": {"site": "b"}}, None, replaces=False, actor="test")
+        await world.has("newest", {"site": "b"})  # never indexed: always looked at
+        assert await world.found("tags.site = 'b'") == ["new", "newest"]
+        await world.iothub.index.index_all()
+        assert await world.found("tags.site = 'b'") == ["d", "new", "newest"]
+
+
+async def test_a_device_that_is_gone_leaves_no_terms_and_the_next_of_its_name_has_its_own(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"})
+        await world.iothub.index.index_all()
+        await world.iothub.registry.remove(world.hub, "d", None, actor="test")
+        assert await world.terms("d") == set()
+        await world.has("d", {"site": "b"})
+        assert (await world.found("tags.site = 'a'"), await world.found("tags.site = 'b'")) == ([], ["d"])
+
+
+async def test_a_device_removed_while_it_is_indexed_leaves_no_terms(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"})
+        read = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        await world.iothub.registry.remove(world.hub, "d", None, actor="test")
+        changes = Changes()
+        index.add_changes(changes, read[0], set())
+        await world.database.commit(changes)
+        assert await world.terms("d") == set()
+
+
+async def test_a_twin_changed_while_it_is_indexed_is_indexed_again(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"})
+        read = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        await world.iothub.twins.desire(world.hub, "d", {"tags": {"site": "b"}}, None, replaces=False, actor="test")
+        changes = Changes()
+        index.add_changes(changes, read[0], set())
+        await world.database.commit(changes)
+        assert await world.iothub.index.unindexed() == 1
+        await world.iothub.index.index_all()
+        assert await world.terms("d") == {("t.site", "sb")}
+
+
+async def test_a_hub_that_is_deleted_takes_its_terms_along(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"})
+        await world.iothub.index.index_all()
+        await world.iothub.hubs.delete("main", actor="test")
+        assert await world.terms("d") == set()
+
+
+async def test_none_waits_for_twins_that_change_all_the_time(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        for number in range(MOST_AMONG):
+            await world.has(f"busy-{number:03}", {})
+        await world.has("quiet", {"site": "a"})
+        for _ in range(2):
+            for number in range(MOST_AMONG):
+                body = {"tags": {"n": _}}
+                await world.iothub.twins.desire(world.hub, f"busy-{number:03}", body, None, replaces=False, actor="t")
+            await world.iothub.index.index_some()
+        assert await world.terms("quiet") == {("t.site", "sa")}
+
+
+async def test_a_twin_with_more_values_than_are_indexed_is_found_by_each(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("many", {}, {f"x{n}": n for n in range(1001)})
+        await world.has("few", {}, {"x1000": 5})
+        await world.iothub.index.index_all()
+        assert await world.terms("many") == set()
+        assert await world.iothub.index.unindexed() == 0
+        assert await world.found("properties.reported.x1000 >= 5") == ["few", "many"]
+
+
+async def test_what_would_read_too_much_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MAX_READ", 3)
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        for number in range(5):
+            await world.has(f"d-{number}", {"n": number})
+        await world.iothub.index.index_all()
+        with pytest.raises(QueryTooBroadError):
+            await world.found("NOT is_defined(tags.n)")
+        assert await world.found("tags.n = 4") == ["d-4"]
+        monkeypatch.setattr(queries, "_MOST_WAITING", 0)
+        await world.has("e", {"n": 1})
+        with pytest.raises(IndexBehindError):
+            await world.found("NOT is_defined(tags.n)")
+
+
+async def test_a_query_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "_EACH", 1)
+    monkeypatch.setattr(queries, "MAX_S", -1.0)
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        await world.has("d", {})
+        with pytest.raises(QueryTooBroadError):
+            await world.found("tags.n = 4")
+
+
+async def test_many_twins_are_counted_and_grouped(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for number in range(6):
+            await world.has(f"d-{number}", {"site": "ab"[number % 2]}, {"load": number})
+        items = "tags.site AS site, COUNT() AS n, MAX(properties.reported.load) AS most"
+        text = f"SELECT {items} FROM devices GROUP BY tags.site"
+        answer = await world.asked(text)
+        assert (answer.rows, answer.is_of_twins) == (
+            [{"site": "a", "n": 3, "most": 4}, {"site": "b", "n": 3, "most": 5}],
+            False,
+        )
+        first = await world.asked(text, None, 1)
+        second = await world.asked(text, first.marker, 1)
+        assert [*first.rows, *second.rows] == answer.rows
+        assert second.marker is None
+        assert (await world.asked("SELECT COUNT() AS all FROM devices")).rows == [{"all": 6}]
+        assert (await world.asked("SELECT COUNT() AS some FROM devices WHERE tags.site = 'a'")).rows == [{"some": 3}]
+
+
+async def test_who_is_connected_and_how_many_messages_wait_is_asked_for(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for name in ("here", "there"):
+            await world.has(name, {})
+        world.connected.names.add("here")
+        await world.iothub.c2d.send(
+            world.hub, "there", Mail(b"x", {}, {}), message_id="", feedback="", expiry=None, actor="test"
+        )
+        assert await world.found("connectionState = 'Connected'") == ["here"]
+        assert await world.found("cloudToDeviceMessageCount > 0") == ["there"]
+        shown = (await world.asked("SELECT * FROM devices")).rows
+        assert [(row["connectionState"], row["cloudToDeviceMessageCount"]) for row in shown] == [
+            ("Connected", 0),
+            ("Disconnected", 1),
+        ]
+
+
+async def test_a_whole_twin_is_as_the_twin_route_shows_it_and_has_no_keys(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"}, {"x": 1})
+        (shown,) = (await world.asked("SELECT * FROM devices WHERE deviceId = 'd'")).rows
+        device = await world.iothub.registry.device(world.hub, "d")
+        twin = await world.iothub.twins.get(world.hub, "d")
+        assert shown == wire.twin_json(twin, device, is_connected=False)
+        assert base64.b64encode(device.authentication.primary_key or b"").decode() not in str(shown)
+
+
+async def test_there_are_no_modules_yet_and_jobs_are_not_served(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        assert (await world.asked("SELECT * FROM devices.modules")).rows == ()
+        with pytest.raises(CollectionNotServedError):
+            await world.asked("SELECT * FROM devices.jobs")
+
+
+async def test_no_hub_finds_what_another_has(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.has("d", {"site": "a"})
+        await world.iothub.index.index_all()
+        world.hub = await world.iothub.hubs.create("other", "other.example", actor="test")
+        await world.has("e", {"site": "a"})
+        assert await world.found("tags.site = 'a'") == ["e"]

@@ -24,10 +24,13 @@ from birthmark.iothub.ports import UNSEEN, Presence, SeenAt
 from birthmark.iothub.rules.queries import (
     MODULES,
     AnyOf,
+    Edge,
     Either,
     Everything,
     Leaf,
     Named,
+    NamedWithin,
+    Off,
     Plan,
     With,
     Within,
@@ -238,6 +241,7 @@ class Queries:
     ) -> AsyncIterator[_Found]:
         """Yield what fits, in the order of the ids: `wanted` and one more, where there are as many."""
         leaves = await self._leaves(hub, plan(where))
+        states = await self._states(leaves)
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = _extras_of(paths), _are_whole(paths)
         count, read, chunk = 0, 0, min(max(wanted + 1, _FIRST), _EACH)
@@ -246,7 +250,7 @@ class Queries:
             chunk = min(chunk, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise await self._refused(read)
-            rows = await self._database.all(searching.next_of(hub.name, leaves, after, chunk))
+            rows = await self._database.all(searching.next_of(hub.name, leaves, states, after, chunk))
             found = [_Found(row) for row in rows if row["hub"] is not None]
             await self._ask(hub, found, extras, presence)
             for one in found:
@@ -258,10 +262,24 @@ class Queries:
             read, after = read + chunk, rows[-1]["subject"]
             chunk = min(4 * chunk, _EACH)
 
+    async def _states(self, leaves: Sequence[Leaf]) -> Sequence[int]:
+        """Return which twins are looked at besides those that their terms name, for these say too little of them.
+
+        Where very many have changed within the last moment, their last changes are not looked for: they are found as
+        they were, at most that moment late.
+        """
+        if all(isinstance(leaf, Everything | Named | NamedWithin | Off | Edge) for leaf in leaves):
+            return ()
+        states = [store.BEYOND_INDEX, store.NEVER_INDEXED]
+        return states if await self._waiting(store.CHANGED) > _MOST_WAITING else [store.CHANGED, *states]
+
+    async def _waiting(self, state: int) -> int:
+        row = await self._database.one(searching.WAITING, state=state, limit=MAX_READ)
+        return 0 if row is None else int(row["count"])
+
     async def _refused(self, read: int) -> BirthmarkError:
         """Return why a query ends before its answer: it is too broad, or the index has not seen all yet."""
-        row = await self._database.one(searching.COUNT_UNINDEXED)
-        waiting = 0 if row is None else int(row["count"])
+        waiting = await self._waiting(store.NEVER_INDEXED)
         if waiting > _MOST_WAITING:
             return IndexBehindError(waiting=waiting)
         return QueryTooBroadError(limit=read, detail="no index finds fewer")

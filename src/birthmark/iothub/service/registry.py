@@ -334,5 +334,5 @@ def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: d
     at = to_micros(now)
     twin = begun(Twin(device.hub, device.device_id), body, at)
     values: dict[str, Any] = {"version": twin.version, "body": store.twin_body(twin), "updated_at": at}
-    values["unindexed"] = store.TO_INDEX
+    values["unindexed"] = store.NEVER_INDEXED
     return changes.run(store.ADD_TWIN, hub=device.hub, device_id=device.device_id, **values)

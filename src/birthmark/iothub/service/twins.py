@@ -76,10 +76,10 @@ class Twins:
             twin = Twin(hub.name, DeviceId(device_id)) if row is None else store.twin_of(row)
             made = decide(twin)
             values: dict[str, Any] = {"version": made.version, "body": store.twin_body(made)}
-            values |= {"updated_at": max(made.desired.at, made.reported.at), "unindexed": store.TO_INDEX}
+            values["updated_at"] = max(made.desired.at, made.reported.at)
             if row is None:
                 write = changes().run(store.SAME_GENERATION, expect=1, otherwise=gone, **key)
-                write.run(store.ADD_TWIN, hub=hub.name, device_id=device_id, **values)
+                write.run(store.ADD_TWIN, hub=hub.name, device_id=device_id, unindexed=store.NEVER_INDEXED, **values)
             else:
                 write = changes().run(store.CHANGE_TWIN, expect=1, **values, **key, key_version=twin.version)
             await self._database.commit(write)

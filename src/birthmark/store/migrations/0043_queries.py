@@ -18,7 +18,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for table in ("hub_devices", "hub_twins"):
             op.execute(f'ALTER TABLE {table} ALTER COLUMN device_id TYPE text COLLATE "C"')
-    op.add_column("hub_twins", sa.Column("unindexed", sa.BigInteger(), server_default="1", nullable=False))
+    op.add_column("hub_twins", sa.Column("unindexed", sa.BigInteger(), server_default="3", nullable=False))
     for name, table, columns, condition in (
         ("hub_twins_unindexed", "hub_twins", ["unindexed", "hub", "device_id"], "unindexed > 0"),
         ("hub_devices_edge", "hub_devices", ["hub", "device_id"], "iot_edge = 1"),

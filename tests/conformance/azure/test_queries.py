@@ -66,3 +66,126 @@ print(second.items[0].tags, second.items[0].properties.desired["n"], second.item
         "['python-query-4'] None",
         "{'site': 'python-north'} 4 Disconnected",
     ]
+
+
+def test_python_selects_and_counts(server: RunningServer) -> None:
+    assert in_python(
+        server,
+        """
+for number in range(4):
+    make(f"python-count-{number}", {"count": "python", "kind": "ab"[number % 2]})
+where = "WHERE tags.count = 'python'"
+rows = ask(f"SELECT tags.kind AS kind, COUNT() AS n FROM devices {where} GROUP BY tags.kind")
+print([(row.additional_properties["kind"], row.additional_properties["n"]) for row in rows.items])
+rows = ask(f"SELECT deviceId FROM devices {where} AND tags.kind = 'b'")
+print([row.device_id for row in rows.items])
+""",
+    ) == ["[('a', 2), ('b', 2)]", "['python-count-1', 'python-count-3']"]
+
+
+def test_python_hears_what_is_wrong_with_a_query_and_where(server: RunningServer) -> None:
+    (told,) = in_python(
+        server,
+        """
+try:
+    ask("SELECT * FROM devices WHERE tags.site LIKE 'x'")
+except Exception as error:
+    print(error.response.status_code, error.response.headers["iothub-errorcode"], error.response.json()["Message"])
+""",
+    )
+    assert told.startswith("400 ArgumentInvalid ErrorCode:ArgumentInvalid;")
+    assert "at position 39 AND, OR, GROUP BY or the end is expected, not \"LIKE 'x'\"" in told
+
+
+def test_node_finds_twins_page_by_page(server: RunningServer) -> None:
+    assert in_node(
+        server,
+        """
+const {Registry} = require('azure-iothub');
+const registry = Registry.fromConnectionString(process.env.IOTHUB_CONNECTION_STRING);
+for (let n = 0; n < 5; n++) {
+  await registry.create({deviceId: `node-query-${n}`, status: 'enabled'});
+  await registry.updateTwin(`node-query-${n}`, {tags: {site: 'node', n}}, '*');
+}
+const query = registry.createQuery("SELECT * FROM devices WHERE tags.site = 'node' AND tags.n >= 1", 3);
+while (query.hasMoreResults) {
+  const {result} = await query.nextAsTwin();
+  console.log(JSON.stringify(result.map((twin) => [twin.deviceId, twin.tags.n])));
+}
+const rows = registry.createQuery("SELECT COUNT() AS n FROM devices WHERE tags.site = 'node'");
+console.log(JSON.stringify((await rows.next()).result));
+""",
+    ) == [
+        '[["node-query-1",1],["node-query-2",2],["node-query-3",3]]',
+        '[["node-query-4",4]]',
+        '[{"n":5}]',
+    ]
+
+
+DPS = """
+import os
+from provisioningserviceclient import ProvisioningServiceClient
+from provisioningserviceclient.models import *
+client = ProvisioningServiceClient.create_from_connection_string(os.environ["PROVISIONING_CONNECTION_STRING"])
+
+def make(name, status, edge=False):
+    client.create_or_update(IndividualEnrollment(
+        registration_id=name, attestation=AttestationMechanism(type="symmetricKey"),
+        capabilities=DeviceCapabilities(iot_edge=edge), provisioning_status=status))
+
+def ask(text, size=None):
+    query = client.create_individual_enrollment_query(QuerySpecification(query=text), size)
+    return [[one.registration_id for one in page] for page in query]
+"""
+
+
+def test_python_finds_enrollments_by_what_they_say(server: RunningServer) -> None:
+    done = run_python(
+        DPS
+        + """
+for number in range(4):
+    make(f"enrolled-{number}", "disabled" if number % 2 else "enabled", edge=number == 3)
+mine = "STARTSWITH(registrationId, 'enrolled-')"
+print(ask(f"SELECT * FROM enrollments WHERE provisioningStatus = 'disabled' AND {mine}"))
+print(ask(f"SELECT * FROM enrollments WHERE {mine}", 3))
+print(ask(f"SELECT * FROM enrollments WHERE capabilities.iotEdge = true AND {mine}"))
+print(ask("SELECT * FROM enrollments WHERE registrationId IN ['enrolled-2', 'ENROLLED-0', 'nobody']"))
+print(ask(f"SELECT * FROM enrollments WHERE attestation.type = 'x509' AND {mine}"))
+""",
+        dict(server.environment),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "[['enrolled-1', 'enrolled-3']]",
+        "[['enrolled-0', 'enrolled-1', 'enrolled-2'], ['enrolled-3']]",
+        "[['enrolled-3']]",
+        "[['enrolled-0', 'enrolled-2']]",
+        "[]",
+    ]
+
+
+def test_node_finds_enrollment_groups_by_what_they_say(server: RunningServer) -> None:
+    assert in_node(
+        server,
+        """
+const {ProvisioningServiceClient} = require('azure-iot-provisioning-service');
+const client = ProvisioningServiceClient.fromConnectionString(process.env.PROVISIONING_CONNECTION_STRING);
+for (const [name, status] of [['node-group-1', 'enabled'], ['node-group-2', 'disabled']])
+  await client.createOrUpdateEnrollmentGroup({
+    enrollmentGroupId: name, attestation: {type: 'symmetricKey'}, provisioningStatus: status});
+const ask = async (text) => {
+  const query = client.createEnrollmentGroupQuery({query: text}, 10);
+  const found = [];
+  while (query.hasMoreResults)
+    found.push(...(await query.next(query.continuationToken)).responseBody.map((group) => group.enrollmentGroupId));
+  return found.filter((name) => name.startsWith('node-group-'));
+};
+console.log(await ask("SELECT * FROM enrollmentGroups WHERE provisioningStatus = 'disabled'"));
+console.log(await ask("SELECT * FROM enrollmentGroups WHERE enrollmentGroupId = 'node-group-1'"));
+try {
+  await ask("SELECT * FROM enrollmentGroups ORDER BY etag");
+} catch (error) {
+  console.log(error.response.statusCode, /WHERE, GROUP BY or the end is expected/.test(error.responseBody));
+}
+""",
+    ) == ["[ 'node-group-2' ]", "[ 'node-group-1' ]", "400 true"]

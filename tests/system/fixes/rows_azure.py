@@ -193,6 +193,10 @@ DPS: Mapping[str, Row] = {
     ),
     "dps.first_instance": Row(lambda desk: desk.type("birthmark dps rm birthmark --yes"), is_instead=True),
     "dps.query_not_served": Row(
+        rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT etag FROM enrollments"}),
+        is_instead=True,
+    ),
+    "dps.query_invalid": Row(
         rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT * FROM enrollments WHERE a = 'b'"}),
         is_instead=True,
     ),

@@ -59,6 +59,11 @@ def test_of_what_has_to_hold_together_the_cheapest_is_for_who_counts() -> None:
     assert found == Either((With("t.site", ("snorth",)), Off()))
 
 
+def test_bounds_of_one_path_are_one_span() -> None:
+    assert planned("tags.n >= 1 AND tags.n < 3") == Either((Within("t.n", Span(encode(1), encode(3))),))
+    assert planned("deviceId > 'b' AND deviceId <= 'd'") == Either((NamedWithin(Span("b", "d")),))
+
+
 def test_names_of_a_twin_have_no_case_and_those_of_its_values_have() -> None:
     assert planned("DeviceID = 'x'") == Named(("x",))
     assert planned("Tags.Site = 'x'") == With("t.Site", ("sx",))

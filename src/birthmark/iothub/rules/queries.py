@@ -163,7 +163,7 @@ def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each f
         case None:
             return _ALL
         case And(parts=parts):
-            return Either(tuple(plan(part) for part in parts))
+            return Either(tuple(_narrowed([plan(part) for part in parts])))
         case Or(parts=parts):
             return AnyOf(tuple(plan(part) for part in parts))
         case Not(one=one):
@@ -190,6 +190,28 @@ def _joined(parts: Sequence[Plan]) -> Plan:
     if all(isinstance(part, Named) for part in parts):
         return Named(tuple(sorted({name for part in parts if isinstance(part, Named) for name in part.names})))
     return AnyOf(tuple(parts))
+
+
+def _narrowed(parts: Sequence[Plan]) -> Sequence[Plan]:
+    """Return plans that have to hold together, spans of one path as one: from below and from above they are few."""
+    found: dict[object, Plan] = {}
+    for number, part in enumerate(parts):
+        if isinstance(part, Within):
+            known = found.get(part.path)
+            found[part.path] = Within(part.path, _both(known.span, part.span)) if isinstance(known, Within) else part
+        elif isinstance(part, NamedWithin):
+            named = found.get(NamedWithin)
+            found[NamedWithin] = NamedWithin(_both(named.span, part.span)) if isinstance(named, NamedWithin) else part
+        else:
+            found[number] = part
+    return tuple(found.values())
+
+
+def _both(one: Span, other: Span) -> Span:
+    """Return what is in both spans."""
+    ends = [(span.high, span.with_high) for span in (one, other) if span.high is not None]
+    high, with_high = min(ends) if ends else (None, True)
+    return Span(max(one.low, other.low), high, with_high)
 
 
 def _where_not(condition: Condition) -> Plan:

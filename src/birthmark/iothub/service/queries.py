@@ -50,7 +50,7 @@ MAX_S = 2.0
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 _MOST_COUNTED, _FEW = 10_000, 100
 _MOST_LEAVES = 50
-_FIRST, _EACH = 100, 500
+_FIRST, _EACH = 100, 200
 _MOST_WAITING = 1000
 _SECTION = 2
 _NO_MARKER = "the marker is none that a page ended with"
@@ -240,7 +240,7 @@ class Queries:
         self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
     ) -> AsyncIterator[_Found]:
         """Yield what fits, in the order of the ids: `wanted` and one more, where there are as many."""
-        leaves = await self._leaves(hub, plan(where))
+        leaves = await self.leaves(hub, plan(where))
         states = await self._states(leaves)
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = _extras_of(paths), _are_whole(paths)
@@ -297,7 +297,7 @@ class Queries:
             for one in found:
                 one.waiting = counts.get(one.device.device_id, 0)
 
-    async def _leaves(self, hub: Hub, wanted: Plan) -> Sequence[Leaf]:
+    async def leaves(self, hub: Hub, wanted: Plan) -> Sequence[Leaf]:
         """Return by which terms to go through devices."""
         cost, leaves = await self._cheapest(hub, wanted)
         if cost <= _MOST_COUNTED:

@@ -149,6 +149,15 @@ class Space(Presence):
                     found[client] = Seen(at, None if reason is None else Closed(reason))
         return found
 
+    async def connected(self, most: int) -> Sequence[str] | None:
+        """Return who is connected, to whichever worker, in no order; None where they are more than `most`."""
+        if self._broker.is_alone:
+            return None if len(self.live) > most else list(self.live)
+        rows = await self._database.all(
+            store.OWNED_SOME, space=self.name, limit=most + 1
+        )  # each connection has its row
+        return None if len(rows) > most else [row["client"] for row in rows]
+
     async def _rows_of(self, clients: Sequence[str]) -> Sequence[Row]:
         """Return the rows of these alone: between two of them there may be very many others."""
         some = [these(clients[first : first + MOST_AMONG]) for first in range(0, len(clients), MOST_AMONG)]

@@ -239,6 +239,9 @@ FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at", "see
 SEEN = find(sessions, "space", among(sessions.c.client), of=("client", "owner", "seen_at", "gone"))
 OWNER = find(sessions, of=("owner",))
 OWNED_NAMED = find(sessions, "space", among(sessions.c.client), _OWNED, of=("client",))
+OWNED_SOME = statement(
+    select(sessions.c.client).where(_OWNED, sessions.c.space == bindparam("space")).limit(bindparam("limit"))
+)
 OWNED_PAGE = page(sessions, "client", "space", of=("client", "owner"))
 
 # ---- subscriptions

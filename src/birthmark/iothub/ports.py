@@ -35,6 +35,10 @@ class Presence(Protocol):
         """Return when devices came or went last, in the order of `device_ids`."""
         ...
 
+    async def connected(self, hub: str, most: int) -> Sequence[str] | None:
+        """Return who is connected, in no order; None where they are more than `most`."""
+        ...
+
 
 class ToDevices(Presence, Protocol):
     """The way from the service to the devices, wherever they are connected."""

@@ -120,8 +120,8 @@ def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str,
 
     `subject` is a candidate; a row without `hub` is of one that is gone.
     """
-    parts = [_some(_select(hub, leaf), after, limit) for leaf in leaves]
-    parts += [_some(_unindexed(hub, state), after, limit) for state in states]
+    parts = [_some(_select(hub, leaf, after), limit) for leaf in leaves]
+    parts += [_some(_unindexed(hub, state, after), limit) for state in states]
     if len(parts) == 1:
         candidates = parts[0].subquery()
     else:
@@ -135,40 +135,49 @@ def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str,
     return statement(select(subject, *_DEVICE, *twin).select_from(known).order_by(subject))
 
 
-def _some(found: Any, after: str, limit: int) -> Any:
-    subject = found.selected_columns.subject
-    return found.where(subject.element > after).order_by(subject.element).limit(limit)
+def _some(found: Any, limit: int) -> Any:
+    return found.order_by(found.selected_columns.subject.element).limit(limit)
 
 
-def _unindexed(hub: str, state: int) -> Any:
+def _unindexed(hub: str, state: int, after: str) -> Any:
     is_so = twins.c.unindexed == literal_column(str(state))
-    return select(twins.c.device_id.label("subject")).where(UNINDEXED, is_so, twins.c.hub == hub)
+    named = select(twins.c.device_id.label("subject"))
+    return named.where(UNINDEXED, is_so, twins.c.hub == hub, twins.c.device_id > after)
 
 
-def _select(hub: str, leaf: Leaf) -> Any:  # noqa: PLR0911 - one for each form
-    """Return a SELECT of the subjects that a leaf finds, some more than once."""
+def _select(hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
+    """Return a SELECT of the subjects that a leaf finds behind another."""
+    if isinstance(leaf, With | Within):
+        named = select(terms.c.subject.label("subject"))
+        found = named.where(terms.c.place == hub, terms.c.path == leaf.path, *_behind(terms.c.subject, after))
+        return found.where(*_valued(leaf))
     found = select(devices.c.device_id.label("subject")).where(devices.c.hub == hub)
+    if isinstance(leaf, NamedWithin) and leaf.span.low > after:  # of two lower bounds, an index takes either
+        return found.where(*_within(devices.c.device_id, leaf.span))
+    found = found.where(*_behind(devices.c.device_id, after))
     match leaf:
-        case Everything():
-            return found
         case Named(names=names):
             return found.where(devices.c.device_id.in_([literal(name, Text) for name in names]))
         case NamedWithin(span=span):
-            return found.where(*_within(devices.c.device_id, span))
+            return found.where(*_within(devices.c.device_id, span)[1:])
         case Off():
             return found.where(devices.c.enabled == literal_column("0"))
         case Edge():
             return found.where(devices.c.iot_edge == literal_column("1"))
-        case With(path=path, values=(value,)):
-            return _terms(hub, path).where(terms.c.value == value)
-        case With(path=path, values=values):
-            return _terms(hub, path).where(terms.c.value.in_([literal(value, Text) for value in values]))
-        case Within(path=path, span=span):
-            return _terms(hub, path).where(*_within(terms.c.value, span))
+        case Everything():
+            return found
 
 
-def _terms(hub: str, path: str) -> Any:
-    return select(terms.c.subject.label("subject")).where(terms.c.place == hub, terms.c.path == path)
+def _behind(column: Any, after: str) -> list[Any]:
+    return [column > after] if after else []
+
+
+def _valued(leaf: With | Within) -> list[Any]:
+    if isinstance(leaf, Within):
+        return _within(terms.c.value, leaf.span)
+    if len(leaf.values) == 1:
+        return [terms.c.value == leaf.values[0]]
+    return [terms.c.value.in_([literal(value, Text) for value in leaf.values])]
 
 
 def _within(column: Any, span: Span) -> list[Any]:

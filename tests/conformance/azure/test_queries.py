@@ -97,6 +97,29 @@ except Exception as error:
     assert "at position 39 AND, OR, GROUP BY or the end is expected, not \"LIKE 'x'\"" in told
 
 
+def test_python_finds_who_is_connected_to_whichever_worker(server: RunningServer) -> None:
+    assert (
+        in_python(
+            server,
+            """
+from azure.iot.device import IoTHubDeviceClient
+host = os.environ["IOTHUB_CONNECTION_STRING"].split(";")[0]
+for name in ("python-here", "python-away"):
+    make(name, {"presence": "python"})
+key = manager.get_device("python-here").authentication.symmetric_key.primary_key
+device = IoTHubDeviceClient.create_from_connection_string(f"{host};DeviceId=python-here;SharedAccessKey={key}")
+device.connect()
+device.patch_twin_reported_properties({"load": 0.25})
+where = "WHERE connectionState = 'Connected' AND tags.presence = 'python'"
+for _ in range(3):
+    print([(twin.device_id, twin.properties.reported["load"]) for twin in ask(f"SELECT * FROM devices {where}").items])
+device.shutdown()
+""",
+        )
+        == ["[('python-here', 0.25)]"] * 3
+    )
+
+
 def test_node_finds_twins_page_by_page(server: RunningServer) -> None:
     assert in_node(
         server,

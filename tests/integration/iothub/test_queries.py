@@ -236,6 +236,36 @@ async def test_who_is_connected_and_how_many_messages_wait_is_asked_for(database
         ]
 
 
+async def test_who_is_connected_is_found_however_many_are_not(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_READ", 4)
+    monkeypatch.setattr(queries, "_EACH", 2)
+    async with a_world(database_url) as world:
+        for number in range(9):
+            await world.has(f"d-{number}", {"n": number})
+        await world.iothub.index.index_all()
+        world.connected.names |= {"d-7", "d-8", "gone"}
+        assert await world.found("connectionState = 'Connected'") == ["d-7", "d-8"]
+        assert await world.found("connectionState = 'Connected' AND tags.n = 8") == ["d-8"]
+        assert await world.found("connectionState = 'Connected' OR tags.n = 2") == ["d-2", "d-7", "d-8"]
+
+
+async def test_a_page_of_named_devices_goes_on_though_some_are_gone(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_EACH", 2)
+    async with a_world(database_url) as world:
+        for number in range(0, 9, 2):
+            await world.has(f"d-{number}", {})
+        names = ", ".join(f"'d-{number}'" for number in range(9))
+        text = f"SELECT deviceId FROM devices WHERE deviceId IN [{names}]"
+        first = await world.asked(text, None, 3)
+        second = await world.asked(text, first.marker, 3)
+        found = [row["deviceId"] for row in (*first.rows, *second.rows)]
+        assert (found, second.marker) == (["d-0", "d-2", "d-4", "d-6", "d-8"], None)
+
+
 async def test_a_whole_twin_is_as_the_twin_route_shows_it_and_has_no_keys(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"}, {"x": 1})

@@ -10,6 +10,7 @@ from birthmark.documents.answers import fits
 from birthmark.iothub.rules.queries import (
     AnyOf,
     CollectionNotServedError,
+    Connected,
     Edge,
     Either,
     Everything,
@@ -52,6 +53,7 @@ def test_devices_are_found_by_their_own_columns() -> None:
     assert planned("status = 'disabled'") == Off()
     assert planned("capabilities.iotEdge = true") == Edge()
     assert planned("status = 'enabled'") == Everything()
+    assert planned("connectionState = 'Connected'") == Connected()
 
 
 def test_of_what_has_to_hold_together_the_cheapest_is_for_who_counts() -> None:
@@ -153,7 +155,8 @@ CONDITIONS = st.recursive(
         ), PATHS),
         st.builds("{}({}, {})".format, st.sampled_from(["starts_with", "ends_with", "contains"]), PATHS, LITERALS),
         PATHS,
-        st.sampled_from(["deviceId = 'd'", "deviceId > 'c'", "status = 'disabled'", "status != 'enabled'",
+        st.sampled_from(["connectionState = 'Connected'",
+                         "deviceId = 'd'", "deviceId > 'c'", "status = 'disabled'", "status != 'enabled'",
                          "starts_with(deviceId, 'd')", "capabilities.iotEdge", "deviceId IN ['d', 'e']"]),
     ),
     lambda inner: st.one_of(
@@ -183,6 +186,8 @@ def names(found: Plan, document: dict[str, Any], terms: set[tuple[str, str]]) ->
             return bool(document["status"] == "disabled")
         case Edge():
             return bool(document["capabilities"]["iotEdge"])
+        case Connected():
+            return bool(document["connectionState"] == "Connected")
         case With(path=path, values=values):
             return any((path, value) in terms for value in values)
         case Within(path=path, span=span):
@@ -197,6 +202,7 @@ TWINS = st.fixed_dictionaries(
     {
         "deviceId": st.just("d"),
         "status": st.sampled_from(["enabled", "disabled"]),
+        "connectionState": st.sampled_from(["Connected", "Disconnected"]),
         "capabilities": st.fixed_dictionaries({"iotEdge": st.booleans()}),
         "tags": SECTIONS,
         "properties": st.fixed_dictionaries({"desired": SECTIONS, "reported": SECTIONS}),

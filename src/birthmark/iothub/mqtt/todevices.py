@@ -34,6 +34,9 @@ class DevicesByBus:
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return await self._connections.seen(hub, device_ids)
 
+    async def connected(self, hub: str, most: int) -> Sequence[str] | None:
+        return await self._connections.space(hub).connected(most)
+
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
         try:

@@ -120,6 +120,11 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Connected:
+    """Those that are connected: whoever knows them names them."""
+
+
+@dataclass(frozen=True, slots=True)
 class AnyOf:
     """Those of any of these plans."""
 
@@ -134,7 +139,7 @@ class Either:
 
 
 Leaf: TypeAlias = Everything | Named | NamedWithin | With | Within | Off | Edge
-Plan: TypeAlias = Leaf | AnyOf | Either
+Plan: TypeAlias = Leaf | Connected | AnyOf | Either
 _ALL = Everything()
 
 
@@ -252,6 +257,8 @@ def _of_device(path: Path, operator: Operator, value: Primitive) -> Plan:
             return Off()
         case ("status",), "enabled" if operator is Operator.OTHER:
             return Off()
+        case ("connectionState",), "Connected" if operator is Operator.SAME:
+            return Connected()
         case ("capabilities", "iotEdge"), True if operator is Operator.SAME:
             return Edge()
         case _:

@@ -16,7 +16,7 @@ import msgspec
 
 from birthmark.clock import Clock
 from birthmark.documents.answers import MAX_GROUPS, Summing, TooManyGroupsProblem, fits, row_of
-from birthmark.documents.queries import Condition, Path, Query, paths_in, paths_of
+from birthmark.documents.queries import MAX_VALUES, Condition, Path, Query, paths_in, paths_of
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.iothub import searching, store, wire
 from birthmark.iothub.model import Device, Hub, Twin
@@ -24,6 +24,7 @@ from birthmark.iothub.ports import UNSEEN, Presence, SeenAt
 from birthmark.iothub.rules.queries import (
     MODULES,
     AnyOf,
+    Connected,
     Edge,
     Either,
     Everything,
@@ -240,7 +241,7 @@ class Queries:
         self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
     ) -> AsyncIterator[_Found]:
         """Yield what fits, in the order of the ids: `wanted` and one more, where there are as many."""
-        leaves = await self.leaves(hub, plan(where))
+        leaves = await self.leaves(hub, plan(where), presence)
         states = await self._states(leaves)
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = _extras_of(paths), _are_whole(paths)
@@ -250,16 +251,17 @@ class Queries:
             chunk = min(chunk, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise await self._refused(read)
-            rows = await self._database.all(searching.next_of(hub.name, leaves, states, after, chunk))
+            some, last = _next_named(leaves, after, chunk)
+            rows = await self._database.all(searching.next_of(hub.name, some, states, after, chunk))
             found = [_Found(row) for row in rows if row["hub"] is not None]
             await self._ask(hub, found, extras, presence)
             for one in found:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-            if len(rows) < chunk:
+            if last is None and len(rows) < chunk:
                 return
-            read, after = read + chunk, rows[-1]["subject"]
+            read, after = read + chunk, last or rows[-1]["subject"]
             chunk = min(4 * chunk, _EACH)
 
     async def _states(self, leaves: Sequence[Leaf]) -> Sequence[int]:
@@ -297,30 +299,39 @@ class Queries:
             for one in found:
                 one.waiting = counts.get(one.device.device_id, 0)
 
-    async def leaves(self, hub: Hub, wanted: Plan) -> Sequence[Leaf]:
+    async def leaves(self, hub: Hub, wanted: Plan, presence: Presence) -> Sequence[Leaf]:
         """Return by which terms to go through devices."""
-        cost, leaves = await self._cheapest(hub, wanted)
+        cost, leaves = await self._cheapest(hub, wanted, presence)
         if cost <= _MOST_COUNTED:
             return leaves
         single = [one for leaf in leaves for one in _singly(leaf)]
         is_in_order = len(single) <= _MOST_LEAVES and not any(isinstance(leaf, Within) for leaf in single)
         return single if is_in_order else (Everything(),)  # too many to be sorted for each page
 
-    async def _cheapest(self, hub: Hub, wanted: Plan) -> tuple[float, Sequence[Leaf]]:
+    async def _cheapest(  # noqa: PLR0911 - one for each form
+        self, hub: Hub, wanted: Plan, presence: Presence
+    ) -> tuple[float, Sequence[Leaf]]:
         match wanted:
             case Everything():
                 return inf, (wanted,)
             case Named(names=names):
                 return len(names), (wanted,)
+            case Connected():
+                connected = await presence.connected(hub.name, _MOST_COUNTED)
+                return (inf, (Everything(),)) if connected is None else (len(connected), (Named(tuple(connected)),))
             case AnyOf(parts=parts):
-                each = [await self._cheapest(hub, part) for part in parts]
+                each = [await self._cheapest(hub, part, presence) for part in parts]
                 if any(cost == inf for cost, _ in each):
                     return inf, (Everything(),)
-                return sum(cost for cost, _ in each), [leaf for _, leaves in each for leaf in leaves]
+                together = [leaf for _, leaves in each for leaf in leaves]
+                named = sum(len(leaf.names) for leaf in together if isinstance(leaf, Named))
+                if named > MAX_VALUES and not all(isinstance(leaf, Named) for leaf in together):
+                    return inf, (Everything(),)  # so many names are looked for by themselves alone
+                return sum(cost for cost, _ in each), together
             case Either(parts=parts):
                 best: tuple[float, Sequence[Leaf]] = (inf, (Everything(),))
                 for part in parts:
-                    best = min(best, await self._cheapest(hub, part), key=lambda one: one[0])
+                    best = min(best, await self._cheapest(hub, part, presence), key=lambda one: one[0])
                     if best[0] <= _FEW:
                         break
                 return best
@@ -331,6 +342,14 @@ class Queries:
 
 def _time_of(at: datetime | None) -> str:
     return wire.NEVER if at is None else wire.registry_time(at)
+
+
+def _next_named(leaves: Sequence[Leaf], after: str, size: int) -> tuple[Sequence[Leaf], str | None]:
+    """Return what finds the next of devices that are named, and the last of these names, if more follow it."""
+    if not leaves or not all(isinstance(leaf, Named) for leaf in leaves):
+        return leaves, None
+    names = sorted({name for leaf in leaves if isinstance(leaf, Named) for name in leaf.names if name > after})
+    return (Named(tuple(names[:size])),), names[size - 1] if len(names) > size else None
 
 
 def _singly(leaf: Leaf) -> Sequence[Leaf]:

@@ -1,6 +1,6 @@
 """Queries among many twins of a hub: a page by an indexed tag, by ranges and conditions, and the first page of all.
 
-python benchmarks/hub_queries.py [--twins N] [--devices N] [--url postgresql://…]
+python benchmarks/hub_queries.py [sqlite] [postgresql] [--twins N] [--devices N]
 
 Each line has the whole answer and beside it its floor: what the engine alone takes for the rows of that page. Of
 `--devices` those beyond the first have no twin, so that the hub is as large as hubs become.
@@ -9,12 +9,15 @@ Each line has the whole answer and beside it its floor: what the engine alone ta
 import argparse
 import asyncio
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.documents import Section, merged
@@ -25,6 +28,7 @@ from birthmark.iothub.rules.queries import plan, read_query
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.queries import QueryTooBroadError
 from birthmark.store import Changes, Database, open_database
+from postgres import a_postgres_server
 
 BATCH, ROUNDS, PAGE, TOO_LONG_MS = 2000, 50, 100, 300
 WHERES = (
@@ -111,30 +115,44 @@ async def show(iothub: IotHub, database: Database, hub: Hub) -> None:
         )
 
 
-async def main(arguments: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "birthmark.db"
-        database = await open_database(arguments.url or f"sqlite:///{path}", SystemClock())
-        iothub = IotHub.of(database, SystemClock(), SystemEntropy())
-        hub = await iothub.hubs.create("main", "hub.example", actor="benchmark")
-        await fill(database, 0, arguments.twins, has_twins=True)
-        before = path.stat().st_size if path.exists() else 0
-        began = time.perf_counter()
-        await iothub.index.index_all()
-        took = time.perf_counter() - began
-        size = f"; {(path.stat().st_size - before) / arguments.twins:.0f} bytes a twin" if before else ""
-        print(f"{arguments.twins} twins indexed in {took:.1f} s: {arguments.twins / took:.0f}/s{size}")
+def _size_of(file: Path | None) -> int:
+    return 0 if file is None else file.stat().st_size
+
+
+async def measure(url: str, file: Path | None, arguments: argparse.Namespace) -> None:
+    database = await open_database(url, SystemClock())
+    iothub = IotHub.of(database, SystemClock(), SystemEntropy())
+    hub = await iothub.hubs.create("main", "hub.example", actor="benchmark")
+    await fill(database, 0, arguments.twins, has_twins=True)
+    before = _size_of(file)
+    began = time.perf_counter()
+    await iothub.index.index_all()
+    took = time.perf_counter() - began
+    size = "" if file is None else f"; {(_size_of(file) - before) / arguments.twins:.0f} bytes a twin"
+    print(f"{arguments.twins} twins indexed in {took:.1f} s: {arguments.twins / took:.0f}/s{size}")
+    await show(iothub, database, hub)
+    if arguments.devices > arguments.twins:
+        await fill(database, arguments.twins, arguments.devices, has_twins=False)
+        print(f"{arguments.devices} devices, {arguments.twins} with a twin:")
         await show(iothub, database, hub)
-        if arguments.devices > arguments.twins:
-            await fill(database, arguments.twins, arguments.devices, has_twins=False)
-            print(f"{arguments.devices} devices, {arguments.twins} with a twin:")
-            await show(iothub, database, hub)
-        await database.close()
+    await database.close()
+
+
+def main(arguments: argparse.Namespace) -> None:
+    for engine in arguments.engines or ["sqlite"]:
+        print(engine)
+        if engine == "sqlite":
+            with tempfile.TemporaryDirectory() as directory:
+                file = Path(directory) / "birthmark.db"
+                asyncio.run(measure(f"sqlite:///{file}", file, arguments))
+        else:
+            with a_postgres_server() as server:
+                asyncio.run(measure(server.url, None, arguments))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", choices=["sqlite", "postgresql", []])
     parser.add_argument("--twins", type=int, default=100_000)
     parser.add_argument("--devices", type=int, default=0)
-    parser.add_argument("--url", default="")
-    asyncio.run(main(parser.parse_args()))
+    main(parser.parse_args())

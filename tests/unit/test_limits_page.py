@@ -230,7 +230,8 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{hub_queries.MAX_READ}, {hub_queries.MAX_S:g} s"
     ),
     ("Azure queries", "rows of a page of twins"): (
-        f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for"
+        f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for, "
+        f"{size(hub_queries.MAX_PAGE_BYTES)} as kept"
     ),
     ("Azure queries", "groups of a query"): str(query_answers.MAX_GROUPS),
     ("Azure queries", "values of a twin that are indexed; characters of a path, of a value"): (

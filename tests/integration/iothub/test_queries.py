@@ -71,6 +71,23 @@ async def test_top_bounds_all_pages_together(database_url: str) -> None:
         assert ([len(first.rows), len(second.rows)], second.marker) == ([2, 1], None)
 
 
+async def test_a_page_of_large_twins_has_fewer_and_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 3000)
+    monkeypatch.setattr(queries, "_TURN_BYTES", 1000)
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        for number in range(7):
+            await world.has(f"d-{number}", {"large": "x" * 1000})
+        sizes: list[int] = []
+        marker = None
+        while not sizes or marker is not None:
+            answer = await world.asked("SELECT TOP 6 * FROM devices", marker)
+            sizes.append(len(answer.rows))
+            marker = answer.marker
+        assert sizes == [3, 3]
+
+
 async def test_a_marker_of_another_query_or_of_nobody_is_refused(tmp_path: Path) -> None:
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         for name in "ab":

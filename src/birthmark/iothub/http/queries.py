@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.auth.rights import Right
@@ -16,6 +16,8 @@ from birthmark.iothub.service.hubs import SERVICE
 from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
 from birthmark.members import unread
 from birthmark.text import read_json, whole_number
+
+_to_json = msgspec.json.Encoder().encode
 
 
 class _Body(msgspec.Struct):
@@ -39,7 +41,7 @@ def routes(iothub: IotHub, presence: Presence, record: Record) -> list[Route]:
         headers = {"x-ms-item-type": "Twin" if found.is_of_twins else "Raw"}
         if found.marker is not None:
             headers["x-ms-continuation"] = found.marker
-        return JSONResponse(found.rows, headers=headers)
+        return Response(_to_json(found.rows), 200, headers, "application/json")
 
     return [Route("/devices/query", guarded(query, record), methods=["POST"])]
 

@@ -4,6 +4,7 @@ A page goes on behind the device that the last one ended with. Its marker names 
 many more are wanted: it goes back with the same query, and with another it is refused.
 """
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Sequence
@@ -49,6 +50,9 @@ MAX_READ = 50_000
 MAX_S = 2.0
 """When so many seconds are over, a page of a query begins no other read."""
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
+MAX_PAGE_BYTES = 1024 * 1024
+"""When its twins take more, as they are kept, a page ends with fewer of them."""
+_TURN_BYTES = 64 * 1024
 _MOST_COUNTED, _FEW = 10_000, 100
 _MOST_LEAVES = 50
 _FIRST, _EACH = 100, 200
@@ -147,6 +151,11 @@ class _Found:
         self.seen: SeenAt = UNSEEN
         self.waiting = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes are kept of its twin."""
+        return len(self._row["twin_body"] or b"")
+
     def document(self, *, is_whole: bool) -> dict[str, Any]:
         """Return the twin as the service sees it; its sections with what dates them where it is whole."""
         device, row = self.device, self._row
@@ -189,13 +198,25 @@ class Queries:
         size = size if known.left is None else min(size, known.left)
         if query.is_summed:
             return await self._summed(hub, query, known, size, presence)
-        found = [one async for one in self._fitting(hub, query.where, known.after, size, presence)]
-        left = None if known.left is None else known.left - size
+        found, is_last = await self._page(hub, query, known.after, size, presence)
+        left = None if known.left is None else known.left - len(found)
         following = None
-        if len(found) > size and left != 0:
-            following = _text_of(msgspec.structs.replace(known, after=found[size - 1].device.device_id, left=left))
-        rows = await self._rows(hub, query, found[:size], presence)
-        return Answer(rows, not query.items, following)
+        if not is_last and left != 0:
+            following = _text_of(msgspec.structs.replace(known, after=found[-1].device.device_id, left=left))
+        return Answer(await self._rows(hub, query, found, presence), not query.items, following)
+
+    async def _page(
+        self, hub: Hub, query: Query, after: str, size: int, presence: Presence
+    ) -> tuple[Sequence[_Found], bool]:
+        """Return a page of what fits, of so many devices or of fewer that are large, and whether it is the last."""
+        found: list[_Found] = []
+        kept = 0
+        async for one in self._fitting(hub, query.where, after, size, presence):
+            if len(found) == size or (found and kept > MAX_PAGE_BYTES):
+                return found, False
+            found.append(one)
+            kept += one.size
+        return found, True
 
     async def _rows(
         self, hub: Hub, query: Query, found: Sequence[_Found], presence: Presence
@@ -203,8 +224,13 @@ class Queries:
         paths = [item.path for item in query.items if item.path is not None]
         await self._ask(hub, found, _EXTRAS if not query.items else _extras_of(paths), presence)
         is_whole = not query.items or _are_whole(paths)
-        documents = [one.document(is_whole=is_whole) for one in found]
-        return [row_of(query, document) for document in documents] if query.items else documents
+        rows = []
+        turns = _Turns()
+        for one in found:
+            document = one.document(is_whole=is_whole)
+            rows.append(row_of(query, document) if query.items else document)
+            await turns.took(one.size)
+        return rows
 
     async def _summed(self, hub: Hub, query: Query, known: _Marker, size: int, presence: Presence) -> Answer:
         """Return rows that are made of many, beginning behind as many as the marker says."""
@@ -246,7 +272,7 @@ class Queries:
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = _extras_of(paths), _are_whole(paths)
         count, read, chunk = 0, 0, min(max(wanted + 1, _FIRST), _EACH)
-        began = self._clock.monotonic()
+        turns, began = _Turns(), self._clock.monotonic()
         while count <= wanted:
             chunk = min(chunk, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
@@ -259,6 +285,7 @@ class Queries:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
+                await turns.took(one.size)
             if last is None and len(rows) < chunk:
                 return
             read, after = read + chunk, last or rows[-1]["subject"]
@@ -338,6 +365,20 @@ class Queries:
             case leaf:
                 row = await self._database.one(searching.counting(hub.name, leaf, _MOST_COUNTED + 1))
                 return (0 if row is None else int(row["count"])), (leaf,)
+
+
+class _Turns:
+    """Lets others have their turn, after so many bytes that were read."""
+
+    def __init__(self) -> None:
+        self._since = 0
+
+    async def took(self, size: int) -> None:
+        """Count what was read."""
+        self._since += size
+        if self._since > _TURN_BYTES:
+            self._since = 0
+            await asyncio.sleep(0)
 
 
 def _time_of(at: datetime | None) -> str:

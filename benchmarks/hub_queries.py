@@ -26,7 +26,7 @@ from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthenticat
 from birthmark.iothub.ports import UNSEEN, SeenAt
 from birthmark.iothub.rules.queries import plan, read_query
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.queries import QueryTooBroadError
+from birthmark.iothub.service.finding import QueryTooBroadError
 from birthmark.store import Changes, Database, open_database
 from postgres import a_postgres_server
 
@@ -97,7 +97,9 @@ async def page_of(iothub: IotHub, hub: Hub, where: str) -> tuple[list[float], st
 
 async def floor_of(iothub: IotHub, database: Database, hub: Hub, where: str) -> float:
     """Return how many milliseconds the engine takes for the candidates of one page."""
-    leaves = await iothub.queries.leaves(hub, plan(read_query(f"SELECT * FROM devices {where}").where), Nobody())
+    leaves = await iothub.queries.finding.leaves(
+        hub, plan(read_query(f"SELECT * FROM devices {where}").where), Nobody()
+    )
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

@@ -61,6 +61,7 @@ from birthmark.iothub.mqtt import connections as hub_connections
 from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import messages
 from birthmark.iothub.rules import terms as hub_terms
+from birthmark.iothub.service import finding as hub_finding
 from birthmark.iothub.service import queries as hub_queries
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import splitting
@@ -227,7 +228,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{query_language.MAX_VALUES} values, {query_language.MAX_LEVELS} levels"
     ),
     ("Azure queries", "twins that a page of a query looks at; its time"): (
-        f"{hub_queries.MAX_READ}, {hub_queries.MAX_S:g} s"
+        f"{hub_finding.MAX_READ}, {hub_finding.MAX_S:g} s"
     ),
     ("Azure queries", "rows of a page of twins"): (
         f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for, "

@@ -11,7 +11,7 @@ from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenE
 from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins, wills
 from birthmark.iothub.rules import queries as rules_of_queries
-from birthmark.iothub.service import hubs, queries, registry
+from birthmark.iothub.service import finding, hubs, queries, registry
 from birthmark.mqtt.reasons import ReasonCode
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
@@ -44,9 +44,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
     rules_of_queries.HubQueryInvalidError: (400, "ArgumentInvalid", 400004),
     rules_of_queries.CollectionNotServedError: (400, "ArgumentInvalid", 400004),
-    queries.QueryTooBroadError: (400, "ArgumentInvalid", 400004),
+    finding.QueryTooBroadError: (400, "ArgumentInvalid", 400004),
     queries.QueryMarkerError: (400, "ArgumentInvalid", 400004),
-    queries.IndexBehindError: (503, "ServiceUnavailable", 503001),
+    finding.IndexBehindError: (503, "ServiceUnavailable", 503001),
     InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),

@@ -8,8 +8,9 @@ import pytest
 from birthmark.iothub import searching, wire
 from birthmark.iothub.model import Mail
 from birthmark.iothub.rules.queries import CollectionNotServedError
-from birthmark.iothub.service import index, queries
-from birthmark.iothub.service.queries import IndexBehindError, QueryMarkerError, QueryTooBroadError
+from birthmark.iothub.service import finding, index, queries
+from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
+from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
 from query_world import a_world
@@ -75,7 +76,7 @@ async def test_a_page_of_large_twins_has_fewer_and_is_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 3000)
-    monkeypatch.setattr(queries, "_TURN_BYTES", 1000)
+    monkeypatch.setattr(finding, "_TURN_BYTES", 1000)
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         for number in range(7):
             await world.has(f"d-{number}", {"large": "x" * 1000})
@@ -116,7 +117,7 @@ async def test_what_changed_is_found_as_it_is_before_and_after_it_is_indexed(dat
 async def test_where_very_many_changed_they_are_found_as_they_were(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "_MOST_WAITING", 0)
+    monkeypatch.setattr(finding, "_MOST_WAITING", 0)
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"})
         await world.has("new", {"site": "b"})
@@ -194,7 +195,7 @@ async def test_a_twin_with_more_values_than_are_indexed_is_found_by_each(databas
 
 
 async def test_what_would_read_too_much_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "MAX_READ", 3)
+    monkeypatch.setattr(finding, "MAX_READ", 3)
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         for number in range(5):
             await world.has(f"d-{number}", {"n": number})
@@ -202,15 +203,15 @@ async def test_what_would_read_too_much_is_refused_by_name(tmp_path: Path, monke
         with pytest.raises(QueryTooBroadError):
             await world.found("NOT is_defined(tags.n)")
         assert await world.found("tags.n = 4") == ["d-4"]
-        monkeypatch.setattr(queries, "_MOST_WAITING", 0)
+        monkeypatch.setattr(finding, "_MOST_WAITING", 0)
         await world.has("e", {"n": 1})
         with pytest.raises(IndexBehindError):
             await world.found("NOT is_defined(tags.n)")
 
 
 async def test_a_query_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "_EACH", 1)
-    monkeypatch.setattr(queries, "MAX_S", -1.0)
+    monkeypatch.setattr(finding, "EACH", 1)
+    monkeypatch.setattr(finding, "MAX_S", -1.0)
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         await world.has("d", {})
         with pytest.raises(QueryTooBroadError):
@@ -256,8 +257,8 @@ async def test_who_is_connected_and_how_many_messages_wait_is_asked_for(database
 async def test_who_is_connected_is_found_however_many_are_not(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MAX_READ", 4)
-    monkeypatch.setattr(queries, "_EACH", 2)
+    monkeypatch.setattr(finding, "MAX_READ", 4)
+    monkeypatch.setattr(finding, "EACH", 2)
     async with a_world(database_url) as world:
         for number in range(9):
             await world.has(f"d-{number}", {"n": number})
@@ -271,7 +272,7 @@ async def test_who_is_connected_is_found_however_many_are_not(
 async def test_a_page_of_named_devices_goes_on_though_some_are_gone(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "_EACH", 2)
+    monkeypatch.setattr(finding, "EACH", 2)
     async with a_world(database_url) as world:
         for number in range(0, 9, 2):
             await world.has(f"d-{number}", {})

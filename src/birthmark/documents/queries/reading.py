@@ -1,253 +1,44 @@
-"""A query over documents, as Azure's services write it: text to values (IoT Hub, "Query language").
+"""The query language of Azure's services: text to a query (IoT Hub, "Query language").
 
 `SELECT [TOP n] * | items FROM collection [WHERE condition] [GROUP BY paths]`. Keywords have no case. A name that is no
 plain word stands in double brackets, `tags.[[two words]]`, or in quotes between brackets, `tags['two words']`. Text
 stands between single or double quotes; a quote inside is doubled, or escaped by a backslash.
 
-What cannot be read is a `QueryProblem`, with the place and what was expected there; each service makes its own error of
-it. A text is bounded in size, in levels and in conditions, so that reading it is never work.
+A text is bounded in size, in levels and in conditions, so that reading it is never work.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable
 from math import isfinite
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
+
+from birthmark.documents.queries.scanning import WORD, QueryProblem, Scanner
+from birthmark.documents.queries.values import (
+    Among,
+    And,
+    Compare,
+    Condition,
+    Has,
+    Is,
+    Item,
+    Kind,
+    Not,
+    Operand,
+    Operator,
+    Or,
+    Part,
+    Path,
+    Primitive,
+    Query,
+    Sum,
+    Value,
+)
 
 MAX_CHARS, MAX_CONDITIONS, MAX_VALUES, MAX_LEVELS, MAX_ITEMS, MAX_STEPS = 8192, 100, 500, 20, 20, 20
 MAX_TOP = 1_000_000_000
-_SHOWN = 30
 _NO_CHARACTER = "stands a NUL or half of a surrogate pair, which no value has"
 _T = TypeVar("_T")
 
-Primitive: TypeAlias = str | float | bool | None
-
-
-class QueryProblem(Exception):  # noqa: N818 - each service makes its own error of it
-    """A query that cannot be read; `position` counts characters from 1, `detail` says what is wrong there."""
-
-    def __init__(self, position: int, detail: str) -> None:
-        super().__init__()
-        self.position = position
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"at position {self.position} {self.detail}"
-
-
-class Operator(StrEnum):
-    """How two values are compared."""
-
-    SAME = "="
-    OTHER = "!="
-    BELOW = "<"
-    ABOVE = ">"
-    UP_TO = "<="
-    FROM = ">="
-
-
-class Kind(StrEnum):
-    """What is asked of the value at a path, or of whether there is one."""
-
-    DEFINED = "is_defined"
-    TEXT = "is_string"
-    NUMBER = "is_number"
-    BOOL = "is_bool"
-    NULL = "is_null"
-    OBJECT = "is_object"
-    ARRAY = "is_array"
-    PRIMITIVE = "is_primitive"
-
-
-class Part(StrEnum):
-    """Where one text stands in another."""
-
-    BEGINS = "starts_with"
-    ENDS = "ends_with"
-    INSIDE = "contains"
-
-
-class Sum(StrEnum):
-    """What is made of many values."""
-
-    COUNT = "count"
-    AVERAGE = "avg"
-    TOTAL = "sum"
-    LEAST = "min"
-    MOST = "max"
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """Names from the document down."""
-
-    steps: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return ".".join(self.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value that the text says."""
-
-    value: Primitive
-
-
-Operand: TypeAlias = Path | Value
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """Two values compared."""
-
-    left: Operand
-    operator: Operator
-    right: Operand
-
-
-@dataclass(frozen=True, slots=True)
-class Among:
-    """A value that is one of some; what `NIN` says is the opposite of it."""
-
-    one: Operand
-    values: tuple[Primitive, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Is:
-    """A test of a path."""
-
-    kind: Kind
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Has:
-    """One text with another in it."""
-
-    part: Part
-    one: Operand
-    text: Operand
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """What the other is not."""
-
-    one: "Condition"
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """All of these."""
-
-    parts: tuple["Condition", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """Any of these."""
-
-    parts: tuple["Condition", ...]
-
-
-Condition: TypeAlias = Compare | Among | Is | Has | Not | And | Or | Operand
-"""A path alone holds where the value there is true."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What a row shows: a value, or what is made of many, under a name."""
-
-    name: str
-    path: Path | None
-    sum: Sum | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query; without items it selects whole documents."""
-
-    collection: str
-    where: Condition | None = None
-    items: tuple[Item, ...] = ()
-    group_by: tuple[Path, ...] = ()
-    top: int | None = None
-
-    @property
-    def is_summed(self) -> bool:
-        """Whether many documents become one row."""
-        return bool(self.group_by) or any(item.sum is not None for item in self.items)
-
-
-def paths_of(query: Query) -> Iterator[Path]:
-    """Yield each path that a query reads."""
-    if query.where is not None:
-        yield from paths_in(query.where)
-    yield from (item.path for item in query.items if item.path is not None)
-    yield from query.group_by
-
-
-def paths_in(condition: Condition) -> Iterator[Path]:
-    """Yield each path that a condition reads."""
-    match condition:
-        case Path():
-            yield condition
-        case And(parts=parts) | Or(parts=parts):
-            for part in parts:
-                yield from paths_in(part)
-        case Not(one=one) | Among(one=one):
-            yield from paths_in(one)
-        case Is(path=path):
-            yield path
-        case Compare(left=left, right=right) | Has(one=left, text=right):
-            yield from (one for one in (left, right) if isinstance(one, Path))
-        case Value():
-            return
-
-
-def with_paths(query: Query, change: Callable[[Path], Path]) -> Query:
-    """Return a query with each of its paths changed; a row that shows one under its own name takes the new one's."""
-    return replace(
-        query,
-        where=None if query.where is None else _with_paths(query.where, change),
-        items=tuple(_item_with(item, change) for item in query.items),
-        group_by=tuple(change(path) for path in query.group_by),
-    )
-
-
-def _item_with(item: Item, change: Callable[[Path], Path]) -> Item:
-    if item.path is None:
-        return item
-    path = change(item.path)
-    return replace(item, path=path, name=path.steps[-1] if item.name == item.path.steps[-1] else item.name)
-
-
-def _with_paths(condition: Condition, change: Callable[[Path], Path]) -> Condition:  # noqa: PLR0911 - one for each form
-    def operand(one: Operand) -> Operand:
-        return change(one) if isinstance(one, Path) else one
-
-    match condition:
-        case And(parts=parts) | Or(parts=parts):
-            return replace(condition, parts=tuple(_with_paths(part, change) for part in parts))
-        case Not(one=one):
-            return Not(_with_paths(one, change))
-        case Compare(left=left, right=right):
-            return replace(condition, left=operand(left), right=operand(right))
-        case Has(one=one, text=text):
-            return replace(condition, one=operand(one), text=operand(text))
-        case Among(one=one):
-            return replace(condition, one=operand(one))
-        case Is(path=path):
-            return replace(condition, path=change(path))
-        case _:
-            return operand(condition)
-
-
-_SPACE = re.compile(r"\s*")
-_WORD = re.compile(r"[^\W\d][\w$-]*|\$[\w$-]+")
 _STEP = re.compile(r"[\w$-]+")
 _BRACKETED = re.compile(r"\[\[(.+?)\]\](?!\])", re.DOTALL)
 _NUMBER = re.compile(
@@ -286,12 +77,11 @@ def parse_query(text: str) -> Query:
     return _Reader(text).query()
 
 
-class _Reader:
+class _Reader(Scanner):
     """Descends from the whole text to its values."""
 
     def __init__(self, text: str) -> None:
-        self._text = text.rstrip().removesuffix(";")
-        self._at = 0
+        super().__init__(text.rstrip().removesuffix(";"))
         self._levels = self._conditions = self._values = 0
 
     def query(self) -> Query:
@@ -339,7 +129,7 @@ class _Reader:
         return tuple(items)
 
     def _item(self) -> Item:
-        word = self._peek(_WORD)
+        word = self._peek(WORD)
         name = "" if word is None else word[0].lower()
         if word is not None and name in _SUMS and self._is_called(word):
             sum_, path = _SUMS[name], None
@@ -357,7 +147,7 @@ class _Reader:
             return None
         if (bracketed := self._take(_BRACKETED)) is not None:
             return bracketed[1]
-        if (word := self._take(_WORD)) is None:
+        if (word := self._take(WORD)) is None:
             raise self._problem("a name")
         return word[0]
 
@@ -391,7 +181,7 @@ class _Reader:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             raise self._wrong(f"is one more than the {MAX_CONDITIONS} conditions that a query may have")
-        word = self._peek(_WORD)
+        word = self._peek(WORD)
         if word is not None and self._is_called(word):
             return self._call(word)
         return self._goes_on(self._operand())
@@ -442,7 +232,7 @@ class _Reader:
     # ---- values and names
 
     def _operand(self) -> Operand:
-        word = self._peek(_WORD)
+        word = self._peek(WORD)
         if word is not None and word[0].lower() not in _LITERALS:
             return self._path()
         if self._peek(_BRACKETED) is not None:
@@ -461,7 +251,7 @@ class _Reader:
             if not isfinite(made):
                 raise self._wrong("stands a number that is too large", at=number.start())
             return made
-        word = self._peek(_WORD)
+        word = self._peek(WORD)
         if word is not None and word[0].lower() in _LITERALS:
             self._at = word.end()
             return _LITERALS[word[0].lower()]
@@ -489,7 +279,7 @@ class _Reader:
         if (bracketed := self._take(_BRACKETED)) is not None:
             steps.append(bracketed[1])
         else:
-            word = self._peek(_WORD)
+            word = self._peek(WORD)
             if word is None or word[0].lower() in _KEYWORDS | _LITERALS.keys():
                 raise self._problem("a name")
             self._at = word.end()
@@ -520,7 +310,11 @@ class _Reader:
             return self._unescaped(text)
         return None
 
-    # ---- the text
+    def _is_called(self, word: re.Match[str]) -> bool:
+        """Whether a word is followed by an argument list."""
+        return word[0].lower() not in _KEYWORDS and _CALL.match(self._text, word.end()) is not None
+
+    # ---- lists and levels
 
     def _listed(self, read: Callable[[], _T]) -> list[_T]:
         found = [read()]
@@ -537,54 +331,6 @@ class _Reader:
         found = read()
         self._levels -= 1
         return found
-
-    def _skip(self) -> None:
-        space = _SPACE.match(self._text, self._at)
-        self._at = self._at if space is None else space.end()
-
-    def _peek(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        self._skip()
-        return pattern.match(self._text, self._at)
-
-    def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        if (found := self._peek(pattern)) is not None:
-            self._at = found.end()
-        return found
-
-    def _need(self, char: str) -> None:
-        self._skip()
-        if not self._text.startswith(char, self._at):
-            raise self._problem(char)
-        self._at += 1
-
-    def _is_called(self, word: re.Match[str]) -> bool:
-        """Whether a word is followed by an argument list."""
-        return word[0].lower() not in _KEYWORDS and _CALL.match(self._text, word.end()) is not None
-
-    def _is_word(self, *wanted: str) -> bool:
-        word = self._peek(_WORD)
-        return word is not None and word[0].lower() in wanted
-
-    def _has_word(self, wanted: str) -> bool:
-        word = self._peek(_WORD)
-        if word is None or word[0].lower() != wanted:
-            return False
-        self._at = word.end()
-        return True
-
-    def _need_word(self, wanted: str, written: str) -> None:
-        if not self._has_word(wanted):
-            raise self._problem(written)
-
-    def _problem(self, expected: str, *, at: int | None = None) -> QueryProblem:
-        self._skip()
-        place = self._at if at is None else at
-        rest = self._text[place : place + _SHOWN]
-        found = f"not {rest!r}" if rest else "but the text ends"
-        return QueryProblem(place + 1, f"{expected} is expected, {found}")
-
-    def _wrong(self, detail: str, *, at: int | None = None) -> QueryProblem:
-        return QueryProblem((self._at if at is None else at) + 1, detail)
 
 
 def _following(*, has_where: bool, is_grouped: bool) -> str:

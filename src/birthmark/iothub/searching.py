@@ -14,7 +14,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    exists,
     func,
     literal,
     literal_column,
@@ -42,18 +41,34 @@ terms = Table(
     sqlite_with_rowid=False,
 )
 Index("hub_terms_subject", terms.c.subject, terms.c.place)
-_TWIN_IS_THERE = exists().where(twins.c.hub == bindparam("place"), twins.c.device_id == bindparam("subject"))
-_TERM = select(*(bindparam(column.name, type_=column.type) for column in terms.columns)).where(_TWIN_IS_THERE)
+
+
+def _twin(hub: str, device_id: str, *, is_kept: bool) -> Any:
+    """Return a SELECT of a twin's name that locks it: nobody removes it, or with `is_kept` also changes it, meanwhile.
+
+    One that others have locked is not there for it. Whoever writes the terms of many twins waits for none: else it
+    waits for a worker that waits for it.
+    """
+    named = select(twins.c.device_id).where(twins.c.hub == bindparam(hub), twins.c.device_id == bindparam(device_id))
+    return named.with_for_update(skip_locked=True, key_share=True, read=not is_kept).correlate(None)
 
 
 def _adding(engine: Engine) -> Any:
+    twin = _twin("place", "subject", is_kept=False).subquery()
+    place, path, value = (bindparam(name, type_=terms.c[name].type) for name in ("place", "path", "value"))
+    # Where nothing is asked, SQLite takes ON CONFLICT for a condition of the join.
+    found = select(place, path, value, twin.c.device_id).where(twin.c.device_id.is_not(None))
     made = (sqlite.insert if engine == "sqlite" else postgresql.insert)(terms)
-    return made.from_select([column.name for column in terms.columns], _TERM).on_conflict_do_nothing()
+    return made.from_select([column.name for column in terms.columns], found).on_conflict_do_nothing()
 
 
 ADD_TERM = Statement(_adding)
-"""Only while there is such a twin, which whoever writes terms has locked: else they would be there for ever."""
-DROP_TERM = remove(terms)
+"""Only while there is such a twin: else its terms would be there for ever."""
+DROP_TERM = remove(
+    terms,
+    *("place", "path", "value"),
+    terms.c.subject == _twin("place", "subject", is_kept=False).scalar_subquery(),
+)
 DROP_TERMS = remove(terms, "place", "subject")
 DROP_PLACE = remove(terms, "place")
 # By their subjects: of one place there are very many.
@@ -72,7 +87,10 @@ WAITING = statement(select(func.count().label("count")).select_from(_SOME))
 """How many twins are in a state, up to a limit."""
 INDEXED = statement(
     update(twins)
-    .where(twins.c.hub == bindparam("key_hub"), twins.c.device_id == bindparam("key_device_id"))
+    .where(
+        twins.c.hub == bindparam("key_hub"),
+        twins.c.device_id == _twin("key_hub", "key_device_id", is_kept=True).scalar_subquery(),
+    )
     .values(
         unindexed=case(
             (

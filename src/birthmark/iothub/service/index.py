@@ -106,7 +106,7 @@ def add_changes(changes: Changes, row: Row, known: set[Term]) -> None:
     wanted = rules.of_twin(tags, desired.values, reported.values)
     state = store.BEYOND_INDEX if wanted is None else 0
     as_read: dict[str, Any] = {f"key_{name}": row[name] for name in ("hub", "device_id", "version", "body")}
-    changes.run(searching.INDEXED, state=state, **as_read)  # the first, for it locks the twin
+    changes.run(searching.INDEXED, state=state, **as_read)
     made = set(wanted or ())
     for statement, some in ((searching.DROP_TERM, known - made), (searching.ADD_TERM, made - known)):
         for path, value in sorted(some):

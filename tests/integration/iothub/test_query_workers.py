@@ -1,4 +1,4 @@
-"""A worker that indexes beside one whose devices report the same twins in another order: neither waits for the other."""
+"""A worker that indexes beside one whose devices report the same twins, in another order: none waits for the other."""
 
 import asyncio
 import contextlib

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[2] / "node"
@@ -212,3 +212,15 @@ try {
 }
 """,
     ) == ["[ 'node-group-2' ]", "[ 'node-group-1' ]", "400 true"]
+
+
+def test_what_was_tagged_before_kill_9_is_found_by_the_server_that_comes_back(tmp_path: Path) -> None:
+    with a_server(tmp_path, is_warm=False) as server:
+        for number in range(3):
+            server.run("hub", "device", "create", f"killed-{number}")
+            server.run("hub", "twin", f"killed-{number}", "--tags", f'{{"site": "{"ab"[number % 2]}"}}')
+        server.kill()  # within the half second in which nothing is indexed yet
+        server.start()
+        text = "SELECT deviceId FROM devices WHERE tags.site = 'a'"
+        assert server.rows("hub", "query", text) == [{"deviceId": "killed-0"}, {"deviceId": "killed-2"}]
+        assert server.rows("hub", "query", text, "--top", "1") == [{"deviceId": "killed-0"}]

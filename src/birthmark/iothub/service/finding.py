@@ -4,10 +4,10 @@ What is found is what there is: a twin whose last changes have no terms yet is l
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -93,6 +93,11 @@ class Found:
         self.waiting = 0
 
     @property
+    def key(self) -> str:
+        """Its id: those that follow have greater ones."""
+        return self.device.device_id
+
+    @property
     def size(self) -> int:
         """How many bytes are kept of its twin."""
         return len(self._row["twin_body"] or b"")
@@ -114,6 +119,69 @@ class Found:
             document = {**wire.twin_json(twin, device, **seen), "tags": tags, "properties": properties}
         reason = {} if device.status_reason is None else {"statusReason": device.status_reason}
         return {**document, **reason, _WAITING: self.waiting}
+
+
+class Candidate(Protocol):
+    """What may fit a query, by a key in the order of which there are others."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def size(self) -> int:
+        """How many bytes are kept of its twin."""
+        ...
+
+    def document(self, *, is_whole: bool) -> dict[str, Any]:
+        """Return what conditions are asked of, and rows are made of; whole with what dates its values."""
+        ...
+
+
+class Source(Protocol):
+    """What is selected from."""
+
+    def fitting(
+        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
+    ) -> AsyncIterator[Candidate]:
+        """Yield what fits, in the order of the keys: `wanted` and one more, where there are as many.
+
+        Raise `QueryTooBroadError` or `IndexBehindError`.
+        """
+        ...
+
+    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: Presence) -> None:
+        """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
+        ...
+
+
+class Scanned:
+    """What is gone through from its beginning, a page of `page` after the other, as far as one may read."""
+
+    def __init__(self, page: Callable[[Hub, str, int], Awaitable[Sequence[Candidate]]], clock: Clock) -> None:
+        self._page = page
+        self._clock = clock
+
+    async def fitting(
+        self, hub: Hub, where: Condition | None, after: str, wanted: int, _presence: Presence
+    ) -> AsyncIterator[Candidate]:
+        """See `Source`."""
+        is_whole = are_whole([] if where is None else list(paths_in(where)))
+        count, read, turns, began = 0, 0, Turns(), self._clock.monotonic()
+        while count <= wanted:
+            if read >= MAX_READ or self._clock.monotonic() - began > MAX_S:
+                raise QueryTooBroadError(limit=read, detail="they have no index")
+            some = await self._page(hub, after, EACH)
+            for one in some:
+                if where is None or fits(where, one.document(is_whole=is_whole)):
+                    count += 1
+                    yield one
+                await turns.took(one.size)
+            if len(some) < EACH:
+                return
+            read, after = read + len(some), some[-1].key
+
+    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: Presence) -> None:
+        """Learn nothing: a page has it all."""
 
 
 class Finding:

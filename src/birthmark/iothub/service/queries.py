@@ -8,7 +8,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,15 +18,17 @@ from birthmark.documents.queries import Query, paths_of
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import Presence
-from birthmark.iothub.rules.queries import MODULES, read_query
+from birthmark.iothub.rules.queries import DEVICES, MODULES, read_query
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.finding import (
     EACH,
     EXTRAS,
     MAX_READ,
+    Candidate,
     Finding,
-    Found,
     QueryTooBroadError,
+    Scanned,
+    Source,
     Turns,
     are_whole,
     extras_of,
@@ -74,20 +76,8 @@ class Answer:
     marker: str | None
 
 
-class ModuleTwins(Protocol):
-    """What answers a query `FROM devices.modules`."""
-
-    async def answer(self, hub: Hub, query: Query, marker: str | None, size: int) -> Answer:
-        """Return a page. Raise `QueryTooBroadError` or `QueryMarkerError`."""
-        ...
-
-
-class NoModules:
-    """While no hub has modules."""
-
-    async def answer(self, _hub: Hub, query: Query, _marker: str | None, _size: int) -> Answer:
-        """Return that there are none."""
-        return Answer(Summing(query).rows() if query.is_summed else (), not query.items, None)
+async def _none(_hub: Hub, _after: str, _limit: int) -> Sequence[Candidate]:
+    return ()
 
 
 class Queries:
@@ -96,7 +86,8 @@ class Queries:
     def __init__(self, database: Database, clock: Clock, registry: Registry, c2d: CloudToDevice) -> None:
         self.finding = Finding(database, clock, c2d)
         self._registry = registry
-        self.modules: ModuleTwins = NoModules()
+        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: Scanned(_none, clock)}
+        """What a query selects from, by its collection. No hub has modules yet."""
 
     async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: Presence) -> Answer:
         """Return a page of a query.
@@ -104,8 +95,6 @@ class Queries:
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
         """
         query = read_query(text)
-        if query.collection == MODULES:
-            return await self.modules.answer(hub, query, marker, size)
         asked = hashlib.sha256(f"{hub.name}\0{text}".encode()).hexdigest()[:16]
         known = _Marker(asked, "", query.top) if not marker else _read_marker(marker, asked)
         size = size if known.left is None else min(size, known.left)
@@ -115,16 +104,16 @@ class Queries:
         left = None if known.left is None else known.left - len(found)
         following = None
         if not is_last and left != 0:
-            following = _text_of(msgspec.structs.replace(known, after=found[-1].device.device_id, left=left))
+            following = _text_of(msgspec.structs.replace(known, after=found[-1].key, left=left))
         return Answer(await self._rows(hub, query, found, presence), not query.items, following)
 
     async def _page(
         self, hub: Hub, query: Query, after: str, size: int, presence: Presence
-    ) -> tuple[Sequence[Found], bool]:
+    ) -> tuple[Sequence[Candidate], bool]:
         """Return a page of what fits, of so many devices or of fewer that are large, and whether it is the last."""
-        found: list[Found] = []
+        found: list[Candidate] = []
         kept = 0
-        async for one in self.finding.fitting(hub, query.where, after, size, presence):
+        async for one in self.sources[query.collection].fitting(hub, query.where, after, size, presence):
             if len(found) == size or (found and kept > MAX_PAGE_BYTES):
                 return found, False
             found.append(one)
@@ -132,10 +121,10 @@ class Queries:
         return found, True
 
     async def _rows(
-        self, hub: Hub, query: Query, found: Sequence[Found], presence: Presence
+        self, hub: Hub, query: Query, found: Sequence[Candidate], presence: Presence
     ) -> Sequence[dict[str, Any]]:
         paths = [item.path for item in query.items if item.path is not None]
-        await self.finding.ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
+        await self.sources[query.collection].ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
         is_whole = not query.items or are_whole(paths)
         rows = []
         turns = Turns()
@@ -147,21 +136,22 @@ class Queries:
 
     async def _summed(self, hub: Hub, query: Query, known: _Marker, size: int, presence: Presence) -> Answer:
         """Return rows that are made of many, beginning behind as many as the marker says."""
-        if query.where is None and not query.group_by and all(item.path is None for item in query.items):
+        is_of_all = query.collection == DEVICES and query.where is None and not query.group_by
+        if is_of_all and all(item.path is None for item in query.items):
             total, _ = await self._registry.count(hub)
             return Answer([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - of no twins
         summing, paths = Summing(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
-        some: list[Found] = []
+        some: list[Candidate] = []
 
         async def add() -> None:
-            await self.finding.ask(hub, some, extras, presence)
+            await self.sources[query.collection].ask(hub, some, extras, presence)
             for one in some:
                 summing.add(one.document(is_whole=is_whole))
             some.clear()
 
         try:
-            async for one in self.finding.fitting(hub, query.where, "", MAX_READ, presence):
+            async for one in self.sources[query.collection].fitting(hub, query.where, "", MAX_READ, presence):
                 some.append(one)
                 if len(some) == EACH:
                     await add()

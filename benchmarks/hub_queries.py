@@ -51,7 +51,10 @@ class Nobody:
     async def seen(self, _hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return [UNSEEN] * len(device_ids)
 
-    async def connected(self, _hub: str, _most: int) -> Sequence[str] | None:
+    async def connected(self, _hub: str) -> int:
+        return 0
+
+    async def connected_ids(self, _hub: str, _most: int) -> Sequence[str] | None:
         return ()
 
 
@@ -62,7 +65,7 @@ def _twin(number: int) -> dict[str, Any]:
     sections = (merged(Section(), values, 1) for values in (desired, reported))
     twin = Twin("main", DeviceId(f"d-{number:07}"), tags, *sections)
     named = {"hub": twin.hub, "device_id": twin.device_id, "version": 1, "updated_at": 1}
-    return {**named, "body": store.twin_body(twin), "unindexed": store.NEVER_INDEXED}
+    return {**named, "body": store.twin_body(twin)}
 
 
 async def fill(database: Database, first: int, last: int, *, has_twins: bool) -> None:

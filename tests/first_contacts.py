@@ -57,17 +57,6 @@ def body(*parameters: str, **certificate: Any) -> str:
     return json.dumps({"Parameters": {key: {"Type": "String"} for key in parameters}, "Resources": resources})
 
 
-class _Line(ssl.SSLSocket):
-    """Closed where its handshake is cut off, of which paho forgets it."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
 @dataclass
 class Fleet:
     """An account with a CA that registers its devices, a template, and a claim certificate."""
@@ -196,7 +185,6 @@ class Fleet:
         client.on_disconnect = lambda *_: heard.put(("ended", None))
         context = ssl.create_default_context(cafile=self.server.endpoints["trust_bundle"])
         context.load_cert_chain(*files)
-        context.sslsocket_class = _Line
         client.tls_set_context(context)
         client.connect(self.server.endpoints["aws"]["data_endpoint"], 8883)
         client.loop_start()

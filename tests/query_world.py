@@ -27,7 +27,10 @@ class Connected:
     async def seen(self, _hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return [SeenAt(FakeClock().now(), is_connected=True) if one in self.names else UNSEEN for one in device_ids]
 
-    async def connected(self, _hub: str, most: int) -> Sequence[str] | None:
+    async def connected(self, _hub: str) -> int:
+        return len(self.names)
+
+    async def connected_ids(self, _hub: str, most: int) -> Sequence[str] | None:
         return None if len(self.names) > most else list(self.names)
 
 

@@ -1,5 +1,6 @@
 """A server that is killed while devices come to AWS for the first time: each is registered once, and none half."""
 
+import gc
 import random
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from first_contacts import come
 from servers import a_server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 def test_devices_that_come_while_the_server_is_killed_are_registered_once(tmp_path: Path) -> None:
@@ -16,4 +17,5 @@ def test_devices_that_come_while_the_server_is_killed_are_registered_once(tmp_pa
     devices.mkdir()
     with a_server(tmp_path, is_warm=False) as server:
         found = come(server, devices, 12, random.Random(24), kills=4)
+    gc.collect()  # lines that a kill cut off, which the clients' libraries forgot to close, are told of here
     assert found["faults"] == []

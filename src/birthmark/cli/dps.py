@@ -11,7 +11,7 @@ from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
-_CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
+CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
 Dps = Annotated[str, typer.Option("--dps", help="Which provisioning service.")]
 CaName = Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")]
 
@@ -21,7 +21,8 @@ class VerificationMissingError(UsageError):
 
     code = "dps.verification_missing"
     cause = "Nothing proves that the key of {name} is yours."
-    fix = "Take your word for it: `birthmark dps ca verify {name} --without-proof`"
+    fix = "Take your word for it: `birthmark {group} verify {name} --without-proof`"
+    group: str = "dps ca"
     name: str
 
 
@@ -83,7 +84,7 @@ def release(
 
 def list_cas(server: ListOptions, dps: Dps = "birthmark") -> None:
     """List the CA certificates on record."""
-    server.show("dps", dps, "cas", columns=_CA_COLUMNS, nothing="No CA certificate is on record.")
+    server.show("dps", dps, "cas", columns=CA_COLUMNS, nothing="No CA certificate is on record.")
 
 
 def add(
@@ -120,11 +121,15 @@ def verify(
     dps: Dps = "birthmark",
 ) -> None:
     """Prove possession of the CA's key with the signed verification certificate."""
+    server.do("dps", dps, "cas", name, "verify", certificate=proof_of(name, file, without_proof, "dps ca"))
+
+
+def proof_of(name: str, file: Path | None, without_proof: bool, group: str) -> str | None:
+    """Return a verification certificate as PEM, None for an operator's word. Raise `VerificationMissingError`."""
     if file is None and not without_proof:
-        raise VerificationMissingError(name=name)
+        raise VerificationMissingError(name=name, group=group)
     only(file is None, "without a verification certificate", without_proof=without_proof)
-    pem = None if file is None else read_certificate(file).pem()
-    server.do("dps", dps, "cas", name, "verify", certificate=pem)
+    return None if file is None else read_certificate(file).pem()
 
 
 def remove(server: RemoveOptions, name: CaName, dps: Dps = "birthmark") -> None:

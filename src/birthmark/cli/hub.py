@@ -12,6 +12,7 @@ import typer
 
 from birthmark.cli.asking import only
 from birthmark.cli.common import emit, read_certificate, say
+from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
@@ -24,6 +25,13 @@ from birthmark.text import printable
 
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
+ModuleArgument = Annotated[str, typer.Argument(metavar="MODULE", help="Its module id; letter case counts.")]
+CertOption = Annotated[
+    Path | None, typer.Option("--cert", help="Its certificate, PEM or DER; without one, keys are made.")
+]
+IdentityArgument = Annotated[
+    str, typer.Argument(metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.")
+]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
 
 
@@ -73,15 +81,20 @@ def delete(server: RemoveOptions, name: HubName) -> None:
 def create_device(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
-    cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM or DER; without one, keys are made.")] = None,
+    cert: CertOption = None,
+    by_ca: Annotated[
+        bool, typer.Option("--by-ca", help="By certificates with its name, of a CA of the hub: `hub ca create`.")
+    ] = False,
+    edge: Annotated[bool, typer.Option("--edge", help="It runs IoT Edge, and has its modules from the start.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
     """Make a device in a hub, without a provisioning service. A key is shown this once.
 
     With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
-    thumbprint = None if cert is None else read_certificate(cert).thumbprint.hex()
-    server.do("hubs", hub, "devices", device_id=name, thumbprint=thumbprint)
+    only(cert is None, "without --cert", by_ca=by_ca)
+    wanted = {"device_id": name, "thumbprint": _thumbprint(cert), "iot_edge": edge, "by_authority": by_ca}
+    server.do("hubs", hub, "devices", **wanted)
 
 
 def devices(
@@ -121,9 +134,40 @@ def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: boo
     emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
 
 
-def twin(
+def modules(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """List the modules of a device."""
+    rows = map(_module_row, server.client.rows(at("hubs", hub, "modules", name)))
+    server.show_rows(rows, ("module", "state", "auth", "managed_by"), f"{name} has no modules.")
+
+
+def create_module(
     server: ServerOutputOptions,
     name: DeviceArgument,
+    module: ModuleArgument,
+    cert: CertOption = None,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Make a module of a device: a program with a key, a twin and a connection of its own. A key is shown this once.
+
+    With the key its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
+    """
+    server.do("hubs", hub, "modules", name, module_id=module, thumbprint=_thumbprint(cert))
+
+
+def delete_module(
+    server: RemoveOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
+) -> None:
+    """Remove a module with its twin; its connection ends."""
+    server.remove("hubs", hub, "modules", name, module, what=f"the module {module} of {name} with its twin")
+
+
+def _thumbprint(cert: Path | None) -> str | None:
+    return None if cert is None else read_certificate(cert).thumbprint.hex()
+
+
+def twin(
+    server: ServerOutputOptions,
+    name: IdentityArgument,
     desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
     hub: HubOption = "birthmark",
@@ -168,7 +212,7 @@ _OF_A_TWIN = ("deviceId", "status", "connectionState", "lastActivityTime", "vers
 
 def method(
     server: ServerOutputOptions,
-    name: DeviceArgument,
+    name: IdentityArgument,
     method: Annotated[str, typer.Argument(help="The method's name.")],
     payload: Annotated[str, typer.Argument(help="What it is given: JSON.")] = "null",
     response_timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
@@ -254,6 +298,55 @@ def monitor(
                 client.put(at("hubs", hub, "groups", consumer_group), {"after": place})
     if consumer_group is None and place:
         typer.echo(f"To go on from here: --after {place}", err=True)
+
+
+def list_cas(server: ListOptions, hub: HubOption = "birthmark") -> None:
+    """List the CA certificates that vouch for a hub's devices."""
+    server.show("hubs", hub, "cas", columns=CA_COLUMNS, nothing="No CA certificate is on record.")
+
+
+def add_ca(
+    server: ServerOutputOptions,
+    name: CaName,
+    file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
+    verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Put a CA certificate on record, whose certificates let devices in that are made with --by-ca."""
+    server.do("hubs", hub, "cas", name=name, certificate=read_certificate(file).pem(), verified=verified)
+
+
+def ca_code(server: ServerOutputOptions, name: CaName, hub: HubOption = "birthmark") -> None:
+    """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
+    answer = server.client.post(at("hubs", hub, "cas", name, "code"))
+    say(server.as_json, answer, answer["code"])
+
+
+def verify_ca(
+    server: ServerOutputOptions,
+    name: CaName,
+    file: Annotated[Path | None, typer.Argument(help="The verification certificate.")] = None,
+    without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Prove possession of the CA's key with the signed verification certificate."""
+    pem = proof_of(name, file, without_proof, "hub ca")
+    server.do("hubs", hub, "cas", name, "verify", certificate=pem)
+
+
+def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark") -> None:
+    """Take a CA certificate off the record; its devices connect no more."""
+    server.remove("hubs", hub, "cas", name, what=f"the CA certificate {name}, by which no device connects then")
+
+
+def _module_row(module: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "module": module["moduleId"],
+        "state": module["connectionState"].lower(),
+        "auth": module["authentication"]["type"],
+        "managed_by": module["managedBy"],
+        "thumbprint": (module["authentication"]["x509Thumbprint"]["primaryThumbprint"] or "").lower() or None,
+    }
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

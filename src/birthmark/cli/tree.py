@@ -248,6 +248,26 @@ HUB = Group(
             },
             "ls",
         ),
+        "ca": Group(
+            "CA certificates that vouch for a hub's devices, and proof of possession.",
+            {
+                "ls": Leaf("hub:list_cas"),
+                "create": Leaf("hub:add_ca", "my-ca root.pem"),
+                "code": Leaf("hub:ca_code", "my-ca"),
+                "verify": Leaf("hub:verify_ca", "my-ca verification.pem"),
+                "rm": Leaf("hub:remove_ca", "my-ca"),
+            },
+            "ls",
+        ),
+        "module": Group(
+            "Modules of a device: programs with a key, a twin and a connection of their own.",
+            {
+                "ls": Leaf("hub:modules", "edge-0001"),
+                "create": Leaf("hub:create_module", "edge-0001 camera"),
+                "rm": Leaf("hub:delete_module", "edge-0001 camera"),
+            },
+            "ls",
+        ),
         "twin": Leaf("hub:twin", """se050-0001 --desired '{"interval": 5}'"""),
         "query": Leaf("hub:query", "\"SELECT * FROM devices WHERE tags.site = 'north'\""),
         "method": Leaf("hub:method", """se050-0001 reboot '{"delay": 3}'"""),

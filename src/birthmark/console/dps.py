@@ -8,10 +8,11 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows
-from birthmark.dps.model import Authority, IdScope, Instance
+from birthmark.dps.model import IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
 from birthmark.iothub.service import Hubs
+from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import parse_any
 
 
@@ -90,7 +91,7 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
         return instances.by_name(asked["name"]).id_scope
 
     async def list_cas(asked: Asked) -> Rows:
-        return Rows([_authority_view(authority) for authority in await authorities.all(scope_of(asked))])
+        return Rows([authority_view(authority) for authority in await authorities.all(scope_of(asked))])
 
     async def add_ca(asked: Asked) -> Any:
         body: NewAuthority = asked.body
@@ -104,7 +105,7 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
             await authorities.add(scope, each, certificate, is_verified=body.verified, actor=asked.actor)
             for each, certificate in wanted.items()
         ]
-        return _authority_view(made[0]) if body.group is None else [_authority_view(one) for one in made]
+        return authority_view(made[0]) if body.group is None else [authority_view(one) for one in made]
 
     async def remove_ca(asked: Asked) -> None:
         await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
@@ -116,9 +117,9 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
         """Mark a CA verified by its proof, or without one by the operator's word."""
         scope, name, proof = scope_of(asked), asked["ca"], asked.body.certificate
         if proof is not None:
-            return _authority_view(await authorities.verify(scope, name, parse_any(proof), actor=asked.actor))
+            return authority_view(await authorities.verify(scope, name, parse_any(proof), actor=asked.actor))
         present = await authorities.get(scope, name)
-        return _authority_view(
+        return authority_view(
             await authorities.add(scope, name, present.certificate, is_verified=True, actor=asked.actor)
         )
 
@@ -142,7 +143,8 @@ def _instance_view(instance: Instance) -> dict[str, Any]:
     }
 
 
-def _authority_view(authority: Authority) -> dict[str, Any]:
+def authority_view(authority: Authority) -> dict[str, Any]:
+    """Return a CA certificate on record."""
     return {
         "name": authority.name,
         "subject": authority.certificate.subject_text,

@@ -10,6 +10,7 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
+from birthmark.console.dps import Verification, authority_view
 from birthmark.console.names import parse_name
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
@@ -22,6 +23,7 @@ from birthmark.console.routing import (
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.service import IotHub
+from birthmark.pki.certificates import parse_any
 from birthmark.store import from_micros, to_micros
 from birthmark.text import readable
 
@@ -35,6 +37,14 @@ class NewHub(msgspec.Struct):
 
     name: str
     host: str
+
+
+class NewHubCa(msgspec.Struct):
+    """A CA by its certificate, PEM or base64."""
+
+    name: str
+    certificate: str
+    verified: bool = False
 
 
 class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,6 +130,45 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
         Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),
         Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
+    ]
+
+
+def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub ca`."""
+    hubs, authorities = iothub.hubs, iothub.authorities
+
+    async def list_cas(asked: Asked) -> Rows:
+        return Rows([authority_view(one) for one in await authorities.all(hubs.by_name(asked["name"]))])
+
+    async def add_ca(asked: Asked) -> Any:
+        body: NewHubCa = asked.body
+        hub, name, certificate = hubs.by_name(asked["name"]), parse_name(body.name), parse_any(body.certificate)
+        made = await authorities.add(hub, name, certificate, is_verified=body.verified, actor=asked.actor)
+        return authority_view(made)
+
+    async def remove_ca(asked: Asked) -> None:
+        await authorities.remove(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+
+    async def code(asked: Asked) -> Any:
+        return {"code": await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)}
+
+    async def verify(asked: Asked) -> Any:
+        """Mark a CA verified by its proof, or without one by the operator's word."""
+        hub, name, proof = hubs.by_name(asked["name"]), asked["ca"], asked.body.certificate
+        if proof is not None:
+            return authority_view(await authorities.verify(hub, name, parse_any(proof), actor=asked.actor))
+        present = await authorities.get(hub, name)
+        made = await authorities.add(hub, name, present.certificate, is_verified=True, actor=asked.actor)
+        return authority_view(made)
+
+    every = "/hubs/{name}/cas"
+    one = f"{every}/{{ca}}"
+    return [
+        Endpoint("GET", every, Right.READ, "The CA certificates that vouch for a hub's devices.", list_cas),
+        Endpoint("POST", every, Right.TRUST, "Put a hub's CA on record.", add_ca, NewHubCa, status=201),
+        Endpoint("DELETE", one, Right.TRUST, "Take a hub's CA off the record.", remove_ca, status=204),
+        Endpoint("POST", f"{one}/code", Right.TRUST, "A new verification code of a hub's CA.", code),
+        Endpoint("POST", f"{one}/verify", Right.TRUST, "Mark a hub's CA verified.", verify, Verification),
     ]
 
 

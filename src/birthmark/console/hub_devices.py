@@ -8,17 +8,26 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire import DeviceBody, device_json
+from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
 from birthmark.pki.certificates import parse_thumbprint
 
 
 class NewDevice(msgspec.Struct):
-    """A device with a certificate's thumbprint, or with fresh keys."""
+    """A device with a certificate's thumbprint, with certificates of the hub's CAs, or with fresh keys."""
 
     device_id: str
+    thumbprint: str | None = None
+    iot_edge: bool = False
+    by_authority: bool = False
+
+
+class NewModule(msgspec.Struct):
+    """A module with a certificate's thumbprint, or with fresh keys."""
+
+    module_id: str
     thumbprint: str | None = None
 
 
@@ -54,23 +63,59 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     async def create_device(asked: Asked) -> Any:
         body: NewDevice = asked.body
         hub = hubs.by_name(asked["name"])
-        kind = AuthenticationType.SAS if body.thumbprint is None else AuthenticationType.SELF_SIGNED
-        thumbprint = None if body.thumbprint is None else parse_thumbprint(body.thumbprint)
-        wanted = DeviceAuthentication(kind, thumbprint)
-        made = await registry.put(hub, body.device_id, DeviceBody(body.device_id), wanted, None, actor=asked.actor)
-        key = made.authentication.primary_key
-        return {
-            "device": made.device_id,
-            "hub": hub.host,
-            "auth": kind.value,
-            "thumbprint": body.thumbprint,
-            "primary_key": None if key is None else base64.b64encode(key).decode(),
-        }
+        wanted = DeviceBody(body.device_id, capabilities=Capabilities(body.iot_edge))
+        proof = DeviceAuthentication(AuthenticationType.AUTHORITY)
+        proof = proof if body.by_authority else _proof_of(body.thumbprint)
+        made = await registry.put(hub, body.device_id, wanted, proof, None, actor=asked.actor)
+        return {"device": made.device_id, "hub": hub.host, **_made_view(made, body.thumbprint)}
+
+    async def modules(asked: Asked) -> Rows:
+        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+        await registry.device(hub, device_id)
+        found = await registry.modules.of(hub, device_id)
+        times = await presence.seen(hub.name, [module.name for module in found])
+        return Rows(
+            [
+                module_json(module, is_connected=seen.is_connected, with_keys=False)
+                for module, seen in zip(found, times, strict=True)
+            ]
+        )
+
+    async def create_module(asked: Asked) -> Any:
+        body: NewModule = asked.body
+        hub = hubs.by_name(asked["name"])
+        device = await registry.device(hub, asked["device"])
+        made = await registry.modules.put(device, body.module_id, _proof_of(body.thumbprint), actor=asked.actor)
+        shown = {"device": made.device_id, "module": made.module_id, "hub": hub.host}
+        return shown | _made_view(made, body.thumbprint)
+
+    async def delete_module(asked: Asked) -> None:
+        hub = hubs.by_name(asked["name"])
+        await registry.modules.remove(hub, asked["device"], asked["module"], None, actor=asked.actor)
 
     every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
+    inside = "/hubs/{name}/modules/{device}"
     return [
         Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
         Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDevice, status=201),
         Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),
         Endpoint("DELETE", one, Right.ENROLL, "Remove a device.", delete_device, status=204),
+        Endpoint("GET", inside, Right.READ, "The modules of a device.", modules),
+        Endpoint("POST", inside, Right.ENROLL, "Make a module.", create_module, NewModule, status=201),
+        Endpoint("DELETE", f"{inside}/{{module}}", Right.ENROLL, "Remove a module.", delete_module, status=204),
     ]
+
+
+def _proof_of(thumbprint: str | None) -> DeviceAuthentication:
+    kind = AuthenticationType.SAS if thumbprint is None else AuthenticationType.SELF_SIGNED
+    return DeviceAuthentication(kind, None if thumbprint is None else parse_thumbprint(thumbprint))
+
+
+def _made_view(made: Identity, thumbprint: str | None) -> dict[str, Any]:
+    """Return what of a new identity is shown this once."""
+    key = made.authentication.primary_key
+    return {
+        "auth": made.authentication.type.value,
+        "thumbprint": thumbprint,
+        "primary_key": None if key is None else base64.b64encode(key).decode(),
+    }

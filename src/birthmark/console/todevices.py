@@ -64,7 +64,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
 
     async def twin_view(hub: Hub, device_id: str, twin: Twin) -> Any:
         (seen,) = await to_devices.seen(hub.name, [device_id])
-        return twin_json(twin, await registry.device(hub, device_id), is_connected=seen.is_connected)
+        return twin_json(twin, await registry.identity(hub, device_id), is_connected=seen.is_connected)
 
     async def call(asked: Asked) -> Any:
         body: Call = asked.body

@@ -36,7 +36,6 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     enrollment.AttestationNotServedError: (400, 400004),
     registration.NoHubError: (400, 400208),
     registration.AllocationNotServedError: (400, 400004),
-    registration.HubChangeNotServedError: (400, 400004),
     registration.RegistrationPinnedError: (401, 401002),
     instances.UnknownScopeError: (404, 404001),
     instances.UnknownInstanceError: (404, 404001),

@@ -96,6 +96,8 @@ class Enrollment:
     """The hosts it may be assigned to; empty: all that are linked."""
     keeps_hub: bool = False
     """Whether registering again leaves the hub as it is."""
+    migrates: bool = True
+    """Whether a device takes its twin along to another hub; else it begins anew there."""
     twin: Mapping[str, Any] | None = None
     """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
     made_at: str | None = None
@@ -125,19 +127,6 @@ class Instance:
     def as_option(self) -> str:
         """Return the option that names it, for a command in a fix."""
         return "" if self.name == FIRST else f" --dps {shlex.quote(self.name)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A CA certificate on record."""
-
-    name: str
-    certificate: Certificate
-    is_verified: bool
-    verification_code: str | None
-    etag: str
-    created_at: datetime
-    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,17 @@ class HubRegistry(Protocol):
         """
         ...
 
+    async def move(
+        self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
+    ) -> Changes:
+        """Return the changes that take a device from the hub at `present` to the one at `wanted`, whole or not at all.
+
+        Its twin goes along, or else begins as `identity` says; that an operator switched it off goes along either way,
+        and its connections to the old hub end. Where that is no hub of ours, or has no such device, it is new at the
+        other. Raise what `provision` does.
+        """
+        ...
+
     def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
         """Return for what a twin may begin with; raise `InvalidRequestError`. `name` is whose it is."""
         ...

@@ -7,7 +7,8 @@ import msgspec
 from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select, union
 
 from birthmark.dps.document import EnrollmentDocument
-from birthmark.dps.model import Authority, IdScope, Instance, Registration, Signer
+from birthmark.dps.model import IdScope, Instance, Registration, Signer
+from birthmark.pki.authority import Authority
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row

@@ -36,6 +36,10 @@ KINDS: Sequence[Kind] = (
     Kind(f"{PREFIX}device.refused", (REFUSED,), "It was refused; `birthmark why` tells more by the `tracking_id`."),
     Kind(f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "It is on record no more."),
     Kind(
+        f"{PREFIX}module.changed", ("iothub.module_put",), "A module of a device is on record, or another than before."
+    ),
+    Kind(f"{PREFIX}module.removed", ("iothub.module_delete",), "A module of a device is on record no more."),
+    Kind(
         f"{PREFIX}device.revoked",
         ("device.revoke", "iothub.device_take_back", "name.lose"),
         "A device was taken back; the same device may be told of several times, for each place.",
@@ -53,6 +57,7 @@ KINDS: Sequence[Kind] = (
         (
             *("ca.rollover.start", "ca.rollover.next", "ca.rollover.back", "ca.root_noted"),
             *("dps.ca_add", "dps.ca_verify", "dps.ca_remove", "awsiot.ca_add", "awsiot.ca_update", "awsiot.ca_delete"),
+            *("iothub.ca_add", "iothub.ca_verify", "iothub.ca_remove"),
             *("est.bootstrap.add", "est.bootstrap.remove", "est.authority.add", "est.authority.remove"),
         ),
         "Another CA is trusted, or one no more, or the root is exchanged.",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from birthmark import __version__
 from birthmark.iothub import wire
-from birthmark.iothub.model import parse_device_id
+from birthmark.iothub.model import name_of, parse_name
 from birthmark.links.ports import MqttClient
 from birthmark.mqtt.packets import Connect
 
@@ -63,7 +63,7 @@ async def connect_hub(
 
     Raise the errors of links; `MqttRefusedError` when the hub says no.
     """
-    device_id = parse_device_id(device_id)
+    device_id = name_of(*parse_name(device_id))
     username = wire.render_username(host, device_id, AGENT)
     secret = None if password is None else password.encode()
     connect = Connect(device_id, clean_start=False, keep_alive_s=keep_alive_s, username=username, password=secret)

@@ -11,7 +11,7 @@ from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenE
 from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, c2d, messages, methods, provisioning, twins, wills
 from birthmark.iothub.rules import queries as rules_of_queries
-from birthmark.iothub.service import finding, hubs, queries, registry
+from birthmark.iothub.service import authorities, finding, hubs, modules, queries, registry
 from birthmark.mqtt.reasons import ReasonCode
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
@@ -20,6 +20,18 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     hubs.HubExistsError: (409, "IotHubAlreadyExists", 409000),
     registry.DeviceExistsError: (409, "DeviceAlreadyExists", 409001),
     registry.EtagMismatchError: (412, "PreconditionFailed", 412001),
+    authentication.CommonNameError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.CaNotTrustedError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.DevicesOwnCaError: (401, "IotHubUnauthorizedAccess", 401002),
+    authorities.UnknownCaError: (404, "NotFound", 404000),
+    authorities.CaExistsError: (409, "Conflict", 409000),
+    authorities.CaNotACaError: (400, "ArgumentInvalid", 400004),
+    authorities.NoCaCodeError: (409, "Conflict", 409000),
+    modules.UnknownModuleError: (404, "ModuleNotFound", 404010),
+    modules.ModuleExistsError: (409, "ModuleAlreadyExistsOnDevice", 409301),
+    modules.ModuleEtagError: (412, "PreconditionFailed", 412001),
+    modules.NoEdgeDeviceError: (401, "IotHubUnauthorizedAccess", 401002),
+    modules.TooManyModulesError: (403, "TooManyModulesOnDevice", 403007),
     hubs.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
     model.DeviceIdInvalidError: (400, "ArgumentInvalid", 400004),
     wire.UserNameError: (400, "ArgumentInvalid", 400004),
@@ -32,7 +44,6 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     provisioning.DeviceHeldError: (403, "Forbidden", 403000),
     messages.TopicNotServedError: (400, "InvalidOperation", 400003),
     messages.PathNotServedError: (501, "NotImplemented", 501001),
-    messages.ModuleNotServedError: (501, "NotImplemented", 501001),
     messages.QosNotServedError: (400, "InvalidOperation", 400003),
     wills.WillInvalidError: (400, "ArgumentInvalid", 400004),
     twins.TwinInvalidError: (400, "ArgumentInvalid", 400004),

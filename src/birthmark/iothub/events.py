@@ -4,10 +4,14 @@ from birthmark.store import Event
 
 
 class DeviceChanged(Event, frozen=True, tag="iothub.device_changed"):
-    """A device of the registry was changed or removed: its connection must prove itself again."""
+    """A device, or a module by its name, was changed or removed: its connection must prove itself again.
+
+    Where a device may connect no more, `is_off`, its modules may not either.
+    """
 
     hub: str
     device_id: str
+    is_off: bool = False
 
     @property
     def entity(self) -> str:
@@ -22,6 +26,17 @@ class HubsChanged(Event, frozen=True, tag="iothub.hubs_changed"):
     @property
     def entity(self) -> str:
         return self.hub
+
+
+class HubCaChanged(Event, frozen=True, tag="iothub.ca_changed"):
+    """A CA certificate of a hub came, went, or counts for other devices than before."""
+
+    hub: str
+    name: str
+
+    @property
+    def entity(self) -> str:
+        return f"{self.hub}/{self.name}"
 
 
 class HubDeleted(Event, frozen=True, tag="iothub.hub_deleted"):

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NewType, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,11 @@ from birthmark.errors import InvalidRequestError
 DeviceId = NewType("DeviceId", str)
 OPERATOR = "operator"
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
+
+
+SCOPE = "ms-azure-iot-edge://"
+MAX_MODULES = 50
+"""Of one device ("IoT Hub quotas and throttling")."""
 
 
 class DeviceIdInvalidError(InvalidRequestError):
@@ -31,6 +36,20 @@ def parse_device_id(text: str) -> DeviceId:
     if _DEVICE_ID.fullmatch(text) is None:
         raise DeviceIdInvalidError(device_id=text[:128])
     return DeviceId(text)
+
+
+def name_of(device_id: str, module_id: str | None) -> str:
+    """Return what an identity is called wherever devices and modules are told apart by name alone.
+
+    A module is called `DEVICE/MODULE`, as its client id is: no device id has a slash.
+    """
+    return device_id if module_id is None else f"{device_id}/{module_id}"
+
+
+def parse_name(text: str) -> tuple[DeviceId, str | None]:
+    """Return device and module of an identity's name. Raise `DeviceIdInvalidError`."""
+    device, slash, module = text.partition("/")
+    return parse_device_id(device), parse_device_id(module) if slash else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +75,7 @@ class AuthenticationType(StrEnum):
 
     SAS = "sas"
     SELF_SIGNED = "selfSigned"
+    AUTHORITY = "certificateAuthority"
 
 
 def thumbprint_text(thumbprint: bytes | None) -> str | None:
@@ -90,13 +110,55 @@ class Device:
     updated_at: datetime
     maker: str = OPERATOR
     """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
+    parent_scopes: tuple[str, ...] = ()
+    """The scopes of the gateways that may speak for it."""
+
+    @property
+    def name(self) -> str:
+        return self.device_id
+
+    @property
+    def scope(self) -> str | None:
+        """A gateway's own scope, by which those behind it name it; of another device its parent's.
+
+        (IoT Edge, "Establish gateway hierarchy")
+        """
+        if self.is_iot_edge:
+            return f"{SCOPE}{self.device_id}-{self.generation_id}"
+        return self.parent_scopes[0] if self.parent_scopes else None
 
 
-class Twin(msgspec.Struct, frozen=True):
-    """A device's twin: tags that it never sees, what is desired of it, what it reports. A fresh one is empty."""
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A part of a device with an identity of its own; it may connect as long as its device may."""
 
     hub: str
     device_id: DeviceId
+    module_id: str
+    generation_id: str
+    etag: str
+    is_enabled: bool
+    authentication: DeviceAuthentication
+    managed_by: str
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def name(self) -> str:
+        return name_of(self.device_id, self.module_id)
+
+
+Identity: TypeAlias = Device | Module
+
+
+class Twin(msgspec.Struct, frozen=True):
+    """A device's twin: tags that it never sees, what is desired of it, what it reports. A fresh one is empty.
+
+    A module has one, too: `device_id` is its name then.
+    """
+
+    hub: str
+    device_id: str
     tags: dict[str, Any] = {}
     desired: Section = Section()
     reported: Section = Section()

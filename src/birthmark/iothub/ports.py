@@ -35,8 +35,12 @@ class Presence(Protocol):
         """Return when devices came or went last, in the order of `device_ids`."""
         ...
 
-    async def connected(self, hub: str, most: int) -> Sequence[str] | None:
-        """Return who is connected, in no order; None where they are more than `most`."""
+    async def connected_ids(self, hub: str, most: int) -> Sequence[str] | None:
+        """Return which devices and modules are connected, in no order; None where they are more than `most`."""
+        ...
+
+    async def connected(self, hub: str) -> int:
+        """Return how many devices and modules of a hub are connected, to whichever worker."""
         ...
 
 

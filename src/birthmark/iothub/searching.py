@@ -25,8 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
-from birthmark.iothub.store import CHANGED, UNINDEXED, devices, twins
-from birthmark.store import Statement, metadata, statement
+from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
+from birthmark.store import Changes, Statement, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, find, remove
@@ -70,6 +70,9 @@ DROP_TERM = remove(
     terms.c.subject == _twin("place", "subject", is_kept=False).scalar_subquery(),
 )
 DROP_TERMS = remove(terms, "place", "subject")
+_DROP_BELOW = remove(
+    terms, "place", terms.c.subject >= bindparam("first", type_=Text), terms.c.subject < bindparam("beyond", type_=Text)
+)
 DROP_PLACE = remove(terms, "place")
 # By their subjects: of one place there are very many.
 TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), among(terms.c.subject))
@@ -107,6 +110,12 @@ _DEVICE = [column for column in devices.columns if not column.name.endswith("_ke
 _KEYS = {column.name: None for column in devices.columns if column.name.endswith("_key")}
 
 
+def without_terms(hub: str, name: str) -> Changes:
+    """Return what takes the terms of a device and its modules away, or those of a module: when they are removed."""
+    changes = Changes().run(DROP_TERMS, place=hub, subject=name)
+    return changes.run(_DROP_BELOW, place=hub, first=f"{name}/", beyond=f"{name}0")  # the character behind the slash
+
+
 class _Values(msgspec.Struct, array_like=True):
     """A section of which nothing but its values is looked at."""
 
@@ -120,6 +129,33 @@ values_of = msgspec.msgpack.Decoder(tuple[dict[str, Any], _Values, _Values]).dec
 def device_row_of(row: Row) -> dict[str, Any]:
     """Return the row of a device as it was found, which is without its keys."""
     return {**{name: row[name] for name in (column.name for column in _DEVICE)}, **_KEYS}
+
+
+_TWIN = twins.c.version.label("twin_version"), twins.c.body.label("twin_body")
+_MODULE = [column for column in modules.columns if not column.name.endswith("_key")]
+_NAME = modules.c.device_id + "/" + modules.c.module_id
+_OF_DEVICE = and_(devices.c.hub == modules.c.hub, devices.c.device_id == modules.c.device_id)
+MODULES_PAGE = statement(
+    select(*_MODULE, devices.c.enabled, *_TWIN)
+    .select_from(
+        modules.join(devices, _OF_DEVICE).outerjoin(
+            twins, and_(twins.c.hub == modules.c.hub, twins.c.device_id == _NAME)
+        )
+    )
+    .where(
+        modules.c.hub == bindparam("hub"),
+        tuple_(modules.c.device_id, modules.c.module_id)
+        > tuple_(bindparam("device_id", type_=Text), bindparam("module_id", type_=Text)),
+    )
+    .order_by(modules.c.device_id, modules.c.module_id)
+    .limit(bindparam("limit"))
+)
+
+
+def module_row_of(row: Row) -> dict[str, Any]:
+    """Return the row of a module as it was found, which is without its keys."""
+    names = (*(column.name for column in _MODULE), "enabled")
+    return {**{name: row[name] for name in names}, **_KEYS}
 
 
 def twin_columns(row: Row) -> dict[str, Any]:
@@ -149,8 +185,7 @@ def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str,
     known = candidates.outerjoin(devices, and_(devices.c.hub == hub, devices.c.device_id == subject)).outerjoin(
         twins, and_(twins.c.hub == hub, twins.c.device_id == subject)
     )
-    twin = twins.c.version.label("twin_version"), twins.c.body.label("twin_body")
-    return statement(select(subject, *_DEVICE, *twin).select_from(known).order_by(subject))
+    return statement(select(subject, *_DEVICE, *_TWIN).select_from(known).order_by(subject))
 
 
 def _some(found: Any, limit: int) -> Any:

@@ -1,9 +1,23 @@
 """Hubs, identities and twins. Telemetry and messages to devices are the broker's streams and inboxes."""
 
-from typing import Any
+import hashlib
+import json
+from typing import Any, assert_never
 
 import msgspec
-from sqlalchemy import ColumnElement, Index, Table, UniqueConstraint, bindparam, case, exists, literal_column, update
+from sqlalchemy import (
+    ColumnElement,
+    Index,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -13,15 +27,19 @@ from birthmark.iothub.model import (
     DeviceAuthentication,
     DeviceId,
     Hub,
+    Identity,
+    Module,
     Twin,
     thumbprint_text,
 )
-from birthmark.store import from_micros, insert, metadata, statement, to_micros
+from birthmark.pki.authority import Authority
+from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
 from birthmark.store.ordering import ordered_text
 from birthmark.store.records import Records
+from birthmark.store.statements import Statement, statement
 
 devices = Table(
     "hub_devices",
@@ -37,11 +55,34 @@ devices = Table(
     *(blob(f"{place}_key", optional=True, sealed=True) for place in ("primary", "secondary")),
     *(number(name) for name in ("iot_edge", "created_at", "updated_at")),
     text("maker", server_default=OPERATOR),
+    text("parent_scopes", optional=True),
 )
 _OFF = devices.c.enabled == literal_column("0")
 _EDGE = devices.c.iot_edge == literal_column("1")
 Index("hub_devices_off", devices.c.hub, devices.c.device_id, sqlite_where=_OFF, postgresql_where=_OFF)
 Index("hub_devices_edge", devices.c.hub, devices.c.device_id, sqlite_where=_EDGE, postgresql_where=_EDGE)
+
+modules = Table(
+    "hub_modules",
+    metadata,
+    *(text(name, key=True) for name in ("hub", "device_id", "module_id")),
+    *(text(name) for name in ("generation_id", "etag", "auth_type", "managed_by")),
+    *(text(f"{place}_thumbprint", optional=True) for place in ("primary", "secondary")),
+    *(blob(f"{place}_key", optional=True, sealed=True) for place in ("primary", "secondary")),
+    *(number(name) for name in ("created_at", "updated_at")),
+)
+
+AUTHORITIES = Records(Authority, certificate="der", is_verified="verified")
+authorities = AUTHORITIES.table("hub_authorities", "name", more=[text("hub", key=True), text("subject_digest")])
+Index("hub_authorities_subject", authorities.c.hub, authorities.c.subject_digest)
+ADD_AUTHORITY = insert(authorities)
+REPLACE_AUTHORITY = change(
+    authorities, [c.name for c in authorities.columns if not c.primary_key], "hub", "name", "etag"
+)
+GET_AUTHORITY = find(authorities)
+DELETE_AUTHORITY = remove(authorities)
+LIST_AUTHORITIES = find(authorities, "hub", order=authorities.c.name, limit=1000)
+AUTHORITIES_NAMED = find(authorities, "hub", "subject_digest", limit=100)
 
 twins = Table(
     "hub_twins",
@@ -64,24 +105,44 @@ Index(
     postgresql_where=UNINDEXED,
 )
 GET_TWIN = find(twins)
-ADD_TWIN = insert(twins)  # `unindexed` is NEVER_INDEXED
+_WRITTEN = ("version", "updated_at", "body")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
-CHANGE_TWIN = statement(
-    update(twins)
-    .where(
-        *(twins.c[name] == bindparam(f"key_{name}") for name in ("hub", "device_id", "version")),
-        exists().where(
-            devices.c.hub == twins.c.hub,
-            devices.c.device_id == twins.c.device_id,
-            devices.c.generation_id == bindparam("key_generation_id"),
-        ),
-    )
-    .values(
-        {name: bindparam(name) for name in ("version", "updated_at", "body")}
-        | {"unindexed": case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))}
+_MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
+ADD_TWIN = insert(twins, without=("unindexed",))  # which is NEVER_INDEXED
+
+
+def _changing(*conditions: ColumnElement[bool]) -> Statement:
+    """Return what changes a twin as it was read, and marks it."""
+    as_read = (twins.c[name] == bindparam(f"key_{name}") for name in ("hub", "device_id", "version"))
+    values: dict[str, Any] = {name: bindparam(name) for name in _WRITTEN}
+    return statement(update(twins).where(*as_read, *conditions).values(values | {"unindexed": _MARKED}))
+
+
+CHANGE_TWIN = _changing(
+    exists().where(
+        devices.c.hub == twins.c.hub,
+        devices.c.device_id == twins.c.device_id,
+        devices.c.generation_id == bindparam("key_generation_id"),
     )
 )
 DELETE_TWIN = remove(twins)
+DELETE_TWIN_AS_READ = remove(twins, "hub", "device_id", "version")
+_OF_MODULE = (
+    modules.c.hub == bindparam("key_hub"),
+    modules.c.device_id == bindparam("key_owner"),
+    modules.c.module_id == bindparam("key_module"),
+)
+_THIS_MODULE = (*_OF_MODULE, modules.c.generation_id == bindparam("key_generation_id"))
+DELETE_TWINS_OF_MODULES = remove(
+    twins,
+    "hub",
+    twins.c.device_id.in_(
+        select(modules.c.device_id + "/" + modules.c.module_id).where(
+            modules.c.hub == bindparam("hub"), modules.c.device_id == bindparam("device_id")
+        )
+    ),
+)
+CHANGE_MODULE_TWIN = _changing(exists().where(*_THIS_MODULE))
 
 HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
@@ -90,11 +151,11 @@ CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 REMOVE_HUB = remove(hubs, "name", "policies")
 HUB_IS_THERE = present(hubs)
 SAME_HUB = present(hubs, "name", "policies")
-DELETE_HUB = tuple(remove(table, "hub") for table in (devices, twins))
+DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities))
 HUBS_PAGE = page(hubs, "name")
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
-_STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker")
+_STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker", "parent_scopes")
 _PROOFS = ("primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key")
 _AS_READ = ("hub", "device_id", "etag")
 ADD_DEVICE = insert(devices)
@@ -106,11 +167,41 @@ DEVICES_NAMED = find(devices, "hub", among(devices.c.device_id), of=("device_id"
 DEVICES = "devices"
 """The figure of them, by hub and state."""
 DEVICE_IS_THERE = still(devices, "hub", "device_id")
+HAS_ROOM = still(
+    devices,
+    "hub",
+    "device_id",
+    select(func.count())
+    .select_from(modules)
+    .where(modules.c.hub == devices.c.hub, modules.c.device_id == devices.c.device_id)
+    .correlate(devices)
+    .scalar_subquery()
+    < bindparam("most"),
+)
+"""Holds where a device may have one more module."""
 SAME_GENERATION = still(devices, "hub", "device_id", "generation_id")
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
 SAME_DEVICE = still(devices, *_AS_READ)
 DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
+
+
+# A module is read with whether its device may connect.
+_MODULE = select(modules, devices.c.enabled).where(
+    devices.c.hub == modules.c.hub, devices.c.device_id == modules.c.device_id
+)
+_AT = (modules.c.hub == bindparam("hub"), modules.c.device_id == bindparam("device_id"))
+GET_MODULE = statement(_MODULE.where(*_AT, modules.c.module_id == bindparam("module_id")))
+MODULES_OF = statement(_MODULE.where(*_AT))
+ADD_MODULE = insert(modules)
+MODULE_IS_THERE = still(modules, *_OF_MODULE)
+SAME_MODULE_GENERATION = still(modules, *_THIS_MODULE)
+_MODULE_AS_READ = (*_OF_MODULE, modules.c.etag == bindparam("key_etag"))
+STATE_OF_MODULE = ("etag", "auth_type", "managed_by", "updated_at", *_PROOFS)
+REPLACE_MODULE = change(modules, STATE_OF_MODULE, *_MODULE_AS_READ)
+DELETE_MODULE = remove(modules, *_MODULE_AS_READ)
+DELETE_MODULES_OF = (DELETE_TWINS_OF_MODULES, remove(modules, "hub", "device_id"))
+"""Before their device goes: their twins, and they."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -120,7 +211,7 @@ _decode = msgspec.msgpack.Decoder(tuple[dict[str, Any], Section, Section]).decod
 def twin_of(row: Row) -> Twin:
     """Return the twin of a row."""
     tags, desired, reported = _decode(row["body"])
-    return Twin(row["hub"], DeviceId(row["device_id"]), tags, desired, reported, row["version"])
+    return Twin(row["hub"], row["device_id"], tags, desired, reported, row["version"])
 
 
 def twin_body(twin: Twin) -> bytes:
@@ -137,18 +228,57 @@ def device_of(row: Row) -> Device:
         row["etag"],
         bool(row["enabled"]),
         row["status_reason"],
-        DeviceAuthentication(
-            AuthenticationType(row["auth_type"]),
-            _bytes_of(row["primary_thumbprint"]),
-            _bytes_of(row["secondary_thumbprint"]),
-            row["primary_key"],
-            row["secondary_key"],
-        ),
+        _authentication_of(row),
         bool(row["iot_edge"]),
         from_micros(row["created_at"]),
         from_micros(row["updated_at"]),
         row["maker"],
+        tuple(json.loads(row["parent_scopes"] or "[]")),
     )
+
+
+def module_of(row: Row) -> Module:
+    """Return the module of a row."""
+    return Module(
+        row["hub"],
+        DeviceId(row["device_id"]),
+        row["module_id"],
+        row["generation_id"],
+        row["etag"],
+        bool(row["enabled"]),
+        _authentication_of(row),
+        row["managed_by"],
+        from_micros(row["created_at"]),
+        from_micros(row["updated_at"]),
+    )
+
+
+def module_key(module: Module) -> dict[str, Any]:
+    """Return the parameters that name a module in a change."""
+    return {"key_hub": module.hub, "key_owner": module.device_id, "key_module": module.module_id}
+
+
+def twin_keys(identity: Identity) -> tuple[Statement, Statement, dict[str, Any]]:
+    """Return what holds while an identity is the same one, what changes its twin, and the parameters of both."""
+    key = {"key_hub": identity.hub, "key_device_id": identity.name, "key_generation_id": identity.generation_id}
+    match identity:
+        case Device():
+            return SAME_GENERATION, CHANGE_TWIN, key
+        case Module():
+            return SAME_MODULE_GENERATION, CHANGE_MODULE_TWIN, key | module_key(identity)
+        case _:
+            assert_never(identity)
+
+
+def subject_digest(name: bytes) -> str:
+    """Return the key under which CA certificates of one subject, as DER, are found."""
+    return hashlib.sha256(name).hexdigest()
+
+
+def authority_row(hub: str, authority: Authority) -> dict[str, Any]:
+    """Return the row of a CA certificate."""
+    found_by = subject_digest(authority.certificate.subject_der)
+    return {"hub": hub, "subject_digest": found_by} | AUTHORITIES.row(authority)
 
 
 def place_of(hub: str) -> str:
@@ -163,24 +293,46 @@ def state_of(*, is_enabled: bool) -> str:
 
 def device_row(device: Device) -> dict[str, Any]:
     """Return the row of a device."""
-    authentication = device.authentication
     return {
-        "hub": device.hub,
-        "device_id": device.device_id,
-        "generation_id": device.generation_id,
-        "etag": device.etag,
+        **_identity_row(device),
         "enabled": int(device.is_enabled),
         "status_reason": device.status_reason,
+        "iot_edge": int(device.is_iot_edge),
+        "maker": device.maker,
+        "parent_scopes": json.dumps(device.parent_scopes) if device.parent_scopes else None,
+    }
+
+
+def module_row(module: Module) -> dict[str, Any]:
+    """Return the row of a module."""
+    return {**_identity_row(module), "module_id": module.module_id, "managed_by": module.managed_by}
+
+
+def _identity_row(identity: Identity) -> dict[str, Any]:
+    authentication = identity.authentication
+    return {
+        "hub": identity.hub,
+        "device_id": identity.device_id,
+        "generation_id": identity.generation_id,
+        "etag": identity.etag,
         "auth_type": authentication.type.value,
         "primary_thumbprint": thumbprint_text(authentication.primary_thumbprint),
         "secondary_thumbprint": thumbprint_text(authentication.secondary_thumbprint),
         "primary_key": authentication.primary_key,
         "secondary_key": authentication.secondary_key,
-        "iot_edge": int(device.is_iot_edge),
-        "created_at": to_micros(device.created_at),
-        "updated_at": to_micros(device.updated_at),
-        "maker": device.maker,
+        "created_at": to_micros(identity.created_at),
+        "updated_at": to_micros(identity.updated_at),
     }
+
+
+def _authentication_of(row: Row) -> DeviceAuthentication:
+    return DeviceAuthentication(
+        AuthenticationType(row["auth_type"]),
+        _bytes_of(row["primary_thumbprint"]),
+        _bytes_of(row["secondary_thumbprint"]),
+        row["primary_key"],
+        row["secondary_key"],
+    )
 
 
 def _bytes_of(text: str | None) -> bytes | None:

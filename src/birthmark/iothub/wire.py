@@ -6,6 +6,7 @@ with a plus sign meaning a space.
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,14 +17,18 @@ import msgspec
 from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import (
+    SCOPE,
     AuthenticationType,
     Device,
     DeviceAuthentication,
     DeviceId,
+    Identity,
     Mail,
     Message,
+    Module,
     Twin,
-    parse_device_id,
+    name_of,
+    parse_name,
     thumbprint_text,
 )
 from birthmark.members import says_something, unread
@@ -35,6 +40,12 @@ _THUMBPRINT_DIGITS = {40, 64}
 _MAX_PROPERTIES = 64
 _MAX_RID = 256
 _MAX_STATUS = 2**31
+_MAX_PARENTS, _MAX_SCOPE = 1, 256
+MAX_BULK = 100
+"""Of one bulk operation ("IoT Hub quotas and throttling")."""
+IMPORT_MODES = frozenset(
+    {"create", "update", "updateIfMatchETag", "delete", "deleteIfMatchETag", "updateTwin", "updateTwinIfMatchETag"}
+)
 _to_json = msgspec.json.Encoder().encode
 
 # Wire name in a property bag -> the name a reader of telemetry sees.
@@ -49,6 +60,10 @@ SYSTEM_PROPERTIES = {
     "$.ifid": "iothub-interface-id",
     "$.sub": "dt-subject",
 }
+
+
+MODULE = "iothub-connection-module-id"
+"""The property by which the hub says which module sent a message."""
 
 
 class UserNameError(InvalidRequestError):
@@ -94,6 +109,10 @@ class HubUser:
     module_id: str | None
     agent: str
 
+    @property
+    def name(self) -> str:
+        return name_of(self.device_id, self.module_id)
+
 
 def is_hub_username(username: str) -> bool:
     """Say whether the user name has IoT Hub's shape; DPS and AWS have others."""
@@ -113,18 +132,24 @@ def parse_username(username: str) -> HubUser:
     if len(parts) not in {2, 3} or not parts[0]:
         raise UserNameError(username=username[:200])
     fields = dict(part.partition("=")[::2] for part in query.split("&"))
-    module = parts[2] if len(parts) == 3 else None  # noqa: PLR2004 - host, device, module
-    return HubUser(parts[0].lower(), parse_device_id(parts[1]), module, unquote(fields.get("DeviceClientType", "")))
+    device_id, module_id = parse_name("/".join(parts[1:]))
+    return HubUser(parts[0].lower(), device_id, module_id, unquote(fields.get("DeviceClientType", "")))
 
 
-def render_username(host: str, device_id: str, agent: str) -> str:
-    """Return the CONNECT user name of a device; host and device id are not percent-encoded."""
-    return f"{host}/{device_id}/?api-version=2021-04-12&DeviceClientType={quote(agent, safe='')}"
+def render_username(host: str, name: str, agent: str) -> str:
+    """Return the CONNECT user name of a device, or of a module by its name; nothing of both is percent-encoded."""
+    return f"{host}/{name}/?api-version=2021-04-12&DeviceClientType={quote(agent, safe='')}"
 
 
-def telemetry_topic(device_id: str) -> str:
-    """Return what a device's telemetry topic begins with."""
-    return f"devices/{device_id}/messages/events/"
+def own_topics(name: str) -> str:
+    """Return what the topics of a device, or of a module by its name, begin with."""
+    device_id, slash, module_id = name.partition("/")
+    return f"devices/{device_id}/modules/{module_id}/" if slash else f"devices/{device_id}/"
+
+
+def telemetry_topic(name: str) -> str:
+    """Return what the telemetry topic of a device, or of a module by its name, begins with."""
+    return f"{own_topics(name)}messages/events/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,26 +269,31 @@ def desired_patch(before: Twin, after: Twin, patch: object, *, replaces: bool) -
     return _to_json({**values, "$version": after.desired.version})
 
 
-def twin_json(twin: Twin, device: Device, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
-    """Return the twin as the service sees it."""
-    known = device_json(device, is_connected=is_connected, last_activity=last_activity, with_keys=False)
-    return {
-        "deviceId": twin.device_id,
+def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
+    """Return the twin of a device or a module as the service sees it."""
+    known = _identity_json(identity, is_connected=is_connected, last_activity=last_activity, with_keys=False)
+    is_module = isinstance(identity, Module)
+    shown = {
+        "deviceId": identity.device_id,
+        "moduleId": identity.module_id if isinstance(identity, Module) else None,
         "etag": twin.etag,
-        "deviceEtag": device.etag,
-        "status": known["status"],
-        "statusUpdateTime": known["statusUpdatedTime"],
+        "deviceEtag": identity.etag,
+        "status": "enabled" if identity.is_enabled else "disabled",
+        "statusUpdateTime": NEVER,
         "connectionState": known["connectionState"],
         "lastActivityTime": last_activity,
         "cloudToDeviceMessageCount": 0,
-        "authenticationType": device.authentication.type.value,
+        "authenticationType": identity.authentication.type.value,
         "x509Thumbprint": known["authentication"]["x509Thumbprint"],
         "modelId": "",
         "version": twin.version,
         "tags": twin.tags,
         "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},
-        "capabilities": known["capabilities"],
+        "capabilities": {"iotEdge": isinstance(identity, Device) and identity.is_iot_edge},
+        "deviceScope": identity.scope if isinstance(identity, Device) else None,
+        "parentScopes": list(identity.parent_scopes) if isinstance(identity, Device) else [],
     }
+    return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
 
 
 def _shown(section: Section) -> dict[str, Any]:
@@ -304,12 +334,16 @@ def render_property_bag(bag: dict[str, str | None]) -> str:
     )
 
 
-def message_of(device_id: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
-    """Return the message with system and application properties apart; what only a hub may set is dropped."""
-    if not bag:
-        return Message(device_id, enqueued_micros, payload, {}, {})
-    system = {SYSTEM_PROPERTIES[name]: value for name, value in bag.items() if name in SYSTEM_PROPERTIES}
-    custom = {name: value for name, value in bag.items() if not name.startswith("$.")}
+def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
+    """Return the message of a device, or of a module by its name, with system and application properties apart.
+
+    What only a hub may set is dropped. A module's message is its device's, and says of which module it is.
+    """
+    device_id, slash, module_id = name.partition("/")
+    system = {SYSTEM_PROPERTIES[key]: value for key, value in bag.items() if key in SYSTEM_PROPERTIES}
+    if slash:
+        system[MODULE] = module_id
+    custom = {key: value for key, value in bag.items() if not key.startswith("$.")}
     return Message(device_id, enqueued_micros, payload, system, custom)
 
 
@@ -317,18 +351,36 @@ def device_json(
     device: Device, *, is_connected: bool, last_activity: str = NEVER, with_keys: bool = True
 ) -> dict[str, Any]:
     """Return the registry's Device object."""
-    authentication = device.authentication
+    known = _identity_json(device, is_connected=is_connected, last_activity=last_activity, with_keys=with_keys)
+    return known | {
+        "status": "enabled" if device.is_enabled else "disabled",
+        "statusReason": device.status_reason,
+        "statusUpdatedTime": NEVER,
+        "capabilities": {"iotEdge": device.is_iot_edge},
+        "deviceScope": device.scope,
+        "parentScopes": list(device.parent_scopes),
+    }
+
+
+def module_json(
+    module: Module, *, is_connected: bool, last_activity: str = NEVER, with_keys: bool = True
+) -> dict[str, Any]:
+    """Return the registry's Module object."""
+    known = _identity_json(module, is_connected=is_connected, last_activity=last_activity, with_keys=with_keys)
+    return known | {"moduleId": module.module_id, "managedBy": module.managed_by}
+
+
+def _identity_json(identity: Identity, *, is_connected: bool, last_activity: str, with_keys: bool) -> dict[str, Any]:
+    """Return what devices and modules have in common."""
+    authentication = identity.authentication
     if not with_keys:
         authentication = replace(authentication, primary_key=None, secondary_key=None)
     return {
-        "deviceId": device.device_id,
-        "generationId": device.generation_id,
-        "etag": device.etag,
+        "deviceId": identity.device_id,
+        "generationId": identity.generation_id,
+        "etag": identity.etag,
         "connectionState": "Connected" if is_connected else "Disconnected",
-        "status": "enabled" if device.is_enabled else "disabled",
-        "statusReason": device.status_reason,
         "connectionStateUpdatedTime": last_activity,
-        "statusUpdatedTime": NEVER,
         "lastActivityTime": last_activity,
         "cloudToDeviceMessageCount": 0,
         "authentication": {
@@ -342,7 +394,6 @@ def device_json(
             },
             "type": authentication.type.value,
         },
-        "capabilities": {"iotEdge": device.is_iot_edge},
     }
 
 
@@ -362,8 +413,63 @@ class _Authentication(msgspec.Struct, rename="camel"):
     x509_thumbprint: _Thumbprints | None = None
 
 
-class _Capabilities(msgspec.Struct, rename="camel"):
+class Capabilities(msgspec.Struct, rename="camel"):
+    """What else a device is."""
+
     iot_edge: bool = False
+
+
+class _TwinProperties(msgspec.Struct):
+    desired: Any = None
+    reported: Any = None
+
+
+class BulkItem(msgspec.Struct, rename="camel"):
+    """One device or module of a bulk operation (REST reference, "Bulk Registry - Update Registry")."""
+
+    id: str
+    import_mode: str = "create"
+    module_id: str | None = None
+    etag: str | None = msgspec.field(default=None, name="eTag")
+    twin_etag: str | None = msgspec.field(default=None, name="twinETag")
+    status: str = "enabled"
+    status_reason: str | None = None
+    authentication: _Authentication | None = None
+    capabilities: Capabilities | None = None
+    device_scope: str | None = None
+    parent_scopes: list[str] | None = None
+    tags: dict[str, Any] | None = None
+    properties: _TwinProperties | None = None
+
+    @property
+    def twin(self) -> dict[str, Any]:
+        """The part of it that a change of its twin takes."""
+        desired = None if self.properties is None else self.properties.desired
+        wanted: dict[str, Any] = {} if desired is None else {"properties": {"desired": desired}}
+        return wanted if self.tags is None else wanted | {"tags": self.tags}
+
+    def proof(self) -> DeviceAuthentication:
+        """Return how it is to prove itself. Raise `BodyInvalidError`."""
+        return _authentication_of(self.authentication)
+
+    def body(self) -> "DeviceBody":
+        """Return the device that is to be. Raise `BodyInvalidError`."""
+        state = (self.id, self.status, self.status_reason, self.authentication, self.capabilities)
+        return checked(DeviceBody(*state, self.device_scope, self.parent_scopes))
+
+
+def parse_bulk(body: bytes) -> Sequence[BulkItem]:
+    """Return what is to be done with several devices and modules, each of them once. Raise `BodyInvalidError`."""
+    items = read_json(body, list[BulkItem], BodyInvalidError)
+    _check_members(body, list[BulkItem])
+    if not 0 < len(items) <= MAX_BULK:
+        raise BodyInvalidError(detail=f"there are {len(items)} devices, and may be 1 to {MAX_BULK}")
+    for item in items:
+        if item.import_mode not in IMPORT_MODES:
+            raise BodyInvalidError(detail=f"importMode must be one of {', '.join(sorted(IMPORT_MODES))}")
+        if item.properties is not None and says_something(item.properties.reported):
+            raise BodyInvalidError(detail="properties.reported is the device's to say, leave it out")
+    return items
 
 
 class DeviceBody(msgspec.Struct, rename="camel"):
@@ -373,7 +479,25 @@ class DeviceBody(msgspec.Struct, rename="camel"):
     status: str = "enabled"
     status_reason: str | None = None
     authentication: _Authentication | None = None
-    capabilities: _Capabilities | None = None
+    capabilities: Capabilities | None = None
+    device_scope: str | None = None
+    parent_scopes: list[str] | None = None
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The scopes of the gateways above it: of one that is none itself, `device_scope` is its only parent's."""
+        is_edge = bool(self.capabilities and self.capabilities.iot_edge)
+        of_scope = (self.device_scope,) if self.device_scope and not is_edge else ()
+        return tuple(self.parent_scopes or of_scope)
+
+
+class ModuleBody(msgspec.Struct, rename="camel"):
+    """A Module as clients PUT it."""
+
+    module_id: str | None = None
+    device_id: str | None = None
+    managed_by: str | None = None
+    authentication: _Authentication | None = None
 
 
 _TOLD_OF_DEVICE = frozenset(
@@ -383,6 +507,20 @@ _TOLD_OF_DEVICE = frozenset(
     }
 )
 """What the registry tells, and gets back from clients that send what they read."""
+
+
+class ConfigurationContent(msgspec.Struct, rename="camel"):
+    """What a device and its modules are to be given, by paths of their twins."""
+
+    device_content: dict[str, Any] | None = None
+    modules_content: dict[str, dict[str, Any]] | None = None
+
+
+def parse_content(body: bytes) -> ConfigurationContent:
+    """Return the content of a configuration. Raise `BodyInvalidError`."""
+    content = read_json(body, ConfigurationContent, BodyInvalidError)
+    _check_members(body, ConfigurationContent)
+    return content
 
 
 class MethodCall(msgspec.Struct, rename="camel"):
@@ -411,11 +549,6 @@ def parse_twin_body(body: bytes) -> dict[str, Any]:
     return read_json(body, dict[str, Any], BodyInvalidError)
 
 
-class _TwinProperties(msgspec.Struct):
-    desired: Any = None
-    reported: Any = None
-
-
 class _TwinBody(msgspec.Struct, rename="camel"):
     """A twin as the service reads it, and may send it back."""
 
@@ -429,6 +562,8 @@ class _TwinBody(msgspec.Struct, rename="camel"):
     x509_thumbprint: Any = None
     capabilities: Any = None
     model_id: Any = None
+    device_scope: Any = None
+    parent_scopes: Any = None
 
 
 _SET = frozenset({"tags", "properties"})
@@ -468,25 +603,57 @@ def _bare(value: Any) -> Any:
 def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
     """Return the body and the authentication it asks for (keys it leaves out are None). Raise `BodyInvalidError`."""
     parsed = read_json(body, DeviceBody, BodyInvalidError)
-    if parsed.status not in {"enabled", "disabled"}:
-        raise BodyInvalidError(detail="status must be enabled or disabled")
     _check_members(body, DeviceBody, _TOLD_OF_DEVICE)
-    wanted = parsed.authentication or _Authentication()
-    beside = wanted.symmetric_key if wanted.type == "selfSigned" else wanted.x509_thumbprint
-    if beside is not None and beside != type(beside)():
-        detail = f"authentication of type {wanted.type or 'sas'} with {type(beside).__name__.lstrip('_')}"
-        raise BodyInvalidError(detail=f"{detail}: a device has one kind")
+    return checked(parsed), _authentication_of(parsed.authentication)
+
+
+def checked(body: DeviceBody) -> DeviceBody:
+    """Return a device whose status and scopes are some. Raise `BodyInvalidError`."""
+    if body.status not in {"enabled", "disabled"}:
+        raise BodyInvalidError(detail="status must be enabled or disabled")
+    parents = body.parents
+    if len(parents) > _MAX_PARENTS or any(not one.startswith(SCOPE) or len(one) > _MAX_SCOPE for one in parents):
+        raise BodyInvalidError(detail=f"a device is below one gateway at most, whose scope begins {SCOPE}")
+    if (
+        body.device_scope
+        and body.parent_scopes
+        and body.parents != (body.device_scope,)
+        and not (body.capabilities and body.capabilities.iot_edge)
+    ):
+        raise BodyInvalidError(detail="deviceScope and parentScopes name different gateways")
+    return body
+
+
+def parse_module_body(body: bytes) -> tuple[ModuleBody, DeviceAuthentication]:
+    """Return a module and the authentication it asks for, as `parse_device_body` does. Raise `BodyInvalidError`."""
+    parsed = read_json(body, ModuleBody, BodyInvalidError)
+    _check_members(body, ModuleBody, _TOLD_OF_DEVICE)
+    return parsed, _authentication_of(parsed.authentication)
+
+
+def _authentication_of(asked: _Authentication | None) -> DeviceAuthentication:
+    wanted = asked or _Authentication()
+    beside: dict[str, tuple[_SymmetricKey | _Thumbprints | None, ...]] = {
+        "selfSigned": (wanted.symmetric_key,),
+        "certificateAuthority": (wanted.symmetric_key, wanted.x509_thumbprint),
+    }
+    for one in beside.get(wanted.type or "", (wanted.x509_thumbprint,)):
+        if one is not None and one != type(one)():
+            detail = f"authentication of type {wanted.type or 'sas'} with {type(one).__name__.lstrip('_')}"
+            raise BodyInvalidError(detail=f"{detail}: a device has one kind")
     if wanted.type == "selfSigned":
         prints = wanted.x509_thumbprint or _Thumbprints()
-        return parsed, DeviceAuthentication(
+        return DeviceAuthentication(
             AuthenticationType.SELF_SIGNED,
             _thumbprint(prints.primary_thumbprint),
             _thumbprint(prints.secondary_thumbprint),
         )
+    if wanted.type == "certificateAuthority":
+        return DeviceAuthentication(AuthenticationType.AUTHORITY)
     if wanted.type not in {None, "sas"}:
         raise BodyInvalidError(detail=f"authentication.type {wanted.type!r} is not served")
     keys = wanted.symmetric_key or _SymmetricKey()
-    return parsed, DeviceAuthentication(
+    return DeviceAuthentication(
         AuthenticationType.SAS, primary_key=_key(keys.primary_key), secondary_key=_key(keys.secondary_key)
     )
 

@@ -261,6 +261,7 @@ class Applications:
             *enrolling_endpoints(Enrolling(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub.hubs, lambda: self.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
+            *hub.ca_endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *hub_queries.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),

@@ -8,7 +8,7 @@ from birthmark.dps.ports import HubIdentity
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceId, Twin
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
-from birthmark.iothub.service import Registry
+from birthmark.iothub.service import Made, Registry
 from birthmark.store import Changes
 
 
@@ -28,13 +28,15 @@ class HubsForDps:
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`."""
-        first, second = (*identity.thumbprints, None, None)[:2]
-        key, other = (*identity.keys, None, None)[:2]
-        kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
-        wanted = DeviceAuthentication(kind, first, second, key, other)
-        return await self._registry.provision(
-            host, device_id, wanted, iot_edge=identity.iot_edge, twin=identity.twin, maker=identity.maker, now=now
-        )
+        made = Made(_proof_of(identity), identity.maker, is_iot_edge=identity.iot_edge, twin=identity.twin)
+        return await self._registry.provision(host, device_id, made, now)
+
+    async def move(
+        self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
+    ) -> Changes:
+        """Return the changes that take a device from one hub to another, whole or not at all."""
+        made = Made(_proof_of(identity), identity.maker, is_iot_edge=identity.iot_edge, twin=identity.twin)
+        return await self._registry.move(device_id, present, wanted, made, now, with_twin=with_twin)
 
     def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
         """Raise `BodyInvalidError` for what no twin may begin with."""
@@ -42,3 +44,10 @@ class HubsForDps:
             begun(Twin("", DeviceId(name)), twin, 0)
         except TwinInvalidError as error:
             raise BodyInvalidError(detail=f"initialTwin: {error.facts['detail']}") from error
+
+
+def _proof_of(identity: HubIdentity) -> DeviceAuthentication:
+    first, second = (*identity.thumbprints, None, None)[:2]
+    key, other = (*identity.keys, None, None)[:2]
+    kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
+    return DeviceAuthentication(kind, first, second, key, other)

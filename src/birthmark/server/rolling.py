@@ -8,10 +8,11 @@ import msgspec
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rules.rollover import GroupPlacesTakenError
 from birthmark.dps.document import CertificateEntry, CertificatePair, EnrollmentDocument, X509Attestation
-from birthmark.dps.model import Authority, Instance
+from birthmark.dps.model import Instance
 from birthmark.dps.rules.attestation import ca_name_for
 from birthmark.dps.rules.enrollment import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
+from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.places import name_of_key
 from birthmark.store import Changes

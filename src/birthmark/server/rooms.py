@@ -220,7 +220,7 @@ async def open_rooms(
     )
     instances = Instances(database, clock, entropy, settings.host_name)
     kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
-    iothub = IotHub.of(database, clock, entropy, authority.revocations.check, **kept)
+    iothub = IotHub.of(database, clock, entropy, authority.revocations.check, authority.is_devices_own, **kept)
     hubs = HubsForDps(iothub.registry)
     enrollments, authorities = Enrollments(database, clock, entropy, hubs), Authorities(database, clock, entropy)
 

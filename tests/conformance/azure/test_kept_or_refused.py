@@ -269,7 +269,8 @@ DEVICE_TOLD: Json = {
     "lastActivityTime": WHEN,
     "cloudToDeviceMessageCount": 7,
 }
-DEVICE_REFUSED: Json = {"deviceScope": "ms-azure-iot-edge://gateway-1", "parentScopes": ["ms-azure-iot-edge://up-1"]}
+GATEWAY = "ms-azure-iot-edge://gateway-1"
+DEVICE_KEPT |= {"deviceScope": (GATEWAY, SAS), "parentScopes": ([GATEWAY], SAS)}
 
 
 @pytest.mark.parametrize("path", list(leaves(of_hub, "Device")))
@@ -279,10 +280,6 @@ def test_each_member_of_a_device_is_kept_or_refused_by_its_name(hub: Service, pa
     if path == "deviceId":
         assert hub("PUT", where, SAS | {"deviceId": name})[1]["deviceId"] == name
         assert "deviceId" in hub("PUT", where, SAS | {"deviceId": "another"}, If_Match="*")[1]["Message"]
-    elif path in DEVICE_REFUSED:
-        status, told = hub("PUT", where, put(SAS, path, DEVICE_REFUSED[path]))
-        assert (status, path in told["Message"]) == (400, True)
-        assert hub("GET", where)[0] == 404
     elif path in DEVICE_TOLD:
         assert hub("PUT", where, put(SAS, path, DEVICE_TOLD[path]))[0] == 200
         assert at(hub("GET", where)[1], path) != DEVICE_TOLD[path]
@@ -290,6 +287,68 @@ def test_each_member_of_a_device_is_kept_or_refused_by_its_name(hub: Service, pa
         value, base = DEVICE_KEPT[path]
         assert hub("PUT", where, put(base, path, value))[0] == 200
         assert at(hub("GET", where)[1], path) == value
+
+
+@pytest.mark.parametrize("path", list(leaves(of_hub, "Module")))
+def test_each_member_of_a_module_is_kept_or_refused_by_its_name(hub: Service, path: str) -> None:
+    name = f"kept-{next(NUMBERS)}"
+    assert hub("PUT", f"/devices/{name}", SAS)[0] == 200
+    where = f"/devices/{name}/modules/camera"
+    if path in {"deviceId", "moduleId"}:
+        meant = {"deviceId": name, "moduleId": "camera"}[path]
+        assert hub("PUT", where, SAS | {path: meant})[1][path] == meant
+        assert hub("PUT", where, SAS | {path: "another"}, If_Match="*")[0] == 400
+    elif path in DEVICE_TOLD:
+        assert hub("PUT", where, put(SAS, path, DEVICE_TOLD[path]))[0] == 200
+        assert at(hub("GET", where)[1], path) != DEVICE_TOLD[path]
+    else:
+        value, base = DEVICE_KEPT.get(path, ("you", SAS))
+        assert hub("PUT", where, put(base, path, value))[0] == 200
+        assert at(hub("GET", where)[1], path) == value
+        assert hub("PUT", where, hub("GET", where)[1], If_Match="*")[0] == 200
+
+
+@pytest.mark.parametrize("path", list(leaves(of_hub, "ExportImportDevice")))
+def test_each_member_of_a_bulk_item_is_kept_or_refused_by_its_name(hub: Service, path: str) -> None:
+    name, twin = f"kept-{next(NUMBERS)}", {"tags": {"a": 1}, "properties.desired": {"b": 2}}
+    if path == "properties.reported":
+        status, told = hub("POST", "/devices", [put(SAS | {"id": name}, path, {"c": 3})])
+        assert (status, path in told["Message"]) == (400, True)
+    elif path in twin:
+        assert hub("POST", "/devices", [put(SAS | {"id": name}, path, twin[path])])[0] == 200
+        assert twin[path].items() <= at(hub("GET", f"/twins/{name}")[1], path).items()
+    elif path in {"eTag", "twinETag", "importMode"}:
+        assert hub("PUT", f"/devices/{name}", SAS)[0] == 200
+        mode = "updateTwinIfMatchETag" if path == "twinETag" else "updateIfMatchETag"
+        of_another = SAS | {"id": name, "importMode": mode, "eTag": "AAAA", "twinETag": "AAAA"}
+        assert [one["errorCode"] for one in hub("POST", "/devices", [of_another])[1]["errors"]] == [
+            "PreconditionFailed"
+        ]
+    elif path in {"id", "moduleId"}:
+        assert hub("POST", "/devices", [SAS | {"id": name}])[0] == 200
+        assert hub("POST", "/devices", [SAS | {"id": name, "moduleId": "camera"}])[0] == 200
+        assert hub("GET", f"/devices/{name}/modules/camera")[1]["deviceId"] == name
+    else:
+        value, base = DEVICE_KEPT[path]
+        assert hub("POST", "/devices", [put(base | {"id": name}, path, value)])[0] == 200
+        assert at(hub("GET", f"/devices/{name}")[1], path) == value
+
+
+def test_what_no_bulk_item_has_is_refused_by_its_name(hub: Service) -> None:
+    status, told = hub("POST", "/devices", [SAS | {"id": "kept-nobody", "colour": "red"}])
+    assert (status, "colour" in told["Message"], hub("GET", "/devices/kept-nobody")[0]) == (400, True, 404)
+
+
+def test_a_gateway_has_a_scope_that_those_behind_it_name(hub: Service) -> None:
+    edge = hub("PUT", "/devices/kept-gateway", SAS | {"capabilities": {"iotEdge": True}})[1]
+    assert edge["deviceScope"] == f"ms-azure-iot-edge://kept-gateway-{edge['generationId']}"
+    leaf = hub("PUT", "/devices/kept-leaf", SAS | {"deviceScope": edge["deviceScope"]})[1]
+    assert (leaf["deviceScope"], leaf["parentScopes"]) == (edge["deviceScope"], [edge["deviceScope"]])
+    nested = {"capabilities": {"iotEdge": True}, "parentScopes": [edge["deviceScope"]]}
+    below = hub("PUT", "/devices/kept-below", SAS | nested)[1]
+    assert (below["parentScopes"], below["deviceScope"] != edge["deviceScope"]) == ([edge["deviceScope"]], True)
+    for wrong in ({"deviceScope": "elsewhere"}, {"parentScopes": [GATEWAY, GATEWAY]}):
+        assert hub("PUT", "/devices/kept-wrong", SAS | wrong)[0] == 400
 
 
 def test_a_device_that_is_read_can_be_written_back(hub: Service) -> None:
@@ -304,6 +363,8 @@ def test_a_device_that_is_read_can_be_written_back(hub: Service) -> None:
     {"type": "sas", "x509Thumbprint": {"primaryThumbprint": THUMBPRINT}},
     {"x509Thumbprint": {"primaryThumbprint": THUMBPRINT}},
     {"type": "sas", "shelfLife": 3},
+    {"type": "certificateAuthority", "x509Thumbprint": {"primaryThumbprint": THUMBPRINT}},
+    {"type": "certificateAuthority", "symmetricKey": {"primaryKey": KEY}},
 ])  # fmt: skip
 def test_a_second_kind_of_authentication_is_refused_by_its_name(hub: Service, authentication: Json) -> None:
     status, told = hub("PUT", f"/devices/kept-{next(NUMBERS)}", {"authentication": authentication})
@@ -331,7 +392,8 @@ TWIN_REFUSED: Json = {
     "x509Thumbprint.primaryThumbprint": THUMBPRINT,
     "x509Thumbprint.secondaryThumbprint": THUMBPRINT,
     "capabilities.iotEdge": True,
-    **DEVICE_REFUSED,
+    "deviceScope": GATEWAY,
+    "parentScopes": [GATEWAY],
 }
 
 

@@ -1,22 +1,19 @@
 """Queries of a hub's twins, on both engines: by terms that are written behind the commits, and never out of date."""
 
 import base64
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from birthmark.iothub import searching, wire
-from birthmark.iothub.model import Hub, Mail
+from birthmark.iothub.model import Mail
 from birthmark.iothub.rules.queries import CollectionNotServedError
 from birthmark.iothub.service import finding, index, queries
 from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
 from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
-from fakes import FakeClock
-from query_world import a_world
+from query_world import SAS, a_world
 
 pytestmark = pytest.mark.integration
 
@@ -297,7 +294,7 @@ async def test_a_whole_twin_is_as_the_twin_route_shows_it_and_has_no_keys(databa
         assert base64.b64encode(device.authentication.primary_key or b"").decode() not in str(shown)
 
 
-async def test_there_are_no_modules_yet_and_jobs_are_not_served(tmp_path: Path) -> None:
+async def test_jobs_are_not_served_and_a_hub_without_modules_finds_none(tmp_path: Path) -> None:
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         assert (await world.asked("SELECT * FROM devices.modules")).rows == []
         assert (await world.asked("SELECT COUNT() AS n FROM devices.modules")).rows == [{"n": 0}]
@@ -314,33 +311,35 @@ async def test_no_hub_finds_what_another_has(database_url: str) -> None:
         assert await world.found("tags.site = 'a'") == ["e"]
 
 
-class Module(NamedTuple):
-    key: str
-    size: int = 10
-
-    def document(self, *, is_whole: bool) -> dict[str, Any]:
-        device_id, module_id = self.key.split("/")
-        return {"deviceId": device_id, "moduleId": module_id, "tags": {"is_whole": is_whole}}
-
-
-async def test_another_collection_is_plugged_in_by_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = [Module(f"d-{device}/{name}") for device in range(3) for name in ("filter", "meter")]
-
-    async def page(_hub: Hub, after: str, limit: int) -> Sequence[Module]:
-        return [module for module in modules if module.key > after][:limit]
-
+async def test_modules_are_found_by_their_twins_and_no_query_of_devices_finds_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(finding, "EACH", 2)
-    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
-        world.iothub.queries.sources["devices.modules"] = finding.Scanned(page, FakeClock())
-        text = "SELECT deviceId FROM devices.modules WHERE moduleId = 'meter'"
-        first = await world.asked(text, None, 2)
-        second = await world.asked(text, first.marker, 2)
-        assert [row["deviceId"] for row in (*first.rows, *second.rows)] == ["d-0", "d-1", "d-2"]
-        whole = await world.asked("SELECT TOP 1 * FROM devices.modules")
-        assert (whole.rows, whole.is_of_twins) == ([modules[0].document(is_whole=True)], True)
-        assert (await world.asked("SELECT COUNT() AS n FROM devices.modules WHERE moduleId = 'meter'")).rows == [
-            {"n": 3}
-        ]
+    async with a_world(database_url) as world:
+        twins, modules = world.iothub.twins, world.iothub.registry.modules
+        for number in range(3):
+            await world.has(f"d-{number}", {"site": "a"})
+            device = await world.iothub.registry.device(world.hub, f"d-{number}")
+            for name in ("filter", "meter"):
+                await modules.put(device, name, SAS, actor="test")
+            body = {"tags": {"site": "a", "n": number}}
+            await twins.desire(world.hub, f"d-{number}/meter", body, None, replaces=False, actor="test")
+        for _ in range(2):
+            text = "SELECT deviceId FROM devices.modules WHERE moduleId = 'meter'"
+            first = await world.asked(text, None, 2)
+            second = await world.asked(text, first.marker, 2)
+            assert [row["deviceId"] for row in (*first.rows, *second.rows)] == ["d-0", "d-1", "d-2"]
+            (whole,) = (await world.asked("SELECT * FROM devices.modules WHERE tags.n = 1")).rows
+            assert (whole["deviceId"], whole["moduleId"], whole["tags"]["site"]) == ("d-1", "meter", "a")
+            text = "SELECT COUNT() AS n FROM devices.modules WHERE is_defined(tags.n) AND connectionState = 'Connected'"
+            world.connected.names = {"d-2/meter"}
+            assert (await world.asked(text)).rows == [{"n": 1}]
+            assert await world.found("tags.site = 'a'") == ["d-0", "d-1", "d-2"]
+            assert await world.found("connectionState = 'Connected'") == []
+            await world.iothub.index.index_all()
+        await world.iothub.registry.remove(world.hub, "d-1", None, actor="test")
+        assert (await world.terms("d-1"), await world.terms("d-1/meter")) == (set(), set())
+        assert await world.terms("d-2/meter") != set()
         monkeypatch.setattr(finding, "MAX_READ", 4)
         with pytest.raises(QueryTooBroadError):
             await world.asked("SELECT * FROM devices.modules WHERE moduleId = 'none'")

@@ -37,8 +37,6 @@ BY_A_GATEWAY = (
     "openssl x509 -req -in own.csr -CA leaf.pem -CAkey old.key -days 1 -extfile own.ext -out own.pem",
     'cat own.pem leaf.pem "$BIRTHMARK_DATA/ca/edge.pem" > shown.pem',
     "export X509_CERT_FILE=shown.pem X509_KEY_FILE=own.key",
-    'birthmark dps ca create fix-root "$BIRTHMARK_DATA/trust.pem" --verified',
-    "birthmark device enroll-group fix-gateways --ca-name fix-root",
 )
 """A gateway that has a CA of its own makes a certificate for somebody else."""
 
@@ -71,7 +69,25 @@ EST_DOORS: Mapping[str, Scenario] = {
     ),
     "dps.devices_own_ca": Scenario(
         REGISTER,
-        after(asking, OWN, POST.replace("simpleenroll", "edge/simpleenroll"), LEAF, *BY_A_GATEWAY),
+        after(
+            asking,
+            OWN,
+            *(POST.replace("simpleenroll", "edge/simpleenroll"), LEAF, *BY_A_GATEWAY),
+            'birthmark dps ca create fix-root "$BIRTHMARK_DATA/trust.pem" --verified',
+            "birthmark device enroll-group fix-gateways --ca-name fix-root",
+        ),
+        config='est.labels.edge.profile = "edge_ca"\n',
+    ),
+    "iothub.devices_own_ca": Scenario(
+        'birthmark device send hello --hub "$PROVISIONING_HOST" --device-id fix-below --cert shown.pem --key own.key',
+        after(
+            asking,
+            OWN,
+            *(POST.replace("simpleenroll", "edge/simpleenroll"), LEAF, *BY_A_GATEWAY),
+            'eval "$(birthmark env)"',
+            'birthmark hub ca create fix-root "$BIRTHMARK_DATA/trust.pem" --verified',
+            "birthmark hub device create fix-below --by-ca",
+        ),
         config='est.labels.edge.profile = "edge_ca"\n',
     ),
     "est.ca_elsewhere": Scenario(

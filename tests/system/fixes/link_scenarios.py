@@ -129,17 +129,6 @@ LINKS: Mapping[str, Scenario] = {
     "dps.client_failed": Scenario(
         f"{REGISTER} --transport https --host {PEER}:{_HTTPS}", at_azure, is_instead=True, config=NAMED
     ),
-    "dps.hub_change_not_served": Scenario(
-        REGISTER,
-        after(
-            device("fix-hub-change"),
-            'birthmark device enroll --cert "$X509_CERT_FILE"',
-            REGISTER,
-            "birthmark hub create second --host second.localhost; birthmark dps link second",
-            'birthmark device enroll --cert "$X509_CERT_FILE" --hub second --update',
-        ),
-        config=NAMED,
-    ),
     "dps.client_rejected": unlinked("fix-rejected-hub", leads_to="dps.no_hub"),
     "dps.no_hub": unlinked("fix-no-hub"),
     "links.lost": stumbling("fix-lost", saying(b"")),

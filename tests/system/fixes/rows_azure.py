@@ -14,6 +14,8 @@ from urllib.parse import quote
 import pytest
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps, typing
 
+from sas_tokens import make_sas
+
 Act = Callable[[Desk], object]
 ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'
 REGISTER = "birthmark device register"
@@ -148,6 +150,21 @@ def in_hub(name: str) -> Act:
     return steps(device(name), typing(f'birthmark hub device create {name} --cert "$X509_CERT_FILE"'))
 
 
+def with_module(name: str) -> Act:
+    return steps(in_hub(name), typing(f"birthmark hub module create {name} camera"))
+
+
+def _of_its_own(name: str) -> Callable[[Desk], str]:
+    """Return what makes a device's own token, by the key that the registry has."""
+
+    def token(desk: Desk) -> str:
+        rest("IOTHUB", "PUT", f"/devices/{name}", {"authentication": {"symmetricKey": _KEYS}}, If_Match="*")(desk)
+        host = connection(desk, "IOTHUB")["HostName"].partition(":")[0]
+        return make_sas(f"{host}/devices/{name}", _KEY, int(time.time()) + 600)
+
+    return token
+
+
 def misuse(name: str, topic: str, payload: bytes = b"hello", *, qos: int = 1) -> Row:
     name = f"fix-hub-{name}"
     packet = a_publish(topic.format(name=name), payload, qos=qos)
@@ -159,6 +176,8 @@ def refuse(_desk: Desk) -> None:
     raise RefusedError
 
 
+_KEY = b"k" * 32
+_KEYS = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(_KEY).decode())
 _EVENTS = "devices/{name}/messages/events/"
 
 DPS: Mapping[str, Row] = {
@@ -336,8 +355,27 @@ HUB: Mapping[str, Row] = {
         is_instead=True,
     ),
     "sas.policy_missing": Row(lambda desk: desk.type("birthmark hub key --policy nobody"), is_instead=True),
-    "iothub.module_not_served": Row(
-        hub_saying("fix-module", path="fix-module/camera"), in_hub("fix-module"), is_instead=True
+    "iothub.unknown_module": Row(rest("IOTHUB", "GET", "/devices/fix-module/modules/camera"), in_hub("fix-module")),
+    "iothub.module_exists": Row(
+        rest("IOTHUB", "PUT", "/devices/fix-twice/modules/camera", {}), with_module("fix-twice"), is_instead=True
+    ),
+    "iothub.module_etag": Row(
+        rest("IOTHUB", "DELETE", "/devices/fix-etag/modules/camera", If_Match='"old"'),
+        with_module("fix-etag"),
+        is_instead=True,
+    ),
+    "iothub.too_many_modules": Row(
+        rest("IOTHUB", "PUT", "/devices/fix-fifty/modules/m50", {}),
+        steps(
+            in_hub("fix-fifty"),
+            *(rest("IOTHUB", "PUT", f"/devices/fix-fifty/modules/m{number}", {}) for number in range(50)),
+        ),
+        is_instead=True,
+    ),
+    "iothub.no_edge_device": Row(
+        rest("IOTHUB", "GET", "/devices/fix-plain/modules", token=_of_its_own("fix-plain")),
+        typing("birthmark hub device create fix-plain"),
+        is_instead=True,
     ),
     "iothub.no_credentials": Row(hub_saying("fix-bare", as_device=False), in_hub("fix-bare"), is_instead=True),
     "iothub.operation_not_served": Row(rest("IOTHUB", "GET", "/jobs/v2"), is_instead=True),

@@ -153,6 +153,10 @@ MANIFEST = (
 )
 TEMPLATED = f"{MANIFEST} --template template.toml"
 
+SEND = (
+    'birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {name} --cert {files}.cert.pem '
+    "--key {files}.key.pem"
+)
 SCENARIOS: Mapping[str, Scenario] = {
     **CHAINS,
     **AGENT,
@@ -361,6 +365,46 @@ SCENARIOS: Mapping[str, Scenario] = {
             "birthmark ca init --name Fixes --dir other",
             "birthmark dps ca create twice other/root.pem",
             "birthmark ca init --name Fixes --dir ca",
+        ),
+    ),
+    "iothub.unknown_ca": Scenario("birthmark hub ca code none", is_instead=True),
+    "iothub.ca_exists": Scenario(
+        "birthmark hub ca create twice ca/root.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir other",
+            "birthmark hub ca create twice other/root.pem",
+            "birthmark ca init --name Fixes --dir ca",
+        ),
+        is_instead=True,
+    ),
+    "iothub.ca_not_a_ca": Scenario(
+        'birthmark hub ca create fix-leaf "$X509_CERT_FILE"', device("fix-hub-leaf"), is_instead=True
+    ),
+    "iothub.ca_no_code": Scenario(
+        "birthmark hub ca verify uncoded proof.pem",
+        typed(
+            "birthmark ca init --name Fixes --dir ca",
+            "birthmark hub ca create uncoded ca/root.pem",
+            "birthmark ca verify-possession 00 --dir ca --out proof.pem",
+        ),
+    ),
+    "iothub.ca_not_trusted": Scenario(
+        SEND.format(name="fix-untrusted", files="fix-untrusted"),
+        typed(
+            'eval "$(birthmark env)"',
+            "birthmark ca init --name Untrusted --dir ca",
+            "birthmark hub device create fix-untrusted --by-ca",
+            "birthmark ca issue fix-untrusted --dir ca",
+        ),
+    ),
+    "iothub.common_name_mismatch": Scenario(
+        "f=fix-named; test -f $f.key.pem || f=other; " + SEND.format(name="fix-named", files="$f"),
+        typed(
+            'eval "$(birthmark env)"',
+            "birthmark ca init --name Named --dir ca",
+            "birthmark hub ca create named ca/root.pem --verified",
+            "birthmark hub device create fix-named --by-ca",
+            "birthmark ca issue other --dir ca",
         ),
     ),
     "dps.ca_no_code": Scenario(

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError, derive_device_key
-from birthmark.dps.model import Authority, Claim, Enrollment, Signer, SymmetricKey, X509Individual
+from birthmark.dps.model import Claim, Enrollment, Signer, SymmetricKey, X509Individual
 from birthmark.dps.rules.attestation import (
     CaNotOnRecordError,
     CaUnverifiedError,
@@ -24,6 +24,7 @@ from birthmark.dps.rules.attestation import (
 )
 from birthmark.errors import BirthmarkError
 from birthmark.pki import profiles
+from birthmark.pki.authority import Authority
 from birthmark.pki.chains import (
     CertificateExpiredError,
     CertificateNotYetValidError,

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.dps.model import Enrollment, Registration, X509Group
-from birthmark.dps.rules.registration import RESET, NoHubError, RegistrationPinnedError, allocate, decide
+from birthmark.dps.rules.registration import MIGRATED, RESET, NoHubError, RegistrationPinnedError, allocate, decide
 from birthmark.pki.names import RegistrationId
 from fakes import NOON
 
@@ -96,6 +96,8 @@ def test_a_hub_that_is_linked_later_takes_nobody_away() -> None:
 def test_a_device_moves_when_its_enrollment_names_another_hub_unless_the_policy_says_no() -> None:
     first = earned(an_enrollment(hubs=("hub-a.example",)))
     moved = earned(an_enrollment(hubs=("hub-b.example",)), first)
-    assert (moved.hub, moved.substatus) == ("hub-b.example", RESET)
+    assert (moved.hub, moved.substatus) == ("hub-b.example", MIGRATED)
+    reset = earned(an_enrollment(hubs=("hub-b.example",), migrates=False), first)
+    assert (reset.hub, reset.substatus) == ("hub-b.example", RESET)
     kept = earned(an_enrollment(hubs=("hub-b.example",), keeps_hub=True), first)
     assert kept.hub == "hub-a.example"

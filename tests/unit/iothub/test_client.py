@@ -41,4 +41,4 @@ async def test_a_device_connects_and_sends_what_the_hub_understands() -> None:
 
 async def test_a_device_id_that_would_be_another_topic_is_refused() -> None:
     with pytest.raises(DeviceIdInvalidError):
-        await connect_hub(RecordingMqtt(), "hub.test", "a/b")  # type: ignore[arg-type]  # a stand-in for the link
+        await connect_hub(RecordingMqtt(), "hub.test", "a/b/c")  # type: ignore[arg-type]  # a stand-in for the link

@@ -163,7 +163,7 @@ def test_a_devices_thumbprints_are_shown_in_capitals() -> None:
     "body",
     [
         {"status": "broken"},
-        {"authentication": {"type": "certificateAuthority"}},
+        {"authentication": {"type": "magic"}},
         {"authentication": {"symmetricKey": {"primaryKey": "?"}}},
         {"authentication": 5},
     ],

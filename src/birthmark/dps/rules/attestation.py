@@ -12,8 +12,9 @@ from datetime import datetime
 from cryptography.x509.oid import NameOID
 
 from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
-from birthmark.dps.model import Authority, Claim, Enrollment, Signer, SymmetricKey, X509Individual
+from birthmark.dps.model import Claim, Enrollment, Signer, SymmetricKey, X509Individual
 from birthmark.errors import ForbiddenError, UnauthenticatedError
+from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureBrokenError, Signatures, build_chain, check_dates
 from birthmark.pki.checks import check_client

@@ -185,6 +185,7 @@ def enrollment_of(document: EnrollmentDocument) -> Enrollment:
         is_edge=bool(document.capabilities and document.capabilities.iot_edge),
         hubs=(only,) if only else tuple(sorted(document.iot_hubs or ())),
         keeps_hub=policy is not None and not policy.update_hub_assignment,
+        migrates=policy is None or policy.migrate_device_data,
         twin=document.initial_twin,
         made_at=document.created_date_time_utc,
         etag=document.etag or "",

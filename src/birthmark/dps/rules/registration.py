@@ -11,7 +11,7 @@ from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import RegistrationId
 
 INITIAL = "initialAssignment"
-RESET = "deviceDataReset"
+MIGRATED, RESET = "deviceDataMigrated", "deviceDataReset"
 
 
 class NoHubError(ConflictError):
@@ -35,26 +35,6 @@ class AllocationNotServedError(InvalidRequestError):
     )
     enrollment: str
     policy: object
-
-
-class HubChangeNotServedError(InvalidRequestError):
-    """A device's hub would change, and its data would stay behind."""
-
-    code = "dps.hub_change_not_served"
-    message = "A device with data at its hub is not moved to another"
-    cause = (
-        "{registration_id} is the device {device_id} of the hub {present}, and its enrollment gives it {wanted} now. "
-        "Neither migrateDeviceData nor a reset of its data is served: its twin would be lost, and it could still "
-        "connect to the old hub."
-    )
-    fix = (
-        "Keep it where it is: link {present} and name it in the enrollment, or set updateHubAssignment to false. To "
-        "let its data and its identity there go, and have it register anew: `birthmark dps release {registration_id}`"
-    )
-    device_id: str
-    present: str
-    registration_id: str
-    wanted: str
 
 
 class RegistrationPinnedError(ForbiddenError):
@@ -137,7 +117,7 @@ def decide(
         return replace(
             present,
             hub=hub,
-            substatus=RESET if moved else present.substatus,
+            substatus=(MIGRATED if enrollment.migrates else RESET) if moved else present.substatus,
             operation_id=operation_id,
             etag=etag,
             updated_at=now,

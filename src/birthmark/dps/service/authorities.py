@@ -7,12 +7,13 @@ from dataclasses import replace
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged
-from birthmark.dps.model import Authority, IdScope
+from birthmark.dps.model import IdScope
 from birthmark.dps.service.instances import UnknownScopeError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
-from birthmark.pki.possession import check_possession, which
+from birthmark.pki.possession import which
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.records import certificate_of
 
@@ -105,7 +106,7 @@ class Authorities:
             elif present.is_verified or not is_verified:
                 return present
             else:
-                made = replace(present, is_verified=True, updated_at=now, etag=self._etag())
+                made = present.trusted(self._etag(), now)
             return await self._put(scope, made, present, actor, "dps.ca_add", verified=is_verified)
 
         return await decided_again(decide)
@@ -116,7 +117,7 @@ class Authorities:
 
         async def decide() -> str:
             present = await self.get(scope, name)
-            made = replace(present, verification_code=code, updated_at=self._clock.now(), etag=self._etag())
+            made = present.with_code(code, self._etag(), self._clock.now())
             await self._put(scope, made, present, actor, "dps.ca_code")
             return code
 
@@ -129,9 +130,7 @@ class Authorities:
             present = await self.get(scope, name)
             if not present.verification_code:
                 raise NoCodeError(name=name, options=which(present.certificate))
-            now = self._clock.now()
-            check_possession(verification, present.certificate, present.verification_code, now)
-            made = replace(present, is_verified=True, verification_code=None, updated_at=now, etag=self._etag())
+            made = present.proven(verification, present.verification_code, self._etag(), self._clock.now())
             return await self._put(scope, made, present, actor, "dps.ca_verify")
 
         return await decided_again(decide)

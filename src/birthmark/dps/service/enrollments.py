@@ -9,11 +9,12 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
 from birthmark.dps.document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
-from birthmark.dps.model import TAKEN_BACK, Authority, Enrollment, IdScope, Instance, X509Individual
+from birthmark.dps.model import TAKEN_BACK, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of
 from birthmark.dps.service.instances import UnknownInstanceError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
+from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again, words
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged, GroupChanged
-from birthmark.dps.model import Authority, Claim, Enrollment, IdScope, Signer, SymmetricKey
+from birthmark.dps.model import Claim, Enrollment, IdScope, Signer, SymmetricKey
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
@@ -16,6 +16,7 @@ from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
+from birthmark.pki.authority import Authority
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, deciding
 from birthmark.store import Database
 from birthmark.store.database import Row

@@ -14,7 +14,7 @@ from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChange
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.registration import HubChangeNotServedError, decide
+from birthmark.dps.rules.registration import MIGRATED, RESET, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
@@ -212,7 +212,7 @@ class Registrations:
                     etag=f'"{self._entropy.token(8).hex()}"',
                     now=now,
                 )
-            await self._check_stays(present, registration)
+            registration = await self._truly(present, registration)
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept)
             identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
@@ -220,7 +220,7 @@ class Registrations:
             changes.merge(_written(instance, registration, present))
             if attested.tpm is not None:
                 changes.merge(self._tpms.forgetting(instance, registration_id))
-            changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
+            changes.merge(await self._at_its_hub(present, registration, identity, now, migrates=enrollment.migrates))
             if self._inventory is not None and claim.leaf is not None:
                 changes.merge(self._inventory.registered(claim.leaf, now))
             if await self._is_news(present, registration):
@@ -265,17 +265,23 @@ class Registrations:
             self._told.popitem(last=False)
         return before is None or at - before >= _TOLD_AGAIN
 
-    async def _check_stays(self, present: Registration | None, wanted: Registration) -> None:
-        """Raise `HubChangeNotServedError` where a device's data would stay behind at another hub."""
-        if present is None or present.hub.lower() == wanted.hub.lower():
-            return
-        if await self._hubs.has(present.hub, present.device_id):
-            raise HubChangeNotServedError(
-                registration_id=present.registration_id,
-                device_id=present.device_id,
-                present=present.hub,
-                wanted=wanted.hub,
-            )
+    async def _truly(self, present: Registration | None, made: Registration) -> Registration:
+        """Return a registration that says of no data that it went along where there is none to take."""
+        if present is None or made.substatus != MIGRATED or present.hub.lower() == made.hub.lower():
+            return made
+        there_is = await self._hubs.has(present.hub, present.device_id)
+        return made if there_is else replace(made, substatus=RESET)
+
+    async def _at_its_hub(
+        self, present: Registration | None, made: Registration, identity: HubIdentity, now: datetime, *, migrates: bool
+    ) -> Changes:
+        """Return the changes that let the hub know the device; of another hub than before it is taken away there."""
+        if present is None or present.hub.lower() == made.hub.lower():
+            return await self._hubs.provision(made.hub, made.device_id, identity, now)
+        if present.device_id != made.device_id:
+            changes = await self._hubs.forget(present.hub, present.device_id, identity.maker)
+            return changes.merge(await self._hubs.provision(made.hub, made.device_id, identity, now))
+        return await self._hubs.move(made.device_id, present.hub, made.hub, identity, now, with_twin=migrates)
 
     def _counts(self, verdict: Attested) -> bool:
         """Say whether a verdict is fresh, and no group or CA was written since, by whichever worker."""

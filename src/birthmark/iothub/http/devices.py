@@ -14,17 +14,16 @@ from birthmark.broker.rules.inbox import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import headers
-from birthmark.iothub.http.rendering import DEVICEBOUND, Record, answer_of, guarded
-from birthmark.iothub.model import DeviceId, Hub, parse_device_id, space_of
+from birthmark.iothub.http.rendering import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
+from birthmark.iothub.model import Hub, name_of, parse_name, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
 from birthmark.net.refusing import Handler
 from birthmark.text import whole_number
 
-_UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
 _MIN_LOCK_S = 5
-Answer = Callable[[Request, Hub, DeviceId], Awaitable[Response]]
+Answer = Callable[[Request, Hub, str], Awaitable[Response]]
 
 
 def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
@@ -36,25 +35,27 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
         async def proven(request: Request) -> Response:
             try:
-                device_id = parse_device_id(request.path_params["device_id"])
-                user = HubUser(request.headers.get("host", ""), device_id, None, "")
+                name = name_of(request.path_params["device_id"], request.path_params.get("module_id"))
+                user = HubUser(request.headers.get("host", ""), *parse_name(name), "")
                 password = request.headers.get("authorization", "").encode()
-                hub, device, _ = await iothub.registry.authenticate(user, request.scope["extensions"]["tls"], password)
+                hub, identity, _ = await iothub.registry.authenticate(
+                    user, request.scope["extensions"]["tls"], password
+                )
             except (UnavailableError, ThrottledError):
                 raise
             except BirthmarkError as error:
-                return answer_of(_UNAUTHORIZED, "Unauthorized", record(error, request))
-            return await answer(request, hub, device.device_id)
+                return answer_of(UNAUTHORIZED, "Unauthorized", record(error, request))
+            return await answer(request, hub, identity.name)
 
         return guarded(proven, record)
 
-    async def send(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+    async def send(request: Request, hub: Hub, name: str) -> Response:
         body = await request.body()
-        messages = headers.telemetry_of(device_id, request.headers, body, iothub.c2d.now())
-        await iothub.telemetry.written(hub, key_of(device_id), messages, len(body))
+        messages = headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
+        await iothub.telemetry.written(hub, key_of(name.partition("/")[0]), messages, len(body))
         return Response(status_code=204)
 
-    async def receive(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+    async def receive(request: Request, hub: Hub, device_id: str) -> Response:
         asked_s = whole_number(request.headers.get("iothub-messagelocktimeout", ""))
         lock_s = None if asked_s is None else min(max(_MIN_LOCK_S, asked_s), MAX_LOCK_S)
         letter = await inboxes.take(space_of(hub.name), device_id, lock_s)
@@ -64,18 +65,19 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         found = headers.headers_of(device_id, letter, mail)
         return Response(mail.payload, 200, found, "application/octet-stream")
 
-    async def settle(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+    async def settle(request: Request, hub: Hub, device_id: str) -> Response:
         outcome = Outcome.REJECTED if "reject" in request.query_params else Outcome.COMPLETED
         await inboxes.settle(space_of(hub.name), device_id, request.path_params["lock"], outcome)
         return Response(status_code=204)
 
-    async def abandon(request: Request, hub: Hub, device_id: DeviceId) -> Response:
+    async def abandon(request: Request, hub: Hub, device_id: str) -> Response:
         await inboxes.abandon(space_of(hub.name), device_id, request.path_params["lock"])
         devices.mail_came(hub, device_id)
         return Response(status_code=204)
 
     one = "/devices/{device_id}/messages"
-    found = [Route(f"{one}/events", of_device(send), methods=["POST"])]
+    of_module = "/devices/{device_id}/modules/{module_id}/messages/events"
+    found = [Route(place, of_device(send), methods=["POST"]) for place in (f"{one}/events", of_module)]
     for name in DEVICEBOUND:
         found += [
             Route(f"{one}/{name}", of_device(receive), methods=["GET"]),

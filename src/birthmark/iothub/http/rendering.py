@@ -2,22 +2,35 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from birthmark.auth.rights import Right
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Hub
+from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs
-from birthmark.iothub.wire import registry_time
+from birthmark.iothub.wire import NEVER, registry_time
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.demand import RightMissingError, said
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]
+Authorized = Callable[[Request, Hub, frozenset[str], str, Right], str]
+"""Returns who asks: one of these policies of a hub, for a resource, or a person with this right there."""
+UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
+"""What a device hears that does not prove to be the one it names, whether there is such a one or not."""
 # The REST reference writes the first; the Node SDK asks for the second.
 DEVICEBOUND, SERVICEBOUND = ("deviceBound", "devicebound"), ("serviceBound", "servicebound")
+
+
+def seen_view(found: SeenAt) -> dict[str, Any]:
+    """Return what a view of a device or module says of its connection."""
+    activity = NEVER if found.at is None else registry_time(found.at)
+    return {"is_connected": found.is_connected, "last_activity": activity}
 
 
 def hub_of(hubs: Hubs, request: Request) -> Hub:
@@ -46,6 +59,13 @@ def render(error: BirthmarkError, tracking_id: str) -> Response:
     is_told = isinstance(error, InvalidRequestError | RightMissingError)
     detail = said(error) if is_told else error.facts.get("device_id", str(error))
     return answer_of(http_error(error), detail, tracking_id)
+
+
+def problem_view(error: BirthmarkError, device_id: str, module_id: str | None) -> dict[str, Any]:
+    """Return one refusal of a bulk operation."""
+    _, name, _ = http_error(error)
+    told = {"deviceId": device_id, "errorCode": name, "errorStatus": said(error)}
+    return told if module_id is None else told | {"moduleId": module_id}
 
 
 def answer_of(shown: tuple[int, str, int], detail: object, tracking_id: str) -> Response:

@@ -9,10 +9,21 @@ from starlette.routing import Route
 from birthmark.auth.rights import Right
 from birthmark.broker.rules.inbox import Outcome
 from birthmark.iothub import wire
+from birthmark.iothub.http import modules
 from birthmark.iothub.http.headers import mail_of
-from birthmark.iothub.http.rendering import DEVICEBOUND, SERVICEBOUND, Record, etag_of, guarded, hub_of, time_of
-from birthmark.iothub.model import Device, Hub, space_of
-from birthmark.iothub.ports import SeenAt, ToDevices
+from birthmark.iothub.http.rendering import (
+    DEVICEBOUND,
+    SERVICEBOUND,
+    Record,
+    etag_of,
+    guarded,
+    hub_of,
+    problem_view,
+    seen_view,
+    time_of,
+)
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub, Identity, name_of, space_of
+from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
@@ -23,18 +34,13 @@ _MAX_LIST = 1000
 _TWIN = "twins/{}"
 
 
-def _seen(found: SeenAt) -> dict[str, Any]:
-    activity = wire.NEVER if found.at is None else wire.registry_time(found.at)
-    return {"is_connected": found.is_connected, "last_activity": activity}
-
-
 def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     """Return the registry's routes; `record` files a refusal and returns its tracking id."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def seen(device: Device) -> dict[str, Any]:
-        (found,) = await devices.seen(device.hub, [device.device_id])
-        return _seen(found)
+    async def seen(identity: Identity) -> dict[str, Any]:
+        (found,) = await devices.seen(identity.hub, [identity.name])
+        return seen_view(found)
 
     async def view_of(device: Device) -> dict[str, Any]:
         return wire.device_json(device, **await seen(device))
@@ -73,7 +79,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         found = await registry.devices(hub, limit=min(top, _MAX_LIST))
         times = await devices.seen(hub.name, [device.device_id for device in found])
         await registry.note_shown(hub, found, actor=policy)
-        return JSONResponse([wire.device_json(d, **_seen(at)) for d, at in zip(found, times, strict=True)])
+        return JSONResponse([wire.device_json(d, **seen_view(at)) for d, at in zip(found, times, strict=True)])
 
     async def statistics(request: Request) -> Response:
         hub = hub_of(hubs, request)
@@ -82,29 +88,73 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
 
+    async def bulk(request: Request) -> Response:
+        hub = hub_of(hubs, request)
+        policy = authorized(request, hub, WRITE, "devices", Right.ENROLL)
+        items = wire.parse_bulk(await request.body())
+        problems, changed = await iothub.bulk.do(hub, items, actor=policy)
+        for before, after, body in changed:
+            patch = (body.get("properties") or {}).get("desired")
+            devices.desired_changed(before, after, patch, replaces=False)
+        errors = [
+            problem_view(problem, item.id, item.module_id)
+            for item, problem in zip(items, problems, strict=True)
+            if problem is not None
+        ]
+        for problem in problems:
+            if problem is not None:
+                record(problem, request)
+        shown = {"isSuccessful": not errors, "errors": errors, "warnings": []}
+        return JSONResponse(shown, 400 if errors else 200)
+
+    async def connected(request: Request) -> Response:
+        hub = hub_of(hubs, request)
+        authorized(request, hub, READ | SERVICE, "statistics/service", Right.READ)
+        return JSONResponse({"connectedDeviceCount": await devices.connected(hub.name)})
+
+    async def configure(request: Request) -> Response:
+        hub, device_id = hub_of(hubs, request), request.path_params["device_id"]
+        policy = authorized(request, hub, WRITE, f"devices/{device_id}/applyConfigurationContent", Right.OPERATE)
+        content = wire.parse_content(await request.body())
+        device = await registry.device(hub, device_id)
+        if content.modules_content and not device.is_iot_edge:
+            raise wire.BodyInvalidError(detail=f"modulesContent, and {device_id} is no IoT Edge device")
+        there = {one.module_id for one in await registry.modules.of(hub, device_id)}
+        for name in content.modules_content or ():
+            if name not in there:
+                proof = DeviceAuthentication(AuthenticationType.SAS)
+                await registry.modules.put(device, name, proof, managed_by="iotEdge", actor=policy)
+        wanted = {name_of(device_id, name): one for name, one in (content.modules_content or {}).items()}
+        for name, one in (wanted | ({device_id: content.device_content} if content.device_content else {})).items():
+            before, after = await iothub.twins.configure(hub, name, one, actor=policy)
+            devices.desired_changed(before, after, after.desired.values, replaces=True)
+        return Response(status_code=204)
+
     def asked(request: Request, resource: str) -> tuple[Hub, str, str]:
-        """Return hub, device and policy of a call of the service's."""
+        """Return hub, policy, and the name of the device or module, of a call of the service's."""
         hub, device_id = hub_of(hubs, request), request.path_params.get("device_id", "")
+        module_id = request.path_params.get("module_id")
         right = Right.READ if request.method == "GET" and resource == _TWIN else Right.OPERATE
-        return hub, device_id, authorized(request, hub, SERVICE, resource.format(device_id), right)
+        at = device_id if module_id is None else f"{device_id}/modules/{module_id}"
+        return hub, name_of(device_id, module_id), authorized(request, hub, SERVICE, resource.format(at), right)
 
     async def twin(request: Request) -> Response:
-        hub, device_id, policy = asked(request, _TWIN)
-        device = await registry.device(hub, device_id)
+        hub, name, policy = asked(request, _TWIN)
+        identity = await registry.identity(hub, name)
         if request.method == "GET":
-            known = await iothub.twins.get(hub, device_id)
+            known = await iothub.twins.get(hub, name)
         else:
             body = wire.parse_twin_body(await request.body())
             replaces = request.method == "PUT"
-            present = await iothub.twins.get(hub, device_id)
-            wire.check_twin_members(body, wire.twin_json(present, device, **await seen(device)))
+            present = await iothub.twins.get(hub, name)
+            wire.check_twin_members(body, wire.twin_json(present, identity, **await seen(identity)))
             before, known = await iothub.twins.desire(
-                hub, device_id, body, etag_of(request), replaces=replaces, actor=policy
+                hub, name, body, etag_of(request), replaces=replaces, actor=policy
             )
             patch = (body.get("properties") or {}).get("desired")
             devices.desired_changed(before, known, patch, replaces=replaces)
-        count = await iothub.c2d.count(hub.name, device_id)
-        return JSONResponse({**wire.twin_json(known, device, **await seen(device)), "cloudToDeviceMessageCount": count})
+        shown = wire.twin_json(known, identity, **await seen(identity))
+        return JSONResponse(shown | {"cloudToDeviceMessageCount": await iothub.c2d.count(hub.name, name)})
 
     async def method(request: Request) -> Response:
         hub, device_id, _ = asked(request, "twins/{}/methods")
@@ -156,10 +206,16 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     found = [
         at("/devices", listing, "GET"),
         at("/devices/", listing, "GET"),  # as the Node SDK asks
+        at("/devices", bulk, "POST"),
         at("/devices/{device_id}", one, "GET", "PUT", "DELETE"),
+        at("/devices/{device_id}/applyConfigurationContent", configure, "POST"),
         at("/statistics/devices", statistics, "GET"),
+        at("/statistics/service", connected, "GET"),
         at("/twins/{device_id}", twin, "GET", "PATCH", "PUT"),
+        at("/twins/{device_id}/modules/{module_id}", twin, "GET", "PATCH", "PUT"),
         at("/twins/{device_id}/methods", method, "POST"),
+        at("/twins/{device_id}/modules/{module_id}/methods", method, "POST"),
+        *modules.routes(iothub, devices, authorized, record),
         at("/devices/{device_id}/commands", purge, "DELETE"),
         *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),
     ]

@@ -13,7 +13,7 @@ from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
-from birthmark.iothub.model import Device, Hub
+from birthmark.iothub.model import Hub, Identity
 from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
@@ -59,8 +59,8 @@ class HubConnection:
         "__weakref__",
         "_asked",
         "_connections",
-        "_device",
         "_devicebound",
+        "_identity",
         "_space",
         "_telemetry",
         "attached",
@@ -69,17 +69,17 @@ class HubConnection:
         "pump",
     )
 
-    def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, device: Device) -> None:
+    def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, identity: Identity) -> None:
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
-        self._telemetry = TelemetryWindow(pump, device.device_id, stream, connections.clock)
-        self._device = device
+        self._telemetry = TelemetryWindow(pump, identity.name, stream, connections.clock)
+        self._identity = identity
         self._space = space
         self.pump = pump
         self.hub = hub
-        self.device_id = device.device_id
+        self.device_id = identity.name
         self.attached: Attached
 
     # ---- what the pump calls
@@ -95,7 +95,7 @@ class HubConnection:
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         device_id = self.device_id
-        allowed = (f"devices/{device_id}/", "$iothub/")
+        allowed = (wire.own_topics(device_id), "$iothub/")
         known = self.attached.subscriptions
         granted: dict[str, int] = {}
         for name, options in packet.filters:
@@ -203,7 +203,7 @@ class HubConnection:
                 topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)
             else:
                 patch = self._patch_of(packet.payload)
-                twin = await twins.report(self.hub, self._device, patch, request.version)
+                twin = await twins.report(self.hub, self._identity, patch, request.version)
                 topic, body = wire.twin_response_topic(204, request.rid, twin.reported.version), b""
         except BirthmarkError as error:
             status, _, number = http_error(error)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from weakref import WeakSet
 
 from birthmark.broker import Arrival, Broker, Space, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will
@@ -14,7 +15,7 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubDeleted
-from birthmark.iothub.model import DeviceId, Hub, space_of
+from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
@@ -22,7 +23,6 @@ from birthmark.iothub.mqtt.observer import HubObserver
 from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import check_client_id
-from birthmark.iothub.rules.messages import ModuleNotServedError
 from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import still_there
@@ -46,6 +46,8 @@ class HubConnections:
         self._broker = broker
         self._changes = 0  # of anything that a device may depend on
         self._spaces: dict[str, Space] = {}
+        self._modules: dict[tuple[str, str], WeakSet[HubConnection]] = {}
+        """The connections of modules, by hub and device: as many as were here since the device was off."""
         self.iothub = iothub
         self.clock = clock
         self._bus: Bus | None = None
@@ -104,6 +106,7 @@ class HubConnections:
         """End connections whose token ended longer ago than clocks differ; the SDKs renew theirs minutes before."""
         for connection, error in self._tokens.expired(self.clock.now()):
             connection.pump.refuse(error)
+        self._modules = {name: held for name, held in self._modules.items() if held}
 
     async def look_for_mail(self) -> None:
         """Let whoever is connected and has messages that nobody holds look again, whatever woke it or did not."""
@@ -118,27 +121,33 @@ class HubConnections:
         known = [found.get(device_id) for device_id in device_ids]
         return [UNSEEN if one is None else SeenAt(from_micros(one.at), one.reason is None) for one in known]
 
+    async def connected(self, hub: str) -> int:
+        """Return how many devices and modules of a hub are connected, to whichever worker."""
+        return (await self._broker.connected()).get(space_of(hub), 0)
+
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
         require_3_1_1(packet)
         names: dict[str, str] = {}
         try:
             user = wire.parse_username(packet.username or "")
-            names = {"device_id": user.device_id, "hub": user.host}
-            if user.module_id is not None:
-                raise ModuleNotServedError(device_id=user.device_id, module=user.module_id)
+            names = {"device_id": user.name, "hub": user.host}
             seen = self._changes
-            hub, device, token = await self.iothub.registry.authenticate(user, pump.peer, packet.password)
-            check_client_id(device, packet.client_id)
-            will = None if packet.will is None else _will_of(packet.will, device.device_id)
+            hub, identity, token = await self.iothub.registry.authenticate(
+                user, pump.peer, packet.password, address=pump.address
+            )
+            check_client_id(identity, packet.client_id)
+            will = None if packet.will is None else _will_of(packet.will, identity.name)
             space = self.space(hub.name)
-            connection = HubConnection(self, pump, space, hub=hub, device=device)
+            connection = HubConnection(self, pump, space, hub=hub, identity=identity)
             expiry_s = 0 if packet.clean_start else NEVER
-            attached = await space.connect(Arrival(device.device_id, connection, packet.clean_start, expiry_s, will))
+            attached = await space.connect(Arrival(identity.name, connection, packet.clean_start, expiry_s, will))
             connection.attached = attached
+            if user.module_id is not None:
+                self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
             try:
                 if seen != self._changes:  # nobody told a connection that was not there: it proves itself again
-                    await self.iothub.registry.authenticate(user, pump.peer, packet.password)
+                    await self.iothub.registry.authenticate(user, pump.peer, packet.password, address=pump.address)
             except BirthmarkError:
                 space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
@@ -149,7 +158,7 @@ class HubConnections:
             self._tokens.add(token, connection)
         return Admission(
             connection=connection,
-            proved_by="" if token is None else f"device {hub.name}/{device.device_id}",
+            proved_by="" if token is None else f"device {hub.name}/{identity.name}",
             session_present=attached.session_present,
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
             traffic=self.traffic,
@@ -177,11 +186,14 @@ class HubConnections:
     # ---- what the hub announces
 
     def recheck(self, changed: DeviceChanged) -> None:
-        """An identity changed: its connection must prove itself again."""
+        """An identity changed: its connection must prove itself again, and its modules' where it is off."""
         self._changes += 1
         attached = self.space(changed.hub).live.get(changed.device_id)
         if attached is not None:
             attached.connection.end(Closed.ADMINISTRATIVE)
+        if changed.is_off:
+            for connection in self._modules.pop((changed.hub, changed.device_id), ()):
+                connection.end(Closed.ADMINISTRATIVE)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
@@ -204,7 +216,7 @@ class HubConnections:
                     yield attached.connection
 
 
-def _will_of(will: WillPacket, device_id: DeviceId) -> Will:
+def _will_of(will: WillPacket, name: str) -> Will:
     """Return a device's will. Raise `WillInvalidError` or `PropertyBagError`."""
-    check_will(device_id, will.topic, will.qos)
-    return Will(Message(will.topic, will.payload, will.qos, will.retain, publisher=device_id))
+    check_will(name, will.topic, will.qos)
+    return Will(Message(will.topic, will.payload, will.qos, will.retain, publisher=name))

@@ -14,7 +14,7 @@ from birthmark.broker.model import Subscription
 from birthmark.broker.rules.inbox import Letter, Outcome
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
-from birthmark.iothub.model import DeviceId, Hub, space_of
+from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.mqtt.errors import QueueFullError
 from birthmark.net.pump import MqttPump
@@ -64,7 +64,7 @@ class DeviceBound:
         c2d: CloudToDevice,
         pump: MqttPump,
         hub: Hub,
-        device_id: DeviceId,
+        device_id: str,
         subscriptions: Mapping[str, Subscription],
         *,
         holder: str,

@@ -48,7 +48,7 @@ class HubObserver:
                 return  # it was deleted, with its telemetry
             try:
                 size = len(left.payload) + len(left.topic)
-                await self._iothub.telemetry.written(hub, key_of(client), (message,), size)
+                await self._iothub.telemetry.written(hub, key_of(client.partition("/")[0]), (message,), size)
             except UnavailableError:
                 await asyncio.sleep(_AGAIN_S)
             else:

@@ -12,7 +12,7 @@ from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import key_of
 from birthmark.clock import Clock
 from birthmark.iothub import wire
-from birthmark.iothub.model import DeviceId, Message
+from birthmark.iothub.model import Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
@@ -29,9 +29,9 @@ class TelemetryWindow:
 
     __slots__ = (
         "_clock",
-        "_device_id",
         "_key",
         "_like",
+        "_name",
         "_pump",
         "_room",
         "_stream",
@@ -40,10 +40,11 @@ class TelemetryWindow:
         "_unwritten_bytes",
     )
 
-    def __init__(self, pump: MqttPump, device_id: DeviceId, stream: Stream[Message], clock: Clock) -> None:
+    def __init__(self, pump: MqttPump, name: str, stream: Stream[Message], clock: Clock) -> None:
+        """`name` is a device's, or a module's, whose messages stand in the row of its device's."""
         self._pump = pump
-        self._device_id = device_id
-        self._key = key_of(device_id)
+        self._name = name
+        self._key = key_of(name.partition("/")[0])
         self._stream = stream
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
@@ -72,7 +73,7 @@ class TelemetryWindow:
             for packet in packets:
                 payload = packet.payload
                 if len(payload) > MAX_MESSAGE_BYTES:
-                    raise MessageTooLargeError(device_id=self._device_id, size=len(payload))
+                    raise MessageTooLargeError(device_id=self._name, size=len(payload))
                 # Most messages of a device are to one topic: what is like the one before is looked at once.
                 if like is None or packet.topic is not topic or packet.qos > 1 or packet.retain:
                     if (found := topic_of(packet)) is None:
@@ -99,7 +100,7 @@ class TelemetryWindow:
         properties = wire.parse_property_bag(topic.bag)
         if is_retained:
             properties["mqtt-retain"] = "true"
-        return wire.message_of(self._device_id, properties, b"", at)
+        return wire.message_of(self._name, properties, b"", at)
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()

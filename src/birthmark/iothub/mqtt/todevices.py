@@ -34,7 +34,10 @@ class DevicesByBus:
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return await self._connections.seen(hub, device_ids)
 
-    async def connected(self, hub: str, most: int) -> Sequence[str] | None:
+    async def connected(self, hub: str) -> int:
+        return await self._connections.connected(hub)
+
+    async def connected_ids(self, hub: str, most: int) -> Sequence[str] | None:
         return await self._connections.space(hub).connected(most)
 
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
@@ -50,7 +53,7 @@ class DevicesByBus:
     async def _call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         check_call(call, device_id)
         registry = self._connections.iothub.registry
-        device = await registry.device(hub, device_id)
+        identity = await registry.identity(hub, device_id)
         response_s = call.response_timeout_in_seconds
         asked = CallMethod(hub.name, device_id, call.method_name, _json(call.payload), response_s)
         loop = asyncio.get_running_loop()
@@ -61,7 +64,7 @@ class DevicesByBus:
             """What is called, and answers, is the device that was meant: another may have its name by now."""
             nonlocal looked
             if loop.time() - looked > _STALE_S:
-                await registry.check_is_there(hub, device)
+                await registry.check_is_there(hub, identity)
                 looked = loop.time()
 
         while True:

@@ -5,7 +5,8 @@ from typing import Any
 
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.iothub.model import AuthenticationType, Device
+from birthmark.iothub.model import AuthenticationType, Identity
+from birthmark.iothub.wire import own_topics
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.pki.checks import check_client
@@ -35,6 +36,60 @@ class ThumbprintMismatchError(UnauthenticatedError):
     expected: str
     hub: str
     thumbprint: bytes
+
+
+class CommonNameError(UnauthenticatedError):
+    """A certificate of a CA, with another name in it."""
+
+    code = "iothub.common_name_mismatch"
+    cause = (
+        "Device {device_id} of hub {hub} is known by certificates of a CA, and showed one whose common name is "
+        "'{common_name}' ({thumbprint})."
+    )
+    fix = (
+        "Issue a certificate whose common name is the device id, letter by letter: "
+        "`birthmark ca issue {device_id} --dir ca`"
+    )
+    common_name: str
+    device_id: str
+    hub: str
+    thumbprint: bytes
+
+
+class CaNotTrustedError(UnauthenticatedError):
+    """The certificate's CA vouches for no device of this hub."""
+
+    code = "iothub.ca_not_trusted"
+    cause = (
+        "Device {device_id} showed a certificate that '{issuer}' issued, and hub {hub} has no verified CA certificate "
+        "above it: {detail}."
+    )
+    fix = (
+        "Put that CA's certificate on record: `birthmark hub ca create {name} ca/root.pem --verified --hub {hub}`. "
+        "Those there are, and which are verified: `birthmark hub ca ls --hub {hub}`"
+    )
+    detail: str
+    device_id: str
+    hub: str
+    issuer: str
+    name: str
+
+
+class DevicesOwnCaError(UnauthenticatedError):
+    """A device issued this certificate."""
+
+    code = "iothub.devices_own_ca"
+    cause = (
+        "The certificate of {device_id} was issued by '{subject}', the CA of a device, which speaks for no device of "
+        "hub {hub}, whose CA is above it."
+    )
+    fix = (
+        "If you know the device, make it by its own certificate: `birthmark hub device rm {device_id} --hub {hub} "
+        '--yes; birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+    )
+    device_id: str
+    hub: str
+    subject: str
 
 
 class NoCredentialsError(UnauthenticatedError):
@@ -68,20 +123,20 @@ class ClientIdError(InvalidRequestError):
     hub: str
 
 
-def check_client_id(device: Device, client_id: str) -> None:
-    """Raise `ClientIdError` unless MQTT's client id is the device id (IoT Hub MQTT support)."""
-    if client_id != device.device_id:
-        raise ClientIdError(client_id=client_id[:128], device_id=device.device_id, hub=device.hub)
+def check_client_id(identity: Identity, client_id: str) -> None:
+    """Raise `ClientIdError` unless MQTT's client id is the device id, or DEVICE/MODULE (IoT Hub MQTT support)."""
+    if client_id != identity.name:
+        raise ClientIdError(client_id=client_id[:128], device_id=identity.name, hub=identity.hub)
 
 
 def authenticate(
-    device: Device, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
+    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
 ) -> SasToken | None:
-    """Return the token that proves the connection to be `device`, None for a certificate; else raise why it is not."""
-    facts: dict[str, Any] = {"device_id": device.device_id, "hub": device.hub}
-    if not device.is_enabled:
-        raise DeviceDisabledError(**facts)
-    authentication = device.authentication
+    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not."""
+    facts: dict[str, Any] = {"device_id": identity.name, "hub": identity.hub}
+    if not identity.is_enabled:
+        raise DeviceDisabledError(**facts | {"device_id": identity.device_id})
+    authentication = identity.authentication
     match authentication.type:
         case AuthenticationType.SELF_SIGNED:
             if leaf is None:
@@ -92,12 +147,19 @@ def authenticate(
                 raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
             check_client(leaf, is_pinned=True)
             check_dates(leaf, now)
+        case AuthenticationType.AUTHORITY:
+            if leaf is None:
+                raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
+            if leaf.subject_cn != identity.name:  # letter case counts, as in the registry
+                raise CommonNameError(common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint, **facts)
+            check_client(leaf)
+            check_dates(leaf, now)
         case AuthenticationType.SAS:
             if not password:
                 raise NoCredentialsError(presented="no token", type="SAS", **facts)
             token = parse_sas(password.decode("utf-8", "replace"))
             keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
             check_sas(token, keys, now)
-            check_resource(token, [f"{host}/devices/{device.device_id}"])
+            check_resource(token, [f"{host}/{own_topics(identity.name).rstrip('/')}"])
             return token
     return None

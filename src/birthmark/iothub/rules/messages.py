@@ -25,25 +25,13 @@ class PathNotServedError(InvalidRequestError):
     message = "{method} {path} is not served"
     cause = "{method} {path} is an operation of IoT Hub that this hub does not serve."
     fix = (
-        "Served are the identity registry (/devices, /devices/ID, /statistics/devices), twins and direct methods "
-        "(/twins/ID), messages of devices and to them (/devices/ID/messages) and their feedback, over HTTPS; all that "
-        "a device does over MQTT and MQTT over WebSocket. What the registry holds: `birthmark hub device ls`"
+        "Served are the identity registry (/devices, /devices/ID, /devices/ID/modules, /statistics), twins and direct "
+        "methods (/twins/ID, also of modules), messages of devices and to them (/devices/ID/messages) and their "
+        "feedback, over HTTPS; all that a device or a module does over MQTT and MQTT over WebSocket. What the registry "
+        "holds: `birthmark hub device ls`"
     )
     method: str
     path: str
-
-
-class ModuleNotServedError(InvalidRequestError):
-    """Modules are not served."""
-
-    code = "iothub.module_not_served"
-    cause = "Device {device_id} connected as its module {module}; this hub has devices without modules."
-    fix = (
-        "Connect as the device itself, leave the module id out of the connection string: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
-    )
-    device_id: str
-    module: str
 
 
 class QosNotServedError(InvalidRequestError):

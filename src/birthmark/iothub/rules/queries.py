@@ -37,7 +37,7 @@ COLLECTIONS = (DEVICES, MODULES)
 _NAMES = (
     *("deviceId", "moduleId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime", "connectionState"),
     *("lastActivityTime", "cloudToDeviceMessageCount", "authenticationType", "x509Thumbprint", "modelId", "version"),
-    *("tags", "properties", "capabilities"),
+    *("tags", "properties", "capabilities", "deviceScope", "parentScopes"),
 )
 _KNOWN: Mapping[str, str] = {name.lower(): name for name in _NAMES}
 _KINDS: Mapping[Kind, str] = {Kind.BOOL: BOOL, Kind.NUMBER: NUMBER, Kind.TEXT: TEXT, Kind.OBJECT: "o", Kind.ARRAY: "a"}

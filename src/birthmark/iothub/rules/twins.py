@@ -4,7 +4,7 @@ Nulls remove, objects are merged, arrays are replaced whole and hold no null. Si
 the metadata.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ PROPERTIES = Shape(
 MAX_PATCH_BYTES = 4 * PROPERTIES.max_bytes
 """Of what a device reports, with its white space and escapes: more is not looked at."""
 TAGS = msgspec.structs.replace(PROPERTIES, max_bytes=8 * 1024)
+_DESIRED = ["properties", "desired"]
 _OWN = frozenset({"$version", "$metadata"})  # what a twin shows beside the values: nobody sets it
 
 
@@ -82,6 +83,30 @@ def replace(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
         _sized(twin, place, values, shape)
     tags_kept = replaced(Section(), kept, at).values
     return msgspec.structs.replace(twin, desired=section, tags=tags_kept, version=twin.version + 1)
+
+
+def configured(twin: Twin, content: Mapping[str, Any], at: int) -> Twin:
+    """Return the twin with what a configuration's content says of it, `properties.desired` or paths below it.
+
+    The whole comes in place of what was desired, what is below in its place alone ("Deploy modules", deployment
+    manifest). Raise `TwinInvalidError`.
+    """
+    values: dict[str, Any] = dict(twin.desired.values)
+    for path in sorted(content):  # the whole before its parts
+        parts = path.split(".")
+        if parts[: len(_DESIRED)] != _DESIRED or len(parts) > len(_DESIRED) + PROPERTIES.max_levels:
+            raise TwinInvalidError(device_id=twin.device_id, detail=f"{path[:100]!r} is not below properties.desired")
+        below = parts[len(_DESIRED) :]
+        values = _with(values, below, content[path]) if below else _fitting(twin, "desired", content[path], PROPERTIES)
+    section = replaced(twin.desired, _fitting(twin, "desired", values, PROPERTIES), at)
+    _sized(twin, "desired", section.values, PROPERTIES)
+    return msgspec.structs.replace(twin, desired=section, version=twin.version + 1)
+
+
+def _with(values: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    inner = values.get(first)
+    return {**values, first: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
 
 
 def begun(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:

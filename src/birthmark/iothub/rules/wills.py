@@ -2,7 +2,7 @@
 
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
-from birthmark.iothub.model import DeviceId, Message
+from birthmark.iothub.model import Message
 
 
 class WillInvalidError(InvalidRequestError):
@@ -18,7 +18,7 @@ class WillInvalidError(InvalidRequestError):
     device_id: str
 
 
-def check_will(device_id: DeviceId, topic: str, qos: int) -> None:
+def check_will(device_id: str, topic: str, qos: int) -> None:
     """Raise `WillInvalidError` or `PropertyBagError` for what cannot be told as telemetry."""
     if not isinstance(wire.parse_topic(topic, device_id), wire.TelemetryTopic):
         raise WillInvalidError(device_id=device_id, detail=f"its topic is {topic[:200]}")

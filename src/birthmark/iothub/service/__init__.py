@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
+from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
+from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.index import Index
 from birthmark.iothub.service.queries import Queries
-from birthmark.iothub.service.registry import Registry, RevocationCheck
+from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
@@ -22,6 +24,8 @@ class IotHub:
     telemetry: Telemetry
     twins: Twins
     c2d: CloudToDevice
+    bulk: Bulk
+    authorities: HubAuthorities
     queries: Queries
     index: Index
 
@@ -32,16 +36,19 @@ class IotHub:
         clock: Clock,
         entropy: Entropy,
         revocations: RevocationCheck | None = None,
+        is_devices_own: IsDevicesOwn | None = None,
         **kept: int,
     ) -> "IotHub":
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry."""
         hubs = Hubs(database, clock, entropy)
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
-        registry = Registry(database, clock, entropy, hubs, revocations)
+        authorities = HubAuthorities(database, clock, entropy, is_devices_own)
+        registry = Registry(database, clock, entropy, hubs, authorities=authorities, revocations=revocations)
+        twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
-        queries = Queries(database, clock, registry, c2d)
-        return cls(hubs, registry, telemetry, Twins(database, clock, registry), c2d, queries, Index(database))
+        queries, index = Queries(database, clock, registry, c2d), Index(database)
+        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities, queries, index)
 
 
-__all__ = ["CloudToDevice", "Hubs", "Index", "IotHub", "Queries", "Registry", "Telemetry", "Twins"]
+__all__ = ["CloudToDevice", "Hubs", "Index", "IotHub", "Made", "Queries", "Registry", "Telemetry", "Twins"]

@@ -16,7 +16,7 @@ from birthmark.documents.answers import fits
 from birthmark.documents.queries import MAX_VALUES, Condition, Path, paths_in
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.iothub import searching, store, wire
-from birthmark.iothub.model import Device, Hub, Twin
+from birthmark.iothub.model import Device, DeviceId, Hub, Identity, Twin
 from birthmark.iothub.ports import UNSEEN, Presence, SeenAt
 from birthmark.iothub.rules.queries import (
     AnyOf,
@@ -82,20 +82,20 @@ class IndexBehindError(UnavailableError):
 
 
 class Found:
-    """A device that a search met, with its twin."""
+    """A device or a module that a search met, with its twin."""
 
-    __slots__ = ("_row", "device", "seen", "waiting")
+    __slots__ = ("_identity", "_row", "seen", "waiting")
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, identity: Identity) -> None:
         self._row = row
-        self.device: Device = store.device_of(searching.device_row_of(row))
+        self._identity = identity
         self.seen: SeenAt = UNSEEN
         self.waiting = 0
 
     @property
     def key(self) -> str:
-        """Its id: those that follow have greater ones."""
-        return self.device.device_id
+        """Its name: those that follow have greater ones."""
+        return self._identity.name
 
     @property
     def size(self) -> int:
@@ -104,20 +104,21 @@ class Found:
 
     def document(self, *, is_whole: bool) -> dict[str, Any]:
         """Return the twin as the service sees it; its sections with what dates them where it is whole."""
-        device, row = self.device, self._row
+        identity, row = self._identity, self._row
         seen: dict[str, Any] = {"is_connected": self.seen.is_connected, "last_activity": _time_of(self.seen.at)}
-        twin = Twin(device.hub, device.device_id)
+        twin = Twin(identity.hub, DeviceId(self.key))
         if row["twin_body"] is None:
-            document = wire.twin_json(twin, device, **seen)
+            document = wire.twin_json(twin, identity, **seen)
         elif is_whole:
-            twin = store.twin_of({"hub": device.hub, "device_id": device.device_id, **searching.twin_columns(row)})
-            document = wire.twin_json(twin, device, **seen)
+            twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **searching.twin_columns(row)})
+            document = wire.twin_json(twin, identity, **seen)
         else:
             tags, desired, reported = searching.values_of(row["twin_body"])
             twin = msgspec.structs.replace(twin, version=row["twin_version"])
             properties = {"desired": desired.values, "reported": reported.values}
-            document = {**wire.twin_json(twin, device, **seen), "tags": tags, "properties": properties}
-        reason = {} if device.status_reason is None else {"statusReason": device.status_reason}
+            document = {**wire.twin_json(twin, identity, **seen), "tags": tags, "properties": properties}
+        why = identity.status_reason if isinstance(identity, Device) else None
+        reason = {} if why is None else {"statusReason": why}
         return {**document, **reason, _WAITING: self.waiting}
 
 
@@ -162,15 +163,17 @@ class Scanned:
         self._clock = clock
 
     async def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, _presence: Presence
+        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
     ) -> AsyncIterator[Candidate]:
         """See `Source`."""
-        is_whole = are_whole([] if where is None else list(paths_in(where)))
+        paths = [] if where is None else list(paths_in(where))
+        extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, turns, began = 0, 0, Turns(), self._clock.monotonic()
         while count <= wanted:
             if read >= MAX_READ or self._clock.monotonic() - began > MAX_S:
                 raise QueryTooBroadError(limit=read, detail="they have no index")
             some = await self._page(hub, after, EACH)
+            await self.ask(hub, some, extras, presence)
             for one in some:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
@@ -181,7 +184,23 @@ class Scanned:
             read, after = read + len(some), some[-1].key
 
     async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: Presence) -> None:
-        """Learn nothing: a page has it all."""
+        """Learn who is connected, where that is wanted: a page has all the rest."""
+        if extras & _PRESENCE and found:
+            seen = await presence.seen(hub.name, [one.key for one in found])
+            for one, at in zip(found, seen, strict=True):
+                one.seen = at
+
+
+def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequence[Found]]]:
+    """Return what reads the modules of hubs, by their devices, page by page."""
+
+    async def page(hub: Hub, after: str, limit: int) -> Sequence[Found]:
+        device_id, _, module_id = after.partition("/")
+        asked: dict[str, Any] = {"hub": hub.name, "device_id": device_id, "module_id": module_id, "limit": limit}
+        rows = await database.all(searching.MODULES_PAGE, **asked)
+        return [Found(row, store.module_of(searching.module_row_of(row))) for row in rows]
+
+    return page
 
 
 class Finding:
@@ -208,7 +227,9 @@ class Finding:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
             rows = await self._database.all(searching.next_of(hub.name, some, states, after, chunk))
-            found = [Found(row) for row in rows if row["hub"] is not None]
+            found = [
+                Found(row, store.device_of(searching.device_row_of(row))) for row in rows if row["hub"] is not None
+            ]
             await self.ask(hub, found, extras, presence)
             for one in found:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
@@ -246,14 +267,14 @@ class Finding:
         """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
         if not found:
             return
-        names = [one.device.device_id for one in found]
+        names = [one.key for one in found]
         if extras & _PRESENCE:
             for one, seen in zip(found, await presence.seen(hub.name, names), strict=True):
                 one.seen = seen
         if _WAITING in extras:
             counts = await self._c2d.counts(hub.name, names)
             for one in found:
-                one.waiting = counts.get(one.device.device_id, 0)
+                one.waiting = counts.get(one.key, 0)
 
     async def leaves(self, hub: Hub, wanted: Plan, presence: Presence) -> Sequence[Leaf]:
         """Return by which terms to go through devices."""
@@ -273,7 +294,7 @@ class Finding:
             case Named(names=names):
                 return len(names), (wanted,)
             case Connected():
-                connected = await presence.connected(hub.name, _MOST_COUNTED)
+                connected = await presence.connected_ids(hub.name, _MOST_COUNTED)
                 return (inf, (Everything(),)) if connected is None else (len(connected), (Named(tuple(connected)),))
             case AnyOf(parts=parts):
                 each = [await self._cheapest(hub, part, presence) for part in parts]

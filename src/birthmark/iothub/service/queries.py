@@ -32,6 +32,7 @@ from birthmark.iothub.service.finding import (
     Turns,
     are_whole,
     extras_of,
+    modules_of,
 )
 from birthmark.iothub.service.registry import Registry
 from birthmark.store import Database
@@ -76,18 +77,14 @@ class Answer:
     marker: str | None
 
 
-async def _none(_hub: Hub, _after: str, _limit: int) -> Sequence[Candidate]:
-    return ()
-
-
 class Queries:
     """Queries of all hubs."""
 
     def __init__(self, database: Database, clock: Clock, registry: Registry, c2d: CloudToDevice) -> None:
         self.finding = Finding(database, clock, c2d)
         self._registry = registry
-        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: Scanned(_none, clock)}
-        """What a query selects from, by its collection. No hub has modules yet."""
+        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: Scanned(modules_of(database), clock)}
+        """What a query selects from, by its collection. Modules are as few as to be gone through."""
 
     async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: Presence) -> Answer:
         """Return a page of a query.

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from birthmark.iothub.model import (
     DeviceAuthentication,
     DeviceId,
     Hub,
+    Identity,
     Twin,
     parse_device_id,
     space_of,
@@ -27,7 +28,9 @@ from birthmark.iothub.model import (
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
 from birthmark.iothub.rules.twins import begun
+from birthmark.iothub.service.authorities import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
+from birthmark.iothub.service.modules import Modules, module_still_there
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, decided_again, figures, words
@@ -83,6 +86,16 @@ class Peer(Protocol):
     def chain(self) -> tuple[Certificate, ...]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a provisioning service makes of a device; `twin` is what its twin begins with."""
+
+    authentication: DeviceAuthentication
+    maker: str
+    is_iot_edge: bool = False
+    twin: Mapping[str, Any] | None = None
+
+
 class Registry:
     """The devices of all hubs."""
 
@@ -92,8 +105,12 @@ class Registry:
         clock: Clock,
         entropy: Entropy,
         hubs: Hubs,
+        *,
+        authorities: HubAuthorities,
         revocations: RevocationCheck | None = None,
     ) -> None:
+        self.modules = Modules(database, clock, entropy)
+        self._authorities = authorities
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -107,11 +124,16 @@ class Registry:
             raise UnknownDeviceError(hub=hub.name, device_id=device_id)
         return store.device_of(row)
 
-    async def check_is_there(self, hub: Hub, device: Device) -> None:
-        """Raise `UnknownHubError` or `UnknownDeviceError` where one was deleted, also if made anew since."""
+    async def identity(self, hub: Hub, name: str) -> Identity:
+        """Return a device, or a module by its name. Raise `UnknownDeviceError` or `UnknownModuleError`."""
+        device_id, slash, module_id = name.partition("/")
+        return await (self.modules.module(hub, device_id, module_id) if slash else self.device(hub, name))
+
+    async def check_is_there(self, hub: Hub, identity: Identity) -> None:
+        """Raise `UnknownHubError`, `UnknownDeviceError` or `UnknownModuleError` where one is no more that one."""
         self._hubs.check_is_there(hub)
-        if (await self.device(hub, device.device_id)).generation_id != device.generation_id:
-            raise UnknownDeviceError(hub=hub.name, device_id=device.device_id)
+        if (await self.identity(hub, identity.name)).generation_id != identity.generation_id:
+            raise UnknownDeviceError(hub=hub.name, device_id=identity.name)
 
     async def has(self, host: str, device_id: str) -> bool:
         """Say whether the hub of that host name is there, and has the device."""
@@ -130,12 +152,12 @@ class Registry:
         rows = await self._database.all(store.LIST_DEVICES, hub=hub.name, after=after, limit=limit)
         return [store.device_of(row) for row in rows]
 
-    async def note_shown(self, hub: Hub, devices: Sequence[Device], *, actor: str) -> None:
+    async def note_shown(self, hub: Hub, identities: Sequence[Identity], *, actor: str) -> None:
         """Write down which person is about to be shown keys of devices; a policy's holder is nobody by name."""
-        shown = [one for one in devices if one.authentication.primary_key is not None]
+        shown = [one for one in identities if one.authentication.primary_key is not None]
         if not shown or not isinstance(actor, Actor):
             return
-        subject = shown[0].device_id if len(devices) == 1 else "*"
+        subject = shown[0].name if len(identities) == 1 else "*"
         changes = Changes().audit(actor, "iothub.device_key_show", subject, hub=hub.name, count=len(shown))
         await self._database.commit(changes)
 
@@ -146,9 +168,17 @@ class Registry:
         return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
 
     async def put(
-        self, hub: Hub, device_id: str, body: DeviceBody, wanted: DeviceAuthentication, etag: str | None, *, actor: str
+        self,
+        hub: Hub,
+        device_id: str,
+        body: DeviceBody,
+        wanted: DeviceAuthentication,
+        etag: str | None,
+        *,
+        twin: Mapping[str, Any] | None = None,
+        actor: str,
     ) -> Device:
-        """Create a device, or update it when `etag` is given ("*" for any). Raise `ConflictError`."""
+        """Create a device with its first twin, or update it when `etag` is given ("*": any). Raise `ConflictError`."""
         known = parse_device_id(device_id)
         now = self._clock.now()
         if wanted.type is AuthenticationType.SAS:
@@ -160,13 +190,15 @@ class Registry:
         is_edge = bool(body.capabilities and body.capabilities.iot_edge)
         made = self._device(hub, known, wanted, now, is_iot_edge=is_edge)
         made = replace(made, is_enabled=body.status == "enabled", status_reason=body.status_reason)
+        made = replace(made, parent_scopes=body.parents)
         changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status)
         if etag is None:
             exists = DeviceExistsError(hub=hub.name, device_id=known)
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
             if row is not None:
                 raise exists
-            await self._database.commit(_adding(hub, made).merge(changes))
+            adding = self._adding(hub, made).merge(changes)
+            await self._database.commit(_with_twin(adding, made, twin, now) if twin else adding)
             return made
 
         async def decide() -> Device:
@@ -176,7 +208,7 @@ class Registry:
             # Who only switches it off or on does not become its maker: the device goes on registering.
             maker = present.maker if made.authentication == present.authentication else OPERATOR
             done = replace(made, generation_id=present.generation_id, created_at=present.created_at, maker=maker)
-            await self._database.commit(self._replacing(present, done).merge(changes))
+            await self._database.commit((await self._replacing(present, done)).merge(changes))
             return done
 
         return await decided_again(decide)
@@ -192,7 +224,7 @@ class Registry:
                 return present
             now = self._clock.now()
             done = replace(present, etag=self._etag(), is_enabled=is_enabled, status_reason=None, updated_at=now)
-            await self._database.commit(self._replacing(present, done).merge(changes))
+            await self._database.commit((await self._replacing(present, done)).merge(changes))
             return done
 
         return await decided_again(decide)
@@ -209,7 +241,7 @@ class Registry:
             now = self._clock.now()
             done = replace(present, etag=self._etag(), is_enabled=False, authentication=proof, updated_at=now)
             done = replace(done, status_reason=why)
-            await self._database.commit(self._replacing(present, done).merge(changes))
+            await self._database.commit((await self._replacing(present, done)).merge(changes))
             return done
 
         return await decided_again(decide)
@@ -221,7 +253,7 @@ class Registry:
             device = await self.device(hub, device_id)
             if etag not in {None, "*", device.etag}:
                 raise EtagMismatchError(device_id=device_id, etag=etag)
-            changes = _removing(device).audit(actor, "iothub.device_delete", device_id, hub=hub.name)
+            changes = (await self._removing(device)).audit(actor, "iothub.device_delete", device_id, hub=hub.name)
             await self._database.commit(changes)
 
         await decided_again(decide)
@@ -232,19 +264,9 @@ class Registry:
         row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if hub is None or row is None or row["maker"] != maker:
             return Changes()
-        return _removing(store.device_of(row))
+        return await self._removing(store.device_of(row))
 
-    async def provision(
-        self,
-        host: str,
-        device_id: str,
-        authentication: DeviceAuthentication,
-        *,
-        iot_edge: bool,
-        twin: Mapping[str, Any] | None = None,
-        maker: str,
-        now: datetime,
-    ) -> Changes:
+    async def provision(self, host: str, device_id: str, wanted: Made, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`, for the caller's unit of work.
 
         An identity that is there keeps its generation, and its status: an operator's disable outlives registrations.
@@ -254,35 +276,99 @@ class Registry:
         hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
-            made = self._device(hub, parse_device_id(device_id), authentication, now, is_iot_edge=iot_edge)
-            made = replace(made, maker=maker)
-            changes = _adding(hub, made)
-            return changes if not twin else _with_twin(changes, made, twin, now)
+            changes, made = self._provisioned(hub, device_id, wanted, now)
+            return changes if not wanted.twin else _with_twin(changes, made, wanted.twin, now)
         present = store.device_of(row)
-        check_maker(present, maker)
-        if present.authentication == authentication and present.is_iot_edge == iot_edge:
+        check_maker(present, wanted.maker)
+        if present.authentication == wanted.authentication and present.is_iot_edge == wanted.is_iot_edge:
             return _if_as_read(store.SAME_DEVICE, present)
-        made = replace(present, etag=self._etag(), authentication=authentication, is_iot_edge=iot_edge, updated_at=now)
-        return self._replacing(present, made)
+        made = replace(present, etag=self._etag(), authentication=wanted.authentication, updated_at=now)
+        return await self._replacing(present, replace(made, is_iot_edge=wanted.is_iot_edge))
 
-    def _replacing(self, present: Device, made: Device) -> Changes:
+    async def move(
+        self, device_id: str, present: str, wanted: str, made: Made, now: datetime, *, with_twin: bool
+    ) -> Changes:
+        """Return the changes that take a device from the hub at `present` to the one at `wanted`.
+
+        Its twin goes along or begins anew; its status, which an operator gave it, goes along.
+        Raise what `provision` raises.
+        """
+        old = self._hubs.find(present)
+        row = None if old is None else await self._database.one(store.GET_DEVICE, hub=old.name, device_id=device_id)
+        to = self._hubs.by_host(wanted)
+        if old is None or row is None or old.name == to.name:
+            return await self.provision(wanted, device_id, made, now)
+        leaving = store.device_of(row)
+        check_maker(leaving, made.maker)
+        there = await self._database.one(store.GET_DEVICE, hub=to.name, device_id=device_id)
+        if there is not None:
+            check_maker(store.device_of(there), made.maker)
+            return (await self._removing(leaving)).merge(await self.provision(wanted, device_id, made, now))
+        kept = await self._database.one(store.GET_TWIN, hub=old.name, device_id=device_id)
+        as_read: dict[str, Any] = {"hub": old.name, "device_id": device_id}
+        changed = ChangedMeanwhileError(what="The twin")
+        if kept is None:  # nor is there one that came since
+            changes = Changes().run(store.DELETE_TWIN, expect=0, otherwise=changed, **as_read)
+        else:
+            as_read["version"] = kept["version"]
+            changes = Changes().run(store.DELETE_TWIN_AS_READ, expect=1, otherwise=changed, **as_read)
+        changes.merge(await self._removing(leaving))
+        adding, device = self._provisioned(to, device_id, made, now, like=leaving)
+        changes.merge(adding)
+        if kept is not None and with_twin:
+            values = {"version": kept["version"], "body": kept["body"], "updated_at": kept["updated_at"]}
+            return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
+        return changes if not made.twin or with_twin else _with_twin(changes, device, made.twin, now)
+
+    def _provisioned(
+        self, hub: Hub, device_id: str, wanted: Made, now: datetime, like: Device | None = None
+    ) -> tuple[Changes, Device]:
+        name, proof = parse_device_id(device_id), wanted.authentication
+        made = self._device(hub, name, proof, now, is_iot_edge=wanted.is_iot_edge)
+        made = replace(made, maker=wanted.maker)
+        if like is not None:
+            made = replace(made, is_enabled=like.is_enabled, status_reason=like.status_reason)
+        return self._adding(hub, made), made
+
+    async def _replacing(self, present: Device, made: Device) -> Changes:
         row = store.device_row(made)
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
         changed = _if_as_read(store.REPLACE_DEVICE, present, **values)
         if made.is_enabled != present.is_enabled:
             _counted(_counted(changed, present, -1), made)
-        return changed.event(DeviceChanged(made.hub, made.device_id))
+        if made.is_iot_edge and not present.is_iot_edge:
+            changed.merge(await self.modules.of_edge(made))
+        return changed.event(DeviceChanged(made.hub, made.device_id, is_off=not made.is_enabled))
+
+    async def _removing(self, device: Device) -> Changes:
+        removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
+        removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
+        removed.merge(searching.without_terms(device.hub, device.device_id))
+        removed.merge(await self.modules.going_with(device))
+        removed.merge(words.lost(store.place_of(device.hub), device.device_id))
+        return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))
+
+    def _adding(self, hub: Hub, made: Device) -> Changes:
+        """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
+        gone = UnknownHubError(host=hub.host)
+        changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
+        changes.run(store.ADD_DEVICE, **store.device_row(made))
+        if made.is_iot_edge:
+            changes.merge(self.modules.fresh_of_edge(made))
+        return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
 
     async def authenticate(
-        self, user: HubUser, peer: Peer, password: bytes | None
-    ) -> tuple[Hub, Device, SasToken | None]:
-        """Return the device that a request proved to be, and the token that proved it; else raise why not."""
+        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = ""
+    ) -> tuple[Hub, Identity, SasToken | None]:
+        """Return the device or module that a request proved to be, and the token that proved it; else raise why not."""
         hub = self._hubs.by_host(user.host)
-        device = await self.device(hub, user.device_id)
-        token = authenticate(device, user.host, peer.leaf, password, self._clock.now())
+        identity = await self.identity(hub, user.name)
+        token = authenticate(identity, user.host, peer.leaf, password, self._clock.now())
+        if identity.authentication.type is AuthenticationType.AUTHORITY and peer.leaf is not None:
+            await self._authorities.check(hub, identity, peer.leaf, peer.chain, address)
         if peer.leaf is not None and self._revocations is not None:
             await self._revocations(peer.leaf, peer.chain)
-        return hub, device, token
+        return hub, identity, token
 
     def _device(
         self, hub: Hub, device_id: DeviceId, authentication: DeviceAuthentication, now: datetime, *, is_iot_edge: bool
@@ -295,12 +381,17 @@ class Registry:
         return base64.b64encode(self._entropy.token(8)).decode()
 
 
-def still_there(hub: str, device_id: str) -> Changes:
-    """Return what lets a commit hold only while there is such a device; else it raises `UnknownDeviceError`."""
-    key: dict[str, Any] = {"key_hub": hub, "key_device_id": device_id}
-    return Changes().run(
-        store.DEVICE_IS_THERE, expect=1, otherwise=UnknownDeviceError(hub=hub, device_id=device_id), **key
-    )
+def still_there(hub: str, name: str) -> Changes:
+    """Return what lets a commit hold only while there is such a device, or module by its name.
+
+    Else it raises `UnknownDeviceError` or `UnknownModuleError`.
+    """
+    device_id, slash, module_id = name.partition("/")
+    if slash:
+        return module_still_there(hub, device_id, module_id)
+    key: dict[str, Any] = {"key_hub": hub, "key_device_id": name}
+    gone = UnknownDeviceError(hub=hub, device_id=name)
+    return Changes().run(store.DEVICE_IS_THERE, expect=1, otherwise=gone, **key)
 
 
 def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes:
@@ -309,24 +400,8 @@ def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes
     return Changes().run(statement, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key, **values)
 
 
-def _adding(hub: Hub, made: Device) -> Changes:
-    """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
-    gone = UnknownHubError(host=hub.host)
-    changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
-    changes.run(store.ADD_DEVICE, **store.device_row(made))
-    return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
-
-
 def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
     return changes.count(store.DEVICES, device.hub, store.state_of(is_enabled=device.is_enabled), by=by)
-
-
-def _removing(device: Device) -> Changes:
-    removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
-    removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
-    removed.run(searching.DROP_TERMS, place=device.hub, subject=device.device_id)
-    removed.merge(words.lost(store.place_of(device.hub), device.device_id))
-    return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id))
 
 
 def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: datetime) -> Changes:
@@ -334,5 +409,4 @@ def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: d
     at = to_micros(now)
     twin = begun(Twin(device.hub, device.device_id), body, at)
     values: dict[str, Any] = {"version": twin.version, "body": store.twin_body(twin), "updated_at": at}
-    values["unindexed"] = store.NEVER_INDEXED
     return changes.run(store.ADD_TWIN, hub=device.hub, device_id=device.device_id, **values)

@@ -28,6 +28,7 @@ from birthmark.ca.revocation import digest_of
 from birthmark.dps import store as dps_store
 from birthmark.est import store as est_store
 from birthmark.feed import store as feed_store
+from birthmark.iothub import searching as hub_searching
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import space_of
 from birthmark.people import sign_in_store
@@ -46,6 +47,7 @@ _STOP_REGISTERING = change(aws_store.cas, ("auto_registration",), "id")
 _STOP_TEMPLATE = change(provisioning_store.templates, ("enabled",), "name")
 _DROP_ENROLLMENT = remove(dps_store.enrollments)
 _DROP_DEVICE = remove(hub_store.devices)
+_DROP_MODULE = remove(hub_store.modules)
 _SWITCH_OFF = change(hub_store.devices, ("enabled", "status_reason"), "hub", "device_id")
 
 _GIVEN = frozenset(
@@ -241,8 +243,19 @@ def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
 def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     key: dict[str, Any] = {"hub": str(detail["hub"]), "device_id": subject}
     changes = Changes().run(_DROP_DEVICE, **key).run(hub_store.DELETE_TWIN, **key)
+    changes.merge(hub_searching.without_terms(key["hub"], subject))
+    for one in hub_store.DELETE_MODULES_OF:
+        changes.run(one, **key)
     changes.merge(words.lost(hub_store.place_of(key["hub"]), subject))
     return changes.merge(drop_client(space_of(key["hub"]), subject))
+
+
+def _drop_module(subject: str, detail: Mapping[str, Any]) -> Changes:
+    hub, (device_id, _, module_id) = str(detail["hub"]), subject.partition("/")
+    changes = Changes().run(_DROP_MODULE, hub=hub, device_id=device_id, module_id=module_id)
+    changes.run(hub_store.DELETE_TWIN, hub=hub, device_id=subject)
+    changes.merge(hub_searching.without_terms(hub, subject))
+    return changes.merge(drop_client(space_of(hub), subject))
 
 
 def _drop_user(subject: str, _detail: Mapping[str, Any]) -> Changes:
@@ -317,6 +330,8 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     ),
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.device_delete": _drop_device,
+    "iothub.module_delete": _drop_module,
+    "iothub.ca_remove": lambda name, told: Changes().run(hub_store.DELETE_AUTHORITY, hub=told["hub"], name=name),
     "people.password_remove": _drop_password,
     "people.password_set": _drop_password,
     "people.role_remove": lambda name, told: Changes().run(
@@ -376,6 +391,7 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "iothub.device_delete": ("hub device", ("hub",)),
     "iothub.device_put": ("hub device", ("hub",)),
     "iothub.device_take_back": ("hub device", ("hub",)),
+    "iothub.module_delete": ("module", ("hub",)),
     "iothub.key_rotate": ("keys of hub", ("policy", "which")),
 }
 ACTIONS = frozenset({*_REVOKING, _LOSE, _RELEASE, _DEVICE, *_REMOVALS, *_MADE, *_KINDS})

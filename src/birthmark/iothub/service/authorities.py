@@ -1,0 +1,222 @@
+"""CA certificates of hubs: a device that is known by them shows a certificate with its own name (X.509 CA).
+
+A CA at a hub is no group at a provisioning service, and the other way round: each is put on record where it counts.
+"""
+
+import base64
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.iothub import store
+from birthmark.iothub.events import HubCaChanged
+from birthmark.iothub.model import Hub, Identity
+from birthmark.iothub.rules.authentication import CaNotTrustedError, DevicesOwnCaError
+from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.net.backlog import Backlog
+from birthmark.net.share import share_of
+from birthmark.pki.authority import Authority
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, deciding
+from birthmark.pki.checks import ChainError
+from birthmark.pki.possession import which
+from birthmark.store import Changes, Database, decided_again
+from birthmark.store.remembered import Remembered
+
+MAX_CAS = 25
+"""Of one hub ("IoT Hub quotas and throttling")."""
+_MAX_NAME = 64
+IsDevicesOwn = Callable[[Certificate], Awaitable[bool]]
+
+
+class UnknownCaError(NotFoundError):
+    """No CA certificate of that name."""
+
+    code = "iothub.unknown_ca"
+    message = "There is no CA certificate {name}"
+    cause = "Hub {hub} has no CA certificate named {name} on record."
+    fix = (
+        "`birthmark hub ca ls --hub {hub}` shows those on record; `birthmark hub ca create NAME FILE --hub {hub}` "
+        "adds one."
+    )
+    hub: str
+    name: str
+
+
+class CaExistsError(ConflictError):
+    """The name is taken by another certificate, or there are as many as there may be."""
+
+    code = "iothub.ca_exists"
+    message = "{name} is taken, or the hub has {limit} CA certificates"
+    cause = "Hub {hub} has another CA certificate on record as {name}, or {limit} already."
+    fix = "Choose another name, or remove an old one: `birthmark hub ca ls --hub {hub}`"
+    hub: str
+    limit: int = MAX_CAS
+    name: str
+
+
+class CaNotACaError(InvalidRequestError):
+    """Not a CA certificate."""
+
+    code = "iothub.ca_not_a_ca"
+    cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
+    fix = (
+        "Put the certificate of the CA on record, not a device's. To make the one device: `birthmark hub device create "
+        'pump-7 --hub {hub} --cert "$X509_CERT_FILE"`'
+    )
+    hub: str
+    subject: str
+
+
+class NoCaCodeError(ConflictError):
+    """No code was given out."""
+
+    code = "iothub.ca_no_code"
+    cause = "No verification code was asked for {name}."
+    fix = (
+        'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark hub ca code {name} --hub {hub})"'
+        "{options} --dir ca --out proof.pem`"
+    )
+    hub: str
+    name: str
+    options: str = ""
+
+
+class HubAuthorities:
+    """CA certificates of all hubs."""
+
+    def __init__(
+        self, database: Database, clock: Clock, entropy: Entropy, is_devices_own: IsDevicesOwn | None = None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._is_devices_own = is_devices_own
+        self._remembered = Remembered(database, HubCaChanged)
+        self._signatures = SignatureCache()
+
+    async def all(self, hub: Hub) -> Sequence[Authority]:
+        """Return every CA certificate of a hub."""
+        return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, hub=hub.name)]
+
+    async def get(self, hub: Hub, name: str) -> Authority:
+        """Return one. Raise `UnknownCaError`."""
+        row = await self._database.one(store.GET_AUTHORITY, hub=hub.name, name=name)
+        if row is None:
+            raise UnknownCaError(hub=hub.name, name=name[:_MAX_NAME])
+        return store.AUTHORITIES.of(row)
+
+    async def add(self, hub: Hub, name: str, certificate: Certificate, *, is_verified: bool, actor: str) -> Authority:
+        """Put a CA certificate on record; the same again is harmless. Raise `CaNotACaError`, `CaExistsError`."""
+        if not certificate.is_ca:
+            raise CaNotACaError(hub=hub.name, subject=certificate.subject_text)
+        now = self._clock.now()
+        check_dates(certificate, now)
+
+        async def decide() -> Authority:
+            known = {one.name: one for one in await self.all(hub)}
+            present = known.get(name)
+            if present is None:
+                if len(known) >= MAX_CAS:
+                    raise CaExistsError(hub=hub.name, name=name)
+                made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
+            elif present.certificate != certificate:
+                raise CaExistsError(hub=hub.name, name=name)
+            elif present.is_verified or not is_verified:
+                return present
+            else:
+                made = present.trusted(self._etag(), now)
+            return await self._put(hub, made, present, actor, "iothub.ca_add", verified=is_verified)
+
+        return await decided_again(decide)
+
+    async def new_code(self, hub: Hub, name: str, *, actor: str) -> str:
+        """Return a fresh verification code; an earlier one is void."""
+        code = self._entropy.token(24).hex().upper()
+
+        async def decide() -> str:
+            present = await self.get(hub, name)
+            made = present.with_code(code, self._etag(), self._clock.now())
+            await self._put(hub, made, present, actor, "iothub.ca_code")
+            return code
+
+        return await decided_again(decide)
+
+    async def verify(self, hub: Hub, name: str, verification: Certificate, *, actor: str) -> Authority:
+        """Mark a CA verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
+
+        async def decide() -> Authority:
+            present = await self.get(hub, name)
+            if not present.verification_code:
+                raise NoCaCodeError(hub=hub.name, name=name, options=which(present.certificate))
+            made = present.proven(verification, present.verification_code, self._etag(), self._clock.now())
+            return await self._put(hub, made, present, actor, "iothub.ca_verify")
+
+        return await decided_again(decide)
+
+    async def remove(self, hub: Hub, name: str, *, actor: str) -> None:
+        """Take a CA certificate off the record. Raise `UnknownCaError`."""
+        unknown = UnknownCaError(hub=hub.name, name=name[:_MAX_NAME])
+        changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, hub=hub.name, name=name)
+        changes.audit(actor, "iothub.ca_remove", name, hub=hub.name).event(HubCaChanged(hub.name, name))
+        await self._database.commit(changes)
+
+    async def check(
+        self, hub: Hub, identity: Identity, leaf: Certificate, bag: Sequence[Certificate], address: str
+    ) -> None:
+        """Return where a verified CA of the hub vouches for a certificate.
+
+        Raise `CaNotTrustedError`, `DevicesOwnCaError` or a `ChainError`.
+        """
+        bag, now = bag[:MAX_BAG], self._clock.now()
+        anchors: list[Certificate] = []
+        unverified = False
+        for name in dict.fromkeys(store.subject_digest(one.issuer_der) for one in (leaf, *bag)):
+            asked = {"hub": hub.name, "subject_digest": name}
+            found = await self._remembered.all(store.AUTHORITIES_NAMED, store.AUTHORITIES.of, **asked)
+            anchors += [one.certificate for one in found if one.is_verified]
+            unverified |= any(not one.is_verified for one in found)
+        told = {"device_id": identity.name, "hub": hub.name, "issuer": leaf.issuer_text}
+        if not anchors:  # no signature is looked at for nothing
+            detail = "the one that is on record is not verified" if unverified else "none of that name is on record"
+            raise CaNotTrustedError(detail=detail, name=_name_for(leaf), **told)
+
+        def decide(signatures: Signatures) -> tuple[Certificate, ...]:
+            return build_chain(leaf, bag, anchors, now, allow_partial=True, cache=signatures)
+
+        try:
+            chain = await Backlog.running().decided(deciding(decide, self._signatures), share_of(address))
+        except ChainError as error:
+            error.add_facts(device_id=identity.name, hub=hub.name)
+            raise
+        for ca in chain[1:-1]:
+            if self._is_devices_own is not None and await self._is_devices_own(ca):
+                raise DevicesOwnCaError(device_id=identity.name, hub=hub.name, subject=ca.subject_text)
+
+    async def _put(
+        self, hub: Hub, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
+    ) -> Authority:
+        row = store.authority_row(hub.name, made)
+        if present is None:
+            gone = UnknownHubError(host=hub.host)
+            changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
+            changes.run(store.ADD_AUTHORITY, **row)
+        else:
+            key = {f"key_{name}": row.pop(name) for name in ("hub", "name")}
+            changed = ChangedMeanwhileError(what="The CA certificate")
+            changes = Changes().run(
+                store.REPLACE_AUTHORITY, expect=1, otherwise=changed, **key, key_etag=present.etag, **row
+            )
+        thumbprint = made.certificate.thumbprint.hex()
+        changes.audit(actor, action, made.name, hub=hub.name, thumbprint=thumbprint, **detail)
+        await self._database.commit(changes.event(HubCaChanged(hub.name, made.name)))
+        return made
+
+    def _etag(self) -> str:
+        return base64.b64encode(self._entropy.token(8)).decode()
+
+
+def _name_for(leaf: Certificate) -> str:
+    """Return under which name a certificate's CA may be put on record."""
+    return re.sub(r"[^a-z0-9]+", "-", leaf.issuer_text.lower()).strip("-").removeprefix("cn-")[:40] or "ca"

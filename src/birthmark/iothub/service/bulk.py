@@ -1,0 +1,89 @@
+"""Many devices and modules in one request: each is done or refused by itself, and to ask again does nothing twice."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from birthmark.errors import BirthmarkError
+from birthmark.iothub.model import Hub, Twin, name_of
+from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.service.twins import Twins
+from birthmark.iothub.wire import BodyInvalidError, BulkItem
+
+_ANY = "*"
+
+
+class Bulk:
+    """See the module."""
+
+    def __init__(self, registry: Registry, twins: Twins) -> None:
+        self._registry = registry
+        self._twins = twins
+
+    async def do(
+        self, hub: Hub, items: Sequence[BulkItem], *, actor: str
+    ) -> tuple[Sequence[BirthmarkError | None], Sequence[tuple[Twin, Twin, Mapping[str, Any]]]]:
+        """Do all that can be done; return for each why not, and the twins that were changed, before and after."""
+        twice = {name for name, count in Counter(name_of(one.id, one.module_id) for one in items).items() if count > 1}
+        changed: list[tuple[Twin, Twin, Mapping[str, Any]]] = []
+
+        async def one(item: BulkItem) -> BirthmarkError | None:
+            try:
+                if name_of(item.id, item.module_id) in twice:
+                    raise BodyInvalidError(detail=f"{item.id[:128]} is there more than once")
+                if (twin := await self._do(hub, item, actor)) is not None:
+                    changed.append((*twin, item.twin))
+            except BirthmarkError as error:
+                return error
+            return None
+
+        return await asyncio.gather(*map(one, items)), changed
+
+    async def _do(self, hub: Hub, item: BulkItem, actor: str) -> tuple[Twin, Twin] | None:
+        """Do one; return its twin before and after, where that changed of one that was there."""
+        match item.import_mode:
+            case "create":
+                await self._put(hub, item, None, actor)
+            case "update":
+                await self._put(hub, item, _ANY, actor)
+                return await self._change_twin(hub, item, _ANY, actor) if item.twin else None
+            case "updateIfMatchETag":
+                await self._put(hub, item, _said(item.etag, "eTag"), actor)
+                etag = _said(item.twin_etag, "twinETag") if item.twin else ""
+                return await self._change_twin(hub, item, etag, actor) if item.twin else None
+            case "delete":
+                await self._remove(hub, item, _ANY, actor)
+            case "deleteIfMatchETag":
+                await self._remove(hub, item, _said(item.etag, "eTag"), actor)
+            case "updateTwin":
+                return await self._change_twin(hub, item, _ANY, actor)
+            case _:
+                return await self._change_twin(hub, item, _said(item.twin_etag, "twinETag"), actor)
+        return None
+
+    async def _put(self, hub: Hub, item: BulkItem, etag: str | None, actor: str) -> None:
+        twin = item.twin if etag is None else None
+        if item.module_id is None:
+            await self._registry.put(hub, item.id, item.body(), item.proof(), etag, twin=twin, actor=actor)
+            return
+        device = await self._registry.device(hub, item.id)
+        made = await self._registry.modules.put(device, item.module_id, item.proof(), etag=etag, actor=actor)
+        if twin:
+            await self._twins.desire(hub, made.name, twin, None, replaces=False, actor=actor)
+
+    async def _remove(self, hub: Hub, item: BulkItem, etag: str, actor: str) -> None:
+        if item.module_id is None:
+            await self._registry.remove(hub, item.id, etag, actor=actor)
+        else:
+            await self._registry.modules.remove(hub, item.id, item.module_id, etag, actor=actor)
+
+    async def _change_twin(self, hub: Hub, item: BulkItem, etag: str, actor: str) -> tuple[Twin, Twin]:
+        name = name_of(item.id, item.module_id)
+        return await self._twins.desire(hub, name, item.twin, etag, replaces=False, actor=actor)
+
+
+def _said(etag: str | None, member: str) -> str:
+    if not etag:
+        raise BodyInvalidError(detail=f"{member} is missing, which this importMode asks for")
+    return etag.strip('"')

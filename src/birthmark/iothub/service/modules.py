@@ -1,0 +1,268 @@
+"""Modules: parts of a device, each with its own proof, twin and connection ("Understand and use module twins").
+
+A module may connect as long as its device may, and goes with it. The device of an IoT Edge runtime has `$edgeAgent` and
+`$edgeHub` from the start.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from birthmark.broker.store import drop_client
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError, PolicyError
+from birthmark.iothub import searching, store
+from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.model import (
+    MAX_MODULES,
+    AuthenticationType,
+    Device,
+    DeviceAuthentication,
+    Hub,
+    Module,
+    parse_device_id,
+    space_of,
+)
+from birthmark.store import Changes, Database, Statement, decided_again
+
+EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
+_KEY_BYTES = 32
+
+
+class UnknownModuleError(NotFoundError):
+    """The device has no such module."""
+
+    code = "iothub.unknown_module"
+    message = "Module {module_id} of device {device_id} is not in hub {hub}"
+    cause = "Device {device_id} of hub {hub} has no module {module_id}, or is not there. Letter case counts."
+    fix = (
+        "To make it: `birthmark hub module create {device_id} {module_id} --hub {hub}`. Those there are: "
+        "`birthmark hub module ls {device_id} --hub {hub}`"
+    )
+    device_id: str
+    hub: str
+    module_id: str
+
+
+class ModuleExistsError(ConflictError):
+    """Create of a module that exists."""
+
+    code = "iothub.module_exists"
+    message = "Module {module_id} exists already on device {device_id}"
+    cause = "Device {device_id} of hub {hub} has a module {module_id} already."
+    fix = (
+        "`birthmark hub module ls {device_id} --hub {hub}` shows it: update it with its etag (If-Match), or choose "
+        "another id."
+    )
+    device_id: str
+    hub: str
+    module_id: str
+
+
+class ModuleEtagError(ConflictError):
+    """The module was changed meanwhile."""
+
+    code = "iothub.module_etag"
+    cause = "Module {module_id} of device {device_id} was changed since the etag {etag} was read."
+    fix = (
+        "Read it again and repeat the change, or send If-Match: *. What is on record now: "
+        "`birthmark hub module ls {device_id} --hub {hub}`"
+    )
+    device_id: str
+    etag: str
+    hub: str
+    module_id: str
+
+
+class TooManyModulesError(PolicyError):
+    """The device has as many modules as it may."""
+
+    code = "iothub.too_many_modules"
+    message = "Device {device_id} has {limit} modules already"
+    cause = "Device {device_id} of hub {hub} has {limit} modules, and may have no more."
+    fix = "Remove one that is not needed; those there are: `birthmark hub module ls {device_id} --hub {hub}`"
+    device_id: str
+    hub: str
+    limit: int = MAX_MODULES
+
+
+class NoEdgeDeviceError(ForbiddenError):
+    """A device that runs no IoT Edge asks for modules by itself."""
+
+    code = "iothub.no_edge_device"
+    message = "Device {device_id} is no IoT Edge device"
+    cause = "Device {device_id} of hub {hub} asked for its modules by its own proof, and is no IoT Edge device."
+    fix = (
+        "Other devices' modules are made by an operator: `birthmark hub module create {device_id} camera --hub {hub}`. "
+        "An IoT Edge device is made as one: by --edge of `birthmark hub device create` or of its enrollment."
+    )
+    device_id: str
+    hub: str
+
+
+class Modules:
+    """The modules of all devices."""
+
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def module(self, hub: Hub, device_id: str, module_id: str) -> Module:
+        """Return a module. Raise `UnknownModuleError`."""
+        found = await self._find(hub.name, device_id, module_id)
+        if found is None:
+            raise UnknownModuleError(hub=hub.name, device_id=device_id, module_id=module_id[:128])
+        return found
+
+    async def of(self, hub: Hub, device_id: str) -> Sequence[Module]:
+        """Return the modules of a device, by their ids."""
+        rows = await self._database.all(store.MODULES_OF, hub=hub.name, device_id=device_id)
+        return sorted(map(store.module_of, rows), key=lambda one: one.module_id)
+
+    async def put(
+        self,
+        device: Device,
+        module_id: str,
+        wanted: DeviceAuthentication,
+        *,
+        managed_by: str | None = None,
+        etag: str | None = None,
+        actor: str,
+    ) -> Module:
+        """Create a module, or update it when `etag` is given ("*" for any). Who manages it stays, unless it is said.
+
+        Raise `ModuleExistsError`, `TooManyModulesError`, `UnknownModuleError` or `ModuleEtagError`.
+        """
+        known = parse_device_id(module_id)
+        if wanted.type is AuthenticationType.SAS:
+            wanted = replace(
+                wanted,
+                primary_key=wanted.primary_key or self._entropy.token(_KEY_BYTES),
+                secondary_key=wanted.secondary_key or self._entropy.token(_KEY_BYTES),
+            )
+        facts: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
+        audit = Changes().audit(actor, "iothub.module_put", f"{device.device_id}/{known}", hub=device.hub)
+
+        async def create() -> Module:
+            if await self._find(device.hub, device.device_id, known) is not None:
+                raise ModuleExistsError(module_id=known, **facts)
+            made = self._module(device, known, wanted, managed_by or "", self._clock.now())
+            changes = _with_device(device).run(
+                store.HAS_ROOM,
+                expect=1,
+                otherwise=TooManyModulesError(**facts),
+                key_hub=device.hub,
+                key_device_id=device.device_id,
+                most=MAX_MODULES,
+            )
+            await self._database.commit(changes.merge(_adding(made)).merge(audit))
+            return made
+
+        if etag is None:
+            return await decided_again(create, after=ConflictError)
+
+        async def decide() -> Module:
+            present = await self._find(device.hub, device.device_id, known)
+            if present is None:
+                raise UnknownModuleError(module_id=known, **facts)
+            if etag not in {"*", present.etag}:
+                raise ModuleEtagError(module_id=known, etag=etag, **facts)
+            manages = present.managed_by if managed_by is None else managed_by
+            now, fresh = self._clock.now(), self._etag()
+            done = replace(present, etag=fresh, authentication=wanted, managed_by=manages, updated_at=now)
+            row = store.module_row(done)
+            values = {name: row[name] for name in store.STATE_OF_MODULE}
+            changes = _if_as_read(store.REPLACE_MODULE, present, **values).merge(audit)
+            await self._database.commit(changes.event(DeviceChanged(device.hub, done.name)))
+            return done
+
+        return await decided_again(decide)
+
+    async def remove(self, hub: Hub, device_id: str, module_id: str, etag: str | None, *, actor: str) -> None:
+        """Delete a module with its twin. Raise `UnknownModuleError` or `ModuleEtagError`."""
+
+        async def decide() -> None:
+            present = await self.module(hub, device_id, module_id)
+            if etag not in {None, "*", present.etag}:
+                raise ModuleEtagError(hub=hub.name, device_id=device_id, module_id=module_id, etag=etag)
+            changes = _if_as_read(store.DELETE_MODULE, present).merge(_without(present))
+            changes.audit(actor, "iothub.module_delete", present.name, hub=hub.name)
+            await self._database.commit(changes.event(DeviceChanged(hub.name, present.name)))
+
+        await decided_again(decide)
+
+    async def going_with(self, device: Device) -> Changes:
+        """Return the changes that remove a device's modules, for the commit that removes the device."""
+        changes = Changes()
+        key: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
+        for row in await self._database.all(store.MODULES_OF, **key):
+            changes.merge(drop_client(space_of(device.hub), store.module_of(row).name))
+        for statement in store.DELETE_MODULES_OF:
+            changes.run(statement, **key)
+        return changes
+
+    async def of_edge(self, device: Device) -> Changes:
+        """Return the changes that give a device the modules of an IoT Edge runtime, where it has them not."""
+        rows = await self._database.all(store.MODULES_OF, hub=device.hub, device_id=device.device_id)
+        return self.fresh_of_edge(device, {row["module_id"] for row in rows})
+
+    def fresh_of_edge(self, device: Device, known: set[str] | frozenset[str] = frozenset()) -> Changes:
+        """Return the changes that give a device the modules of an IoT Edge runtime but those it has."""
+        changes = Changes()
+        for name in (EDGE_AGENT, EDGE_HUB):
+            if name not in known:
+                keys = (self._entropy.token(_KEY_BYTES), self._entropy.token(_KEY_BYTES))
+                proof = DeviceAuthentication(AuthenticationType.SAS, None, None, *keys)
+                changes.merge(_adding(self._module(device, name, proof, "iotEdge", device.updated_at)))
+        return changes
+
+    async def _find(self, hub: str, device_id: str, module_id: str) -> Module | None:
+        key = {"hub": hub, "device_id": device_id, "module_id": module_id}
+        row = await self._database.one(store.GET_MODULE, **key)
+        return None if row is None else store.module_of(row)
+
+    def _module(
+        self, device: Device, module_id: str, proof: DeviceAuthentication, managed_by: str, now: datetime
+    ) -> Module:
+        generation = str(int(now.timestamp() * 1_000_000_0))
+        etag, enabled = self._etag(), device.is_enabled
+        return Module(device.hub, device.device_id, module_id, generation, etag, enabled, proof, managed_by, now, now)
+
+    def _etag(self) -> str:
+        return base64.b64encode(self._entropy.token(8)).decode()
+
+
+def module_still_there(hub: str, device_id: str, module_id: str) -> Changes:
+    """Return what lets a commit hold only while there is such a module; else it raises `UnknownModuleError`."""
+    gone = UnknownModuleError(hub=hub, device_id=device_id, module_id=module_id)
+    key: dict[str, Any] = {"key_hub": hub, "key_owner": device_id, "key_module": module_id}
+    return Changes().run(store.MODULE_IS_THERE, expect=1, otherwise=gone, **key)
+
+
+def _with_device(device: Device) -> Changes:
+    """Return what lets a commit hold only while the device is the one that was read, and locks it until then."""
+    key: dict[str, Any] = {
+        "key_hub": device.hub,
+        "key_device_id": device.device_id,
+        "key_generation_id": device.generation_id,
+    }
+    return Changes().run(store.SAME_GENERATION, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key)
+
+
+def _adding(module: Module) -> Changes:
+    return Changes().run(store.ADD_MODULE, **store.module_row(module))
+
+
+def _without(module: Module) -> Changes:
+    """Return the changes that end what a module leaves: its session and its twin."""
+    changes = drop_client(space_of(module.hub), module.name)
+    changes.run(store.DELETE_TWIN, hub=module.hub, device_id=module.name)
+    return changes.merge(searching.without_terms(module.hub, module.name))
+
+
+def _if_as_read(statement: Statement, read: Module, **values: object) -> Changes:
+    key = store.module_key(read) | {"key_etag": read.etag}
+    return Changes().run(statement, expect=1, otherwise=ChangedMeanwhileError(what="The module"), **key, **values)

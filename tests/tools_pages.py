@@ -65,3 +65,7 @@ def alert_files() -> Sequence[tuple[str, str]]:
 
 def aws_tool() -> ModuleType:
     return _tool("make_aws_page")
+
+
+def azure_tool() -> ModuleType:
+    return _tool("make_azure_page")

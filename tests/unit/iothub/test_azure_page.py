@@ -1,0 +1,16 @@
+"""The page of Azure says of each method of the service SDKs which test shows it, or why it is not served."""
+
+from pathlib import Path
+
+import birthmark
+from tools_pages import azure_tool
+
+PAGE = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "azure-iot.md"
+
+
+def test_the_tables_are_those_of_the_sdks_and_the_tests() -> None:
+    assert PAGE.read_text() == azure_tool().page(), "run python tools/make_azure_page.py"
+
+
+def test_of_every_method_there_is_a_test_or_a_reason_and_not_both() -> None:
+    assert azure_tool().missing() == []

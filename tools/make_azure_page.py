@@ -1,0 +1,123 @@
+"""Write docs/reference/azure-iot.md: of each method of Azure's service SDKs for Python, which test shows its effect.
+
+python tools/make_azure_page.py
+
+What a test uses is read from its source, also from the scripts in it: `.create_module_with_sas(…)` is that method. Of
+several tests that one is named whose name is nearest. A method that no test shows has to be in `NOT_SERVED`.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import azure.iot.hub as of_hub
+import provisioningserviceclient as of_dps
+
+import birthmark
+
+TOP = Path(birthmark.__file__).parents[2]
+TARGET = TOP / "docs" / "reference" / "azure-iot.md"
+TESTS = TOP / "tests" / "conformance" / "azure"
+_CALL = re.compile(r"\.([a-z][a-z0-9_]+)\(")
+_WORD = re.compile(r"[a-z0-9]+")
+_LAST = frozenset({"test_kept_or_refused", "test_refusals", "test_unserved", "test_durability"})
+"""What is named where there is nothing better."""
+CLIENTS: Sequence[tuple[str, Any]] = (
+    ("IoTHubRegistryManager", of_hub.IoTHubRegistryManager),
+    ("IoTHubConfigurationManager", of_hub.IoTHubConfigurationManager),
+    ("IoTHubHttpRuntimeManager", of_hub.IoTHubHttpRuntimeManager),
+    ("IoTHubJobManager", of_hub.IoTHubJobManager),
+    ("DigitalTwinClient", of_hub.DigitalTwinClient),
+    ("ProvisioningServiceClient", of_dps.ProvisioningServiceClient),
+)
+_JOBS = "not served yet: scheduled jobs, import and export; refused as `iothub.operation_not_served`"
+_CONFIGURATIONS = "not served yet: configurations by a condition; refused as `iothub.operation_not_served`"
+_DIGITAL = "not served: digital twins; refused as `iothub.operation_not_served`"
+NOT_SERVED: Mapping[str, str] = {
+    "query_iot_hub": "not served yet; refused as `iothub.operation_not_served`",
+    "create_registration_state_query": "served, but the SDK's own call of it fails before it asks; by Node's it is shown",
+    "send_c2d_message": "AMQP alone, which is not served: `POST /devices/{id}/messages/devicebound`, or `hub c2d`",
+    **dict.fromkeys(
+        (
+            *("cancel_import_export_job", "cancel_scheduled_job", "create_import_export_job", "create_scheduled_job"),
+            *("get_import_export_job", "get_import_export_jobs", "get_scheduled_job", "query_scheduled_jobs"),
+        ),
+        _JOBS,
+    ),
+    **dict.fromkeys(
+        (
+            *("create_configuration", "delete_configuration", "get_configuration", "get_configurations"),
+            *("test_configuration_queries", "update_configuration"),
+        ),
+        _CONFIGURATIONS,
+    ),
+    **dict.fromkeys(
+        ("get_digital_twin", "invoke_command", "invoke_component_command", "update_digital_twin"), _DIGITAL
+    ),
+}
+"""Why a method is not served. One that is shown by a test, too, is not allowed here."""
+HEAD = """# Azure: what is served, method by method
+
+Of the service SDKs for Python, unmodified, each method with the test that shows its effect (`tests/conformance/azure`). What is not
+served is refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets, and HTTPS; AMQP is not
+served.
+"""
+
+
+def methods_of(client: Any) -> Sequence[str]:
+    """Return the names of what a client can be asked."""
+    own = (name for name in vars(client) if not name.startswith("_") and callable(getattr(client, name)))
+    return sorted(name for name in own if not name.startswith(("from_", "create_from_")))
+
+
+@cache
+def uses() -> Mapping[str, Sequence[str]]:
+    """Return, by method, the tests whose source calls it, as `module::test`."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(TESTS.glob("test_*.py")):
+        text = path.read_text()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                source = ast.get_source_segment(text, node) or ""
+                for name in set(_CALL.findall(source)):
+                    found[name].append(f"{path.stem}::{node.name}")
+    return found
+
+
+def shown_by(method: str) -> str | None:
+    """Return the test whose name is nearest to a method's, None where no test calls it."""
+    words = set(_WORD.findall(method))
+
+    def rank(test: str) -> tuple[bool, int, str]:
+        module, _, _name = test.partition("::")
+        return module in _LAST, -len(words & set(_WORD.findall(test.replace("s_", "_")))), test
+
+    return min(uses().get(method, ()), key=rank, default=None)
+
+
+def missing() -> Sequence[str]:
+    """Return the methods of which nothing is said, or two things."""
+    every = [name for _, client in CLIENTS for name in methods_of(client)]
+    return [name for name in every if (shown_by(name) is None) == (name not in NOT_SERVED)]
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [HEAD]
+    for title, client in CLIENTS:
+        names = methods_of(client)
+        served = [name for name in names if name not in NOT_SERVED]
+        parts.append(f"\n## {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
+        parts += [f"| `{name}` | {NOT_SERVED.get(name) or f'`{shown_by(name)}`'} |\n" for name in names]
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())
+    for each in missing():
+        print(f"{each}: no test calls it, and NOT_SERVED says nothing of it, or both do")
+    print("azure-iot.md written")

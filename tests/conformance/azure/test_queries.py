@@ -55,7 +55,7 @@ def test_python_finds_twins_by_a_tag_and_goes_on_page_by_page(server: RunningSer
 for number in range(5):
     make(f"python-query-{number}", {"site": "python-north" if number % 2 == 0 else "python-south"}, {"n": number})
 text = "SELECT * FROM devices WHERE tags.site = 'python-north'"
-first = ask(text, size=2)
+first = manager.query_iot_hub(QuerySpecification(query=text), None, 2)
 print([twin.device_id for twin in first.items], type(first.items[0]).__name__)
 second = ask(text, first.continuation_token, 2)
 print([twin.device_id for twin in second.items], second.continuation_token)

@@ -38,7 +38,6 @@ _JOBS = "not served yet: scheduled jobs, import and export; refused as `iothub.o
 _CONFIGURATIONS = "not served yet: configurations by a condition; refused as `iothub.operation_not_served`"
 _DIGITAL = "not served: digital twins; refused as `iothub.operation_not_served`"
 NOT_SERVED: Mapping[str, str] = {
-    "query_iot_hub": "not served yet; refused as `iothub.operation_not_served`",
     "create_registration_state_query": "served; the SDK's own call fails before it asks, Node's does not",
     "send_c2d_message": "AMQP alone, which is not served; over HTTPS, or by `birthmark hub c2d`",
     **dict.fromkeys(

@@ -24,6 +24,7 @@ from measures.ingest import (
 from measures.manifest import ManifestEntry
 from measures.measure import Measure
 from measures.people import PersonsRequest
+from measures.queries import FirstPage, QueryByTag
 from measures.registration import Registration, RegistrationAmongMany, RegistrationWithFigures
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
@@ -72,4 +73,6 @@ ALL: tuple[type[Measure], ...] = (
     RegistrationWithFigures,
     JustInTime,
     ByClaim,
+    QueryByTag,
+    FirstPage,
 )

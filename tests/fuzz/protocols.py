@@ -21,6 +21,7 @@ from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
+from birthmark.documents import answers
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
@@ -33,6 +34,7 @@ from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
 from birthmark.fleet.template import parse_template
 from birthmark.iothub import wire as hub
+from birthmark.iothub.rules import queries as hub_queries
 from birthmark.keys.handles import uri_in
 from birthmark.keys.reference import parse_reference_key, reference_public_key
 from birthmark.links.urls import UrlInvalidError
@@ -480,3 +482,18 @@ def host(data: bytes) -> None:
 def proof(data: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what the command catches
         check_proof(msgspec.json.decode(data, type=Proof), b"12345678")
+
+
+def hub_query(text: str) -> None:
+    """Read a query of a hub, plan it, and ask a twin what it asks."""
+    query = hub_queries.read_query(text)
+    hub_queries.plan(query.where)
+    tags = {"site": "it's", "n": 1, "a b": {"c": [1]}}
+    twin = {"deviceId": "d", "tags": tags, "properties": {"reported": {"on": True}}}
+    answers.fits(query.where, twin)
+    if query.is_summed:
+        summing = answers.Summing(query)
+        summing.add(twin)
+        summing.rows()
+    else:
+        answers.row_of(query, twin)

@@ -16,6 +16,7 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.awsiot.wire.search import parse_query
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
+from birthmark.dps.rules.queries import read_query as read_enrollments_query
 from birthmark.elements.atecc.software import packet
 from birthmark.elements.contents import guess
 from birthmark.elements.memory import read_memory
@@ -325,6 +326,19 @@ _ALL = (
             b"attributes.load:[1 TO 9] attributes.load > 4 connectivity.connected:false",
         ),
         protocols.text(parse_query),
+    ),
+    Target(
+        "azure-query",
+        mutate_text,
+        (
+            b"SELECT * FROM devices WHERE tags.site = 'it''s' AND (NOT properties.reported.on OR tags.n >= -1.5e3)",
+            b"SELECT TOP 5 tags.[[a b]].c AS x, COUNT() AS n FROM devices.modules GROUP BY tags['a b'].c",
+            b"SELECT * FROM enrollments WHERE registrationId IN ['a', \"b\", 0x1f, null] AND contains(etag, 'p')",
+        ),
+        protocols.text(
+            protocols.hub_query,
+            lambda text: read_enrollments_query(text, "enrollments"),
+        ),
     ),
     Target("aws-policy", mutate_json, _json(_POLICY), protocols.aws_policy),
     Target("aws-json", mutate_json, _json(*_AWS), protocols.aws_json),

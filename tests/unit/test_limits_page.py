@@ -42,9 +42,12 @@ from birthmark.console import desk
 from birthmark.console import refusals as console_refusals
 from birthmark.console.web import live, taking
 from birthmark.console.web.enroll import bounds as drops
+from birthmark.documents import answers as query_answers
+from birthmark.documents import queries as query_language
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import issuing, tpm
+from birthmark.dps.service import queries as dps_queries
 from birthmark.dps.service import registrations
 from birthmark.est import store as est_store
 from birthmark.est import wire as est_wire
@@ -58,6 +61,9 @@ from birthmark.iothub.mqtt import connections as hub_connections
 from birthmark.iothub.mqtt import telemetry as hub_telemetry
 from birthmark.iothub.rules import credentials as hub_credentials
 from birthmark.iothub.rules import messages
+from birthmark.iothub.rules import terms as hub_terms
+from birthmark.iothub.service import finding as hub_finding
+from birthmark.iothub.service import queries as hub_queries
 from birthmark.iothub.service import telemetry
 from birthmark.manifests import splitting
 from birthmark.manifests.bundle import wire as bundle
@@ -217,6 +223,24 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "thing groups in one line, of a thing, dynamic ones"): (
         f"{thing_groups.MAX_DEPTH}, {thing_groups.MAX_GROUPS}, {thing_groups.MAX_DYNAMIC}"
+    ),
+    ("Azure queries", "query"): (
+        f"{query_language.MAX_CHARS} characters, {query_language.MAX_CONDITIONS} conditions, "
+        f"{query_language.MAX_VALUES} values, {query_language.MAX_LEVELS} levels"
+    ),
+    ("Azure queries", "twins that a page of a query looks at; its time"): (
+        f"{hub_finding.MAX_READ}, {hub_finding.MAX_S:g} s"
+    ),
+    ("Azure queries", "rows of a page of twins"): (
+        f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for, "
+        f"{size(hub_queries.MAX_PAGE_BYTES)} as kept"
+    ),
+    ("Azure queries", "groups of a query"): str(query_answers.MAX_GROUPS),
+    ("Azure queries", "values of a twin that are indexed; characters of a path, of a value"): (
+        f"{hub_terms.MAX_TERMS}; {hub_terms.MAX_PATH}, {hub_terms.MAX_VALUE}"
+    ),
+    ("Azure queries", "enrollments that a page of a query looks at; its time"): (
+        f"{dps_queries.MAX_READ}, {dps_queries.MAX_S:g} s"
     ),
     ("AWS IoT", "search query"): (
         f"{search.MAX_CHARS} characters, {search.MAX_TERMS} terms, {search.MAX_LEVELS} levels"

@@ -13,6 +13,7 @@ from birthmark.broker.turns import Turns
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again
+from birthmark.store.keyed import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,15 @@ class Inboxes:
         """Return how many letters wait, taken or not."""
         row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
         return 0 if row is None else int(row["count"])
+
+    async def counts(self, space: str, clients: Sequence[str]) -> dict[str, int]:
+        """Return how many letters wait for each of some clients that has any."""
+        found: dict[str, int] = {}
+        for first in range(0, len(clients), MOST_AMONG):
+            some = these(clients[first : first + MOST_AMONG])
+            rows = await self._database.all(store.COUNT_LETTERS_OF_MANY, space=space, **some)
+            found |= {row["client"]: int(row["count"]) for row in rows}
+        return found
 
     async def letters(self, space: str, client: str) -> list[Letter]:
         """Return what waits, oldest first, taken or not."""

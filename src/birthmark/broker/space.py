@@ -38,6 +38,7 @@ from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.database import Row
+from birthmark.store.keyed import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +132,12 @@ class Space(Presence):
         return self._stored_count
 
     async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, Seen]:
-        """Return when clients came or went last, on whichever worker; `clients` are in the order of their names."""
+        """Return when clients came or went last, on whichever worker."""
         found = {client: seen for client in clients if (seen := self.seen(client)) is not None}
         missing = [client for client in clients if client not in self.live]
         if self._broker.is_alone or not missing:
             return found
-        for row in await self._database.all(store.SEEN, space=self.name, first=missing[0], last=missing[-1]):
+        for row in await self._rows_of(missing):
             at, owner, known = row["seen_at"], row["owner"], found.get(row["client"])
             if at is None or (known is not None and (known.reason is None or known.at >= at)):
                 continue
@@ -147,6 +148,21 @@ class Space(Presence):
                 if client not in found or at > found[client].at:
                     found[client] = Seen(at, None if reason is None else Closed(reason))
         return found
+
+    async def connected(self, most: int) -> Sequence[str] | None:
+        """Return who is connected, to whichever worker, in no order; None where they are more than `most`."""
+        if self._broker.is_alone:
+            return None if len(self.live) > most else list(self.live)
+        rows = await self._database.all(
+            store.OWNED_SOME, space=self.name, limit=most + 1
+        )  # each connection has its row
+        return None if len(rows) > most else [row["client"] for row in rows]
+
+    async def _rows_of(self, clients: Sequence[str]) -> Sequence[Row]:
+        """Return the rows of these alone: between two of them there may be very many others."""
+        some = [these(clients[first : first + MOST_AMONG]) for first in range(0, len(clients), MOST_AMONG)]
+        each = [await self._database.all(store.SEEN, space=self.name, **names) for names in some]
+        return [row for rows in each for row in rows]
 
     async def owner(self, client: str) -> str | None:
         """Return the worker that a client is connected to."""

@@ -236,15 +236,12 @@ OWNED_BY_OTHERS = statement(
     select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
 )
 FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at", "seen_at", "gone"), *_AS_OWNER)
-SEEN = statement(
-    select(sessions.c.client, sessions.c.owner, sessions.c.seen_at, sessions.c.gone).where(
-        sessions.c.space == bindparam("space"),
-        sessions.c.client >= bindparam("first"),
-        sessions.c.client <= bindparam("last"),
-    )
-)
+SEEN = find(sessions, "space", among(sessions.c.client), of=("client", "owner", "seen_at", "gone"))
 OWNER = find(sessions, of=("owner",))
 OWNED_NAMED = find(sessions, "space", among(sessions.c.client), _OWNED, of=("client",))
+OWNED_SOME = statement(
+    select(sessions.c.client).where(_OWNED, sessions.c.space == bindparam("space")).limit(bindparam("limit"))
+)
 OWNED_PAGE = page(sessions, "client", "space", of=("client", "owner"))
 
 # ---- subscriptions
@@ -379,6 +376,11 @@ FREE_LETTER = statement(
 )
 HELD_LETTER = statement(select(inbox).where(*_OF_INBOX, inbox.c.lock == bindparam("lock")))
 COUNT_LETTERS_OF = statement(select(func.count().label("count"), func.max(inbox.c.seq).label("last")).where(*_OF_INBOX))
+COUNT_LETTERS_OF_MANY = statement(
+    select(inbox.c.client, func.count().label("count"))
+    .where(inbox.c.space == bindparam("space"), among(inbox.c.client))
+    .group_by(inbox.c.client)
+)
 FIRST_LOCK_END = statement(
     select(func.min(inbox.c.locked_until).label("at")).where(*_OF_INBOX, inbox.c.locked_until > bindparam("now"))
 )

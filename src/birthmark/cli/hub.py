@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,6 +180,34 @@ def twin(
         patch = {"desired": object_of(desired, "--desired"), "tags": object_of(tags, "--tags")}
         shown = server.client.patch(path, patch)
     typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
+
+
+def query(
+    server: ServerOutputOptions,
+    text: Annotated[
+        str, typer.Argument(metavar="QUERY", help="In IoT Hub's query language: SELECT … FROM devices WHERE ….")
+    ],
+    top: Annotated[int | None, typer.Option(min=1, help="So many rows at most.")] = None,
+    hub: HubOption = "birthmark",
+) -> None:
+    """Show what a query finds among the twins of a hub, page after page: its twins, or the rows it selects."""
+    rows = islice(server.client.rows(at("hubs", hub, "query"), query=text), top)
+    if server.as_json:
+        show(rows, (), as_json=True, nothing="")
+        return
+    found = [_flat(row) for row in rows]
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    show(found, columns, as_json=False, nothing="Nothing is found.")
+
+
+def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row as a table has room for it: of a whole twin the little that tells devices apart."""
+    if "properties" in row and "deviceId" in row:
+        row = {name: row[name] for name in _OF_A_TWIN}
+    return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+
+
+_OF_A_TWIN = ("deviceId", "status", "connectionState", "lastActivityTime", "version", "tags")
 
 
 def method(

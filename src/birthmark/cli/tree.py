@@ -269,6 +269,7 @@ HUB = Group(
             "ls",
         ),
         "twin": Leaf("hub:twin", """se050-0001 --desired '{"interval": 5}'"""),
+        "query": Leaf("hub:query", "\"SELECT * FROM devices WHERE tags.site = 'north'\""),
         "method": Leaf("hub:method", """se050-0001 reboot '{"delay": 3}'"""),
         "c2d": Leaf("hub:c2d", "se050-0001 'open the valve'"),
         "feedback": Leaf("hub:feedback"),

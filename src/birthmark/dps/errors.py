@@ -6,8 +6,9 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.ca.ordering import IssuingPolicyUnknownError
 from birthmark.dps import model, wire
-from birthmark.dps.rules import attestation, enrollment, issuing, registration, tpm
+from birthmark.dps.rules import attestation, enrollment, issuing, queries, registration, tpm
 from birthmark.dps.service import authorities, enrollments, instances, registrations
+from birthmark.dps.service import queries as queries_service
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.people.demand import RightMissingError, said
 from birthmark.pki.certificates import CertificateInvalidError
@@ -60,7 +61,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     model.DeviceIdInvalidError: (400, 400004),
     wire.UserNameError: (400, 400004),
     wire.TopicError: (400, 400004),
-    wire.QueryNotServedError: (400, 400004),
+    queries_service.QueryTooBroadError: (400, 400004),
+    queries.QueryInvalidError: (400, 400004),
+    queries.QueryNotServedError: (400, 400004),
     wire.BodyInvalidError: (400, 400004),
     wire.AnswerInvalidError: (400, 400004),
     TpmKeyInvalidError: (400, 400004),

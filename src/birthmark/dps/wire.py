@@ -187,17 +187,6 @@ def _tpm_key(text: str, what: str) -> TpmPublic:
         raise TpmKeyInvalidError(what=what, detail="it is not base64") from error
 
 
-class QueryNotServedError(InvalidRequestError):
-    """A query with a condition or a selection."""
-
-    code = "dps.query_not_served"
-    message = "The query is not served: {query}"
-    cause = "The query {query} asks for a part; this service answers queries for all of a kind."
-    fix = "Ask for all {kind}, without a condition, and choose. What is on record: `birthmark device ls`"
-    kind: str
-    query: str
-
-
 class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
     """X509CertificateInfo: what DPS shows of a certificate."""
 

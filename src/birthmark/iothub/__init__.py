@@ -11,8 +11,9 @@ Specification: IoT Hub MQTT support and REST reference (api-version 2021-04-12; 
 | subscriptions | kept over reconnects when clean session is 0 |
 | `/devices`, `/devices/{id}`, `/devices/{id}/modules`, `/statistics/…` | identity registry, SAS by policy |
 | `/twins/{id}`, `/twins/{id}/methods`, `POST /devices/{id}/messages/deviceBound` | the service's side of them |
+| `POST /devices/query` | queries of twins, by an index of all their values |
 | `POST /devices/{id}/messages/events`, `GET` and more of `…/deviceBound` | a device without MQTT |
 
-Not served yet: jobs, queries, AMQP. A publish to a topic that is not served closes the connection, as the real
+Not served yet: jobs, AMQP. A publish to a topic that is not served closes the connection, as the real
 hub does for a topic it does not know, and `birthmark why` names it.
 """

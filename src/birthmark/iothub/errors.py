@@ -10,7 +10,8 @@ from birthmark import errors
 from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model, wire
 from birthmark.iothub.rules import authentication, c2d, credentials, messages, methods, provisioning, twins, wills
-from birthmark.iothub.service import authorities, hubs, modules, registry
+from birthmark.iothub.rules import queries as rules_of_queries
+from birthmark.iothub.service import authorities, finding, hubs, modules, queries, registry
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.pki.csr import CsrRefusedError
 
@@ -60,6 +61,11 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
     methods.MethodAnswerInvalidError: (504, "GatewayTimeout", 504101),
     c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
+    rules_of_queries.HubQueryInvalidError: (400, "ArgumentInvalid", 400004),
+    rules_of_queries.CollectionNotServedError: (400, "ArgumentInvalid", 400004),
+    finding.QueryTooBroadError: (400, "ArgumentInvalid", 400004),
+    queries.QueryMarkerError: (400, "ArgumentInvalid", 400004),
+    finding.IndexBehindError: (503, "ServiceUnavailable", 503001),
     InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),

@@ -32,7 +32,11 @@ class Presence(Protocol):
     """Who is connected."""
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
-        """Return when devices came or went last; `device_ids` are in the order of their names."""
+        """Return when devices came or went last, in the order of `device_ids`."""
+        ...
+
+    async def connected_ids(self, hub: str, most: int) -> Sequence[str] | None:
+        """Return which devices and modules are connected, in no order; None where they are more than `most`."""
         ...
 
     async def connected(self, hub: str) -> int:

@@ -5,7 +5,19 @@ import json
 from typing import Any, assert_never
 
 import msgspec
-from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Index,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -26,6 +38,7 @@ from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
+from birthmark.store.ordering import ordered_text
 from birthmark.store.records import Records
 from birthmark.store.statements import Statement, statement
 
@@ -33,7 +46,7 @@ devices = Table(
     "hub_devices",
     metadata,
     text("hub", key=True),
-    text("device_id", key=True),
+    ordered_text("device_id", key=True),
     text("generation_id"),
     text("etag"),
     number("enabled"),
@@ -46,7 +59,9 @@ devices = Table(
     text("parent_scopes", optional=True),
 )
 _OFF = devices.c.enabled == literal_column("0")
+_EDGE = devices.c.iot_edge == literal_column("1")
 Index("hub_devices_off", devices.c.hub, devices.c.device_id, sqlite_where=_OFF, postgresql_where=_OFF)
+Index("hub_devices_edge", devices.c.hub, devices.c.device_id, sqlite_where=_EDGE, postgresql_where=_EDGE)
 
 modules = Table(
     "hub_modules",
@@ -73,22 +88,43 @@ AUTHORITIES_NAMED = find(authorities, "hub", "subject_digest", limit=100)
 twins = Table(
     "hub_twins",
     metadata,
-    *(text(name, key=True) for name in ("hub", "device_id")),
+    text("hub", key=True),
+    ordered_text("device_id", key=True),
     number("version"),
     number("updated_at"),
     blob("body"),
+    number("unindexed", server_default="3"),
+)
+CHANGED, BEYOND_INDEX, NEVER_INDEXED = 1, 2, 3
+"""What is not indexed of a twin: its last changes; what is more of it than an index takes; anything, yet."""
+UNINDEXED = twins.c.unindexed > literal_column("0")
+"""Stands beside each condition on the state: SQLite takes the index for no other words."""
+Index(
+    "hub_twins_unindexed",
+    *(twins.c.unindexed, twins.c.hub, twins.c.device_id),
+    sqlite_where=UNINDEXED,
+    postgresql_where=UNINDEXED,
 )
 GET_TWIN = find(twins)
-ADD_TWIN = insert(twins)
-CHANGE_TWIN = change(
-    twins,
-    ("version", "updated_at", "body"),
-    *("hub", "device_id", "version"),
+_WRITTEN = ("version", "updated_at", "body")
+_NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
+_MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
+ADD_TWIN = insert(twins, without=("unindexed",))  # which is NEVER_INDEXED
+
+
+def _changing(*conditions: ColumnElement[bool]) -> Statement:
+    """Return what changes a twin as it was read, and marks it."""
+    as_read = (twins.c[name] == bindparam(f"key_{name}") for name in ("hub", "device_id", "version"))
+    values: dict[str, Any] = {name: bindparam(name) for name in _WRITTEN}
+    return statement(update(twins).where(*as_read, *conditions).values(values | {"unindexed": _MARKED}))
+
+
+CHANGE_TWIN = _changing(
     exists().where(
         devices.c.hub == twins.c.hub,
         devices.c.device_id == twins.c.device_id,
         devices.c.generation_id == bindparam("key_generation_id"),
-    ),
+    )
 )
 DELETE_TWIN = remove(twins)
 DELETE_TWIN_AS_READ = remove(twins, "hub", "device_id", "version")
@@ -107,9 +143,7 @@ DELETE_TWINS_OF_MODULES = remove(
         )
     ),
 )
-CHANGE_MODULE_TWIN = change(
-    twins, ("version", "updated_at", "body"), "hub", "device_id", "version", exists().where(*_THIS_MODULE)
-)
+CHANGE_MODULE_TWIN = _changing(exists().where(*_THIS_MODULE))
 
 CREDENTIALS = Records(Credential)
 credentials = CREDENTIALS.table("hub_credentials", "hub", "device_id")

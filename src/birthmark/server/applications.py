@@ -17,7 +17,19 @@ from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import audit, aws, dps, est, hub, hub_devices, refusals, rollover, standing, todevices
+from birthmark.console import (
+    audit,
+    aws,
+    dps,
+    est,
+    hub,
+    hub_devices,
+    hub_queries,
+    refusals,
+    rollover,
+    standing,
+    todevices,
+)
 from birthmark.console.alerts import alert_endpoints
 from birthmark.console.certificate import whole_certificate_endpoints
 from birthmark.console.client import NotServedError
@@ -251,6 +263,7 @@ class Applications:
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
+            *hub_queries.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(rooms.database, presented_anywhere(rooms.ledger.presented, rooms.broker), self._clock),

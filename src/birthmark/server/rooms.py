@@ -273,7 +273,7 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
-    iothub.telemetry.leads = aws.tasks.leads = broker.leads
+    iothub.telemetry.leads = iothub.index.leads = aws.tasks.leads = broker.leads
     aws.first_contact.per_ca = settings.aws.max_per_ca
     aws.first_contact.per_second = settings.aws.max_new_per_second
     aws_connections.space = broker.space("aws", rules, aws_connections)

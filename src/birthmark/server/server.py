@@ -275,6 +275,7 @@ class Server:
         self._closers.append(_kept("alerts", doors.alerting.keep_judging))
         self._closers.append(_kept("figures", Figures(rooms.database, self._clock).keep_pruned))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
+        self._closers.append(_kept("the index of twins", rooms.iothub.index.keep_indexing))
         self._closers.append(_kept("files of other machines", self._sharing.keep))
         self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
         self._closers.append(_kept("certificates that no device uses", rooms.aws.claims.keep_sweeping))

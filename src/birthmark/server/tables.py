@@ -15,6 +15,7 @@ import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
 import birthmark.feed.store
+import birthmark.iothub.searching
 import birthmark.iothub.store
 import birthmark.people.approvals_store
 import birthmark.people.once_store

@@ -97,9 +97,9 @@ def _insert(engine: Engine, table: Table) -> Any:
     return (sqlite.insert if engine == "sqlite" else postgresql.insert)(table)
 
 
-def insert(table: Table, *, ignore_existing: bool = False) -> Statement:
-    """Return an INSERT of every column that has no database-made value."""
-    columns = [c for c in table.columns if c.autoincrement is not True]
+def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:
+    """Return an INSERT of every column that has no database-made value, but for those that keep their default."""
+    columns = [c for c in table.columns if c.autoincrement is not True and c.name not in without]
 
     def build(engine: Engine) -> Executable:
         # Inline: nobody asks for the numbers that the database makes.

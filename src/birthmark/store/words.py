@@ -8,13 +8,14 @@ the commit that puts the name on record or takes it off.
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
+from sqlalchemy import Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names import fold
 from birthmark.store.changes import Changes
 from birthmark.store.columns import text
 from birthmark.store.database import Reader
 from birthmark.store.keyed import among, find, remove
+from birthmark.store.ordering import ordered_text
 from birthmark.store.schema import metadata
 from birthmark.store.statements import insert, statement
 
@@ -22,15 +23,13 @@ MAX_WORDS, MAX_CHARS = 8, 64
 """Of one name: later words are not found, and no more of one than this."""
 _LAST = "\U0010ffff"
 _WORD = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
-_Ordered = Text().with_variant(Text(collation="C"), "postgresql")
-"""By code points on both engines, whatever language a database sorts by: a beginning is then a range."""
 
 words = Table(
     "words",
     metadata,
     text("place", key=True),
-    Column("word", _Ordered, primary_key=True, nullable=False),
-    Column("name", _Ordered, primary_key=True, nullable=False),
+    ordered_text("word", key=True),
+    ordered_text("name", key=True),
     sqlite_with_rowid=False,
 )
 _ADD, _REMOVE = insert(words, ignore_existing=True), remove(words)

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.system
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/devices/query"),
         ("PATCH", "/devices/d"),
         ("PATCH", "/devices/d/modules/m"),
         ("POST", "/devices/d/modules/m/files"),

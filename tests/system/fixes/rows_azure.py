@@ -212,6 +212,10 @@ DPS: Mapping[str, Row] = {
     ),
     "dps.first_instance": Row(lambda desk: desk.type("birthmark dps rm birthmark --yes"), is_instead=True),
     "dps.query_not_served": Row(
+        rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT etag FROM enrollments"}),
+        is_instead=True,
+    ),
+    "dps.query_invalid": Row(
         rest("PROVISIONING", "POST", "/enrollments/query", {"query": "SELECT * FROM enrollments WHERE a = 'b'"}),
         is_instead=True,
     ),
@@ -279,6 +283,11 @@ DPS: Mapping[str, Row] = {
     ),
 }
 
+
+def asking(query: str, **headers: str) -> Act:
+    return rest("IOTHUB", "POST", "/devices/query", {"query": query}, **headers)
+
+
 HUB: Mapping[str, Row] = {
     "iothub.body_invalid": Row(
         rest("IOTHUB", "PUT", "/devices/fix-hub-body", {"deviceId": "another"}), is_instead=True
@@ -297,6 +306,9 @@ HUB: Mapping[str, Row] = {
     "iothub.etag_mismatch": Row(
         rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
     ),
+    "iothub.query_invalid": Row(asking("SELECT * FROM devices WHERE"), is_instead=True),
+    "iothub.collection_not_served": Row(asking("SELECT * FROM devices.jobs"), is_instead=True),
+    "iothub.query_marker_invalid": Row(asking("SELECT * FROM devices", x_ms_continuation="old"), is_instead=True),
     "iothub.batch_invalid": Row(
         rest(
             "IOTHUB",

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from birthmark.awsiot.model import Shadow, Thing, ThingName
 from birthmark.awsiot.rules import terms
-from birthmark.awsiot.store.terms import ordered
 from birthmark.awsiot.wire.search import (
     All,
     And,
@@ -24,6 +23,7 @@ from birthmark.awsiot.wire.search import (
     parse_query,
 )
 from birthmark.documents import Section
+from birthmark.documents.ordering import ordered
 from fakes import FakeClock
 
 A, B, C = Is("attributes.a", "1"), Is("attributes.b", "2"), Is("thingName", "x", begins=True)

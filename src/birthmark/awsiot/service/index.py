@@ -20,6 +20,7 @@ from birthmark.awsiot.store import registry, search, settings, shadows
 from birthmark.awsiot.store import terms as store
 from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, number_of
 from birthmark.clock import Clock
+from birthmark.documents.ordering import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.keyed import MOST_AMONG, these
@@ -460,5 +461,5 @@ def _add(changes: Changes, place: str, subject: str, source: str, found: Sequenc
             value=value,
             subject=subject,
             source=source,
-            number=None if number is None else store.ordered(number),
+            number=None if number is None else ordered(number),
         )

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, exists, func, literal, not_, or_, select, union_all
 
-from birthmark.awsiot.store.terms import ordered, terms
+from birthmark.awsiot.store.terms import terms
 from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
+from birthmark.documents.ordering import ordered
 from birthmark.store import Statement, statement
 
 _LAST = "\U0010ffff"

@@ -4,21 +4,18 @@
 too, in the order of numbers.
 """
 
-import struct
-
-from sqlalchemy import Column, Index, Table, Text, bindparam, literal, select, update
+from sqlalchemy import Index, Table, Text, bindparam, literal, select, update
 
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import among, find, remove
+from birthmark.store.ordering import ordered_text
 
-Ordered = Text().with_variant(Text(collation="C"), "postgresql")
-"""By code points on both engines: a beginning is then a range."""
 terms = Table(
     "aws_terms",
     metadata,
     text("place", key=True),
-    *(Column(name, Ordered, primary_key=True, nullable=False) for name in ("field", "value", "subject")),
+    *(ordered_text(name, key=True) for name in ("field", "value", "subject")),
     text("source"),
     number("number", optional=True),
     sqlite_with_rowid=False,
@@ -54,9 +51,3 @@ _OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + l
 VALUES_OF = find(terms, *_OF, among(terms.c.subject), of=("value",))
 SOME_OF = find(terms, *_OF, among(terms.c.subject), of=("subject", "value"))
 SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
-
-
-def ordered(value: float) -> int:
-    """Return an integer that stands to others as this number to theirs."""
-    (bits,) = struct.unpack(">q", struct.pack(">d", value + 0.0))
-    return int(bits) if bits >= 0 else -(int(bits) & 0x7FFF_FFFF_FFFF_FFFF) - 1

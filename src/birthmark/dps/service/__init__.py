@@ -1,8 +1,9 @@
-"""DPS's services: instances, enrollments, CA certificates on record, registrations. Load, decide, commit."""
+"""DPS's services: instances, enrollments, CA certificates on record, registrations, queries. Load, decide, commit."""
 
 from birthmark.dps.service.authorities import Authorities
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
+from birthmark.dps.service.queries import Queries
 from birthmark.dps.service.registrations import Registrations
 
-__all__ = ["Authorities", "Enrollments", "Instances", "Registrations"]
+__all__ = ["Authorities", "Enrollments", "Instances", "Queries", "Registrations"]

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.iothub.http import devices, service
+from birthmark.iothub.http import devices, queries, service
 from birthmark.iothub.http.rendering import Record, guarded
 from birthmark.iothub.model import parse_device_id
 from birthmark.iothub.ports import ToDevices
@@ -36,7 +36,7 @@ def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]
     ]
     answer = guarded(unserved, record)
     return [
-        Route("/devices/query", answer, methods=["POST"]),
+        *queries.routes(iothub, to_devices, record),
         *service.routes(iothub, to_devices, record),
         *devices.routes(iothub, to_devices, record),
         *(Route(path, answer, methods=_ANY) for path in elsewhere),

@@ -26,12 +26,11 @@ from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthenticat
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import READ, WRITE
+from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
 from birthmark.net.refusing import Handler
 from birthmark.text import whole_number
 
 _MAX_LIST = 1000
-_SERVICE = frozenset({"iothubowner", "service"})
 _TWIN = "twins/{}"
 
 
@@ -110,7 +109,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     async def connected(request: Request) -> Response:
         hub = hub_of(hubs, request)
-        authorized(request, hub, READ | _SERVICE, "statistics/service", Right.READ)
+        authorized(request, hub, READ | SERVICE, "statistics/service", Right.READ)
         return JSONResponse({"connectedDeviceCount": await devices.connected(hub.name)})
 
     async def configure(request: Request) -> Response:
@@ -137,7 +136,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         module_id = request.path_params.get("module_id")
         right = Right.READ if request.method == "GET" and resource == _TWIN else Right.OPERATE
         at = device_id if module_id is None else f"{device_id}/modules/{module_id}"
-        return hub, name_of(device_id, module_id), authorized(request, hub, _SERVICE, resource.format(at), right)
+        return hub, name_of(device_id, module_id), authorized(request, hub, SERVICE, resource.format(at), right)
 
     async def twin(request: Request) -> Response:
         hub, name, policy = asked(request, _TWIN)

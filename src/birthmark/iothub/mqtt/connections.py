@@ -116,7 +116,7 @@ class HubConnections:
                 self.look_at(hub, device_id)
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
-        """Return when devices came or went last; `device_ids` are in the order of their names."""
+        """Return when devices came or went last, in their order."""
         found = await self.space(hub).seen_anywhere(device_ids)
         known = [found.get(device_id) for device_id in device_ids]
         return [UNSEEN if one is None else SeenAt(from_micros(one.at), one.reason is None) for one in known]

@@ -37,6 +37,9 @@ class DevicesByBus:
     async def connected(self, hub: str) -> int:
         return await self._connections.connected(hub)
 
+    async def connected_ids(self, hub: str, most: int) -> Sequence[str] | None:
+        return await self._connections.space(hub).connected(most)
+
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
         try:

@@ -8,6 +8,8 @@ from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.credentials import Credentials
 from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.index import Index
+from birthmark.iothub.service.queries import Queries
 from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.twins import Twins
@@ -26,6 +28,8 @@ class IotHub:
     bulk: Bulk
     authorities: HubAuthorities
     credentials: Credentials
+    queries: Queries
+    index: Index
 
     @classmethod
     def of(
@@ -46,7 +50,20 @@ class IotHub:
         twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
         credentials = Credentials(database, clock, entropy, registry)
-        return cls(hubs, registry, telemetry, twins, c2d, Bulk(registry, twins), authorities, credentials)
+        queries, index = Queries(database, clock, registry, c2d), Index(database)
+        bulk = Bulk(registry, twins)
+        return cls(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index)
 
 
-__all__ = ["CloudToDevice", "Credentials", "Hubs", "IotHub", "Made", "Registry", "Telemetry", "Twins"]
+__all__ = [
+    "CloudToDevice",
+    "Credentials",
+    "Hubs",
+    "Index",
+    "IotHub",
+    "Made",
+    "Queries",
+    "Registry",
+    "Telemetry",
+    "Twins",
+]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,6 +64,10 @@ class CloudToDevice:
     async def count(self, hub: str, device_id: str) -> int:
         """Return how many messages wait."""
         return await self.inboxes.count(space_of(hub), device_id)
+
+    async def counts(self, hub: str, device_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return how many messages wait for each of some devices that has any."""
+        return await self.inboxes.counts(space_of(hub), device_ids)
 
     async def keep_burying(self) -> None:
         """End the messages whose time is over, also where nobody looks for them, and feedback that nobody reads."""

@@ -12,7 +12,7 @@ from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.trimming import Trimming
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
-from birthmark.iothub import store
+from birthmark.iothub import searching, store
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.people.demand import demand
@@ -24,6 +24,7 @@ from birthmark.store.paging import every
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
 WRITE = frozenset({"iothubowner", "registryReadWrite"})
+SERVICE = frozenset({"iothubowner", "service"})
 
 
 class UnknownHubError(NotFoundError):
@@ -147,6 +148,7 @@ class Hubs:
         )
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
+        changes.run(searching.DROP_PLACE, place=name)
         changes.run(words.FORGET_PLACE, place=store.place_of(name))
         changes.run(figures.FORGET_PLACE, name=store.DEVICES, place=name)
         await self.roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)

@@ -13,7 +13,7 @@ from typing import Any
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError, PolicyError
-from birthmark.iothub import store
+from birthmark.iothub import searching, store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
     MAX_MODULES,
@@ -276,7 +276,8 @@ def _adding(module: Module) -> Changes:
 def _without(module: Module) -> Changes:
     """Return the changes that end what a module leaves: its session and its twin."""
     changes = drop_client(space_of(module.hub), module.name)
-    return changes.run(store.DELETE_TWIN, hub=module.hub, device_id=module.name)
+    changes.run(store.DELETE_TWIN, hub=module.hub, device_id=module.name)
+    return changes.merge(searching.without_terms(module.hub, module.name))
 
 
 def _if_as_read(statement: Statement, read: Module, **values: object) -> Changes:

@@ -11,7 +11,7 @@ from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.iothub import store
+from birthmark.iothub import searching, store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
     OPERATOR,
@@ -363,6 +363,7 @@ class Registry:
         removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
         removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
         removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
+        removed.merge(searching.without_terms(device.hub, device.device_id))
         removed.merge(await self.modules.going_with(device))
         removed.merge(words.lost(store.place_of(device.hub), device.device_id))
         return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))

@@ -28,6 +28,7 @@ from birthmark.ca.revocation import digest_of
 from birthmark.dps import store as dps_store
 from birthmark.est import store as est_store
 from birthmark.feed import store as feed_store
+from birthmark.iothub import searching as hub_searching
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import space_of
 from birthmark.people import sign_in_store
@@ -242,6 +243,7 @@ def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
 def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     key: dict[str, Any] = {"hub": str(detail["hub"]), "device_id": subject}
     changes = Changes().run(_DROP_DEVICE, **key).run(hub_store.DELETE_TWIN, **key)
+    changes.merge(hub_searching.without_terms(key["hub"], subject))
     for one in hub_store.DELETE_MODULES_OF:
         changes.run(one, **key)
     changes.merge(words.lost(hub_store.place_of(key["hub"]), subject))
@@ -252,6 +254,7 @@ def _drop_module(subject: str, detail: Mapping[str, Any]) -> Changes:
     hub, (device_id, _, module_id) = str(detail["hub"]), subject.partition("/")
     changes = Changes().run(_DROP_MODULE, hub=hub, device_id=device_id, module_id=module_id)
     changes.run(hub_store.DELETE_TWIN, hub=hub, device_id=subject)
+    changes.merge(hub_searching.without_terms(hub, subject))
     return changes.merge(drop_client(space_of(hub), subject))
 
 

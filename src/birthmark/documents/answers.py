@@ -1,0 +1,254 @@
+"""What a query makes of documents: which of them fit, what is shown of each, and what is made of many.
+
+A comparison with what a document does not have is neither true nor false, and stays so under NOT: a document fits where
+the whole is true. Values of different kinds are not equal, and none is above the other; objects and arrays are compared
+with nothing.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from birthmark.documents.queries import (
+    Among,
+    And,
+    Compare,
+    Condition,
+    Has,
+    Is,
+    Item,
+    Kind,
+    Not,
+    Operand,
+    Operator,
+    Or,
+    Part,
+    Path,
+    Query,
+    Sum,
+    Value,
+)
+
+MAX_GROUPS = 10_000
+_key_of = msgspec.json.Encoder(order="sorted").encode
+
+
+class TooManyGroupsProblem(Exception):  # noqa: N818 - each service makes its own error of it
+    """Documents that fall into more groups than are kept."""
+
+
+class _Undefined:
+    """What a document does not have."""
+
+
+UNDEFINED: Final = _Undefined()
+Document = Mapping[str, Any]
+
+
+def fits(condition: Condition | None, document: Document) -> bool:
+    """Say whether a document fits."""
+    return condition is None or _holds(condition, document) is True
+
+
+def value_at(path: Path, document: Document) -> Any:
+    """Return the value at a path, `UNDEFINED` where there is none."""
+    found: Any = document
+    for step in path.steps:
+        if not isinstance(found, Mapping) or step not in found:
+            return UNDEFINED
+        found = found[step]
+    return found
+
+
+def row_of(query: Query, document: Document) -> dict[str, Any]:
+    """Return what a query with items, of which none is made of many, shows of a document."""
+    found = ((item.name, value_at(item.path, document)) for item in query.items if item.path is not None)
+    return {name: value for name, value in found if value is not UNDEFINED}
+
+
+class Summing:
+    """Rows that are made of many documents, one for each group."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._groups: dict[Hashable, list[_Sum | _Shared]] = {}
+        if not query.group_by:
+            self._groups[()] = [_kept(item) for item in query.items]
+
+    def add(self, document: Document) -> None:
+        """Count a document in. Raise `TooManyGroupsProblem`."""
+        key = tuple(_hashable(value_at(path, document)) for path in self._query.group_by)
+        if (group := self._groups.get(key)) is None:
+            if len(self._groups) >= MAX_GROUPS:
+                raise TooManyGroupsProblem
+            group = self._groups[key] = [_kept(item) for item in self._query.items]
+        for one in group:
+            one.add(document)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows so far, in the order in which their groups were met."""
+        return [
+            {one.item.name: value for one in group if (value := one.value()) is not UNDEFINED}
+            for group in self._groups.values()
+        ]
+
+
+class _Shared:
+    """What all of a group have alike."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self._value: Any = None
+        self._is_known = False
+
+    def add(self, document: Document) -> None:
+        if not self._is_known and self.item.path is not None:
+            self._value, self._is_known = value_at(self.item.path, document), True
+
+    def value(self) -> Any:
+        return self._value
+
+
+class _Sum:
+    """What is made of the values of a group."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self._count = 0
+        self._numbers = 0
+        self._total: float = 0
+        self._ends: dict[type, tuple[Any, Any]] = {}
+
+    def add(self, document: Document) -> None:
+        value: Any = None if self.item.path is None else value_at(self.item.path, document)
+        if value is UNDEFINED:
+            return
+        self._count += 1
+        kind: type | None = float if _is_number(value) else str if isinstance(value, str) else None
+        if kind is None:
+            return
+        if kind is float:
+            self._numbers += 1
+            self._total += float(value)
+        least, most = self._ends.get(kind, (value, value))
+        self._ends[kind] = min(least, value), max(most, value)
+
+    def value(self) -> Any:
+        match self.item.sum:
+            case Sum.COUNT:
+                return self._count
+            case Sum.TOTAL:
+                return self._total
+            case Sum.AVERAGE:
+                return self._total / self._numbers if self._numbers else UNDEFINED
+            case _:
+                ends = self._ends.get(float) or self._ends.get(str)
+                return UNDEFINED if ends is None else ends[0 if self.item.sum is Sum.LEAST else 1]
+
+
+def _kept(item: Item) -> _Sum | _Shared:
+    return _Shared(item) if item.sum is None else _Sum(item)
+
+
+def _hashable(value: Any) -> Hashable:
+    """Return what two values have alike that are equal, true and 1 apart."""
+    if isinstance(value, _Undefined):
+        return UNDEFINED
+    if _is_number(value):
+        return float(value)
+    kind: str = type(value).__name__
+    return kind, bytes(_key_of(value))
+
+
+def _holds(condition: Condition, document: Document) -> bool | None:  # noqa: PLR0911 - one for each form
+    match condition:
+        case And(parts=parts):
+            return _both(parts, document, decided=False)
+        case Or(parts=parts):
+            return _both(parts, document, decided=True)
+        case Not(one=one):
+            found = _holds(one, document)
+            return None if found is None else not found
+        case Compare(left=left, operator=operator, right=right):
+            return _compare(_value(left, document), operator, _value(right, document))
+        case Among(one=operand, values=values):
+            value = _value(operand, document)
+            if _kind(value) is None:
+                return None
+            return any(_compare(value, Operator.SAME, other) for other in values)
+        case Is(kind=kind, path=path):
+            return _KINDS[kind](value_at(path, document))
+        case Has(part=part, one=operand, text=other):
+            whole, text = _value(operand, document), _value(other, document)
+            if not isinstance(whole, str) or not isinstance(text, str):
+                return None
+            return _PARTS[part](whole, text)
+        case _:
+            value = _value(condition, document)
+            return value if isinstance(value, bool) else None
+
+
+def _both(parts: tuple[Condition, ...], document: Document, *, decided: bool) -> bool | None:
+    """AND and OR: one part decides the whole; else it is unknown where one is."""
+    is_unknown = False
+    for part in parts:
+        found = _holds(part, document)
+        if found is decided:
+            return decided
+        is_unknown = is_unknown or found is None
+    return None if is_unknown else not decided
+
+
+def _value(operand: Operand, document: Document) -> Any:
+    return operand.value if isinstance(operand, Value) else value_at(operand, document)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str | None:
+    """Return what kind of a primitive it is; None for what is compared with nothing."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "text"
+    return "number" if _is_number(value) else None
+
+
+def _compare(left: Any, operator: Operator, right: Any) -> bool | None:
+    kinds = _kind(left), _kind(right)
+    if None in kinds:
+        return None
+    is_alike = kinds[0] == kinds[1]
+    if operator in {Operator.SAME, Operator.OTHER}:
+        return (is_alike and left == right) is (operator is Operator.SAME)
+    if not is_alike or left is None:
+        return None
+    return _ORDERS[operator](left, right)
+
+
+_ORDERS: Mapping[Operator, Callable[[Any, Any], bool]] = {
+    Operator.BELOW: lambda left, right: bool(left < right),
+    Operator.ABOVE: lambda left, right: bool(left > right),
+    Operator.UP_TO: lambda left, right: bool(left <= right),
+    Operator.FROM: lambda left, right: bool(left >= right),
+}
+_KINDS: Mapping[Kind, Callable[[Any], bool]] = {
+    Kind.DEFINED: lambda value: value is not UNDEFINED,
+    Kind.TEXT: lambda value: isinstance(value, str),
+    Kind.NUMBER: _is_number,
+    Kind.BOOL: lambda value: isinstance(value, bool),
+    Kind.NULL: lambda value: value is None,
+    Kind.OBJECT: lambda value: isinstance(value, Mapping),
+    Kind.ARRAY: lambda value: isinstance(value, list),
+    Kind.PRIMITIVE: lambda value: _kind(value) is not None,
+}
+_PARTS: Mapping[Part, Callable[[str, str], bool]] = {
+    Part.BEGINS: lambda whole, text: whole.startswith(text),
+    Part.ENDS: lambda whole, text: whole.endswith(text),
+    Part.INSIDE: lambda whole, text: text in whole,
+}

@@ -1,0 +1,61 @@
+"""Queries over documents, as Azure's services write them: read (`parse_query`), and kept as values.
+
+What cannot be read is a `QueryProblem`; each service makes its own error of it. What a query makes of documents is in
+`documents.answers`.
+"""
+
+from birthmark.documents.queries.reading import MAX_CHARS, MAX_CONDITIONS, MAX_LEVELS, MAX_VALUES, parse_query
+from birthmark.documents.queries.scanning import QueryProblem
+from birthmark.documents.queries.values import (
+    Among,
+    And,
+    Compare,
+    Condition,
+    Has,
+    Is,
+    Item,
+    Kind,
+    Not,
+    Operand,
+    Operator,
+    Or,
+    Part,
+    Path,
+    Primitive,
+    Query,
+    Sum,
+    Value,
+    paths_in,
+    paths_of,
+    with_paths,
+)
+
+__all__ = [
+    "MAX_CHARS",
+    "MAX_CONDITIONS",
+    "MAX_LEVELS",
+    "MAX_VALUES",
+    "Among",
+    "And",
+    "Compare",
+    "Condition",
+    "Has",
+    "Is",
+    "Item",
+    "Kind",
+    "Not",
+    "Operand",
+    "Operator",
+    "Or",
+    "Part",
+    "Path",
+    "Primitive",
+    "Query",
+    "QueryProblem",
+    "Sum",
+    "Value",
+    "parse_query",
+    "paths_in",
+    "paths_of",
+    "with_paths",
+]

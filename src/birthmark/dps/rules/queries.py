@@ -1,0 +1,148 @@
+"""Queries of enrollments and registrations: what they may ask, and which ids what fits them can have.
+
+A condition is asked of a record as the service shows it, so that nobody finds by it what he may not see: keys are not
+shown. What a record leaves out, for it is as it is by default, is asked for as if it stood there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from birthmark.documents.queries import (
+    Among,
+    And,
+    Compare,
+    Condition,
+    Has,
+    Not,
+    Operand,
+    Operator,
+    Or,
+    Path,
+    QueryProblem,
+    Value,
+    parse_query,
+    paths_in,
+    with_paths,
+)
+from birthmark.errors import InvalidRequestError
+
+_RECORD = (
+    *("deviceId", "attestation", "capabilities", "iotHubHostName", "initialTwin", "etag", "provisioningStatus"),
+    *("reprovisionPolicy", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "allocationPolicy", "iotHubs"),
+    *("optionalDeviceInformation", "registrationState"),
+)
+_STATE = (
+    *("registrationId", "deviceId", "assignedHub", "status", "substatus", "etag"),
+    *("createdDateTimeUtc", "lastUpdatedDateTimeUtc"),
+)
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "enrollments": ("registrationId", *_RECORD),
+    "enrollmentGroups": (
+        "enrollmentGroupId",
+        *(name for name in _RECORD if name not in {"deviceId", "registrationState"}),
+    ),
+    "registrations": _STATE,
+}
+"""What is selected from, and the names that stand at the top of one."""
+ID: Mapping[str, str] = {kind: names[0] for kind, names in NAMES.items()}
+_DEFAULTS: Mapping[str, Any] = {
+    "capabilities": {"iotEdge": False},
+    "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
+    "allocationPolicy": "hashed",
+}
+
+
+class QueryInvalidError(InvalidRequestError):
+    """A query that cannot be read."""
+
+    code = "dps.query_invalid"
+    message = "The query {query} is not valid: {detail}"
+    fix = (
+        "A query is such as SELECT * FROM {kind} WHERE provisioningStatus = 'disabled'. What is on record: "
+        "`birthmark device ls`"
+    )
+    detail: str
+    kind: str
+    query: str
+
+
+class QueryNotServedError(InvalidRequestError):
+    """A query of something else than whole records of its kind."""
+
+    code = "dps.query_not_served"
+    message = "The query is not served: {query}"
+    cause = "The query {query} asks for something else than whole {kind}: {detail}."
+    fix = "Select * from {kind}, with or without WHERE. What is on record: `birthmark device ls`"
+    detail: str
+    kind: str
+    query: str
+
+
+def read_query(text: str, kind: str) -> Condition | None:
+    """Return the condition of a query of a kind; None for all. Raise `QueryInvalidError` or `QueryNotServedError`."""
+    told: dict[str, str] = {"query": text[:200], "kind": kind}
+    if text.rstrip().removesuffix(";").lower().split() in ([], ["select", "*"]):
+        return None
+    try:
+        query = parse_query(text)
+    except QueryProblem as problem:
+        raise QueryInvalidError(detail=str(problem), **told) from problem
+    if query.collection != kind.lower():
+        raise QueryNotServedError(detail=f"it is of {query.collection[:40]}", **told)
+    if query.items or query.group_by or query.top is not None:
+        raise QueryNotServedError(detail="it selects a part, or not all of them", **told)
+    if query.where is None:
+        return None
+    known = {name.lower(): name for name in NAMES[kind]}
+    for path in paths_in(query.where):
+        if path.steps[0].lower() not in known:
+            detail = f"there is no {path.steps[0][:80]}, but {', '.join(NAMES[kind])}"
+            raise QueryInvalidError(detail=detail, **told)
+    named = with_paths(query, lambda path: Path((known[path.steps[0].lower()], *path.steps[1:])))
+    return None if named.where is None else _folded(named.where, ID[kind])
+
+
+def ids_of(condition: Condition | None, name: str) -> frozenset[str] | None:
+    """Return the ids, which `name` has, that what fits can have; None where it may be any."""
+    match condition:
+        case Compare(left=Path(steps=(one,)), operator=Operator.SAME, right=Value(value=str() as value)) if one == name:
+            return frozenset([value])
+        case Among(one=Path(steps=(one,)), values=values) if one == name:
+            return frozenset(value for value in values if isinstance(value, str))
+        case And(parts=parts):
+            known = [found for part in parts if (found := ids_of(part, name)) is not None]
+            return frozenset.intersection(*known) if known else None
+        case Or(parts=parts):
+            each = [ids_of(part, name) for part in parts]
+            known = [found for found in each if found is not None]
+            return frozenset.union(*known) if len(known) == len(each) else None
+        case _:
+            return None
+
+
+def as_asked(view: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a record as conditions are asked of it."""
+    return view if kind == "registrations" else {**_DEFAULTS, **view}
+
+
+def _folded(condition: Condition, name: str) -> Condition:  # noqa: PLR0911 - one for each form
+    """Return a condition with ids in lower case, as they are kept: letter case tells no two apart."""
+
+    def is_id(one: Operand) -> bool:
+        return isinstance(one, Path) and one.steps == (name,)
+
+    match condition:
+        case And(parts=parts):
+            return And(tuple(_folded(part, name) for part in parts))
+        case Or(parts=parts):
+            return Or(tuple(_folded(part, name) for part in parts))
+        case Not(one=one):
+            return Not(_folded(one, name))
+        case Compare(left=left, operator=operator, right=Value(value=str() as value)) if is_id(left):
+            return Compare(left, operator, Value(value.lower()))
+        case Has(part=part, one=one, text=Value(value=str() as value)) if is_id(one):
+            return Has(part, one, Value(value.lower()))
+        case Among(one=one, values=values) if is_id(one):
+            return Among(one, tuple(value.lower() if isinstance(value, str) else value for value in values))
+        case _:
+            return condition

@@ -1,0 +1,135 @@
+"""Queries of what is on record at a provisioning service, page by page.
+
+A page looks at so many records and no more. Where few of them fit it is short, and continued all the same: it is over
+when there is no marker. An empty one would end it for some of the service's clients, marker or not: where nothing fits
+among so many, that is refused. A query by id reads those alone.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from birthmark.clock import Clock
+from birthmark.documents.answers import fits
+from birthmark.documents.queries import Condition
+from birthmark.dps import document, wire
+from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps.model import Instance, Registration
+from birthmark.dps.rules.queries import ID, as_asked, ids_of, read_query
+from birthmark.dps.service.enrollments import EnrollmentNotFoundError, Enrollments
+from birthmark.dps.service.registrations import Registrations
+from birthmark.errors import InvalidRequestError
+
+MAX_READ = 10_000
+"""So many records one page looks at."""
+MAX_S = 2.0
+"""When so many seconds are over, a page begins no other read."""
+_EACH = 100
+
+
+class QueryTooBroadError(InvalidRequestError):
+    """A query of which nothing is found among the records that one page looks at."""
+
+    code = "dps.query_too_broad"
+    for_a_person = "only who asks knows what the query is for"
+    message = "None of {limit} {kind} is what the query asks for, and more are not looked at"
+    fix = "Ask for some by their ids, or for all page by page. What is on record: `birthmark device ls`"
+    kind: str
+    limit: int
+
+
+View: TypeAlias = dict[str, Any]
+Some: TypeAlias = Sequence[tuple[str, View | None]]
+Read: TypeAlias = Callable[[str, int], Awaitable[Some]]
+"""Reads the next records behind an id, so many of them or fewer where there are no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page, and the id after which the next begins, if there is one."""
+
+    rows: Sequence[View]
+    after: str | None
+
+
+class Queries:
+    """See the module."""
+
+    def __init__(self, enrollments: Enrollments, registrations: Registrations, clock: Clock) -> None:
+        self._enrollments = enrollments
+        self._registrations = registrations
+        self._clock = clock
+
+    async def enrollments(self, instance: Instance, text: str, after: str, limit: int, *, is_group: bool) -> Found:
+        """Return enrollments as they are shown. Raise `QueryInvalidError` or `QueryNotServedError`."""
+        kind = "enrollmentGroups" if is_group else "enrollments"
+        where = read_query(text, kind)
+
+        async def page(last: str, size: int) -> Some:
+            found = await self._enrollments.page(instance.id_scope, is_group=is_group, after=last, limit=size)
+            known = {} if is_group or not found else await self._registrations.of_page(instance, last, size)
+            return [(one.id, view_of(one, known.get(one.id))) for one in found]
+
+        async def one(name: str) -> View | None:
+            try:
+                found = await self._enrollments.document(instance.id_scope, name, is_group=is_group)
+            except EnrollmentNotFoundError:
+                return None
+            return view_of(found, None if is_group else await self._registrations.find(instance, found.id))
+
+        return await self._found(_reading(page, one, ids_of(where, ID[kind])), where, kind, after, limit)
+
+    async def registrations(self, instance: Instance, group_id: str, text: str, after: str, limit: int) -> Found:
+        """Return the registrations of a group. Raise `QueryInvalidError` or `QueryNotServedError`."""
+        where = read_query(text, "registrations")
+
+        async def page(last: str, size: int) -> Some:
+            found = await self._registrations.of_group(instance, group_id, last, size)
+            return [(one.registration_id, wire.state_json(one)) for one in found]
+
+        async def one(name: str) -> View | None:
+            found = await self._registrations.find(instance, name)
+            is_of_group = found is not None and found.group_id == group_id.lower()
+            return wire.state_json(found) if found is not None and is_of_group else None
+
+        read = _reading(page, one, ids_of(where, ID["registrations"]))
+        return await self._found(read, where, "registrations", after, limit)
+
+    async def _found(self, read: Read, where: Condition | None, kind: str, after: str, limit: int) -> Found:
+        found: list[tuple[str, View]] = []
+        looked_at, began = 0, self._clock.monotonic()
+        while len(found) <= limit:  # one more than a page says whether it is the last
+            size = _EACH if where is not None else limit + 1 - len(found)
+            some = await read(after, size)
+            found += [(key, view) for key, view in some if view is not None and fits(where, as_asked(view, kind))]
+            if len(some) < size:
+                break
+            looked_at, after = looked_at + len(some), some[-1][0]
+            if looked_at >= MAX_READ or self._clock.monotonic() - began > MAX_S:
+                if not found:
+                    raise QueryTooBroadError(kind=kind, limit=looked_at)
+                return Found([view for _, view in found[:limit]], after if len(found) <= limit else found[limit - 1][0])
+        return Found([view for _, view in found[:limit]], found[limit - 1][0] if len(found) > limit else None)
+
+
+def view_of(enrollment: EnrollmentDocument, registration: Registration | None) -> View:
+    """Return an enrollment as it is shown, an individual one with what became of it."""
+    body = document.document_view(enrollment)
+    if not enrollment.is_group:
+        if registration is None:
+            body["registrationState"] = {"registrationId": enrollment.id, "status": "unassigned"}
+        else:
+            body["registrationState"] = wire.state_json(registration)
+    return body
+
+
+def _reading(page: Read, one: Callable[[str], Awaitable[View | None]], ids: frozenset[str] | None) -> Read:
+    """Return what reads the next records: where ids are named, those alone, as pages of them."""
+    if ids is None:
+        return page
+
+    async def read(after: str, size: int) -> Some:
+        following = [name for name in sorted(ids) if name > after]
+        return [(name, await one(name)) for name in following[:size]]
+
+    return read

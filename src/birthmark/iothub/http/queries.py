@@ -1,0 +1,55 @@
+"""Queries over HTTPS (IoT Hub REST reference, "Query"): a text in, a page of twins or rows out."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.auth.rights import Right
+from birthmark.iothub import wire
+from birthmark.iothub.http.rendering import Record, guarded, hub_of
+from birthmark.iothub.ports import Presence
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.hubs import SERVICE
+from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
+from birthmark.members import unread
+from birthmark.text import read_json, whole_number
+
+_to_json = msgspec.json.Encoder().encode
+
+
+class _Body(msgspec.Struct):
+    query: str
+
+
+def routes(iothub: IotHub, presence: Presence, record: Record) -> list[Route]:
+    """Return the route of queries; `record` files a refusal and returns its tracking id."""
+
+    async def query(request: Request) -> Response:
+        hub = hub_of(iothub.hubs, request)
+        address = request.client.host if request.client else ""
+        given = request.headers.get("authorization")
+        iothub.hubs.authorize(hub, given, SERVICE, "devices/query", right=Right.READ, address=address)
+        body = await request.body()
+        asked = read_json(body, _Body, wire.BodyInvalidError)
+        if (member := unread(read_json(body, dict[str, Any], wire.BodyInvalidError), _Body)) is not None:
+            raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
+        marker = request.headers.get("x-ms-continuation")
+        found = await iothub.queries.answer(hub, asked.query, marker, _size(request), presence)
+        headers = {"x-ms-item-type": "Twin" if found.is_of_twins else "Raw"}
+        if found.marker is not None:
+            headers["x-ms-continuation"] = found.marker
+        return Response(_to_json(found.rows), 200, headers, "application/json")
+
+    return [Route("/devices/query", guarded(query, record), methods=["POST"])]
+
+
+def _size(request: Request) -> int:
+    """Return how many rows the caller takes at once: more than there may be are as many as may be."""
+    text = request.headers.get("x-ms-max-item-count", str(DEFAULT_PAGE))
+    wanted = whole_number(text.removeprefix("-"))
+    if wanted is None:
+        raise wire.BodyInvalidError(detail="x-ms-max-item-count must be a number")
+    return min(wanted, MAX_PAGE) if wanted and not text.startswith("-") else DEFAULT_PAGE

@@ -1,0 +1,312 @@
+"""Queries of a hub: what they may name, and by which terms what fits them is found.
+
+A plan names candidates, all that fit among them; each is then asked the whole condition, as it is now. So a plan may
+always be wider than the condition, and never narrower. Which of two plans is cheaper is for whoever can count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from birthmark.documents.queries import (
+    Among,
+    And,
+    Compare,
+    Condition,
+    Has,
+    Is,
+    Kind,
+    Not,
+    Operator,
+    Or,
+    Part,
+    Path,
+    Primitive,
+    Query,
+    QueryProblem,
+    Value,
+    parse_query,
+    paths_of,
+    with_paths,
+)
+from birthmark.errors import InvalidRequestError
+from birthmark.iothub.rules.terms import BOOL, NUMBER, TEXT, encode, path_key
+
+DEVICES, MODULES = "devices", "devices.modules"
+COLLECTIONS = (DEVICES, MODULES)
+_NAMES = (
+    *("deviceId", "moduleId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime", "connectionState"),
+    *("lastActivityTime", "cloudToDeviceMessageCount", "authenticationType", "x509Thumbprint", "modelId", "version"),
+    *("tags", "properties", "capabilities", "deviceScope", "parentScopes"),
+)
+_KNOWN: Mapping[str, str] = {name.lower(): name for name in _NAMES}
+_KINDS: Mapping[Kind, str] = {Kind.BOOL: BOOL, Kind.NUMBER: NUMBER, Kind.TEXT: TEXT, Kind.OBJECT: "o", Kind.ARRAY: "a"}
+_LAST, _HALVES = 0x10FFFF, (0xD800, 0xDFFF)
+
+
+class HubQueryInvalidError(InvalidRequestError):
+    """A query that cannot be read."""
+
+    code = "iothub.query_invalid"
+    message = "The query is not valid: {detail}"
+    fix = (
+        "A query is such as SELECT * FROM devices WHERE tags.site = 'north' AND properties.reported.load > 4: "
+        "`birthmark hub query 'SELECT * FROM devices'`"
+    )
+    detail: str
+
+
+class CollectionNotServedError(InvalidRequestError):
+    """A query of what is not served."""
+
+    code = "iothub.collection_not_served"
+    message = "Nothing is selected FROM {collection} here"
+    fix = "There are devices and devices.modules: `birthmark hub query 'SELECT * FROM devices'`"
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All there are, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Those of some names."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From one text on to another, which is `with_high` among them; None is open."""
+
+    low: str
+    high: str | None
+    with_high: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWithin:
+    """Those whose names are in a span."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class With:
+    """Those with a term of this path and any of these values."""
+
+    path: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Those with a term of this path whose value is in a span."""
+
+    path: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Those that are switched off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Those that are IoT Edge devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Those that are connected: whoever knows them names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Those of any of these plans."""
+
+    parts: tuple["Plan", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """As one of these plans says, whichever is cheaper: each finds all."""
+
+    parts: tuple["Plan", ...]
+
+
+Leaf: TypeAlias = Everything | Named | NamedWithin | With | Within | Off | Edge
+Plan: TypeAlias = Leaf | Connected | AnyOf | Either
+_ALL = Everything()
+
+
+def read_query(text: str) -> Query:
+    """Return a query of a hub. Raise `HubQueryInvalidError` or `CollectionNotServedError`."""
+    try:
+        query = parse_query(text)
+    except QueryProblem as problem:
+        raise HubQueryInvalidError(detail=str(problem)) from problem
+    if query.collection not in COLLECTIONS:
+        raise CollectionNotServedError(collection=query.collection[:40])
+    for path in paths_of(query):
+        if path.steps[0].lower() not in _KNOWN:
+            raise HubQueryInvalidError(detail=f"there is no {path.steps[0][:80]} in a twin, but {', '.join(_NAMES)}")
+    return with_paths(query, _as_known)
+
+
+def _as_known(path: Path) -> Path:
+    """Return a path with the name of a twin in its own letter case, as Azure takes it in any."""
+    return Path((_KNOWN[path.steps[0].lower()], *path.steps[1:]))
+
+
+def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each form
+    """Return by what the devices that fit are found."""
+    match condition:
+        case None:
+            return _ALL
+        case And(parts=parts):
+            return Either(tuple(_narrowed([plan(part) for part in parts])))
+        case Or(parts=parts):
+            return AnyOf(tuple(plan(part) for part in parts))
+        case Not(one=one):
+            return _where_not(one)
+        case Compare(left=Path() as path, operator=operator, right=Value(value=value)):
+            return _compared(path, operator, value)
+        case Among(one=Path() as path, values=values):
+            return _joined([_compared(path, Operator.SAME, value) for value in values])
+        case Is(kind=kind, path=path):
+            return _tested(path, kind)
+        case Has(part=part, one=Path() as path, text=Value(value=str() as text)):
+            return _with_text(path, text if part is Part.BEGINS else "")
+        case Path():
+            return _compared(condition, Operator.SAME, value=True)
+        case _:
+            return _ALL
+
+
+def _joined(parts: Sequence[Plan]) -> Plan:
+    """Return plans for the values of one path as one."""
+    if all(isinstance(part, With) for part in parts):
+        each = [part for part in parts if isinstance(part, With)]
+        return With(each[0].path, tuple(dict.fromkeys(value for part in each for value in part.values)))
+    if all(isinstance(part, Named) for part in parts):
+        return Named(tuple(sorted({name for part in parts if isinstance(part, Named) for name in part.names})))
+    return AnyOf(tuple(parts))
+
+
+def _narrowed(parts: Sequence[Plan]) -> Sequence[Plan]:
+    """Return plans that have to hold together, spans of one path as one: from below and from above they are few."""
+    found: dict[object, Plan] = {}
+    for number, part in enumerate(parts):
+        if isinstance(part, Within):
+            known = found.get(part.path)
+            found[part.path] = Within(part.path, _both(known.span, part.span)) if isinstance(known, Within) else part
+        elif isinstance(part, NamedWithin):
+            named = found.get(NamedWithin)
+            found[NamedWithin] = NamedWithin(_both(named.span, part.span)) if isinstance(named, NamedWithin) else part
+        else:
+            found[number] = part
+    return tuple(found.values())
+
+
+def _both(one: Span, other: Span) -> Span:
+    """Return what is in both spans."""
+    ends = [(span.high, span.with_high) for span in (one, other) if span.high is not None]
+    high, with_high = min(ends) if ends else (None, True)
+    return Span(max(one.low, other.low), high, with_high)
+
+
+def _where_not(condition: Condition) -> Plan:
+    """What is not so has, in a comparison, a value all the same."""
+    match condition:
+        case Compare(left=Path() as path) | Among(one=Path() as path) | Has(one=Path() as path) | (Path() as path):
+            if path.steps == ("status",) and condition == Compare(path, Operator.SAME, Value("enabled")):
+                return Off()
+            return _tested(path, Kind.DEFINED)
+        case Not(one=one):
+            return plan(one)
+        case _:
+            return _ALL
+
+
+def _compared(path: Path, operator: Operator, value: Primitive) -> Plan:
+    key = path_key(path.steps)
+    if key is None:
+        return _of_device(path, operator, value)
+    if value is None:
+        return _ALL
+    if operator is Operator.SAME:
+        return With(key, (encode(value),))
+    if operator is Operator.OTHER:
+        return _tested(path, Kind.DEFINED)
+    low, high = _ends(encode(value)[0])
+    edge = encode(value)
+    if operator in {Operator.ABOVE, Operator.FROM}:
+        return Within(key, Span(edge, high, with_high=False))
+    return Within(key, Span(low, edge))  # as long texts are cut, what is below may have the same term
+
+
+def _of_device(path: Path, operator: Operator, value: Primitive) -> Plan:
+    match path.steps, value:
+        case ("deviceId",), str():
+            return _of_name(operator, value)
+        case ("status",), "disabled" if operator is Operator.SAME:
+            return Off()
+        case ("status",), "enabled" if operator is Operator.OTHER:
+            return Off()
+        case ("connectionState",), "Connected" if operator is Operator.SAME:
+            return Connected()
+        case ("capabilities", "iotEdge"), True if operator is Operator.SAME:
+            return Edge()
+        case _:
+            return _ALL
+
+
+def _of_name(operator: Operator, value: str) -> Plan:
+    match operator:
+        case Operator.SAME:
+            return Named((value,))
+        case Operator.OTHER:
+            return _ALL
+        case Operator.ABOVE | Operator.FROM:
+            return NamedWithin(Span(value, None))
+        case _:
+            return NamedWithin(Span("", value))
+
+
+def _tested(path: Path, kind: Kind) -> Plan:
+    if (key := path_key(path.steps)) is None or kind is Kind.NULL:
+        return _ALL
+    if (first := _KINDS.get(kind)) is None:
+        return Within(key, Span("", None))
+    low, high = _ends(first)
+    return Within(key, Span(low, high, with_high=False))
+
+
+def _with_text(path: Path, beginning: str) -> Plan:
+    if (key := path_key(path.steps)) is not None:
+        low = encode(beginning)
+        return Within(key, Span(low, _beyond(low), with_high=False))
+    if path.steps == ("deviceId",) and beginning:
+        return NamedWithin(Span(beginning, _beyond(beginning), with_high=False))
+    return _ALL
+
+
+def _ends(first: str) -> tuple[str, str]:
+    """Return where the terms of one kind begin, and what is beyond them."""
+    return first, chr(ord(first) + 1)
+
+
+def _beyond(beginning: str) -> str | None:
+    """Return the least text that is above all that begin so; None where there is none."""
+    while beginning:
+        last = ord(beginning[-1]) + 1
+        if last == _HALVES[0]:  # of pairs: they are no characters
+            last = _HALVES[1] + 1
+        if last <= _LAST:
+            return beginning[:-1] + chr(last)
+        beginning = beginning[:-1]
+    return None

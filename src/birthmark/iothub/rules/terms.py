@@ -1,0 +1,83 @@
+"""By which terms a twin is found: every value of its tags and properties, each under its path.
+
+A term is a path and a value as text, which says its kind first, so that a range of texts is a range of values of one
+kind: booleans, numbers as they stand to each other, texts by code points. Objects and arrays have a term that says that
+they are there, and nothing of what an array holds. Long paths and texts are cut: whoever finds by a term looks again.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from birthmark.documents.ordering import ordered
+
+MAX_TERMS = 1000
+"""So many values of one twin are found by; one with more is looked at by every search."""
+MAX_VALUE, MAX_PATH = 128, 128
+BOOL, NUMBER, TEXT, OBJECT, ARRAY = "b", "n", "s", "o", "a"
+PLACES: Mapping[tuple[str, ...], str] = {
+    ("tags",): "t",
+    ("properties", "desired"): "d",
+    ("properties", "reported"): "r",
+}
+"""What the terms of a part of a twin begin with."""
+_OFFSET = 1 << 63
+
+Term = tuple[str, str]
+
+
+def of_twin(tags: Mapping[str, Any], desired: Mapping[str, Any], reported: Mapping[str, Any]) -> Sequence[Term] | None:
+    """Return the terms of a twin; None where they are too many."""
+    found: dict[Term, None] = {}
+    for place, values in (("t", tags), ("d", desired), ("r", reported)):
+        for term in _leaves(place, values):
+            found[term] = None
+            if len(found) > MAX_TERMS:
+                return None
+    return tuple(found)
+
+
+def path_key(steps: Sequence[str]) -> str | None:
+    """Return the path by which values have their terms; None for what has none."""
+    for head, place in PLACES.items():
+        below = steps[len(head) :]
+        if tuple(steps[: len(head)]) == head and below and not any(_is_odd(step) for step in below):
+            return _cut_path(".".join((place, *below)))
+    return None
+
+
+def encode(value: str | float | bool) -> str:  # noqa: FBT001 - a value like the others
+    """Return the text of a value."""
+    if isinstance(value, bool):
+        return f"{BOOL}{int(value)}"
+    if isinstance(value, str):
+        return TEXT + cut(value)
+    return f"{NUMBER}{ordered(float(value)) + _OFFSET:016x}"
+
+
+def cut(text: str) -> str:
+    """Return what of a text is kept: what follows a NUL, which not every engine keeps, is cut off as well."""
+    return text[:MAX_VALUE].partition("\0")[0]
+
+
+def _is_odd(step: str) -> bool:
+    """Whether no value has this name."""
+    return not step or step.startswith("$") or "." in step or "\0" in step
+
+
+def _cut_path(path: str) -> str:
+    if len(path) <= MAX_PATH:
+        return path
+    return f"{path[: MAX_PATH - 33]}~{hashlib.sha256(path.encode()).hexdigest()[:32]}"
+
+
+def _leaves(path: str, values: Mapping[str, Any]) -> Iterator[Term]:
+    for name, value in values.items():
+        below = f"{path}.{name}"
+        if isinstance(value, dict):
+            yield _cut_path(below), OBJECT
+            yield from _leaves(below, value)
+        elif isinstance(value, list):
+            yield _cut_path(below), ARRAY
+        elif value is not None:
+            yield _cut_path(below), encode(value)

@@ -1,0 +1,240 @@
+"""The terms that twins are found by, and statements that look through devices by them.
+
+A twin's terms are written behind its commits; until then it is marked, and a search can look at it as well.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    Index,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
+from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
+from birthmark.store import Changes, Statement, metadata, statement
+from birthmark.store.columns import text
+from birthmark.store.database import Row
+from birthmark.store.keyed import among, find, remove
+from birthmark.store.ordering import ordered_text
+from birthmark.store.statements import Engine
+
+terms = Table(
+    "hub_terms",
+    metadata,
+    text("place", key=True),
+    *(ordered_text(name, key=True) for name in ("path", "value", "subject")),
+    sqlite_with_rowid=False,
+)
+Index("hub_terms_subject", terms.c.subject, terms.c.place)
+
+
+def _twin(hub: str, device_id: str, *, is_kept: bool) -> Any:
+    """Return a SELECT of a twin's name that locks it: nobody removes it, or with `is_kept` also changes it, meanwhile.
+
+    One that others have locked is not there for it. Whoever writes the terms of many twins waits for none: else it
+    waits for a worker that waits for it.
+    """
+    named = select(twins.c.device_id).where(twins.c.hub == bindparam(hub), twins.c.device_id == bindparam(device_id))
+    return named.with_for_update(skip_locked=True, key_share=True, read=not is_kept).correlate(None)
+
+
+def _adding(engine: Engine) -> Any:
+    twin = _twin("place", "subject", is_kept=False).subquery()
+    place, path, value = (bindparam(name, type_=terms.c[name].type) for name in ("place", "path", "value"))
+    # Where nothing is asked, SQLite takes ON CONFLICT for a condition of the join.
+    found = select(place, path, value, twin.c.device_id).where(twin.c.device_id.is_not(None))
+    made = (sqlite.insert if engine == "sqlite" else postgresql.insert)(terms)
+    return made.from_select([column.name for column in terms.columns], found).on_conflict_do_nothing()
+
+
+ADD_TERM = Statement(_adding)
+"""Only while there is such a twin: else its terms would be there for ever."""
+DROP_TERM = remove(
+    terms,
+    *("place", "path", "value"),
+    terms.c.subject == _twin("place", "subject", is_kept=False).scalar_subquery(),
+)
+DROP_TERMS = remove(terms, "place", "subject")
+_DROP_BELOW = remove(
+    terms, "place", terms.c.subject >= bindparam("first", type_=Text), terms.c.subject < bindparam("beyond", type_=Text)
+)
+DROP_PLACE = remove(terms, "place")
+# By their subjects: of one place there are very many.
+TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), among(terms.c.subject))
+
+_IN_STATE = UNINDEXED, twins.c.unindexed == bindparam("state")
+_AFTER = tuple_(bindparam("hub", type_=Text), bindparam("device_id", type_=Text))
+NEXT_UNINDEXED = statement(
+    select(twins)
+    .where(*_IN_STATE, tuple_(twins.c.hub, twins.c.device_id) > _AFTER)
+    .order_by(twins.c.hub, twins.c.device_id)
+    .limit(bindparam("limit"))
+)
+_SOME = select(literal(1)).where(*_IN_STATE).limit(bindparam("limit")).subquery()
+WAITING = statement(select(func.count().label("count")).select_from(_SOME))
+"""How many twins are in a state, up to a limit."""
+INDEXED = statement(
+    update(twins)
+    .where(
+        twins.c.hub == bindparam("key_hub"),
+        twins.c.device_id == _twin("key_hub", "key_device_id", is_kept=True).scalar_subquery(),
+    )
+    .values(
+        unindexed=case(
+            (
+                and_(twins.c.version == bindparam("key_version"), twins.c.body == bindparam("key_body")),
+                bindparam("state", type_=twins.c.unindexed.type),
+            ),
+            else_=literal_column(str(CHANGED)),
+        )
+    )
+)
+"""Takes the mark of a twin away that is as it was read; of one that changed meanwhile it stays, for its changes."""
+
+_DEVICE = [column for column in devices.columns if not column.name.endswith("_key")]
+_KEYS = {column.name: None for column in devices.columns if column.name.endswith("_key")}
+
+
+def without_terms(hub: str, name: str) -> Changes:
+    """Return what takes the terms of a device and its modules away, or those of a module: when they are removed."""
+    changes = Changes().run(DROP_TERMS, place=hub, subject=name)
+    return changes.run(_DROP_BELOW, place=hub, first=f"{name}/", beyond=f"{name}0")  # the character behind the slash
+
+
+class _Values(msgspec.Struct, array_like=True):
+    """A section of which nothing but its values is looked at."""
+
+    values: dict[str, Any]
+    stamps: msgspec.Raw
+
+
+values_of = msgspec.msgpack.Decoder(tuple[dict[str, Any], _Values, _Values]).decode
+
+
+def device_row_of(row: Row) -> dict[str, Any]:
+    """Return the row of a device as it was found, which is without its keys."""
+    return {**{name: row[name] for name in (column.name for column in _DEVICE)}, **_KEYS}
+
+
+_TWIN = twins.c.version.label("twin_version"), twins.c.body.label("twin_body")
+_MODULE = [column for column in modules.columns if not column.name.endswith("_key")]
+_NAME = modules.c.device_id + "/" + modules.c.module_id
+_OF_DEVICE = and_(devices.c.hub == modules.c.hub, devices.c.device_id == modules.c.device_id)
+MODULES_PAGE = statement(
+    select(*_MODULE, devices.c.enabled, *_TWIN)
+    .select_from(
+        modules.join(devices, _OF_DEVICE).outerjoin(
+            twins, and_(twins.c.hub == modules.c.hub, twins.c.device_id == _NAME)
+        )
+    )
+    .where(
+        modules.c.hub == bindparam("hub"),
+        tuple_(modules.c.device_id, modules.c.module_id)
+        > tuple_(bindparam("device_id", type_=Text), bindparam("module_id", type_=Text)),
+    )
+    .order_by(modules.c.device_id, modules.c.module_id)
+    .limit(bindparam("limit"))
+)
+
+
+def module_row_of(row: Row) -> dict[str, Any]:
+    """Return the row of a module as it was found, which is without its keys."""
+    names = (*(column.name for column in _MODULE), "enabled")
+    return {**{name: row[name] for name in names}, **_KEYS}
+
+
+def twin_columns(row: Row) -> dict[str, Any]:
+    """Return the columns of a twin that was found."""
+    return {"version": row["twin_version"], "body": row["twin_body"]}
+
+
+def counting(hub: str, leaf: Leaf, most: int) -> Statement:
+    """Return a SELECT of how many a leaf of a plan finds, counted up to `most`."""
+    some = _select(hub, leaf).limit(most).subquery()
+    return statement(select(func.count().label("count")).select_from(some))
+
+
+def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str, limit: int) -> Statement:
+    """Return a SELECT of the next devices by their ids, `limit` candidates of a plan or in one of the states.
+
+    `subject` is a candidate; a row without `hub` is of one that is gone.
+    """
+    parts = [_some(_select(hub, leaf, after), limit) for leaf in leaves]
+    parts += [_some(_unindexed(hub, state, after), limit) for state in states]
+    if len(parts) == 1:
+        candidates = parts[0].subquery()
+    else:
+        each = union_all(*(select(part.subquery().c.subject) for part in parts)).subquery()
+        candidates = select(each.c.subject).distinct().order_by(each.c.subject).limit(limit).subquery()
+    subject = candidates.c.subject
+    known = candidates.outerjoin(devices, and_(devices.c.hub == hub, devices.c.device_id == subject)).outerjoin(
+        twins, and_(twins.c.hub == hub, twins.c.device_id == subject)
+    )
+    return statement(select(subject, *_DEVICE, *_TWIN).select_from(known).order_by(subject))
+
+
+def _some(found: Any, limit: int) -> Any:
+    return found.order_by(found.selected_columns.subject.element).limit(limit)
+
+
+def _unindexed(hub: str, state: int, after: str) -> Any:
+    is_so = twins.c.unindexed == literal_column(str(state))
+    named = select(twins.c.device_id.label("subject"))
+    return named.where(UNINDEXED, is_so, twins.c.hub == hub, twins.c.device_id > after)
+
+
+def _select(hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
+    """Return a SELECT of the subjects that a leaf finds behind another."""
+    if isinstance(leaf, With | Within):
+        named = select(terms.c.subject.label("subject"))
+        found = named.where(terms.c.place == hub, terms.c.path == leaf.path, *_behind(terms.c.subject, after))
+        return found.where(*_valued(leaf))
+    found = select(devices.c.device_id.label("subject")).where(devices.c.hub == hub)
+    if isinstance(leaf, NamedWithin) and leaf.span.low > after:  # of two lower bounds, an index takes either
+        return found.where(*_within(devices.c.device_id, leaf.span))
+    found = found.where(*_behind(devices.c.device_id, after))
+    match leaf:
+        case Named(names=names):
+            return found.where(devices.c.device_id.in_([literal(name, Text) for name in names]))
+        case NamedWithin(span=span):
+            return found.where(*_within(devices.c.device_id, span)[1:])
+        case Off():
+            return found.where(devices.c.enabled == literal_column("0"))
+        case Edge():
+            return found.where(devices.c.iot_edge == literal_column("1"))
+        case Everything():
+            return found
+
+
+def _behind(column: Any, after: str) -> list[Any]:
+    return [column > after] if after else []
+
+
+def _valued(leaf: With | Within) -> list[Any]:
+    if isinstance(leaf, Within):
+        return _within(terms.c.value, leaf.span)
+    if len(leaf.values) == 1:
+        return [terms.c.value == leaf.values[0]]
+    return [terms.c.value.in_([literal(value, Text) for value in leaf.values])]
+
+
+def _within(column: Any, span: Span) -> list[Any]:
+    parts = [column >= span.low]
+    if span.high is not None:
+        parts.append(column <= span.high if span.with_high else column < span.high)
+    return parts

@@ -1,0 +1,178 @@
+"""Queries of a hub's twins: by the index, page by page, and by no more reading than a query may do.
+
+A page goes on behind the device that the last one ended with. Its marker names that device, what was asked, and how
+many more are wanted: it goes back with the same query, and with another it is refused.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.clock import Clock
+from birthmark.documents.answers import MAX_GROUPS, Summing, TooManyGroupsProblem, row_of
+from birthmark.documents.queries import Query, paths_of
+from birthmark.errors import InvalidRequestError
+from birthmark.iothub.model import Hub
+from birthmark.iothub.ports import Presence
+from birthmark.iothub.rules.queries import DEVICES, MODULES, read_query
+from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.iothub.service.finding import (
+    EACH,
+    EXTRAS,
+    MAX_READ,
+    Candidate,
+    Finding,
+    QueryTooBroadError,
+    Scanned,
+    Source,
+    Turns,
+    are_whole,
+    extras_of,
+    modules_of,
+)
+from birthmark.iothub.service.registry import Registry
+from birthmark.store import Database
+from birthmark.text import decode_json, whole_number
+
+DEFAULT_PAGE, MAX_PAGE = 100, 1000
+MAX_PAGE_BYTES = 1024 * 1024
+"""When its twins take more, as they are kept, a page ends with fewer of them."""
+_NO_MARKER = "the marker is none that a page ended with"
+
+
+class QueryMarkerError(InvalidRequestError):
+    """A page that is none of this query."""
+
+    code = "iothub.query_marker_invalid"
+    message = "The query cannot be continued: {detail}"
+    fix = (
+        "The header x-ms-continuation goes back as it came, with the query it came for; from the beginning: "
+        "`birthmark hub query 'SELECT * FROM devices'`"
+    )
+    detail: str
+
+
+class _Marker(msgspec.Struct, array_like=True):
+    """Where a page ended: behind a device, or behind so many rows that were made of many."""
+
+    asked: str
+    after: str
+    left: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """How many rows more there may be."""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A page of a query: whole twins, or rows as the query selects them, and the marker of the next."""
+
+    rows: Sequence[dict[str, Any]]
+    is_of_twins: bool
+    marker: str | None
+
+
+class Queries:
+    """Queries of all hubs."""
+
+    def __init__(self, database: Database, clock: Clock, registry: Registry, c2d: CloudToDevice) -> None:
+        self.finding = Finding(database, clock, c2d)
+        self._registry = registry
+        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: Scanned(modules_of(database), clock)}
+        """What a query selects from, by its collection. Modules are as few as to be gone through."""
+
+    async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: Presence) -> Answer:
+        """Return a page of a query.
+
+        Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
+        """
+        query = read_query(text)
+        asked = hashlib.sha256(f"{hub.name}\0{text}".encode()).hexdigest()[:16]
+        known = _Marker(asked, "", query.top) if not marker else _read_marker(marker, asked)
+        size = size if known.left is None else min(size, known.left)
+        if query.is_summed:
+            return await self._summed(hub, query, known, size, presence)
+        found, is_last = await self._page(hub, query, known.after, size, presence)
+        left = None if known.left is None else known.left - len(found)
+        following = None
+        if not is_last and left != 0:
+            following = _text_of(msgspec.structs.replace(known, after=found[-1].key, left=left))
+        return Answer(await self._rows(hub, query, found, presence), not query.items, following)
+
+    async def _page(
+        self, hub: Hub, query: Query, after: str, size: int, presence: Presence
+    ) -> tuple[Sequence[Candidate], bool]:
+        """Return a page of what fits, of so many devices or of fewer that are large, and whether it is the last."""
+        found: list[Candidate] = []
+        kept = 0
+        async for one in self.sources[query.collection].fitting(hub, query.where, after, size, presence):
+            if len(found) == size or (found and kept > MAX_PAGE_BYTES):
+                return found, False
+            found.append(one)
+            kept += one.size
+        return found, True
+
+    async def _rows(
+        self, hub: Hub, query: Query, found: Sequence[Candidate], presence: Presence
+    ) -> Sequence[dict[str, Any]]:
+        paths = [item.path for item in query.items if item.path is not None]
+        await self.sources[query.collection].ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
+        is_whole = not query.items or are_whole(paths)
+        rows = []
+        turns = Turns()
+        for one in found:
+            document = one.document(is_whole=is_whole)
+            rows.append(row_of(query, document) if query.items else document)
+            await turns.took(one.size)
+        return rows
+
+    async def _summed(self, hub: Hub, query: Query, known: _Marker, size: int, presence: Presence) -> Answer:
+        """Return rows that are made of many, beginning behind as many as the marker says."""
+        is_of_all = query.collection == DEVICES and query.where is None and not query.group_by
+        if is_of_all and all(item.path is None for item in query.items):
+            total, _ = await self._registry.count(hub)
+            return Answer([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - of no twins
+        summing, paths = Summing(query), list(paths_of(query))
+        extras, is_whole = extras_of(paths), are_whole(paths)
+        some: list[Candidate] = []
+
+        async def add() -> None:
+            await self.sources[query.collection].ask(hub, some, extras, presence)
+            for one in some:
+                summing.add(one.document(is_whole=is_whole))
+            some.clear()
+
+        try:
+            async for one in self.sources[query.collection].fitting(hub, query.where, "", MAX_READ, presence):
+                some.append(one)
+                if len(some) == EACH:
+                    await add()
+            await add()
+        except TooManyGroupsProblem as problem:
+            raise QueryTooBroadError(limit=MAX_GROUPS, detail="it makes more groups than that") from problem
+        rows, first = summing.rows(), whole_number(known.after or "0")
+        if first is None:
+            raise QueryMarkerError(detail=_NO_MARKER)
+        left = None if known.left is None else known.left - size
+        is_more = len(rows) > first + size and left != 0
+        following = msgspec.structs.replace(known, after=str(first + size), left=left)
+        return Answer(rows[first : first + size], False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
+
+
+def _text_of(marker: _Marker) -> str:
+    return base64.urlsafe_b64encode(_encode(marker)).decode()
+
+
+def _read_marker(text: str, asked: str) -> _Marker:
+    try:
+        marker = decode_json(base64.urlsafe_b64decode(text.encode()), _Marker)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise QueryMarkerError(detail=_NO_MARKER) from error
+    if marker.asked != asked:
+        raise QueryMarkerError(detail="the marker is one of another query")
+    return marker

@@ -1,0 +1,96 @@
+"""Queries of enrollments and registrations on both engines: pages that end, and are bounded."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from birthmark.dps.document import AttestationMechanism, EnrollmentDocument
+from birthmark.dps.service import Queries, queries
+from birthmark.dps.service.queries import QueryTooBroadError
+from dps_world import DpsWorld, a_dps
+
+pytestmark = pytest.mark.integration
+GROUP_KEY = b"k" * 32
+
+
+@contextlib.asynccontextmanager
+async def a_world(database_url: str) -> AsyncIterator[tuple[DpsWorld, Queries]]:
+    async with a_dps(database_url) as world:
+        yield world, Queries(world.enrollments, world.registrations, world.clock)
+
+
+async def enrolled(world: DpsWorld, name: str, status: str = "enabled") -> None:
+    attestation = AttestationMechanism("symmetricKey")
+    document = EnrollmentDocument(attestation=attestation, registration_id=name, provisioning_status=status)
+    await world.enrollments.put(world.instance, document, None, actor="test")
+
+
+async def pages(asked: Queries, world: DpsWorld, text: str, limit: int) -> list[list[str]]:
+    after, found = "", []
+    while True:
+        page = await asked.enrollments(world.instance, text, after, limit, is_group=False)
+        found.append([row["registrationId"] for row in page.rows])
+        if page.after is None:
+            return found
+        after = page.after
+
+
+async def test_pages_end_with_the_last_record_that_fits(database_url: str) -> None:
+    async with a_world(database_url) as (world, asked):
+        for number in range(6):
+            await enrolled(world, f"d-{number}", "disabled" if number % 2 else "enabled")
+        assert await pages(asked, world, "SELECT * FROM enrollments", 3) == [
+            ["d-0", "d-1", "d-2"],
+            ["d-3", "d-4", "d-5"],
+        ]
+        off = "SELECT * FROM enrollments WHERE provisioningStatus = 'disabled'"
+        assert await pages(asked, world, off, 2) == [["d-1", "d-3"], ["d-5"]]
+        assert await pages(asked, world, off, 3) == [["d-1", "d-3", "d-5"]]
+        by_id = "SELECT * FROM enrollments WHERE registrationId IN ['D-5', 'd-0', 'none', 'd-3']"
+        assert await pages(asked, world, by_id, 2) == [["d-0", "d-3"], ["d-5"]]
+
+
+async def test_a_page_looks_at_so_many_and_is_continued_or_refused(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_READ", 2)
+    monkeypatch.setattr(queries, "_EACH", 2)
+    async with a_world(database_url) as (world, asked):
+        for number in range(6):
+            await enrolled(world, f"d-{number}", "enabled" if number in {1, 2} else "disabled")
+        on = "SELECT * FROM enrollments WHERE provisioningStatus = 'enabled'"
+        first = await asked.enrollments(world.instance, on, "", 10, is_group=False)
+        assert ([row["registrationId"] for row in first.rows], first.after) == (["d-1"], "d-1")
+        second = await asked.enrollments(world.instance, on, "d-1", 10, is_group=False)
+        assert ([row["registrationId"] for row in second.rows], second.after) == (["d-2"], "d-3")
+        with pytest.raises(QueryTooBroadError):
+            await asked.enrollments(world.instance, on, "d-3", 10, is_group=False)
+
+
+async def test_the_registrations_of_a_group_are_found_by_what_became_of_them(database_url: str) -> None:
+    async with a_world(database_url) as (world, asked):
+        await world.key_group("g", GROUP_KEY)
+        for number in range(3):
+            await world.register_by_key(f"d-{number}", GROUP_KEY)
+        for text, names in {
+            "SELECT * FROM registrations WHERE status = 'assigned'": ["d-0", "d-1", "d-2"],
+            "SELECT * FROM registrations WHERE deviceId = 'd-1'": ["d-1"],
+            "SELECT * FROM registrations WHERE registrationId = 'd-2'": ["d-2"],
+            f"SELECT * FROM registrations WHERE assignedHub != '{world.hub.host}'": [],
+        }.items():
+            found = await asked.registrations(world.instance, "G", text, "", 10)
+            assert [row["registrationId"] for row in found.rows] == names, text
+        other = await asked.registrations(
+            world.instance, "other", "SELECT * FROM registrations WHERE registrationId = 'd-2'", "", 10
+        )
+        assert other.rows == []
+
+
+async def test_a_condition_sees_no_key(database_url: str) -> None:
+    async with a_world(database_url) as (world, asked):
+        await enrolled(world, "d")
+        for condition, is_found in (("is_null", True), ("is_string", False)):
+            text = f"SELECT * FROM enrollments WHERE {condition}(attestation.symmetricKey.primaryKey)"
+            found = await asked.enrollments(world.instance, text, "", 10, is_group=False)
+            assert bool(found.rows) is is_found

@@ -1,11 +1,12 @@
 """A device that its enrollment sends to another hub: it takes its twin along, or begins anew, by Azure's own SDKs."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 
@@ -75,11 +76,12 @@ there.shutdown()
 
 
 @pytest.fixture(scope="module")
-def two(server: RunningServer) -> RunningServer:
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with a second hub, linked to its provisioning service. Devices reach it through the first one's name."""
-    server.run("hub", "create", "second", "--host", "second.example")
-    server.run("dps", "link", "second")
-    return server
+    with a_server(tmp_path_factory.mktemp("migration")) as server:
+        server.run("hub", "create", "second", "--host", "second.example")
+        server.run("dps", "link", "second")
+        yield server
 
 
 @pytest.mark.parametrize("keeps", [True, False])

@@ -65,8 +65,11 @@ for name in ("in-group-1", "in-group-2"):
 state = client.get_registration_state("in-group-1")
 print(state.registration_id, state.status, state.substatus)
 groups = client.create_enrollment_group_query(QuerySpecification(query="SELECT * FROM enrollmentGroups"), 2)
-first, second = groups.next(), groups.next()
-print(len(first), {{one.enrollment_group_id for one in [*first, *second]}} >= {{f"listed-{{n}}" for n in range(3)}})
+pages = [groups.next()]
+while groups.has_next:
+    pages.append(groups.next())
+found = {{one.enrollment_group_id for page in pages for one in page}}
+print(len(pages[0]), found >= {{f"listed-{{n}}" for n in range(3)}})
 
 def refused(act):
     try:

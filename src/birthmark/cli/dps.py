@@ -21,8 +21,8 @@ class VerificationMissingError(UsageError):
 
     code = "dps.verification_missing"
     cause = "Nothing proves that the key of {name} is yours."
-    fix = "Take your word for it: `birthmark {group} verify {name} --without-proof`"
-    group: str = "dps ca"
+    fix = "Take your word for it: `birthmark {room} ca verify {name} --without-proof`"
+    room: str = "dps"
     name: str
 
 
@@ -121,13 +121,13 @@ def verify(
     dps: Dps = "birthmark",
 ) -> None:
     """Prove possession of the CA's key with the signed verification certificate."""
-    server.do("dps", dps, "cas", name, "verify", certificate=proof_of(name, file, without_proof, "dps ca"))
+    server.do("dps", dps, "cas", name, "verify", certificate=proof_of(name, file, without_proof, "dps"))
 
 
-def proof_of(name: str, file: Path | None, without_proof: bool, group: str) -> str | None:
+def proof_of(name: str, file: Path | None, without_proof: bool, room: str) -> str | None:
     """Return a verification certificate as PEM, None for an operator's word. Raise `VerificationMissingError`."""
     if file is None and not without_proof:
-        raise VerificationMissingError(name=name, group=group)
+        raise VerificationMissingError(name=name, room=room)
     only(file is None, "without a verification certificate", without_proof=without_proof)
     return None if file is None else read_certificate(file).pem()
 

@@ -330,7 +330,7 @@ def verify_ca(
     hub: HubOption = "birthmark",
 ) -> None:
     """Prove possession of the CA's key with the signed verification certificate."""
-    pem = proof_of(name, file, without_proof, "hub ca")
+    pem = proof_of(name, file, without_proof, "hub")
     server.do("hubs", hub, "cas", name, "verify", certificate=pem)
 
 

@@ -29,10 +29,11 @@ class HubsChanged(Event, frozen=True, tag="iothub.hubs_changed"):
 
 
 class HubCaChanged(Event, frozen=True, tag="iothub.ca_changed"):
-    """A CA certificate of a hub came, went, or counts for other devices than before."""
+    """A CA certificate of a hub came, or counts for other devices than before; or none any more, where it `is_gone`."""
 
     hub: str
     name: str
+    is_gone: bool = False
 
     @property
     def entity(self) -> str:

@@ -210,6 +210,7 @@ SAME_MODULE_GENERATION = still(modules, *_THIS_MODULE)
 _MODULE_AS_READ = (*_OF_MODULE, modules.c.etag == bindparam("key_etag"))
 STATE_OF_MODULE = ("etag", "auth_type", "managed_by", "updated_at", *_PROOFS)
 REPLACE_MODULE = change(modules, STATE_OF_MODULE, *_MODULE_AS_READ)
+TAKE_PROOFS = change(modules, ("etag", "auth_type", "updated_at", *_PROOFS), "hub", "device_id")
 DELETE_MODULE = remove(modules, *_MODULE_AS_READ)
 DELETE_MODULES_OF = (DELETE_TWINS_OF_MODULES, remove(modules, "hub", "device_id"))
 """Before their device goes: their twins, and they."""

@@ -1,6 +1,9 @@
 """Devices that a hub knows by certificates of its CAs, by Azure's own SDKs: `certificateAuthority` in the registry."""
 
 import json
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,6 +117,26 @@ def test_a_ca_counts_when_its_possession_is_proven_and_until_it_goes(
     assert connects(server, files, "of-proven") == "CredentialError"
     (row,) = [one for one in server.rows("why", "--limit", "5") if one["code"] == "iothub.ca_not_trusted"][:1]
     assert "of-proven" in row["cause"]
+
+
+def test_who_is_connected_by_a_ca_is_dropped_when_it_goes(server: RunningServer, tmp_path: Path) -> None:
+    going = a_ca("Going", now=NOW)
+    (tmp_path / "ca.pem").write_text(going.certificate.pem())
+    server.run("hub", "ca", "create", "going", str(tmp_path / "ca.pem"), "--verified")
+    server.run("hub", "device", "create", "of-going", "--by-ca")
+    files = a_file_device(tmp_path, "of-going", ca=going)
+    script = CLIENT.replace(
+        "client.shutdown()", "print('now', flush=True)\nsys.stdin.readline()\nprint(client.connected)"
+    )
+    environment = {**files.environment(server), "NAME": "of-going"}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as client:
+        assert client.stdout is not None
+        assert [client.stdout.readline().strip() for _ in range(2)] == ["in", "now"]
+        server.run("hub", "ca", "rm", "going", "--yes")
+        time.sleep(1)
+        assert client.communicate("\n", timeout=20)[0].strip() == "False"
 
 
 def test_a_ca_of_the_hub_is_none_of_the_provisioning_service(

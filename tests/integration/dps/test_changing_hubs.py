@@ -100,6 +100,26 @@ async def test_what_an_operator_switched_off_stays_off_at_the_other_hub(database
         assert not (await world.registry.device(second, "device-1")).is_enabled
 
 
+async def test_what_it_left_at_the_other_hub_gives_way_to_it(database_url: str) -> None:
+    """Its registration was forgotten, and it went elsewhere; it comes back to where something of it still is."""
+    async with a_dps(database_url) as world:
+        device, second = a_device(), await another_hub(world)
+        await lived(world, device)
+        await world.registrations.delete(world.instance, "device-1", actor="test")
+        await enroll(world, device, second.host)
+        await world.register(device)
+        wish = {"tags": {"from": "second"}}
+        twins = Twins(world.database, world.clock, world.registry)
+        await twins.desire(second, "device-1", wish, None, replaces=False, actor="test")
+        await world.registry.switch(second, "device-1", is_enabled=False, actor="test")
+        await enroll(world, device, world.hub.host)
+        assert (await world.register(device)).substatus == MIGRATED
+        assert (await told(world, world.hub)).tags == {"from": "second"}
+        assert not (await world.registry.device(world.hub, "device-1")).is_enabled
+        assert not await world.registry.has(second.host, "device-1")
+        assert await world.registry.count(world.hub) == (1, 0)
+
+
 async def test_a_report_that_comes_while_it_moves_is_not_lost(database_url: str) -> None:
     """Whoever read the twin before it decides again: what was acknowledged goes along."""
     async with a_dps(database_url) as world:

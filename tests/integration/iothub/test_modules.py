@@ -1,7 +1,7 @@
 """What becomes of a device's modules when it is taken back, removed or made anew, on each real engine."""
 
 import asyncio
-from dataclasses import replace
+import contextlib
 
 import pytest
 
@@ -13,6 +13,7 @@ from birthmark.iothub.wire import Capabilities, DeviceBody
 from dps_world import BY_HAND, DpsWorld, a_dps
 
 pytestmark = pytest.mark.integration
+NOTHING = DeviceAuthentication(AuthenticationType.SELF_SIGNED)
 PINNED = DeviceAuthentication(AuthenticationType.SELF_SIGNED, b"t" * 32)
 
 
@@ -29,12 +30,36 @@ async def proofs(world: DpsWorld) -> dict[str, DeviceAuthentication]:
 async def test_who_has_a_device_that_was_taken_back_has_its_modules_proofs_for_nothing(database_url: str) -> None:
     async with a_dps(database_url) as world:
         await a_gateway(world)
-        before = await proofs(world)
         await world.registry.take_back(world.hub, "gateway", "lost", actor="test")
-        after = await proofs(world)
-        assert set(after) == {"$edgeAgent", "$edgeHub", "camera"}
-        assert {name for name in after if after[name].primary_key == before[name].primary_key} == {"camera"}
-        assert after["camera"] == replace(PINNED, primary_thumbprint=None)
+        assert await proofs(world) == dict.fromkeys(("$edgeAgent", "$edgeHub", "camera"), NOTHING)
+
+
+async def test_a_device_that_changes_its_modules_without_end_is_taken_back_with_them(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        await a_gateway(world)
+        keys = DeviceAuthentication(AuthenticationType.SAS, None, None, b"a thief's", b"a thief's")
+        is_taken = False
+
+        async def steal(number: int) -> None:
+            while not is_taken:
+                device = await world.registry.device(world.hub, "gateway")
+                if not device.is_enabled:  # it is not let in any more
+                    return
+                with contextlib.suppress(BirthmarkError):
+                    own = world.registry.modules.put(device, f"t{number}", keys, etag="*", actor="device:gateway")
+                    await own
+                with contextlib.suppress(BirthmarkError):
+                    await world.registry.modules.put(device, f"t{number}", keys, actor="device:gateway")
+
+        stealing = [asyncio.ensure_future(steal(number)) for number in range(6)]
+        await asyncio.sleep(0.1)
+        try:
+            await world.registry.take_back(world.hub, "gateway", "lost", actor="test")
+        finally:
+            is_taken = True
+            await asyncio.gather(*stealing)
+        assert not (await world.registry.device(world.hub, "gateway")).is_enabled
+        assert set((await proofs(world)).values()) == {NOTHING}
 
 
 async def test_the_next_device_of_a_name_has_none_of_the_modules_of_the_one_before(database_url: str) -> None:

@@ -13,7 +13,7 @@ from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
-from birthmark.iothub.model import Device, Hub, Identity
+from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
 from birthmark.iothub.mqtt.credentials import CredentialRequests
 from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
@@ -84,6 +84,11 @@ class HubConnection:
         self.hub = hub
         self.device_id = identity.name
         self.attached: Attached
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether a CA of the hub let it in."""
+        return self._identity.authentication.type is AuthenticationType.AUTHORITY
 
     # ---- what the pump calls
 

@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
-from birthmark.iothub.events import DeviceChanged, HubDeleted
+from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.devicebound import holder_of
@@ -194,6 +194,14 @@ class HubConnections:
         if changed.is_off:
             for connection in self._modules.pop((changed.hub, changed.device_id), ()):
                 connection.end(Closed.ADMINISTRATIVE)
+
+    def recheck_vouched(self, changed: HubCaChanged) -> None:
+        """A CA of a hub changed: where it is gone, those that are known by CAs must prove themselves again."""
+        self._changes += 1
+        if changed.is_gone:
+            for attached in tuple(self.space(changed.hub).live.values()):
+                if isinstance(attached.connection, HubConnection) and attached.connection.is_vouched_for:
+                    attached.connection.end(Closed.ADMINISTRATIVE)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""

@@ -159,7 +159,7 @@ class HubAuthorities:
         """Take a CA certificate off the record. Raise `UnknownCaError`."""
         unknown = UnknownCaError(hub=hub.name, name=name[:_MAX_NAME])
         changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, hub=hub.name, name=name)
-        changes.audit(actor, "iothub.ca_remove", name, hub=hub.name).event(HubCaChanged(hub.name, name))
+        changes.audit(actor, "iothub.ca_remove", name, hub=hub.name).event(HubCaChanged(hub.name, name, is_gone=True))
         await self._database.commit(changes)
 
     async def check(

@@ -25,7 +25,7 @@ from birthmark.iothub.model import (
     parse_device_id,
     space_of,
 )
-from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store import Changes, Database, Statement, decided_again, to_micros
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
 _KEY_BYTES = 32
@@ -175,7 +175,7 @@ class Modules:
             done = replace(present, etag=fresh, authentication=wanted, managed_by=manages, updated_at=now)
             row = store.module_row(done)
             values = {name: row[name] for name in store.STATE_OF_MODULE}
-            changes = _if_as_read(store.REPLACE_MODULE, present, **values).merge(audit)
+            changes = _with_device(device).merge(_if_as_read(store.REPLACE_MODULE, present, **values)).merge(audit)
             await self._database.commit(changes.event(DeviceChanged(device.hub, done.name)))
             return done
 
@@ -204,22 +204,21 @@ class Modules:
             changes.run(statement, **key)
         return changes
 
-    async def taking_back(self, device: Device) -> Changes:
+    def taking_back(self, device: Device) -> Changes:
         """Return the changes by which no proof of a device's modules counts any more, where the device is taken back.
 
-        Whoever has the device has their keys, too.
+        Whoever has the device has their keys, too, and may be writing them at this moment: all go, whatever they are by
+        now, behind the change of their device, on which every other change of a module waits.
         """
-        changes = Changes()
-        for row in await self._database.all(store.MODULES_OF, hub=device.hub, device_id=device.device_id):
-            present = store.module_of(row)
-            proof = DeviceAuthentication(AuthenticationType.SELF_SIGNED)
-            if present.authentication.type is AuthenticationType.SAS:
-                keys = (self._entropy.token(_KEY_BYTES), self._entropy.token(_KEY_BYTES))
-                proof = DeviceAuthentication(AuthenticationType.SAS, None, None, *keys)
-            done = store.module_row(replace(present, etag=self._etag(), authentication=proof))
-            values = {name: done[name] for name in store.STATE_OF_MODULE}
-            changes.merge(_if_as_read(store.REPLACE_MODULE, present, **values))
-        return changes
+        proof = dict.fromkeys(("primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key"))
+        at = to_micros(self._clock.now())
+        gone: dict[str, Any] = {
+            "etag": self._etag(),
+            "auth_type": AuthenticationType.SELF_SIGNED.value,
+            "updated_at": at,
+        }
+        key: dict[str, Any] = {"key_hub": device.hub, "key_device_id": device.device_id}
+        return Changes().run(store.TAKE_PROOFS, **gone, **proof, **key)
 
     async def of_edge(self, device: Device) -> Changes:
         """Return the changes that give a device the modules of an IoT Edge runtime, where it has them not."""
@@ -260,13 +259,12 @@ def module_still_there(hub: str, device_id: str, module_id: str) -> Changes:
 
 
 def _with_device(device: Device) -> Changes:
-    """Return what lets a commit hold only while the device is the one that was read, and locks it until then."""
-    key: dict[str, Any] = {
-        "key_hub": device.hub,
-        "key_device_id": device.device_id,
-        "key_generation_id": device.generation_id,
-    }
-    return Changes().run(store.SAME_GENERATION, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key)
+    """Return what lets a commit hold only while the device is as it was read, and has others wait until then.
+
+    So who was let in as a device that is taken back meanwhile changes nothing of it any more.
+    """
+    key: dict[str, Any] = {"key_hub": device.hub, "key_device_id": device.device_id, "key_etag": device.etag}
+    return Changes().run(store.SAME_DEVICE, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key)
 
 
 def _adding(module: Module) -> Changes:

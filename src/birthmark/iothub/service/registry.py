@@ -254,7 +254,7 @@ class Registry:
             now = self._clock.now()
             done = replace(present, etag=self._etag(), is_enabled=False, authentication=proof, updated_at=now)
             done = replace(done, status_reason=why)
-            taking = (await self._replacing(present, done)).merge(await self.modules.taking_back(present))
+            taking = (await self._replacing(present, done)).merge(self.modules.taking_back(present))
             await self._database.commit(taking.merge(changes))
             return done
 
@@ -318,9 +318,6 @@ class Registry:
         leaving = store.device_of(row)
         check_maker(leaving, made.maker)
         there = await self._database.one(store.GET_DEVICE, hub=to.name, device_id=device_id)
-        if there is not None:
-            check_maker(store.device_of(there), made.maker)
-            return (await self._removing(leaving)).merge(await self.provision(wanted, device_id, made, now))
         kept = await self._database.one(store.GET_TWIN, hub=old.name, device_id=device_id)
         as_read: dict[str, Any] = {"hub": old.name, "device_id": device_id}
         changed = ChangedMeanwhileError(what="The twin")
@@ -330,6 +327,12 @@ class Registry:
             as_read["version"] = kept["version"]
             changes = Changes().run(store.DELETE_TWIN_AS_READ, expect=1, otherwise=changed, **as_read)
         changes.merge(await self._removing(leaving))
+        if there is not None:  # what it left there when its registration was forgotten
+            before = store.device_of(there)
+            check_maker(before, made.maker)
+            changes.merge(await self._removing(before))
+            if not before.is_enabled:
+                leaving = replace(leaving, is_enabled=False, status_reason=before.status_reason)
         adding, device = self._provisioned(to, device_id, made, now, like=leaving)
         changes.merge(adding)
         if kept is not None and with_twin:

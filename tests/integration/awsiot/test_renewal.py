@@ -63,6 +63,24 @@ async def test_what_a_ca_of_this_installation_renewed_follows_at_its_first_conne
         assert len(page.items) == 2
 
 
+async def test_a_connection_that_comes_between_the_look_and_the_record_is_the_same_device(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        old, new = a_device(CA, "pump-1"), a_device(CA, "pump-1")
+        await a_thing(aws, "pump-1", old)
+        following(aws, new.certificate, old.certificate)
+        looks = 0
+
+        async def looked(leaf: Certificate, chain: Sequence[Certificate]) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:  # its other connection is as quick as can be
+                await aws.devices.admit(Visitor(leaf, "pump-1", "", ""))
+
+        aws.certificates.revocations = looked
+        grant = await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+        assert (grant.thing, grant.replaces) == ("pump-1", True)
+
+
 async def test_a_device_that_renewed_twice_meanwhile_follows_the_one_that_is_registered(database_url: str) -> None:
     async with an_aws_account(database_url) as (aws, _):
         old, between, new = (a_device(CA, "pump-1") for _ in range(3))

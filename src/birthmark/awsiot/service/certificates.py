@@ -1,7 +1,8 @@
 """Device certificates: register (without a CA, or by one on record), issue, change state, delete."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -308,6 +309,15 @@ class Certificates(AccountService):
         issuer, serial = self.issuer(), new_serial(self.entropy)
         sign = partial(issue, DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
         return await signed_by(issuer.private_key, sign)
+
+
+@contextmanager
+def looked_before() -> Iterator[None]:
+    """Have decide again who looked for a certificate, found none, and is told now that it is on record."""
+    try:
+        yield
+    except CertificateExistsError as error:
+        raise ChangedMeanwhileError(what=f"The certificate {error.certificate_id}") from error
 
 
 def putting(known: DeviceCertificate, otherwise: CertificateExistsError | None = None, *, actor: str) -> Changes:

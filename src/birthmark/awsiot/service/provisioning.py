@@ -34,6 +34,7 @@ from birthmark.awsiot.service.certificates import (
     CertificateRefusedError,
     Certificates,
     check,
+    looked_before,
     putting,
 )
 from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies, UnknownPolicyError
@@ -205,7 +206,9 @@ class Provisioning:
                 cas = [ca for ca in cas if ca.certificate == wanted]
             if not cas:
                 raise CertificateRefusedError(detail="no CA on record signed it")
-            made = await self._certificates.adding(certificate, status, cas[0].mode, cas[0].id, pem=plan.pem or "")
+            ca, pem = cas[0], plan.pem or ""
+            with looked_before():
+                made = await self._certificates.adding(certificate, status, ca.mode, ca.id, pem=pem)
         making.changes.merge(putting(made, actor=making.actor))
         return made
 

@@ -20,7 +20,7 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.certificates import Certificates, check, putting
+from birthmark.awsiot.service.certificates import Certificates, check, looked_before, putting
 from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.store import certificates as store
@@ -81,7 +81,8 @@ class Renewals(AccountService):
             check(leaf, self.clock.now())
             cas: Sequence[RegisteredCa] = await self.certificates.cas_of(leaf)
             mode, ca_id = (CertificateMode.SNI_ONLY, None) if not cas else (cas[0].mode, cas[0].id)
-            made = await self.certificates.adding(leaf, CertificateStatus.ACTIVE, mode, ca_id, replaces=old.id)
+            with looked_before():
+                made = await self.certificates.adding(leaf, CertificateStatus.ACTIVE, mode, ca_id, replaces=old.id)
             seen: dict[str, Any] = {"key_id": old.id, "key_customer_version": old.customer_version}
             changes = Changes().run(store.IS_STILL_SO, expect=1, **seen).merge(putting(made, actor=actor))
             for name in (await self.policies.attached(old.id, "", MAX_ATTACHED)).items:

@@ -23,7 +23,6 @@ from birthmark.awsiot.service import (
     buckets,
     claims,
     first_contact,
-    functions,
     index,
     policies,
     strangers,
@@ -48,7 +47,7 @@ from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import issuing, tpm
 from birthmark.dps.service import queries as dps_queries
-from birthmark.dps.service import registrations
+from birthmark.dps.service import registrations, webhooks
 from birthmark.est import store as est_store
 from birthmark.est import wire as est_wire
 from birthmark.est.model import EstSettings
@@ -73,7 +72,7 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net import backlog, budget, connection, http, listener, pieces, upgrade
 from birthmark.net import errors as net_errors
 from birthmark.net.limits import Limits
-from birthmark.outbound import sender
+from birthmark.outbound import questions, sender
 from birthmark.people import asking, oidc, once, passwords, sessions, sign_in
 from birthmark.pki import certificates, chains, csr, extensions, name_constraints, ocsp
 from birthmark.refusals import ledger, presented
@@ -165,6 +164,11 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("DPS", "a challenge to a TPM"): f"answered within {tpm.CHALLENGE_S // 60} min",
     ("DPS", "connections of one registration over MQTT"): number(dps_mqtt.MAX_OF_ONE),
+    ("DPS", "an answer of a program that chooses hubs (`customAllocationDefinition`)"): (
+        f"{size(questions.MAX_ANSWER_BYTES)} of JSON, in {questions.PATIENCE_S:g} s; asked "
+        f"{len(webhooks.PAUSES_S) + 1} times where it is busy; {questions.MOST_AT_ONCE} questions to one at a time at "
+        f"a worker, {questions.MOST_WAITING} with those that wait"
+    ),
     ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",
     ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",
     ("AWS IoT", "topic or filter"): f"{topics.MAX_TOPIC_BYTES} bytes, {topics.MAX_SLASHES} slashes",
@@ -200,8 +204,8 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "attributes of a thing"): number(model.MAX_ATTRIBUTES),
     ("AWS IoT", "an answer of a function (`[functions]`)"): (
-        f"{size(functions.MAX_ANSWER_BYTES)} of JSON, in {functions.PATIENCE_S:g} s; {functions.MOST_AT_ONCE} calls of "
-        f"one at a time at a worker, {functions.MOST_WAITING} with those that wait"
+        f"{size(questions.MAX_ANSWER_BYTES)} of JSON, in {questions.PATIENCE_S:g} s; {questions.MOST_AT_ONCE} calls of "
+        f"one at a time at a worker, {questions.MOST_WAITING} with those that wait"
     ),
     ("AWS IoT", "calls of a custom authorizer's function that let nobody in"): (
         f"{strangers.OF_ADDRESS} of an address at once, then one in {1 / strangers.OF_ADDRESS_A_SECOND:g} s; "

@@ -5,6 +5,7 @@ Not here: what is decided on (`model.Enrollment`), what makes a document complet
 
 import base64
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -86,6 +87,28 @@ class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
     migrate_device_data: bool = True
 
 
+def host_of(url: str) -> str:
+    """Return the host of a URL, as far as it has one: of its rest nothing is told."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+class CustomAllocation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
+    """The user's own program that chooses the hub. Its URL may carry a key."""
+
+    webhook_url: str
+    api_version: str | None = None
+
+    def __repr__(self) -> str:
+        return f"CustomAllocation({self.host!r})"
+
+    @property
+    def host(self) -> str:
+        return host_of(self.webhook_url)
+
+
 class IssuancePolicy(msgspec.Struct, rename="camel", frozen=True):
     """The policy by which certificates are issued, as the preview of 2021 named it."""
 
@@ -121,6 +144,7 @@ class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defau
     provisioning_status: str = "enabled"
     reprovision_policy: ReprovisionPolicy | None = None
     allocation_policy: str | None = None
+    custom_allocation_definition: CustomAllocation | None = None
     iot_hubs: list[str] | None = None
     optional_device_information: dict[str, Any] | None = None
     namespace_name: str | None = None

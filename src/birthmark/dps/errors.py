@@ -6,10 +6,11 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.ca.ordering import IssuingPolicyUnknownError
 from birthmark.dps import model, wire
-from birthmark.dps.rules import attestation, enrollment, issuing, queries, registration, tpm
+from birthmark.dps.rules import allocation, attestation, enrollment, issuing, queries, registration, tpm
 from birthmark.dps.service import authorities, enrollments, instances, registrations
 from birthmark.dps.service import queries as queries_service
 from birthmark.mqtt.reasons import ReasonCode
+from birthmark.outbound.questions import QuestionsWaitError
 from birthmark.people.demand import RightMissingError, said
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.checks import ChainError
@@ -37,6 +38,11 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     enrollment.EnrollmentInvalidError: (400, 400004),
     enrollment.AttestationNotServedError: (400, 400004),
     registration.NoHubError: (400, 400208),
+    allocation.WebhookInvalidError: (400, 400004),
+    allocation.AllocationFailedError: (400, 400207),
+    allocation.AllocationEmptyError: (400, 400208),
+    allocation.AllocationUnauthorizedError: (400, 400209),
+    QuestionsWaitError: (429, 429001),
     registration.AllocationNotServedError: (400, 400004),
     registration.RegistrationPinnedError: (401, 401002),
     issuing.NoIssuingPolicyError: (400, 400004),

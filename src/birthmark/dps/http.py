@@ -102,7 +102,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
             claim = replace(claim, tpm=wire.parse_tpm(body.tpm))
         if (sealed := await registrations.challenge(claim)) is not None:
             return challenged(sealed)
-        registration = await registrations.register(replace(claim, csr=wire.csr_of(body)))
+        registration = await registrations.register(wire.claimed(claim, body))
         headers = {"retry-after": str(wire.RETRY_AFTER_S), "location": str(request.url).partition("?")[0]}
         return JSONResponse(wire.assigning_json(registration.operation_id, registration.registration_id), 202, headers)
 

@@ -103,6 +103,8 @@ class Enrollment:
     """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
     policy: str | None = None
     """By which profile of the CA its devices are issued certificates when they register; None: by none."""
+    webhook: str | None = None
+    """The host of the user's program that chooses the hub; None: it is chosen here."""
     made_at: str | None = None
     """When it was put on record, as its document has it."""
     etag: str = ""
@@ -170,6 +172,8 @@ class Registration:
     issued_at: datetime | None = None
     issued_chain: tuple[str, ...] | None = None
     """The certificate, in base64 of DER, and those above it, the root last."""
+    payload: str | None = None
+    """What the user's program that chose the hub has for the device, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +191,10 @@ class Claim:
     """Where it comes from: what one peer sends is counted against that peer."""
     csr: CertificateRequest | None = field(default=None, compare=False)
     """What it asks a certificate for; who it is does not depend on it."""
+    payload: bytes | None = field(default=None, compare=False, repr=False)
+    """What it sends along for the user's program that chooses the hub, as JSON."""
+
+    @property
+    def spelling(self) -> str:
+        """Its name as the proof has it."""
+        return (self.leaf and self.leaf.subject_cn) or self.registration_id

@@ -8,7 +8,6 @@ answers 200 `assigned` directly, which the SDKs take and which spares them a wai
 import json
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 
 from birthmark.clock import Clock
@@ -156,7 +155,7 @@ class DpsConnection:
             if isinstance(request, wire.RegisterRequest):
                 body = wire.parse_registration(packet.payload)
                 check_same(self._claim.registration_id, body.registration_id)
-                claim = replace(self._claim, csr=wire.csr_of(body))
+                claim = wire.claimed(self._claim, body)
                 registration = await self._registrations.register(claim, self._verdict)
             else:
                 registration = await self._registrations.operation(self._claim, request.operation_id)

@@ -8,19 +8,19 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
-from birthmark.dps.model import Registration, TpmKeys
+from birthmark.dps.model import Claim, Registration, TpmKeys
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
-from birthmark.text import read_json, whole_number
+from birthmark.text import decode_json, read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3
@@ -103,7 +103,7 @@ class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=
 
 
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `payload`, for which nobody asks here, is not read at all."""
+    """The body of register. `payload` is for whoever chooses the hub, and not read here."""
 
     registration_id: str | None = None
     payload: msgspec.Raw = msgspec.Raw(b"null")
@@ -162,6 +162,12 @@ def csr_of(body: DeviceRegistration) -> CertificateRequest | None:
     return None if body.csr is None else parse_csr_text(body.csr)
 
 
+def claimed(claim: Claim, body: DeviceRegistration) -> Claim:
+    """Return the claim with what the body asks for. Raise `CsrRefusedError`."""
+    payload = bytes(body.payload)
+    return replace(claim, csr=csr_of(body), payload=None if payload == b"null" else payload)
+
+
 def check_no_csr(body: DeviceRegistration) -> None:
     """Raise `BodyInvalidError` for a request where none is taken: who only looks is issued nothing."""
     if body.csr is not None:
@@ -173,6 +179,12 @@ def parse_tpm(given: TpmAttestation) -> TpmKeys:
     root = given.storage_root_key
     endorsement = _tpm_key(given.endorsement_key or "", "endorsement key")
     return TpmKeys(endorsement, _tpm_key(root, "storage root key") if root else None)
+
+
+def tpm_view(keys: TpmKeys) -> dict[str, str]:
+    """Return TpmAttestation of public keys."""
+    root = {} if keys.storage_root is None else {"storageRootKey": keys.storage_root.base64}
+    return {"endorsementKey": keys.endorsement.base64} | root
 
 
 def registration_id_of(endorsement: TpmPublic) -> str:
@@ -247,6 +259,8 @@ def device_state_json(registration: Registration, leaf: Certificate | None) -> d
     state = state_json(registration, leaf)
     if registration.authentication_key is not None:
         state["tpm"] = {"authenticationKey": base64.b64encode(registration.authentication_key).decode()}
+    if registration.payload is not None:
+        state["payload"] = decode_json(registration.payload)
     if registration.issued_chain is not None:
         state["issuedCertificateChain"] = list(registration.issued_chain)
     return state

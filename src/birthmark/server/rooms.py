@@ -42,6 +42,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.feed.notices import Notices
@@ -245,11 +246,11 @@ async def open_rooms(
     let_clouds_issue(iothub, orders_of(authority, settings.est.max_live), instances, enrollments, registrations)
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     sender = _sender(settings)
-    functions = functions_of(settings)
+    enrollments.webhooks = AllocationWebhooks(sender)
     aws = AwsIot(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
-        functions=MappedFunctions(clock, entropy, sender, functions),
+        functions=MappedFunctions(clock, entropy, sender, functions_of(settings)),
         buckets=settings.buckets,
         roles=roles_of(settings),
     )

@@ -6,7 +6,8 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import pytest
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps, typing
 
 from sas_tokens import make_sas
+from webhook_server import WebhookServer
 
 Act = Callable[[Desk], object]
 ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'
@@ -176,13 +178,43 @@ def refuse(_desk: Desk) -> None:
     raise RefusedError
 
 
+@contextmanager
+def webhooks() -> Iterator[dict[str, str]]:
+    """Run the programs that choose hubs for these rows, and yield what of the environment says where."""
+    with WebhookServer() as server:
+        server.answers = {"/odd": lambda _: (200, []), "/empty": lambda _: (200, {}), "/secret": lambda _: (401, {})}
+        yield {"FIX_WEBHOOKS": server.url("")}
+
+
+def choosing(name: str, path: str) -> Act:
+    """Enroll a device whose hub a program chooses."""
+
+    def act(desk: Desk) -> None:
+        definition = {"webhookUrl": desk.scene.environment["FIX_WEBHOOKS"] + path}
+        put(name, allocationPolicy="custom", customAllocationDefinition=definition)(desk)
+
+    return steps(device(name), act)
+
+
 _KEY = b"k" * 32
 _KEYS = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(_KEY).decode())
 _EVENTS = "devices/{name}/messages/events/"
 
 DPS: Mapping[str, Row] = {
+    "dps.allocation_empty": Row(register("fix-empty"), choosing("fix-empty", "/empty"), is_instead=True),
+    "dps.allocation_failed": Row(register("fix-odd"), choosing("fix-odd", "/odd"), is_instead=True),
+    "dps.allocation_unauthorized": Row(register("fix-secret"), choosing("fix-secret", "/secret"), is_instead=True),
+    "dps.webhook_invalid": Row(
+        put(
+            "fix-webhook",
+            allocationPolicy="custom",
+            customAllocationDefinition={"webhookUrl": "https://169.254.169.254/"},
+        ),
+        device("fix-webhook"),
+        is_instead=True,
+    ),
     "dps.allocation_not_served": Row(
-        put("fix-allocation", allocationPolicy="custom"), device("fix-allocation"), is_instead=True
+        put("fix-allocation", allocationPolicy="geoLatency"), device("fix-allocation"), is_instead=True
     ),
     "dps.attestation_not_served": Row(
         put("fix-attestation", attestation={"type": "none"}),

@@ -9,6 +9,7 @@ import pytest
 from botocore.config import Config
 from fixes.desk import Desk
 from fixes.rows import ROWS
+from fixes.rows_azure import webhooks
 from fixes.rows_credentials import functions
 from fixes.rows_first_contact import BOUNDS
 from fixes.scene import a_scene, commands_in
@@ -22,8 +23,9 @@ _Told = Mapping[str, tuple[Desk, str]]
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     directory = tmp_path_factory.mktemp("rows")
-    with functions(directory) as config, a_server(directory, BOUNDS + config) as server:
+    with functions(directory) as config, webhooks() as known_too, a_server(directory, BOUNDS + config) as server:
         scene = a_scene(directory, server)
+        scene.environment.update(known_too)
         scene.must('eval "$(birthmark env)"; birthmark ca init --name Fixes --dir ca')
         known = scene.environment
         client = boto3.client(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.awsiot.service import functions
 from birthmark.awsiot.service.functions import Function, FunctionFailedError, FunctionNotMappedError, MappedFunctions
+from birthmark.outbound import questions
 from birthmark.outbound.guard import AddressRefusedError
 from birthmark.outbound.signing import headers_of, secret_of
 from fakes import FakeClock, SeededEntropy
@@ -28,7 +28,7 @@ class Peer:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
     ) -> tuple[int, bytes]:
         self.asked.append((method, url, headers, body))
-        assert most == functions.MAX_ANSWER_BYTES
+        assert most == questions.MAX_ANSWER_BYTES
         if self.holds:
             await asyncio.Event().wait()
         if self.problem is not None:
@@ -80,7 +80,7 @@ async def test_what_is_no_answer_fails_with_its_reason(peer: Peer, reason: str) 
 
 @pytest.mark.anyio
 async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(questions, "PATIENCE_S", 0.05)
     peer = Peer()
     peer.holds = True
     hook = mapped(peer)
@@ -90,8 +90,8 @@ async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypat
             await hook.call(ARN, {})
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(functions.MOST_WAITING + 10):
+        for _ in range(questions.MOST_WAITING + 10):
             group.create_task(call())
-    assert functions.MOST_AT_ONCE <= len(peer.asked) <= functions.MOST_WAITING
+    assert questions.MOST_AT_ONCE <= len(peer.asked) <= questions.MOST_WAITING
     peer.holds = False
     assert await hook.call(ARN, {}) == {}

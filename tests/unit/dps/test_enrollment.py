@@ -112,7 +112,7 @@ def test_the_one_hub_that_is_named_wins_over_a_list() -> None:
     ("fields", "refusal"),
     [
         ({"registrationId": "d", "provisioningStatus": "maybe"}, EnrollmentInvalidError),
-        ({"registrationId": "d", "allocationPolicy": "custom"}, AllocationNotServedError),
+        ({"registrationId": "d", "allocationPolicy": "geoLatency"}, AllocationNotServedError),
         ({"registrationId": "d", "attestation": {"type": "none"}}, AttestationNotServedError),
         ({"registrationId": "d", "attestation": {"type": "x509"}}, EnrollmentInvalidError),
         ({"registrationId": "d", "attestation": BY_CA}, EnrollmentInvalidError),

@@ -31,7 +31,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
 from birthmark.awsiot.service.devices import CertificateInactiveError, ClaimClientIdError, Grant
-from birthmark.awsiot.service.functions import MOST_AT_ONCE, FunctionFailedError
+from birthmark.awsiot.service.functions import FunctionFailedError
 from birthmark.broker import Arrival, Attached, Space
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, Will, handed_on
@@ -46,6 +46,7 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.contested import Contested
 from birthmark.net.pump import Accept, MqttPump
+from birthmark.outbound.questions import MOST_AT_ONCE
 from birthmark.refusals import Ledger
 
 _AGAIN_S = 1.0

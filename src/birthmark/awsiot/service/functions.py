@@ -4,22 +4,20 @@ An event goes out as JSON by POST, signed as webhooks are (Standard Webhooks), a
 function returns. An answer that is late, not 2xx, too long or no JSON is none; nothing follows a redirect.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
+from birthmark.outbound.questions import Ask, Questions
+from birthmark.outbound.sender import NotAnsweredError
 from birthmark.outbound.signing import headers_of
 from birthmark.text import decode_json
 
-PATIENCE_S = 5.0
-MAX_ANSWER_BYTES = 64 * 1024
-MOST_AT_ONCE, MOST_WAITING = 16, 64
 _MAX_TOLD = 200
 
 
@@ -61,26 +59,6 @@ class Function:
     secret: str = field(repr=False)
 
 
-class Ask(Protocol):
-    """The way out."""
-
-    async def fetch(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
-    ) -> tuple[int, bytes]:
-        """Return status and body of an answer. Raise a `BirthmarkError` where there is none."""
-        ...
-
-
-class _Calls:
-    """Calls of one function: few at a time, and not many that wait for their turn."""
-
-    __slots__ = ("turns", "waiting")
-
-    def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(MOST_AT_ONCE)
-        self.waiting = 0
-
-
 class MappedFunctions:
     """The functions that the configuration maps, by ARN."""
 
@@ -93,9 +71,8 @@ class MappedFunctions:
     ) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._outside = outside
+        self._questions = None if outside is None else Questions(outside)
         self._functions = functions or {}
-        self._calls: dict[tuple[str, bool], _Calls] = {}
 
     def is_mapped(self, arn: str) -> bool:
         """Say whether it has an address."""
@@ -106,32 +83,20 @@ class MappedFunctions:
 
         Calls for who `is_known` have turns of their own.
         """
-        if (function := self._functions.get(arn)) is None or self._outside is None:
+        if (function := self._functions.get(arn)) is None or self._questions is None:
             raise FunctionNotMappedError(arn=arn[:_MAX_TOLD])
-        calls = self._calls.setdefault((arn, is_known), _Calls())
-        if calls.waiting >= MOST_WAITING:
-            raise FunctionFailedError(arn=arn, host=function.host, reason=f"{MOST_WAITING} calls wait for their turn")
-        calls.waiting += 1
+        body = json.dumps(event).encode()
+        at_s = int(self._clock.now().timestamp())
+        signed = headers_of(new_uuid(self._entropy), at_s, body, [function.secret])
+        headers = {"content-type": "application/json", "user-agent": "birthmark", **signed}
         try:
-            async with asyncio.timeout(PATIENCE_S), calls.turns:
-                status, body = await self._asked(self._outside, function, event)
-        except TimeoutError as error:
-            raise FunctionFailedError(arn=arn, host=function.host, reason=f"no answer in {PATIENCE_S:g} s") from error
+            status, body = await self._questions.ask((arn, is_known), function.url, headers, body)
         except BirthmarkError as error:
-            reason = error.explain_cause().removesuffix(".")
+            reason = error.reason if isinstance(error, NotAnsweredError) else error.explain_cause().removesuffix(".")
             raise FunctionFailedError(arn=arn, host=function.host, reason=reason) from error
-        finally:
-            calls.waiting -= 1
         if not 200 <= status < 300:  # noqa: PLR2004 - RFC 9110: successful
             raise FunctionFailedError(arn=arn, host=function.host, reason=f"it answers {status}")
         try:
             return decode_json(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise FunctionFailedError(arn=arn, host=function.host, reason="its answer is no JSON") from error
-
-    async def _asked(self, outside: Ask, function: Function, event: Mapping[str, Any]) -> tuple[int, bytes]:
-        body = json.dumps(event).encode()
-        at_s = int(self._clock.now().timestamp())
-        signed = headers_of(new_uuid(self._entropy), at_s, body, [function.secret])
-        headers = {"content-type": "application/json", "user-agent": "birthmark", **signed}
-        return await outside.fetch("POST", function.url, headers, body, MAX_ANSWER_BYTES)

@@ -29,7 +29,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_any
 from birthmark.pki.names import parse_registration_id
 
-ALLOCATIONS = {None, "hashed", "static"}
+ALLOCATIONS = {None, "hashed", "static", "custom"}
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
 
 
@@ -72,6 +72,8 @@ def complete(
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail="provisioningStatus")
     if enrollment.allocation_policy not in ALLOCATIONS:
         raise AllocationNotServedError(enrollment=enrollment.id, policy=enrollment.allocation_policy)
+    if enrollment.allocation_policy == "custom" and enrollment.custom_allocation_definition is None:
+        raise EnrollmentInvalidError(enrollment=enrollment.id, detail="custom wants a customAllocationDefinition")
     if (member := _dropped(enrollment)) is not None:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail=f"{member} would be dropped, leave it out")
     policy_of(enrollment)
@@ -83,6 +85,8 @@ def _dropped(document: EnrollmentDocument) -> str | None:
     """Return a member that an enrollment of this kind has no use for."""
     if document.is_group and document.device_id:
         return "deviceId of a group"
+    if document.custom_allocation_definition is not None and document.allocation_policy != "custom":
+        return f"customAllocationDefinition beside allocationPolicy {document.allocation_policy or 'hashed'}"
     attestation = document.attestation
     parts = {"x509": attestation.x509, "symmetricKey": attestation.symmetric_key, "tpm": attestation.tpm}
     for name, part in parts.items():
@@ -212,6 +216,7 @@ def enrollment_of(document: EnrollmentDocument) -> Enrollment:
         migrates=policy is None or policy.migrate_device_data,
         twin=document.initial_twin,
         policy=policy_of(document),
+        webhook=None if document.custom_allocation_definition is None else document.custom_allocation_definition.host,
         made_at=document.created_date_time_utc,
         etag=document.etag or "",
     )

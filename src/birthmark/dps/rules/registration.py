@@ -30,7 +30,7 @@ class AllocationNotServedError(InvalidRequestError):
     code = "dps.allocation_not_served"
     cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
     fix = (
-        "Use hashed or static, custom and geoLatency are not served; this uses hashed: "
+        "Use hashed, static or custom; geoLatency is not served. This uses hashed: "
         '`birthmark device enroll --cert "$X509_CERT_FILE"`'
     )
     enrollment: str
@@ -91,6 +91,15 @@ def allocate(
     return usable[int.from_bytes(digest[:8], "big") % len(usable)]
 
 
+def _device_id(enrollment: Enrollment, registration_id: str) -> str:
+    return (None if enrollment.is_group else enrollment.device_id) or registration_id
+
+
+def is_same(enrollment: Enrollment, registration_id: str, present: Registration) -> bool:
+    """Say whether a registration is of this enrollment, and of the device that it would make."""
+    return present.group_id == enrollment.group_id and present.device_id == _device_id(enrollment, registration_id)
+
+
 def decide(
     enrollment: Enrollment,
     registration_id: RegistrationId,
@@ -108,10 +117,10 @@ def decide(
     `spelling` is the name as the device shows it. Raise `RegistrationPinnedError` or `NoHubError`.
     """
     check_pinned(enrollment, present, spelling, thumbprint)
-    device_id = (None if enrollment.is_group else enrollment.device_id) or registration_id
+    device_id = _device_id(enrollment, registration_id)
     group_id = enrollment.group_id
     group_made = enrollment.made_at if enrollment.is_group else None
-    if present is not None and present.group_id == group_id and present.device_id == device_id:
+    if present is not None and is_same(enrollment, registration_id, present):
         hub = present.hub if enrollment.keeps_hub else allocate(enrollment, registration_id, linked, present.hub)
         moved = hub.lower() != present.hub.lower()
         return replace(

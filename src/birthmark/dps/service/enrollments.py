@@ -14,6 +14,7 @@ from birthmark.dps.ports import CertificateIssuer, HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of, policy_of
 from birthmark.dps.service.instances import UnknownInstanceError
 from birthmark.dps.service.issuing import NO_ISSUER
+from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
@@ -62,6 +63,8 @@ class Enrollments:
         self._hubs = hubs
         self.issuer: CertificateIssuer = NO_ISSUER
         """By which policies devices may be issued certificates, it knows."""
+        self.webhooks = AllocationWebhooks()
+        """Which programs may choose hubs, they know."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -164,10 +167,7 @@ class Enrollments:
         if etag and (previous is None or etag not in {"*", (previous.etag or "").strip('"')}):
             raise EnrollmentChangedError(enrollment=given.id, etag=etag)
         done = complete(given, previous, self._entropy)
-        if (policy := policy_of(done)) is not None:
-            self.issuer.check_policy(policy)
-        if done.initial_twin:
-            self._hubs.check_twin(done.id, done.initial_twin)
+        self._check(done, previous)
         now = wire.dps_time(self._clock.now())
         done = msgspec.structs.replace(
             done,
@@ -218,6 +218,16 @@ class Enrollments:
                 )
         await self._database.commit(changes.event(_changed(scope, done.id, is_group=done.is_group)))
         return done
+
+    def _check(self, done: EnrollmentDocument, previous: EnrollmentDocument | None) -> None:
+        """Raise what is wrong about policy, twin and webhook of an enrollment."""
+        if (policy := policy_of(done)) is not None:
+            self.issuer.check_policy(policy)
+        if done.initial_twin:
+            self._hubs.check_twin(done.id, done.initial_twin)
+        webhook = done.custom_allocation_definition
+        if webhook is not None and (previous is None or webhook != previous.custom_allocation_definition):
+            self.webhooks.check(done.id, webhook.webhook_url)
 
     async def delete(
         self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str

@@ -19,6 +19,7 @@ from birthmark.dps.rules import attestation
 from birthmark.dps.rules.issuing import check_csr
 from birthmark.dps.rules.registration import MIGRATED, RESET, decide
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
+from birthmark.dps.service.allocating import Choosing
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
@@ -68,7 +69,7 @@ class RegistrationThrottledError(ThrottledError):
 BURST, EVERY_S = 30, 2
 _TOLD_AGAIN = timedelta(hours=1)
 _MAX_TOLD = 10_000
-_ATTEMPTS = 4
+_ATTEMPTS = 5
 # How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
 # milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
 _VERDICT_S = 1.0
@@ -200,19 +201,23 @@ class Registrations:
         registration_id = parse_registration_id(claim.registration_id)
         self._take_room(verdict.instance, registration_id, "")
         problem: ConflictError | None = None
+        choosing = Choosing(self._enrollments, self._hubs, claim)
         for _ in range(_ATTEMPTS):
             attested = verdict if problem is None else await self.attest(claim)  # its enrollment may be another by now
             attested = replace(attested, claim=claim)
             instance, enrollment = attested.instance, attested.enrollment
             present = await self.find(instance, registration_id)
-            now = self._clock.now()
             with _naming(instance):
+                if (problem := await choosing.interrupted(instance, enrollment, present)) is not None:
+                    continue
+                enrollment, payload = choosing.applied(enrollment, present)
+                now = self._clock.now()
                 registration = decide(
                     enrollment,
                     registration_id,
                     present,
                     instance.hubs,
-                    spelling=(claim.leaf and claim.leaf.subject_cn) or claim.registration_id,  # as the proof has it
+                    spelling=claim.spelling,
                     thumbprint=None if claim.leaf is None else claim.leaf.thumbprint,
                     operation_id=f"5.{self._entropy.token(8).hex()}.{new_uuid(self._entropy)}",
                     etag=f'"{self._entropy.token(8).hex()}"',
@@ -223,7 +228,7 @@ class Registrations:
                 with _naming(instance):
                     check_csr(enrollment, registration_id, claim.csr)
             identity, kept = self._identity(attested)
-            registration = replace(registration, **kept, **_NOTHING_ISSUED)
+            registration = replace(registration, **kept, **_NOTHING_ISSUED, payload=payload)
             identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
             write = await self._writing(attested, registration, present, now)
             try:

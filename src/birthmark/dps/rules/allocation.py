@@ -1,0 +1,154 @@
+"""Custom allocation: what the user's own program is asked about a device, and what its answer may say.
+
+Source: Azure DPS, "Understand custom allocation policies" (AllocationRequest, AllocationResponse).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from birthmark.dps.document import EnrollmentDocument, document_view
+from birthmark.dps.model import Claim, Enrollment, Registration
+from birthmark.dps.rules.registration import is_same
+from birthmark.dps.wire import info_of, tpm_view
+from birthmark.errors import InvalidRequestError, PolicyError
+from birthmark.text import decode_json
+
+_MAX_TOLD = 200
+
+
+class WebhookInvalidError(InvalidRequestError):
+    """The webhook of an enrollment cannot be called."""
+
+    code = "dps.webhook_invalid"
+    message = "customAllocationDefinition.webhookUrl cannot be called: {detail}"
+    cause = "The webhook of the enrollment {enrollment} cannot be called: {detail}."
+    fix = (
+        "Give an https:// URL of the Internet; one inside, or without TLS, has to be allowed by its network in the "
+        "configuration: [outbound] allow. What it says now: `birthmark server settings`"
+    )
+    detail: str
+    enrollment: str
+
+
+class AllocationFailedError(PolicyError):
+    """The webhook that chooses a hub did not answer as it should."""
+
+    code = "dps.allocation_failed"
+    message = "Custom allocation failed: {reason}"
+    cause = "The webhook at {host}, which chooses the hub of {registration_id}, did not do it: {reason}."
+    fix = (
+        "Look at what answers there: it is asked by POST, and a good answer is 200 with JSON within 5 seconds, "
+        "whose iotHubHostName is one of linkedHubs. The enrollment that names it: `birthmark device ls`"
+    )
+    host: str
+    reason: str
+    registration_id: str
+
+
+class AllocationEmptyError(AllocationFailedError):
+    """The webhook named no hub."""
+
+    code = "dps.allocation_empty"
+    message = "Custom allocation failed: the answer names no IoT hub"
+
+
+class AllocationUnauthorizedError(AllocationFailedError):
+    """The webhook refused to be asked."""
+
+    code = "dps.allocation_unauthorized"
+    message = "Custom allocation failed: the webhook answers that it may not be asked"
+    fix = (
+        "Its URL carries the key that it asks for (on Azure, code=…): enroll again with the right one. "
+        "The enrollment that names it: `birthmark device ls`"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the webhook decided."""
+
+    hub: str
+    twin: Mapping[str, Any] | None = None
+    payload: Any = None
+
+    def applied(self, enrollment: Enrollment) -> Enrollment:
+        """Return the enrollment as it is for this device. A twin that is given counts more than one that would move."""
+        if self.twin is None:
+            return replace(enrollment, hubs=(self.hub,))
+        return replace(enrollment, hubs=(self.hub,), twin=self.twin, migrates=False)
+
+
+def is_asked(enrollment: Enrollment, registration_id: str, present: Registration | None) -> bool:
+    """Say whether the webhook has to be asked: not where a device that is registered keeps its hub."""
+    settled = present is not None and enrollment.keeps_hub and is_same(enrollment, registration_id, present)
+    return enrollment.webhook is not None and not settled
+
+
+def offered(enrollment: Enrollment, linked: Sequence[str]) -> Sequence[str]:
+    """Return the hubs that may be chosen, in order."""
+    if not enrollment.hubs:
+        return sorted(linked)
+    known = {host.lower(): host for host in linked}
+    return [known[host.lower()] for host in enrollment.hubs if host.lower() in known]
+
+
+def request_json(
+    document: EnrollmentDocument, claim: Claim, present: Registration | None, hubs: Sequence[str]
+) -> dict[str, Any]:
+    """Return AllocationRequest. Of symmetric keys it has none, and of the webhook's URL not what may be its key."""
+    shown = document_view(document)
+    shown["attestation"].pop("symmetricKey", None)
+    url = urlsplit(shown["customAllocationDefinition"]["webhookUrl"])
+    shown["customAllocationDefinition"]["webhookUrl"] = url._replace(query="****" if url.query else "").geturl()
+    context: dict[str, Any] = {"registrationId": claim.registration_id}
+    if present is not None:
+        context |= {"currentIotHubHostName": present.hub, "currentDeviceId": present.device_id}
+    match document.attestation.type:
+        case "x509":
+            info = None if claim.leaf is None else msgspec.to_builtins(info_of(claim.leaf))
+            context["x509"] = {} if info is None else {"certificateInfo": info}
+        case "tpm":
+            context["tpm"] = {} if claim.tpm is None else tpm_view(claim.tpm)
+        case other:
+            context[other] = {}
+    if claim.payload is not None:
+        context["payload"] = decode_json(claim.payload)
+    kind = "enrollmentGroup" if document.is_group else "individualEnrollment"
+    return {kind: shown, "deviceRuntimeContext": context, "linkedHubs": list(hubs)}
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    """AllocationResponse."""
+
+    iot_hub_host_name: str | None = None
+    initial_twin: dict[str, Any] | None = None
+    payload: Any = None
+
+
+def parse_choice(body: bytes, hubs: Sequence[str], *, host: str, registration_id: str) -> Choice:
+    """Return what an answer of 200 chooses. Raise `AllocationFailedError`, `AllocationEmptyError`."""
+
+    def failed(reason: str) -> AllocationFailedError:
+        return AllocationFailedError(host=host, reason=reason, registration_id=registration_id)
+
+    try:
+        answer = msgspec.convert(decode_json(body), _Answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise failed("its answer is not the JSON of an AllocationResponse") from error
+    wanted = (answer.iot_hub_host_name or "").strip()
+    if not wanted:
+        raise AllocationEmptyError(host=host, reason="it names no IoT hub", registration_id=registration_id)
+    hub = next((one for one in hubs if one.lower() == wanted.lower()), None)
+    if hub is None:
+        raise failed(f"it names the hub {wanted[:_MAX_TOLD]}, and may choose of {', '.join(hubs)[:_MAX_TOLD]}")
+    return Choice(hub, answer.initial_twin, answer.payload)
+
+
+def payload_text(payload: Any) -> str | None:
+    """Return what a registration keeps of the payload of an answer."""
+    return None if payload is None else json.dumps(payload, separators=(",", ":"))

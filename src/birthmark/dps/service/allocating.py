@@ -1,0 +1,84 @@
+"""Has the hub of a device that registers chosen by the user's program, once for an enrollment as it is."""
+
+from dataclasses import dataclass, field
+
+from birthmark.dps.document import EnrollmentDocument, host_of
+from birthmark.dps.model import Claim, Enrollment, Instance, Registration
+from birthmark.dps.ports import HubRegistry
+from birthmark.dps.rules.allocation import (
+    AllocationFailedError,
+    Choice,
+    is_asked,
+    offered,
+    parse_choice,
+    payload_text,
+    request_json,
+)
+from birthmark.dps.rules.registration import NoHubError, check_pinned
+from birthmark.dps.service.enrollments import Enrollments
+from birthmark.errors import ChangedMeanwhileError, InvalidRequestError
+
+
+@dataclass(slots=True)
+class Choosing:
+    """The choice for one registration, which is made once for an enrollment as it is."""
+
+    enrollments: Enrollments
+    hubs: HubRegistry
+    claim: Claim
+    _choice: Choice | None = field(default=None, init=False)
+    _made_for: tuple[object, ...] | None = field(default=None, init=False)
+
+    async def interrupted(
+        self, instance: Instance, enrollment: Enrollment, present: Registration | None
+    ) -> ChangedMeanwhileError | None:
+        """Ask the webhook where it has to be asked first. That takes its time: who the device is counts anew then.
+
+        Raise `AllocationFailedError`, `NoHubError`, `QuestionsWaitError`, `RegistrationPinnedError`.
+        """
+        is_due = self._is_asked(enrollment, present) and self._made_for != _what(enrollment.etag, present)
+        if not is_due:
+            return None
+        claim = self.claim
+        check_pinned(enrollment, present, claim.spelling, None if claim.leaf is None else claim.leaf.thumbprint)
+        document = await self.enrollments.document(instance.id_scope, enrollment.id, is_group=enrollment.is_group)
+        given = document.custom_allocation_definition
+        if given is not None:  # else it was taken out just now
+            self._choice = await self._chosen(instance, enrollment, document, given.webhook_url, present)
+            self._made_for = _what(document.etag or "", present)
+        return ChangedMeanwhileError(what="The enrollment")
+
+    async def _chosen(
+        self,
+        instance: Instance,
+        enrollment: Enrollment,
+        document: EnrollmentDocument,
+        url: str,
+        present: Registration | None,
+    ) -> Choice:
+        hubs, registration_id, host = offered(enrollment, instance.hubs), self.claim.registration_id, host_of(url)
+        if not hubs:
+            raise NoHubError(enrollment=enrollment.id)
+        request = request_json(document, self.claim, present, hubs)
+        answer = await self.enrollments.webhooks.ask(instance.id_scope, url, request, registration_id)
+        choice = parse_choice(answer, hubs, host=host, registration_id=registration_id)
+        if choice.twin is not None:
+            try:
+                self.hubs.check_twin(enrollment.id, choice.twin)
+            except InvalidRequestError as error:
+                reason = f"its initialTwin cannot be used, {error}".removesuffix(".")
+                raise AllocationFailedError(host=host, reason=reason, registration_id=registration_id) from error
+        return choice
+
+    def applied(self, enrollment: Enrollment, present: Registration | None) -> tuple[Enrollment, str | None]:
+        """Return the enrollment as it is for this device, and what the program has for the device, as JSON."""
+        if self._choice is not None and self._is_asked(enrollment, present):
+            return self._choice.applied(enrollment), payload_text(self._choice.payload)
+        return enrollment, None if present is None or enrollment.webhook is None else present.payload
+
+    def _is_asked(self, enrollment: Enrollment, present: Registration | None) -> bool:
+        return is_asked(enrollment, self.claim.registration_id.lower(), present)
+
+
+def _what(etag: str, present: Registration | None) -> tuple[object, ...]:
+    return etag, None if present is None else (present.hub, present.device_id)

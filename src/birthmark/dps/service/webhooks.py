@@ -1,0 +1,63 @@
+"""The programs of users that choose hubs: which may be asked, and how one is.
+
+The real service asks up to ten times more of a webhook that is busy, for minutes. Here a device waits for its answer,
+thirty seconds at most: the webhook is asked three times within twenty, and the device asks again by itself.
+"""
+
+import asyncio
+import json
+from http import HTTPStatus
+
+from birthmark.dps.document import host_of
+from birthmark.dps.rules.allocation import AllocationFailedError, AllocationUnauthorizedError, WebhookInvalidError
+from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
+from birthmark.outbound.questions import Questions, QuestionsWaitError
+from birthmark.outbound.sender import NotAnsweredError, Sender
+
+PAUSES_S = (1.0, 3.0)
+_NOBODY = "nobody is called from here"
+_HEADERS = {"content-type": "application/json", "user-agent": "birthmark"}
+
+
+class AllocationWebhooks:
+    """The programs of users that choose hubs."""
+
+    def __init__(self, sender: Sender | None = None) -> None:
+        """Without a `sender` nobody is called."""
+        self._sender = sender
+        self._questions = None if sender is None else Questions(sender)
+        self.pauses_s = PAUSES_S
+
+    def check(self, enrollment_id: str, url: str) -> None:
+        """Return for a URL that may be called; else raise `WebhookInvalidError`."""
+        if self._sender is None:
+            raise WebhookInvalidError(enrollment=enrollment_id, detail=_NOBODY)
+        try:
+            self._sender.check(url)
+        except (InvalidRequestError, PolicyError) as error:
+            detail = error.explain_cause().removesuffix(".")
+            raise WebhookInvalidError(enrollment=enrollment_id, detail=detail) from error
+
+    async def ask(self, scope: str, url: str, request: object, registration_id: str) -> bytes:
+        """Return what a webhook answers with 200. Raise `AllocationFailedError`, `QuestionsWaitError`."""
+        host, body = host_of(url), json.dumps(request).encode()
+        facts = {"host": host, "registration_id": registration_id}
+        if self._questions is None:
+            raise AllocationFailedError(reason=_NOBODY, **facts)
+        for pause_s in (*self.pauses_s, None):
+            try:
+                status, answer = await self._questions.ask((scope, url), url, _HEADERS, body)
+            except QuestionsWaitError:
+                raise
+            except BirthmarkError as error:
+                reason = error.reason if isinstance(error, NotAnsweredError) else error.explain_cause()
+                raise AllocationFailedError(reason=reason.removesuffix("."), **facts) from error
+            if status == HTTPStatus.OK:
+                return answer
+            reason = f"it answers {status}"
+            if status == HTTPStatus.UNAUTHORIZED:
+                raise AllocationUnauthorizedError(reason=reason, **facts)
+            if status < HTTPStatus.TOO_MANY_REQUESTS or pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
+        raise AllocationFailedError(reason=reason, **facts)

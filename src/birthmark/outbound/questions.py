@@ -1,0 +1,95 @@
+"""Questions to programs of the user: one POST of JSON, one answer; few at a time for each, and not many that wait."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from birthmark.errors import ThrottledError
+from birthmark.outbound.sender import NotAnsweredError
+
+PATIENCE_S = 5.0
+MAX_ANSWER_BYTES = 64 * 1024
+MOST_AT_ONCE, MOST_WAITING = 16, 64
+"""The second with those that are being asked."""
+_MAX_KNOWN = 1024
+
+
+class QuestionsWaitError(ThrottledError):
+    """So many questions wait for a program that no further one is asked."""
+
+    code = "outbound.questions_wait"
+    cause = "{host} answers too slowly: {most} questions wait for it."
+    fix = "Try again, as the SDKs do by themselves. If it stays, let the program answer more quickly."
+    for_a_person = "the program is the user's own"
+    host: str
+    most: int
+
+
+class Ask(Protocol):
+    """The way out."""
+
+    async def fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+    ) -> tuple[int, bytes]:
+        """Return status and body of an answer. Raise a `BirthmarkError` where there is none."""
+        ...
+
+
+class _Line:
+    """Who asks one program: some do, and some wait for their turn."""
+
+    __slots__ = ("asking", "turns")
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self.asking = 0
+
+
+class Questions:
+    """Asks programs; each has a line of its own, so that a slow one keeps nobody from the others."""
+
+    def __init__(self, outside: Ask) -> None:
+        self._outside = outside
+        self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
+
+    async def ask(self, line: Hashable, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Return status and body of what the program at `url` answers. `line` says who waits for whom.
+
+        Raise `NotAnsweredError`, `QuestionsWaitError` where others keep it waiting for too long, or why it may not be
+        asked.
+        """
+        host, own = urlsplit(url).hostname or "", self._line(line)
+        if own.asking >= MOST_WAITING:
+            raise QuestionsWaitError(host=host, most=MOST_WAITING, retry_after_s=1)
+        own.asking += 1
+        try:
+            await self._turn(own, host)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    return await self._outside.fetch("POST", url, headers, body, MAX_ANSWER_BYTES)
+            finally:
+                own.turns.release()
+        except TimeoutError as error:
+            raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
+        finally:
+            own.asking -= 1
+
+    async def _turn(self, own: _Line, host: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await own.turns.acquire()
+        except TimeoutError as error:
+            raise QuestionsWaitError(host=host, most=own.asking, retry_after_s=1) from error
+
+    def _line(self, line: Hashable) -> _Line:
+        """Return a line; of those where nobody stands the oldest are forgotten."""
+        own = self._lines.setdefault(line, _Line())
+        self._lines.move_to_end(line)
+        while len(self._lines) > _MAX_KNOWN:
+            oldest = next((name for name, one in self._lines.items() if not one.asking and one is not own), None)
+            if oldest is None:
+                break
+            del self._lines[oldest]
+        return own

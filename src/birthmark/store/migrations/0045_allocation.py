@@ -1,0 +1,13 @@
+"""What the program that chooses a device's hub has for it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0045"
+down_revision = "0044"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("dps_registrations", sa.Column("payload", sa.Text(), nullable=True))

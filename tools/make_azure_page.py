@@ -36,7 +36,6 @@ CLIENTS: Sequence[tuple[str, Any]] = (
 )
 _JOBS = "not served yet: scheduled jobs, import and export; refused as `iothub.operation_not_served`"
 _CONFIGURATIONS = "not served yet: configurations by a condition; refused as `iothub.operation_not_served`"
-_DIGITAL = "not served: digital twins; refused as `iothub.operation_not_served`"
 NOT_SERVED: Mapping[str, str] = {
     "create_registration_state_query": "served; the SDK's own call fails before it asks, Node's does not",
     "send_c2d_message": "AMQP alone, which is not served; over HTTPS, or by `birthmark hub c2d`",
@@ -53,9 +52,6 @@ NOT_SERVED: Mapping[str, str] = {
             *("test_configuration_queries", "update_configuration"),
         ),
         _CONFIGURATIONS,
-    ),
-    **dict.fromkeys(
-        ("get_digital_twin", "invoke_command", "invoke_component_command", "update_digital_twin"), _DIGITAL
     ),
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model, wire
-from birthmark.iothub.rules import authentication, c2d, credentials, messages, methods, provisioning, twins, wills
+from birthmark.iothub.rules import (
+    authentication,
+    c2d,
+    credentials,
+    digital,
+    messages,
+    methods,
+    provisioning,
+    twins,
+    wills,
+)
 from birthmark.iothub.rules import queries as rules_of_queries
 from birthmark.iothub.service import authorities, finding, hubs, modules, queries, registry
 from birthmark.mqtt.reasons import ReasonCode
@@ -55,6 +65,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     messages.QosNotServedError: (400, "InvalidOperation", 400003),
     wills.WillInvalidError: (400, "ArgumentInvalid", 400004),
     twins.TwinInvalidError: (400, "ArgumentInvalid", 400004),
+    digital.DigitalTwinPatchError: (400, "ArgumentInvalid", 400004),
     twins.TwinVersionError: (412, "PreconditionFailed", 412001),
     methods.MethodInvalidError: (400, "ArgumentInvalid", 400004),
     methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),

@@ -188,6 +188,8 @@ class Twin(msgspec.Struct, frozen=True):
     desired: Section = Section()
     reported: Section = Section()
     version: int = 1
+    model_id: str = ""
+    """Which model (IoT Plug and Play) it has, as it said when it connected last and said any."""
 
     @property
     def etag(self) -> str:

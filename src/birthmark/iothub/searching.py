@@ -123,7 +123,16 @@ class _Values(msgspec.Struct, array_like=True):
     stamps: msgspec.Raw
 
 
-values_of = msgspec.msgpack.Decoder(tuple[dict[str, Any], _Values, _Values]).decode
+class Found(msgspec.Struct, array_like=True):
+    """Of a twin what it is found by."""
+
+    tags: dict[str, Any]
+    desired: _Values
+    reported: _Values
+    model_id: str = ""
+
+
+values_of = msgspec.msgpack.Decoder(Found).decode
 
 
 def device_row_of(row: Row) -> dict[str, Any]:

@@ -217,18 +217,29 @@ DELETE_MODULES_OF = (DELETE_TWINS_OF_MODULES, remove(modules, "hub", "device_id"
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[dict[str, Any], Section, Section]).decode
+
+
+class _Body(msgspec.Struct, array_like=True):
+    """What is kept of a twin; those of before 0.3 end without a model."""
+
+    tags: dict[str, Any]
+    desired: Section
+    reported: Section
+    model_id: str = ""
+
+
+_decode = msgspec.msgpack.Decoder(_Body).decode
 
 
 def twin_of(row: Row) -> Twin:
     """Return the twin of a row."""
-    tags, desired, reported = _decode(row["body"])
-    return Twin(row["hub"], row["device_id"], tags, desired, reported, row["version"])
+    body = _decode(row["body"])
+    return Twin(row["hub"], row["device_id"], body.tags, body.desired, body.reported, row["version"], body.model_id)
 
 
 def twin_body(twin: Twin) -> bytes:
     """Return the column that holds a twin."""
-    return _encode((twin.tags, twin.desired, twin.reported))
+    return _encode(_Body(twin.tags, twin.desired, twin.reported, twin.model_id))
 
 
 def device_of(row: Row) -> Device:

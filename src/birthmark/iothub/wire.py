@@ -41,6 +41,7 @@ NEVER = "0001-01-01T00:00:00Z"
 _HEX = frozenset("0123456789ABCDEF")
 _THUMBPRINT_DIGITS = {40, 64}
 _MAX_PROPERTIES = 64
+_MAX_MODEL_ID = 256
 _MAX_RID = 256
 _MAX_STATUS = 2**31
 _MAX_PARENTS, _MAX_SCOPE = 1, 256
@@ -111,6 +112,7 @@ class HubUser:
     device_id: DeviceId
     module_id: str | None
     agent: str
+    model_id: str = ""
 
     @property
     def name(self) -> str:
@@ -136,7 +138,10 @@ def parse_username(username: str) -> HubUser:
         raise UserNameError(username=username[:200])
     fields = dict(part.partition("=")[::2] for part in query.split("&"))
     device_id, module_id = parse_name("/".join(parts[1:]))
-    return HubUser(parts[0].lower(), device_id, module_id, unquote(fields.get("DeviceClientType", "")))
+    model_id = unquote(fields.get("model-id", ""))
+    if len(model_id) > _MAX_MODEL_ID or not all(" " < one <= "~" for one in model_id):
+        raise UserNameError(username=username[:200])
+    return HubUser(parts[0].lower(), device_id, module_id, unquote(fields.get("DeviceClientType", "")), model_id)
 
 
 def render_username(host: str, name: str, agent: str) -> str:
@@ -304,7 +309,7 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
         "cloudToDeviceMessageCount": 0,
         "authenticationType": identity.authentication.type.value,
         "x509Thumbprint": known["authentication"]["x509Thumbprint"],
-        "modelId": "",
+        "modelId": twin.model_id,
         "version": twin.version,
         "tags": twin.tags,
         "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},

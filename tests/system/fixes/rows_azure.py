@@ -370,6 +370,11 @@ HUB: Mapping[str, Row] = {
     ),
     "iothub.method_answer_invalid": Row(called("fix-mumbles", b"no JSON"), in_hub("fix-mumbles"), is_instead=True),
     "iothub.method_timeout": Row(called("fix-silent"), in_hub("fix-silent"), is_instead=True),
+    "iothub.digital_twin_patch": Row(
+        rest("IOTHUB", "PATCH", "/digitaltwins/fix-digital", [{"op": "move", "path": "/a", "from": "/b"}]),
+        in_hub("fix-digital"),
+        is_instead=True,
+    ),
     "iothub.twin_invalid": Row(
         rest("IOTHUB", "PATCH", "/twins/fix-twin", {"tags": {"a.b": 1}}), in_hub("fix-twin"), is_instead=True
     ),

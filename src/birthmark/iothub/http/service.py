@@ -9,7 +9,7 @@ from starlette.routing import Route
 from birthmark.auth.rights import Right
 from birthmark.broker.rules.inbox import Outcome
 from birthmark.iothub import wire
-from birthmark.iothub.http import modules
+from birthmark.iothub.http import digital, modules
 from birthmark.iothub.http.headers import mail_of
 from birthmark.iothub.http.rendering import (
     DEVICEBOUND,
@@ -216,6 +216,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         at("/twins/{device_id}/methods", method, "POST"),
         at("/twins/{device_id}/modules/{module_id}/methods", method, "POST"),
         *modules.routes(iothub, devices, authorized, record),
+        *digital.routes(iothub, devices, authorized, record),
         at("/devices/{device_id}/commands", purge, "DELETE"),
         *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),
     ]

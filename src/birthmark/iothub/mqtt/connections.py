@@ -137,6 +137,8 @@ class HubConnections:
                 user, pump.peer, packet.password, address=pump.address
             )
             check_client_id(identity, packet.client_id)
+            if user.model_id:
+                await self.iothub.twins.model(hub, identity, user.model_id)
             will = None if packet.will is None else _will_of(packet.will, identity.name)
             space = self.space(hub.name)
             connection = HubConnection(self, pump, space, hub=hub, identity=identity)

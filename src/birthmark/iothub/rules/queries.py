@@ -30,7 +30,7 @@ from birthmark.documents.queries import (
     with_paths,
 )
 from birthmark.errors import InvalidRequestError
-from birthmark.iothub.rules.terms import BOOL, NUMBER, TEXT, encode, path_key
+from birthmark.iothub.rules.terms import BOOL, MODEL, NUMBER, TEXT, encode, path_key
 
 DEVICES, MODULES = "devices", "devices.modules"
 COLLECTIONS = (DEVICES, MODULES)
@@ -249,13 +249,16 @@ def _compared(path: Path, operator: Operator, value: Primitive) -> Plan:
     return Within(key, Span(low, edge))  # as long texts are cut, what is below may have the same term
 
 
+_OFF = ((Operator.SAME, "disabled"), (Operator.OTHER, "enabled"))
+
+
 def _of_device(path: Path, operator: Operator, value: Primitive) -> Plan:
     match path.steps, value:
         case ("deviceId",), str():
             return _of_name(operator, value)
-        case ("status",), "disabled" if operator is Operator.SAME:
-            return Off()
-        case ("status",), "enabled" if operator is Operator.OTHER:
+        case ("modelId",), str() if operator is Operator.SAME and value:  # who has none has an empty one
+            return With(MODEL, (encode(value),))
+        case ("status",), str() if (operator, value) in _OFF:
             return Off()
         case ("connectionState",), "Connected" if operator is Operator.SAME:
             return Connected()
@@ -292,6 +295,9 @@ def _with_text(path: Path, beginning: str) -> Plan:
         return Within(key, Span(low, _beyond(low), with_high=False))
     if path.steps == ("deviceId",) and beginning:
         return NamedWithin(Span(beginning, _beyond(beginning), with_high=False))
+    if path.steps == ("modelId",) and beginning:
+        low = encode(beginning)
+        return Within(MODEL, Span(low, _beyond(low), with_high=False))
     return _ALL
 
 

@@ -21,14 +21,18 @@ PLACES: Mapping[tuple[str, ...], str] = {
     ("properties", "reported"): "r",
 }
 """What the terms of a part of a twin begin with."""
+MODEL = "m"
+"""The path of a twin's model, where it has any."""
 _OFFSET = 1 << 63
 
 Term = tuple[str, str]
 
 
-def of_twin(tags: Mapping[str, Any], desired: Mapping[str, Any], reported: Mapping[str, Any]) -> Sequence[Term] | None:
+def of_twin(
+    tags: Mapping[str, Any], desired: Mapping[str, Any], reported: Mapping[str, Any], model_id: str = ""
+) -> Sequence[Term] | None:
     """Return the terms of a twin; None where they are too many."""
-    found: dict[Term, None] = {}
+    found: dict[Term, None] = {(MODEL, encode(model_id)): None} if model_id else {}
     for place, values in (("t", tags), ("d", desired), ("r", reported)):
         for term in _leaves(place, values):
             found[term] = None

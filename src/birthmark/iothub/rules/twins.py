@@ -109,6 +109,11 @@ def _with(values: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[st
     return {**values, first: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
 
 
+def modelled(twin: Twin, model_id: str) -> Twin:
+    """Return the twin with the model that its device says it has."""
+    return msgspec.structs.replace(twin, model_id=model_id, version=twin.version + 1)
+
+
 def begun(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
     """Return a device's first twin with what its enrollment says. Raise `TwinInvalidError`."""
     return msgspec.structs.replace(replace(twin, body, at), version=twin.version)

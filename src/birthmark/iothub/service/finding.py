@@ -113,10 +113,10 @@ class Found:
             twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **searching.twin_columns(row)})
             document = wire.twin_json(twin, identity, **seen)
         else:
-            tags, desired, reported = searching.values_of(row["twin_body"])
-            twin = msgspec.structs.replace(twin, version=row["twin_version"])
-            properties = {"desired": desired.values, "reported": reported.values}
-            document = {**wire.twin_json(twin, identity, **seen), "tags": tags, "properties": properties}
+            found = searching.values_of(row["twin_body"])
+            twin = msgspec.structs.replace(twin, version=row["twin_version"], model_id=found.model_id)
+            properties = {"desired": found.desired.values, "reported": found.reported.values}
+            document = {**wire.twin_json(twin, identity, **seen), "tags": found.tags, "properties": properties}
         why = identity.status_reason if isinstance(identity, Device) else None
         reason = {} if why is None else {"statusReason": why}
         return {**document, **reason, _WAITING: self.waiting}

@@ -102,8 +102,8 @@ def add_changes(changes: Changes, row: Row, known: set[Term]) -> None:
     No condition of the commit: a twin that changes all the time would fail it again and again, and its neighbors with
     it. What a twin's terms lag behind it, its mark says.
     """
-    tags, desired, reported = searching.values_of(row["body"])
-    wanted = rules.of_twin(tags, desired.values, reported.values)
+    found = searching.values_of(row["body"])
+    wanted = rules.of_twin(found.tags, found.desired.values, found.reported.values, found.model_id)
     state = store.BEYOND_INDEX if wanted is None else 0
     as_read: dict[str, Any] = {f"key_{name}": row[name] for name in ("hub", "device_id", "version", "body")}
     changes.run(searching.INDEXED, state=state, **as_read)

@@ -10,6 +10,7 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store
 from birthmark.iothub.model import Hub, Identity, Twin
 from birthmark.iothub.rules import twins as rules
+from birthmark.iothub.rules.digital import desired_by
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
 from birthmark.store import Changes, Database, decided_again
@@ -42,6 +43,11 @@ class Twins:
         self.updates["device"] += 1
         return made
 
+    async def model(self, hub: Hub, identity: Identity, model_id: str) -> None:
+        """Keep the model that a device, or a module, says it has."""
+        if (await self.get(hub, identity.name)).model_id != model_id:
+            await self._change(hub, identity, Changes, lambda twin: rules.modelled(twin, model_id))
+
     async def desire(
         self, hub: Hub, name: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
     ) -> tuple[Twin, Twin]:
@@ -49,9 +55,23 @@ class Twins:
         now = self._clock.micros()
 
         def decide(twin: Twin) -> Twin:
-            if etag not in {None, "*", twin.etag}:
-                raise TwinVersionError(device_id=name, version=twin.etag, wanted=str(etag))
+            _check_etag(twin, etag)
             return rules.replace(twin, body, now) if replaces else rules.desire(twin, body, now)
+
+        return await self._desired(hub, name, decide, actor)
+
+    async def patch_digital(
+        self, hub: Hub, name: str, patch: object, etag: str | None, *, actor: str
+    ) -> tuple[Twin, Twin]:
+        """Let be desired what a JSON Patch of the digital twin means; return the twin before and after.
+
+        Raise `DigitalTwinPatchError`, `TwinInvalidError`, or `TwinVersionError` for another etag.
+        """
+        now = self._clock.micros()
+
+        def decide(twin: Twin) -> Twin:
+            _check_etag(twin, etag)
+            return rules.desire(twin, {"properties": {"desired": desired_by(twin, patch)}}, now)
 
         return await self._desired(hub, name, decide, actor)
 
@@ -99,3 +119,8 @@ class Twins:
         # One after the other here: who means any state of it never hears that it changed meanwhile.
         async with self._turns.alone_with((hub.name, name)):
             return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+
+
+def _check_etag(twin: Twin, etag: str | None) -> None:
+    if etag not in {None, "*", twin.etag}:
+        raise TwinVersionError(device_id=twin.device_id, version=twin.etag, wanted=str(etag))

@@ -31,8 +31,8 @@ class DigitalTwinPatchError(InvalidRequestError):
     message = "The patch is not valid: {detail}"
     cause = "The digital twin of {device_id} was not changed: {detail}."
     fix = (
-        'A patch is such as [{{"op": "add", "path": "/fan/speed", "value": 3}}]: add, replace, remove, of a property or '
-        "of a component, which brings an empty $metadata. As the twin stands: `birthmark hub twin {device_id}`"
+        'A patch is such as [{{"op": "add", "path": "/fan/speed", "value": 3}}]: add, replace, remove, of a property '
+        "or of a component, which brings an empty $metadata. As the twin stands: `birthmark hub twin {device_id}`"
     )
     detail: str
     device_id: str

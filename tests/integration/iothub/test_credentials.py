@@ -18,7 +18,7 @@ from birthmark.dps.document import (
     X509Attestation,
 )
 from birthmark.iothub import wire
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
+from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub
 from birthmark.iothub.rules.credentials import (
     CredentialBusyError,
     CredentialReplacedError,
@@ -72,6 +72,27 @@ async def test_who_connects_again_takes_the_place_of_its_earlier_request(databas
             await earlier
         fresh = leaf_of(await world.iothub.credentials.finish(later))
         assert (await world.slots())[1] == fresh.thumbprint
+
+
+async def test_what_is_issued_while_the_next_request_looks_at_the_device_is_its_answer(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with an_issuing_world(tmp_path, database_url) as world:
+        leaf, key, credentials = await world.issued(a_key()), a_key(), world.iothub.credentials
+        world.issuer.hold()
+        earlier = asyncio.ensure_future(credentials.finish(await world.accept(leaf, key)))
+        await world.issuer.asked.wait()
+        looked = credentials._same
+
+        async def look(hub: Hub, device: Device) -> Device:
+            found = await looked(hub, device)
+            world.issuer.go.set()
+            await earlier
+            return found
+
+        monkeypatch.setattr(credentials, "_same", look)
+        later = await world.accept(leaf, key, session="after the cut", rid="8")
+        assert await credentials.finish(later) == await earlier
 
 
 async def test_a_request_that_is_over_holds_up_nobody(database_url: str, tmp_path: Path) -> None:

@@ -134,10 +134,11 @@ class Credentials:
         """
 
         async def decide() -> Accepted:
+            # Before the device: what is issued in between changes this, and the commit is on the condition of it.
+            known = await self.known(hub, device.device_id)
             present = await self._same(hub, device)
             check_own(present, asked)
             check_name(present, asked, (await self.grants.of(present)).names)
-            known = await self.known(hub, present.device_id)
             now = self._clock.now()
             runs_until = now if known is None or known.expires_at is None else from_micros(known.expires_at)
             check_is_alone(known, asked, session, to_micros(now), runs_until)

@@ -26,6 +26,7 @@ from measures.measure import Measure
 from measures.people import PersonsRequest
 from measures.queries import FirstPage, QueryByTag
 from measures.registration import Registration, RegistrationAmongMany, RegistrationWithFigures
+from measures.registry import Bulk, ModuleConnect, RegistryPage, Reissue
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
 from measures.sigv4 import RegisterCertificate
@@ -75,4 +76,8 @@ ALL: tuple[type[Measure], ...] = (
     ByClaim,
     QueryByTag,
     FirstPage,
+    Bulk,
+    ModuleConnect,
+    Reissue,
+    RegistryPage,
 )

@@ -2,12 +2,14 @@
 
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import requests
 
 from browsers import Browser
 from consoles import PASSWORD, Place
+from pki_builders import a_ca
 from servers import BIRTHMARK, clean_environment
 
 UNPROCESSABLE = 422
@@ -20,6 +22,7 @@ PAGES = [
     "/certificates?week=now",
     "/certificates/lists",
     "/certificates/rollover",
+    "/certificates/authorities",
     "/certificates/templates",
     "/refusals",
     "/refusals?code=dps.disabled",
@@ -50,6 +53,12 @@ def a_full_place(place: Place, directory: Path) -> Place:
     for name in ("pump-1", "pump-2", "valve-1"):
         place.asked("POST", hub, {"device_id": name})
     place.asked("PATCH", f"{hub}/valve-1", {"enabled": False})
+    place.asked("POST", hub, {"device_id": "gateway-1", "thumbprint": "ab" * 32, "iot_edge": True})
+    for module in ("camera", "filter"):
+        place.asked("POST", "/hubs/birthmark/modules/gateway-1", {"module_id": module})
+    root = a_ca("Supplier Root", now=datetime.now(UTC)).certificate.pem()
+    for at, is_verified in (("/hubs/birthmark/cas", False), ("/dps/birthmark/cas", True)):
+        place.asked("POST", at, {"name": "supplier", "certificate": root, "verified": is_verified})
     place.asked(
         "PATCH",
         "/hubs/birthmark/twins/pump-1",
@@ -63,7 +72,7 @@ def a_full_place(place: Place, directory: Path) -> Place:
     command += ["--from", "est"]
     subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=False, timeout=120)
     swarm = next(one["name"] for one in place.asked("GET", "/devices?begin=device")["items"])
-    place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/valve-1", f"/take-back?device={swarm}"]
+    place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/gateway-1", "/devices/valve-1", f"/take-back?device={swarm}"]
     place.asked("POST", "/webhooks", {"name": "plant", "url": "https://hooks.example.invalid/way", "types": []})
     silence = {"rule": "webhook-failing", "lifetime_s": 3600, "reason": HOSTILE[0]}
     place.asked("POST", "/alerts/silences", silence)

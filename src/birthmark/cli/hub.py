@@ -120,6 +120,18 @@ def delete_device(
     server.remove("hubs", hub, "devices", name, what=f"the device {name} with its twin and messages")
 
 
+def thumbprints(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """List the certificates by which a device, or DEVICE/MODULE, was known to its hub, the latest first.
+
+    `now` says which of them let it in today; it has two while a new one was not used yet.
+    """
+    server.show(
+        *("hubs", hub, "thumbprints", name),
+        columns=("at", "thumbprint", "how", "now", "by"),
+        nothing=f"{name} was never known by a certificate.",
+    )
+
+
 def disable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
     """Let a device connect no more, and end its connection. It stays disabled however often it registers."""
     _switch(server, name, hub, is_enabled=False)

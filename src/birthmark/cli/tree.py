@@ -243,6 +243,7 @@ HUB = Group(
                 "ls": Leaf("hub:devices", "--edge"),
                 "create": Leaf("hub:create_device", "pump-7 --cert pump-7.pem"),
                 "rm": Leaf("hub:delete_device", "edge-0001"),
+                "thumbprints": Leaf("hub:thumbprints", "pump-7"),
                 "disable": Leaf("hub:disable_device", "pump-7"),
                 "enable": Leaf("hub:enable_device", "pump-7"),
             },

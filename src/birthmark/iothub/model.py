@@ -93,6 +93,16 @@ class DeviceAuthentication:
     primary_key: bytes | None = field(default=None, repr=False)
     secondary_key: bytes | None = field(default=None, repr=False)
 
+    @property
+    def thumbprints(self) -> tuple[str, ...]:
+        """Those there are, in hexadecimal."""
+        return tuple(one.hex() for one in (self.primary_thumbprint, self.secondary_thumbprint) if one is not None)
+
+    @property
+    def told(self) -> dict[str, list[str]]:
+        """What the audit trail says of how it is proved."""
+        return {"thumbprints": list(self.thumbprints)} if self.thumbprints else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Device:

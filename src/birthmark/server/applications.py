@@ -28,6 +28,7 @@ from birthmark.console import (
     refusals,
     rollover,
     standing,
+    thumbprints,
     todevices,
 )
 from birthmark.console.alerts import alert_endpoints
@@ -263,6 +264,7 @@ class Applications:
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
+            *thumbprints.endpoints(rooms.iothub, rooms.database),
             *hub_queries.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),

@@ -16,6 +16,7 @@ from birthmark.console.routing import Beside, Endpoint
 from birthmark.console.web.alerts import AlertsPage
 from birthmark.console.web.approvals import ApprovalsPage
 from birthmark.console.web.audit import AuditPage
+from birthmark.console.web.authorities import AuthoritiesPage
 from birthmark.console.web.aws_templates import AwsTemplatesPage
 from birthmark.console.web.certificate import CertificatePage
 from birthmark.console.web.certificates import CertificatesPage
@@ -89,6 +90,7 @@ class Console:
             SettingsPage(site),
             CertificatesPage(site, clock),
             RolloverPage(site),
+            AuthoritiesPage(site, clock),
             AwsTemplatesPage(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),

@@ -67,7 +67,7 @@ class DevicePage:
             "standing": standing(parts, is_refused=is_refused(known["refusals"], well)),
             "steps": next_steps(parts, **known, now=now, quoted=shlex.quote(name), was_well_at=well),
             "documents": await self._documents(who, parts),
-            "hubs": [(part["place"].removeprefix("hub "), part) for part in parts if part["what"] == "device"],
+            "hubs": [await self._at_hub(who, part) for part in parts if part["what"] == "device"],
             "history": history(rows, noticed, known["refusals"]),
             "quoted": shlex.quote(name),
             "life": drawn,
@@ -75,6 +75,17 @@ class DevicePage:
             **known,
         }
         return await self.site.draw(request, who, "device.html", values)
+
+    async def _at_hub(
+        self, who: Person, part: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, Any], Sequence[Any], Sequence[Any]]:
+        """Return a device's hub, what it is there, its modules, and the certificates by which it was known."""
+        hub, name, inside = part["place"].removeprefix("hub "), part["id"], self.site.inside
+        modules = known = None
+        with contextlib.suppress(NotFoundError):  # what was there a moment ago
+            modules = await inside.look(who, "/hubs/{name}/modules/{device}", hub, name)
+            known = await inside.look(who, "/hubs/{name}/thumbprints/{device}", hub, name)
+        return hub, part, ([] if modules is None else modules.items), ([] if known is None else known.items)
 
     async def _documents(self, who: Person, parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return twin and shadow, in the same shape: what is desired, what is reported, and what is not yet so."""

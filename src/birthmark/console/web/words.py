@@ -206,6 +206,13 @@ THINGS: Mapping[str, str] = {
         marked("reason"),
         marked("profile"),
         marked("status"),
+        marked("put on record"),
+        marked("registered"),
+        marked("issued"),
+        marked("used first"),
+        marked("before this was written down"),
+        marked("primary"),
+        marked("secondary"),
     )
 }
 """What the operator interface calls parts of a device and how they stand, in the language of who reads."""

@@ -144,7 +144,8 @@ class Modules:
                 secondary_key=wanted.secondary_key or self._entropy.token(_KEY_BYTES),
             )
         facts: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
-        audit = Changes().audit(actor, "iothub.module_put", f"{device.device_id}/{known}", hub=device.hub)
+        name = f"{device.device_id}/{known}"
+        audit = Changes().audit(actor, "iothub.module_put", name, hub=device.hub, **wanted.told)
 
         async def create() -> Module:
             if await self._find(device.hub, device.device_id, known) is not None:

@@ -204,7 +204,7 @@ class Registry:
         made = self._device(hub, known, wanted, now, is_iot_edge=is_edge)
         made = replace(made, is_enabled=body.status == "enabled", status_reason=body.status_reason)
         made = replace(made, parent_scopes=body.parents)
-        changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status)
+        changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status, **wanted.told)
         if etag is None:
             exists = DeviceExistsError(hub=hub.name, device_id=known)
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)

@@ -72,7 +72,13 @@ def a_full_place(place: Place, directory: Path) -> Place:
     command += ["--from", "est"]
     subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=False, timeout=120)
     swarm = next(one["name"] for one in place.asked("GET", "/devices?begin=device")["items"])
-    place.more = [f"/devices/{swarm}", "/devices/pump-1", "/devices/gateway-1", "/devices/valve-1", f"/take-back?device={swarm}"]
+    place.more = [
+        f"/devices/{swarm}",
+        "/devices/pump-1",
+        "/devices/gateway-1",
+        "/devices/valve-1",
+        f"/take-back?device={swarm}",
+    ]
     place.asked("POST", "/webhooks", {"name": "plant", "url": "https://hooks.example.invalid/way", "types": []})
     silence = {"rule": "webhook-failing", "lifetime_s": 3600, "reason": HOSTILE[0]}
     place.asked("POST", "/alerts/silences", silence)

@@ -21,20 +21,24 @@ from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
-from birthmark.documents import answers
+from birthmark.documents import Section, answers, merged
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
+from birthmark.dps.rules.allocation import parse_choice, payload_text
 from birthmark.elements.atecc.compressed import parse_compressed
 from birthmark.elements.atecc.rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
 from birthmark.elements.atecc.software import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
 from birthmark.elements.possession import Proof, check_proof
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
 from birthmark.fleet.template import parse_template
 from birthmark.iothub import wire as hub
+from birthmark.iothub.model import Twin
 from birthmark.iothub.rules import queries as hub_queries
+from birthmark.iothub.rules.digital import desired_by, digital_twin
+from birthmark.iothub.rules.twins import begun, desire
 from birthmark.keys.handles import uri_in
 from birthmark.keys.reference import parse_reference_key, reference_public_key
 from birthmark.links.urls import UrlInvalidError
@@ -61,6 +65,7 @@ from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from birthmark.swarm.scenario.parse import parse_scenario
 from birthmark.swarm.wire import AnswerBrokenError, AnswerReader
+from birthmark.text import read_json
 from fakes import NOON, SeededEntropy
 from fuzz.certificates import DEVICE_CERTIFICATE
 from sas_tokens import make_sas
@@ -482,6 +487,22 @@ def host(data: bytes) -> None:
 def proof(data: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what the command catches
         check_proof(msgspec.json.decode(data, type=Proof), b"12345678")
+
+
+def allocation(data: bytes) -> None:
+    """Read what a program that chooses a hub answers."""
+    choice = parse_choice(data, ("hub.example", "second.example"), host="h", registration_id="d")
+    payload_text(choice.payload)
+    with contextlib.suppress(InvalidRequestError):
+        begun(Twin("hub", "d"), dict(choice.twin or {}), 1)
+
+
+def digital_twin_patch(data: bytes) -> None:
+    """Read a JSON Patch of a digital twin, and apply what it means."""
+    component = {"__t": "c", "speed": 3}
+    twin = Twin("hub", "d", {}, merged(Section(), {"fan": component, "n": 1}, 1))
+    meant = desired_by(twin, read_json(data, object, hub.BodyInvalidError))
+    digital_twin(desire(twin, {"properties": {"desired": meant}}, 2))
 
 
 def hub_query(text: str) -> None:

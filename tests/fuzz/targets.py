@@ -349,6 +349,30 @@ _ALL = (
     Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
     Target("dps-issuing", mutate_json, _json(*_REGISTRATIONS), protocols.dps_issuing),
     Target("hub-credentials", mutate_json, _json(*_CREDENTIALS), protocols.hub_credentials),
+    Target(
+        "dps-allocation",
+        mutate_json,
+        _json(
+            {
+                "iotHubHostName": "hub.example",
+                "initialTwin": {"tags": {"a": 1}, "properties": {"desired": {"b": [1]}}},
+                "payload": {"c": None},
+            }
+        ),
+        protocols.allocation,
+    ),
+    Target(
+        "hub-digital-twin",
+        mutate_json,
+        _json(
+            [
+                {"op": "add", "path": "/fan/speed", "value": 3},
+                {"op": "replace", "path": "/fan", "value": {"$metadata": {}, "mode": {"night": True}}},
+                {"op": "remove", "path": "/n"},
+            ]
+        ),
+        protocols.digital_twin_patch,
+    ),
     Target("hub-json", mutate_json, _json(*_DEVICES), protocols.hub_json),
     Target("pkcs11-uri", mutate_text, _URIS, protocols.text(parse_url, parse_pkcs11_uri)),
     Target(

@@ -127,6 +127,8 @@ def below(levels: int) -> Any:
         ([{"op": "remove", "path": "/a"}] * 101, "not a list"),
         ([5], "no object"),
         ([{"op": "test", "path": "/a", "value": 1}], "op"),
+        ([{"op": ["add"], "path": "/a", "value": 1}], "op"),
+        ([{"op": "add", "path": ["/a"], "value": 1}], "path"),
         ([{"op": "add", "path": "/a"}], "no value"),
         ([{"op": "remove", "path": "/a", "value": 1}], "has a value"),
         ([{"op": "add", "path": "/a", "value": 1, "from": "/b"}], "from"),

@@ -109,7 +109,7 @@ def _applied(twin: Twin, values: Mapping[str, Any], operation: object, where: st
     if not isinstance(operation, dict):
         raise _refused(twin, f"{where} is no object")
     op, path = operation.get("op"), operation.get("path")
-    if op not in {"add", "replace", "remove"}:
+    if op not in ("add", "replace", "remove"):  # a list or an object, too
         raise _refused(twin, f"{where} has the op {str(op)[:40]!r}, and there are add, replace and remove")
     if unknown := operation.keys() - {"op", "path", "value"}:
         raise _refused(twin, f"{where} has the member {min(unknown)[:40]!r}")

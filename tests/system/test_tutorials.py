@@ -45,6 +45,7 @@ def test_there_is_a_page_for_every_journey() -> None:
         "est",
         "twin",
         "renew",
+        "edge",
         "factory",
     }
 

@@ -1,9 +1,11 @@
-"""Write docs/reference/azure-iot.md: of each method of Azure's service SDKs for Python, which test shows its effect.
+"""Write docs/reference/azure-iot.md: what which client does here, and of each method which test shows its effect.
 
 python tools/make_azure_page.py
 
-What a test uses is read from its source, also from the scripts in it: `.create_module_with_sas(…)` is that method. Of
-several tests that one is named whose name is nearest. A method that no test shows has to be in `NOT_SERVED`.
+What a test uses is read from its source, also from the scripts in it: `.create_module_with_sas(…)` is that method of
+Python's SDK. Of several tests that one is named whose name is nearest. A method that no test shows has to be in
+`NOT_SERVED`. Operations by client are in `azure_operations.py`: a cell names the module whose source has what that
+client calls, or has a reason.
 """
 
 import ast
@@ -16,6 +18,7 @@ from typing import Any
 
 import azure.iot.hub as of_hub
 import provisioningserviceclient as of_dps
+from azure_operations import NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
 
 import birthmark
 
@@ -59,12 +62,20 @@ NOT_SERVED: Mapping[str, str] = {
     ),
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""
-HEAD = """# Azure: what is served, method by method
+HEAD = """# Azure: what is served, by client and method by method
 
-Of the service SDKs for Python, unmodified, each method with the test that shows its effect (`tests/conformance/azure`).
-What is not served is refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets,
-and HTTPS; AMQP is not served.
+Vendors' clients, unmodified, with the tests that show what they do (`tests/conformance/azure`). What is not served is
+refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets, and HTTPS; AMQP is not
+served.
+
+## Operations, by client
+
+A name is that of the test module; a number, the reason why there is none, below the table. The `az iot` command line is
+an extension that no package registry has, and was not run; its verbs are those of `birthmark hub` and `birthmark dps`.
+
 """
+METHODS = "\n# Methods of the service SDKs for Python\n"
+_COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"))
 
 
 def methods_of(client: Any) -> Sequence[str]:
@@ -82,7 +93,7 @@ def uses() -> Mapping[str, Sequence[str]]:
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 source = ast.get_source_segment(text, node) or ""
-                for name in set(_CALL.findall(source)):
+                for name in set(_CALL.findall(source)) if "in_node" not in source and "node(" not in source else ():
                     found[name].append(f"{path.stem}::{node.name}")
     return found
 
@@ -98,6 +109,48 @@ def shown_by(method: str) -> str | None:
     return min(uses().get(method, ()), key=rank, default=None)
 
 
+@cache
+def _modules() -> Mapping[str, str]:
+    """Return the source of each test module."""
+    return {path.stem: path.read_text() for path in sorted(TESTS.glob("test_*.py"))}
+
+
+def module_with(call: str) -> str | None:
+    """Return the module that a call stands in most often, None where it stands in none."""
+    counts = {name: (name not in _LAST, text.count(call)) for name, text in _modules().items() if call in text}
+    return max(sorted(counts), key=lambda name: counts[name], default=None)
+
+
+def unshown() -> Sequence[str]:
+    """Return the cells that name a call which no test makes."""
+    return [
+        f"{each.title}, {client}: {cell}"
+        for each in OPERATIONS
+        for client, cell in each.cells.items()
+        if isinstance(cell, str) and module_with(cell) is None
+    ]
+
+
+def operations() -> str:
+    """Return the table of operations, and its reasons."""
+    numbers: dict[Reason, int] = {}
+
+    def shown(cell: Cell) -> str:
+        if isinstance(cell, Seen):
+            return f"[{cell.value}](../howto/c.md)"
+        if isinstance(cell, Reason):
+            return str(numbers.setdefault(cell, len(numbers) + 1))
+        return f"`{(module_with(cell) or '?').removeprefix('test_')}`"
+
+    names = [name for _, name in _COLUMNS]
+    lines = [f"| operation | on the wire | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for each in OPERATIONS:
+        cells = " | ".join(shown(each.cells[client]) for client, _ in _COLUMNS)
+        lines.append(f"| {each.title} | {each.wire} | {cells} |")
+    reasons = [f"{number}. {REASONS[reason]}" for reason, number in numbers.items()]
+    return "\n".join([*lines, "", *reasons, ""])
+
+
 def missing() -> Sequence[str]:
     """Return the methods of which nothing is said, or two things."""
     every = [name for _, client in CLIENTS for name in methods_of(client)]
@@ -106,7 +159,7 @@ def missing() -> Sequence[str]:
 
 def page() -> str:
     """Return the page."""
-    parts = [HEAD]
+    parts = [HEAD, operations(), METHODS]
     for title, client in CLIENTS:
         names = methods_of(client)
         served = [name for name in names if name not in NOT_SERVED]
@@ -117,6 +170,8 @@ def page() -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(page())
+    for each in unshown():
+        print(f"{each}: no test makes this call")
     for each in missing():
         print(f"{each}: no test calls it, and NOT_SERVED says nothing of it, or both do")
     print("azure-iot.md written")

@@ -227,7 +227,8 @@ def service_routes(
     def route(path: str, handler: Handler, *methods: str) -> None:
         made.append(Route(path, _guarded(handler, record, clock), methods=list(methods)))
 
-    for path, is_group in (("/enrollments", False), ("/enrollmentGroups", True)):
+    # Letter case does not count at Azure, and Node's SDK asks for a group's keys in lower case.
+    for path, is_group in (("/enrollments", False), ("/enrollmentGroups", True), ("/enrollmentgroups", True)):
         route(path + "/query", query(is_group=is_group), "POST")
         route(path, bulk(is_group=is_group), "POST")
         route(path + "/", bulk(is_group=is_group), "POST")

@@ -9,18 +9,28 @@ client calls, or has a reason.
 """
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import azure.iot.hub as of_hub
 import provisioningserviceclient as of_dps
 from azure_operations import NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
 
 import birthmark
+from birthmark import dps, iothub
+from birthmark.dps.http import device_routes as dps_device_routes
+from birthmark.dps.http import service_routes as dps_service_routes
+from birthmark.errors import BirthmarkError
+from birthmark.iothub.http.devices import routes as device_routes
+from birthmark.iothub.http.queries import routes as query_routes
+from birthmark.iothub.http.service import routes as service_routes
 
 TOP = Path(birthmark.__file__).parents[2]
 TARGET = TOP / "docs" / "reference" / "azure-iot.md"
@@ -66,13 +76,29 @@ HEAD = """# Azure: what is served, by client and method by method
 
 Vendors' clients, unmodified, with the tests that show what they do (`tests/conformance/azure`). What is not served is
 refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets, and HTTPS; AMQP is not
-served.
+served. [What else differs from Azure](../howto/azure-differences.md).
 
 ## Operations, by client
 
 A name is that of the test module; a number, the reason why there is none, below the table. The `az iot` command line is
 an extension that no package registry has, and was not run; its verbs are those of `birthmark hub` and `birthmark dps`.
 
+"""
+PATHS = """
+# What is served over HTTPS
+
+From the route tables. Where a vendor's client asks in another letter case, or with a slash at the end, that is taken,
+too. Every other path of a hub's interface is refused by its name with 501 (`iothub.operation_not_served`). MQTT is in
+the table above.
+
+"""
+REFUSED = """
+# What is refused by its name
+
+The client gets its protocol's own error, and `birthmark why` the code with cause and fix.
+
+| code | what it says |
+|---|---|
 """
 METHODS = "\n# Methods of the service SDKs for Python\n"
 _COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"))
@@ -151,6 +177,41 @@ def operations() -> str:
     return "\n".join([*lines, "", *reasons, ""])
 
 
+def paths() -> str:
+    """Return the paths that hub and provisioning service serve, with their methods."""
+    stand_in = MagicMock()
+    rooms = {
+        "a hub's service": (*query_routes(*(stand_in,) * 3), *service_routes(*(stand_in,) * 3)),
+        "a device, a module": device_routes(*(stand_in,) * 3),
+        "DPS's service": dps_service_routes(*(stand_in,) * 5),
+        "a device that registers": dps_device_routes(*(stand_in,) * 3),
+    }
+    lines = ["| who asks | methods | path |", "|---|---|---|"]
+    for title, routes in rooms.items():
+        known = set[str]()
+        for route in routes:
+            path = route.path.rstrip("/")
+            if path.lower() not in known or route.path == "/devices":
+                methods = ", ".join(sorted((route.methods or set()) - {"HEAD"}))
+                lines.append(f"| {title} | {methods} | `{path}` |")
+            known.add(path.lower())
+    return "\n".join([*lines, ""])
+
+
+def refused() -> str:
+    """Return a row for each refusal of what is not served."""
+    for room in (dps, iothub):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
+    waiting, told = [BirthmarkError], dict[str, str]()
+    while waiting:
+        for kind in waiting.pop().__subclasses__():
+            waiting.append(kind)
+            if kind.code.startswith(("dps.", "iothub.")) and kind.code.endswith("_not_served"):
+                told[kind.code] = kind.cause.replace("|", "\\|")
+    return "".join(f"| `{code}` | {told[code]} |\n" for code in sorted(told))
+
+
 def missing() -> Sequence[str]:
     """Return the methods of which nothing is said, or two things."""
     every = [name for _, client in CLIENTS for name in methods_of(client)]
@@ -159,7 +220,7 @@ def missing() -> Sequence[str]:
 
 def page() -> str:
     """Return the page."""
-    parts = [HEAD, operations(), METHODS]
+    parts = [HEAD, operations(), PATHS, paths(), REFUSED, refused(), METHODS]
     for title, client in CLIENTS:
         names = methods_of(client)
         served = [name for name in names if name not in NOT_SERVED]

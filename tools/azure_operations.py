@@ -17,6 +17,7 @@ class Reason(Enum):
 
     SDK_HAS_NONE = "no call"
     HTTPS_HAS_NONE = "no https"
+    FOR_DEVICES = "for devices"
     CSR = "no csr"
     AMQP = "amqp"
     NOT_BUILT = "not built"
@@ -34,6 +35,10 @@ class Seen(Enum):
 REASONS: Mapping[Reason, str] = {
     Reason.SDK_HAS_NONE: "The client has no such call.",
     Reason.HTTPS_HAS_NONE: "The client speaks no HTTPS as a device or module.",
+    Reason.FOR_DEVICES: (
+        "The client asks with the module's token at its device's path, and is refused there; at the module's own path"
+        " the hub takes it (`modules`)."
+    ),
     Reason.CSR: (
         "No release of it sends a certificate request; tests do it by paho-mqtt, requests and `birthmark agent`"
         " (`certificates`)."
@@ -126,6 +131,13 @@ OPERATIONS: Sequence[Operation] = (
         Reason.NOT_SEEN,
     ),
     _row("module: send by an output", "`$.on`", "send_message_to_output(", "sendOutputEvent(", Reason.NOT_SEEN),
+    _row(
+        "module: send over HTTPS",
+        "`POST …/modules/{m}/messages/events`",
+        Reason.HTTPS_HAS_NONE,
+        Reason.FOR_DEVICES,
+        _NONE,
+    ),
     _row("module: twin", "as a device's", "of_module(", "camera.getTwin()", Reason.NOT_SEEN),
     _row(
         "module: answer methods", "as a device's", "invoke_device_module_method(", "camera.onMethod(", Reason.NOT_SEEN

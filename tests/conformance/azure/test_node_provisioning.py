@@ -142,11 +142,13 @@ def test_groups_are_kept_and_their_registrations_found(server: RunningServer) ->
         SERVICE
         + DEVICE
         + """
-await service.createOrUpdateEnrollmentGroup({enrollmentGroupId: 'np-group', attestation: byKey});
+const own = Buffer.alloc(32, 'np-group').toString('base64');  // by its key a device finds its group
+const attestation = {type: 'symmetricKey', symmetricKey: {primaryKey: own, secondaryKey: other}};
+await service.createOrUpdateEnrollmentGroup({enrollmentGroupId: 'np-group', attestation});
 const group = await body(service.getEnrollmentGroup('np-group'));
 const mechanism = await body(service.getEnrollmentGroupAttestationMechanism('np-group'));
-say(group.attestation.type, mechanism.symmetricKey.primaryKey === key);
-const crypto = require('node:crypto'), secret = Buffer.from(key, 'base64');
+say(group.attestation.type, mechanism.symmetricKey.primaryKey === own);
+const crypto = require('node:crypto'), secret = Buffer.from(own, 'base64');
 const derived = (name) => crypto.createHmac('sha256', secret).update(name).digest('base64');
 for (const name of ['np-of-1', 'np-of-2']) await registered(new SymmetricKeySecurityClient(name, derived(name)));
 const states = await all(service.createEnrollmentGroupDeviceRegistrationStateQuery({query: 'SELECT *'}, 'np-group', 1));

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-PYTHON, NODE, C = "python", "node", "c"
+PYTHON, NODE, C, AZ = "python", "node", "c", "az"
 
 
 class Reason(Enum):
@@ -24,6 +24,7 @@ class Reason(Enum):
     NOT_SEEN = "not seen"
     NOT_SERVED = "not served"
     FAILS = "fails"
+    POLICY = "policy"
 
 
 class Seen(Enum):
@@ -48,6 +49,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.NOT_SEEN: "Not tried by hand, and no test has it.",
     Reason.NOT_SERVED: "Not served: refused as `iothub.operation_not_served`.",
     Reason.FAILS: "The client's own call fails before it asks.",
+    Reason.POLICY: "The client asks as the device with a token of a hub's policy, which is refused here.",
 }
 Cell: TypeAlias = str | Reason | Seen
 
@@ -62,11 +64,27 @@ class Operation:
 
 
 def _row(title: str, wire: str, python: Cell, node: Cell, c: Cell) -> Operation:
-    return Operation(title, wire, {PYTHON: python, NODE: node, C: c})
+    az = _OF_AZ.get(title, Reason.SDK_HAS_NONE)
+    return Operation(title, wire, {PYTHON: python, NODE: node, C: c, AZ: az})
 
 
 def _of_service(title: str, wire: str, python: Cell, node: Cell) -> Operation:
-    return _row(title, wire, python, node, Reason.NOT_BUILT)
+    az = _OF_AZ.get(title, Seen.BY_HAND)
+    return Operation(title, wire, {PYTHON: python, NODE: node, C: Reason.NOT_BUILT, AZ: az})
+
+
+_OF_AZ: Mapping[str, Cell] = {
+    **dict.fromkeys(("register by certificate", "register by a shared key", "connect by a key", "send"), Seen.BY_HAND),
+    **dict.fromkeys(("register with a certificate request", "be issued the next certificate"), Reason.CSR),
+    **dict.fromkeys(("connect by a certificate", "receive", "read its twin", "report"), Reason.NOT_SEEN),
+    **dict.fromkeys(("hear what is desired", "answer methods"), Reason.NOT_SEEN),
+    "receive and settle over HTTPS": Reason.POLICY,
+    "upload a file": Reason.NOT_SERVED,
+    **dict.fromkeys(("many at once", "count", "enrollments in bulk"), Reason.SDK_HAS_NONE),
+    **dict.fromkeys(("send to a device", "be told what became of it"), Reason.AMQP),
+    **dict.fromkeys(("configurations by a condition", "jobs, import and export"), Reason.NOT_SERVED),
+}
+"""What was seen of the command line, or why not: of a service all that is not named here, of a device nothing else."""
 
 
 _HAND = Seen.BY_HAND

@@ -21,7 +21,7 @@ from unittest.mock import MagicMock
 
 import azure.iot.hub as of_hub
 import provisioningserviceclient as of_dps
-from azure_operations import NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
+from azure_operations import AZ, NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
 
 import birthmark
 from birthmark import dps, iothub
@@ -80,8 +80,8 @@ served. [What else differs from Azure](../howto/azure-differences.md).
 
 ## Operations, by client
 
-A name is that of the test module; a number, the reason why there is none, below the table. The `az iot` command line is
-an extension that no package registry has, and was not run; its verbs are those of `birthmark hub` and `birthmark dps`.
+A name is that of the test module; a number, the reason why there is none, below the table. What no package registry has
+was run by hand: [the C SDK](../howto/c.md), and [`az iot`](../howto/azure-switch.md#the-az-iot-command-line).
 
 """
 PATHS = """
@@ -101,7 +101,7 @@ The client gets its protocol's own error, and `birthmark why` the code with caus
 |---|---|
 """
 METHODS = "\n# Methods of the service SDKs for Python\n"
-_COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"))
+_COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"), (AZ, "`az iot`"))
 
 
 def methods_of(client: Any) -> Sequence[str]:
@@ -163,7 +163,7 @@ def operations() -> str:
 
     def shown(cell: Cell) -> str:
         if isinstance(cell, Seen):
-            return f"[{cell.value}](../howto/c.md)"
+            return cell.value
         if isinstance(cell, Reason):
             return str(numbers.setdefault(cell, len(numbers) + 1))
         return f"`{(module_with(cell) or '?').removeprefix('test_')}`"

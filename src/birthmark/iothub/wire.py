@@ -648,11 +648,29 @@ class MethodCall(msgspec.Struct, rename="camel"):
     connect_timeout_in_seconds: int = 0
 
 
+class _SaidCall(msgspec.Struct, rename="camel"):
+    """The same with seconds in either form: the command line of Azure says them in quotes."""
+
+    method_name: str
+    payload: Any = None
+    response_timeout_in_seconds: int | str = 30
+    connect_timeout_in_seconds: int | str = 0
+
+
 def parse_method_call(body: bytes) -> MethodCall:
     """Return the call. Raise `BodyInvalidError`."""
-    call = read_json(body, MethodCall, BodyInvalidError)
+    said = read_json(body, _SaidCall, BodyInvalidError)
     _check_members(body, MethodCall)
-    return call
+    waits = (said.response_timeout_in_seconds, said.connect_timeout_in_seconds)
+    return MethodCall(said.method_name, said.payload, *map(_seconds, waits))
+
+
+def _seconds(said: int | str) -> int:
+    if isinstance(said, int):
+        return said
+    if not re.fullmatch("[0-9]{1,9}", said):
+        raise BodyInvalidError(detail=f"{said[:64]!r} is no number of seconds")
+    return int(said)
 
 
 def _check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -> None:

@@ -23,4 +23,4 @@ def test_every_call_of_a_client_is_made_by_a_test() -> None:
 def test_every_reason_for_an_empty_cell_is_told() -> None:
     tool = azure_tool()
     assert set(tool.REASONS) == set(tool.Reason)
-    assert {name for each in tool.OPERATIONS for name in each.cells} == {tool.PYTHON, tool.NODE, tool.C}
+    assert {name for each in tool.OPERATIONS for name in each.cells} == {tool.PYTHON, tool.NODE, tool.C, tool.AZ}

@@ -1,23 +1,36 @@
-"""Write docs/reference/azure-iot.md: of each method of Azure's service SDKs for Python, which test shows its effect.
+"""Write docs/reference/azure-iot.md: what which client does here, and of each method which test shows its effect.
 
 python tools/make_azure_page.py
 
-What a test uses is read from its source, also from the scripts in it: `.create_module_with_sas(…)` is that method. Of
-several tests that one is named whose name is nearest. A method that no test shows has to be in `NOT_SERVED`.
+What a test uses is read from its source, also from the scripts in it: `.create_module_with_sas(…)` is that method of
+Python's SDK. Of several tests that one is named whose name is nearest. A method that no test shows has to be in
+`NOT_SERVED`. Operations by client are in `azure_operations.py`: a cell names the module whose source has what that
+client calls, or has a reason.
 """
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import azure.iot.hub as of_hub
 import provisioningserviceclient as of_dps
+from azure_operations import AZ, NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
 
 import birthmark
+from birthmark import dps, iothub
+from birthmark.dps.http import device_routes as dps_device_routes
+from birthmark.dps.http import service_routes as dps_service_routes
+from birthmark.errors import BirthmarkError
+from birthmark.iothub.http.devices import routes as device_routes
+from birthmark.iothub.http.queries import routes as query_routes
+from birthmark.iothub.http.service import routes as service_routes
 
 TOP = Path(birthmark.__file__).parents[2]
 TARGET = TOP / "docs" / "reference" / "azure-iot.md"
@@ -55,12 +68,36 @@ NOT_SERVED: Mapping[str, str] = {
     ),
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""
-HEAD = """# Azure: what is served, method by method
+HEAD = """# Azure: what is served, by client and method by method
 
-Of the service SDKs for Python, unmodified, each method with the test that shows its effect (`tests/conformance/azure`).
-What is not served is refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets,
-and HTTPS; AMQP is not served.
+Vendors' clients, unmodified, with the tests that show what they do (`tests/conformance/azure`). What is not served is
+refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets, and HTTPS; AMQP is not
+served. [What else differs from Azure](../howto/azure-differences.md).
+
+## Operations, by client
+
+A name is that of the test module; a number, the reason why there is none, below the table. What no package registry has
+was run by hand: [the C SDK](../howto/c.md), and [`az iot`](../howto/azure-switch.md#the-az-iot-command-line).
+
 """
+PATHS = """
+# What is served over HTTPS
+
+From the route tables. Where a vendor's client asks in another letter case, or with a slash at the end, that is taken,
+too. Every other path of a hub's interface is refused by its name with 501 (`iothub.operation_not_served`). MQTT is in
+the table above.
+
+"""
+REFUSED = """
+# What is refused by its name
+
+The client gets its protocol's own error, and `birthmark why` the code with cause and fix.
+
+| code | what it says |
+|---|---|
+"""
+METHODS = "\n# Methods of the service SDKs for Python\n"
+_COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"), (AZ, "`az iot`"))
 
 
 def methods_of(client: Any) -> Sequence[str]:
@@ -78,7 +115,7 @@ def uses() -> Mapping[str, Sequence[str]]:
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 source = ast.get_source_segment(text, node) or ""
-                for name in set(_CALL.findall(source)):
+                for name in set(_CALL.findall(source)) if "in_node" not in source and "node(" not in source else ():
                     found[name].append(f"{path.stem}::{node.name}")
     return found
 
@@ -94,6 +131,83 @@ def shown_by(method: str) -> str | None:
     return min(uses().get(method, ()), key=rank, default=None)
 
 
+@cache
+def _modules() -> Mapping[str, str]:
+    """Return the source of each test module."""
+    return {path.stem: path.read_text() for path in sorted(TESTS.glob("test_*.py"))}
+
+
+def module_with(call: str) -> str | None:
+    """Return the module that a call stands in most often, None where it stands in none."""
+    counts = {name: (name not in _LAST, text.count(call)) for name, text in _modules().items() if call in text}
+    return max(sorted(counts), key=lambda name: counts[name], default=None)
+
+
+def unshown() -> Sequence[str]:
+    """Return the cells that name a call which no test makes."""
+    return [
+        f"{each.title}, {client}: {cell}"
+        for each in OPERATIONS
+        for client, cell in each.cells.items()
+        if isinstance(cell, str) and module_with(cell) is None
+    ]
+
+
+def operations() -> str:
+    """Return the table of operations, and its reasons."""
+    numbers: dict[Reason, int] = {}
+
+    def shown(cell: Cell) -> str:
+        if isinstance(cell, Seen):
+            return cell.value
+        if isinstance(cell, Reason):
+            return str(numbers.setdefault(cell, len(numbers) + 1))
+        return f"`{(module_with(cell) or '?').removeprefix('test_')}`"
+
+    names = [name for _, name in _COLUMNS]
+    lines = [f"| operation | on the wire | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for each in OPERATIONS:
+        cells = " | ".join(shown(each.cells[client]) for client, _ in _COLUMNS)
+        lines.append(f"| {each.title} | {each.wire} | {cells} |")
+    reasons = [f"{number}. {REASONS[reason]}" for reason, number in numbers.items()]
+    return "\n".join([*lines, "", *reasons, ""])
+
+
+def paths() -> str:
+    """Return the paths that hub and provisioning service serve, with their methods."""
+    stand_in = MagicMock()
+    rooms = {
+        "a hub's service": (*query_routes(*(stand_in,) * 3), *service_routes(*(stand_in,) * 3)),
+        "a device, a module": device_routes(*(stand_in,) * 3),
+        "DPS's service": dps_service_routes(*(stand_in,) * 5),
+        "a device that registers": dps_device_routes(*(stand_in,) * 3),
+    }
+    lines = ["| who asks | methods | path |", "|---|---|---|"]
+    for title, routes in rooms.items():
+        known = set[str]()
+        for route in routes:
+            path = route.path.rstrip("/")
+            if path.lower() not in known or route.path == "/devices":
+                methods = ", ".join(sorted((route.methods or set()) - {"HEAD"}))
+                lines.append(f"| {title} | {methods} | `{path}` |")
+            known.add(path.lower())
+    return "\n".join([*lines, ""])
+
+
+def refused() -> str:
+    """Return a row for each refusal of what is not served."""
+    for room in (dps, iothub):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
+    waiting, told = [BirthmarkError], dict[str, str]()
+    while waiting:
+        for kind in waiting.pop().__subclasses__():
+            waiting.append(kind)
+            if kind.code.startswith(("dps.", "iothub.")) and kind.code.endswith("_not_served"):
+                told[kind.code] = kind.cause.replace("|", "\\|")
+    return "".join(f"| `{code}` | {told[code]} |\n" for code in sorted(told))
+
+
 def missing() -> Sequence[str]:
     """Return the methods of which nothing is said, or two things."""
     every = [name for _, client in CLIENTS for name in methods_of(client)]
@@ -102,7 +216,7 @@ def missing() -> Sequence[str]:
 
 def page() -> str:
     """Return the page."""
-    parts = [HEAD]
+    parts = [HEAD, operations(), PATHS, paths(), REFUSED, refused(), METHODS]
     for title, client in CLIENTS:
         names = methods_of(client)
         served = [name for name in names if name not in NOT_SERVED]
@@ -113,6 +227,8 @@ def page() -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(page())
+    for each in unshown():
+        print(f"{each}: no test makes this call")
     for each in missing():
         print(f"{each}: no test calls it, and NOT_SERVED says nothing of it, or both do")
     print("azure-iot.md written")

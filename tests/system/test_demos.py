@@ -11,7 +11,9 @@ from servers import BIRTHMARK, clean_environment
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("journey", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "factory"])
+@pytest.mark.parametrize(
+    "journey", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory"]
+)
 def test_the_journey_proves_its_claims(journey: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [BIRTHMARK, "demo", journey, "--json"],

@@ -7,8 +7,10 @@ A block's info string says what it is: `sh` is run; `toml file=NAME` and the lik
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from servers import clean_environment, free_address, warm_environment
 
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 PAGES = [*TUTORIALS, *sorted((ROOT / "docs" / "howto").glob("*.md"))]
-AS_INSTALLED = {"install", "azure", "ci", "ca-keys", "scale"}
+AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -45,6 +47,7 @@ def test_there_is_a_page_for_every_journey() -> None:
         "est",
         "twin",
         "renew",
+        "edge",
         "factory",
     }
 
@@ -55,6 +58,43 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
     if page.stem == "scale":  # which says to name a database, as an example cannot
         more["BIRTHMARK_DATABASE"] = request.getfixturevalue("postgres_url")
     run(script, tmp_path, is_warm=page.stem not in AS_INSTALLED, **more)
+
+
+def test_the_job_for_ci_does_what_its_page_says(tmp_path: Path) -> None:
+    """Step by step, each in a shell of its own, as GitHub's runner does it; only what installs is left out."""
+    text = (ROOT / "docs" / "howto" / "azure-ci.md").read_text()
+    blocks = {block["info"].partition("file=")[2]: block["body"] for block in BLOCK.finditer(text)}
+    for name in ("thermometer.py", "test_thermometer.py"):
+        (tmp_path / name).write_text(blocks[name])
+    steps = yaml.safe_load(blocks["device.yml"].replace("localhost", free_address()))["jobs"]["device"]["steps"]
+    *work, end = [step for step in steps if "run" in step and step["name"] != "Install"]
+    told: dict[str, str] = {}
+    try:
+        for step in work:
+            done = in_job(step, tmp_path, told)
+            assert done.returncode == 0, f"{step['name']}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    finally:
+        last = in_job(end, tmp_path, told)
+    assert (last.returncode, last.stdout) == (0, "")
+    assert "SSL_CERT_FILE" in told
+
+
+def in_job(step: dict[str, Any], directory: Path, told: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run a step; what it writes for the next ones is told."""
+    kept = directory / "kept"
+    kept.write_text("")
+    variables = {"HOME": str(directory), "GITHUB_ENV": str(kept), "NO_COLOR": "1", **told, **step.get("env", {})}
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]],
+        cwd=directory,
+        env=clean_environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told |= dict(line.split("=", 1) for line in kept.read_text().splitlines())
+    return done
 
 
 def test_what_the_readme_says_under_use_it_runs(tmp_path: Path) -> None:

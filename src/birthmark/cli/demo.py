@@ -30,6 +30,7 @@ class Journey(StrEnum):
     EST = "est"
     TWIN = "twin"
     RENEW = "renew"
+    EDGE = "edge"
     FACTORY = "factory"
     ALL = "all"
 
@@ -49,7 +50,8 @@ def demo(
     azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
     jitp: twenty chips of one CA become things by themselves.
     est: a device agent that renews its certificate. twin: a hub that talks back.
-    renew: no password, a certificate that expired, a new root. factory: twenty chips at two stations of a line.
+    renew: no password, a certificate that expired, a new root. edge: a gateway with two modules, renewed by the hub.
+    factory: twenty chips at two stations of a line.
     """
     from birthmark.cli.app import check_extra
 

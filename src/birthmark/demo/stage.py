@@ -32,6 +32,7 @@ _WIDE = 120
 _NARROWEST = 40
 IN_CHIP = "inside the token, not extractable"
 _AT_ONCE = 4
+_SHOWN = 16
 Job: TypeAlias = tuple[tuple[str, ...], Mapping[str, str]]
 """A command and the variables that it gets besides."""
 _KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
@@ -130,6 +131,10 @@ class Stage:
         self.prove(Proof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
         return messages
 
+    def prove_module(self, name: str, where: str, thumbprint: str, hub: str, messages: int) -> None:
+        """Record a module at its hub for the final table."""
+        self.prove(Proof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
+
     def expect(self, found: object, expected: object, what: str) -> None:
         """Check what the journey claims. Raise `NotProvenError`."""
         if found != expected:
@@ -140,7 +145,7 @@ class Stage:
         """Return what was proven: a line for each device where there is room, else a line for each fact."""
         title = f"Proven by the journey “{self.journey}”"
         names = ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages")
-        rows = [(p.device, p.key, p.thumbprint[:16] + "…", p.place, p.messages) for p in self.proofs]
+        rows = [(p.device, p.key, _begun(p.thumbprint), p.place, p.messages) for p in self.proofs]
         if self.console.width >= _WIDE:
             table = Table(title=title, title_justify="left")
             for name in names:
@@ -346,6 +351,11 @@ def stage(journey: str, console: Console, entropy: Entropy, *, keep: bool) -> It
 def app_path(name: str) -> Path:
     """Return an example program."""
     return Path(__file__).with_name("apps") / name
+
+
+def _begun(thumbprint: str) -> str:
+    """Return enough of a thumbprint to know it again."""
+    return thumbprint if len(thumbprint) <= _SHOWN else thumbprint[:_SHOWN] + "…"
 
 
 def _base_environment(directory: Path) -> dict[str, str]:

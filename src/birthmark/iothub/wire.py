@@ -50,6 +50,8 @@ MAX_BULK = 100
 IMPORT_MODES = frozenset(
     {"create", "update", "updateIfMatchETag", "delete", "deleteIfMatchETag", "updateTwin", "updateTwinIfMatchETag"}
 )
+_MODE_OF = {mode.lower(): mode for mode in IMPORT_MODES}
+"""Letter case does not count: Node's SDK says `Update` and `DeleteIfMatchETag`."""
 _to_json = msgspec.json.Encoder().encode
 
 # Wire name in a property bag -> the name a reader of telemetry sees.
@@ -336,8 +338,11 @@ def _metadata(at: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_property_bag(text: str) -> dict[str, str | None]:
-    """Return names and values of `a=1&b=2` decoded; a name alone has the value None. Raise `PropertyBagError`."""
-    if not text:
+    """Return names and values of `a=1&b=2` decoded; a name alone has the value None. Raise `PropertyBagError`.
+
+    A slash in a value is encoded: one at the end is the topic's, as Node's SDK ends those of a module's outputs.
+    """
+    if not (text := text.removesuffix("/")):
         return {}
     pairs = text.split("&")
     if len(pairs) > _MAX_PROPERTIES:
@@ -455,6 +460,8 @@ class BulkItem(msgspec.Struct, rename="camel"):
     import_mode: str = "create"
     module_id: str | None = None
     etag: str | None = msgspec.field(default=None, name="eTag")
+    etag_of_device: str | None = msgspec.field(default=None, name="etag")
+    """The same, as Node's SDK says it, which sends the devices as it read them."""
     twin_etag: str | None = msgspec.field(default=None, name="twinETag")
     status: str = "enabled"
     status_reason: str | None = None
@@ -485,12 +492,14 @@ class BulkItem(msgspec.Struct, rename="camel"):
 def parse_bulk(body: bytes) -> Sequence[BulkItem]:
     """Return what is to be done with several devices and modules, each of them once. Raise `BodyInvalidError`."""
     items = read_json(body, list[BulkItem], BodyInvalidError)
-    _check_members(body, list[BulkItem])
+    _check_members(body, list[BulkItem], _TOLD_OF_DEVICE)
     if not 0 < len(items) <= MAX_BULK:
         raise BodyInvalidError(detail=f"there are {len(items)} devices, and may be 1 to {MAX_BULK}")
     for item in items:
-        if item.import_mode not in IMPORT_MODES:
+        if (mode := _MODE_OF.get(item.import_mode.lower())) is None:
             raise BodyInvalidError(detail=f"importMode must be one of {', '.join(sorted(IMPORT_MODES))}")
+        item.import_mode = mode
+        item.etag = item.etag or item.etag_of_device
         if item.properties is not None and says_something(item.properties.reported):
             raise BodyInvalidError(detail="properties.reported is the device's to say, leave it out")
     return items
@@ -644,11 +653,29 @@ class MethodCall(msgspec.Struct, rename="camel"):
     connect_timeout_in_seconds: int = 0
 
 
+class _SaidCall(msgspec.Struct, rename="camel"):
+    """The same with seconds in either form: the command line of Azure says them in quotes."""
+
+    method_name: str
+    payload: Any = None
+    response_timeout_in_seconds: int | str = 30
+    connect_timeout_in_seconds: int | str = 0
+
+
 def parse_method_call(body: bytes) -> MethodCall:
     """Return the call. Raise `BodyInvalidError`."""
-    call = read_json(body, MethodCall, BodyInvalidError)
+    said = read_json(body, _SaidCall, BodyInvalidError)
     _check_members(body, MethodCall)
-    return call
+    waits = (said.response_timeout_in_seconds, said.connect_timeout_in_seconds)
+    return MethodCall(said.method_name, said.payload, *map(_seconds, waits))
+
+
+def _seconds(said: int | str) -> int:
+    if isinstance(said, int):
+        return said
+    if not re.fullmatch("[0-9]{1,9}", said):
+        raise BodyInvalidError(detail=f"{said[:64]!r} is no number of seconds")
+    return int(said)
 
 
 def _check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -> None:

@@ -137,6 +137,25 @@ client.shutdown()
     assert row["system"]["iothub-connection-module-id"] == "camera"
 
 
+def test_a_module_sends_by_an_output(server: RunningServer) -> None:
+    run(
+        server,
+        "mod-output",
+        """
+service.create_device_with_sas(name, key, key, "enabled")
+service.create_module_with_sas(name, "camera", "", other, other)
+client = of_module("camera")
+message = Message("a cat")
+message.custom_properties["lens"] = "wide/narrow"
+client.send_message_to_output(message, "seen")
+client.shutdown()
+""",
+    )
+    (row,) = server.rows("hub", "messages", "mod-output")
+    assert (row["body"], row["properties"]) == ("a cat", {"lens": "wide/narrow"})
+    assert row["system"]["iothub-outputname"] == "seen"
+
+
 def test_a_module_stays_when_its_devices_connection_is_taken_over_and_goes_when_its_device_may_not(
     server: RunningServer,
 ) -> None:

@@ -48,3 +48,11 @@ def test_the_table_fits_and_names_every_fact(stage: Stage) -> None:
     assert all(len(line) <= stage.console.width for line in told(stage))
     for fact in ("device", "messages", "10 received", "5 received", "[red]odd"):
         assert fact in text
+
+
+def test_a_module_without_a_certificate_says_so_in_the_table(stage: Stage) -> None:
+    stage.prove_module("edge/camera", "a shared key of its own", "none", "127.0.0.2", 3)
+    stage.console.print(stage.table())
+    text = "\n".join(told(stage))
+    assert "none" in text
+    assert "none…" not in text

@@ -14,3 +14,13 @@ def test_the_tables_are_those_of_the_sdks_and_the_tests() -> None:
 
 def test_of_every_method_there_is_a_test_or_a_reason_and_not_both() -> None:
     assert azure_tool().missing() == []
+
+
+def test_every_call_of_a_client_is_made_by_a_test() -> None:
+    assert azure_tool().unshown() == []
+
+
+def test_every_reason_for_an_empty_cell_is_told() -> None:
+    tool = azure_tool()
+    assert set(tool.REASONS) == set(tool.Reason)
+    assert {name for each in tool.OPERATIONS for name in each.cells} == {tool.PYTHON, tool.NODE, tool.C, tool.AZ}

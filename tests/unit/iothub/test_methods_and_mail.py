@@ -117,3 +117,16 @@ def test_a_message_says_on_its_topic_what_it_is() -> None:
         "devices/d/1/messages/devicebound/%24.to=%2Fdevices%2Fd%2F1%2Fmessages%2FdeviceBound&%24.mid=m-1"
         "&iothub-ack=full&%24.ct=text%2Fplain&a=b%26c"
     )
+
+
+def test_seconds_in_quotes_are_seconds() -> None:
+    call = wire.parse_method_call(
+        b'{"methodName": "m", "responseTimeoutInSeconds": "30", "connectTimeoutInSeconds": "5"}'
+    )
+    assert (call.response_timeout_in_seconds, call.connect_timeout_in_seconds) == (30, 5)
+
+
+@pytest.mark.parametrize("said", ['"ten"', '""', '"-1"', '"1.5"', '"\\u0661"', "1.5", "null", '"9999999999"'])
+def test_what_is_no_number_of_seconds_is_refused(said: str) -> None:
+    with pytest.raises(wire.BodyInvalidError):
+        wire.parse_method_call(f'{{"methodName": "m", "responseTimeoutInSeconds": {said}}}'.encode())

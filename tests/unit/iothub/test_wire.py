@@ -231,3 +231,26 @@ def test_a_change_of_a_twin_that_asks_for_what_none_can_set_is_refused(change: d
 def test_a_twin_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequestError):
         wire.parse_twin_body(body)
+
+
+@pytest.mark.parametrize("said", ["updateIfMatchETag", "UpdateIfMatchETag", "updateifmatchetag"])
+@pytest.mark.parametrize("member", ["eTag", "etag"])
+def test_a_bulk_item_is_read_as_each_sdk_writes_it(said: str, member: str) -> None:
+    (item,) = wire.parse_bulk(
+        json.dumps([{"id": "d", "importMode": said, member: "AAAA", "connectionState": "x"}]).encode()
+    )
+    assert (item.import_mode, item.etag) == ("updateIfMatchETag", "AAAA")
+
+
+def test_a_bulk_item_of_no_known_mode_is_refused() -> None:
+    with pytest.raises(wire.BodyInvalidError):
+        wire.parse_bulk(b'[{"id": "d", "importMode": "upsert"}]')
+
+
+@pytest.mark.parametrize("text", ["%24.on=seen&lens=wide", "%24.on=seen&lens=wide/"])
+def test_a_slash_at_the_end_of_a_topic_is_no_part_of_a_value(text: str) -> None:
+    assert wire.parse_property_bag(text) == {"$.on": "seen", "lens": "wide"}
+
+
+def test_a_slash_in_a_value_is_kept() -> None:
+    assert wire.parse_property_bag("path=a%2F&more=%2F/") == {"path": "a/", "more": "/"}

@@ -1,0 +1,175 @@
+"""A gateway with two modules: its configuration, a voice of their own, and the hub's own way to a new certificate."""
+
+import json
+import subprocess
+import threading
+import time
+from typing import Any
+
+from birthmark.demo.stage import NotProvenError, Stage, app_path
+from birthmark.pki.certificates import parse_pem
+
+TITLE = "An IoT Edge gateway: two modules, one configuration, renewed by the hub"
+ABOUT = "A chip introduces it; its modules speak for themselves, by Microsoft's own SDK; nothing is registered twice."
+_CAMERA, _DOOR = "camera", "door"
+_PATIENCE_S = 90
+_MESSAGES_S = 4
+
+
+def play(stage: Stage) -> None:
+    """Run the journey."""
+    stage.say("A gateway leaves the factory: a key locked in its chip, and the maker's certificate for it.")
+    stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
+    stage.birthmark("chip", "cert", "0xF0000100", "--out", "born.pem")
+    name = (parse_pem(stage.path("born.pem").read_bytes()).subject_cn or "").lower()
+
+    stage.say("The cloud has it on record as an IoT Edge device that is issued certificates by the policy `device`.")
+    stage.serve()
+    stage.birthmark("device", "enroll", "--cert", "born.pem", "--edge", "--issue", "device")
+
+    stage.say("It registers with a certificate request, and is answered with its certificate for the hub.")
+    _configure(stage, name)
+    first = stage.row("agent", "apply", "--root", "device")
+    stage.note(f"certificate {str(first['thumbprint'])[:16]}…, issued by {first['issuer']}")
+    modules = [row["module"] for row in stage.rows("hub", "module", "ls", name)]
+    stage.expect(modules, ["$edgeAgent", "$edgeHub"], "modules from the start")
+
+    gateway = _begin(stage, name)
+    _speak(stage, name, gateway)
+    renewed = _renew(stage, name, gateway, first["thumbprint"])
+
+    stage.say("The operator takes the camera out of the configuration: it ends, the door stays.")
+    _apply(stage, name, _modules(2, without=_CAMERA))
+    _hear(stage, gateway, f"{_CAMERA} ends", "keeps to its configuration")
+    states = {row["module"]: row["state"] for row in stage.rows("hub", "module", "ls", name)}
+    stage.expect(states[_DOOR], "connected", _DOOR)
+
+    counts = _sent(stage, name)
+    hub = stage.endpoints["iothub"]["host"]
+    stage.prove_at_hub(name, renewed, hub, where="a file; its chip introduced it")
+    stage.prove_module(f"{name}/{_CAMERA}", "a shared key of its own", "none", hub, counts[_CAMERA])
+    own = parse_pem(stage.path(f"device/{_DOOR}.pem").read_bytes()).thumbprint.hex()
+    stage.prove_module(f"{name}/{_DOOR}", "a key and certificate of its own", own, hub, counts[_DOOR])
+
+
+def _begin(stage: Stage, name: str) -> "subprocess.Popen[str]":
+    """Give the gateway its configuration, and start its program, which starts the modules."""
+    stage.say("An operator says what it shall run: one module with a key, one with a certificate.")
+    _apply(stage, name, _modules(2))
+
+    stage.say("The gateway gets its configuration, gives both an identity at the hub, and starts them.")
+    gateway = _start(stage)
+    _hear(
+        stage,
+        gateway,
+        f"{_CAMERA} starts, and proves itself by a key",
+        f"{_DOOR} starts, and proves itself by a certificate",
+        f"{_CAMERA} sends every 2 s",
+        f"{_DOOR} sends every 2 s",
+        "keeps to its configuration",
+    )
+    kinds = {row["module"]: (row["state"], row["auth"]) for row in stage.rows("hub", "module", "ls", name)}
+    stage.expect(kinds[_CAMERA], ("connected", "sas"), _CAMERA)
+    stage.expect(kinds[_DOOR], ("connected", "selfSigned"), _DOOR)
+    return gateway
+
+
+def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
+    """Reach each module by itself."""
+    stage.say("Each has a twin, methods and messages of its own: what is desired of one is not of the other.")
+    _apply(stage, name, {_CAMERA: {"properties.desired": {"interval_s": 0.5}}})
+    _hear(stage, gateway, f"{_CAMERA} sends every 0.5 s")
+    stage.expect(_reported(stage, f"{name}/{_CAMERA}"), 0.5, f"reported by {_CAMERA}")
+    stage.expect(_reported(stage, f"{name}/{_DOOR}"), 2, f"reported by {_DOOR}")
+    for module in (_CAMERA, _DOOR):
+        answer = stage.row("hub", "method", f"{name}/{module}", "hello", '"you"')
+        stage.expect(answer, {"status": 200, "payload": {"module": module, "heard": "you"}}, f"{module} answers")
+
+
+def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str) -> str:
+    """Have the hub issue the gateway's next certificate while the modules go on; return its thumbprint."""
+    stage.say("The gateway asks the hub for its next certificate, by the one it has. Its modules do not notice.")
+    before = _sent(stage, name)
+    stage.birthmark("agent", "renew", "--root", "device")
+    heard = _hear(stage, gateway, f"asked by it for its modules: $edgeAgent, $edgeHub, {_CAMERA}, {_DOOR}")
+    (renewed,) = [line.removeprefix("certificate ") for line in heard if line.startswith("certificate ")]
+    stage.expect(renewed != first, True, "another certificate")
+    (device,) = [row for row in stage.rows("hub", "device", "ls") if row["device"] == name]
+    stage.expect(device["thumbprint"], renewed, "thumbprint at the hub")
+    exported = stage.birthmark("server", "audit", "export", "--rows").stdout.splitlines()
+    by_hub = [row for row in map(json.loads, exported) if row.get("action") == "iothub.credential_issue"]
+    stage.expect([row["detail"]["thumbprint"] for row in by_hub], [renewed], "issued by the hub")
+    with stage.console.status("   waiting for messages of its modules"):
+        time.sleep(_MESSAGES_S)
+    now = _sent(stage, name)
+    stage.expect(all(now[module] > count for module, count in before.items()), True, "both modules went on sending")
+    return renewed
+
+
+def _configure(stage: Stage, name: str) -> None:
+    """Write the configuration of the gateway: the chip introduces it, and Azure's way issues its certificate."""
+    printed = stage.birthmark("env", "--format", "aziot", "--registration-id", name).stdout
+    token = f"pkcs11:token={stage.environment['BIRTHMARK_TOKEN']}"
+    pin = f"pin-source=file:{stage.environment['BIRTHMARK_PIN_FILE']}"
+    ours = (
+        'method = "azure"\n'
+        f'bootstrap_identity_cert = "file://{stage.path("born.pem")}"\n'
+        f'bootstrap_identity_pk = "{token};object=sss:F0000100?{pin}"'
+    )
+    text = printed[: printed.index("[cert_issuance")].replace('method = "est"', ours)
+    config = stage.path("device/etc/aziot/config.toml")
+    config.parent.mkdir(parents=True)
+    config.write_text(f'{text}[aziot_keys]\npkcs11_lib_path = "{stage.environment["BIRTHMARK_PKCS11_MODULE"]}"\n')
+
+
+def _modules(interval_s: float, *, without: str = "") -> dict[str, Any]:
+    """Return the content for the whole gateway, in the form of a deployment manifest."""
+    kinds = {_CAMERA: "key", _DOOR: "certificate"}
+    kept = {name: {"program": "edge_module.py", "proof": kind} for name, kind in kinds.items() if name != without}
+    routes = {"up": "FROM /messages/* INTO $upstream"}
+    return {
+        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": kept}},
+        "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": routes}},
+        **{name: {"properties.desired": {"interval_s": interval_s}} for name in kept},
+    }
+
+
+def _apply(stage: Stage, name: str, modules: dict[str, Any]) -> None:
+    stage.path("content.json").write_text(json.dumps({"modulesContent": modules}, indent=2))
+    stage.run("python", str(app_path("edge_configure.py")), name, "content.json")
+
+
+def _start(stage: Stage) -> "subprocess.Popen[str]":
+    """Start the gateway's program, whose modules write to the same place."""
+    https = f"{stage.endpoints['iothub']['host']}:{stage.endpoints['iothub']['https_port']}"
+    program = ("python", str(app_path("edge_gateway.py")), "device/etc/aziot/config.toml", "device")
+    return stage.start(*program, log="gateway.log", environment={"HUB_HTTPS": https})
+
+
+def _hear(stage: Stage, gateway: "subprocess.Popen[str]", *wanted: str) -> list[str]:
+    """Note what is said until all that is wanted was, in any order, and return it."""
+    missing, heard = set(wanted), list[str]()
+    overdue = threading.Timer(_PATIENCE_S, gateway.kill)
+    overdue.start()
+    try:
+        for line in gateway.stdout or ():
+            heard.append(line.strip())
+            stage.note(heard[-1])
+            missing.discard(heard[-1])
+            if not missing:
+                return heard
+    finally:
+        overdue.cancel()
+    raise NotProvenError(expected=f"the gateway to say {', '.join(sorted(missing))}", found="its end")
+
+
+def _reported(stage: Stage, name: str) -> object:
+    return stage.row("hub", "twin", name)["properties"]["reported"].get("interval_s")
+
+
+def _sent(stage: Stage, name: str) -> dict[str, int]:
+    """Return how many messages the hub has of each module."""
+    counts = dict.fromkeys((_CAMERA, _DOOR), 0)
+    for row in stage.rows("hub", "messages", name):
+        counts[row["system"]["iothub-connection-module-id"]] += 1
+    return counts

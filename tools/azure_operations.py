@@ -82,6 +82,8 @@ _OF_AZ: Mapping[str, Cell] = {
     "upload a file": Reason.NOT_SERVED,
     **dict.fromkeys(("many at once", "count", "enrollments in bulk"), Reason.SDK_HAS_NONE),
     **dict.fromkeys(("send to a device", "be told what became of it"), Reason.AMQP),
+    **dict.fromkeys(("read a digital twin", "change a digital twin", "call a command"), Reason.NOT_SEEN),
+    **dict.fromkeys(("have a program choose the hub", "send a payload, and be answered one"), Reason.NOT_SEEN),
     **dict.fromkeys(("configurations by a condition", "jobs, import and export"), Reason.NOT_SERVED),
 }
 """What was seen of the command line, or why not: of a service all that is not named here, of a device nothing else."""
@@ -102,6 +104,13 @@ OPERATIONS: Sequence[Operation] = (
     _row("register by a TPM", "the same, HTTPS", _NONE, "TpmSecurityClient(", Reason.NOT_BUILT),
     _row("register with a certificate request", "the same, `csr`", Reason.CSR, Reason.CSR, Reason.CSR),
     _row("be issued the next certificate", "`$iothub/credentials`", Reason.CSR, Reason.CSR, Reason.CSR),
+    _row(
+        "send a payload, and be answered one",
+        "the same, `payload`",
+        "client.provisioning_payload =",
+        Reason.NOT_SEEN,
+        Reason.NOT_SEEN,
+    ),
     _row("connect by a key", "MQTT, WebSocket", "IoTHubDeviceClient.create_from_connection_string(", "MqttWs", _HAND),
     _row(
         "connect by a certificate",
@@ -198,6 +207,11 @@ OPERATIONS: Sequence[Operation] = (
         "apply_configuration_on_edge_device(",
         "registry.applyConfigurationContentOnDevice(",
     ),
+    _of_service("read a digital twin", "`GET /digitaltwins/{id}`", "get_digital_twin(", Reason.NOT_SEEN),
+    _of_service("change a digital twin", "`PATCH /digitaltwins/{id}`", "update_digital_twin(", Reason.NOT_SEEN),
+    _of_service(
+        "call a command", "`POST /digitaltwins/{id}/…/commands/{n}`", "invoke_component_command(", Reason.NOT_SEEN
+    ),
     _of_service("configurations by a condition", "`/configurations`", _SERVED, _SERVED),
     _of_service("jobs, import and export", "`/jobs`", _SERVED, _SERVED),
     _of_service(
@@ -218,6 +232,9 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _of_service("remove an enrollment", "`DELETE`", "client.delete(", "deleteIndividualEnrollment("),
     _of_service("enrollments in bulk", "`POST /enrollments`", "run_bulk_operation(", "runBulkEnrollmentOperation("),
+    _of_service(
+        "have a program choose the hub", "`customAllocationDefinition`", "CustomAllocationDefinition(", Reason.NOT_SEEN
+    ),
     _of_service("enrollment groups", "`/enrollmentGroups`", "get_enrollment_group(", "createOrUpdateEnrollmentGroup("),
     _of_service(
         "registrations of a group",

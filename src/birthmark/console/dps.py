@@ -111,7 +111,8 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
         await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
 
     async def code(asked: Asked) -> Any:
-        return {"code": await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)}
+        made = await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)
+        return {"code": made.verification_code}
 
     async def verify(asked: Asked) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""

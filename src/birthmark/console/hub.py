@@ -150,7 +150,8 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
         await authorities.remove(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
 
     async def code(asked: Asked) -> Any:
-        return {"code": await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)}
+        made = await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+        return {"code": made.verification_code}
 
     async def verify(asked: Asked) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""

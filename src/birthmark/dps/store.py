@@ -95,6 +95,7 @@ REPLACE_AUTHORITY = change(
 GET_AUTHORITY = find(authorities)
 AUTHORITY_IS_THERE = present(authorities)
 DELETE_AUTHORITY = remove(authorities)
+DELETE_AUTHORITY_AS = remove(authorities, "scope", "name", "etag")
 LIST_AUTHORITIES = find(authorities, "scope", order=authorities.c.name, limit=1000)
 AUTHORITIES_NAMED = find(authorities, "scope", "subject_digest", limit=100)
 CAS_NAMED = statement(

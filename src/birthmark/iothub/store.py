@@ -82,6 +82,7 @@ REPLACE_AUTHORITY = change(
 )
 GET_AUTHORITY = find(authorities)
 DELETE_AUTHORITY = remove(authorities)
+DELETE_AUTHORITY_AS = remove(authorities, "hub", "name", "etag")
 LIST_AUTHORITIES = find(authorities, "hub", order=authorities.c.name, limit=1000)
 AUTHORITIES_NAMED = find(authorities, "hub", "subject_digest", limit=100)
 

@@ -60,6 +60,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
 from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
+from birthmark.management import http as management_http
+from birthmark.management.service import Management
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reasons import ReasonCode
@@ -164,6 +166,10 @@ class Applications:
         if serves(Service.DPS):
             routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
             routes += dps_http.device_routes(registrations, record, clock)
+        if serves(Service.IOTHUB, Service.DPS):
+            places = rooms.instances, rooms.authorities, rooms.iothub
+            management = Management(rooms.people, *places, lambda: self.https_port)
+            routes += management_http.routes(management, record)
         if serves(Service.AWS, Service.IOTHUB, Service.DPS):
             routes.append(WebSocketRoute("/mqtt", websocket))
         routes.append(WebSocketRoute("/{path:path}", no_websocket))

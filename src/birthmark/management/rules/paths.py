@@ -75,7 +75,7 @@ def _pattern_of(template: str, kind: Kind) -> re.Pattern[str]:
     of_kind = kind.segment.lower()
     told = template.replace("{one}", f"{_OF_ONE}/{of_kind}/{{service}}").replace("{all}", _OF_ALL)
     parts = re.split(r"\{(\w+)\}", told)
-    text = "".join(f"(?P<{part}>[^/]*)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    text = "".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
     return re.compile(text, re.IGNORECASE)
 
 

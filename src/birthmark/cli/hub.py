@@ -14,7 +14,15 @@ from birthmark.cli.asking import only
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
-from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
+from birthmark.cli.keys import (
+    PolicyArgument,
+    PolicyOption,
+    RotateOption,
+    WhichArgument,
+    show_identity,
+    show_keys,
+    show_policies,
+)
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.standing import with_standing
@@ -71,6 +79,40 @@ def key(
 ) -> None:
     """Show the keys of a hub's policy, as connection strings for the SDKs of a service."""
     show_keys(server, "hubs", name, policy, rotate)
+
+
+def show_one(server: ServerOutputOptions, name: HubName = "birthmark") -> None:
+    """Show a hub: host, policies, CAs, how many devices it has, may connect and are connected."""
+    emit(server.as_json, server.client.get(at("hubs", name)))
+
+
+def list_policies(server: ListOptions, hub: HubOption = "birthmark") -> None:
+    """List the shared access policies of a hub, and what each may do."""
+    show_policies(server, "hubs", hub)
+
+
+def show_policy(server: ServerOutputOptions, policy: PolicyArgument, hub: HubOption = "birthmark") -> None:
+    """Show the keys of a policy, as connection strings: what `hub key` shows of the owner's."""
+    show_keys(server, "hubs", hub, policy, None)
+
+
+def rotate_policy(
+    server: ServerOutputOptions, policy: PolicyArgument, which: WhichArgument, hub: HubOption = "birthmark"
+) -> None:
+    """Make one of a policy's keys another one and show both; what it signed is refused then."""
+    show_keys(server, "hubs", hub, policy, which)
+
+
+def device_key(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """Show the keys of a device, as connection strings for the device SDKs."""
+    show_identity(server, hub, name)
+
+
+def module_key(
+    server: ServerOutputOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
+) -> None:
+    """Show the keys of a module, as connection strings for the device SDKs."""
+    show_identity(server, hub, f"{name}/{module}")
 
 
 def delete(server: RemoveOptions, name: HubName) -> None:

@@ -84,6 +84,18 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
     ]
 
 
+def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[Endpoint]:
+    """Return the route of `birthmark dps show`."""
+
+    async def show(asked: Asked) -> Any:
+        instance = instances.by_name(asked["name"])
+        cas = await authorities.all(instance.id_scope)
+        told = {"cas": len(cas), "verified_cas": sum(one.is_verified for one in cas)}
+        return _instance_view(instance) | {"policies": list(instance.policies)} | told
+
+    return [Endpoint("GET", "/dps/{name}", Right.READ, "A provisioning service.", show)]
+
+
 def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
     """Return the routes of `birthmark dps ca`."""
 

@@ -41,6 +41,13 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub device`."""
     hubs, registry = iothub.hubs, iothub.registry
 
+    async def show(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        total, enabled = await registry.count(hub)
+        told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
+        cas = await iothub.authorities.all(hub)
+        return {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
+
     async def devices(asked: Asked) -> Rows:
         query: PageQuery = asked.query
         hub = hubs.by_name(asked["name"])
@@ -96,6 +103,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
     inside = "/hubs/{name}/modules/{device}"
     return [
+        Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
         Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
         Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDevice, status=201),
         Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),

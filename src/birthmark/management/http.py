@@ -9,14 +9,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.actor import Actor
-from birthmark.auth.policies import keys_of
+from birthmark.auth.policies import keys_of, rights_of
 from birthmark.auth.principals import Caller
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.management import wire
 from birthmark.management.errors import http_error
 from birthmark.management.model import Call, Kind, Operation
 from birthmark.management.rules.paths import call_of
-from birthmark.management.service import Management, rights_of
+from birthmark.management.service import Management
 from birthmark.net.refusing import refusing, whole
 from birthmark.people.demand import said
 

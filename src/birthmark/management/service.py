@@ -1,6 +1,6 @@
 """Who may ask what, and the services that answer: DPS and the hubs through one shape."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,15 +22,6 @@ from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
 
 _BEARER, _STANDARD = "bearer", 443
-_RIGHTS: Mapping[str, str] = {
-    "provisioningserviceowner": "ServiceConfig, DeviceConnect, EnrollmentWrite",
-    "iothubowner": "RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect",
-    "service": "ServiceConnect",
-    "device": "DeviceConnect",
-    "registryRead": "RegistryRead",
-    "registryReadWrite": "RegistryRead, RegistryWrite",
-}
-"""What each policy may do, in Azure's words ("Control access to IoT Hub")."""
 
 
 class ManagementTokenError(UnauthenticatedError):
@@ -143,8 +134,3 @@ class Management:
         """Return where programs of the service reach a host, which may be at another port than the standard's."""
         port = self.https_port()
         return host if port == _STANDARD else f"{host}:{port}"
-
-
-def rights_of(policy: str) -> str:
-    """Return what a policy may do."""
-    return _RIGHTS.get(policy, "")

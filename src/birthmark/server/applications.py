@@ -263,9 +263,10 @@ class Applications:
         rooms, host = self._rooms, self._settings.host_name
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
+            *dps.show_endpoints(rooms.instances, rooms.authorities),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(Enrolling(rooms, self._clock)),
-            *key_endpoints(rooms.instances, rooms.iothub.hubs, lambda: self.https_port),
+            *key_endpoints(rooms.instances, rooms.iothub, lambda: self.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),

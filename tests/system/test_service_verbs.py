@@ -1,0 +1,142 @@
+"""What one does in Azure's portal with services, policies and keys, by commands: show, list, rotate, connect by."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from azure_clients import run_python
+from birthmark.auth.sas import derive_device_key
+from persons import Person
+from servers import RunningServer, a_server
+from tpm_vectors import RSA_EK
+
+pytestmark = pytest.mark.system
+
+BY_STRING = """
+import os
+from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient
+text, ca = os.environ["TEXT"], open(os.environ["SSL_CERT_FILE"]).read()
+kind = IoTHubModuleClient if "ModuleId=" in text else IoTHubDeviceClient
+client = kind.create_from_connection_string(text, server_verification_cert=ca, connection_retry=False)
+client.connect()
+client.send_message("by a string")
+client.shutdown()
+print("sent")
+"""
+BY_GROUP_KEY = """
+import os
+from azure.iot.device import ProvisioningDeviceClient
+client = ProvisioningDeviceClient.create_from_symmetric_key(
+    os.environ["PROVISIONING_HOST"], os.environ["ID"], os.environ["PROVISIONING_IDSCOPE"], os.environ["KEY"])
+print(client.register().registration_state.assigned_hub)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_server(tmp_path_factory.mktemp("verbs"), 'names = ["hub2.example"]\n') as running:
+        running.run("hub", "create", "hub-2", "--host", "hub2.example")
+        running.run("dps", "link", "hub-2")
+        yield running
+
+
+def shown(server: RunningServer, *words: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(server.run(*words, "--json").stdout)
+    return found
+
+
+def test_a_provisioning_service_and_a_hub_are_shown_without_a_secret(server: RunningServer) -> None:
+    dps, hub = shown(server, "dps", "show"), shown(server, "hub", "show", "hub-2")
+    assert dps["id_scope"] == server.endpoints["dps"]["id_scope"]
+    assert "hub2.example" in str(dps["linked_hubs"])
+    assert (hub["host"], hub["devices"], hub["connected"]) == ("hub2.example", 0, 0)
+    known = json.loads(server.run("dps", "key", "--json").stdout)
+    assert known["primary_key"] not in json.dumps([dps, hub])
+    assert server.attempt("hub", "show", "none").returncode == 3
+
+
+def test_policies_are_listed_shown_and_rotated(server: RunningServer) -> None:
+    rights = {row["policy"]: row["rights"] for row in server.rows("hub", "policy", "ls", "--hub", "hub-2")}
+    assert rights["service"] == "ServiceConnect"
+    assert rights["registryReadWrite"] == "RegistryRead, RegistryWrite"
+    assert [row["policy"] for row in server.rows("dps", "policy", "ls")] == ["provisioningserviceowner"]
+    before = shown(server, "hub", "policy", "show", "service", "--hub", "hub-2")
+    after = shown(server, "hub", "policy", "rotate", "service", "secondary", "--hub", "hub-2")
+    assert before["primary_key"] == after["primary_key"]
+    assert before["secondary_key"] != after["secondary_key"]
+    assert str(after["secondary_connection_string"]).startswith("HostName=hub2.example")
+    dps = shown(server, "dps", "policy", "rotate", "provisioningserviceowner", "secondary")
+    assert dps["secondary_key"] == shown(server, "dps", "policy", "show", "provisioningserviceowner")["secondary_key"]
+    assert server.attempt("hub", "policy", "rotate", "service", "third", "--hub", "hub-2").returncode == 2
+
+
+def test_a_device_and_a_module_connect_by_the_strings_that_are_shown(server: RunningServer) -> None:
+    server.run("hub", "device", "create", "verb-1")
+    server.run("hub", "module", "create", "verb-1", "camera")
+    for told in (
+        shown(server, "hub", "device", "key", "verb-1"),
+        shown(server, "hub", "module", "key", "verb-1", "camera"),
+    ):
+        for which in ("primary", "secondary"):
+            text = str(told[f"{which}_connection_string"])
+            done = run_python(BY_STRING, {**server.environment, "TEXT": text})
+            assert done.stdout.strip() == "sent", done.stderr
+    assert "iothub.no_keys" not in server.run("why", "--limit", "5", "--json").stdout
+    server.run("hub", "device", "create", "verb-2", "--by-ca")
+    assert server.attempt("hub", "device", "key", "verb-2").returncode == 1
+    assert server.attempt("hub", "device", "key", "verb-none").returncode == 3
+    assert server.attempt("hub", "module", "key", "verb-1", "none").returncode == 3
+
+
+def test_who_may_only_look_is_shown_no_key_of_a_device(server: RunningServer, tmp_path: Path) -> None:
+    server.run("user", "create", "looker", "--role", "viewer", "--out", str(tmp_path / "looker.invitation"))
+    looker = Person(tmp_path / "looker")
+    looker.run("login", str(tmp_path / "looker.invitation"))
+    server.run("hub", "device", "create", "verb-3")
+    assert looker.refused("hub", "device", "key", "verb-3") == "operator.role_too_low"
+    assert looker.refused("hub", "policy", "show", "service") == "operator.role_too_low"
+    assert json.loads(looker.run("hub", "show", "--json"))["name"] == "birthmark"
+
+
+def test_a_device_by_a_key_gets_the_hub_that_is_named(server: RunningServer, tmp_path: Path) -> None:
+    key = tmp_path / "keyed.key"
+    server.run("device", "enroll", "keyed", "--symmetric-key", str(key), "--hub", "hub-2")
+    environment = {**server.environment, "ID": "keyed", "KEY": key.read_text().strip()}
+    assert run_python(BY_GROUP_KEY, environment).stdout.strip() == "hub2.example"
+    again = server.attempt("device", "enroll", "keyed", "--symmetric-key", str(tmp_path / "b"), "--hub", "birthmark")
+    assert again.returncode != 0  # it is on record with another hub
+    server.run("device", "enroll", "keyed", "--symmetric-key", str(tmp_path / "c"), "--hub", "birthmark", "--update")
+    assert (tmp_path / "c").read_text() == key.read_text()
+    assert (
+        server.attempt("device", "enroll", "x", "--symmetric-key", str(tmp_path / "d"), "--hub", "none").returncode == 1
+    )
+
+
+def test_a_tpm_gets_the_hub_that_is_named(server: RunningServer) -> None:
+    key = base64.b64encode(RSA_EK).decode()
+    row = shown(server, "device", "enroll", "tpm-1", "--endorsement-key", key, "--hub", "hub-2")
+    assert row["outcome"] == "created"
+    same = shown(server, "device", "enroll", "tpm-1", "--endorsement-key", key, "--hub", "hub-2")
+    assert same["outcome"] == "unchanged"
+    assert server.attempt("device", "enroll", "tpm-1", "--endorsement-key", key, "--hub", "birthmark").returncode
+
+
+def test_a_group_of_shared_keys_lets_in_who_has_a_key_of_either(server: RunningServer, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    words = ("device", "enroll-group", "boards", "--symmetric-key")
+    server.run(*words, str(first), "--secondary", str(second), "--hub", "hub-2")
+    assert first.stat().st_mode & 0o077 == 0
+    assert second.stat().st_mode & 0o077 == 0
+    for name, file in (("board-1", first), ("board-2", second)):
+        key = base64.b64encode(derive_device_key(base64.b64decode(file.read_text()), name)).decode()
+        done = run_python(BY_GROUP_KEY, {**server.environment, "ID": name, "KEY": key})
+        assert done.stdout.strip() == "hub2.example", done.stderr
+    assert server.attempt(*words, str(first)).returncode != 0  # the file is there
+    server.run(*words, str(tmp_path / "again"))
+    assert (tmp_path / "again").read_text() == first.read_text()
+    server.run("device", "disable", "boards", "--group")
+    done = run_python(BY_GROUP_KEY, {**server.environment, "ID": "board-1", "KEY": "AAAA"})
+    assert done.returncode != 0

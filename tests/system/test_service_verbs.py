@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -140,3 +140,63 @@ def test_a_group_of_shared_keys_lets_in_who_has_a_key_of_either(server: RunningS
     server.run("device", "disable", "boards", "--group")
     done = run_python(BY_GROUP_KEY, {**server.environment, "ID": "board-1", "KEY": "AAAA"})
     assert done.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def cloud(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """A home whose profile `plant` is this server's hub, which counts for Azure's there, and no server of its own."""
+    home = tmp_path_factory.mktemp("home")
+    text = home / "hub"
+    text.touch(0o600)
+    text.write_text(server.environment["IOTHUB_CONNECTION_STRING"])
+    profiles = home / ".config" / "birthmark" / "profiles.toml"
+    profiles.parent.mkdir(parents=True)
+    told = f'[plant.azure]\nhub_connection_string_file = "{text}"\nca_file = "{server.endpoints["trust_bundle"]}"\n'
+    profiles.write_text(f"{told}[none.azure]\n")
+    return {"HOME": str(home), "BIRTHMARK_DATA": str(home / "none")}
+
+
+def test_the_same_verbs_look_at_a_hub_of_a_profile(server: RunningServer, cloud: Mapping[str, str]) -> None:
+    server.run("hub", "device", "create", "far-1", "--edge")
+    server.run("hub", "device", "create", "far-2", "--by-ca")
+    server.run("hub", "twin", "far-2", "--tags", '{"site": "north"}')
+
+    def at_plant(*words: str) -> list[dict[str, object]]:
+        done = server.attempt(*words, "--profile", "plant", "--json", **cloud)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (twin,) = at_plant("hub", "query", "SELECT * FROM devices WHERE tags.site = 'north'")
+    assert twin["deviceId"] == "far-2"
+    devices = {row["device"]: row for row in at_plant("hub", "device", "ls")}
+    assert devices.keys() == {row["device"] for row in server.rows("hub", "device", "ls")}
+    assert (devices["far-1"]["edge"], devices["far-2"]["auth"]) == (True, "certificateAuthority")
+    assert {row["module"] for row in at_plant("hub", "module", "ls", "far-1")} == {"$edgeAgent", "$edgeHub"}
+    for words in (("device", "show", "far-1"), ("module", "show", "far-1", "$edgeHub")):
+        (far,), (near,) = at_plant("hub", *words), server.rows("hub", *words)
+        assert far["generationId"] == near["generationId"]
+        assert "symmetricKey" not in far["authentication"]  # type: ignore[operator]
+        assert "symmetricKey" not in near["authentication"] or not any(near["authentication"]["symmetricKey"].values())
+    (shown,) = at_plant("hub", "twin", "far-2")
+    assert shown["tags"] == {"site": "north"}
+
+
+def test_what_a_profile_cannot_be_asked_is_said(server: RunningServer, cloud: Mapping[str, str]) -> None:
+    def fails(*words: str, **more: str) -> tuple[int, str]:
+        done = server.attempt("hub", *words, "--json", **cloud, **more)
+        return done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]
+
+    assert fails("module", "ls", "none", "--profile", "plant") == (3, "fleet.no_such_record")
+    assert fails("query", "SELECT", "--profile", "plant") == (1, "fleet.target_refused")
+    assert fails("device", "ls", "--profile", "none")[1] == "fleet.profile_invalid"
+    assert fails("device", "ls", "--profile", "cloud")[1] == "fleet.profile_invalid"
+    assert fails("device", "ls", "--profile", "plant", "--hub", "x")[1] == "cli.option_not_applicable"
+    assert fails("twin", "far-2", "--tags", "{}", "--profile", "plant")[1] == "cli.option_not_applicable"
+    ours = {name: server.environment[name] for name in ("IOTHUB_CONNECTION_STRING", "PROVISIONING_HOST")}
+    assert fails("device", "ls", "--profile", "cloud", **ours)[1] == "fleet.profile_invalid"
+    text = server.environment["IOTHUB_CONNECTION_STRING"]
+    ca = str(server.endpoints["trust_bundle"])
+    done = server.attempt(
+        "hub", "device", "ls", "--profile", "cloud", IOTHUB_CONNECTION_STRING=text, REQUESTS_CA_BUNDLE=ca, **cloud
+    )
+    assert done.returncode == 0, done.stderr

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import only
+from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
@@ -31,6 +31,9 @@ from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted
 from birthmark.text import printable
 
+if TYPE_CHECKING:
+    from birthmark.fleet.azure_registry import HubRegistry
+
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
 ModuleArgument = Annotated[str, typer.Argument(metavar="MODULE", help="Its module id; letter case counts.")]
@@ -40,7 +43,26 @@ CertOption = Annotated[
 IdentityArgument = Annotated[
     str, typer.Argument(metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.")
 ]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="local (a Birthmark server), cloud (by IOTHUB_CONNECTION_STRING), or a named one.",
+    ),
+]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
+
+
+def registry_of(profile: str) -> "HubRegistry | None":
+    """Return the hub of a profile, None for that of a local server. Raise `ProfileError`."""
+    if profile == "local":
+        return None
+    from birthmark.fleet.azure_registry import HubRegistry
+    from birthmark.fleet.profiles import hub_profile
+
+    only_typed(False, "with --profile local", "--hub", "--data")
+    text, ca_file = hub_profile(profile)
+    return HubRegistry(text, ca_file, SystemClock())
 
 
 class Feedback(StrEnum):
@@ -143,14 +165,43 @@ def devices(
     server: ListOptions,
     edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
 ) -> None:
     """List a hub's devices."""
-    rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     columns = ("device", "state", "status", "why", "edge", "thumbprint")
+    if (registry := registry_of(profile)) is not None:
+        told = map(_twin_row, registry.devices())
+        server.show_rows((row for row in told if row["edge"] or not edge), columns, "The hub has no such device.")
+        return
+    rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     asked = (row for row in rows if row["edge"] or not edge)
     server.show_rows(
         with_standing(asked, server.client, name="device", state="status"), columns, "The hub has no such device."
     )
+
+
+def show_identity_of(
+    server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark", profile: Profile = "local"
+) -> None:
+    """Show what a hub's registry says of a device, as JSON, without its keys."""
+    _show_identity(server, name, hub, profile)
+
+
+def show_module(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    module: ModuleArgument,
+    hub: HubOption = "birthmark",
+    profile: Profile = "local",
+) -> None:
+    """Show what a hub's registry says of a module, as JSON, without its keys."""
+    _show_identity(server, f"{name}/{module}", hub, profile)
+
+
+def _show_identity(server: ServerOutputOptions, name: str, hub: str, profile: str) -> None:
+    registry = registry_of(profile)
+    shown = server.client.get(at("hubs", hub, "identities", name)) if registry is None else registry.identity(name)
+    typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
 
 
 def delete_device(
@@ -176,9 +227,13 @@ def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: boo
     emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
 
 
-def modules(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+def modules(
+    server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark", profile: Profile = "local"
+) -> None:
     """List the modules of a device."""
-    rows = map(_module_row, server.client.rows(at("hubs", hub, "modules", name)))
+    registry = registry_of(profile)
+    found = server.client.rows(at("hubs", hub, "modules", name)) if registry is None else registry.modules(name)
+    rows = map(_module_row, found)
     server.show_rows(rows, ("module", "state", "auth", "managed_by"), f"{name} has no modules.")
 
 
@@ -213,10 +268,14 @@ def twin(
     desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
 ) -> None:
     """Show a device's twin, as JSON; change what is desired of it, or its tags, first."""
     path = at("hubs", hub, "twins", name)
-    if desired is None and tags is None:
+    if (registry := registry_of(profile)) is not None:
+        only(applies=False, when="with --profile local", desired=desired, tags=tags)
+        shown = registry.twin(name)
+    elif desired is None and tags is None:
         shown = server.client.get(path)
     else:
         patch = {"desired": object_of(desired, "--desired"), "tags": object_of(tags, "--tags")}
@@ -231,9 +290,12 @@ def query(
     ],
     top: Annotated[int | None, typer.Option(min=1, help="So many rows at most.")] = None,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
 ) -> None:
     """Show what a query finds among the twins of a hub, page after page: its twins, or the rows it selects."""
-    rows = islice(server.client.rows(at("hubs", hub, "query"), query=text), top)
+    registry = registry_of(profile)
+    told = server.client.rows(at("hubs", hub, "query"), query=text) if registry is None else registry.query(text)
+    rows = islice(told, top)
     if server.as_json:
         show(rows, (), as_json=True, nothing="")
         return
@@ -381,13 +443,28 @@ def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark")
     server.remove("hubs", hub, "cas", name, what=f"the CA certificate {name}, by which no device connects then")
 
 
-def _module_row(module: dict[str, Any]) -> dict[str, Any]:
+def _twin_row(twin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a device by its twin, which a query of a hub finds."""
+    thumbprints = twin.get("x509Thumbprint") or {}
+    return {
+        "device": twin["deviceId"],
+        "state": str(twin.get("connectionState", "")).lower(),
+        "status": twin.get("status"),
+        "why": twin.get("statusReason"),
+        "edge": bool((twin.get("capabilities") or {}).get("iotEdge")),
+        "auth": twin.get("authenticationType"),
+        "thumbprint": (thumbprints.get("primaryThumbprint") or "").lower() or None,
+    }
+
+
+def _module_row(module: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "module": module["moduleId"],
         "state": module["connectionState"].lower(),
         "auth": module["authentication"]["type"],
         "managed_by": module["managedBy"],
-        "thumbprint": (module["authentication"]["x509Thumbprint"]["primaryThumbprint"] or "").lower() or None,
+        "thumbprint": ((module["authentication"].get("x509Thumbprint") or {}).get("primaryThumbprint") or "").lower()
+        or None,
     }
 
 

@@ -262,6 +262,7 @@ HUB = Group(
             {
                 "ls": Leaf("hub:devices", "--edge"),
                 "create": Leaf("hub:create_device", "pump-7 --cert pump-7.pem"),
+                "show": Leaf("hub:show_identity_of", "pump-7"),
                 "key": Leaf("hub:device_key", "pump-7"),
                 "rm": Leaf("hub:delete_device", "edge-0001"),
                 "disable": Leaf("hub:disable_device", "pump-7"),
@@ -285,6 +286,7 @@ HUB = Group(
             {
                 "ls": Leaf("hub:modules", "edge-0001"),
                 "create": Leaf("hub:create_module", "edge-0001 camera"),
+                "show": Leaf("hub:show_module", "edge-0001 camera"),
                 "key": Leaf("hub:module_key", "edge-0001 camera"),
                 "rm": Leaf("hub:delete_module", "edge-0001 camera"),
             },

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity, Module
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
@@ -37,8 +37,8 @@ class DeviceSwitch(msgspec.Struct):
     enabled: bool
 
 
-def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark hub device`."""
+def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+    """Return the routes that show one hub, one device, one module."""
     hubs, registry = iothub.hubs, iothub.registry
 
     async def show(asked: Asked) -> Any:
@@ -47,6 +47,25 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
         cas = await iothub.authorities.all(hub)
         return {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
+
+    async def identity(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        found = await registry.identity(hub, asked["identity"])
+        (seen,) = await presence.seen(hub.name, [found.name])
+        is_connected = seen.is_connected
+        if isinstance(found, Module):
+            return module_json(found, is_connected=is_connected, with_keys=False)
+        return device_json(found, is_connected=is_connected, with_keys=False)
+
+    return [
+        Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
+        Endpoint("GET", "/hubs/{name}/identities/{identity:path}", Right.READ, "A device or a module.", identity),
+    ]
+
+
+def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub device`."""
+    hubs, registry = iothub.hubs, iothub.registry
 
     async def devices(asked: Asked) -> Rows:
         query: PageQuery = asked.query
@@ -103,7 +122,6 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
     inside = "/hubs/{name}/modules/{device}"
     return [
-        Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
         Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
         Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDevice, status=201),
         Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),

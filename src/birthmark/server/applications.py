@@ -270,6 +270,7 @@ class Applications:
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
+            *hub_devices.show_endpoints(rooms.iothub, rooms.devices),
             *hub_queries.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),

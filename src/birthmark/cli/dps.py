@@ -1,5 +1,6 @@
 """`birthmark dps`: provisioning services, their links and CA certificates."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,23 @@ def show_one(
 ) -> None:
     """Show a provisioning service: ID scope, host, linked hubs, policies, and how many CAs it has on record."""
     emit(server.as_json, server.client.get(at("dps", name)))
+
+
+class DpsTier(StrEnum):
+    """The tier of provisioning services, and none."""
+
+    S1 = "S1"
+    NONE = "none"
+
+
+def set_tier(
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")],
+    tier: Annotated[DpsTier, typer.Argument(metavar="TIER", help="S1, or none.")],
+) -> None:
+    """Let the limits of Azure's tier count for a service: registrations and operations a minute, polls of devices."""
+    wanted = None if tier is DpsTier.NONE else tier.value
+    emit(server.as_json, server.client.put(at("dps", name, "tier"), {"tier": wanted}))
 
 
 def list_policies(server: ListOptions, dps: Dps = "birthmark") -> None:

@@ -65,6 +65,19 @@ def registry_of(profile: str) -> "HubRegistry | None":
     return HubRegistry(text, ca_file, SystemClock())
 
 
+class HubTier(StrEnum):
+    """The tiers of hubs, and none."""
+
+    F1 = "F1"
+    S1 = "S1"
+    S2 = "S2"
+    S3 = "S3"
+    NONE = "none"
+
+
+Units = Annotated[int, typer.Option(help="How many units of the tier.", min=1, max=200)]
+
+
 class Feedback(StrEnum):
     """Which end of a message is told."""
 
@@ -83,9 +96,13 @@ def create(
     server: ServerOutputOptions,
     name: HubName,
     host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
+    tier: Annotated[HubTier, typer.Option(help="Whose limits count: F1, S1, S2, S3, or none.")] = HubTier.NONE,
+    units: Units = 1,
 ) -> None:
     """Make another hub. Link it with `birthmark dps link NAME`."""
-    made = server.client.post("/hubs", {"name": name, "host": host})
+    only(tier is not HubTier.NONE, "with --tier", units=None if units == 1 else units)
+    wanted = {"tier": None if tier is HubTier.NONE else tier.value, "units": units}
+    made = server.client.post("/hubs", {"name": name, "host": host, **wanted})
     is_covered, fitting = made.pop("in_certificate"), made.pop("names_that_fit")
     emit(server.as_json, made)
     if not is_covered:
@@ -106,6 +123,21 @@ def key(
 def show_one(server: ServerOutputOptions, name: HubName = "birthmark") -> None:
     """Show a hub: host, policies, CAs, how many devices it has, may connect and are connected."""
     emit(server.as_json, server.client.get(at("hubs", name)))
+
+
+def set_tier(
+    server: ServerOutputOptions,
+    name: HubName,
+    tier: Annotated[HubTier, typer.Argument(metavar="TIER", help="F1, S1, S2, S3, or none.")],
+    units: Units = 1,
+) -> None:
+    """Let the limits of a tier of Azure's count for a hub from now on: what is too much is refused as there.
+
+    What they are says `birthmark hub show`.
+    """
+    only(tier is not HubTier.NONE, "with a tier", units=None if units == 1 else units)
+    wanted = {"tier": None if tier is HubTier.NONE else tier.value, "units": units}
+    emit(server.as_json, server.client.put(at("hubs", name, "tier"), wanted))
 
 
 def list_policies(server: ListOptions, hub: HubOption = "birthmark") -> None:

@@ -214,6 +214,7 @@ DPS = Group(
         "create": Leaf("dps:create", "factory-2"),
         "link": Leaf("dps:link", "hub-2"),
         "show": Leaf("dps:show_one", "factory-2"),
+        "tier": Leaf("dps:set_tier", "birthmark S1"),
         "key": Leaf("dps:key", "factory-2"),
         "policy": Group(
             "Shared access policies: which there are, their keys, and keys made anew.",
@@ -246,6 +247,7 @@ HUB = Group(
         "ls": Leaf("hub:show_all"),
         "create": Leaf("hub:create", "hub-2 --host hub2.example"),
         "show": Leaf("hub:show_one", "hub-2"),
+        "tier": Leaf("hub:set_tier", "birthmark S1 --units 2"),
         "key": Leaf("hub:key", "--policy service"),
         "policy": Group(
             "Shared access policies: which there are, their keys, and keys made anew.",

@@ -1,7 +1,7 @@
 """The operator interface of DPS: provisioning services, CAs on record, who registered."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,12 @@ class Link(msgspec.Struct):
     """A hub by its name."""
 
     hub: str
+
+
+class DpsTier(msgspec.Struct):
+    """The one tier there is; null for none."""
+
+    tier: Literal["S1"] | None
 
 
 class NewAuthority(msgspec.Struct):
@@ -61,6 +67,9 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         asked.demand(Right.OPERATE, f"hub/{hub.name}")
         return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
 
+    async def set_tier(asked: Asked) -> Any:
+        return _instance_view(await instances.set_tier(asked["name"], asked.body.tier, actor=asked.actor))
+
     async def release(asked: Asked) -> Any:
         instance = instances.by_name(asked["name"])
         found = await registrations.release(instance, asked["id"], actor=asked.actor)
@@ -77,6 +86,7 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         Endpoint(
             "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=is_there
         ),
+        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, DpsTier),
         Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
         Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),
         Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, Link),
@@ -153,6 +163,7 @@ def _instance_view(instance: Instance) -> dict[str, Any]:
         "host": instance.host,
         "linked_hubs": list(instance.hubs),
         "policy": OWNER,
+        "tier": instance.tier,
     }
 
 

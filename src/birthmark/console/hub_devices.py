@@ -8,8 +8,9 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity, Module
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
 from birthmark.iothub.ports import Presence
+from birthmark.iothub.rules.tiers import Metered, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
 from birthmark.pki.certificates import parse_thumbprint
@@ -46,7 +47,8 @@ def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         total, enabled = await registry.count(hub)
         told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
         cas = await iothub.authorities.all(hub)
-        return {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
+        known = {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
+        return known | tier_view(hub)
 
     async def identity(asked: Asked) -> Any:
         hub = hubs.by_name(asked["name"])
@@ -61,6 +63,17 @@ def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
         Endpoint("GET", "/hubs/{name}/identities/{identity:path}", Right.READ, "A device or a module.", identity),
     ]
+
+
+def tier_view(hub: Hub) -> dict[str, Any]:
+    """Return what of a hub's tier counts: its limits in words."""
+    if hub.tier is None:
+        return {"tier": None}
+    edition = edition_of(hub.tier)
+    limits = [f"{edition.pace(what)} of {what}" for what in Metered]
+    limits.append(f"{edition.most_messages:,} messages of {edition.meter:,} bytes a day")
+    limits.append(f"{edition.most_devices:,} devices")
+    return {"tier": str(edition), "most_devices": edition.most_devices, "limits": limits}
 
 
 def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:

@@ -22,6 +22,7 @@ instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint(
 ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
 CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
+CHANGE_TIER = change(instances, ("tier",), "id_scope", "name")
 DELETE_INSTANCE = remove(instances, "id_scope", "name")
 INSTANCE_IS_THERE = present(instances)
 NAME_IS_THERE = present(instances, "name")

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model, wire
-from birthmark.iothub.rules import authentication, c2d, credentials, messages, methods, provisioning, twins, wills
+from birthmark.iothub.rules import (
+    authentication,
+    c2d,
+    credentials,
+    messages,
+    methods,
+    provisioning,
+    tiers,
+    twins,
+    wills,
+)
 from birthmark.iothub.rules import queries as rules_of_queries
 from birthmark.iothub.service import authorities, finding, hubs, modules, queries, registry
 from birthmark.mqtt.reasons import ReasonCode
@@ -70,6 +80,10 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),
+    tiers.TierInvalidError: (400, "ArgumentInvalid", 400004),
+    tiers.TierThrottledError: (429, "ThrottlingException", 429001),
+    tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
+    tiers.TooManyDevicesError: (413, "TooManyDevices", 413002),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),
     errors.ForbiddenError: (403, "Forbidden", 403000),

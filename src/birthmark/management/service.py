@@ -13,6 +13,7 @@ from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import UnauthenticatedError
 from birthmark.iothub.model import Hub
+from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.management import wire
 from birthmark.management.model import Call, Kind
@@ -117,8 +118,12 @@ class Management:
         return of.by_name(call.service)
 
     def _view(self, call: Call, one: Instance | Hub) -> dict[str, Any]:
-        sku = {"name": "S1", "tier": "Standard", "capacity": 1}
+        sku: dict[str, Any] = {"name": "S1", "tier": "Standard", "capacity": 1}
         if isinstance(one, Hub):
+            if one.tier is not None:
+                edition = edition_of(one.tier)
+                kind = "Free" if edition.tier is Tier.F1 else "Standard"
+                sku = {"name": edition.tier.value, "tier": kind, "capacity": edition.units}
             return wire.service_json(call, one.name, sku, {"hostName": self._at(one.host), "features": "None"})
         linked = [{"name": host, "location": wire.LOCATION} for host in one.hubs]
         properties = {

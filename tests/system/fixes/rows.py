@@ -12,6 +12,7 @@ from fixes.rows_credentials import CREDENTIALS
 from fixes.rows_first_contact import FIRST_CONTACT
 from fixes.rows_literal import LITERALS
 from fixes.rows_management import MANAGEMENT
+from fixes.rows_tiers import TIERS
 from fixes.rows_wire import WIRE
 
 ROWS: Mapping[str, Row] = {
@@ -26,5 +27,6 @@ ROWS: Mapping[str, Row] = {
     **MANAGEMENT,
     **SHADOWS,
     **SIGNATURES,
+    **TIERS,
     **WIRE,
 }

@@ -16,6 +16,7 @@ from birthmark.iothub.rules.tiers import (
 )
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, PubAck, Publish
+from birthmark.net.admission import Closed
 from hub_world import ON_RECORD, World, a_world, until
 
 pytestmark = pytest.mark.integration
@@ -50,6 +51,18 @@ async def test_what_a_device_sends_too_fast_waits_its_turn_and_is_all_taken(tmp_
         await until(lambda: len(client.got(PubAck)) == 105)  # in a twentieth of a second
         assert len(await world.iothub.telemetry.stream(world.hub).latest(1000)) == 105
         assert world.refused == []
+
+
+async def test_one_device_that_floods_leaves_turns_to_the_others(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await tiered(world, Edition(Tier.S1))
+        link, client = await world.connected()
+        link.data_received(b"".join(telemetry(number) for number in range(1, 2001)))  # twenty seconds' worth
+        await until(lambda: len(client.got(PubAck)) >= 110)
+        throttle = world.iothub.throttles.of("main")
+        assert throttle is not None
+        assert throttle.shape(Metered.TELEMETRY, world.clock.monotonic(), 1) < 1
+        link.close(Closed.ADMINISTRATIVE)
 
 
 async def test_the_connection_ends_where_the_messages_of_the_day_are_used_up(tmp_path: Path) -> None:

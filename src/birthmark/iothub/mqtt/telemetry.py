@@ -23,6 +23,8 @@ from birthmark.net.pump import MqttPump
 WINDOW = 100
 _OWN = "devices/"  # whatever else is published there is refused
 WINDOW_BYTES = 1024 * 1024
+AT_A_TURN = 10
+"""How many messages of one device have their turn together, where a tier has them wait."""
 TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 
 
@@ -66,24 +68,24 @@ class TelemetryWindow:
 
         Of a hub with a tier, what comes too fast waits for its turn. Raise `TierThrottledError`, `TierQuotaError`.
         """
-        if (throttle := self._throttle()) is not None and (wait_s := self._turn(throttle, packets)) > 0:
-            return self._in_turn(wait_s, packets, topic_of)
+        if (throttle := self._throttle()) is not None:
+            return self._in_turns(throttle, packets, topic_of)
         return self._take(packets, topic_of)
 
-    def _turn(self, throttle: Throttle, packets: Sequence[Publish]) -> float:
-        """Return how long a burst has to wait for its turn."""
-        own = [packet for packet in packets if packet.topic.startswith(_OWN)]
-        if not own:
-            return 0
-        wait_s = throttle.shape(Metered.TELEMETRY, self._clock.monotonic(), len(own))
-        blocks = sum(throttle.edition.blocks(len(packet.payload)) for packet in own)
-        throttle.count_blocks(blocks, self._clock.now().date())
-        return wait_s
-
-    async def _in_turn(self, wait_s: float, packets: Sequence[Publish], topic_of: TopicOf) -> None:
-        await asyncio.sleep(wait_s)
-        if not self._pump.is_over and (waiting := self._take(packets, topic_of)) is not None:
-            await waiting
+    async def _in_turns(self, throttle: Throttle, packets: Sequence[Publish], topic_of: TopicOf) -> None:
+        """Queue a burst a few messages at a time, so that devices of one hub that are too fast share its pace."""
+        for begin in range(0, len(packets), AT_A_TURN):
+            some = packets[begin : begin + AT_A_TURN]
+            own = [len(packet.payload) for packet in some if packet.topic.startswith(_OWN)]
+            wait_s = throttle.shape(Metered.TELEMETRY, self._clock.monotonic(), len(own)) if own else 0
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            if self._pump.is_over:
+                return
+            if own:
+                throttle.count_blocks(sum(map(throttle.edition.blocks, own)), self._clock.now().date())
+            if (waiting := self._take(some, topic_of)) is not None:
+                await waiting
 
     def _take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
         while packets:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
-from birthmark.errors import ForbiddenError, InvalidRequestError, ThrottledError
+from birthmark.errors import ForbiddenError, InvalidRequestError, PolicyError, ThrottledError
 
 _MINUTE, _KIB = 60, 1024
 BACKLOG_S = 30.0
@@ -55,7 +55,7 @@ class TierQuotaError(ForbiddenError):
     tier: str
 
 
-class TooManyDevicesError(ForbiddenError):
+class TooManyDevicesError(PolicyError):
     """The hub has as many devices as its tier takes."""
 
     code = "iothub.tier_full"

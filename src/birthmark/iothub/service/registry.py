@@ -338,6 +338,7 @@ class Registry:
             changes.merge(await self._removing(before))
             if not before.is_enabled:
                 leaving = replace(leaving, is_enabled=False, status_reason=before.status_reason)
+        await self._check_room(to)
         adding, device = self._provisioned(to, device_id, made, now, like=leaving)
         changes.merge(adding)
         if kept is not None and with_twin:

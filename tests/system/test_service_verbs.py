@@ -2,6 +2,7 @@
 
 import base64
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -186,12 +187,14 @@ def test_what_a_profile_cannot_be_asked_is_said(server: RunningServer, cloud: Ma
         done = server.attempt("hub", *words, "--json", **cloud, **more)
         return done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]
 
-    assert fails("module", "ls", "none", "--profile", "plant") == (3, "fleet.no_such_record")
+    assert fails("module", "ls", "none", "--profile", "plant") == (3, "fleet.not_at_hub")
     assert fails("query", "SELECT", "--profile", "plant") == (1, "fleet.target_refused")
     assert fails("device", "ls", "--profile", "none")[1] == "fleet.profile_invalid"
     assert fails("device", "ls", "--profile", "cloud")[1] == "fleet.profile_invalid"
     assert fails("device", "ls", "--profile", "plant", "--hub", "x")[1] == "cli.option_not_applicable"
-    assert fails("twin", "far-2", "--tags", "{}", "--profile", "plant")[1] == "cli.option_not_applicable"
+    asks = ("twin", "far-2", "--tags", "{}"), ("device", "disable", "far-2"), ("method", "far-2", "reboot")
+    for words in asks:
+        assert fails(*words, "--profile", "plant") == (6, "cli.action_needed")
     ours = {name: server.environment[name] for name in ("IOTHUB_CONNECTION_STRING", "PROVISIONING_HOST")}
     assert fails("device", "ls", "--profile", "cloud", **ours)[1] == "fleet.profile_invalid"
     text = server.environment["IOTHUB_CONNECTION_STRING"]
@@ -200,3 +203,23 @@ def test_what_a_profile_cannot_be_asked_is_said(server: RunningServer, cloud: Ma
         "hub", "device", "ls", "--profile", "cloud", IOTHUB_CONNECTION_STRING=text, REQUESTS_CA_BUNDLE=ca, **cloud
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_same_verbs_change_a_hub_of_a_profile_after_a_yes(server: RunningServer, cloud: Mapping[str, str]) -> None:
+    server.run("hub", "device", "create", "far-3")
+
+    def at_plant(*words: str) -> subprocess.CompletedProcess[str]:
+        return server.attempt("hub", *words, "--profile", "plant", "--yes", "--json", **cloud)
+
+    changed = json.loads(at_plant("twin", "far-3", "--desired", '{"n": 1}', "--tags", '{"site": "south"}').stdout)
+    assert (changed["tags"], changed["properties"]["desired"]["n"]) == ({"site": "south"}, 1)
+    assert json.loads(server.run("hub", "twin", "far-3", "--json").stdout)["tags"] == {"site": "south"}
+    keys = shown(server, "hub", "device", "key", "far-3")
+    for word, status in (("disable", "disabled"), ("enable", "enabled")):
+        assert json.loads(at_plant("device", word, "far-3").stdout)["status"] == status
+        assert shown(server, "hub", "device", "show", "far-3")["status"] == status
+    assert shown(server, "hub", "device", "key", "far-3") == keys  # its keys stay
+    away = at_plant("method", "far-3", "reboot", "null", "--response-timeout", "5")
+    assert "DeviceNotOnline" in away.stderr
+    assert at_plant("device", "disable", "far-none").returncode == 3
+    assert at_plant("twin", "far-none", "--tags", "{}").returncode == 3

@@ -1,6 +1,7 @@
 """`birthmark hub`: hubs, their devices and the telemetry they took."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import only, only_typed
+from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
@@ -62,7 +63,17 @@ def registry_of(profile: str) -> "HubRegistry | None":
 
     only_typed(False, "with --profile local", "--hub", "--data")
     text, ca_file = hub_profile(profile)
-    return HubRegistry(text, ca_file, SystemClock())
+    registry = HubRegistry(text, ca_file, SystemClock())
+    registry.profile = shlex.quote(profile)
+    return registry
+
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is changed at another profile.")]
+
+
+def agree_at(registry: "HubRegistry", *, yes: bool) -> None:
+    """Return when the person says yes to a change at a hub of Azure's."""
+    agree(f"Change something at {registry.description}?", yes=yes)
 
 
 class HubTier(StrEnum):
@@ -245,17 +256,34 @@ def delete_device(
     server.remove("hubs", hub, "devices", name, what=f"the device {name} with its twin and messages")
 
 
-def disable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+def disable_device(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
+) -> None:
     """Let a device connect no more, and end its connection. It stays disabled however often it registers."""
-    _switch(server, name, hub, is_enabled=False)
+    _switch(server, name, hub, profile, yes=yes, is_enabled=False)
 
 
-def enable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+def enable_device(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
+) -> None:
     """Let a device connect again that was disabled."""
-    _switch(server, name, hub, is_enabled=True)
+    _switch(server, name, hub, profile, yes=yes, is_enabled=True)
 
 
-def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: bool) -> None:
+def _switch(server: ServerOutputOptions, name: str, hub: str, profile: str, *, yes: bool, is_enabled: bool) -> None:
+    if (registry := registry_of(profile)) is not None:
+        agree_at(registry, yes=yes)
+        found = registry.switch(name, is_enabled=is_enabled)
+        emit(server.as_json, {"device": name, "hub": registry.host, "status": found["status"]})
+        return
     emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
 
 
@@ -301,12 +329,17 @@ def twin(
     tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
     hub: HubOption = "birthmark",
     profile: Profile = "local",
+    yes: Yes = False,
 ) -> None:
     """Show a device's twin, as JSON; change what is desired of it, or its tags, first."""
     path = at("hubs", hub, "twins", name)
     if (registry := registry_of(profile)) is not None:
-        only(applies=False, when="with --profile local", desired=desired, tags=tags)
-        shown = registry.twin(name)
+        if desired is None and tags is None:
+            shown = dict(registry.twin(name))
+        else:
+            given = object_of(desired, "--desired"), object_of(tags, "--tags")
+            agree_at(registry, yes=yes)
+            shown = dict(registry.patch_twin(name, *given))
     elif desired is None and tags is None:
         shown = server.client.get(path)
     else:
@@ -354,9 +387,16 @@ def method(
     response_timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
     connect_timeout: Annotated[int, typer.Option(help="Seconds to wait for the device, up to 300.")] = 0,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
 ) -> None:
     """Call a method of a device that is connected, and print the status and payload it answers with."""
     given = json_of(payload, "PAYLOAD")
+    if (registry := registry_of(profile)) is not None:
+        agree_at(registry, yes=yes)
+        told = registry.call(name, method, given, response_timeout, connect_timeout)
+        emit(server.as_json, {"status": told.get("status"), "payload": told.get("payload")})
+        return
     body: dict[str, Any] = {"method": method, "payload": given}
     body |= {"response_timeout_s": response_timeout, "connect_timeout_s": connect_timeout}
     patience_s = response_timeout + connect_timeout + 10

@@ -47,6 +47,9 @@ class HubDevices:
         """The hub's host name, without a port."""
         return self._service.host.partition(":")[0]
 
+    patience_s = _TIMEOUT_S
+    """How long an answer may take."""
+
     @property
     def description(self) -> str:
         """What it is called to people."""
@@ -78,7 +81,7 @@ class HubDevices:
         self, method: str, device_id: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
     ) -> dict[str, Any] | None:
         answer = self._answer(method, f"/devices/{quote(device_id, safe='')}", body, headers, device_id)
-        if answer is None:
+        if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
         with suppress(ValueError):
             if isinstance(said := answer.json(), dict):
@@ -89,17 +92,17 @@ class HubDevices:
     def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None, name: str
     ) -> Any:
-        """Return what the hub answers, None where it has no such thing. Raise what stops everything."""
+        """Return what the hub answers, also where it has no such thing. Raise what stops everything."""
         expiry = self._clock.now() + _TOKEN_LIFE
         token = render_sas(self._service.host, hmac_sha256(self._service.key), expiry, self._service.policy)
         url = f"https://{self._service.host}{path}?api-version={_VERSION}"
         signed = {"Authorization": token, **(headers or {})}
         try:
-            answer = self._session.request(method, url, headers=signed, json=body, timeout=_TIMEOUT_S)
+            answer = self._session.request(method, url, headers=signed, json=body, timeout=self.patience_s)
         except self._errors.RequestException as error:
             raise TargetUnreachableError(target=self.description, reason=error) from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
-            return None
+            return answer
         if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             after = whole_number(answer.headers.get("retry-after", "")) or 0
             raise TargetThrottledError(target=self.description, reason=answer.text[:_MAX_TOLD], retry_after_s=after)

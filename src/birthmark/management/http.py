@@ -15,13 +15,14 @@ from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.management import wire
 from birthmark.management.errors import http_error
 from birthmark.management.model import Call, Kind, Operation
-from birthmark.management.rules.paths import call_of
+from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
 from birthmark.net.refusing import refusing, whole
 from birthmark.people.demand import said
 
 Record = Callable[[BirthmarkError, Request], str]
 Answer = Callable[[Call, Caller, Request], Awaitable[Response]]
+_MAX_SHOWN = 200
 _CHALLENGE = 'Bearer realm="birthmark"'
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 # Where a path of the resource manager begins; what is served of it is in `rules.paths`.
@@ -34,6 +35,8 @@ def routes(management: Management, record: Record) -> list[Route]:
 
     async def answer(request: Request) -> Response:
         call = call_of(request.method, request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0])
+        if call.kind not in management.kinds:
+            raise OperationNotServedError(method=request.method, path=request.url.path[:_MAX_SHOWN])
         address = request.client.host if request.client else ""
         caller = management.caller(request.headers.get("authorization"), address)
         wire.check_version(request.query_params.get("api-version"))

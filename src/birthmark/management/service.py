@@ -60,6 +60,8 @@ class Management:
     authorities: Authorities
     iothub: IotHub
     https_port: Callable[[], int]
+    kinds: frozenset[Kind] = frozenset(Kind)
+    """Those that this server serves."""
 
     def caller(self, authorization: str | None, address: str) -> Caller:
         """Return which person asks. Raise `ManagementTokenError`."""

@@ -61,6 +61,7 @@ from birthmark.est import http as est_http
 from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
 from birthmark.management import http as management_http
+from birthmark.management.model import Kind
 from birthmark.management.service import Management
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
@@ -168,7 +169,9 @@ class Applications:
             routes += dps_http.device_routes(registrations, record, clock)
         if serves(Service.IOTHUB, Service.DPS):
             places = rooms.instances, rooms.authorities, rooms.iothub
-            management = Management(rooms.people, *places, lambda: self.https_port)
+            served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
+            kinds = frozenset(kind for service, kind in served.items() if serves(service))
+            management = Management(rooms.people, *places, lambda: self.https_port, kinds)
             routes += management_http.routes(management, record)
         if serves(Service.AWS, Service.IOTHUB, Service.DPS):
             routes.append(WebSocketRoute("/mqtt", websocket))

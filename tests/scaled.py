@@ -57,6 +57,7 @@ ABOUT_ONE = {
             "system/test_upstream.py::test_one_above_that_is_silent",
             "system/test_upstream.py::test_what_the_top_says_comes_back",
             "conformance/test_metrics.py::test_every_metric_moves",
+            "conformance/azure/test_tiers.py::test_a_device_that_polls_dps_too_often",
         ),
         _EACH,
     ),

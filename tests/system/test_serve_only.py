@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,16 @@ def test_a_client_of_a_service_that_is_not_served_is_told_so_and_why_has_it(tmp_
             client.loop(0.1)
         assert codes == [3]  # server unavailable
         assert server.why("operator.not_served")
+
+
+def test_a_service_that_is_not_served_is_not_managed_either(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'only = ["est", "dps"]\n') as server:
+        context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+        at = f"https://{server.address}:8443/subscriptions/any/providers/Microsoft.Devices"
+        statuses = []
+        for kind in ("IotHubs", "provisioningServices"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{at}/{kind}?api-version=2022-12-12", context=context, timeout=10)
+            statuses.append(caught.value.code)
+            caught.value.close()
+        assert statuses == [501, 401]

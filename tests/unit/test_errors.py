@@ -15,7 +15,7 @@ import birthmark
 from birthmark.cli.table import laid_out
 from birthmark.errors import BirthmarkError
 
-ROOMS = ("dps", "iothub", "est", "awsiot")
+ROOMS = ("dps", "iothub", "est", "awsiot", "management")
 KINDS = 8
 APPS = "birthmark.demo.apps"
 

@@ -7,6 +7,15 @@ from birthmark.errors import NotFoundError
 
 Keys = dict[str, tuple[bytes, bytes]]
 Which = Literal["primary", "secondary"]
+_RIGHTS: Mapping[str, str] = {
+    "provisioningserviceowner": "ServiceConfig, DeviceConnect, EnrollmentWrite",
+    "iothubowner": "RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect",
+    "service": "ServiceConnect",
+    "device": "DeviceConnect",
+    "registryRead": "RegistryRead",
+    "registryReadWrite": "RegistryRead, RegistryWrite",
+}
+"""What each policy may do, in Azure's words ("Control access to IoT Hub")."""
 
 
 class PolicyMissingError(NotFoundError):
@@ -26,6 +35,11 @@ def keys_of(policies: Mapping[str, tuple[bytes, bytes]], policy: str, service: s
     if (pair := policies.get(policy)) is None:
         raise PolicyMissingError(policy=policy[:64], service=service, known=", ".join(sorted(policies)))
     return pair
+
+
+def rights_of(policy: str) -> str:
+    """Return what a policy may do, in Azure's words."""
+    return _RIGHTS.get(policy, "")
 
 
 def rotated(policies: Keys, policy: str, which: Which, fresh: bytes, service: str) -> Keys:

@@ -1,5 +1,6 @@
 """`birthmark dps`: provisioning services, their links and CA certificates."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from birthmark.cli.asking import only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
-from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
+from birthmark.cli.keys import PolicyArgument, PolicyOption, RotateOption, WhichArgument, show_keys, show_policies
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
@@ -66,6 +67,47 @@ def key(
 ) -> None:
     """Show the keys of a provisioning service, as connection strings for SDKs and for `birthmark device`."""
     show_keys(server, "dps", name, policy, rotate)
+
+
+def show_one(
+    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="Its name on this server.")] = "birthmark"
+) -> None:
+    """Show a provisioning service: ID scope, host, linked hubs, policies, and how many CAs it has on record."""
+    emit(server.as_json, server.client.get(at("dps", name)))
+
+
+class DpsTier(StrEnum):
+    """The tier of provisioning services, and none."""
+
+    S1 = "S1"
+    NONE = "none"
+
+
+def set_tier(
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="Its name on this server.")],
+    tier: Annotated[DpsTier, typer.Argument(metavar="TIER", help="S1, or none.")],
+) -> None:
+    """Let the limits of Azure's tier count for a service: registrations and operations a minute, polls of devices."""
+    wanted = None if tier is DpsTier.NONE else tier.value
+    emit(server.as_json, server.client.put(at("dps", name, "tier"), {"tier": wanted}))
+
+
+def list_policies(server: ListOptions, dps: Dps = "birthmark") -> None:
+    """List the shared access policies of a provisioning service, and what each may do."""
+    show_policies(server, "dps", dps)
+
+
+def show_policy(server: ServerOutputOptions, policy: PolicyArgument, dps: Dps = "birthmark") -> None:
+    """Show the keys of a policy, as connection strings: what `dps key` shows of the owner's."""
+    show_keys(server, "dps", dps, policy, None)
+
+
+def rotate_policy(
+    server: ServerOutputOptions, policy: PolicyArgument, which: WhichArgument, dps: Dps = "birthmark"
+) -> None:
+    """Make one of a policy's keys another one and show both; what it signed is refused then."""
+    show_keys(server, "dps", dps, policy, which)
 
 
 def delete(server: RemoveOptions, name: Annotated[str, typer.Argument(help="Its name on this server.")]) -> None:

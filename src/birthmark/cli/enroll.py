@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birthmark import durable
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only
 from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.enroll_options import (
@@ -31,7 +32,7 @@ from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.cli.reports import check_reports
 from birthmark.cli.standing import with_standing
-from birthmark.cli.tpm_record import TpmOptions, enroll_keys, enroll_tpm
+from birthmark.cli.tpm_record import TpmOptions, check_file, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
 from birthmark.console.client import client_for
 from birthmark.errors import InvalidRequestError
@@ -116,20 +117,20 @@ def device(
     how.check(azure=where.is_azure, aws=not where.is_azure)
     if (keys := tpm.keys()) is not None:
         only(where.is_azure, "with --to azure", endorsement_key=tpm.endorsement_key)
-        only(cert is None, "without --endorsement-key", cert=cert, hub=how.hub)
-        target = where.open()
+        only(cert is None, "without --endorsement-key", cert=cert)
+        target, hub = where.open(), where.profile.hub_host(how.hub)
         writing.confirm(target, where.profile, 1)
-        row: dict[str, Any] = enroll_tpm(target, keys, device_id, how, dry_run=writing.dry_run)
+        row: dict[str, Any] = enroll_tpm(target, keys, device_id, how, hub=hub, dry_run=writing.dry_run)
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     if tpm.symmetric_key is not None:
         only(where.is_azure, "with --to azure", symmetric_key=tpm.symmetric_key)
-        only(cert is None, "without --symmetric-key", cert=cert, hub=how.hub)
+        only(cert is None, "without --symmetric-key", cert=cert)
         if device_id is None:
             raise typer.BadParameter("give the device a name; no certificate has one", param_hint="device_id")
-        target = where.open()
+        target, hub = where.open(), where.profile.hub_host(how.hub)
         writing.confirm(target, where.profile, 1)
-        row = enroll_keys(target, tpm.symmetric_key, device_id, how, dry_run=writing.dry_run)
+        row = enroll_keys(target, tpm.symmetric_key, device_id, how, hub=hub, dry_run=writing.dry_run)
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     certificate = _certificate_of(cert, presented, device_id, where)
@@ -177,7 +178,18 @@ def group(
     ca_name: Annotated[str | None, typer.Option(help="Name of a CA certificate on record.")] = None,
     cert: Annotated[Path | None, typer.Option(help="The CA's certificate, PEM or DER.")] = None,
     secondary: Annotated[
-        str | None, typer.Option(help="A second CA, for a rollover: a file as --cert, or a name as --ca-name.")
+        str | None,
+        typer.Option(
+            help="A second CA, for a rollover: a file as --cert, or a name as --ca-name. With --symmetric-key the file"
+            " for the second key."
+        ),
+    ] = None,
+    symmetric_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="By keys that are derived from the group's, which the service makes: the first goes into this file.",
+        ),
     ] = None,
     edge: Edge = False,
     force: Force = False,
@@ -185,10 +197,19 @@ def group(
     issue: Issue = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure)."""
+    """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure).
+
+    Or every device whose key is derived from the group's.
+    """
     from birthmark.fleet.azure import AzureTarget
     from birthmark.manifests.doubts import doubts_of_ca
 
+    if symmetric_key is not None:
+        only(ca_name is None and cert is None, "without --symmetric-key", ca_name=ca_name, cert=cert)
+        second = None if secondary is None else Path(secondary)
+        row = _key_group(profile, writing, group_id, (symmetric_key, second), edge=edge, hub=hub, issue=issue)
+        emit(as_json, row)
+        return
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError
     names = [name for name in (ca_name, secondary) if name is not None] if cert is None else []
@@ -214,6 +235,31 @@ def group(
         issue=issue,
     )
     emit(as_json, {"group": group_id, "outcome": done.value})
+
+
+def _key_group(
+    profile: ProfileOptions,
+    writing: WriteOptions,
+    group_id: str,
+    files: tuple[Path, Path | None],
+    *,
+    edge: bool,
+    hub: str | None,
+    issue: str | None,
+) -> dict[str, str]:
+    """Put a group of shared keys on record, keep its keys in files, and return what is to be shown of that."""
+    from birthmark.fleet.azure import AzureTarget
+
+    named = {"--symmetric-key": files[0]} | ({} if files[1] is None else {"--secondary": files[1]})
+    for option, file in named.items():
+        check_file(file, option, dry_run=writing.dry_run)
+    target, host = AzureTarget(profile.azure), profile.hub_host(hub)
+    writing.confirm(target, profile, 1)
+    done, *keys = target.enroll_key_group(group_id, is_edge=edge, dry_run=writing.dry_run, hub=host, issue=issue)
+    for path, key in zip(files, keys, strict=True):
+        if path is not None and key is not None:
+            durable.create(path, f"{key}\n".encode())
+    return {"group": group_id, "outcome": done.value, "key": str(files[0])}
 
 
 def manifest(

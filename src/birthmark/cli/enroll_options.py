@@ -2,19 +2,19 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import without
 from birthmark.cli.keys import owner_string
-from birthmark.cli.operator import DataOption, ServerOptions
+from birthmark.cli.operator import DataOption, ServerOptions, at
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
 from birthmark.console.client import DEFAULT_DATA
@@ -88,6 +88,14 @@ def places() -> list[str]:
     return ["azure", "aws", "local"]
 
 
+def _said_of(hub: Mapping[str, Any], new: int) -> str:
+    """Say what a hub's tier allows of so many new devices."""
+    most, present = int(hub["most_devices"]), int(hub["devices"])
+    said = f"Hub {hub['name']} is of the tier {hub['tier']}: it takes {most:,} devices and has {present:,}"
+    over = present + new - most
+    return f"{said}; of {new:,} more, {over:,} are too many." if over > 0 else f"{said}."
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileOptions:
     """Whose records these are."""
@@ -130,6 +138,20 @@ class ProfileOptions:
         if host.lower() not in {one.lower() for one in linked}:
             raise HubNotLinkedError(hub=name, dps=dps, linked=", ".join(linked) or "none")
         return host
+
+    def tiers(self, new: int) -> tuple[bool, list[str]]:
+        """Return whether a local server's service has a tier, and what those of its hubs allow of so many devices."""
+        if not self.is_local:
+            return False, []
+        client, name = ServerOptions(self.data).client, self.dps or DEFAULT_DPS
+        service = next((row for row in client.rows("/dps") if row["name"] == name), None)
+        linked = {host.lower() for host in service["linked_hubs"]} if service is not None else set()
+        found: list[str] = []
+        for row in client.rows("/hubs"):
+            if row["tier"] is not None and str(row["host"]).lower() in linked:
+                hub = client.get(at("hubs", row["name"]))
+                found.append(_said_of(hub, new))
+        return service is not None and service["tier"] is not None, found
 
     def dps_option(self, described: str) -> str | None:
         """Return the option that names a local server's service that is `described` so, as in a journal's head."""

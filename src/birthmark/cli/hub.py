@@ -1,20 +1,29 @@
 """`birthmark hub`: hubs, their devices and the telemetry they took."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import only
+from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import emit, read_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
-from birthmark.cli.keys import PolicyOption, RotateOption, show_keys
+from birthmark.cli.keys import (
+    PolicyArgument,
+    PolicyOption,
+    RotateOption,
+    WhichArgument,
+    show_identity,
+    show_keys,
+    show_policies,
+)
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.standing import with_standing
@@ -22,6 +31,9 @@ from birthmark.cli.watching import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted
 from birthmark.text import printable
+
+if TYPE_CHECKING:
+    from birthmark.fleet.azure_registry import HubRegistry
 
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
@@ -32,7 +44,49 @@ CertOption = Annotated[
 IdentityArgument = Annotated[
     str, typer.Argument(metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.")
 ]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="local (a Birthmark server), cloud (by IOTHUB_CONNECTION_STRING), or a named one.",
+    ),
+]
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
+
+
+def registry_of(profile: str) -> "HubRegistry | None":
+    """Return the hub of a profile, None for that of a local server. Raise `ProfileError`."""
+    if profile == "local":
+        return None
+    from birthmark.fleet.azure_registry import HubRegistry
+    from birthmark.fleet.profiles import hub_profile
+
+    only_typed(False, "with --profile local", "--hub", "--data")
+    text, ca_file = hub_profile(profile)
+    registry = HubRegistry(text, ca_file, SystemClock())
+    registry.profile = shlex.quote(profile)
+    return registry
+
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is changed at another profile.")]
+
+
+def agree_at(registry: "HubRegistry", *, yes: bool) -> None:
+    """Return when the person says yes to a change at a hub of Azure's."""
+    agree(f"Change something at {registry.description}?", yes=yes)
+
+
+class HubTier(StrEnum):
+    """The tiers of hubs, and none."""
+
+    F1 = "F1"
+    S1 = "S1"
+    S2 = "S2"
+    S3 = "S3"
+    NONE = "none"
+
+
+Units = Annotated[int, typer.Option(help="How many units of the tier.", min=1, max=200)]
 
 
 class Feedback(StrEnum):
@@ -53,9 +107,13 @@ def create(
     server: ServerOutputOptions,
     name: HubName,
     host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
+    tier: Annotated[HubTier, typer.Option(help="Whose limits count: F1, S1, S2, S3, or none.")] = HubTier.NONE,
+    units: Units = 1,
 ) -> None:
     """Make another hub. Link it with `birthmark dps link NAME`."""
-    made = server.client.post("/hubs", {"name": name, "host": host})
+    only(tier is not HubTier.NONE, "with --tier", units=None if units == 1 else units)
+    wanted = {"tier": None if tier is HubTier.NONE else tier.value, "units": units}
+    made = server.client.post("/hubs", {"name": name, "host": host, **wanted})
     is_covered, fitting = made.pop("in_certificate"), made.pop("names_that_fit")
     emit(server.as_json, made)
     if not is_covered:
@@ -71,6 +129,55 @@ def key(
 ) -> None:
     """Show the keys of a hub's policy, as connection strings for the SDKs of a service."""
     show_keys(server, "hubs", name, policy, rotate)
+
+
+def show_one(server: ServerOutputOptions, name: HubName = "birthmark") -> None:
+    """Show a hub: host, policies, CAs, how many devices it has, may connect and are connected."""
+    emit(server.as_json, server.client.get(at("hubs", name)))
+
+
+def set_tier(
+    server: ServerOutputOptions,
+    name: HubName,
+    tier: Annotated[HubTier, typer.Argument(metavar="TIER", help="F1, S1, S2, S3, or none.")],
+    units: Units = 1,
+) -> None:
+    """Let the limits of a tier of Azure's count for a hub from now on: what is too much is refused as there.
+
+    What they are says `birthmark hub show`.
+    """
+    only(tier is not HubTier.NONE, "with a tier", units=None if units == 1 else units)
+    wanted = {"tier": None if tier is HubTier.NONE else tier.value, "units": units}
+    emit(server.as_json, server.client.put(at("hubs", name, "tier"), wanted))
+
+
+def list_policies(server: ListOptions, hub: HubOption = "birthmark") -> None:
+    """List the shared access policies of a hub, and what each may do."""
+    show_policies(server, "hubs", hub)
+
+
+def show_policy(server: ServerOutputOptions, policy: PolicyArgument, hub: HubOption = "birthmark") -> None:
+    """Show the keys of a policy, as connection strings: what `hub key` shows of the owner's."""
+    show_keys(server, "hubs", hub, policy, None)
+
+
+def rotate_policy(
+    server: ServerOutputOptions, policy: PolicyArgument, which: WhichArgument, hub: HubOption = "birthmark"
+) -> None:
+    """Make one of a policy's keys another one and show both; what it signed is refused then."""
+    show_keys(server, "hubs", hub, policy, which)
+
+
+def device_key(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+    """Show the keys of a device, as connection strings for the device SDKs."""
+    show_identity(server, hub, name)
+
+
+def module_key(
+    server: ServerOutputOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
+) -> None:
+    """Show the keys of a module, as connection strings for the device SDKs."""
+    show_identity(server, hub, f"{name}/{module}")
 
 
 def delete(server: RemoveOptions, name: HubName) -> None:
@@ -101,14 +208,43 @@ def devices(
     server: ListOptions,
     edge: Annotated[bool, typer.Option("--edge", help="Only IoT Edge devices.")] = False,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
 ) -> None:
     """List a hub's devices."""
-    rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     columns = ("device", "state", "status", "why", "edge", "thumbprint")
+    if (registry := registry_of(profile)) is not None:
+        told = map(_twin_row, registry.devices())
+        server.show_rows((row for row in told if row["edge"] or not edge), columns, "The hub has no such device.")
+        return
+    rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     asked = (row for row in rows if row["edge"] or not edge)
     server.show_rows(
         with_standing(asked, server.client, name="device", state="status"), columns, "The hub has no such device."
     )
+
+
+def show_identity_of(
+    server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark", profile: Profile = "local"
+) -> None:
+    """Show what a hub's registry says of a device, as JSON, without its keys."""
+    _show_identity(server, name, hub, profile)
+
+
+def show_module(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    module: ModuleArgument,
+    hub: HubOption = "birthmark",
+    profile: Profile = "local",
+) -> None:
+    """Show what a hub's registry says of a module, as JSON, without its keys."""
+    _show_identity(server, f"{name}/{module}", hub, profile)
+
+
+def _show_identity(server: ServerOutputOptions, name: str, hub: str, profile: str) -> None:
+    registry = registry_of(profile)
+    shown = server.client.get(at("hubs", hub, "identities", name)) if registry is None else registry.identity(name)
+    typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
 
 
 def delete_device(
@@ -132,23 +268,44 @@ def thumbprints(server: ListOptions, name: DeviceArgument, hub: HubOption = "bir
     )
 
 
-def disable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+def disable_device(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
+) -> None:
     """Let a device connect no more, and end its connection. It stays disabled however often it registers."""
-    _switch(server, name, hub, is_enabled=False)
+    _switch(server, name, hub, profile, yes=yes, is_enabled=False)
 
 
-def enable_device(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+def enable_device(
+    server: ServerOutputOptions,
+    name: DeviceArgument,
+    hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
+) -> None:
     """Let a device connect again that was disabled."""
-    _switch(server, name, hub, is_enabled=True)
+    _switch(server, name, hub, profile, yes=yes, is_enabled=True)
 
 
-def _switch(server: ServerOutputOptions, name: str, hub: str, *, is_enabled: bool) -> None:
+def _switch(server: ServerOutputOptions, name: str, hub: str, profile: str, *, yes: bool, is_enabled: bool) -> None:
+    if (registry := registry_of(profile)) is not None:
+        agree_at(registry, yes=yes)
+        found = registry.switch(name, is_enabled=is_enabled)
+        emit(server.as_json, {"device": name, "hub": registry.host, "status": found["status"]})
+        return
     emit(server.as_json, server.client.patch(at("hubs", hub, "devices", name), {"enabled": is_enabled}))
 
 
-def modules(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
+def modules(
+    server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark", profile: Profile = "local"
+) -> None:
     """List the modules of a device."""
-    rows = map(_module_row, server.client.rows(at("hubs", hub, "modules", name)))
+    registry = registry_of(profile)
+    found = server.client.rows(at("hubs", hub, "modules", name)) if registry is None else registry.modules(name)
+    rows = map(_module_row, found)
     server.show_rows(rows, ("module", "state", "auth", "managed_by"), f"{name} has no modules.")
 
 
@@ -183,10 +340,19 @@ def twin(
     desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
 ) -> None:
     """Show a device's twin, as JSON; change what is desired of it, or its tags, first."""
     path = at("hubs", hub, "twins", name)
-    if desired is None and tags is None:
+    if (registry := registry_of(profile)) is not None:
+        if desired is None and tags is None:
+            shown = dict(registry.twin(name))
+        else:
+            given = object_of(desired, "--desired"), object_of(tags, "--tags")
+            agree_at(registry, yes=yes)
+            shown = dict(registry.patch_twin(name, *given))
+    elif desired is None and tags is None:
         shown = server.client.get(path)
     else:
         patch = {"desired": object_of(desired, "--desired"), "tags": object_of(tags, "--tags")}
@@ -201,9 +367,12 @@ def query(
     ],
     top: Annotated[int | None, typer.Option(min=1, help="So many rows at most.")] = None,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
 ) -> None:
     """Show what a query finds among the twins of a hub, page after page: its twins, or the rows it selects."""
-    rows = islice(server.client.rows(at("hubs", hub, "query"), query=text), top)
+    registry = registry_of(profile)
+    told = server.client.rows(at("hubs", hub, "query"), query=text) if registry is None else registry.query(text)
+    rows = islice(told, top)
     if server.as_json:
         show(rows, (), as_json=True, nothing="")
         return
@@ -230,9 +399,16 @@ def method(
     response_timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
     connect_timeout: Annotated[int, typer.Option(help="Seconds to wait for the device, up to 300.")] = 0,
     hub: HubOption = "birthmark",
+    profile: Profile = "local",
+    yes: Yes = False,
 ) -> None:
     """Call a method of a device that is connected, and print the status and payload it answers with."""
     given = json_of(payload, "PAYLOAD")
+    if (registry := registry_of(profile)) is not None:
+        agree_at(registry, yes=yes)
+        told = registry.call(name, method, given, response_timeout, connect_timeout)
+        emit(server.as_json, {"status": told.get("status"), "payload": told.get("payload")})
+        return
     body: dict[str, Any] = {"method": method, "payload": given}
     body |= {"response_timeout_s": response_timeout, "connect_timeout_s": connect_timeout}
     patience_s = response_timeout + connect_timeout + 10
@@ -351,13 +527,28 @@ def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark")
     server.remove("hubs", hub, "cas", name, what=f"the CA certificate {name}, by which no device connects then")
 
 
-def _module_row(module: dict[str, Any]) -> dict[str, Any]:
+def _twin_row(twin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a device by its twin, which a query of a hub finds."""
+    thumbprints = twin.get("x509Thumbprint") or {}
+    return {
+        "device": twin["deviceId"],
+        "state": str(twin.get("connectionState", "")).lower(),
+        "status": twin.get("status"),
+        "why": twin.get("statusReason"),
+        "edge": bool((twin.get("capabilities") or {}).get("iotEdge")),
+        "auth": twin.get("authenticationType"),
+        "thumbprint": (thumbprints.get("primaryThumbprint") or "").lower() or None,
+    }
+
+
+def _module_row(module: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "module": module["moduleId"],
         "state": module["connectionState"].lower(),
         "auth": module["authentication"]["type"],
         "managed_by": module["managedBy"],
-        "thumbprint": (module["authentication"]["x509Thumbprint"]["primaryThumbprint"] or "").lower() or None,
+        "thumbprint": ((module["authentication"].get("x509Thumbprint") or {}).get("primaryThumbprint") or "").lower()
+        or None,
     }
 
 

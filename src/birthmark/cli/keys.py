@@ -8,7 +8,7 @@ import typer
 
 from birthmark.auth.connection_strings import ConnectionString
 from birthmark.cli.common import emit
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions, at
+from birthmark.cli.operator import ListOptions, ServerOptions, ServerOutputOptions, at
 from birthmark.console.client import endpoints_for, string_of
 from birthmark.console.login import signed_in
 
@@ -23,6 +23,8 @@ class Which(StrEnum):
 
 
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="Which policy; the owner's without one.")]
+PolicyArgument = Annotated[str, typer.Argument(metavar="POLICY", help="Its name, as `policy ls` shows it.")]
+WhichArgument = Annotated[Which, typer.Argument(metavar="KEY", help="primary or secondary.")]
 RotateOption = Annotated[
     Which | None, typer.Option("--rotate", help="Make this key another one first; what it signed is refused then.")
 ]
@@ -36,6 +38,20 @@ def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | N
         typer.echo("`birthmark env` prints the new key once the server was started again.", err=True)
     strings = _strings(told)
     del told["https_port"]  # the strings say it
+    emit(server.as_json, told | strings)
+
+
+def show_policies(server: ListOptions, kind: str, name: str) -> None:
+    """List the policies of a service with what each may do; their keys are shown by themselves."""
+    server.show(kind, name, "policies", columns=("policy", "rights"), nothing="There is no policy.")
+
+
+def show_identity(server: ServerOutputOptions, hub: str, name: str) -> None:
+    """Show the connection strings of a device, or of a module by its name."""
+    told = server.client.post(at("hubs", hub, "identity-keys", name))
+    who = f"HostName={told['host']};DeviceId={told['device']}"
+    who += f";ModuleId={told['module']}" if "module" in told else ""
+    strings = {f"{which}_connection_string": f"{who};SharedAccessKey={told[f'{which}_key']}" for which in Which}
     emit(server.as_json, told | strings)
 
 

@@ -153,8 +153,12 @@ class EachTarget:
                 if (hub := shipment.template.azure.hub) is not None and "{" not in hub:
                     judged.hub_host(hub)  # the same for all, so that it is refused before the first
             enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
-            if isinstance(target, AzureTarget) and (said := target.allowance(tally.counts[Done.WOULD_CREATE])):
-                typer.echo(said, err=True)
+            new = tally.counts[Done.WOULD_CREATE]
+            if isinstance(target, AzureTarget) and new:
+                is_tiered, of_hubs = where.profile.tiers(new)
+                for said in (target.allowance(new, is_tiered=is_tiered), *of_hubs):
+                    if said is not None:
+                        typer.echo(said, err=True)
 
         wheres = self.where.each()
         self._each(one)

@@ -40,22 +40,31 @@ class TpmOptions:
         return parse_tpm(TpmAttestation(self.endorsement_key, self.storage_root_key))
 
 
-def enroll_keys(target: Any, file: Path, name: str, how: DeviceOptions, *, dry_run: bool) -> dict[str, str]:
-    """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
+def check_file(file: Path, option: str, *, dry_run: bool) -> None:
+    """Raise where a key cannot be kept in a file that is not there yet, before anything is made."""
     if file.exists() and not dry_run:
         raise FileExistsAlreadyError(path=file)
-    if not file.absolute().parent.is_dir():  # before anything is made there
-        raise typer.BadParameter(f"there is no directory {file.parent}", param_hint="--symmetric-key")
-    done, key = target.enroll_keys(name, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue)
+    if not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {file.parent}", param_hint=option)
+
+
+def enroll_keys(
+    target: Any, file: Path, name: str, how: DeviceOptions, *, hub: str | None, dry_run: bool
+) -> dict[str, str]:
+    """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
+    check_file(file, "--symmetric-key", dry_run=dry_run)
+    done, key = target.enroll_keys(name, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub)
     if key is not None:
         durable.create(file, f"{key}\n".encode())
     return {"device": name, "outcome": done.value, "registration_id": name, "key": str(file)}
 
 
-def enroll_tpm(target: Any, keys: "TpmKeys", name: str | None, how: DeviceOptions, *, dry_run: bool) -> dict[str, str]:
+def enroll_tpm(
+    target: Any, keys: "TpmKeys", name: str | None, how: DeviceOptions, *, hub: str | None, dry_run: bool
+) -> dict[str, str]:
     """Put a device on record by its TPM, and return what is to be shown of that."""
     registration_id = name or registration_id_of(keys.endorsement)
     done = target.enroll_tpm(
-        registration_id, keys, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue
+        registration_id, keys, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub
     )
     return {"device": registration_id, "outcome": done.value, "registration_id": registration_id}

@@ -1,7 +1,7 @@
 """The operator interface of DPS: provisioning services, CAs on record, who registered."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,12 @@ class Link(msgspec.Struct):
     """A hub by its name."""
 
     hub: str
+
+
+class DpsTier(msgspec.Struct):
+    """The one tier there is; null for none."""
+
+    tier: Literal["S1"] | None
 
 
 class NewAuthority(msgspec.Struct):
@@ -61,6 +67,9 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         asked.demand(Right.OPERATE, f"hub/{hub.name}")
         return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
 
+    async def set_tier(asked: Asked) -> Any:
+        return _instance_view(await instances.set_tier(asked["name"], asked.body.tier, actor=asked.actor))
+
     async def release(asked: Asked) -> Any:
         instance = instances.by_name(asked["name"])
         found = await registrations.release(instance, asked["id"], actor=asked.actor)
@@ -77,11 +86,24 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         Endpoint(
             "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=is_there
         ),
+        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, DpsTier),
         Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
         Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),
         Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, Link),
         Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Let a name go.", release),
     ]
+
+
+def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[Endpoint]:
+    """Return the route of `birthmark dps show`."""
+
+    async def show(asked: Asked) -> Any:
+        instance = instances.by_name(asked["name"])
+        cas = await authorities.all(instance.id_scope)
+        told = {"cas": len(cas), "verified_cas": sum(one.is_verified for one in cas)}
+        return _instance_view(instance) | {"policies": list(instance.policies)} | told
+
+    return [Endpoint("GET", "/dps/{name}", Right.READ, "A provisioning service.", show)]
 
 
 def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
@@ -111,7 +133,8 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
         await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
 
     async def code(asked: Asked) -> Any:
-        return {"code": await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)}
+        made = await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)
+        return {"code": made.verification_code}
 
     async def verify(asked: Asked) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""
@@ -140,6 +163,7 @@ def _instance_view(instance: Instance) -> dict[str, Any]:
         "host": instance.host,
         "linked_hubs": list(instance.hubs),
         "policy": OWNER,
+        "tier": instance.tier,
     }
 
 

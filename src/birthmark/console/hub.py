@@ -22,6 +22,7 @@ from birthmark.console.routing import (
 )
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
 from birthmark.pki.certificates import parse_any
 from birthmark.store import from_micros, to_micros
@@ -37,6 +38,8 @@ class NewHub(msgspec.Struct):
 
     name: str
     host: str
+    tier: str | None = None
+    units: int = 1
 
 
 class NewHubCa(msgspec.Struct):
@@ -45,6 +48,13 @@ class NewHubCa(msgspec.Struct):
     name: str
     certificate: str
     verified: bool = False
+
+
+class HubTier(msgspec.Struct):
+    """A tier with its units; null for none."""
+
+    tier: str | None
+    units: int = 1
 
 
 class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,10 +96,17 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         return Rows([_hub_view(hub) for hub in hubs.all()])
 
     async def create(asked: Asked) -> Any:
-        made = await hubs.create(parse_name(asked.body.name), asked.body.host, actor=asked.actor)
+        body, name = asked.body, parse_name(asked.body.name)
+        edition = None if body.tier is None else parse_edition(body.tier, body.units, name)
+        made = await hubs.create(name, body.host, edition, actor=asked.actor)
         taken = {one.host.lower() for one in hubs.all()}
         free = [name for name in served.hosts() if name.lower() not in taken]
         return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
+
+    async def set_tier(asked: Asked) -> Any:
+        name, wanted = asked["name"], asked.body
+        edition = None if wanted.tier is None else parse_edition(wanted.tier, wanted.units, name)
+        return _hub_view(await hubs.set_tier(name, edition, actor=asked.actor))
 
     async def delete(asked: Asked) -> None:
         hub = hubs.by_name(asked["name"])
@@ -118,6 +135,7 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
     return [
         Endpoint("GET", "/hubs", Right.READ, "The hubs.", listing, rows_at="hub/{name}"),
         Endpoint("POST", "/hubs", rule, "Make a hub.", create, NewHub, status=201),
+        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, HubTier),
         Endpoint(
             "DELETE",
             one,
@@ -150,7 +168,8 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
         await authorities.remove(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
 
     async def code(asked: Asked) -> Any:
-        return {"code": await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)}
+        made = await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+        return {"code": made.verification_code}
 
     async def verify(asked: Asked) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""
@@ -210,7 +229,7 @@ async def _pages(
 
 
 def _hub_view(hub: Hub) -> dict[str, Any]:
-    return {"name": hub.name, "host": hub.host}
+    return {"name": hub.name, "host": hub.host, "tier": None if hub.tier is None else str(edition_of(hub.tier))}
 
 
 def _message_view(hub: Hub, message: Message) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
 from birthmark.iothub.ports import Presence
+from birthmark.iothub.rules.tiers import Metered, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
 from birthmark.pki.certificates import parse_thumbprint
@@ -35,6 +36,44 @@ class DeviceSwitch(msgspec.Struct):
     """Whether a device may connect."""
 
     enabled: bool
+
+
+def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+    """Return the routes that show one hub, one device, one module."""
+    hubs, registry = iothub.hubs, iothub.registry
+
+    async def show(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        total, enabled = await registry.count(hub)
+        told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
+        cas = await iothub.authorities.all(hub)
+        known = {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
+        return known | tier_view(hub)
+
+    async def identity(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        found = await registry.identity(hub, asked["identity"])
+        (seen,) = await presence.seen(hub.name, [found.name])
+        is_connected = seen.is_connected
+        if isinstance(found, Module):
+            return module_json(found, is_connected=is_connected, with_keys=False)
+        return device_json(found, is_connected=is_connected, with_keys=False)
+
+    return [
+        Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
+        Endpoint("GET", "/hubs/{name}/identities/{identity:path}", Right.READ, "A device or a module.", identity),
+    ]
+
+
+def tier_view(hub: Hub) -> dict[str, Any]:
+    """Return what of a hub's tier counts: its limits in words."""
+    if hub.tier is None:
+        return {"tier": None}
+    edition = edition_of(hub.tier)
+    limits = [f"{edition.pace(what)} of {what}" for what in Metered]
+    limits.append(f"{edition.most_messages:,} messages of {edition.meter:,} bytes a day")
+    limits.append(f"{edition.most_devices:,} devices")
+    return {"tier": str(edition), "most_devices": edition.most_devices, "limits": limits}
 
 
 def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.ca.ordering import IssuingPolicyUnknownError
 from birthmark.dps import model, wire
-from birthmark.dps.rules import allocation, attestation, enrollment, issuing, queries, registration, tpm
+from birthmark.dps.rules import allocation, attestation, enrollment, issuing, queries, registration, tiers, tpm
 from birthmark.dps.service import authorities, enrollments, instances, registrations
 from birthmark.dps.service import queries as queries_service
 from birthmark.mqtt.reasons import ReasonCode
@@ -76,6 +76,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     CertificateInvalidError: (400, 400004),
     CsrRefusedError: (400, 400004),
     ChainError: (401, 401002),
+    tiers.DpsTierThrottledError: (429, 429001),
     errors.InvalidRequestError: (400, 400004),
     errors.UnauthenticatedError: (401, 401002),
     RightMissingError: (403, 403000),  # the real service knows no people

@@ -28,9 +28,10 @@ from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance
 from birthmark.dps.rules.attestation import check_same
+from birthmark.dps.rules.tiers import Paced
 from birthmark.dps.service import Enrollments, Instances, Queries, Registrations
 from birthmark.dps.service.queries import Found, view_of
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.members import unread
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.text import read_json, whole_number
@@ -74,7 +75,8 @@ def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
         body = wire.error_json(number, wire_message(error), tracking_id, clock.now())
         headers = {"x-ms-error-code": str(number), "x-ms-request-id": tracking_id}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            headers["retry-after"] = str(wire.RETRY_AFTER_S)
+            waits_s = error.retry_after_s if isinstance(error, ThrottledError) else 0
+            headers["retry-after"] = str(max(wire.RETRY_AFTER_S, waits_s))
         return JSONResponse(body, status, headers)
 
     async def named(request: Request) -> Response:
@@ -137,7 +139,9 @@ def service_routes(
     def asked(request: Request, right: Right) -> tuple[Instance, str]:
         """Return the instance that is asked for, and who asks."""
         authorization, address = request.headers.get("authorization"), request.client.host if request.client else ""
-        return instances.authorize(authorization, request.scope["path"], right, address)
+        instance, who = instances.authorize(authorization, request.scope["path"], right, address)
+        instances.take(Paced.OPERATION, instance)
+        return instance, who
 
     queries = Queries(enrollments, registrations, clock)
 

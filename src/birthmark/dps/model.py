@@ -127,6 +127,8 @@ class Instance:
     host: str
     hubs: tuple[str, ...]
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
+    tier: str | None = None
+    """Whose limits count: S1, the one there is; None: no limits."""
 
     @property
     def as_option(self) -> str:

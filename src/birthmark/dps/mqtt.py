@@ -17,7 +17,7 @@ from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import check_client_id, check_same
 from birthmark.dps.service import Registrations
 from birthmark.dps.service.registrations import Attested
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
@@ -151,6 +151,7 @@ class DpsConnection:
                 await self._answer(request, packet)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
+        waits_s = wire.RETRY_AFTER_S
         try:
             if isinstance(request, wire.RegisterRequest):
                 body = wire.parse_registration(packet.payload)
@@ -162,6 +163,8 @@ class DpsConnection:
             status, answer = 200, wire.status_json(registration, self._claim.leaf)
         except BirthmarkError as error:
             status, number = http_error(error)
+            if isinstance(error, ThrottledError):
+                waits_s = max(waits_s, error.retry_after_s)
             tracking_id = self._ledger.record(
                 error,
                 address=self.pump.address,
@@ -170,7 +173,7 @@ class DpsConnection:
             )
             answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
         self.pump.ack(packet.packet_id)
-        retry = wire.RETRY_AFTER_S if status == HTTPStatus.TOO_MANY_REQUESTS else None
+        retry = waits_s if status == HTTPStatus.TOO_MANY_REQUESTS else None
         topic = wire.response_topic(status, request.rid, retry)
         with suppress(LocalProtocolError):  # it acknowledges nothing, and asks again when it wants to know
             self.pump.publish(topic, json.dumps(answer).encode(), self._qos)

@@ -22,6 +22,7 @@ instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint(
 ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
 CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
+CHANGE_TIER = change(instances, ("tier",), "id_scope", "name")
 DELETE_INSTANCE = remove(instances, "id_scope", "name")
 INSTANCE_IS_THERE = present(instances)
 NAME_IS_THERE = present(instances, "name")
@@ -95,6 +96,7 @@ REPLACE_AUTHORITY = change(
 GET_AUTHORITY = find(authorities)
 AUTHORITY_IS_THERE = present(authorities)
 DELETE_AUTHORITY = remove(authorities)
+DELETE_AUTHORITY_AS = remove(authorities, "scope", "name", "etag")
 LIST_AUTHORITIES = find(authorities, "scope", order=authorities.c.name, limit=1000)
 AUTHORITIES_NAMED = find(authorities, "scope", "subject_digest", limit=100)
 CAS_NAMED = statement(

@@ -53,9 +53,12 @@ class AzureTarget(AzureLosing):
                 return
         self._known = known
 
-    def allowance(self, new: int) -> str | None:
-        """Say what Azure's tier allows of so many new devices; None where nothing is new, or the service is another."""
-        if _AZURE not in self._host or not new:
+    def allowance(self, new: int, *, is_tiered: bool = False) -> str | None:
+        """Say what Azure's tier allows of so many new devices; None where nothing is new, or no tier counts.
+
+        One counts at Azure, and at a server of ours where the service has it, `is_tiered`.
+        """
+        if not (is_tiered or _AZURE in self._host) or not new:
             return None
         minutes = -(-new // _REGISTERED_A_MINUTE)
         said = (

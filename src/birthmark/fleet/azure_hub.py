@@ -47,6 +47,14 @@ class HubDevices:
         """The hub's host name, without a port."""
         return self._service.host.partition(":")[0]
 
+    patience_s = _TIMEOUT_S
+    """How long an answer may take."""
+
+    @property
+    def description(self) -> str:
+        """What it is called to people."""
+        return f"IoT Hub {self._service.host}"
+
     def get(self, device_id: str) -> dict[str, Any] | None:
         """Return what the registry says of a device, None where it has none of this id."""
         return self._ask("GET", device_id)
@@ -72,29 +80,37 @@ class HubDevices:
     def _ask(
         self, method: str, device_id: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
     ) -> dict[str, Any] | None:
-        expiry = self._clock.now() + _TOKEN_LIFE
-        token = render_sas(self._service.host, hmac_sha256(self._service.key), expiry, self._service.policy)
-        url = f"https://{self._service.host}/devices/{quote(device_id, safe='')}?api-version={_VERSION}"
-        signed = {"Authorization": token} | (headers or {})
-        try:
-            answer = self._session.request(method, url, headers=signed, json=body, timeout=_TIMEOUT_S)
-        except self._errors.RequestException as error:
-            raise TargetUnreachableError(target=f"IoT Hub {self._service.host}", reason=error) from error
+        answer = self._answer(method, f"/devices/{quote(device_id, safe='')}", body, headers, device_id)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
-        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            after = whole_number(answer.headers.get("retry-after", "")) or 0
-            where = f"IoT Hub {self._service.host}"
-            raise TargetThrottledError(target=where, reason=answer.text[:_MAX_TOLD], retry_after_s=after)
-        if not answer.ok:
-            is_unknown = answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-            where, told = f"IoT Hub {self._service.host}", answer.text[:_MAX_TOLD]
-            raise refusal(where, told, is_missing=False, is_unknown=is_unknown, name=device_id, how="")
         with suppress(ValueError):
             if isinstance(said := answer.json(), dict):
                 return said
         reason = "its answer cannot be read: no JSON object"
-        raise TargetUnreachableError(target=f"IoT Hub {self._service.host}", reason=reason)
+        raise TargetUnreachableError(target=self.description, reason=reason)
+
+    def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None, name: str
+    ) -> Any:
+        """Return what the hub answers, also where it has no such thing. Raise what stops everything."""
+        expiry = self._clock.now() + _TOKEN_LIFE
+        token = render_sas(self._service.host, hmac_sha256(self._service.key), expiry, self._service.policy)
+        url = f"https://{self._service.host}{path}?api-version={_VERSION}"
+        signed = {"Authorization": token, **(headers or {})}
+        try:
+            answer = self._session.request(method, url, headers=signed, json=body, timeout=self.patience_s)
+        except self._errors.RequestException as error:
+            raise TargetUnreachableError(target=self.description, reason=error) from error
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return answer
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            after = whole_number(answer.headers.get("retry-after", "")) or 0
+            raise TargetThrottledError(target=self.description, reason=answer.text[:_MAX_TOLD], retry_after_s=after)
+        if not answer.ok:
+            is_unknown = answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+            told = answer.text[:_MAX_TOLD]
+            raise refusal(self.description, told, is_missing=False, is_unknown=is_unknown, name=name, how="")
+        return answer
 
 
 def is_taken_back(device: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ class OtherAttestations(Switching):
         update: bool,
         dry_run: bool,
         issue: str | None = None,
+        hub: str | None = None,
     ) -> Done:
         """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
         models = self._models
@@ -34,6 +35,7 @@ class OtherAttestations(Switching):
         root = None if keys.storage_root is None else keys.storage_root.base64
         present = self._found(self._sdk.get_individual_enrollment, registration_id)
         is_there = present is not None and _has_tpm(present, keys.endorsement.base64, root)
+        is_there = is_there and _gives(present, hub)
         if is_there and on_record(present).is_edge == is_edge and _issues(present, issue):
             return Done.UNCHANGED
         self._check_update(registration_id, present, f"this TPM as {_kind(is_edge)}device", update=update)
@@ -42,10 +44,17 @@ class OtherAttestations(Switching):
         attestation = models.AttestationMechanism(
             type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
         )
-        return self._put(self._made(registration_id, present, attestation, issue, is_edge=is_edge), present)
+        return self._put(self._made(registration_id, present, attestation, issue, hub, is_edge=is_edge), present)
 
     def enroll_keys(
-        self, registration_id: str, *, is_edge: bool, update: bool, dry_run: bool, issue: str | None = None
+        self,
+        registration_id: str,
+        *,
+        is_edge: bool,
+        update: bool,
+        dry_run: bool,
+        issue: str | None = None,
+        hub: str | None = None,
     ) -> tuple[Done, str | None]:
         """Put a device on record by two keys that the service makes; return the first of them, base64.
 
@@ -55,7 +64,7 @@ class OtherAttestations(Switching):
         parse_registration_id(registration_id)
         present = self._found(self._sdk.get_individual_enrollment, registration_id)
         is_there = present is not None and _has_keys(present) and _issues(present, issue)
-        is_there = is_there and on_record(present).is_edge == is_edge
+        is_there = is_there and on_record(present).is_edge == is_edge and _gives(present, hub)
         if not is_there:
             self._check_update(registration_id, present, f"keys as {_kind(is_edge)}device", update=update)
         if dry_run:
@@ -65,7 +74,7 @@ class OtherAttestations(Switching):
         if not is_there:
             there = self._keys(registration_id) if _has_key_kind(present) else models.SymmetricKeyAttestation()
             attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=there)
-            done = self._put(self._made(registration_id, present, attestation, issue, is_edge=is_edge), present)
+            done = self._put(self._made(registration_id, present, attestation, issue, hub, is_edge=is_edge), present)
         return done, str(self._keys(registration_id).primary_key)
 
     def _check_update(self, name: str, present: Any, wanted: str, *, update: bool) -> None:
@@ -73,7 +82,16 @@ class OtherAttestations(Switching):
             told = {"present": _told(on_record(present)), "wanted": f"{wanted} {name}"}
             raise DifferentRecordError(device=name, target=self.description, **told)
 
-    def _made(self, registration_id: str, present: Any, attestation: Any, issue: str | None, *, is_edge: bool) -> Any:
+    def _made(
+        self,
+        registration_id: str,
+        present: Any,
+        attestation: Any,
+        issue: str | None,
+        hub: str | None,
+        *,
+        is_edge: bool,
+    ) -> Any:
         """Return the record with another attestation; what somebody set of it besides stays."""
         capabilities = self._models.DeviceCapabilities.create(iot_edge=is_edge)
         if present is None:
@@ -84,12 +102,42 @@ class OtherAttestations(Switching):
             made = self._as_kept(kept(present))
         for name, text in policy_names(issue).items():
             setattr(made, name, text)
+        if hub is not None:
+            made.iot_hub_host_name, made.iot_hubs, made.allocation_policy = None, [hub], "static"
         made.attestation, made.capabilities, made.provisioning_status = attestation, capabilities, "enabled"
         return made
 
     def _keys(self, registration_id: str) -> Any:
         with self._translated(registration_id):
             return self._sdk.get_individual_enrollment_attestation_mechanism(registration_id).symmetric_key
+
+    def enroll_key_group(
+        self,
+        group_id: str,
+        *,
+        is_edge: bool,
+        dry_run: bool,
+        hub: str | None = None,
+        issue: str | None = None,
+    ) -> tuple[Done, str | None, str | None]:
+        """Make a group of the devices whose keys are derived from two keys that the service makes; return those.
+
+        Keys that are there stay, and are told again. A rehearsal knows none.
+        """
+        parse_group_id(group_id)
+        present = self._found(self._sdk.get_enrollment_group, group_id)
+        has_keys = _has_key_kind(present)
+        if dry_run:
+            return (Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE), None, None
+        there = self._group_keys(group_id) if has_keys else self._models.SymmetricKeyAttestation()
+        attestation = self._models.AttestationMechanism(type="symmetricKey", symmetric_key=there)
+        done = self._put(self._made_group(group_id, attestation, hub, issue, is_edge=is_edge), present)
+        keys = self._group_keys(group_id)
+        return done, str(keys.primary_key), str(keys.secondary_key)
+
+    def _group_keys(self, group_id: str) -> Any:
+        with self._translated(group_id):
+            return self._sdk.get_enrollment_group_attestation_mechanism(group_id).symmetric_key
 
     def enroll_group(
         self,
@@ -116,6 +164,12 @@ class OtherAttestations(Switching):
         else:
             pems = [certificate.pem() for certificate in certificates]
             attestation = models.AttestationMechanism.create_with_x509_signing_certs(*pems)
+        made = self._made_group(group_id, attestation, hub, issue, is_edge=is_edge)
+        return self._put(made, present, _HOW.format(shlex.quote(ca_names[0])) if ca_names else "")
+
+    def _made_group(self, group_id: str, attestation: Any, hub: str | None, issue: str | None, *, is_edge: bool) -> Any:
+        """Return a group as the SDK's model."""
+        models = self._models
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
         for name, text in policy_names(issue).items():
             setattr(made, name, text)
@@ -128,7 +182,7 @@ class OtherAttestations(Switching):
                 "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
             }
             made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
-        return self._put(made, present, _HOW.format(shlex.quote(ca_names[0])) if ca_names else "")
+        return made
 
 
 def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:
@@ -146,6 +200,11 @@ def _has_key_kind(enrollment: Any) -> bool:
 def _has_keys(enrollment: Any) -> bool:
     """Say whether the device may register by keys, as the enrollment is."""
     return _has_key_kind(enrollment) and enrollment.provisioning_status != "disabled"
+
+
+def _gives(enrollment: Any, hub: str | None) -> bool:
+    """Say whether that one hub is given, or nothing is said of it."""
+    return hub is None or [one.lower() for one in on_record(enrollment).hubs] == [hub.lower()]
 
 
 def _issues(enrollment: Any, issue: str | None) -> bool:

@@ -155,6 +155,19 @@ class NoSuchRecordError(errors.NotFoundError):
     reason: str = ""
 
 
+class NotAtHubError(errors.NotFoundError):
+    """A hub has no such device or module, or cannot reach it."""
+
+    code = "fleet.not_at_hub"
+    message = "{target} does not find {name}"
+    cause = "{target} says of {name}: {reason}"
+    fix = "`birthmark hub device ls --profile {profile}` shows which devices it has, and which are connected."
+    name: str
+    profile: str
+    reason: str
+    target: str
+
+
 class ReferenceMissingError(errors.NotFoundError):
     """Something is missing there."""
 

@@ -36,6 +36,7 @@ from birthmark.toml_text import parse
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
 _AZURE_STRING, _AWS_URL = "PROVISIONING_CONNECTION_STRING", "AWS_ENDPOINT_URL_IOT"
+_HUB_STRING = "IOTHUB_CONNECTION_STRING"
 _NOT_OURS = "{} is that of a Birthmark server, as `birthmark env` sets it, and not {}'s"
 _FROM_THE_PORTAL = "Azure's own is in the portal, *Shared access policies*: set that first. "
 _UNSET = "Amazon's own are asked from a new shell, without `birthmark env`. "
@@ -88,7 +89,7 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
         if not (text := os.environ.get(_AZURE_STRING)):
             raise ProfileError(profile=name, detail=f"{_AZURE_STRING} is not set", mend=_FROM_THE_PORTAL)
         _check_azures_own(text)
-        return AzureProfile(text, hub_connection_string=os.environ.get("IOTHUB_CONNECTION_STRING"))
+        return AzureProfile(text, hub_connection_string=os.environ.get(_HUB_STRING))
     table = _named(name, "azure")
     if table.get("service"):
         return _signed_in(name, table)
@@ -98,16 +99,29 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=_hub(name, table))
 
 
+def hub_profile(name: str) -> tuple[str, Path | None]:
+    """Return the connection string of a hub, and whom to trust, by the profile of that name. Raise `ProfileError`."""
+    if name == "cloud":
+        if not (text := os.environ.get(_HUB_STRING)):
+            raise ProfileError(profile=name, detail=f"{_HUB_STRING} is not set", mend=_FROM_THE_PORTAL)
+        _check_azures_own(text, _HUB_STRING)
+        return text, None
+    table = _named(name, "azure")
+    if (text := _hub(name, table) or "") == "":
+        raise ProfileError(profile=name, detail=f"[{name}.azure] has no hub_connection_string_file")
+    return text, _ca_file(table)
+
+
 def _host_of_server() -> str | None:
     """Return the host of the Birthmark server that this environment is about: devices and operators ask one host."""
     return os.environ.get("PROVISIONING_HOST", "").partition(":")[0].lower() or None
 
 
-def _check_azures_own(connection_string: str) -> None:
+def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> None:
     """Raise `ProfileError` for the string of a Birthmark server; at Azure devices ask another host than operators."""
     parts = dict(part.partition("=")[::2] for part in connection_string.split(";"))
     if parts.get("HostName", "").lower() == _host_of_server():
-        detail = _NOT_OURS.format(_AZURE_STRING, "Azure")
+        detail = _NOT_OURS.format(variable, "Azure")
         raise ProfileError(profile="cloud", detail=detail, mend=_FROM_THE_PORTAL)
 
 

@@ -17,6 +17,7 @@ from birthmark.iothub.rules import (
     messages,
     methods,
     provisioning,
+    tiers,
     twins,
     wills,
 )
@@ -81,6 +82,10 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),
+    tiers.TierInvalidError: (400, "ArgumentInvalid", 400004),
+    tiers.TierThrottledError: (429, "ThrottlingException", 429001),
+    tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
+    tiers.TooManyDevicesError: (413, "TooManyDevices", 413002),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),
     errors.ForbiddenError: (403, "Forbidden", 403000),

@@ -59,6 +59,8 @@ class Hub:
     name: str
     host: str
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
+    tier: str | None = None
+    """Whose limits count, as `rules.tiers` keeps it; None: no limits."""
 
     def became(self, other: "Hub") -> bool:
         """Say whether another of this name is this one, some keys of which were rotated; one made anew has none."""

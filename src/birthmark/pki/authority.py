@@ -3,8 +3,28 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from birthmark.errors import ConflictError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.possession import check_possession
+
+ANY = "*"
+"""The etag that every state has."""
+NOTHING = ""
+"""The etag that no state has: nothing may be on record."""
+_MAX_SHOWN = 64
+
+
+class AuthorityChangedError(ConflictError):
+    """The CA certificate on record is not the one that was read."""
+
+    code = "pki.ca_etag_mismatch"
+    cause = "The CA certificate {name} was changed since the etag {etag} was read."
+    fix = (
+        "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark dps ca ls`, or "
+        "`birthmark hub ca ls`"
+    )
+    etag: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +38,11 @@ class Authority:
     etag: str
     created_at: datetime
     updated_at: datetime
+
+    def check_etag(self, etag: str | None) -> None:
+        """Raise `AuthorityChangedError` where another certificate, or an earlier state of it, is meant."""
+        if etag not in {None, ANY, self.etag}:
+            raise AuthorityChangedError(name=self.name, etag=str(etag)[:_MAX_SHOWN])
 
     def with_code(self, code: str, etag: str, now: datetime) -> "Authority":
         """Return it with a fresh verification code; an earlier one is void."""

@@ -61,6 +61,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
 from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
+from birthmark.management import http as management_http
+from birthmark.management.model import Kind
+from birthmark.management.service import Management
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reasons import ReasonCode
@@ -165,6 +168,12 @@ class Applications:
         if serves(Service.DPS):
             routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
             routes += dps_http.device_routes(registrations, record, clock)
+        if serves(Service.IOTHUB, Service.DPS):
+            places = rooms.instances, rooms.authorities, rooms.iothub
+            served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
+            kinds = frozenset(kind for service, kind in served.items() if serves(service))
+            management = Management(rooms.people, *places, lambda: self.https_port, kinds)
+            routes += management_http.routes(management, record)
         if serves(Service.AWS, Service.IOTHUB, Service.DPS):
             routes.append(WebSocketRoute("/mqtt", websocket))
         routes.append(WebSocketRoute("/{path:path}", no_websocket))
@@ -258,13 +267,15 @@ class Applications:
         rooms, host = self._rooms, self._settings.host_name
         return [
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
+            *dps.show_endpoints(rooms.instances, rooms.authorities),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(Enrolling(rooms, self._clock)),
-            *key_endpoints(rooms.instances, rooms.iothub.hubs, lambda: self.https_port),
+            *key_endpoints(rooms.instances, rooms.iothub, lambda: self.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.devices),
             *thumbprints.endpoints(rooms.iothub, rooms.database),
+            *hub_devices.show_endpoints(rooms.iothub, rooms.devices),
             *hub_queries.endpoints(rooms.iothub, rooms.devices),
             *todevices.endpoints(rooms.iothub, rooms.devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),

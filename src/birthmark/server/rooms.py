@@ -221,8 +221,12 @@ async def open_rooms(
         settings.ca.told_beyond,
         () if settings.ca.edge_on_this_host else excluding(settings.hosts),
     )
-    instances = Instances(database, clock, entropy, settings.host_name)
-    kept = {"keep_s": settings.telemetry.keep_s, "keep_bytes": settings.telemetry.keep_bytes}
+    instances = Instances(database, clock, entropy, settings.host_name, settings.workers)
+    kept = {
+        "keep_s": settings.telemetry.keep_s,
+        "keep_bytes": settings.telemetry.keep_bytes,
+        "workers": settings.workers,
+    }
     iothub = IotHub.of(database, clock, entropy, authority.revocations.check, authority.is_devices_own, **kept)
     hubs = HubsForDps(iothub.registry, iothub.credentials)
     enrollments, authorities = Enrollments(database, clock, entropy, hubs), Authorities(database, clock, entropy)

@@ -25,9 +25,9 @@ async def a_proof(world: DpsWorld) -> Certificate:
     """Put a CA on record, not verified; return the certificate that proves its key by the code given out."""
     scope, ca = world.instance.id_scope, a_ca()
     await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
-    code = await world.authorities.new_code(scope, "ca", actor="test")
+    coded = await world.authorities.new_code(scope, "ca", actor="test")
     issuer, key, lifetime = Issuer(ca.certificate, ca.private_key), a_key().public_key(), timedelta(days=1)
-    return prove_possession(code, issuer, key, serial=7, now=NOON, lifetime=lifetime)
+    return prove_possession(coded.verification_code or "", issuer, key, serial=7, now=NOON, lifetime=lifetime)
 
 
 async def test_a_ca_that_was_removed_while_it_was_verified_stays_removed(database_url: str) -> None:

@@ -292,11 +292,21 @@ async def test_what_was_made_again_under_the_same_name_comes_back_as_it_was_and_
     """Its keys, or what it allows, are those of the backup: in force again."""
     policy: dict[str, Any] = dict.fromkeys(policy_store.policies.columns.keys(), 0)
     policy |= {"name": "pumps", "generation_id": "1"}
-    await loss.both(lambda: _added(hub_store.ADD_HUB, [{"name": "plant", "host": "plant.example", "policies": "{}"}]))
+    hub = {"name": "plant", "host": "plant.example", "policies": "{}", "tier": None}
+    await loss.both(lambda: _added(hub_store.ADD_HUB, [hub]))
     await loss.both(
         lambda: _added(
             dps_store.ADD_INSTANCE,
-            [{"id_scope": "0ne1", "name": "plant", "host": "dps.example", "hubs": "[]", "policies": "{}"}],
+            [
+                {
+                    "id_scope": "0ne1",
+                    "name": "plant",
+                    "host": "dps.example",
+                    "hubs": "[]",
+                    "policies": "{}",
+                    "tier": None,
+                }
+            ],
         )
     )
     await loss.both(lambda: _added(policy_store.ADD, [policy]))

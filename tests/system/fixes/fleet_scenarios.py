@@ -102,8 +102,22 @@ def at_another_aws(say: Say, port: int) -> Callable[[Scene], None]:
     return prepare
 
 
+def at_a_hub(scene: Scene) -> None:
+    """A profile `plant` with the hub of the server."""
+    text = scene.directory / "hub"
+    text.touch(0o600)
+    assert scene.server is not None
+    text.write_text(scene.server.environment["IOTHUB_CONNECTION_STRING"])
+    at = scene.directory / ".config" / "birthmark"
+    at.mkdir(parents=True)
+    ca = scene.server.endpoints["trust_bundle"]
+    (at / "profiles.toml").write_text(f'[plant.azure]\nhub_connection_string_file = "{text}"\nca_file = "{ca}"\n')
+    scene.environment |= {"HOME": str(scene.directory)}
+
+
 POOR = "birthmark device ls --to aws --profile poor"
 FLEET: Mapping[str, Scenario] = {
+    "fleet.not_at_hub": Scenario("birthmark hub device show none --profile plant", at_a_hub, is_instead=True),
     "fleet.not_allowed": Scenario(POOR, at_another_aws(_deny, 8099), is_instead=True),
     "fleet.target_throttled": Scenario(POOR, at_another_aws(_throttle(8), 8098)),
     "enroll.journal_not_named": Scenario(UNDO, typed(*RUN), is_instead=True),

@@ -11,6 +11,8 @@ from fixes.rows_certificates import CERTIFICATES
 from fixes.rows_credentials import CREDENTIALS
 from fixes.rows_first_contact import FIRST_CONTACT
 from fixes.rows_literal import LITERALS
+from fixes.rows_management import MANAGEMENT
+from fixes.rows_tiers import TIERS
 from fixes.rows_wire import WIRE
 
 ROWS: Mapping[str, Row] = {
@@ -22,7 +24,9 @@ ROWS: Mapping[str, Row] = {
     **DPS,
     **HUB,
     **LITERALS,
+    **MANAGEMENT,
     **SHADOWS,
     **SIGNATURES,
+    **TIERS,
     **WIRE,
 }

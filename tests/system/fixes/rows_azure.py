@@ -335,6 +335,11 @@ HUB: Mapping[str, Row] = {
     ),
     "iothub.device_held": Row(lambda desk: desk.type(REGISTER), steps(in_hub("fix-held"), typing(ENROLL))),
     "iothub.device_id_invalid": Row(rest("IOTHUB", "PUT", "/devices/a%20b", {"deviceId": "a b"}), is_instead=True),
+    "iothub.no_keys": Row(
+        typing("birthmark hub device key fix-no-keys"),
+        typing("birthmark hub device create fix-no-keys --by-ca"),
+        is_instead=True,
+    ),
     "iothub.etag_mismatch": Row(
         rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
     ),

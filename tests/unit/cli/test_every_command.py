@@ -150,7 +150,7 @@ def test_an_option_of_another_command_keeps_its_name() -> None:
 ONE_MEANING = {
     "--root": ("agent ", "server install", "server uninstall", "doctor"),
     "--to": ("device ", "swarm "),
-    "--profile": ("device ",),
+    "--profile": ("device ", "hub "),
     "--token": ("chip ", "ca init", "doctor", "device "),
     "--group": ("device ", "dps "),
     "--trust-root": ("chip intake", "manifest ", "device "),

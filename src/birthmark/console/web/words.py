@@ -80,6 +80,8 @@ ACTIONS: Mapping[str, str] = {
     "device.lose": marked("lost its connection"),
     "device.refuse": marked("was refused"),
     "device.revoke": marked("took a device back"),
+    "dps.tier": marked("gave a provisioning service a tier"),
+    "iothub.tier": marked("gave a hub a tier"),
     "dps.ca_add": marked("put a CA on record"),
     "dps.ca_code": marked("asked for the verification code of a CA"),
     "dps.ca_remove": marked("removed a CA from the record"),

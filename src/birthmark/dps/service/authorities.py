@@ -88,9 +88,19 @@ class Authorities:
         return store.AUTHORITIES.of(row)
 
     async def add(
-        self, scope: IdScope, name: str, certificate: Certificate, *, is_verified: bool, actor: str
+        self,
+        scope: IdScope,
+        name: str,
+        certificate: Certificate,
+        *,
+        is_verified: bool,
+        actor: str,
+        etag: str | None = None,
     ) -> Authority:
-        """Put a CA certificate on record; the same again is harmless. Raise `InvalidRequestError`, `ConflictError`."""
+        """Put a CA certificate on record; the same again is harmless. Raise `InvalidRequestError`, `ConflictError`.
+
+        `etag` is that of what may be on record: `NOTHING` where nothing may.
+        """
         if not certificate.is_ca:
             raise AuthorityNotACAError(subject=certificate.subject_text)
         now = self._clock.now()
@@ -99,6 +109,8 @@ class Authorities:
         async def decide() -> Authority:
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
             present = None if row is None else store.AUTHORITIES.of(row)
+            if present is not None:
+                present.check_etag(etag)
             if present is None:
                 made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
             elif present.certificate != certificate:
@@ -111,23 +123,26 @@ class Authorities:
 
         return await decided_again(decide)
 
-    async def new_code(self, scope: IdScope, name: str, *, actor: str) -> str:
-        """Return a fresh verification code; an earlier one is void."""
+    async def new_code(self, scope: IdScope, name: str, *, actor: str, etag: str | None = None) -> Authority:
+        """Return a CA with a fresh verification code; an earlier one is void. Raise `AuthorityChangedError`."""
         code = self._entropy.token(24).hex().upper()
 
-        async def decide() -> str:
+        async def decide() -> Authority:
             present = await self.get(scope, name)
+            present.check_etag(etag)
             made = present.with_code(code, self._etag(), self._clock.now())
-            await self._put(scope, made, present, actor, "dps.ca_code")
-            return code
+            return await self._put(scope, made, present, actor, "dps.ca_code")
 
         return await decided_again(decide)
 
-    async def verify(self, scope: IdScope, name: str, verification: Certificate, *, actor: str) -> Authority:
+    async def verify(
+        self, scope: IdScope, name: str, verification: Certificate, *, actor: str, etag: str | None = None
+    ) -> Authority:
         """Mark the CA verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
 
         async def decide() -> Authority:
             present = await self.get(scope, name)
+            present.check_etag(etag)
             if not present.verification_code:
                 raise NoCodeError(name=name, options=which(present.certificate))
             made = present.proven(verification, present.verification_code, self._etag(), self._clock.now())
@@ -135,12 +150,20 @@ class Authorities:
 
         return await decided_again(decide)
 
-    async def remove(self, scope: IdScope, name: str, *, actor: str) -> None:
-        """Take a CA certificate off the record. Raise `UnknownAuthorityError`."""
-        unknown = UnknownAuthorityError(name=name)
-        changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, scope=scope, name=name)
-        changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AuthorityChanged(scope, name))
-        await self._database.commit(changes)
+    async def remove(self, scope: IdScope, name: str, *, actor: str, etag: str | None = None) -> None:
+        """Take a CA certificate off the record. Raise `UnknownAuthorityError`, `AuthorityChangedError`."""
+
+        async def decide() -> None:
+            present = await self.get(scope, name)
+            present.check_etag(etag)
+            changed = ChangedMeanwhileError(what="The CA certificate")
+            changes = Changes().run(
+                store.DELETE_AUTHORITY_AS, expect=1, otherwise=changed, scope=scope, name=name, etag=present.etag
+            )
+            changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AuthorityChanged(scope, name))
+            await self._database.commit(changes)
+
+        await decided_again(decide)
 
     async def trusting(
         self, scope: IdScope, certificates: Collection[Certificate], actor: str, *, is_trusted: bool

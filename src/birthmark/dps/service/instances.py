@@ -11,6 +11,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
+from birthmark.dps.rules.tiers import Paced, Paces
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
@@ -76,16 +77,18 @@ class ServiceTokenError(UnauthenticatedError):
 class Instances:
     """All provisioning services of this server. Few, so they are kept in memory.
 
-    `host` is the server's own name, which may be another than theirs once devices know those.
+    `host` is the server's own name, which may be another than theirs once devices know those. A tier's limits are
+    divided among so many `workers`.
     """
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, host: str = "") -> None:
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, host: str = "", workers: int = 1) -> None:
         self._host = host
         self._database = database
         self._clock = clock
         self._entropy = entropy
         self._by_scope: dict[str, Instance] = {}
         self._loading = Loading(database, self._read, InstancesChanged)
+        self.paces = Paces(workers)
         self.persons: Persons = NOBODY
         """Who may call the service interface besides the services' own keys."""
         self.roles: Roles = NOBODYS
@@ -157,6 +160,16 @@ class Instances:
         moved = replace(present, host=host, hubs=(hub_host,))
         return await self._put(moved, present, Changes().audit(actor, "dps.move", name, host=host, hub=hub_host))
 
+    async def set_tier(self, name: str, tier: str | None, *, actor: str) -> Instance:
+        """Let a tier's limits count for a service from now on, or none. Raise `UnknownInstanceError`."""
+        instance = self.by_name(name)
+        gone = UnknownInstanceError(name=name)
+        changes = Changes().audit(actor, "dps.tier", name, tier=tier or "none")
+        key = {"key_id_scope": instance.id_scope, "key_name": name}
+        changes.run(store.CHANGE_TIER, expect=1, otherwise=gone, tier=tier, **key)
+        await self._commit(changes)
+        return replace(instance, tier=tier)
+
     async def rotate(self, name: str, policy: str, which: Which, *, actor: str) -> Instance:
         """Replace a key of a policy. Raise `UnknownInstanceError` or `PolicyMissingError`."""
 
@@ -208,6 +221,11 @@ class Instances:
                     await self._put(left, instance, changes)
 
         await decided_again(decide)
+
+    def take(self, what: Paced, instance: Instance, of: str = "") -> None:
+        """Count what is asked of a service with a tier. Raise `DpsTierThrottledError`."""
+        if instance.tier is not None:
+            self.paces.take(what, instance.name, self._clock.monotonic(), of)
 
     def authorize(self, authorization: str | None, resource: str, right: Right, address: str) -> tuple[Instance, str]:
         """Return the instance whose key signed a service call, and who did. Raise `UnauthenticatedError`.

@@ -18,6 +18,7 @@ from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.issuing import check_csr
 from birthmark.dps.rules.registration import MIGRATED, RESET, decide
+from birthmark.dps.rules.tiers import Paced
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.allocating import Choosing
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
@@ -200,6 +201,7 @@ class Registrations:
             verdict = await self.attest(claim)
         registration_id = parse_registration_id(claim.registration_id)
         self._take_room(verdict.instance, registration_id, "")
+        self._instances.take(Paced.REGISTRATION, verdict.instance)
         problem: ConflictError | None = None
         choosing = Choosing(self._enrollments, self._hubs, claim)
         for _ in range(_ATTEMPTS):
@@ -345,6 +347,7 @@ class Registrations:
     async def operation(self, claim: Claim, operation_id: str) -> Registration:
         """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
         attested = await self.attest(claim)
+        self._instances.take(Paced.POLL, attested.instance, claim.registration_id.lower())
         found = await self.get(attested.instance, claim.registration_id)
         if found.operation_id != operation_id:
             raise RegistrationNotFoundError(

@@ -52,6 +52,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     async def send(request: Request, hub: Hub, name: str) -> Response:
         body = await request.body()
         messages = headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
+        iothub.throttles.telemetry(hub, [len(message.body) for message in messages])
         await iothub.telemetry.written(hub, key_of(name.partition("/")[0]), messages, len(body))
         return Response(status_code=204)
 

@@ -24,6 +24,7 @@ from birthmark.iothub.http.rendering import (
 )
 from birthmark.iothub.model import Device, Hub, Module, parse_device_id
 from birthmark.iothub.ports import Presence
+from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
 from birthmark.iothub.service.modules import NoEdgeDeviceError
@@ -59,6 +60,7 @@ def routes(iothub: IotHub, presence: Presence, authorized: Authorized, record: R
             raise _UnprovenError(error) from error
         if not isinstance(device, Device) or not device.is_iot_edge:
             raise NoEdgeDeviceError(device_id=device_id, hub=hub.name)
+        iothub.throttles.take(hub, Metered.REGISTRY)
         return hub, device, f"device:{device_id}"
 
     async def view_of(module: Module) -> dict[str, object]:

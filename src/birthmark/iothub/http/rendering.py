@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birthmark.auth.rights import Right
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
@@ -58,7 +58,10 @@ def render(error: BirthmarkError, tracking_id: str) -> Response:
     """Return the answer to a refused request."""
     is_told = isinstance(error, InvalidRequestError | RightMissingError)
     detail = said(error) if is_told else error.facts.get("device_id", str(error))
-    return answer_of(http_error(error), detail, tracking_id)
+    answer = answer_of(http_error(error), detail, tracking_id)
+    if isinstance(error, ThrottledError):
+        answer.headers["retry-after"] = str(error.retry_after_s)
+    return answer
 
 
 def problem_view(error: BirthmarkError, device_id: str, module_id: str | None) -> dict[str, Any]:

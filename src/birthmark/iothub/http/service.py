@@ -11,6 +11,7 @@ from birthmark.broker.rules.inbox import Outcome
 from birthmark.iothub import wire
 from birthmark.iothub.http import digital, modules
 from birthmark.iothub.http.headers import mail_of
+from birthmark.iothub.http.metering import meter
 from birthmark.iothub.http.rendering import (
     DEVICEBOUND,
     SERVICEBOUND,
@@ -49,7 +50,9 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         """Return who asks: a policy of the hub that is `allowed`, or a person who has `right`."""
         address = request.client.host if request.client else ""
         given = request.headers.get("authorization")
-        return hubs.authorize(hub, given, allowed, resource, right=right, address=address)
+        who = hubs.authorize(hub, given, allowed, resource, right=right, address=address)
+        meter(iothub.throttles, hub, request)
+        return who
 
     async def one(request: Request) -> Response:
         device_id = request.path_params["device_id"]

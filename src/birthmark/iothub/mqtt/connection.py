@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.mqtt.methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
+from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.metrics import Traffic
@@ -77,7 +79,8 @@ class HubConnection:
         self._credentials: CredentialRequests | None = None
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
-        self._telemetry = TelemetryWindow(pump, identity.name, stream, connections.clock)
+        throttle = partial(connections.iothub.throttles.of, hub.name)
+        self._telemetry = TelemetryWindow(pump, identity.name, stream, connections.clock, throttle)
         self._identity = identity
         self._space = space
         self.pump = pump
@@ -225,8 +228,10 @@ class HubConnection:
 
     async def _answer_one(self, packet: Publish, request: wire.TwinGet | wire.TwinReport) -> None:
         """Answer whoever asks, subscribed or not: SDKs rely on the session of an earlier connection."""
-        twins = self._connections.iothub.twins
+        twins, throttles = self._connections.iothub.twins, self._connections.iothub.throttles
         try:
+            is_read = isinstance(request, wire.TwinGet)
+            throttles.take(self.hub, Metered.TWIN_READ if is_read else Metered.TWIN_UPDATE)
             if isinstance(request, wire.TwinGet):
                 twin = await twins.get(self.hub, self.device_id)
                 topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)

@@ -23,6 +23,7 @@ from birthmark.iothub.mqtt.observer import HubObserver
 from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import check_client_id
+from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import still_there
@@ -137,6 +138,7 @@ class HubConnections:
                 user, pump.peer, packet.password, address=pump.address
             )
             check_client_id(identity, packet.client_id)
+            self.iothub.throttles.take(hub, Metered.CONNECTION)
             if user.model_id:
                 await self.iothub.twins.model(hub, identity, user.model_id)
             will = None if packet.will is None else _will_of(packet.will, identity.name)

@@ -14,13 +14,17 @@ from birthmark.clock import Clock
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
+from birthmark.iothub.rules.tiers import Metered, Throttle
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 
 WINDOW = 100
+_OWN = "devices/"  # whatever else is published there is refused
 WINDOW_BYTES = 1024 * 1024
+AT_A_TURN = 10
+"""How many messages of one device have their turn together, where a tier has them wait."""
 TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 
 
@@ -35,13 +39,20 @@ class TelemetryWindow:
         "_pump",
         "_room",
         "_stream",
+        "_throttle",
         "_topic",
         "_unwritten",
         "_unwritten_bytes",
     )
 
-    def __init__(self, pump: MqttPump, name: str, stream: Stream[Message], clock: Clock) -> None:
-        """`name` is a device's, or a module's, whose messages stand in the row of its device's."""
+    def __init__(
+        self, pump: MqttPump, name: str, stream: Stream[Message], clock: Clock, throttle: Callable[[], Throttle | None]
+    ) -> None:
+        """`name` is a device's, or a module's, whose messages stand in the row of its device's.
+
+        `throttle` returns what the hub's tier leaves, where it has one.
+        """
+        self._throttle = throttle
         self._pump = pump
         self._name = name
         self._key = key_of(name.partition("/")[0])
@@ -53,7 +64,30 @@ class TelemetryWindow:
         self._topic = ""
 
     def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
-        """Queue the telemetry of a burst; what is returned waits until there is room for the rest."""
+        """Queue the telemetry of a burst; what is returned waits until there is room for the rest.
+
+        Of a hub with a tier, what comes too fast waits for its turn. Raise `TierThrottledError`, `TierQuotaError`.
+        """
+        if (throttle := self._throttle()) is not None:
+            return self._in_turns(throttle, packets, topic_of)
+        return self._take(packets, topic_of)
+
+    async def _in_turns(self, throttle: Throttle, packets: Sequence[Publish], topic_of: TopicOf) -> None:
+        """Queue a burst a few messages at a time, so that devices of one hub that are too fast share its pace."""
+        for begin in range(0, len(packets), AT_A_TURN):
+            some = packets[begin : begin + AT_A_TURN]
+            own = [len(packet.payload) for packet in some if packet.topic.startswith(_OWN)]
+            wait_s = throttle.shape(Metered.TELEMETRY, self._clock.monotonic(), len(own)) if own else 0
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            if self._pump.is_over:
+                return
+            if own:
+                throttle.count_blocks(sum(map(throttle.edition.blocks, own)), self._clock.now().date())
+            if (waiting := self._take(some, topic_of)) is not None:
+                await waiting
+
+    def _take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
         while packets:
             room = WINDOW - self._unwritten
             self._queue(packets[:room], topic_of)
@@ -104,7 +138,7 @@ class TelemetryWindow:
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()
-        if not self._pump.is_over and (waiting := self.take(packets, topic_of)) is not None:
+        if not self._pump.is_over and (waiting := self._take(packets, topic_of)) is not None:
             await waiting
 
     def _written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:

@@ -12,6 +12,7 @@ from birthmark.iothub.service.index import Index
 from birthmark.iothub.service.queries import Queries
 from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
 from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
 
@@ -30,6 +31,7 @@ class IotHub:
     credentials: Credentials
     queries: Queries
     index: Index
+    throttles: Throttles
 
     @classmethod
     def of(
@@ -39,9 +41,11 @@ class IotHub:
         entropy: Entropy,
         revocations: RevocationCheck | None = None,
         is_devices_own: IsDevicesOwn | None = None,
+        *,
+        workers: int = 1,
         **kept: int,
     ) -> "IotHub":
-        """Return all of it; `keep_s` and `keep_bytes` are for telemetry."""
+        """Return all of it; `keep_s` and `keep_bytes` are for telemetry. Tiers are divided among so many `workers`."""
         hubs = Hubs(database, clock, entropy)
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
@@ -52,7 +56,9 @@ class IotHub:
         credentials = Credentials(database, clock, entropy, registry)
         queries, index = Queries(database, clock, registry, c2d), Index(database)
         bulk = Bulk(registry, twins)
-        return cls(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index)
+        throttles = Throttles(hubs, clock, workers)
+        registry.throttles = throttles
+        return cls(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles)
 
 
 __all__ = [

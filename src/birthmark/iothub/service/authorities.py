@@ -107,8 +107,20 @@ class HubAuthorities:
             raise UnknownCaError(hub=hub.name, name=name[:_MAX_NAME])
         return store.AUTHORITIES.of(row)
 
-    async def add(self, hub: Hub, name: str, certificate: Certificate, *, is_verified: bool, actor: str) -> Authority:
-        """Put a CA certificate on record; the same again is harmless. Raise `CaNotACaError`, `CaExistsError`."""
+    async def add(
+        self,
+        hub: Hub,
+        name: str,
+        certificate: Certificate,
+        *,
+        is_verified: bool,
+        actor: str,
+        etag: str | None = None,
+    ) -> Authority:
+        """Put a CA certificate on record; the same again is harmless. Raise `CaNotACaError`, `CaExistsError`.
+
+        `etag` is that of what may be on record: `NOTHING` where nothing may.
+        """
         if not certificate.is_ca:
             raise CaNotACaError(hub=hub.name, subject=certificate.subject_text)
         now = self._clock.now()
@@ -117,6 +129,8 @@ class HubAuthorities:
         async def decide() -> Authority:
             known = {one.name: one for one in await self.all(hub)}
             present = known.get(name)
+            if present is not None:
+                present.check_etag(etag)
             if present is None:
                 if len(known) >= MAX_CAS:
                     raise CaExistsError(hub=hub.name, name=name)
@@ -131,23 +145,26 @@ class HubAuthorities:
 
         return await decided_again(decide)
 
-    async def new_code(self, hub: Hub, name: str, *, actor: str) -> str:
-        """Return a fresh verification code; an earlier one is void."""
+    async def new_code(self, hub: Hub, name: str, *, actor: str, etag: str | None = None) -> Authority:
+        """Return a CA with a fresh verification code; an earlier one is void. Raise `AuthorityChangedError`."""
         code = self._entropy.token(24).hex().upper()
 
-        async def decide() -> str:
+        async def decide() -> Authority:
             present = await self.get(hub, name)
+            present.check_etag(etag)
             made = present.with_code(code, self._etag(), self._clock.now())
-            await self._put(hub, made, present, actor, "iothub.ca_code")
-            return code
+            return await self._put(hub, made, present, actor, "iothub.ca_code")
 
         return await decided_again(decide)
 
-    async def verify(self, hub: Hub, name: str, verification: Certificate, *, actor: str) -> Authority:
+    async def verify(
+        self, hub: Hub, name: str, verification: Certificate, *, actor: str, etag: str | None = None
+    ) -> Authority:
         """Mark a CA verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
 
         async def decide() -> Authority:
             present = await self.get(hub, name)
+            present.check_etag(etag)
             if not present.verification_code:
                 raise NoCaCodeError(hub=hub.name, name=name, options=which(present.certificate))
             made = present.proven(verification, present.verification_code, self._etag(), self._clock.now())
@@ -155,12 +172,21 @@ class HubAuthorities:
 
         return await decided_again(decide)
 
-    async def remove(self, hub: Hub, name: str, *, actor: str) -> None:
-        """Take a CA certificate off the record. Raise `UnknownCaError`."""
-        unknown = UnknownCaError(hub=hub.name, name=name[:_MAX_NAME])
-        changes = Changes().run(store.DELETE_AUTHORITY, expect=1, otherwise=unknown, hub=hub.name, name=name)
-        changes.audit(actor, "iothub.ca_remove", name, hub=hub.name).event(HubCaChanged(hub.name, name, is_gone=True))
-        await self._database.commit(changes)
+    async def remove(self, hub: Hub, name: str, *, actor: str, etag: str | None = None) -> None:
+        """Take a CA certificate off the record. Raise `UnknownCaError`, `AuthorityChangedError`."""
+
+        async def decide() -> None:
+            present = await self.get(hub, name)
+            present.check_etag(etag)
+            changed = ChangedMeanwhileError(what="The CA certificate")
+            changes = Changes().run(
+                store.DELETE_AUTHORITY_AS, expect=1, otherwise=changed, hub=hub.name, name=name, etag=present.etag
+            )
+            gone = HubCaChanged(hub.name, name, is_gone=True)
+            changes.audit(actor, "iothub.ca_remove", name, hub=hub.name).event(gone)
+            await self._database.commit(changes)
+
+        await decided_again(decide)
 
     async def check(
         self, hub: Hub, identity: Identity, leaf: Certificate, bag: Sequence[Certificate], address: str

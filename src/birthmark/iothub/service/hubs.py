@@ -15,6 +15,7 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictErro
 from birthmark.iothub import searching, store
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
+from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, figures, words
@@ -66,6 +67,8 @@ class Hubs:
         self._clock = clock
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
+        self.editions: dict[str, Edition] = {}
+        """By name, the tiers of those that have one."""
         self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
         self.persons: Persons = NOBODY
         """Who may call the service interface besides the hubs' own policies."""
@@ -85,17 +88,34 @@ class Hubs:
     async def _read(self) -> None:
         found = [store.HUBS.of(row) for row in await every(self._database, store.HUBS_PAGE, "name")]
         self._by_host = {hub.host.lower(): hub for hub in found}
+        self.editions = {hub.name: edition_of(hub.tier) for hub in found if hub.tier is not None}
 
-    async def create(self, name: str, host: str, *, actor: str) -> Hub:
+    async def create(self, name: str, host: str, edition: Edition | None = None, *, actor: str) -> Hub:
         """Make a hub with fresh policy keys. Raise `HubExistsError`."""
         keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
-        hub = Hub(name, host, keys)
+        hub = Hub(name, host, keys, None if edition is None else edition.text)
         exists = HubExistsError(hub=name, host=host)
         if any(known.name == name or known.host.lower() == host.lower() for known in self._by_host.values()):
             raise exists
         changes = Changes().run(store.ADD_HUB, **store.HUBS.row(hub)).audit(actor, "iothub.create", name, host=host)
         await self._commit(changes.event(HubsChanged(name)))
         return hub
+
+    async def set_tier(self, name: str, edition: Edition | None, *, actor: str) -> Hub:
+        """Let a tier's limits count for a hub from now on, or none. Raise `UnknownHubError`."""
+        hub = self.by_name(name)
+        made = replace(hub, tier=None if edition is None else edition.text)
+        changes = Changes().run(
+            store.CHANGE_TIER,
+            expect=1,
+            otherwise=UnknownHubError(host=name),
+            tier=made.tier,
+            key_name=name,
+            key_host=hub.host,
+        )
+        changes.audit(actor, "iothub.tier", name, tier=made.tier or "none")
+        await self._commit(changes.event(HubsChanged(name)))
+        return made
 
     async def rotate(self, name: str, policy: str, which: Which, *, actor: str) -> Hub:
         """Replace a key of a policy. Raise `UnknownHubError` or `PolicyMissingError`."""

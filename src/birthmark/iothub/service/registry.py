@@ -31,6 +31,7 @@ from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.authorities import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, module_still_there
+from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, decided_again, figures, words
@@ -121,6 +122,8 @@ class Registry:
         self._entropy = entropy
         self._hubs = hubs
         self._revocations = revocations
+        self.throttles: Throttles | None = None
+        """How many devices a hub's tier takes."""
         self.used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None
         """Is told of a device that proved itself by its second certificate."""
 
@@ -210,6 +213,7 @@ class Registry:
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
             if row is not None:
                 raise exists
+            await self._check_room(hub)
             adding = self._adding(hub, made).merge(changes)
             await self._database.commit(_with_twin(adding, made, twin, now) if twin else adding)
             return made
@@ -290,6 +294,7 @@ class Registry:
         hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
+            await self._check_room(hub)
             changes, made = self._provisioned(hub, device_id, wanted, now)
             return changes if not wanted.twin else _with_twin(changes, made, wanted.twin, now)
         present = store.device_of(row)
@@ -333,12 +338,18 @@ class Registry:
             changes.merge(await self._removing(before))
             if not before.is_enabled:
                 leaving = replace(leaving, is_enabled=False, status_reason=before.status_reason)
+        await self._check_room(to)
         adding, device = self._provisioned(to, device_id, made, now, like=leaving)
         changes.merge(adding)
         if kept is not None and with_twin:
             values = {"version": kept["version"], "body": kept["body"], "updated_at": kept["updated_at"]}
             return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
         return changes if not made.twin or with_twin else _with_twin(changes, device, made.twin, now)
+
+    async def _check_room(self, hub: Hub) -> None:
+        """Raise `TooManyDevicesError` where the hub's tier takes no more; of several at once, some more may come in."""
+        if self.throttles is not None and (throttle := self.throttles.of(hub.name)) is not None:
+            throttle.check_room((await self.count(hub))[0])
 
     def _provisioned(
         self, hub: Hub, device_id: str, wanted: Made, now: datetime, like: Device | None = None

@@ -1,0 +1,54 @@
+"""What a provisioning service of Azure's one tier takes, and when it is too much ("Azure DPS quotas and limits").
+
+A service without a tier takes whatever comes. With several workers each decides on its part of every limit.
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+from birthmark.errors import ThrottledError
+from birthmark.refusals.rate_limits import RateLimits
+
+TIER = "S1"
+MOST_RECORDS = 1_000_000
+A_MINUTE = 1000
+_POLLS, _POLLS_WITHIN_S, _MINUTE = 5, 10, 60
+
+
+class DpsTierThrottledError(ThrottledError):
+    """More than the service's tier takes at a time."""
+
+    code = "dps.tier_throttled"
+    message = "{dps} takes {limit}: come back later"
+    cause = "The provisioning service {dps} is of the tier S1, which takes {limit}; there was more."
+    fix = "Wait as long as Retry-After says, or let no tier count: `birthmark dps tier {dps} none`"
+    dps: str
+    limit: str
+
+
+class Paced(Enum):
+    """What there is a pace for: how many, in how many seconds, and how it is told."""
+
+    REGISTRATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} registrations in a minute")
+    OPERATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} operations in a minute")
+    POLL = (_POLLS, _POLLS_WITHIN_S, f"{_POLLS} polls of a device in {_POLLS_WITHIN_S} seconds")
+
+
+@dataclass(slots=True)
+class Paces:
+    """What services of a tier leave at a moment to one of `parts` workers; polls, of one device, are not divided."""
+
+    parts: int = 1
+    _limits: dict[Paced, RateLimits] = field(default_factory=dict)
+
+    def take(self, what: Paced, dps: str, now: float, of: str = "") -> None:
+        """Take one of the service's, or of a device's of it, at `now` (monotonic). Raise `DpsTierThrottledError`."""
+        many, within_s, told = what.value
+        if (limits := self._limits.get(what)) is None:
+            parts = 1 if what is Paced.POLL else self.parts
+            limits = self._limits[what] = RateLimits(max(1, many / parts), many / parts / within_s, 16384)
+        name = f"{dps} {of}"
+        if not limits.has_room(name, now):
+            wait_s = (1 - limits.left(name, now)) / limits.per_s
+            raise DpsTierThrottledError(dps=dps, limit=told, retry_after_s=max(1, math.ceil(wait_s)))

@@ -1,0 +1,265 @@
+"""What a hub of a tier takes, and when it is too much ("IoT Hub quotas and throttling").
+
+A hub without a tier takes whatever comes. With several workers each decides on its part of every limit, as no two of
+them count together; a process that is started anew begins to count anew.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+from birthmark.errors import ForbiddenError, InvalidRequestError, PolicyError, ThrottledError
+
+_MINUTE, _KIB = 60, 1024
+BACKLOG_S = 30.0
+"""So long traffic of a device waits for its turn, before its connection ends."""
+MAX_UNITS = 200
+
+
+class TierInvalidError(InvalidRequestError):
+    """No tier of that name, or not with so many units."""
+
+    code = "iothub.tier_invalid"
+    message = "There is no tier {tier}"
+    cause = "{tier} is no tier of a hub: those are F1 with one unit, and S1, S2 and S3 with 1 to {most}."
+    fix = "Give it one of those: `birthmark hub tier {hub} S1 --units 2`"
+    hub: str
+    most: int = MAX_UNITS
+    tier: str
+
+
+class TierThrottledError(ThrottledError):
+    """More than the hub's tier takes at a time."""
+
+    code = "iothub.tier_throttled"
+    message = "Hub {hub} takes {limit}: come back later"
+    cause = "Hub {hub} is of the tier {tier}, which takes {limit}; there was more."
+    fix = "Wait as long as Retry-After says, or give the hub another tier: `birthmark hub tier {hub} S3`"
+    hub: str
+    limit: str
+    tier: str
+
+
+class TierQuotaError(ForbiddenError):
+    """The messages of the day are used up."""
+
+    code = "iothub.tier_quota"
+    message = "Hub {hub} has taken the {most} messages of its day"
+    cause = "Hub {hub} is of the tier {tier}, which takes {most} messages of {meter} bytes a day; they are used up."
+    fix = "Wait until the day ends (UTC), or give the hub another tier: `birthmark hub tier {hub} S3`"
+    hub: str
+    meter: int
+    most: str
+    tier: str
+
+
+class TooManyDevicesError(PolicyError):
+    """The hub has as many devices as its tier takes."""
+
+    code = "iothub.tier_full"
+    message = "Hub {hub} has the {most} devices of its tier"
+    cause = "Hub {hub} is of the tier {tier}, which takes {most} devices."
+    fix = "Give it another tier: `birthmark hub tier {hub} S1`. Or remove one: `birthmark hub device ls --hub {hub}`"
+    hub: str
+    most: str
+    tier: str
+
+
+class Tier(StrEnum):
+    """The editions of a hub."""
+
+    F1 = "F1"
+    S1 = "S1"
+    S2 = "S2"
+    S3 = "S3"
+
+
+class Metered(StrEnum):
+    """What there is a pace for, as it is told."""
+
+    TELEMETRY = "messages of devices"
+    CONNECTION = "new connections"
+    MAIL = "messages to devices"
+    REGISTRY = "operations of the registry"
+    METHOD = "KiB of direct methods"
+    TWIN_READ = "twins read"
+    TWIN_UPDATE = "twins changed"
+    QUERY = "queries"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """So many in so many seconds."""
+
+    many: float
+    within_s: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.many:,.0f} in a {'minute' if self.within_s == _MINUTE else 'second'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A tier with its units."""
+
+    tier: Tier
+    units: int = 1
+
+    def __str__(self) -> str:
+        return self.tier if self.units == 1 else f"{self.tier} with {self.units} units"
+
+    @property
+    def text(self) -> str:
+        """Return it as it is kept."""
+        return f"{self.tier}:{self.units}"
+
+    @property
+    def most_messages(self) -> int:
+        """How many messages a day takes."""
+        return _A_DAY[self.tier] * self.units
+
+    @property
+    def meter(self) -> int:
+        """Of how many bytes a message counts as one."""
+        return _KIB // 2 if self.tier is Tier.F1 else 4 * _KIB
+
+    @property
+    def most_devices(self) -> int:
+        return 500 if self.tier is Tier.F1 else 1_000_000
+
+    def pace(self, what: Metered) -> Pace:
+        """Return what is taken of something at a time."""
+        least, each, within_s = _PACES[what][self.tier]
+        return Pace(max(least, each * self.units), within_s)
+
+    def blocks(self, size: int) -> int:
+        """Return as how many messages one of so many bytes counts."""
+        return max(1, -(-size // self.meter))
+
+
+# Of each tier: at least so many, so many for each unit, in so many seconds.
+_Row = Mapping[Tier, tuple[float, float, int]]
+_A_DAY: Mapping[Tier, int] = {Tier.F1: 8_000, Tier.S1: 400_000, Tier.S2: 6_000_000, Tier.S3: 300_000_000}
+
+
+def _row(s1: tuple[float, float], s2: tuple[float, float], s3: tuple[float, float], within_s: int = 1) -> _Row:
+    """Return a line of the sheet; the free tier is as slow as one unit of S1."""
+    each = {Tier.F1: s1, Tier.S1: s1, Tier.S2: s2, Tier.S3: s3}
+    return {tier: (least, many, within_s) for tier, (least, many) in each.items()}
+
+
+_PACES: Mapping[Metered, _Row] = {
+    Metered.TELEMETRY: _row((100, 12), (0, 120), (0, 6_000)),
+    Metered.CONNECTION: _row((100, 12), (0, 120), (0, 6_000)),
+    Metered.MAIL: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
+    Metered.REGISTRY: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
+    Metered.METHOD: _row((0, 160), (0, 480), (0, 24 * _KIB)),
+    Metered.TWIN_READ: _row((100, 0), (100, 10), (0, 500)),
+    Metered.TWIN_UPDATE: _row((50, 0), (50, 5), (0, 250)),
+    Metered.QUERY: _row((0, 20), (0, 20), (0, 1_000), _MINUTE),
+}
+
+
+def parse_edition(tier: str, units: int, hub: str) -> Edition:
+    """Return a tier with its units. Raise `TierInvalidError`."""
+    if tier not in set(Tier) or not 1 <= units <= (1 if tier == Tier.F1 else MAX_UNITS):
+        raise TierInvalidError(tier=tier[:16] if units == 1 else f"{tier[:16]} with {units} units", hub=hub)
+    return Edition(Tier(tier), units)
+
+
+def edition_of(text: str) -> Edition:
+    """Return what is kept as text."""
+    tier, _, units = text.partition(":")
+    return Edition(Tier(tier), int(units or 1))
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A pace as it is used: so many at once, and more as time goes by. Time is monotonic seconds."""
+
+    burst: float
+    per_s: float
+    _left: float = field(init=False)
+    _at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._left = self.burst
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Return how long it is until there is room for so many; take nothing. What never fits, fits an empty one."""
+        self._left = min(self.burst, self._left + max(0.0, now - self._at) * self.per_s)
+        self._at = max(self._at, now)
+        return max(0.0, round((min(amount, self.burst) - self._left) / self.per_s, 6))
+
+    def take(self, amount: float, now: float) -> float:
+        """Take so many, if need be of what is yet to come; return after how long they are there."""
+        wait_s = self.wait_s(amount, now)
+        self._left -= amount
+        return wait_s
+
+
+@dataclass(slots=True)
+class Throttle:
+    """What one hub's tier leaves at a moment, to one of so many workers."""
+
+    hub: str
+    edition: Edition
+    parts: int = 1
+    _paces: dict[Metered, Allowance] = field(default_factory=dict)
+    _day: date = date.min
+    _messages: int = 0
+
+    def take(self, what: Metered, now: float, amount: float = 1) -> None:
+        """Take so many of something. Raise `TierThrottledError`, which takes nothing."""
+        allowance = self._of(what)
+        if (wait_s := allowance.wait_s(amount, now)) > 0:
+            raise self._refused(what, wait_s)
+        allowance.take(amount, now)
+
+    def shape(self, what: Metered, now: float, amount: float = 1) -> float:
+        """Take so many of something; return how long whoever brings them has to wait. Raise `TierThrottledError`.
+
+        That is where it would be longer than `BACKLOG_S`.
+        """
+        allowance = self._of(what)
+        if (wait_s := allowance.wait_s(amount, now)) > BACKLOG_S:
+            raise self._refused(what, wait_s)
+        return allowance.take(amount, now)
+
+    def count(self, size: int, today: date) -> None:
+        """Count a message of so many bytes to the day. Raise `TierQuotaError`."""
+        self.count_blocks(self.edition.blocks(size), today)
+
+    def count_blocks(self, blocks: int, today: date) -> None:
+        """Count so many blocks to the day. Raise `TierQuotaError`, which counts nothing."""
+        if today != self._day:
+            self._day, self._messages = today, 0
+        most = self.edition.most_messages
+        if self._messages + blocks > most / self.parts:
+            known = self.edition
+            raise TierQuotaError(hub=self.hub, tier=str(known), most=f"{most:,}", meter=known.meter)
+        self._messages += blocks
+
+    def check_room(self, devices: int) -> None:
+        """Raise `TooManyDevicesError` where one device more is too much."""
+        if devices >= self.edition.most_devices:
+            raise TooManyDevicesError(hub=self.hub, most=f"{self.edition.most_devices:,}", tier=str(self.edition))
+
+    def messages(self, today: date) -> int:
+        """Return how many were counted today, here."""
+        return self._messages if today == self._day else 0
+
+    def _of(self, what: Metered) -> Allowance:
+        if (known := self._paces.get(what)) is None:
+            pace = self.edition.pace(what)
+            many = pace.many / self.parts
+            known = self._paces[what] = Allowance(max(1.0, many), many / pace.within_s)
+        return known
+
+    def _refused(self, what: Metered, wait_s: float) -> TierThrottledError:
+        limit = f"{self.edition.pace(what)} of {what}"
+        return TierThrottledError(
+            hub=self.hub, limit=limit, tier=str(self.edition), retry_after_s=max(1, math.ceil(wait_s))
+        )

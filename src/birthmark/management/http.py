@@ -1,0 +1,156 @@
+"""The management interface over HTTPS: read the path, know the person, ask the room, show what it says."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from birthmark.actor import Actor
+from birthmark.auth.policies import keys_of, rights_of
+from birthmark.auth.principals import Caller
+from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.management import wire
+from birthmark.management.errors import http_error
+from birthmark.management.model import Call, Kind, Operation
+from birthmark.management.rules.paths import OperationNotServedError, call_of
+from birthmark.management.service import Management
+from birthmark.net.refusing import refusing, whole
+from birthmark.people.demand import said
+
+Record = Callable[[BirthmarkError, Request], str]
+Answer = Callable[[Call, Caller, Request], Awaitable[Response]]
+_MAX_SHOWN = 200
+_CHALLENGE = 'Bearer realm="birthmark"'
+_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
+# Where a path of the resource manager begins; what is served of it is in `rules.paths`.
+_BEGINS = ("/subscriptions", "/providers")
+
+
+def routes(management: Management, record: Record) -> list[Route]:
+    """Return the routes of the management interface; `record` files a refusal and returns its tracking id."""
+    answers = {**_of_certificates(management), **_of_services(management)}
+
+    async def answer(request: Request) -> Response:
+        call = call_of(request.method, request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0])
+        if call.kind not in management.kinds:
+            raise OperationNotServedError(method=request.method, path=request.url.path[:_MAX_SHOWN])
+        address = request.client.host if request.client else ""
+        caller = management.caller(request.headers.get("authorization"), address)
+        wire.check_version(request.query_params.get("api-version"))
+        management.check(call, caller)
+        return await answers[call.operation](call, caller, request)
+
+    def render(error: BirthmarkError, request: Request) -> Response:
+        status, code = http_error(error)
+        headers = {"x-ms-request-id": record(error, request)}
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers["www-authenticate"] = _CHALLENGE
+        return JSONResponse(wire.error_json(code, said(error)), status, headers)
+
+    guarded = refusing(whole(answer), render)
+    return [Route(f"{path}{rest}", guarded, methods=_ANY) for path in _BEGINS for rest in ("", "/{rest:path}")]
+
+
+def _of_certificates(management: Management) -> Mapping[Operation, Answer]:
+    async def listing(call: Call, _caller: Caller, _request: Request) -> Response:
+        room, of = management.certificates(call)
+        return JSONResponse({"value": [wire.certificate_json(call, one) for one in await room.all(of)]})
+
+    async def get(call: Call, _caller: Caller, _request: Request) -> Response:
+        room, of = management.certificates(call)
+        return JSONResponse(wire.certificate_json(call, await room.get(of, call.name)))
+
+    async def put(call: Call, caller: Caller, request: Request) -> Response:
+        certificate, is_verified = wire.parse_certificate(await request.body())
+        room, of = management.certificates(call)
+        made = await room.add(
+            of, call.name, certificate, is_verified=bool(is_verified), actor=caller.actor, etag=_etag(request)
+        )
+        if made.is_verified and is_verified is False:
+            raise wire.BodyInvalidError(
+                detail=f"{call.name} is verified; delete it first to have it prove itself again"
+            )
+        return JSONResponse(wire.certificate_json(call, made))
+
+    async def delete(call: Call, caller: Caller, request: Request) -> Response:
+        etag = wire.needed(_etag(request))
+        room, of = management.certificates(call)
+        try:
+            await room.remove(of, call.name, actor=caller.actor, etag=etag)
+        except NotFoundError:
+            return Response(status_code=204)  # as Azure says of what is not there
+        return Response(status_code=200)
+
+    async def new_code(call: Call, caller: Caller, request: Request) -> Response:
+        etag = wire.needed(_etag(request))
+        room, of = management.certificates(call)
+        made = await room.new_code(of, call.name, actor=caller.actor, etag=etag)
+        return JSONResponse(wire.certificate_json(call, made, with_code=True))
+
+    async def verify(call: Call, caller: Caller, request: Request) -> Response:
+        etag, proof = wire.needed(_etag(request)), wire.parse_proof(await request.body())
+        room, of = management.certificates(call)
+        made = await room.verify(of, call.name, proof, actor=caller.actor, etag=etag)
+        return JSONResponse(wire.certificate_json(call, made))
+
+    return {
+        Operation.LIST_CERTIFICATES: listing,
+        Operation.GET_CERTIFICATE: get,
+        Operation.PUT_CERTIFICATE: put,
+        Operation.DELETE_CERTIFICATE: delete,
+        Operation.NEW_CODE: new_code,
+        Operation.VERIFY: verify,
+    }
+
+
+def _of_services(management: Management) -> Mapping[Operation, Answer]:
+    async def get(call: Call, _caller: Caller, _request: Request) -> Response:
+        return JSONResponse(management.view(call))
+
+    async def listing(call: Call, caller: Caller, _request: Request) -> Response:
+        return JSONResponse({"value": management.views(call, caller)})
+
+    async def key_of(call: Call, policy: str, actor: Actor) -> dict[str, Any]:
+        pair = keys_of(management.policies(call), policy, call.service)
+        await management.note_shown(call, policy, actor)
+        return wire.key_json(policy, rights_of(policy), pair)
+
+    async def keys(call: Call, caller: Caller, _request: Request) -> Response:
+        policies = management.policies(call)
+        return JSONResponse({"value": [await key_of(call, policy, caller.actor) for policy in policies]})
+
+    async def key(call: Call, caller: Caller, _request: Request) -> Response:
+        return JSONResponse(await key_of(call, call.name, caller.actor))
+
+    async def skus(call: Call, _caller: Caller, _request: Request) -> Response:
+        sku = management.view(call)["sku"]
+        if call.kind is Kind.DPS:
+            return JSONResponse({"value": [{"name": sku["name"]}]})
+        scale = {"minimum": 1, "maximum": 1, "default": 1, "scaleType": "None"}
+        return JSONResponse({"value": [{"resourceType": "Microsoft.Devices/IotHubs", "sku": sku, "capacity": scale}]})
+
+    async def statistics(call: Call, _caller: Caller, _request: Request) -> Response:
+        total, enabled = await management.statistics(call)
+        counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
+        return JSONResponse(counts)
+
+    async def name_is_free(call: Call, _caller: Caller, request: Request) -> Response:
+        name = wire.parse_name(await request.body())
+        return JSONResponse(wire.free_json(call.kind, is_free=management.is_free(call.kind, name)))
+
+    return {
+        Operation.GET_SERVICE: get,
+        Operation.LIST_SERVICES: listing,
+        Operation.LIST_KEYS: keys,
+        Operation.GET_KEY: key,
+        Operation.LIST_SKUS: skus,
+        Operation.STATISTICS: statistics,
+        Operation.NAME_IS_FREE: name_is_free,
+    }
+
+
+def _etag(request: Request) -> str | None:
+    return wire.etag_of(request.headers.get("if-match"), request.headers.get("if-none-match"))

@@ -1,0 +1,116 @@
+"""Which operation a method and a path ask for (Azure REST reference, "Microsoft.Devices").
+
+Literal segments count without regard to letter case, as Azure's do; names with it, as everywhere here.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from birthmark.errors import InvalidRequestError
+from birthmark.management.model import Call, Kind, Operation
+
+_MAX_SHOWN = 200
+_SUBSCRIPTION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_GROUP = re.compile(r"[\w.()-]{1,90}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class OperationNotServedError(InvalidRequestError):
+    """An operation of the management interface that is not here."""
+
+    code = "management.operation_not_served"
+    message = "{method} {path} is not served here"
+    cause = "{method} {path} is an operation of Azure's resource manager that this server does not serve."
+    fix = (
+        "Served are CA certificates, keys of policies, and services as they are, of Microsoft.Devices. Services are "
+        "made and removed by commands: `birthmark hub --help`, `birthmark dps --help`"
+    )
+    method: str
+    path: str
+
+
+class PathInvalidError(InvalidRequestError):
+    """A name in a path that cannot be."""
+
+    code = "management.path_invalid"
+    message = "The {what} in the path cannot be called so"
+    cause = (
+        "The path has {name} as its {what}; it takes letters, digits, dots, hyphens and underscores, {most} at most."
+    )
+    fix = "Give it another name. Those that there are: `birthmark hub ls`, `birthmark dps ls`, `birthmark hub ca ls`"
+    most: int
+    name: str
+    what: str
+
+
+_OF_ONE = "/subscriptions/{subscription}/resourcegroups/{group}/providers/microsoft.devices"
+_OF_ALL = "/subscriptions/{subscription}/providers/microsoft.devices"
+_EACH: Mapping[str, Operation] = {
+    "GET {one}": Operation.GET_SERVICE,
+    "POST {one}/listkeys": Operation.LIST_KEYS,
+    "GET {one}/skus": Operation.LIST_SKUS,
+    "GET {one}/certificates": Operation.LIST_CERTIFICATES,
+    "GET {one}/certificates/{name}": Operation.GET_CERTIFICATE,
+    "PUT {one}/certificates/{name}": Operation.PUT_CERTIFICATE,
+    "DELETE {one}/certificates/{name}": Operation.DELETE_CERTIFICATE,
+    "POST {one}/certificates/{name}/generateverificationcode": Operation.NEW_CODE,
+    "POST {one}/certificates/{name}/verify": Operation.VERIFY,
+}
+_OWN: Mapping[Kind, Mapping[str, Operation]] = {
+    Kind.DPS: {
+        "POST {one}/keys/{name}/listkeys": Operation.GET_KEY,
+        "POST {all}/checkprovisioningservicenameavailability": Operation.NAME_IS_FREE,
+    },
+    Kind.HUB: {
+        "POST {one}/iothubkeys/{name}/listkeys": Operation.GET_KEY,
+        "GET {one}/iothubstats": Operation.STATISTICS,
+        "POST {all}/checknameavailability": Operation.NAME_IS_FREE,
+    },
+}
+
+
+def _pattern_of(template: str, kind: Kind) -> re.Pattern[str]:
+    """Return what a method and the raw path of an operation look like."""
+    of_kind = kind.segment.lower()
+    told = template.replace("{one}", f"{_OF_ONE}/{of_kind}/{{service}}").replace("{all}", _OF_ALL)
+    parts = re.split(r"\{(\w+)\}", told)
+    text = "".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    return re.compile(text, re.IGNORECASE)
+
+
+_LISTS = {f"GET {at}/{{of_kind}}": Operation.LIST_SERVICES for at in (_OF_ONE, _OF_ALL)}
+_TABLE = [
+    (_pattern_of(template.replace("{of_kind}", kind.segment.lower()), kind), kind, operation)
+    for kind in Kind
+    for template, operation in {**_LISTS, **_EACH, **_OWN[kind]}.items()
+]
+
+
+def call_of(method: str, raw_path: str) -> Call:
+    """Return what is asked. Raise `OperationNotServedError`, `PathInvalidError`.
+
+    `raw_path` is percent-encoded, so that what is encoded in a name is no part of the path.
+    """
+    for pattern, kind, operation in _TABLE:
+        if (found := pattern.fullmatch(f"{method} {raw_path}")) is not None:
+            names = {name: unquote(value) for name, value in found.groupdict().items()}
+            return _checked(Call(operation, kind, names["subscription"], names.get("group"), **_rest(names)))
+    raise OperationNotServedError(method=method, path=unquote(raw_path)[:_MAX_SHOWN])
+
+
+def _rest(names: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: names[name] for name in ("service", "name") if name in names}
+
+
+def _checked(call: Call) -> Call:
+    asked = (
+        ("subscription", call.subscription, _SUBSCRIPTION, 64),
+        ("resource group", call.group, _GROUP, 90),
+        ("name of a service", call.service or None, _NAME, 64),
+        ("name", call.name or None, _NAME, 64),
+    )
+    for what, name, pattern, most in asked:
+        if name is not None and pattern.fullmatch(name) is None:
+            raise PathInvalidError(what=what, name=ascii(name[:_MAX_SHOWN]), most=most)
+    return call

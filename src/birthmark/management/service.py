@@ -1,0 +1,143 @@
+"""Who may ask what, and the services that answer: DPS and the hubs through one shape."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from birthmark.actor import Actor
+from birthmark.auth.persons import is_of_person
+from birthmark.auth.policies import Keys
+from birthmark.auth.principals import Caller
+from birthmark.auth.rights import Right
+from birthmark.dps.model import Instance
+from birthmark.dps.service import Authorities, Instances
+from birthmark.errors import UnauthenticatedError
+from birthmark.iothub.model import Hub
+from birthmark.iothub.rules.tiers import Tier, edition_of
+from birthmark.iothub.service import IotHub
+from birthmark.management import wire
+from birthmark.management.model import Call, Kind
+from birthmark.people.demand import demand
+from birthmark.people.service import People, TokenRefusedError
+from birthmark.pki.authority import Authority
+from birthmark.pki.certificates import Certificate
+
+_BEARER, _STANDARD = "bearer", 443
+
+
+class ManagementTokenError(UnauthenticatedError):
+    """The token is none of a person who is on record."""
+
+    code = "management.token_refused"
+    message = "Authentication failed: the Authorization header has no token of a person who is on record here"
+    cause = "A call of the management interface came with {presented}; it takes the token of a person."
+    fix = (
+        "Put a person on record and make a token, which the SDK's credential hands out: "
+        "`birthmark user create ci --role admin` and `birthmark token create --user ci`"
+    )
+    presented: str
+
+
+class CertificatesOf(Protocol):
+    """The CA certificates of a room; `of` is which one of its services. Each raises what its room says."""
+
+    async def all(self, of: Any, /) -> Sequence[Authority]: ...
+    async def get(self, of: Any, name: str, /) -> Authority: ...
+    async def add(
+        self, of: Any, name: str, certificate: Certificate, /, *, is_verified: bool, actor: Actor, etag: str | None
+    ) -> Authority: ...
+    async def new_code(self, of: Any, name: str, /, *, actor: Actor, etag: str) -> Authority: ...
+    async def verify(self, of: Any, name: str, proof: Certificate, /, *, actor: Actor, etag: str) -> Authority: ...
+    async def remove(self, of: Any, name: str, /, *, actor: Actor, etag: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Management:
+    """The management interface over the rooms."""
+
+    people: People
+    instances: Instances
+    authorities: Authorities
+    iothub: IotHub
+    https_port: Callable[[], int]
+    kinds: frozenset[Kind] = frozenset(Kind)
+    """Those that this server serves."""
+
+    def caller(self, authorization: str | None, address: str) -> Caller:
+        """Return which person asks. Raise `ManagementTokenError`."""
+        kind, _, token = (authorization or "").partition(" ")
+        if kind.lower() != _BEARER or not is_of_person(token):
+            raise ManagementTokenError(presented="another Authorization" if authorization else "no Authorization")
+        try:
+            return self.people.caller(token.strip(), address)
+        except TokenRefusedError as error:
+            presented = "a token that is unknown here, was taken back, or has ended"
+            raise ManagementTokenError(presented=presented) from error
+
+    def check(self, call: Call, caller: Caller) -> None:
+        """Raise `RightMissingError` where the caller may not, whether there is such a service or not."""
+        if call.operation.right is not None:
+            demand(caller, call.operation.right, call.kind.place(call.service))
+
+    def certificates(self, call: Call) -> tuple[CertificatesOf, Any]:
+        """Return the CA certificates that a call is about: those of a room, and of which service of it."""
+        if call.kind is Kind.DPS:
+            return self.authorities, self.instances.by_name(call.service).id_scope
+        return self.iothub.authorities, self.iothub.hubs.by_name(call.service)
+
+    def policies(self, call: Call) -> Keys:
+        """Return the policies of a service with their keys."""
+        return self._service(call).policies
+
+    async def note_shown(self, call: Call, policy: str, actor: Actor) -> None:
+        """Write down who is about to be shown the keys of a policy."""
+        if call.kind is Kind.DPS:
+            await self.instances.note_shown(self.instances.by_name(call.service), policy, actor=actor)
+        else:
+            await self.iothub.hubs.note_shown(self.iothub.hubs.by_name(call.service), policy, actor=actor)
+
+    async def statistics(self, call: Call) -> tuple[int, int]:
+        """Return how many devices a hub has, and how many of them may connect."""
+        return await self.iothub.registry.count(self.iothub.hubs.by_name(call.service))
+
+    def view(self, call: Call) -> dict[str, Any]:
+        """Return a service as it is."""
+        return self._view(call, self._service(call))
+
+    def views(self, call: Call, caller: Caller) -> Sequence[dict[str, Any]]:
+        """Return the services that the caller may look at."""
+        every: Sequence[Instance | Hub] = self.instances.all() if call.kind is Kind.DPS else self.iothub.hubs.all()
+        seen = (one for one in every if caller.rights.allow(Right.READ, call.kind.place(one.name)))
+        return [self._view(call, one) for one in seen]
+
+    def is_free(self, kind: Kind, name: str) -> bool:
+        """Say whether no service of that kind has this name."""
+        every: Sequence[Instance | Hub] = self.instances.all() if kind is Kind.DPS else self.iothub.hubs.all()
+        return all(one.name != name for one in every)
+
+    def _service(self, call: Call) -> Instance | Hub:
+        of = self.instances if call.kind is Kind.DPS else self.iothub.hubs
+        return of.by_name(call.service)
+
+    def _view(self, call: Call, one: Instance | Hub) -> dict[str, Any]:
+        sku: dict[str, Any] = {"name": "S1", "tier": "Standard", "capacity": 1}
+        if isinstance(one, Hub):
+            if one.tier is not None:
+                edition = edition_of(one.tier)
+                kind = "Free" if edition.tier is Tier.F1 else "Standard"
+                sku = {"name": edition.tier.value, "tier": kind, "capacity": edition.units}
+            return wire.service_json(call, one.name, sku, {"hostName": self._at(one.host), "features": "None"})
+        linked = [{"name": host, "location": wire.LOCATION} for host in one.hubs]
+        properties = {
+            "allocationPolicy": "Hashed",
+            "deviceProvisioningHostName": one.host,
+            "idScope": one.id_scope,
+            "iotHubs": linked,
+            "serviceOperationsHostName": self._at(one.host),
+        }
+        return wire.service_json(call, one.name, sku, properties)
+
+    def _at(self, host: str) -> str:
+        """Return where programs of the service reach a host, which may be at another port than the standard's."""
+        port = self.https_port()
+        return host if port == _STANDARD else f"{host}:{port}"

@@ -1,0 +1,190 @@
+"""Bodies and headers of Azure's resource manager: requests to values, values to JSON.
+
+In:   `{"properties": {"certificate": …, "isVerified": …}}`, `{"certificate": …}`, `{"name": …}`, and `If-Match`.
+Out:  resources with `id`, `name`, `type`, `etag`, `properties`; refusals as `{"error": {"code", "message"}}`.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from birthmark.errors import InvalidRequestError
+from birthmark.management.model import PROVIDER, Call, Kind
+from birthmark.members import unread
+from birthmark.pki.authority import NOTHING, Authority
+from birthmark.pki.certificates import Certificate, parse_any
+from birthmark.text import read_json
+
+_VERSION = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-preview)?")
+_MAX_SHOWN = 64
+_T = TypeVar("_T")
+LOCATION = "local"
+"""Where every service is."""
+
+
+class ApiVersionError(InvalidRequestError):
+    """No api-version, or none that could be."""
+
+    code = "management.api_version"
+    message = "The api-version query parameter (?api-version=) is required for all requests, as 2022-12-12"
+    cause = "A call of the management interface came with {presented} for its api-version."
+    fix = "Let the SDK send it, or add `?api-version=2022-12-12`. Without any SDK: `birthmark dps ca ls`"
+    presented: str
+
+
+class BodyInvalidError(InvalidRequestError):
+    """A body, or a header, that says nothing that could be done."""
+
+    code = "management.request_invalid"
+    message = "The request is not valid: {detail}"
+    cause = "A call of the management interface is not valid: {detail}."
+    fix = (
+        "Send what the SDK's model has: the certificate as base64 or PEM, and the etag it was read with. The same by a "
+        "command: `birthmark dps ca --help`, `birthmark hub ca --help`"
+    )
+    detail: str
+
+
+class _Properties(msgspec.Struct, rename="camel"):
+    certificate: str
+    is_verified: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    properties: _Properties
+
+
+class _Proof(msgspec.Struct):
+    certificate: str
+
+
+class _Name(msgspec.Struct):
+    name: str
+
+
+def check_version(text: str | None) -> None:
+    """Raise `ApiVersionError` unless it is a day, as those of all versions are."""
+    if text is None or _VERSION.fullmatch(text) is None:
+        raise ApiVersionError(presented="nothing" if text is None else ascii(text[:_MAX_SHOWN]))
+
+
+def etag_of(if_match: str | None, if_none_match: str | None) -> str | None:
+    """Return the etag that a change is meant for: None for any, `NOTHING` where nothing may be there yet."""
+    if if_none_match is not None:
+        if if_none_match.strip() != "*" or if_match is not None:
+            raise BodyInvalidError(detail="If-None-Match takes * alone, and no If-Match beside it")
+        return NOTHING
+    return None if if_match is None else if_match.strip().removeprefix("W/").strip('"')
+
+
+def needed(etag: str | None) -> str:
+    """Return an etag that has to be there. Raise `BodyInvalidError`."""
+    if not etag:
+        raise BodyInvalidError(detail="If-Match is missing: the etag that the certificate was read with, or *")
+    return etag
+
+
+def parse_certificate(body: bytes) -> tuple[Certificate, bool | None]:
+    """Return the CA certificate of a body, and whether it counts as verified; None where nothing says so."""
+    asked = _read(body, _Body)
+    return _certificate(asked.properties.certificate), asked.properties.is_verified
+
+
+def parse_proof(body: bytes) -> Certificate:
+    """Return a verification certificate."""
+    return _certificate(_read(body, _Proof).certificate)
+
+
+def parse_name(body: bytes) -> str:
+    """Return the name that somebody asks for."""
+    return read_json(body, _Name, BodyInvalidError).name
+
+
+# What the SDKs' models have besides, and the service alone writes.
+_READ_ONLY = frozenset({"id", "name", "type", "etag", "systemData"})
+_WRITTEN = frozenset({"subject", "expiry", "thumbprint", "created", "updated", "verificationCode"})
+
+
+def _read(body: bytes, kind: type[_T]) -> _T:
+    given = read_json(body, dict[str, Any], BodyInvalidError)
+    asked = {name: value for name, value in given.items() if name not in _READ_ONLY}
+    if isinstance(inner := asked.get("properties"), dict):
+        asked["properties"] = {name: value for name, value in inner.items() if name not in _WRITTEN}
+    if (member := unread(asked, kind)) is not None:
+        raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
+    return read_json(body, kind, BodyInvalidError)
+
+
+def _certificate(text: str) -> Certificate:
+    """Return a certificate as the SDKs send it: PEM, base64 of DER, or base64 of PEM."""
+    try:
+        inner = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return parse_any(text)
+    return parse_any(inner)
+
+
+def certificate_json(call: Call, authority: Authority, *, with_code: bool = False) -> dict[str, Any]:
+    """Return a CA certificate. Its code is told once, to whoever asks for one."""
+    certificate = authority.certificate
+    properties: dict[str, Any] = {
+        "subject": certificate.subject_text,
+        "expiry": _rfc1123(certificate.not_after),
+        "thumbprint": certificate.x5t_sha1.hex().upper(),
+        "isVerified": authority.is_verified,
+        "certificate": base64.b64encode(certificate.der).decode("ascii"),
+        "created": _rfc1123(authority.created_at),
+        "updated": _rfc1123(authority.updated_at),
+    }
+    if with_code:
+        properties["verificationCode"] = authority.verification_code
+    return {
+        "id": f"{call.id_of(call.service)}/certificates/{authority.name}",
+        "name": authority.name,
+        "type": f"{PROVIDER}/{call.kind.segment}/Certificates",
+        "etag": authority.etag,
+        "properties": properties,
+    }
+
+
+def service_json(call: Call, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a service."""
+    return {
+        "id": call.id_of(name),
+        "name": name,
+        "type": f"{PROVIDER}/{call.kind.segment}",
+        "location": LOCATION,
+        "tags": {},
+        "etag": base64.b64encode(name.encode()).decode("ascii"),
+        "sku": sku,
+        "properties": {"state": "Active", "provisioningState": "Succeeded", **properties},
+    }
+
+
+def key_json(policy: str, rights: str, keys: Sequence[bytes]) -> dict[str, Any]:
+    """Return the keys of a policy."""
+    primary, secondary = (base64.b64encode(key).decode("ascii") for key in keys)
+    return {"keyName": policy, "primaryKey": primary, "secondaryKey": secondary, "rights": rights}
+
+
+def free_json(kind: Kind, *, is_free: bool) -> dict[str, Any]:
+    """Return whether a name may be had."""
+    if is_free:
+        return {"nameAvailable": True}
+    what = "hub" if kind is Kind.HUB else "provisioning service"
+    return {"nameAvailable": False, "reason": "AlreadyExists", "message": f"There is a {what} of that name"}
+
+
+def error_json(code: str, message: str) -> dict[str, Any]:
+    """Return a refusal."""
+    return {"error": {"code": code, "message": message}}
+
+
+def _rfc1123(at: datetime) -> str:
+    return format_datetime(at, usegmt=True)

@@ -1,0 +1,187 @@
+from datetime import date
+
+import pytest
+
+from birthmark.iothub.http.metering import kind_of
+from birthmark.iothub.rules.tiers import (
+    BACKLOG_S,
+    Allowance,
+    Edition,
+    Metered,
+    Throttle,
+    Tier,
+    TierInvalidError,
+    TierQuotaError,
+    TierThrottledError,
+    TooManyDevicesError,
+    edition_of,
+    parse_edition,
+)
+
+TODAY, TOMORROW = date(2026, 1, 1), date(2026, 1, 2)
+S1, F1 = Edition(Tier.S1), Edition(Tier.F1)
+
+
+@pytest.mark.parametrize(
+    ("edition", "what", "told"),
+    [
+        (F1, Metered.TELEMETRY, "100 in a second"),
+        (S1, Metered.TELEMETRY, "100 in a second"),
+        (Edition(Tier.S1, 10), Metered.TELEMETRY, "120 in a second"),
+        (Edition(Tier.S2, 2), Metered.TELEMETRY, "240 in a second"),
+        (Edition(Tier.S3, 2), Metered.CONNECTION, "12,000 in a second"),
+        (S1, Metered.CONNECTION, "100 in a second"),
+        (Edition(Tier.S2, 3), Metered.MAIL, "300 in a minute"),
+        (Edition(Tier.S3), Metered.REGISTRY, "5,000 in a minute"),
+        (Edition(Tier.S2), Metered.METHOD, "480 in a second"),
+        (Edition(Tier.S3), Metered.METHOD, "24,576 in a second"),
+        (S1, Metered.TWIN_READ, "100 in a second"),
+        (Edition(Tier.S2, 20), Metered.TWIN_READ, "200 in a second"),
+        (Edition(Tier.S2, 20), Metered.TWIN_UPDATE, "100 in a second"),
+        (Edition(Tier.S3), Metered.TWIN_UPDATE, "250 in a second"),
+        (Edition(Tier.S1, 2), Metered.QUERY, "40 in a minute"),
+        (Edition(Tier.S3), Metered.QUERY, "1,000 in a minute"),
+    ],
+)
+def test_the_paces_are_those_of_the_sheet(edition: Edition, what: Metered, told: str) -> None:
+    assert str(edition.pace(what)) == told
+
+
+def test_messages_a_day_and_their_meter_are_those_of_the_sheet() -> None:
+    assert (F1.most_messages, F1.meter, F1.most_devices) == (8_000, 512, 500)
+    assert (Edition(Tier.S1, 2).most_messages, S1.meter, S1.most_devices) == (800_000, 4096, 1_000_000)
+    assert Edition(Tier.S2).most_messages == 6_000_000
+    assert Edition(Tier.S3).most_messages == 300_000_000
+    assert [S1.blocks(size) for size in (0, 1, 4096, 4097)] == [1, 1, 1, 2]
+
+
+def test_what_is_kept_is_read_again() -> None:
+    for edition in (F1, Edition(Tier.S3, 7)):
+        assert edition_of(edition.text) == edition
+    assert str(Edition(Tier.S3, 7)) == "S3 with 7 units"
+
+
+@pytest.mark.parametrize(("tier", "units"), [("F1", 2), ("S4", 1), ("S1", 0), ("S1", 201), ("", 1)])
+def test_a_tier_that_there_is_not_is_refused(tier: str, units: int) -> None:
+    with pytest.raises(TierInvalidError):
+        parse_edition(tier, units, "hub-2")
+    assert parse_edition("S1", 200, "hub-2") == Edition(Tier.S1, 200)
+
+
+def test_so_many_come_at_once_and_more_as_time_goes_by() -> None:
+    throttle = Throttle("hub-2", S1)
+    for _ in range(20):
+        throttle.take(Metered.QUERY, 100.0)
+    with pytest.raises(TierThrottledError) as caught:
+        throttle.take(Metered.QUERY, 100.0)
+    assert caught.value.retry_after_s == 3  # twenty in a minute
+    assert "20 in a minute of queries" in caught.value.explain_cause()
+    throttle.take(Metered.QUERY, 103.0)
+    with pytest.raises(TierThrottledError):
+        throttle.take(Metered.QUERY, 103.0)
+
+
+def test_what_is_refused_takes_nothing() -> None:
+    throttle = Throttle("hub-2", S1)
+    for _ in range(20):
+        throttle.take(Metered.QUERY, 0.0)
+    for _ in range(50):
+        with pytest.raises(TierThrottledError):
+            throttle.take(Metered.QUERY, 1.0)
+    throttle.take(Metered.QUERY, 3.0)
+
+
+def test_one_pace_is_not_anothers() -> None:
+    throttle = Throttle("hub-2", S1)
+    for _ in range(20):
+        throttle.take(Metered.QUERY, 0.0)
+    throttle.take(Metered.TWIN_READ, 0.0)
+
+
+def test_what_waits_its_turn_is_paced_and_not_refused() -> None:
+    throttle = Throttle("hub-2", S1)
+    assert throttle.shape(Metered.TELEMETRY, 0.0, 100) == 0
+    assert throttle.shape(Metered.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
+    assert throttle.shape(Metered.TELEMETRY, 0.0, 50) == pytest.approx(1.0)
+    assert throttle.shape(Metered.TELEMETRY, 10.0, 100) == 0
+
+
+def test_what_would_wait_too_long_is_refused() -> None:
+    throttle = Throttle("hub-2", S1)
+    for _ in range(int(BACKLOG_S) + 1):
+        throttle.shape(Metered.TELEMETRY, 0.0, 100)
+    with pytest.raises(TierThrottledError):
+        throttle.shape(Metered.TELEMETRY, 0.0, 100)
+
+
+def test_more_than_comes_at_once_is_taken_by_one_who_waited() -> None:
+    allowance = Allowance(10, 1)
+    assert allowance.take(25, 0.0) == 0
+    assert allowance.wait_s(1, 0.0) == 16
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    allowance = Allowance(1, 1)
+    allowance.take(1, 10.0)
+    assert allowance.wait_s(1, 5.0) == 1
+    assert allowance.wait_s(1, 11.0) == 0
+
+
+def test_the_messages_of_a_day_end_and_the_next_day_has_its_own() -> None:
+    throttle = Throttle("hub-2", F1)
+    throttle.count_blocks(7_999, TODAY)
+    throttle.count(512, TODAY)
+    with pytest.raises(TierQuotaError) as caught:
+        throttle.count(1, TODAY)
+    assert "8,000 messages of 512 bytes" in caught.value.explain_cause()
+    assert throttle.messages(TODAY) == 8_000
+    throttle.count(513, TOMORROW)
+    assert (throttle.messages(TODAY), throttle.messages(TOMORROW)) == (0, 2)
+
+
+def test_each_of_several_workers_has_its_part() -> None:
+    throttle = Throttle("hub-2", F1, parts=4)
+    throttle.count_blocks(2_000, TODAY)
+    with pytest.raises(TierQuotaError):
+        throttle.count_blocks(1, TODAY)
+    for _ in range(25):
+        throttle.take(Metered.CONNECTION, 0.0)
+    with pytest.raises(TierThrottledError):
+        throttle.take(Metered.CONNECTION, 0.0)
+
+
+def test_a_pace_that_is_divided_by_many_still_takes_one() -> None:
+    throttle = Throttle("hub-2", S1, parts=64)
+    throttle.take(Metered.QUERY, 0.0)
+    with pytest.raises(TierThrottledError) as caught:
+        throttle.take(Metered.QUERY, 0.0)
+    assert caught.value.retry_after_s == 192
+
+
+def test_a_hub_has_room_for_the_devices_of_its_tier() -> None:
+    throttle = Throttle("hub-2", F1)
+    throttle.check_room(499)
+    with pytest.raises(TooManyDevicesError):
+        throttle.check_room(500)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/twins/d/methods", Metered.METHOD),
+        ("POST", "/twins/d/modules/m/methods", Metered.METHOD),
+        ("GET", "/twins/d", Metered.TWIN_READ),
+        ("PATCH", "/twins/d/modules/m", Metered.TWIN_UPDATE),
+        ("PUT", "/devices/d", Metered.REGISTRY),
+        ("POST", "/devices", Metered.REGISTRY),
+        ("GET", "/devices/messages", Metered.REGISTRY),
+        ("GET", "/devices/d/modules", Metered.REGISTRY),
+        ("POST", "/devices/d/applyConfigurationContent", Metered.TWIN_UPDATE),
+        ("POST", "/devices/d/messages/devicebound", Metered.MAIL),
+        ("DELETE", "/devices/d/commands", None),
+        ("GET", "/statistics/devices", Metered.REGISTRY),
+        ("GET", "/messages/serviceBound/feedback", None),
+    ],
+)
+def test_each_call_of_the_service_counts_as_what_it_is(method: str, path: str, kind: Metered | None) -> None:
+    assert kind_of(method, path) is kind

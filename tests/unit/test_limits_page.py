@@ -54,7 +54,6 @@ from birthmark.est.model import EstSettings
 from birthmark.est.service import EstService, approvals
 from birthmark.est.service.callers import Callers
 from birthmark.feed import notices
-from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.mqtt import connection as hub_connection
 from birthmark.iothub.mqtt import connections as hub_connections
 from birthmark.iothub.mqtt import telemetry as hub_telemetry
@@ -64,6 +63,7 @@ from birthmark.iothub.rules import terms as hub_terms
 from birthmark.iothub.service import finding as hub_finding
 from birthmark.iothub.service import queries as hub_queries
 from birthmark.iothub.service import telemetry
+from birthmark.iothub.wire import messages as hub_messages
 from birthmark.manifests import splitting
 from birthmark.manifests.bundle import wire as bundle
 from birthmark.mqtt import aliases, engine, properties, receipts
@@ -304,7 +304,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Parsers", "a board's, an operator's or a station's name"): f"{bundle.MAX_NAME_CHARS} characters",
     ("Parsers", "certificate request"): f"{size(csr.MAX_CSR_BYTES)}, {size(csr.MAX_NAMES_BYTES)} of names",
     ("Parsers", "shared access signature"): f"{sas.MAX_TOKEN_CHARS} characters",
-    ("Parsers", "properties of a message"): number(hub_wire._MAX_PROPERTIES),
+    ("Parsers", "properties of a message"): number(hub_messages.MAX_PROPERTIES),
     ("Parsers", "scenario of a swarm"): f"{size(swarm_scenario.MAX_FILE_BYTES)}, {swarm_scenario.MAX_DEVICES} devices",
     ("Parsers", "report of a swarm, read again"): size(swarm_report.MAX_REPORT_BYTES),
     ("Parsers", "devices in a state, for a page of the operator interface"): f"{finding.MAX_LOOKED} names",

@@ -1,0 +1,57 @@
+"""Methods and configurations as the service sends them."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from birthmark.iothub.wire.common import BodyInvalidError, check_members
+from birthmark.text import read_json
+
+
+class ConfigurationContent(msgspec.Struct, rename="camel"):
+    """What a device and its modules are to be given, by paths of their twins."""
+
+    device_content: dict[str, Any] | None = None
+    modules_content: dict[str, dict[str, Any]] | None = None
+
+
+def parse_content(body: bytes) -> ConfigurationContent:
+    """Return the content of a configuration. Raise `BodyInvalidError`."""
+    content = read_json(body, ConfigurationContent, BodyInvalidError)
+    check_members(body, ConfigurationContent)
+    return content
+
+
+class MethodCall(msgspec.Struct, rename="camel"):
+    """A call as the service sends it."""
+
+    method_name: str
+    payload: Any = None
+    response_timeout_in_seconds: int = 30
+    connect_timeout_in_seconds: int = 0
+
+
+class _SaidCall(msgspec.Struct, rename="camel"):
+    """The same with seconds in either form: the command line of Azure says them in quotes."""
+
+    method_name: str
+    payload: Any = None
+    response_timeout_in_seconds: int | str = 30
+    connect_timeout_in_seconds: int | str = 0
+
+
+def parse_method_call(body: bytes) -> MethodCall:
+    """Return the call. Raise `BodyInvalidError`."""
+    said = read_json(body, _SaidCall, BodyInvalidError)
+    check_members(body, MethodCall)
+    waits = (said.response_timeout_in_seconds, said.connect_timeout_in_seconds)
+    return MethodCall(said.method_name, said.payload, *map(_seconds, waits))
+
+
+def _seconds(said: int | str) -> int:
+    if isinstance(said, int):
+        return said
+    if not re.fullmatch("[0-9]{1,9}", said):
+        raise BodyInvalidError(detail=f"{said[:64]!r} is no number of seconds")
+    return int(said)

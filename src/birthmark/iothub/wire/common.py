@@ -1,0 +1,46 @@
+"""What the other modules of the wire share: times, and a body that is not what was asked for."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from birthmark.errors import InvalidRequestError
+from birthmark.members import unread
+from birthmark.text import read_json
+
+NEVER = "0001-01-01T00:00:00Z"
+to_json = msgspec.json.Encoder().encode
+
+
+class BodyInvalidError(InvalidRequestError):
+    """A request body that is not what the interface takes."""
+
+    code = "iothub.body_invalid"
+    message = "The request body is not valid: {detail}"
+    cause = "The request body is not valid: {detail}."
+    fix = "Compare with a device as the registry shows it: `birthmark hub device ls --json`"
+    detail: str
+
+
+def check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -> None:
+    """Raise `BodyInvalidError` for the first member of a body that its `kind` has no use for; `told` may come back."""
+    if (member := unread(read_json(body, object, BodyInvalidError), kind, told)) is not None:
+        raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
+
+
+def operation_time(moment: datetime) -> str:
+    """Return a time as a hub says when a request is over: SDKs read three digits of a second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def registry_time(moment: datetime) -> str:
+    """Return a time as the registry writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+
+
+class TwinProperties(msgspec.Struct):
+    """The two sections of a twin, as they are sent."""
+
+    desired: Any = None
+    reported: Any = None

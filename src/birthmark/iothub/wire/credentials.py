@@ -1,0 +1,103 @@
+"""Requests for certificates and their answers, on both sides."""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from birthmark.iothub.wire.common import BodyInvalidError, operation_time, registry_time, to_json
+from birthmark.iothub.wire.topics import ISSUE
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+from birthmark.pki.csr import CertificateRequest, parse_csr_text
+from birthmark.text import read_json
+
+
+class CredentialBody(msgspec.Struct):
+    """What a device says that asks for a certificate: its own id, a request, and whose earlier request it replaces."""
+
+    id: str
+    csr: str
+    replace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRequest:
+    """The same, read."""
+
+    device_id: str
+    csr: CertificateRequest
+    replaces: str | None = None
+    """The id of an earlier request that is still under way, or `*` for whichever."""
+
+
+def parse_credential_request(body: bytes) -> CredentialRequest:
+    """Return what a device asks for, possession of its key proven. Raise `BodyInvalidError` or `CsrRefusedError`."""
+    asked = read_json(body, CredentialBody, BodyInvalidError)
+    return CredentialRequest(asked.id, parse_csr_text(asked.csr), asked.replace)
+
+
+def accepted_json(correlation_id: str, expires_at: datetime) -> bytes:
+    """Return what is said of a request that is under way."""
+    return to_json({"correlationId": correlation_id, "operationExpires": operation_time(expires_at)})
+
+
+def issued_json(correlation_id: str, chain: Sequence[str]) -> bytes:
+    """Return a certificate and those above it, in base64 of DER, the root last."""
+    return to_json({"correlationId": correlation_id, "certificates": list(chain)})
+
+
+def credential_error_json(number: int, message: str, tracking_id: str, now: datetime, info: Mapping[str, str]) -> bytes:
+    """Return why a device gets no certificate, as the SDKs read it."""
+    told = {"errorCode": number, "message": message, "trackingId": tracking_id, "timestampUtc": registry_time(now)}
+    return to_json({**told, "info": {"correlationId": tracking_id, **info}})
+
+
+_CREDENTIAL_ANSWER = re.compile(r"\$iothub/credentials/res/([1-5][0-9]{2})/\?\$rid=([^&]{1,256})(?:&.*)?")
+
+
+class _IssuedAnswer(msgspec.Struct):
+    certificates: list[str] = []
+
+
+class CredentialError(msgspec.Struct, rename="camel"):
+    """Why a hub issues no certificate."""
+
+    error_code: int = 0
+    message: str = ""
+    tracking_id: str = ""
+
+
+def issue_topic(rid: str) -> str:
+    """Return where a device asks for a certificate."""
+    return f"{ISSUE}?$rid={rid}"
+
+
+def credential_request_json(device_id: str, csr: bytes) -> bytes:
+    """Return what a device says that asks for a certificate, whatever became of an earlier request of its own."""
+    return to_json({"id": device_id, "csr": base64.b64encode(csr).decode(), "replace": "*"})
+
+
+def parse_credential_topic(topic: str) -> tuple[int, str] | None:
+    """Return status and rid of an answer; None for any other topic."""
+    found = _CREDENTIAL_ANSWER.fullmatch(topic)
+    return None if found is None else (int(found[1]), found[2])
+
+
+def parse_issued(body: bytes) -> tuple[Certificate, ...]:
+    """Return the certificates of an answer, the leaf first. Raise `BodyInvalidError`."""
+    try:
+        texts = read_json(body, _IssuedAnswer, BodyInvalidError).certificates
+        return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
+    except (ValueError, CertificateInvalidError) as error:
+        raise BodyInvalidError(detail="certificates has what is none") from error
+
+
+def parse_credential_error(body: bytes) -> CredentialError:
+    """Return what an error body says; nothing when it is none."""
+    try:
+        return read_json(body, CredentialError, BodyInvalidError)
+    except BodyInvalidError:
+        return CredentialError()

@@ -1,0 +1,76 @@
+"""Telemetry: property bags, and the message that a publish is."""
+
+from urllib.parse import quote, unquote
+
+from birthmark.errors import InvalidRequestError
+from birthmark.iothub.model import Message
+
+MAX_PROPERTIES = 64
+
+# Wire name in a property bag -> the name a reader of telemetry sees.
+SYSTEM_PROPERTIES = {
+    "$.mid": "message-id",
+    "$.cid": "correlation-id",
+    "$.uid": "user-id",
+    "$.ct": "content-type",
+    "$.ce": "content-encoding",
+    "$.on": "iothub-outputname",
+    "$.exp": "absolute-expiry-time",
+    "$.ifid": "iothub-interface-id",
+    "$.sub": "dt-subject",
+}
+
+
+MODULE = "iothub-connection-module-id"
+"""The property by which the hub says which module sent a message."""
+
+
+class PropertyBagError(InvalidRequestError):
+    """Too many properties."""
+
+    code = "iothub.property_bag_invalid"
+    cause = "The properties in the topic cannot be read: {detail}."
+    fix = (
+        "Percent-encode property names and values; there may be at most 64. Without properties: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+    )
+    detail: str
+
+
+def parse_property_bag(text: str) -> dict[str, str | None]:
+    """Return names and values of `a=1&b=2` decoded; a name alone has the value None. Raise `PropertyBagError`.
+
+    A slash in a value is encoded: one at the end is the topic's, as Node's SDK ends those of a module's outputs.
+    """
+    if not (text := text.removesuffix("/")):
+        return {}
+    pairs = text.split("&")
+    if len(pairs) > MAX_PROPERTIES:
+        raise PropertyBagError(detail=f"more than {MAX_PROPERTIES}")
+    bag: dict[str, str | None] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if name:
+            bag[unquote(name)] = unquote(value) if equals else None
+    return bag
+
+
+def render_property_bag(bag: dict[str, str | None]) -> str:
+    """Return the text that `parse_property_bag` reads back."""
+    return "&".join(
+        quote(name, safe="") if value is None else f"{quote(name, safe='')}={quote(value, safe='')}"
+        for name, value in bag.items()
+    )
+
+
+def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
+    """Return the message of a device, or of a module by its name, with system and application properties apart.
+
+    What only a hub may set is dropped. A module's message is its device's, and says of which module it is.
+    """
+    device_id, slash, module_id = name.partition("/")
+    system = {SYSTEM_PROPERTIES[key]: value for key, value in bag.items() if key in SYSTEM_PROPERTIES}
+    if slash:
+        system[MODULE] = module_id
+    custom = {key: value for key, value in bag.items() if not key.startswith("$.")}
+    return Message(device_id, enqueued_micros, payload, system, custom)

@@ -1,0 +1,131 @@
+"""Topics that devices and modules publish to and subscribe to (facts of the SDKs, IoT Hub documentation "MQTT")."""
+
+from dataclasses import dataclass
+
+from birthmark.iothub.model import Mail
+from birthmark.iothub.wire.messages import render_property_bag
+from birthmark.text import whole_number
+
+_MAX_RID = 256
+_MAX_STATUS = 2**31
+
+
+def own_topics(name: str) -> str:
+    """Return what the topics of a device, or of a module by its name, begin with."""
+    device_id, slash, module_id = name.partition("/")
+    return f"devices/{device_id}/modules/{module_id}/" if slash else f"devices/{device_id}/"
+
+
+def telemetry_topic(name: str) -> str:
+    """Return what the telemetry topic of a device, or of a module by its name, begins with."""
+    return f"{own_topics(name)}messages/events/"
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryTopic:
+    """A device's own telemetry; `bag` is the text of its properties."""
+
+    bag: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwinGet:
+    """A device asks for its twin; `rid` as it was sent."""
+
+    rid: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwinReport:
+    """A device reports; `version` is that of its reported properties that it means, if it says so."""
+
+    rid: str
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodAnswer:
+    """The answer to the direct method that was called as `rid`."""
+
+    status: int
+    rid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialAsk:
+    """A device asks for a certificate in the place of its own; `rid` as it was sent."""
+
+    rid: str
+
+
+Topic = TelemetryTopic | TwinGet | TwinReport | MethodAnswer | CredentialAsk
+CREDENTIALS = "$iothub/credentials/res/#"
+ISSUE = "$iothub/credentials/POST/issueCertificate/"
+TWIN_RESPONSES = "$iothub/twin/res/#"
+DESIRED = "$iothub/twin/PATCH/properties/desired/#"
+METHODS = "$iothub/methods/POST/#"
+_GET, _REPORT, _ANSWER = "$iothub/twin/GET/", "$iothub/twin/PATCH/properties/reported/", "$iothub/methods/res/"
+
+
+def devicebound(device_id: str) -> str:
+    """Return the filter of messages to a device."""
+    return f"devices/{device_id}/messages/devicebound/#"
+
+
+def parse_topic(topic: str, device_id: str) -> Topic | None:
+    """Return what a device publishes to, or None for a topic that no hub has, or that is another device's."""
+    head = telemetry_topic(device_id)
+    if topic.startswith(head):
+        return TelemetryTopic(topic[len(head) :])
+    if topic == head[:-1]:
+        return TelemetryTopic("")
+    return _parse_own(topic) if topic.startswith("$iothub/") else None
+
+
+def _parse_own(topic: str) -> Topic | None:
+    start, _, query = topic.partition("?")
+    asked = dict(pair.partition("=")[::2] for pair in query.split("&"))
+    rid = asked.get("$rid", "")
+    if not 0 < len(rid) <= _MAX_RID:
+        return None
+    if start == _GET:
+        return TwinGet(rid)
+    if start == _REPORT:
+        version = whole_number(asked["$version"]) if "$version" in asked else None
+        return TwinReport(rid, version) if version is not None or "$version" not in asked else None
+    if start == ISSUE:
+        return CredentialAsk(rid)
+    text = start.removeprefix(_ANSWER).rstrip("/")
+    number = whole_number(text.removeprefix("-")) if start.startswith(_ANSWER) else None
+    if number is None or number >= _MAX_STATUS:
+        return None
+    return MethodAnswer(-number if text.startswith("-") else number, rid)
+
+
+def twin_response_topic(status: int, rid: str, version: int | None = None) -> str:
+    """Return where a twin request is answered."""
+    return f"$iothub/twin/res/{status}/?$rid={rid}" + ("" if version is None else f"&$version={version}")
+
+
+def credential_response_topic(status: int, rid: str) -> str:
+    """Return where a device hears of the certificate that it asked for."""
+    return f"$iothub/credentials/res/{status}/?$rid={rid}"
+
+
+def desired_topic(version: int) -> str:
+    """Return where a device hears what is desired of it."""
+    return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
+
+
+def method_topic(name: str, rid: str) -> str:
+    """Return where a device is called."""
+    return f"$iothub/methods/POST/{name}/?$rid={rid}"
+
+
+def devicebound_topic(device_id: str, message_id: str, feedback: str, mail: Mail) -> str:
+    """Return where a device gets a message, with its properties."""
+    system: dict[str, str | None] = {"$.to": f"/devices/{device_id}/messages/deviceBound", "$.mid": message_id}
+    if feedback not in {"", "none"}:
+        system["iothub-ack"] = feedback
+    bag = render_property_bag({**system, **mail.system, **mail.properties})
+    return f"devices/{device_id}/messages/devicebound/{bag}"

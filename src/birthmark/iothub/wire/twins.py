@@ -1,0 +1,134 @@
+"""Twins as the service and as devices have them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from birthmark.documents import Section
+from birthmark.iothub.model import Device, Identity, Module, Twin
+from birthmark.iothub.wire.common import NEVER, BodyInvalidError, TwinProperties, registry_time, to_json
+from birthmark.iothub.wire.registry import identity_json
+from birthmark.members import says_something, unread
+from birthmark.text import read_json
+
+
+def twin_for_device(twin: Twin) -> bytes:
+    """Return the twin as its device sees it: without tags and metadata."""
+    desired, reported = twin.desired, twin.reported
+    return to_json(
+        {
+            "desired": {**desired.values, "$version": desired.version},
+            "reported": {**reported.values, "$version": reported.version},
+        }
+    )
+
+
+def desired_patch(before: Twin, after: Twin, patch: object, *, replaces: bool) -> bytes | None:
+    """Return what a device hears of a change of what is desired; None where nothing of it changed."""
+    if before.desired.version == after.desired.version:
+        return None
+    values = (
+        {name: value for name, value in patch.items() if not name.startswith("$")} if isinstance(patch, dict) else {}
+    )
+    if replaces:
+        values = {name: None for name in before.desired.values if name not in after.desired.values} | values
+    return to_json({**values, "$version": after.desired.version})
+
+
+def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
+    """Return the twin of a device or a module as the service sees it."""
+    known = identity_json(identity, is_connected=is_connected, last_activity=last_activity, with_keys=False)
+    is_module = isinstance(identity, Module)
+    shown = {
+        "deviceId": identity.device_id,
+        "moduleId": identity.module_id if isinstance(identity, Module) else None,
+        "etag": twin.etag,
+        "deviceEtag": identity.etag,
+        "status": "enabled" if identity.is_enabled else "disabled",
+        "statusUpdateTime": NEVER,
+        "connectionState": known["connectionState"],
+        "lastActivityTime": last_activity,
+        "cloudToDeviceMessageCount": 0,
+        "authenticationType": identity.authentication.type.value,
+        "x509Thumbprint": known["authentication"]["x509Thumbprint"],
+        "modelId": twin.model_id,
+        "version": twin.version,
+        "tags": twin.tags,
+        "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},
+        "capabilities": {"iotEdge": isinstance(identity, Device) and identity.is_iot_edge},
+        "deviceScope": identity.scope if isinstance(identity, Device) else None,
+        "parentScopes": list(identity.parent_scopes) if isinstance(identity, Device) else [],
+    }
+    return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
+
+
+def _shown(section: Section) -> dict[str, Any]:
+    metadata = _metadata(section.at, section.version, section.stamps)
+    return {**section.values, "$metadata": metadata, "$version": section.version}
+
+
+def _metadata(at: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(at / 1_000_000, UTC)
+    shown: dict[str, Any] = {"$lastUpdated": registry_time(moment) if at else NEVER}
+    if at:
+        shown["$lastUpdatedVersion"] = version
+    for name, stamp in stamps.items():
+        shown[name] = _metadata(stamp[0], stamp[1], stamp[2] if len(stamp) > 2 else {})  # noqa: PLR2004 - an object's
+    return shown
+
+
+def parse_twin_body(body: bytes) -> dict[str, Any]:
+    """Return a twin, or a patch of one, as it was sent. Raise `BodyInvalidError`."""
+    return read_json(body, dict[str, Any], BodyInvalidError)
+
+
+class _TwinBody(msgspec.Struct, rename="camel"):
+    """A twin as the service reads it, and may send it back."""
+
+    device_id: Any = None
+    module_id: Any = None
+    tags: Any = None
+    properties: TwinProperties | None = None
+    status: Any = None
+    status_reason: Any = None
+    authentication_type: Any = None
+    x509_thumbprint: Any = None
+    capabilities: Any = None
+    model_id: Any = None
+    device_scope: Any = None
+    parent_scopes: Any = None
+
+
+_SET = frozenset({"tags", "properties"})
+_TOLD_OF_TWIN = frozenset(
+    {
+        *("etag", "version", "deviceEtag", "statusUpdateTime", "connectionState", "lastActivityTime"),
+        "cloudToDeviceMessageCount",
+    }
+)
+
+
+def check_twin_members(body: dict[str, Any], shown: dict[str, Any]) -> None:
+    """Raise `BodyInvalidError` for a member that a change of a twin does not change; `shown` is the twin as it is.
+
+    What is sent back as it was read asks for nothing.
+    """
+    member = unread(body, _TwinBody, _TOLD_OF_TWIN)
+    fixed = [field for field in msgspec.structs.fields(_TwinBody) if field.encode_name not in _SET]
+    for field in fixed:
+        wanted = body.get(field.encode_name)
+        if says_something(wanted) and _bare(wanted) != _bare(shown.get(field.encode_name)):
+            member = member or field.encode_name
+    reported = (body.get("properties") or {}).get("reported")
+    if says_something(reported) and _bare(reported) != _bare(shown["properties"]["reported"]):
+        member = member or "properties.reported"
+    if member is not None:
+        raise BodyInvalidError(detail=f"{member} is nothing that a change of a twin can set, leave it out")
+
+
+def _bare(value: Any) -> Any:
+    """Return a value without what the service adds, or a client leaves out."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _bare(inner) for name, inner in value.items() if not name.startswith("$") and inner is not None}

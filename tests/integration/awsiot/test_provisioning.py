@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, 
 from birthmark.awsiot.service.provisioning import ThingTakenError
 from birthmark.awsiot.service.templates import check_body
 from birthmark.errors import BirthmarkError
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
 from fakes import FakeClock
 from other_form import other_form
@@ -463,3 +464,27 @@ def test_a_template_of_a_claim_names_its_certificate_by_its_id() -> None:
     body["Resources"]["certificate"]["Properties"] = {"CertificatePem": "x"}
     with pytest.raises(TemplateInvalidError, match="named by its CertificateId"):
         check_body(json.dumps(body), TemplateType.FLEET_PROVISIONING)
+
+
+async def test_a_certificate_that_is_registered_between_the_look_and_the_record_is_kept_as_it_is(
+    database_url: str,
+) -> None:
+    async with an_aws_account(database_url) as (aws, _):
+        maker, _ = await a_maker(aws, None)
+        held = a_device(maker, "pump")
+        body = json.loads(CLAIM)
+        body["Resources"]["certificate"]["Properties"] = {"CertificatePem": held.certificate.pem(), "Status": "ACTIVE"}
+        body["Parameters"].pop("AWS::IoT::Certificate::Id")
+        plan = parse_template(json.dumps(body)).plan({"Serial": "pump"})
+        looks = 0
+
+        async def looked(leaf: Certificate, chain: Sequence[Certificate]) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:  # another request for the same certificate is as quick as can be
+                await aws.provisioning.register(plan, actor="other")
+
+        aws.certificates.revocations = looked
+        made = await aws.provisioning.register(plan, actor="test")
+        assert made.thing == "pump"
+        assert len((await aws.attachments.principals("pump", "", 5)).items) == 1

@@ -52,6 +52,15 @@ def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError
         raise refused(detail=str(error)[:_MAX_REASON_CHARS]) from error
 
 
+def is_deeper(value: object, levels: int) -> bool:
+    """Say whether a value of JSON has objects and arrays in each other, more than so many levels of them."""
+    inside = [value]
+    for _ in range(levels):
+        nested = [one for one in inside if isinstance(one, dict | list)]
+        inside = [below for one in nested for below in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, dict | list) for one in inside)
+
+
 def whole_number(text: str) -> int | None:
     """Return the number that `text` writes in ASCII digits, or None: `int` takes far more, and `str.isdigit` lies."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None

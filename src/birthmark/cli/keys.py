@@ -35,7 +35,10 @@ def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | N
     asked = {"policy": policy, "rotate": None if rotate is None else rotate.value}
     told = server.client.post(at(kind, name, "keys"), asked)
     if rotate is Which.PRIMARY and name == "birthmark":
-        typer.echo("`birthmark env` prints the new key once the server was started again.", err=True)
+        typer.echo(
+            "`birthmark env` prints the new key in a moment; with several workers, once the server was started again.",
+            err=True,
+        )
     strings = _strings(told)
     del told["https_port"]  # the strings say it
     emit(server.as_json, told | strings)

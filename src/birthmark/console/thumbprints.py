@@ -18,7 +18,7 @@ _HOW: Mapping[str, str] = {
     "iothub.credential_use": "used first",
 }
 _PAGE, _MOST_ROWS = 250, 1000
-_REGISTRATION = "dps:"
+_REGISTRATION, _REGISTER = "dps:", "dps.register"
 
 
 def endpoints(iothub: IotHub, database: Database) -> Sequence[Endpoint]:
@@ -39,11 +39,12 @@ def history(identity: Identity, host: str, told: Sequence[Mapping[str, Any]]) ->
     proof = identity.authentication
     slots = ((proof.primary_thumbprint, "primary"), (proof.secondary_thumbprint, "secondary"))
     now = {print_.hex(): name for print_, name in reversed(slots) if print_ is not None}
+    is_issued = any("issued" in row["detail"] for row in told)
     rows = [
-        {"at": row["at"], "thumbprint": one, "how": _HOW[row["action"]], "now": now.get(one), "by": row["actor"]}
+        {"at": row["at"], "thumbprint": one, "how": how, "now": now.get(one), "by": row["actor"]}
         for row in sorted(told, key=lambda row: str(row["at"]), reverse=True)
-        if row["detail"].get("hub") in {identity.hub, host}
-        for one in _prints_of(row)
+        if row["action"] == _REGISTER or row["detail"].get("hub") in {identity.hub, host}
+        for one, how in _prints_of(row, is_issued=is_issued)
     ]
     known = {row["thumbprint"] for row in rows}
     unsaid = [
@@ -54,11 +55,15 @@ def history(identity: Identity, host: str, told: Sequence[Mapping[str, Any]]) ->
     return [*rows, *unsaid]
 
 
-def _prints_of(row: Mapping[str, Any]) -> Iterator[str]:
-    detail = row["detail"]
-    if (one := detail.get("thumbprint")) is not None:
-        yield str(one)
-    yield from map(str, detail.get("thumbprints") or ())
+def _prints_of(row: Mapping[str, Any], *, is_issued: bool) -> Iterator[tuple[str, str]]:
+    """Yield thumbprints and how each came: of a device that is issued its own, its first is not known to the hub."""
+    detail, how = row["detail"], _HOW[row["action"]]
+    if (fresh := detail.get("issued")) is not None:
+        yield str(fresh), "issued as it registered"
+    if (one := detail.get("thumbprint")) is not None and not (is_issued and row["action"] == _REGISTER):
+        yield str(one), how
+    for one in detail.get("thumbprints") or ():
+        yield str(one), how
 
 
 def _names_of(identity: Identity) -> Sequence[str]:

@@ -171,11 +171,16 @@ def parse_document(body: bytes) -> EnrollmentDocument:
     return document
 
 
+def unread_twin(twin: object) -> str | None:
+    """Return the first member of what a twin begins with that would be dropped."""
+    return unread(twin, _InitialTwin)
+
+
 def check_members(given: Any, document: EnrollmentDocument) -> None:
     """Raise `BodyInvalidError` for the first member of an enrollment as it was sent that would be dropped."""
     member = unread(given, EnrollmentDocument, _TOLD)
     if member is None and document.initial_twin is not None:
-        inner = unread(document.initial_twin, _InitialTwin)
+        inner = unread_twin(document.initial_twin)
         member = None if inner is None else f"initialTwin.{inner}"
     if member is not None:
         raise BodyInvalidError(detail=f"{member} is not served here, leave it out")

@@ -20,11 +20,14 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
-from birthmark.text import decode_json, read_json, whole_number
+from birthmark.text import decode_json, is_deeper, read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3
 MAX_PAYLOAD_BYTES = 96 * 1024
+MAX_LEVELS = 64
+"""Of a payload, either way."""
+_NULL = b"null"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
 _MAX_RID = 256
@@ -106,7 +109,7 @@ class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
     """The body of register. `payload` is for whoever chooses the hub, and not read here."""
 
     registration_id: str | None = None
-    payload: msgspec.Raw = msgspec.Raw(b"null")
+    payload: msgspec.Raw = msgspec.Raw(_NULL)
     tpm: TpmAttestation | None = None
     csr: str | None = None
     client_certificate_csr: str | None = None
@@ -154,6 +157,9 @@ def parse_registration(body: bytes) -> DeviceRegistration:
     parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
     if parsed.client_certificate_csr is not None:
         raise BodyInvalidError(detail="clientCertificateCsr is of a preview that is over, send csr")
+    payload = bytes(parsed.payload)
+    if payload != _NULL and is_deeper(read_json(payload, object, BodyInvalidError), MAX_LEVELS):
+        raise BodyInvalidError(detail=f"payload has more than {MAX_LEVELS} levels")
     return parsed
 
 
@@ -165,7 +171,7 @@ def csr_of(body: DeviceRegistration) -> CertificateRequest | None:
 def claimed(claim: Claim, body: DeviceRegistration) -> Claim:
     """Return the claim with what the body asks for. Raise `CsrRefusedError`."""
     payload = bytes(body.payload)
-    return replace(claim, csr=csr_of(body), payload=None if payload == b"null" else payload)
+    return replace(claim, csr=csr_of(body), payload=None if payload == _NULL else payload)
 
 
 def check_no_csr(body: DeviceRegistration) -> None:

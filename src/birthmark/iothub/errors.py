@@ -34,6 +34,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     registry.EtagMismatchError: (412, "PreconditionFailed", 412001),
     authentication.CommonNameError: (401, "IotHubUnauthorizedAccess", 401002),
     authentication.CaNotTrustedError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.CaUnverifiedError: (401, "IotHubUnauthorizedAccess", 401002),
     authentication.DevicesOwnCaError: (401, "IotHubUnauthorizedAccess", 401002),
     authorities.UnknownCaError: (404, "NotFound", 404000),
     authorities.CaExistsError: (409, "Conflict", 409000),

@@ -218,6 +218,8 @@ def _select(hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - on
         return found.where(*_within(devices.c.device_id, leaf.span))
     found = found.where(*_behind(devices.c.device_id, after))
     match leaf:
+        case Named(names=()):  # which no IN can say
+            return found.where(literal_column("1") == literal_column("0"))
         case Named(names=names):
             return found.where(devices.c.device_id.in_([literal(name, Text) for name in names]))
         case NamedWithin(span=span):

@@ -70,7 +70,7 @@ def begin_log(worker: str = "") -> None:
     handler.setFormatter(JsonLines(worker))
     handler.addFilter(BoundedLog(SystemClock().monotonic))
     logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "WARNING").upper(), handlers=[handler])
-    for name in ("alembic", "asyncio"):
+    for name in ("alembic", "asyncio", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what they say at DEBUG drowns what happens here
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
 

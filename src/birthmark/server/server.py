@@ -14,6 +14,7 @@ import msgspec
 
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
+from birthmark.awsiot.model import AccessKey
 from birthmark.background import ended, kept
 from birthmark.bus import LocalBus
 from birthmark.bus.nats import NatsBus, by_certificates, connected
@@ -22,7 +23,9 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
 from birthmark.console.records import NAME, Noted, plain
+from birthmark.dps.events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.iothub.events import HubsChanged
 from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
@@ -53,6 +56,7 @@ from birthmark.server.upstream import keep_known, upstream_of
 from birthmark.server.workers.asker import ForWhoAsks
 from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
+from birthmark.store.database import Heard
 from birthmark.store.sealing import Seal
 
 log = logging.getLogger(__name__)
@@ -60,6 +64,7 @@ log = logging.getLogger(__name__)
 _ANSWER_S, _ASK_S, _DRAIN_S = 1.0, 0.6, 0.1
 """How long a worker's peers have at its end; others wait for its successor meanwhile."""
 _LOOK_AT_FILES_S = 2.0
+_LOOK_AT_KEYS_S, _SETTLED_S = 60.0, 0.2
 
 
 class _Patience(NamedTuple):
@@ -97,6 +102,7 @@ class Server:
         self._doors: list[Callable[[], Any]] = []
         self._fresh: FreshContext | None = None
         self._is_trust_behind = asyncio.Event()
+        self._are_keys_changed = asyncio.Event()
         self.is_ready = False
         self.hold: Hold
         self._sharing: Sharing
@@ -156,19 +162,11 @@ class Server:
         await rooms.broker.start()
         self._keep(rooms, doors)
         await self._serve_operator(doors, rooms, bus, context, signer, limits)
-        self.endpoints = describe(
-            settings,
-            https_port=https_port,
-            instance=rooms.instances.by_name(DEFAULT),
-            hub=rooms.iothub.hubs.by_name(DEFAULT),
-            est_password=await self._est_password(rooms),
-            aws_access_key_id=access_key.id,
-            aws_secret_access_key=access_key.secret,
-        )
+        described = self._describing(rooms, https_port, await self._est_password(rooms), access_key)
+        self.endpoints = described()
         doors.endpoints = without_secrets(self.endpoints)
         self.elsewhere = sorted(host for host in self._hosts(rooms) if not context.covers(host))
-        if self._place.is_alone:
-            self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
+        self._tell(database, described)
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
@@ -246,6 +244,48 @@ class Server:
             log.warning("server.trust_not_written", extra={"reason": error.explain_cause()})
             self._is_trust_behind.set()
         self.reload()
+
+    def _describing(
+        self, rooms: Rooms, https_port: int, est_password: str | None, access_key: AccessKey
+    ) -> Callable[[], dict[str, Any]]:
+        """Return what describes how to reach the server, by the keys that there are then."""
+        return lambda: describe(
+            self.settings,
+            https_port=https_port,
+            instance=rooms.instances.by_name(DEFAULT),
+            hub=rooms.iothub.hubs.by_name(DEFAULT),
+            est_password=est_password,
+            aws_access_key_id=access_key.id,
+            aws_secret_access_key=access_key.secret,
+        )
+
+    def _tell(self, database: Database, described: Callable[[], dict[str, Any]]) -> None:
+        """Write down how to reach the server, now and where a key of it was replaced; of several the parent does."""
+        if not self._place.is_alone:
+            return
+        self._write_endpoints()
+        database.on_events(self._hear_of_keys)
+        self._closers.append(_kept("endpoints.json", lambda: self._keep_endpoints(described)))
+
+    def _write_endpoints(self) -> None:
+        self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
+
+    def _hear_of_keys(self, events: Sequence[Heard], is_sure: bool) -> None:
+        del is_sure
+        if any(isinstance(event, InstancesChanged | HubsChanged) for _, event in events):
+            self._are_keys_changed.set()
+
+    async def _keep_endpoints(self, described: Callable[[], dict[str, Any]]) -> None:
+        """Write down how to reach the server again where a key of it was replaced."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._are_keys_changed.wait(), _LOOK_AT_KEYS_S)
+            await asyncio.sleep(_SETTLED_S)  # who keeps them in memory has heard of it by then
+            self._are_keys_changed.clear()
+            with contextlib.suppress(BirthmarkError):
+                if (made := described()) != self.endpoints:
+                    self.endpoints = made
+                    self._write_endpoints()
 
     async def _keep_trust(self, hierarchy: Hierarchy) -> None:
         while True:

@@ -254,6 +254,19 @@ async def test_who_is_connected_and_how_many_messages_wait_is_asked_for(database
         ]
 
 
+@pytest.mark.parametrize("has_devices", [True, False])
+async def test_where_nobody_is_connected_nobody_is_found(database_url: str, has_devices: bool) -> None:
+    async with a_world(database_url) as world:
+        if has_devices:
+            await world.has("d", {"n": 1})
+            await world.has("other", {"n": 2})
+        await world.iothub.index.index_all()
+        assert await world.found("connectionState = 'Connected'") == []
+        assert await world.found("connectionState IN ['Connected']") == []
+        assert await world.found("connectionState = 'Connected' AND tags.n = 1") == []
+        assert await world.found("connectionState = 'Connected' OR tags.n = 1") == (["d"] if has_devices else [])
+
+
 async def test_who_is_connected_is_found_however_many_are_not(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -397,6 +397,16 @@ SCENARIOS: Mapping[str, Scenario] = {
             "birthmark ca issue fix-untrusted --dir ca",
         ),
     ),
+    "iothub.ca_unverified": Scenario(
+        SEND.format(name="fix-unproven", files="fix-unproven"),
+        typed(
+            'eval "$(birthmark env)"',
+            "birthmark ca init --name Unproven --dir ca",
+            "birthmark hub ca create unproven ca/root.pem",
+            "birthmark hub device create fix-unproven --by-ca",
+            "birthmark ca issue fix-unproven --dir ca",
+        ),
+    ),
     "iothub.common_name_mismatch": Scenario(
         "f=fix-named; test -f $f.key.pem || f=other; " + SEND.format(name="fix-named", files="$f"),
         typed(

@@ -93,6 +93,7 @@ def test_an_empty_twin_has_its_name_and_no_model() -> None:
         ({"op": "add", "path": "/thermostat2/target", "value": 9}, {"thermostat2": {"__t": "c", "target": 9}}),
         ({"op": "remove", "path": "/thermostat1/target"}, {"thermostat1": None}),
         ({"op": "remove", "path": "/thermostat1"}, {"thermostat1": None}),
+        ({"op": "remove", "path": "/thermostat1/none"}, {}),
         (
             {"op": "replace", "path": "/thermostat1", "value": {"other": 1, "$metadata": {}}},
             {"thermostat1": {"target": None, "other": 1}},

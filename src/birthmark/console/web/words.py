@@ -211,6 +211,7 @@ THINGS: Mapping[str, str] = {
         marked("put on record"),
         marked("registered"),
         marked("issued"),
+        marked("issued as it registered"),
         marked("used first"),
         marked("before this was written down"),
         marked("primary"),

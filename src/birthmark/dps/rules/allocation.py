@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.dps.document import EnrollmentDocument, document_view
+from birthmark.dps.document import EnrollmentDocument, document_view, unread_twin
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.rules.registration import is_same
-from birthmark.dps.wire import info_of, tpm_view
+from birthmark.dps.wire import MAX_LEVELS, info_of, tpm_view
 from birthmark.errors import InvalidRequestError, PolicyError
-from birthmark.text import decode_json
+from birthmark.text import decode_json, is_deeper, printable
 
 _MAX_TOLD = 200
 
@@ -39,12 +39,17 @@ class AllocationFailedError(PolicyError):
     """The webhook that chooses a hub did not answer as it should."""
 
     code = "dps.allocation_failed"
-    message = "Custom allocation failed: {reason}"
-    cause = "The webhook at {host}, which chooses the hub of {registration_id}, did not do it: {reason}."
+    message = "Custom allocation failed: the webhook did not answer as it should"
+    cause = (
+        "The webhook at {host}, which the enrollment {enrollment} has choose the hub of {registration_id}, did not do "
+        "it: {reason}."
+    )
     fix = (
         "Look at what answers there: it is asked by POST, and a good answer is 200 with JSON within 5 seconds, "
-        "whose iotHubHostName is one of linkedHubs. The enrollment that names it: `birthmark device ls`"
+        "whose iotHubHostName is one of linkedHubs. An address inside has to be allowed in the configuration, "
+        "[outbound] allow, which says now: `birthmark server settings`"
     )
+    enrollment: str
     host: str
     reason: str
     registration_id: str
@@ -63,8 +68,8 @@ class AllocationUnauthorizedError(AllocationFailedError):
     code = "dps.allocation_unauthorized"
     message = "Custom allocation failed: the webhook answers that it may not be asked"
     fix = (
-        "Its URL carries the key that it asks for (on Azure, code=…): enroll again with the right one. "
-        "The enrollment that names it: `birthmark device ls`"
+        "Its URL carries the key that it asks for (on Azure, code=…): put the enrollment on record with the right one, "
+        "by the SDK or the program that made it. Those there are: `birthmark device ls`"
     )
 
 
@@ -130,22 +135,30 @@ class _Answer(msgspec.Struct, rename="camel"):
     payload: Any = None
 
 
-def parse_choice(body: bytes, hubs: Sequence[str], *, host: str, registration_id: str) -> Choice:
-    """Return what an answer of 200 chooses. Raise `AllocationFailedError`, `AllocationEmptyError`."""
+def parse_choice(body: bytes, hubs: Sequence[str], **facts: str) -> Choice:
+    """Return what an answer of 200 chooses. Raise `AllocationFailedError`, `AllocationEmptyError`.
+
+    `facts` are the host, the enrollment and the registration that it is about.
+    """
 
     def failed(reason: str) -> AllocationFailedError:
-        return AllocationFailedError(host=host, reason=reason, registration_id=registration_id)
+        return AllocationFailedError(reason=reason, **facts)
 
     try:
-        answer = msgspec.convert(decode_json(body), _Answer)
+        if is_deeper(shown := decode_json(body), MAX_LEVELS):
+            raise failed(f"its answer has more than {MAX_LEVELS} levels")
+        answer = msgspec.convert(shown, _Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise failed("its answer is not the JSON of an AllocationResponse") from error
     wanted = (answer.iot_hub_host_name or "").strip()
     if not wanted:
-        raise AllocationEmptyError(host=host, reason="it names no IoT hub", registration_id=registration_id)
+        raise AllocationEmptyError(reason="it names no IoT hub", **facts)
     hub = next((one for one in hubs if one.lower() == wanted.lower()), None)
     if hub is None:
-        raise failed(f"it names the hub {wanted[:_MAX_TOLD]}, and may choose of {', '.join(hubs)[:_MAX_TOLD]}")
+        named = printable(wanted[:_MAX_TOLD])
+        raise failed(f"it names the hub {named}, and may choose of {', '.join(hubs)[:_MAX_TOLD]}")
+    if (member := unread_twin(answer.initial_twin)) is not None:
+        raise failed(f"initialTwin.{printable(member[:_MAX_TOLD])} is not served here, leave it out")
     return Choice(hub, answer.initial_twin, answer.payload)
 
 

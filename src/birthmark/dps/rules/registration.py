@@ -18,10 +18,11 @@ class NoHubError(ConflictError):
     """No linked hub to assign."""
 
     code = "dps.no_hub"
-    cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use."
+    cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use{named}."
     fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps ls` lists those linked."
     enrollment: str
     instance: str = "?"
+    named: str = ""
 
 
 class AllocationNotServedError(InvalidRequestError):
@@ -46,6 +47,12 @@ class RegistrationPinnedError(ForbiddenError):
     asked: str
     holder: str
     registration_id: str
+
+
+def no_hub(enrollment: Enrollment) -> NoHubError:
+    """Return the error for an enrollment that none of the linked hubs is for."""
+    named = f", which are {', '.join(enrollment.hubs)[:200]}" if enrollment.hubs else ""
+    return NoHubError(enrollment=enrollment.id, named=named)
 
 
 def check_pinned(
@@ -84,7 +91,7 @@ def allocate(
     known = {host.lower(): host for host in linked}
     usable = [known[host.lower()] for host in candidates if host.lower() in known]
     if not usable:
-        raise NoHubError(enrollment=enrollment.id)
+        raise no_hub(enrollment)
     if present is not None and present.lower() in {host.lower() for host in usable}:
         return present
     digest = hashlib.sha256(registration_id.encode()).digest()

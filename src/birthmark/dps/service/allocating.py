@@ -14,7 +14,7 @@ from birthmark.dps.rules.allocation import (
     payload_text,
     request_json,
 )
-from birthmark.dps.rules.registration import NoHubError, check_pinned
+from birthmark.dps.rules.registration import check_pinned, no_hub
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.errors import ChangedMeanwhileError, InvalidRequestError
 
@@ -56,18 +56,19 @@ class Choosing:
         url: str,
         present: Registration | None,
     ) -> Choice:
-        hubs, registration_id, host = offered(enrollment, instance.hubs), self.claim.registration_id, host_of(url)
+        hubs = offered(enrollment, instance.hubs)
         if not hubs:
-            raise NoHubError(enrollment=enrollment.id)
+            raise no_hub(enrollment)
+        facts = {"host": host_of(url), "enrollment": enrollment.id, "registration_id": self.claim.registration_id}
         request = request_json(document, self.claim, present, hubs)
-        answer = await self.enrollments.webhooks.ask(instance.id_scope, url, request, registration_id)
-        choice = parse_choice(answer, hubs, host=host, registration_id=registration_id)
+        answer = await self.enrollments.webhooks.ask(instance.id_scope, url, request, facts)
+        choice = parse_choice(answer, hubs, **facts)
         if choice.twin is not None:
             try:
                 self.hubs.check_twin(enrollment.id, choice.twin)
             except InvalidRequestError as error:
                 reason = f"its initialTwin cannot be used, {error}".removesuffix(".")
-                raise AllocationFailedError(host=host, reason=reason, registration_id=registration_id) from error
+                raise AllocationFailedError(reason=reason, **facts) from error
         return choice
 
     def applied(self, enrollment: Enrollment, present: Registration | None) -> tuple[Enrollment, str | None]:

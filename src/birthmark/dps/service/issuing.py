@@ -4,6 +4,7 @@ Who registers again without a request keeps what it was issued, while that is go
 """
 
 import base64
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -124,6 +125,13 @@ class Issuing:
         order = Order(csr, policy, case.identity.maker, case.claim.leaf, known, standing.fresh)
         await self.issuer.issue(order, also)
         return made
+
+
+def issued_at(registration: Registration, now: datetime) -> dict[str, str]:
+    """Return what the audit trail says of a certificate that a registration was issued just now; else nothing."""
+    if not registration.issued_chain or registration.issued_at != now:
+        return {}
+    return {"issued": hashlib.sha256(base64.b64decode(registration.issued_chain[0])).hexdigest()}
 
 
 def _with_issued(

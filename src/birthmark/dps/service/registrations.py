@@ -24,7 +24,7 @@ from birthmark.dps.service.allocating import Choosing
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.issuing import Case, Issuing
+from birthmark.dps.service.issuing import Case, Issuing, issued_at
 from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.net.share import share_of
@@ -269,7 +269,8 @@ class Registrations:
                 changes.merge(self._tpms.forgetting(instance, registration.registration_id))
             if self._inventory is not None and claim.leaf is not None:
                 changes.merge(self._inventory.registered(claim.leaf, now))
-            if is_news:
+            issued = issued_at(registration, now)
+            if is_news or issued:
                 changes.count(store.FIGURE, instance.id_scope, since=None).audit(
                     "device",
                     "dps.register",
@@ -278,6 +279,7 @@ class Registrations:
                     enrollment=enrollment.id,
                     hub=registration.hub,
                     thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
+                    **issued,
                 )
             return changes
 

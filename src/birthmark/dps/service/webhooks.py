@@ -6,15 +6,18 @@ thirty seconds at most: the webhook is asked three times within twenty, and the 
 
 import asyncio
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 
-from birthmark.dps.document import host_of
+from birthmark.broker.turns import Turns
 from birthmark.dps.rules.allocation import AllocationFailedError, AllocationUnauthorizedError, WebhookInvalidError
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.questions import Questions, QuestionsWaitError
 from birthmark.outbound.sender import NotAnsweredError, Sender
 
 PAUSES_S = (1.0, 3.0)
+PATIENCE_S = 20.0
+"""For all of its questions about one registration."""
 _NOBODY = "nobody is called from here"
 _HEADERS = {"content-type": "application/json", "user-agent": "birthmark"}
 
@@ -26,6 +29,7 @@ class AllocationWebhooks:
         """Without a `sender` nobody is called."""
         self._sender = sender
         self._questions = None if sender is None else Questions(sender)
+        self._turns: Turns[tuple[str, str]] = Turns()
         self.pauses_s = PAUSES_S
 
     def check(self, enrollment_id: str, url: str) -> None:
@@ -38,15 +42,25 @@ class AllocationWebhooks:
             detail = error.explain_cause().removesuffix(".")
             raise WebhookInvalidError(enrollment=enrollment_id, detail=detail) from error
 
-    async def ask(self, scope: str, url: str, request: object, registration_id: str) -> bytes:
-        """Return what a webhook answers with 200. Raise `AllocationFailedError`, `QuestionsWaitError`."""
-        host, body = host_of(url), json.dumps(request).encode()
-        facts = {"host": host, "registration_id": registration_id}
+    async def ask(self, scope: str, url: str, request: object, facts: Mapping[str, str]) -> bytes:
+        """Return what a webhook answers with 200. Raise `AllocationFailedError`, `QuestionsWaitError`.
+
+        One device has one question at a time. `facts` say whose it is.
+        """
         if self._questions is None:
             raise AllocationFailedError(reason=_NOBODY, **facts)
+        body = json.dumps(request).encode()
+        mine = scope, facts["registration_id"].lower()
+        try:
+            async with asyncio.timeout(PATIENCE_S), self._turns.alone_with(mine):
+                return await self._answer(self._questions, scope, url, body, facts)
+        except TimeoutError as error:
+            raise AllocationFailedError(reason=f"no good answer in {PATIENCE_S:g} s", **facts) from error
+
+    async def _answer(self, questions: Questions, scope: str, url: str, body: bytes, facts: Mapping[str, str]) -> bytes:
         for pause_s in (*self.pauses_s, None):
             try:
-                status, answer = await self._questions.ask((scope, url), url, _HEADERS, body)
+                status, answer = await questions.ask((scope, url), url, _HEADERS, body)
             except QuestionsWaitError:
                 raise
             except BirthmarkError as error:

@@ -65,14 +65,25 @@ class CaNotTrustedError(UnauthenticatedError):
         "above it: {detail}."
     )
     fix = (
-        "Put that CA's certificate on record: `birthmark hub ca create {name} ca/root.pem --verified --hub {hub}`. "
-        "Those there are, and which are verified: `birthmark hub ca ls --hub {hub}`"
+        "If that CA is yours, put its certificate on record; of one that `birthmark ca init` made it is ca/root.pem: "
+        "`birthmark hub ca create {name} ca/root.pem --verified --hub {hub}`. Those there are, and which are verified: "
+        "`birthmark hub ca ls --hub {hub}`"
     )
     detail: str
     device_id: str
     hub: str
     issuer: str
     name: str
+
+
+class CaUnverifiedError(CaNotTrustedError):
+    """The certificate's CA is on record, and nobody has proved to hold its key."""
+
+    code = "iothub.ca_unverified"
+    fix = (
+        "Take your word for it: `birthmark hub ca verify {name} --without-proof --hub {hub}`. Or prove it, as Azure "
+        "asks: `birthmark hub ca code {name} --hub {hub}`"
+    )
 
 
 class DevicesOwnCaError(UnauthenticatedError):

@@ -128,7 +128,7 @@ def _removed(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     inner = values.get(first)
     if rest and isinstance(inner, Mapping):
         left = {name: value for name, value in inner.items() if name != rest[0]}
-        if left.keys() - {_MARK}:
+        if left.keys() - {_MARK} or rest[0] not in inner:
             return {**values, first: left}
         rest = []
     return dict(values) if rest else {name: value for name, value in values.items() if name != first}

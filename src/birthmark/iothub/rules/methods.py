@@ -6,7 +6,7 @@ import msgspec
 
 from birthmark.errors import InvalidRequestError, NotFoundError, UnavailableError
 from birthmark.iothub.wire import MethodCall
-from birthmark.text import decode_json
+from birthmark.text import decode_json, is_deeper
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 MAX_WAIT_S, MIN_RESPONSE_S = 300, 5
@@ -80,11 +80,7 @@ def read_answer(payload: bytes, device_id: str) -> Any:
         shown = decode_json(payload) if payload.strip() else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise invalid from error
-    inside = [shown]
-    for _ in range(MAX_LEVELS):
-        nested = [one for one in inside if isinstance(one, dict | list)]
-        inside = [value for one in nested for value in (one.values() if isinstance(one, dict) else one)]
-    if any(isinstance(one, dict | list) for one in inside):
+    if is_deeper(shown, MAX_LEVELS):
         raise invalid
     return shown
 

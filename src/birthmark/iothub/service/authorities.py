@@ -12,7 +12,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidReques
 from birthmark.iothub import store
 from birthmark.iothub.events import HubCaChanged
 from birthmark.iothub.model import Hub, Identity
-from birthmark.iothub.rules.authentication import CaNotTrustedError, DevicesOwnCaError
+from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifiedError, DevicesOwnCaError
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
@@ -197,16 +197,18 @@ class HubAuthorities:
         """
         bag, now = bag[:MAX_BAG], self._clock.now()
         anchors: list[Certificate] = []
-        unverified = False
+        unverified = ""
         for name in dict.fromkeys(store.subject_digest(one.issuer_der) for one in (leaf, *bag)):
             asked = {"hub": hub.name, "subject_digest": name}
             found = await self._remembered.all(store.AUTHORITIES_NAMED, store.AUTHORITIES.of, **asked)
             anchors += [one.certificate for one in found if one.is_verified]
-            unverified |= any(not one.is_verified for one in found)
+            unverified = unverified or next((one.name for one in found if not one.is_verified), "")
         told = {"device_id": identity.name, "hub": hub.name, "issuer": leaf.issuer_text}
         if not anchors:  # no signature is looked at for nothing
-            detail = "the one that is on record is not verified" if unverified else "none of that name is on record"
-            raise CaNotTrustedError(detail=detail, name=_name_for(leaf), **told)
+            if unverified:
+                detail = f"the one that is on record, {unverified}, is not verified"
+                raise CaUnverifiedError(detail=detail, name=unverified, **told)
+            raise CaNotTrustedError(detail="none of that name is on record", name=_name_for(leaf), **told)
 
         def decide(signatures: Signatures) -> tuple[Certificate, ...]:
             return build_chain(leaf, bag, anchors, now, allow_partial=True, cache=signatures)

@@ -58,6 +58,8 @@ def test_what_is_no_operation_here_is_refused_by_its_name(method: str, path: str
         f"{AT}/IotHubs/a%20b/certificates",
         f"{AT}/IotHubs/{'a' * 65}",
         f"{AT}/IotHubs/h/certificates/a%0Ab",
+        f"{AT}/IotHubs/h/certificates/..",
+        f"{AT}/IotHubs/h/certificates/.",
         "/subscriptions/a%22b/providers/Microsoft.Devices/IotHubs",
         f"/subscriptions/sub/resourceGroups/{'g' * 91}/providers/Microsoft.Devices/IotHubs",
     ],

@@ -13,7 +13,7 @@ from birthmark.management.model import Call, Kind, Operation
 _MAX_SHOWN = 200
 _SUBSCRIPTION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _GROUP = re.compile(r"[\w.()-]{1,90}")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class OperationNotServedError(InvalidRequestError):

@@ -224,16 +224,17 @@ class JobExecutions(AccountService):
         return safe
 
     async def notify(self, things: Iterable[str]) -> None:
-        """Tell things what changed in what is pending for them, if they are still owed it."""
-        for thing in things:
-            async with self._turns.alone_with(thing):
-                told = await decided_again(
-                    lambda thing=thing: self._claimed(thing),  # type: ignore[misc] # of this turn of the loop
-                    after=ChangedMeanwhileError,
-                    attempts=_ATTEMPTS,
-                )
-                if told:
-                    await (await self._hand_on(told))
+        """Tell things what changed in what is pending for them, if they are still owed it; many at once."""
+        results = await asyncio.gather(*map(self._notify, things), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _notify(self, thing: str) -> None:
+        async with self._turns.alone_with(thing):
+            told = await decided_again(lambda: self._claimed(thing), after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+            if told:
+                await (await self._hand_on(told))
 
     async def _claimed(self, thing: str) -> Sequence[tuple[str, bytes]]:
         """Return what a thing is to be told, by us and nobody else; nothing where it knows."""
@@ -268,9 +269,8 @@ class JobExecutions(AccountService):
     async def notify_owed(self) -> None:
         """Tell what another worker left owing, and what could not be told in time."""
         rows = await self.database.all(store.OWED, before=self.clock.micros() - _OWED_US)
-        for row in rows:
-            with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):
-                await self.notify([row["thing"]])
+        with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next look has them again
+            await self.notify([row["thing"] for row in rows])
 
     async def announce(self, known: JobExecution, what: str = "") -> None:
         """Announce an execution that came to its end."""

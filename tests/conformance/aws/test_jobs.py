@@ -1,13 +1,15 @@
-"""Jobs end to end: operators by boto3 and the AWS CLI, devices by the vendor's jobs clients, by HTTPS and by paho."""
+"""Jobs end to end: operators by boto3, the AWS CLI and our own; devices by the vendor's clients, HTTPS and paho."""
 
 import json
 import queue
 import ssl
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -513,3 +515,39 @@ def test_what_becomes_of_jobs_is_announced_where_that_is_switched_on(
             told[topic] = body
     assert told[f"$aws/events/jobExecution/{job_id}/succeeded"]["thingArn"] == f"{ARN}thing/{thing}"
     assert told[f"$aws/events/job/{job_id}/completed"]["status"] == "COMPLETED"
+
+
+def test_the_aws_cli_and_our_own_make_and_show_the_same_jobs(
+    iot: Any, data: Any, server: RunningServer, tmp_path: Path
+) -> None:
+    def aws(*words: str) -> Any:
+        environment = {**server.environment, "HOME": str(tmp_path)}
+        done = subprocess.run(["aws", *words], capture_output=True, text=True, env=environment, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout or "{}")
+
+    first, second = a_thing(iot), a_thing(iot)
+    ours, theirs = a_name("ours"), a_name("theirs")
+    (tmp_path / "job.json").write_text(json.dumps(DOCUMENT))
+    target = f"{ARN}thing/{first}"
+    aws("iot", "create-job", "--job-id", theirs, "--targets", target, "--document", f"file://{tmp_path}/job.json")
+    made = ("aws", "job", "create", ours, str(tmp_path / "job.json"), "--thing", first, "--thing", second)
+    (row,) = server.rows(*made, "--timeout", "30", "--rate", "600", "--description", "Both")
+    assert (row["job"], row["status"], row["selection"]) == (ours, "IN_PROGRESS", "SNAPSHOT")
+    until_on(iot, ours, first, second)
+    assert aws("iot", "describe-job", "--job-id", ours)["job"]["timeoutConfig"] == {"inProgressTimeoutInMinutes": 30}
+    assert json.loads(aws("iot", "get-job-document", "--job-id", ours)["document"]) == DOCUMENT
+    assert {ours, theirs} <= {row["job"] for row in server.rows("aws", "job", "ls", "--status", "IN_PROGRESS")}
+    data.update_job_execution(thingName=first, jobId=ours, status="FAILED", statusDetails={"why": "full"})
+    (row,) = server.rows("aws", "job", "executions", ours, "--status", "FAILED")
+    assert (row["thing"], row["details"]) == (first, {"why": "full"})
+    (whole,) = server.rows("aws", "job", "show", ours)
+    assert (whole["things"], whole["document"]) == ({"QUEUED": 1, "FAILED": 1}, DOCUMENT)
+    assert server.attempt("aws", "job", "rm", ours, "--yes").returncode != 0
+    server.run("aws", "job", "cancel", ours, "--yes")
+    until(lambda: things_of(iot, ours)[second] == "CANCELED")
+    server.run("aws", "job", "rm", ours, "--yes")
+    until(lambda: ours not in {row["job"] for row in server.rows("aws", "job", "ls")})
+    assert server.attempt("aws", "job", "show", ours).returncode == 3
+    wrong = server.attempt("aws", "job", "create", a_name("ours"), str(tmp_path / "job.json"))
+    assert "--thing" in wrong.stderr

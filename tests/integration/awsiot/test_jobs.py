@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aws_account import ACCOUNT, ME, an_aws_account
-from between import before_the_next_commit
+from between import before_the_next_commit, leave_the_next_commit_open
 from birthmark.awsiot.model import ExecutionStatus, JobExecution, JobStatus, ThingName
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.service import AwsIot
@@ -380,3 +380,34 @@ async def test_a_job_that_is_canceled_meanwhile_is_not_begun(database_url: str) 
         assert await world.statuses("j") == ["QUEUED"]
         await world.rollout.step()
         assert await world.statuses("j") == ["CANCELED"]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_portion_that_may_have_been_kept_goes_out_once(database_url: str, is_kept: bool) -> None:
+    async with a_world(database_url) as world:
+        await world.things(3, "g")
+        await world.job("j", "thinggroup/g")
+        keep = leave_the_next_commit_open(world.executions.database)
+        with pytest.raises(UnavailableError):
+            await world.rollout.step()
+        if is_kept:
+            await keep()
+        world.clock.move(timedelta(seconds=3))
+        await world.rollout.step()
+        assert await world.statuses("j") == ["QUEUED"] * 3
+        assert len(world.listener.topics) == len({*world.listener.topics}) == 6
+
+
+async def test_an_update_whose_answer_was_lost_is_not_made_twice(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1)
+        await world.job("j", "thing/t000")
+        await world.rollout.step()
+        keep = leave_the_next_commit_open(world.executions.database)
+        update = DeviceUpdate(status="IN_PROGRESS", expected_version=1)
+        with pytest.raises(UnavailableError):
+            await world.executions.update("t000", "j", update)
+        await keep()
+        with pytest.raises(rules.ExecutionVersionError):  # and with it, how far it is
+            await world.executions.update("t000", "j", update)
+        assert (await world.executions.get("j", "t000")).version == 2

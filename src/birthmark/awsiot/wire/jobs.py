@@ -23,7 +23,7 @@ MAX_DETAILS = 10
 MAX_STEP_MINUTES = 7 * 24 * 60
 _PLACEHOLDER = re.compile(r"\$\{aws:iot:[a-z0-9-]{1,40}")
 _DETAIL_KEY = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
-_MAX_DETAIL = 1024
+MAX_DETAIL_CHARS = 1024
 _MICROS = 1_000_000
 _encode = msgspec.json.Encoder().encode
 
@@ -129,7 +129,7 @@ def placeholder_in(document: str) -> str | None:
 def parse_details(given: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return status details. Raise `JobRequestError`."""
     for name, value in (given or {}).items():
-        if _DETAIL_KEY.fullmatch(name) is None or not 1 <= len(value) <= _MAX_DETAIL or not value.isprintable():
+        if _DETAIL_KEY.fullmatch(name) is None or not 1 <= len(value) <= MAX_DETAIL_CHARS or not value.isprintable():
             raise JobRequestError(detail=f"statusDetails {name[:60]!r} has a name or a value that is not taken")
     if given is not None and len(given) > MAX_DETAILS:
         raise JobRequestError(detail=f"statusDetails has more than {MAX_DETAILS} entries")

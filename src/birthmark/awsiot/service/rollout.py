@@ -48,9 +48,8 @@ class Rollout:
         self.leads: Callable[[], Awaitable[bool]] = _always
 
     def registry_changed(self, _event: object = None) -> None:
-        """Look through the groups of continuous jobs: somebody may have joined one."""
+        """Look through the groups of continuous jobs at the next look: somebody may have joined one."""
         self._changed = True
-        self._jobs.work.set()
 
     async def keep_running(self) -> None:
         """Do what is due as long as the server runs."""
@@ -204,8 +203,9 @@ class Rollout:
             for row in rows:
                 known = store.EXECUTIONS.of(row)
                 over = rules.ended(known, ExecutionStatus.TIMED_OUT, now, details=known.details)
-                made = rules.again(over, await self._executions.job(known.job_id), now)
-                done.append((known.thing, self._executions.changing(known, made), over))
+                with contextlib.suppress(rules.UnknownJobError):  # it has just been removed, with all of these
+                    made = rules.again(over, await self._executions.job(known.job_id), now)
+                    done.append((known.thing, self._executions.changing(known, made), over))
             for over in await self._each(done):
                 await self._executions.announce(over)
 

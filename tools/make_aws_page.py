@@ -140,6 +140,9 @@ class _Used:
 
 
 _VERBS = frozenset(one.verb for one in OPERATIONS)
+_HANDLED = frozenset(one.handled_by for one in OPERATIONS)
+_BY_DEVICE, _DEVICES_CLIENT = "_by_device", "data"
+"""Of two operations with one name, that which the tests ask by their client of a data plane."""
 
 
 def _uses(module: ast.Module) -> Mapping[str, _Used]:
@@ -168,7 +171,9 @@ def _own(function: ast.AST) -> _Used:
     for node in ast.walk(function):
         is_refused = id(node) in refused
         if isinstance(node, ast.Attribute) and node.attr in _VERBS and ast.unparse(node.value) not in _OTHERS:
-            used.verbs[node.attr] = used.verbs.get(node.attr, True) and is_refused
+            verb = node.attr + _BY_DEVICE if ast.unparse(node.value) == _DEVICES_CLIENT else node.attr
+            verb = verb if verb in _HANDLED else node.attr
+            used.verbs[verb] = used.verbs.get(verb, True) and is_refused
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if "_" in node.value and node.value in _VERBS:  # get_paginator("list_things")
                 used.verbs[node.value] = used.verbs.get(node.value, True) and is_refused
@@ -230,7 +235,7 @@ def written(text: str) -> str:
             raise ValueError(f"{name} is on the page and is not served")
         one = known[name]
         on_page.append(name)
-        boto3 = nearest(one, by_boto3[one.verb])
+        boto3 = nearest(one, by_boto3[one.handled_by])
         cli = nearest(one, by_cli[one.verb])
         device = nearest(one, by_device[DEVICES[name]]) if name in DEVICES else None
         cells = [
@@ -289,7 +294,7 @@ def without_test() -> Sequence[str]:
 
     def uses(one: Operation) -> Sequence[Use]:
         return [
-            *by_boto3[one.verb],
+            *by_boto3[one.handled_by],
             *by_cli[one.verb],
             *(by_device[DEVICES[one.title]] if one.title in DEVICES else ()),
         ]

@@ -80,3 +80,7 @@ class Enrolled:
     def shadows(self, client: int | str, **more: Any) -> DeviceProcess:
         """Run a shadow client: of V2 over MQTT 5 or 3, or the "old" one."""
         return DeviceProcess({**self.files, "client": client, **more}, program=SHADOWS)
+
+    def jobs(self, client: int | str, **more: Any) -> DeviceProcess:
+        """Run a jobs client: of V2 over MQTT 5 or 3, or the "old" one."""
+        return DeviceProcess({**self.files, "client": client, "service": "jobs", **more}, program=SHADOWS)

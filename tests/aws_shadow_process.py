@@ -1,5 +1,6 @@
-"""The vendor's shadow clients, unmodified: reads commands and answers, one JSON object a line each.
+"""The vendor's clients of shadows and jobs, unmodified: reads commands and answers, one JSON object a line each.
 
+`service` is "jobs", or else shadows are meant.
 `client` is 5 or 3 for the service client V2 over that version of MQTT, and "old" for the one before it.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 import awsiot as untyped
 from awscrt import mqtt, mqtt5, mqtt_request_response
 from awsiot import (  # type: ignore[attr-defined] # it has no types
+    iotjobs,
     iotshadow,
     mqtt5_client_builder,
     mqtt_connection_builder,
@@ -20,6 +22,8 @@ from awsiot import (  # type: ignore[attr-defined] # it has no types
 
 awsiot: Any = untyped  # it has no types
 given = json.loads(sys.argv[1])
+is_jobs = given.get("service") == "jobs"
+vendor: Any = iotjobs if is_jobs else iotshadow
 TIMEOUT_S = 15
 events: "queue.Queue[Any]" = queue.Queue()
 connected: "queue.Queue[bool]" = queue.Queue()
@@ -39,17 +43,21 @@ if given["client"] == 5:
     )
 else:
     client = mqtt_connection_builder.mtls_from_path(clean_session=given.get("clean", True), **common)
-    old = iotshadow.IotShadowClient(client)
+    old = iotjobs.IotJobsClient(client) if is_jobs else iotshadow.IotShadowClient(client)
 options = mqtt_request_response.ClientOptions(
     max_request_response_subscriptions=4, max_streaming_subscriptions=2, operation_timeout_in_seconds=TIMEOUT_S
 )
-shadows = iotshadow.IotShadowClientV2(client, options)
+service = iotjobs.IotJobsClientV2(client, options) if is_jobs else iotshadow.IotShadowClientV2(client, options)
 
 
 def plain(value: Any) -> Any:
     if isinstance(value, awsiot.ModeledClass):
         named = {name: plain(getattr(value, name)) for name in value.__slots__ if not name.endswith("_nullable")}
         return {name: known for name, known in named.items() if known is not None}
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
     return value.timestamp() if isinstance(value, datetime) else value
 
 
@@ -62,19 +70,19 @@ def request_of(name: str, fields: dict[str, Any]) -> Any:
     if "state" in known:
         nullable = {f"{part}_is_nullable": value is None for part, value in known["state"].items()}
         known["state"] = iotshadow.ShadowState(**known["state"], **nullable)
-    return getattr(iotshadow, name)(**known)
+    return getattr(vendor, name)(**known)
 
 
 def ask(operation: str, fields: dict[str, Any]) -> Any:
     if given["client"] == "old":
         return ask_old(operation, fields)
-    return plain(getattr(shadows, operation)(request_of(f"{camel(operation)}Request", fields)).result(TIMEOUT_S + 5))
+    return plain(getattr(service, operation)(request_of(f"{camel(operation)}Request", fields)).result(TIMEOUT_S + 5))
 
 
 def ask_old(operation: str, fields: dict[str, Any]) -> Any:
     """Subscribe to both answers, ask, and wait for one of them."""
     answers: queue.Queue[tuple[bool, Any]] = queue.Queue()
-    named = {name: value for name, value in fields.items() if name in {"thing_name", "shadow_name"}}
+    named = {name: value for name, value in fields.items() if name in {"thing_name", "shadow_name", "job_id"}}
     for what in ("accepted", "rejected"):
         subscribe = getattr(old, f"subscribe_to_{operation}_{what}")
         wanted = request_of(f"{camel(operation)}SubscriptionRequest", named)
@@ -102,7 +110,7 @@ def stream(operation: str, fields: dict[str, Any]) -> None:
 
     listening = awsiot.ServiceStreamOptions(lambda event: events.put(plain(event)), on_status)
     wanted = request_of(f"{camel(operation)}SubscriptionRequest", fields)
-    opened = getattr(shadows, f"create_{operation}_stream")(wanted, listening)
+    opened = getattr(service, f"create_{operation}_stream")(wanted, listening)
     opened.open()
     kept.append(opened)
     assert stands.result(TIMEOUT_S)

@@ -36,12 +36,13 @@ _LAST = frozenset({"test_refusals", "test_kept_or_refused", "test_unserved"})
 _ELSEWHERE = frozenset({"test_enroll_at_moto"})
 """These ask another server."""
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"\baws (?:--\S+ )*iot(?:-data)? ([a-z0-9-]+)")
+_COMMAND = re.compile(r"\baws (?:--\S+ )*iot(?:-data|-jobs-data)? ([a-z0-9-]+)")
 _TYPED = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)+")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 AREAS: Sequence[tuple[str, str, str]] = (
-    ("Jobs and commands", "not served yet", r"Job|Command"),
+    ("Commands", "not served yet", r"Command"),
+    ("Managed job templates", "not wanted: they are AWS's own, for its agent", r"ManagedJobTemplate"),
     ("Rules and their destinations", "not served yet", r"TopicRule"),
     ("Messages to one client", "not served yet", r"DirectMessage"),
     ("Billing groups", "not wanted: nothing is billed here", r"BillingGroup"),
@@ -71,6 +72,10 @@ DEVICES: Mapping[str, str] = {
     "GetThingShadow": "get_shadow",
     "UpdateThingShadow": "update_shadow",
     "DeleteThingShadow": "delete_shadow",
+    "GetPendingJobExecutions": "get_pending_job_executions",
+    "StartNextPendingJobExecution": "start_next_pending_job_execution",
+    "DescribeJobExecution (iot-jobs-data)": "describe_job_execution",
+    "UpdateJobExecution": "update_job_execution",
 }
 """What a device asks for by MQTT as well, and what the tests tell its process to do for it."""
 NO_DEVICE = "HTTP only"
@@ -135,6 +140,9 @@ class _Used:
 
 
 _VERBS = frozenset(one.verb for one in OPERATIONS)
+_HANDLED = frozenset(one.handled_by for one in OPERATIONS)
+_BY_DEVICE, _DEVICES_CLIENT = "_by_device", "data"
+"""Of two operations with one name, that which the tests ask by their client of a data plane."""
 
 
 def _uses(module: ast.Module) -> Mapping[str, _Used]:
@@ -163,7 +171,9 @@ def _own(function: ast.AST) -> _Used:
     for node in ast.walk(function):
         is_refused = id(node) in refused
         if isinstance(node, ast.Attribute) and node.attr in _VERBS and ast.unparse(node.value) not in _OTHERS:
-            used.verbs[node.attr] = used.verbs.get(node.attr, True) and is_refused
+            verb = node.attr + _BY_DEVICE if ast.unparse(node.value) == _DEVICES_CLIENT else node.attr
+            verb = verb if verb in _HANDLED else node.attr
+            used.verbs[verb] = used.verbs.get(verb, True) and is_refused
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if "_" in node.value and node.value in _VERBS:  # get_paginator("list_things")
                 used.verbs[node.value] = used.verbs.get(node.value, True) and is_refused
@@ -216,7 +226,7 @@ def page() -> str:
 
 def written(text: str) -> str:
     """Return a page with its tables and lists written anew."""
-    known = {one.name: one for one in OPERATIONS if one.name in served()}
+    known = {one.title: one for one in OPERATIONS if one.title in served()}
     by_boto3, by_cli, by_device = evidence()
     on_page: list[str] = []
 
@@ -225,7 +235,7 @@ def written(text: str) -> str:
             raise ValueError(f"{name} is on the page and is not served")
         one = known[name]
         on_page.append(name)
-        boto3 = nearest(one, by_boto3[one.verb])
+        boto3 = nearest(one, by_boto3[one.handled_by])
         cli = nearest(one, by_cli[one.verb])
         device = nearest(one, by_device[DEVICES[name]]) if name in DEVICES else None
         cells = [
@@ -236,7 +246,7 @@ def written(text: str) -> str:
         return f"| {name} | {one.method} `{one.path}` | {' | '.join(cells)} |\n"
 
     def table(found: re.Match[str]) -> str:
-        return HEAD + "".join(map(row, re.findall(r"^\| (\w+) \|", found["rows"], re.MULTILINE)))
+        return HEAD + "".join(map(row, re.findall(r"^\| (\w+(?: \([a-z-]+\))?) \|", found["rows"], re.MULTILINE)))
 
     text = re.sub(r"^\| operation \|.*\n\|[-|]+\n(?P<rows>(?:\|.*\n)+)", table, text, flags=re.MULTILINE)
     if left := sorted(known.keys() - on_page):
@@ -262,7 +272,7 @@ def _served(count: int) -> str:
 def _not_served(known: frozenset[str]) -> str:
     """Return the list of what is not served, by area. Raise `ValueError` for what is in none."""
     areas: dict[str, set[str]] = {title: set() for title, _, _ in AREAS}
-    for name in {one.name for one in OPERATIONS} - known:
+    for name in {one.title for one in OPERATIONS} - known:
         titles = [title for title, _, which in AREAS if re.search(which, name)]
         if not titles:
             raise ValueError(f"{name} is not served and in none of AREAS")
@@ -283,10 +293,14 @@ def without_test() -> Sequence[str]:
     by_boto3, by_cli, by_device = evidence()
 
     def uses(one: Operation) -> Sequence[Use]:
-        return [*by_boto3[one.verb], *by_cli[one.verb], *(by_device[DEVICES[one.name]] if one.name in DEVICES else ())]
+        return [
+            *by_boto3[one.handled_by],
+            *by_cli[one.verb],
+            *(by_device[DEVICES[one.title]] if one.title in DEVICES else ()),
+        ]
 
-    known = [one for one in OPERATIONS if one.name in served()]
-    return [one.name for one in known if all(use.is_refused for use in uses(one))]
+    known = [one for one in OPERATIONS if one.title in served()]
+    return [one.title for one in known if all(use.is_refused for use in uses(one))]
 
 
 if __name__ == "__main__":

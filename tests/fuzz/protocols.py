@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.table import OPERATIONS
-from birthmark.awsiot.model import Shadow
-from birthmark.awsiot.rules import shadows, templates, topics
+from birthmark.awsiot.model import Job, JobStatus, Shadow
+from birthmark.awsiot.rules import jobs, shadows, templates, topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
@@ -364,6 +366,23 @@ def aws_shadow(data: bytes) -> None:
         ):
             msgspec.json.decode(body or b"{}")
         before = after
+
+
+def aws_job(data: bytes) -> None:
+    """A device's request about a job and all that is said of it, a job's document, and how one goes out."""
+    text = data.decode("utf-8", "replace")
+    with contextlib.suppress(BirthmarkError):
+        job_wire.placeholder_in(job_wire.parse_document(text))
+    for kind in job_wire.SETTINGS.values():
+        with contextlib.suppress(BirthmarkError):
+            aws.parse_body(data, kind)
+    job_wire.token_of(data)
+    update = job_wire.parse_request(data, is_update=True)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    job = Job(*("j", "{}", None, {}, False, None, JobStatus.IN_PROGRESS, False, None, None, now, now, None, 0, now, 1))
+    made = jobs.updated(jobs.queued(job, "t", now), update, job, now)
+    for told in (job_wire.execution(made, "{}", now), job_wire.state(made), job_wire.lists([made], ("a", "b"))):
+        msgspec.json.decode(job_wire.body(told, now, update.client_token))
 
 
 def dps_json(data: bytes) -> None:

@@ -123,6 +123,11 @@ _POLICY = {
         },
     ],
 }
+_JOBS = (
+    {"status": "IN_PROGRESS", "statusDetails": {"step": "1"}, "expectedVersion": 1, "clientToken": "t"},
+    {"status": "FAILED", "executionNumber": "1", "includeJobExecutionState": True, "stepTimeoutInMinutes": -1},
+    {"maximumPerMinute": 5, "criteriaList": [{"failureType": "ALL", "numberOfRetries": 2}], "u": "${aws:iot:s3-x}"},
+)
 _SHADOWS = (
     {"state": {"desired": {"a": {"b": [1, {"c": 2}]}}, "reported": {"a": {"b": 1}}}, "clientToken": "t", "version": 1},
     {"state": {"desired": {"a": None}, "reported": None}},
@@ -345,6 +350,7 @@ _ALL = (
     Target("aws-template", mutate_json, _json(*protocols.TEMPLATES), protocols.aws_template),
     Target("aws-cbor", mutate_bytes, protocols.CBOR, protocols.aws_cbor),
     Target("aws-provision", mutate_json, _json(protocols.PROVISION), protocols.aws_provision),
+    Target("aws-job", mutate_json, _json(*_JOBS), protocols.aws_job),
     Target("aws-shadow", mutate_json, _json(*_SHADOWS), protocols.aws_shadow),
     Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
     Target("dps-issuing", mutate_json, _json(*_REGISTRATIONS), protocols.dps_issuing),

@@ -16,7 +16,7 @@ from birthmark.awsiot import model
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
-from birthmark.awsiot.rules import authorizing, policy, shadows, terms, topics
+from birthmark.awsiot.rules import authorizing, jobs, policy, shadows, terms, topics
 from birthmark.awsiot.rules import sessions as sessions_of_devices
 from birthmark.awsiot.rules import templates as template_rules
 from birthmark.awsiot.service import (
@@ -31,7 +31,9 @@ from birthmark.awsiot.service import (
     templates,
     thing_groups,
 )
+from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.wire import cbor, search
+from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning as provisioning_wire
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
@@ -272,6 +274,12 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "a certificate that `CreateProvisioningClaim` makes"): f"{claims.CLAIM_FOR.seconds // 60} minutes",
     ("AWS IoT", "bulk registrations that run; a line of their file, its lines"): (
         f"{tasks.MAX_RUNNING}; {size(buckets.MAX_LINE_BYTES)}, {buckets.MAX_LINES}"
+    ),
+    ("AWS IoT", "document of a job; targets of a job"): f"{size(job_wire.MAX_DOCUMENT_BYTES)}; {jobs.MAX_TARGETS}",
+    ("AWS IoT", "jobs in progress"): f"{jobs.MAX_ACTIVE}",
+    ("AWS IoT", "pending jobs that a thing is told of"): f"{job_store.MAX_PENDING}, the next ones",
+    ("AWS IoT", "status details of a job on a thing; characters of name, of value"): (
+        f"{job_wire.MAX_DETAILS}; 128, {job_wire.MAX_DETAIL_CHARS}"
     ),
     ("AWS IoT", "CBOR: levels, items"): f"{cbor.MAX_DEPTH}, {cbor.MAX_ITEMS}",
     ("AWS IoT", "signature's age"): f"{sigv4.SKEW.total_seconds() / 60:g} minutes",

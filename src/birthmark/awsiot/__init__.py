@@ -15,13 +15,15 @@ DescribeEndpoint |
 | `GET /role-aliases/{alias}/credentials`, with a client certificate | a short-lived access key |
 | HTTPS, signed (`iotdata`) or with a client certificate | shadows, retained messages |
 | `$aws/things/{thing}/shadow/…` | classic and named shadows |
+| `$aws/things/{thing}/jobs/…`; HTTPS, signed (`iot-jobs-data`) or with a client certificate | jobs of a device |
+| HTTPS, signed (`iot`) | jobs, their executions and templates |
 | `$aws/events/presence/…`, `subscriptions/…` | who comes and goes, and subscribes |
 | HTTPS, signed (`iot`) | fleet indexing: SearchIndex, statistics, dynamic thing groups |
 | HTTPS, signed (`iotdata`) | GetConnection, DeleteConnection, ListSubscriptions |
 | `$aws/events/thing/…` and others | what becomes of the registry, as UpdateEventConfigurations says |
 
 Everything else of the service model, and what an operation that is served would neither keep nor heed, is answered
-501 NotImplementedException. Not served yet, and refused with a code of their own: jobs, rules.
+501 NotImplementedException. Not served yet, and refused with a code of their own: commands, rules.
 
 Refused connections are closed without CONNACK, and a denied publish or subscribe ends the connection, as AWS does;
 `birthmark why` has the reason. Different from AWS: policies and certificate states take effect at the next packet and

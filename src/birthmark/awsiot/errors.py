@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import authorizing, plans, policy, retained, sessions, shadows, topics
+from birthmark.awsiot.rules import authorizing, jobs, plans, policy, retained, sessions, shadows, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
@@ -36,6 +36,7 @@ from birthmark.awsiot.service import (
     things,
 )
 from birthmark.awsiot.wire import BodyInvalidError, search
+from birthmark.awsiot.wire.jobs import JobRequestError
 from birthmark.awsiot.wire.shadows import ShadowEncodingError, ShadowInvalidError
 from birthmark.broker.errors import (
     RetainedFullError,
@@ -88,6 +89,16 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     shadows.TooManyShadowsError: (429, "LimitExceededException"),
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
     retained.RetainedMissingError: _NOT_FOUND,
+    JobRequestError: _INVALID,
+    jobs.UnknownJobError: _NOT_FOUND,
+    jobs.UnknownJobTemplateError: _NOT_FOUND,
+    jobs.UnknownExecutionError: _NOT_FOUND,
+    jobs.JobExistsError: _EXISTS,
+    jobs.TooManyJobsError: (410, "LimitExceededException"),
+    jobs.JobStateError: (409, "InvalidStateTransitionException"),
+    jobs.ExecutionStateError: (409, "InvalidStateTransitionException"),
+    jobs.ExecutionVersionError: (409, "VersionConflictException"),
+    jobs.ExecutionOverError: (410, "TerminalStateException"),
     TooManySessionsError: (429, "LimitExceededException"),
     SessionShareUsedError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
@@ -221,6 +232,26 @@ def shadow_rejection(error: errors.BirthmarkError) -> tuple[int, str]:
     """Return code and message of what a shadow's `rejected` topic says of an error."""
     status, _ = http_error(error)
     return (500, "Internal service failure") if status == 503 else (status, str(error))  # noqa: PLR2004 - unavailable
+
+
+_JOBS_TOLD: Mapping[type[errors.BirthmarkError], str] = {
+    jobs.ExecutionStateError: "InvalidStateTransition",
+    jobs.ExecutionVersionError: "VersionMismatch",
+    jobs.ExecutionOverError: "TerminalStateReached",
+    errors.NotFoundError: "ResourceNotFound",
+    errors.ThrottledError: "RequestThrottled",
+    errors.ConflictError: "RequestThrottled",
+    errors.UnavailableError: "InternalError",
+    errors.BirthmarkError: "InvalidRequest",
+}
+
+
+def job_rejection(error: errors.BirthmarkError) -> Mapping[str, object]:
+    """Return what the `rejected` topic of a thing's jobs says of an error. Others being faster again and again pass."""
+    code = next(_JOBS_TOLD[kind] for kind in type(error).__mro__ if kind in _JOBS_TOLD)
+    if isinstance(error, JobRequestError) and not error.is_json:
+        code = "InvalidJson"
+    return {"code": code, "message": "Internal service failure" if code == "InternalError" else str(error)}
 
 
 _TOLD: Mapping[type[errors.BirthmarkError], str] = {

@@ -27,6 +27,7 @@ _POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _TEMPLATE_NAME = re.compile(r"[0-9A-Za-z_-]{1,36}")
 _CREDENTIAL_NAME = re.compile(r"[\w=,@-]{1,128}", re.ASCII)
 _CERTIFICATE_ID = re.compile(r"(?:0x)?([a-fA-F0-9]{64})")
+_JOB_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 _ARN = re.compile(r"arn:aws[a-z-]*:iot:[a-z0-9-]*:([0-9]{12}):([a-z]+)/(.{1,300})", re.DOTALL)
@@ -384,6 +385,99 @@ class RoleAlias:
     version: int = 1
 
 
+class JobStatus(StrEnum):
+    """How far a job is. One that is being deleted takes its executions away first."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    CANCELED = "CANCELED"
+    COMPLETED = "COMPLETED"
+    DELETING = "DELETION_IN_PROGRESS"
+
+
+class ExecutionStatus(StrEnum):
+    """How far a job is on one thing; the first two are pending, every other one is an end."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    REMOVED = "REMOVED"
+    CANCELED = "CANCELED"
+
+
+PENDING = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What things are told to do. `settings` has rollout, abort, timeout and retry as the client gave them.
+
+    `rolled` executions were made so far, the last of them at `rolled_at`; `revision` counts the writes of its row.
+    """
+
+    job_id: str
+    document: str
+    description: str | None
+    settings: Mapping[str, Any]
+    is_continuous: bool
+    template: str | None
+    status: JobStatus
+    force_canceled: bool
+    reason_code: str | None
+    comment: str | None
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    rolled: int
+    rolled_at: datetime
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobTarget:
+    """A thing or a group that a job is for, `thing/NAME` or `thinggroup/NAME`; `after` is the last thing reached."""
+
+    job_id: str
+    target: str
+    after: str
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobExecution:
+    """A job on one thing. `number` counts its tries from 1, `version` the changes of one try.
+
+    `ends_at` and `step_ends_at` are when it times out, and `due_at` the earlier of them.
+    """
+
+    job_id: str
+    thing: str
+    number: int
+    status: ExecutionStatus
+    version: int
+    details: Mapping[str, str]
+    force_canceled: bool
+    queued_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    ends_at: datetime | None
+    step_ends_at: datetime | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobTemplate:
+    """What jobs may be made of; `settings` as a job has them."""
+
+    template_id: str
+    description: str
+    document: str
+    settings: Mapping[str, Any]
+    created_at: datetime
+
+
 class Shadow(msgspec.Struct, frozen=True):
     """What is desired of a thing and what it reports. Its one classic shadow has no name.
 
@@ -476,6 +570,13 @@ def parse_alias_name(text: str) -> str:
             name=text[:128],
             command="aws iot list-role-aliases",
         )
+    return text
+
+
+def parse_job_id(text: str, kind: str = "Job id", command: str = "birthmark aws job ls") -> str:
+    """Return the id of a job or of a job template. Raise `NameInvalidError`."""
+    if _JOB_ID.fullmatch(text) is None:
+        raise NameInvalidError(kind=kind, allowed="1 to 64 letters, digits and _ -", name=text[:64], command=command)
     return text
 
 

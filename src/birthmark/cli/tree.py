@@ -306,7 +306,7 @@ HUB = Group(
     "device ls",
 )
 AWS = Group(
-    "AWS IoT's console, here: things, groups, certificates, policies, searches, templates, shadows, access keys.",
+    "AWS IoT's console, here: things, groups, certificates, policies, searches, jobs, shadows, access keys.",
     {
         "thing": Group(
             "Things, devices on record.",
@@ -342,6 +342,18 @@ AWS = Group(
                 "create": Leaf("aws_templates:create_template", "gateways template.json --type jitp"),
                 "rm": Leaf("aws_templates:remove_template", "gateways"),
                 "example": Leaf("aws_templates:example", "--type jitp > template.json"),
+            },
+            "ls",
+        ),
+        "job": Group(
+            "Jobs: what things are told to do, and how far they are.",
+            {
+                "ls": Leaf("aws_jobs:list_jobs", "--status IN_PROGRESS"),
+                "show": Leaf("aws_jobs:show_job", "update-2"),
+                "create": Leaf("aws_jobs:create_job", "update-2 update.json --thing-group site-7 --rate 50"),
+                "cancel": Leaf("aws_jobs:cancel_job", "update-2"),
+                "rm": Leaf("aws_jobs:remove_job", "update-2"),
+                "executions": Leaf("aws_jobs:executions", "update-2 --status FAILED"),
             },
             "ls",
         ),

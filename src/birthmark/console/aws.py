@@ -14,7 +14,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space
 from birthmark.broker.model import Message
-from birthmark.console import registry, shadows, templates
+from birthmark.console import jobs, registry, shadows, templates
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
     Asked,
@@ -95,6 +95,7 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         Endpoint("GET", "/aws/monitor", Right.READ, "Messages, line by line.", monitor, query=MonitorQuery),
         *registry.endpoints(aws, space),
         *templates.endpoints(aws),
+        *jobs.endpoints(aws),
         *shadows.endpoints(aws),
     ]
 

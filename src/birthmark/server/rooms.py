@@ -150,6 +150,7 @@ class Rooms:
         bus.on(PolicyChanged, self.aws_connections.access_changed)
         bus.on(GrantsChanged, self.aws_connections.access_changed)
         bus.on(ThingGroupChanged, self.aws_connections.access_changed)
+        bus.on(ThingChanged, self.aws.rollout.registry_changed)
         bus.on(SettingsChanged, self.aws_connections.settings_changed)
         bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
         bus.on(RoleAliasRemoved, self.aws_connections.role_alias_removed)
@@ -279,11 +280,12 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
-    iothub.telemetry.leads = iothub.index.leads = aws.tasks.leads = broker.leads
+    iothub.telemetry.leads = iothub.index.leads = aws.tasks.leads = aws.rollout.leads = broker.leads
     aws.first_contact.per_ca = settings.aws.max_per_ca
     aws.first_contact.per_second = settings.aws.max_new_per_second
     aws_connections.space = broker.space("aws", rules, aws_connections)
-    aws.shadows.audience = aws.first_contact.audience = aws.events.audience = aws_connections.space.messages
+    for speaking in (aws.shadows, aws.first_contact, aws.events, aws.jobs.executions):
+        speaking.audience = aws_connections.space.messages
     notices = Notices(database, clock, bus.worker)
     if isinstance(bus, NatsBus):
         bus.serve(AskPresented, partial(presented_here, ledger.presented))

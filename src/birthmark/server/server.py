@@ -319,6 +319,7 @@ class Server:
         self._closers.append(_kept("files of other machines", self._sharing.keep))
         self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
         self._closers.append(_kept("certificates that no device uses", rooms.aws.claims.keep_sweeping))
+        self._closers.append(_kept("jobs of things", rooms.aws.rollout.keep_running))
         self._closers.append(_kept("bulk registrations", rooms.aws.tasks.keep_running))
         self._closers.append(_kept("notices", rooms.notices.keep_writing))
         self._closers.append(rooms.webhooks.let_go)

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 import kept_credentials
+import kept_jobs
 import kept_provisioning
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
@@ -38,9 +39,11 @@ from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 SERVED = {
-    one.name: one
+    one.title: one
     for one in OPERATIONS
-    if any(hasattr(group, one.verb) for group in (*GROUPS, DataOperations, ConnectivityOperations, ClientOperations))
+    if any(
+        hasattr(group, one.handled_by) for group in (*GROUPS, DataOperations, ConnectivityOperations, ClientOperations)
+    )
 }
 PAGES = frozenset({"marker", "nextToken", "pageSize", "maxResults"})
 POLICY = document(statement("iot:*"))
@@ -63,7 +66,7 @@ def members_of(shape: Any, place: str = "") -> Iterator[str]:
 def models() -> Iterator[tuple[str, str]]:
     session = botocore.session.get_session()
     for name, operation in SERVED.items():
-        shape = session.get_service_model(operation.service).operation_model(name).input_shape
+        shape = session.get_service_model(operation.service).operation_model(operation.name).input_shape
         yield from ((name, member) for member in (members_of(shape) if shape else ()))
 
 
@@ -74,12 +77,13 @@ class Account:
     server: RunningServer
     iot: Any
     data: Any
+    jobs: Any
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Ask for an operation by its name in the model."""
-        client = self.data if SERVED[operation].service == "iot-data" else self.iot
+        client = {"iot-data": self.data, "iot-jobs-data": self.jobs}.get(SERVED[operation].service, self.iot)
         by_name = {name: verb for verb, name in client.meta.method_to_api_mapping.items()}
-        answer: dict[str, Any] = getattr(client, by_name[operation])(**arguments)
+        answer: dict[str, Any] = getattr(client, by_name[SERVED[operation].name])(**arguments)
         answer.pop("ResponseMetadata", None)
         return answer
 
@@ -178,14 +182,14 @@ def account(server: RunningServer) -> Account:
         "verify": server.endpoints["trust_bundle"],
     }
     session = boto3.Session()
-    return Account(server, session.client("iot", **given), session.client("iot-data", **given))
+    return Account(server, *(session.client(name, **given) for name in ("iot", "iot-data", "iot-jobs-data")))
 
 
 # ---- refused by name
 
 TAGS = [{"Key": "site", "Value": "7"}]
 # What is said instead of the member's own name.
-WORDS = {"billingGroupName": "Billing group bills"}
+WORDS = {"billingGroupName": "Billing group bills", **kept_jobs.WORDS}
 MQTT5 = {
     "thingTypeProperties.mqtt5Configuration.propagatingAttributes": {
         "thingTypeProperties": {
@@ -455,10 +459,9 @@ def _forced(a: Account) -> None:
 
 
 def _endpoints(a: Account) -> None:
-    for kind in ("iot:Data-ATS", "iot:Data", "iot:CredentialProvider"):
+    for kind in ("iot:Data-ATS", "iot:Data", "iot:CredentialProvider", "iot:Jobs"):
         assert a.iot.describe_endpoint(endpointType=kind)["endpointAddress"]
-    for kind in ("iot:Jobs", "iot:Somewhere"):
-        assert kind in a.refuses("DescribeEndpoint", endpointType=kind)
+    assert "iot:Somewhere" in a.refuses("DescribeEndpoint", endpointType="iot:Somewhere")
 
 
 def _effective(a: Account) -> None:
@@ -962,7 +965,8 @@ KEPT: dict[str, dict[str, Case]] = {
 }
 
 
-KEPT |= kept_credentials.KEPT | kept_provisioning.KEPT
+KEPT |= kept_credentials.KEPT | kept_provisioning.KEPT | kept_jobs.KEPT
+REFUSED |= kept_jobs.REFUSED
 for _operation, _more in kept_provisioning.OF_CAS.items():
     KEPT[_operation] = {**KEPT.get(_operation, {}), **_more}
 

@@ -254,6 +254,33 @@ def test_a_key_may_do_what_its_policy_allows(client: Any, key: Callable[..., dic
         client().describe_thing(thingName="theirs")
 
 
+def test_a_key_reaches_the_jobs_that_its_policy_names(
+    client: Any, key: Callable[..., dict[str, str]], iot: Any
+) -> None:
+    for thing in ("job-mine", "job-theirs"):
+        iot.create_thing(thingName=thing)
+    mine = key(
+        "jobs",
+        statement("iot:CreateJob", f"{OWN}job/*"),
+        statement("iot:CreateJob", f"{OWN}thing/job-mine"),
+        statement("iotjobsdata:*", f"{OWN}thing/job-mine"),
+    )
+    limited, data = client(**mine), client("iot-jobs-data", **mine)
+    limited.create_job(jobId="of-mine", targets=[f"{OWN}thing/job-mine"], document="{}")
+    assert data.get_pending_job_executions(thingName="job-mine")["inProgressJobs"] == []
+    calls: list[Callable[[], Any]] = [
+        lambda: limited.create_job(jobId="of-theirs", targets=[f"{OWN}thing/job-theirs"], document="{}"),
+        lambda: limited.describe_job(jobId="of-mine"),
+        lambda: data.get_pending_job_executions(thingName="job-theirs"),
+        lambda: data.start_next_pending_job_execution(thingName="job-theirs"),
+        lambda: data.update_job_execution(thingName="job-theirs", jobId="of-mine", status="FAILED"),
+    ]
+    for call in calls:
+        with pytest.raises(ClientError) as denied:
+            call()
+        assert code_of(denied) == "AccessDeniedException"
+
+
 def test_conditions_count_and_the_data_plane_asks_too(
     client: Any, key: Callable[..., dict[str, str]], server: RunningServer
 ) -> None:

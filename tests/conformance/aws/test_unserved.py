@@ -49,11 +49,11 @@ def test_a_client_of_a_custom_authorizer_is_told_so(server: RunningServer) -> No
     assert server.why("by-password")["code"] == "awsiot.unknown_authorizer"
 
 
-def test_a_device_that_asks_for_its_jobs_over_https_is_told_so(server: RunningServer, enroll: Any) -> None:
-    thing: Enrolled = enroll("asks-for-jobs")
+def test_a_device_that_asks_for_a_command_over_https_is_told_so(server: RunningServer, enroll: Any) -> None:
+    thing: Enrolled = enroll("asks-for-commands")
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     context.load_cert_chain(thing.files["certificate"], thing.files["key"])
-    url = f"https://{server.endpoints['aws']['data_endpoint']}:8443/things/asks-for-jobs/jobs"
+    url = f"https://{server.endpoints['aws']['data_endpoint']}:8443/commands"
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(url, context=context, timeout=10)
     assert (caught.value.code, caught.value.headers["x-amzn-ErrorType"]) == (501, "NotImplementedException")

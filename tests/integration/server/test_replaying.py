@@ -15,6 +15,7 @@ from birthmark.audit.verify import CHAINS, LAST_ROW
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store
+from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
@@ -252,6 +253,17 @@ async def test_ways_to_a_first_identity_that_were_closed_are_closed_again(loss: 
     known = await loss.has(aws_store.GET_CA, id="ca")
     assert known is not None
     assert (known["active"], known["auto_registration"]) == (1, 0)
+
+
+async def test_jobs_that_were_canceled_or_removed_go_to_nobody_again(loss: Loss) -> None:
+    job: dict[str, Any] = {one.name: None if one.nullable else 0 for one in job_store.jobs.columns}
+    known = [job | {"job_id": name, "status": "IN_PROGRESS"} for name in ("canceled", "deleted", "goes on")]
+    await loss.both(lambda: _added(job_store.ADD_JOB, known))
+    await loss.since("awsiot.job_cancel", "canceled")
+    await loss.since("awsiot.job_delete", "deleted")
+    await loss.replayed()
+    found = [await loss.has(job_store.GET_JOB, job_id=one["job_id"]) for one in known]
+    assert [row and row["status"] for row in found] == ["CANCELED", "CANCELED", "IN_PROGRESS"]
 
 
 async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:

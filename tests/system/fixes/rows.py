@@ -10,6 +10,7 @@ from fixes.rows_azure import DPS, HUB, SIGNATURES
 from fixes.rows_certificates import CERTIFICATES
 from fixes.rows_credentials import CREDENTIALS
 from fixes.rows_first_contact import FIRST_CONTACT
+from fixes.rows_jobs import JOBS
 from fixes.rows_literal import LITERALS
 from fixes.rows_management import MANAGEMENT
 from fixes.rows_tiers import TIERS
@@ -23,6 +24,7 @@ ROWS: Mapping[str, Row] = {
     **FIRST_CONTACT,
     **DPS,
     **HUB,
+    **JOBS,
     **LITERALS,
     **MANAGEMENT,
     **SHADOWS,

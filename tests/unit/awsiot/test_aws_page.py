@@ -19,8 +19,8 @@ def test_every_operation_that_is_served_has_a_test_by_an_unmodified_client() -> 
 def test_an_operation_that_is_on_the_page_and_not_served_is_found() -> None:
     tool = aws_tool()
     try:
-        tool.written(PAGE.read_text().replace("| CreateThing |", "| CreateJob |", 1))
+        tool.written(PAGE.read_text().replace("| CreateThing |", "| CreateCommand |", 1))
     except ValueError as error:
-        assert "CreateJob" in str(error)
+        assert "CreateCommand" in str(error)
     else:
         raise AssertionError("was not found")

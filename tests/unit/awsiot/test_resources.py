@@ -44,6 +44,24 @@ def of(operation: str, names: dict[str, str] | None = None, headers: dict[str, s
             {"thingName": "a", "thingGroupsToAdd": ["g"], "thingGroupsToRemove": ["h"]},
             [ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g"), ACCOUNT.arn("thinggroup", "h")],
         ),
+        (
+            "CreateJob",
+            {"jobId": "j"},
+            {"targets": [ACCOUNT.arn("thing", "a").replace("us-east-1", "eu-west-1"), ACCOUNT.arn("thinggroup", "g")]},
+            [ACCOUNT.arn("job", "j"), ACCOUNT.arn("thing", "a"), ACCOUNT.arn("thinggroup", "g")],
+        ),
+        (
+            "AssociateTargetsWithJob",
+            {"jobId": "j"},
+            {"targets": [ACCOUNT.arn("thinggroup", "g")]},
+            [ACCOUNT.arn("job", "j"), ACCOUNT.arn("thinggroup", "g")],
+        ),
+        (
+            "CancelJobExecution",
+            {"jobId": "j", "thingName": "a"},
+            {},
+            [ACCOUNT.arn("job", "j"), ACCOUNT.arn("thing", "a")],
+        ),
     ],
 )
 def test_an_operation_acts_on_what_it_names(

@@ -87,9 +87,11 @@ def test_every_operation_that_is_served_is_of_the_service_model_and_on_the_page(
     database = SimpleNamespace(on_events=lambda _hear: None)
     aws = AwsIot(Account("0" * 12, "us-east-1", "localhost"), database, FakeClock(), SeededEntropy(), None)  # type: ignore[arg-type]  # neither is used
     page = (Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md").read_text()
-    known = {operation.name: operation for operation in OPERATIONS}
+    known = {operation.title: operation for operation in OPERATIONS}
     for name in handlers(aws, None, None, SeededEntropy()):  # type: ignore[arg-type]  # nobody is asked
-        assert re.search(rf"\| {name} \| {known[name].method} `{re.escape(known[name].path)}` \|", page), name
+        assert re.search(rf"\| {re.escape(name)} \| {known[name].method} `{re.escape(known[name].path)}` \|", page), (
+            name
+        )
 
 
 def test_the_table_is_that_of_the_installed_service_models() -> None:

@@ -24,6 +24,7 @@ from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations,
 from birthmark.awsiot.http.devices import HttpDevices
 from birthmark.awsiot.http.events import EventOperations
 from birthmark.awsiot.http.indexing import IndexingOperations
+from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.resources import resources_of
@@ -64,13 +65,15 @@ GROUPS = (
     TaskOperations,
     EventOperations,
     IndexingOperations,
+    JobOperations,
+    JobDataOperations,
 )
-_DATA = "iot-data"
+_DATA, _JOBS = "iot-data", "iot-jobs-data"
 # What a request is signed for, and whose operations are meant.
 SERVICES: Mapping[str, str] = {
     "iot": "iot",
     "iotdata": _DATA,
-    "iot-jobs-data": "iot-jobs-data",
+    _JOBS: _JOBS,
     "iotdevicegateway": _DATA,
 }
 _MAX_NAMED = 128
@@ -121,7 +124,7 @@ def handlers(aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> Mapping[s
         DataOperations(aws, space, ask, entropy),
     )
     groups = [*(group(aws) for group in GROUPS), *of_space]
-    found = ((one.name, getattr(group, one.verb, None)) for one in OPERATIONS for group in groups)
+    found = ((one.title, getattr(group, one.handled_by, None)) for one in OPERATIONS for group in groups)
     return {name: handler for name, handler in found if handler is not None}
 
 
@@ -193,7 +196,11 @@ class AwsHttp:
 
     def _check_rights(self, call: Call) -> None:
         """Raise `KeyDeniedError` for what a key may not do; operations on data ask about their own resource."""
-        if call.grant.is_operator and call.grant.permissions is not None and call.operation.service != _DATA:
+        if (
+            call.grant.is_operator
+            and call.grant.permissions is not None
+            and call.operation.service not in {_DATA, _JOBS}
+        ):
             for resource in resources_of(self._aws.account, call):
                 self._aws.devices.check_resource(call.grant, f"iot:{call.operation.name}", resource)
 
@@ -218,11 +225,13 @@ class AwsHttp:
         """Return who asks by a certificate, and what. Raise `SignatureMissingError` for what devices cannot ask."""
         try:
             operation, handler, names = self._router.find(signed.method, signed.path, _DATA)
+            if operation.title not in FOR_DEVICES:
+                operation, handler, names = self._router.find(signed.method, signed.path, _JOBS)
         except OperationNotServedError as error:
             if request.scope["extensions"]["tls"].leaf is not None:  # a device's own, as its jobs are at AWS
                 raise
             raise SignatureMissingError from error
-        if operation.name not in FOR_DEVICES:
+        if operation.title not in FOR_DEVICES | JOBS_FOR_DEVICES:
             raise SignatureMissingError
         return await self._devices.admit(request, signed.query), operation, handler, names
 

@@ -6,14 +6,13 @@ from typing import Any
 from birthmark.auth.rights import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
-from birthmark.awsiot.model import CertificateStatus, MemberNotServedError, parse_certificate_id
+from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
 from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.people.demand import demand
 
-_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta", "iot:CredentialProvider"})
-_NOTHING_BEHIND = frozenset({"iot:Jobs"})
+_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta", "iot:CredentialProvider", "iot:Jobs"})
 
 
 class CertificateOperations:
@@ -68,8 +67,6 @@ class CertificateOperations:
 
     async def describe_endpoint(self, call: Call) -> Any:
         kind = call.get("endpointType") or "iot:Data"
-        if kind in _NOTHING_BEHIND:
-            raise MemberNotServedError(member=f"endpointType {kind}", operation=call.operation.name)
         if kind not in _ENDPOINTS:
             raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
         return {"endpointAddress": call.account.data_host}

@@ -9,7 +9,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.announcing import ANNOUNCED
 from birthmark.store.values import from_micros
 
-_KNOWN = (*ANNOUNCED, "JOB", "JOB_EXECUTION", "POLICY", "CERTIFICATE", "CA_CERTIFICATE")
+_KNOWN = (*ANNOUNCED, "POLICY", "CERTIFICATE", "CA_CERTIFICATE")
 
 
 class EventOperations:

@@ -54,6 +54,8 @@ _LISTED: Mapping[str, Mapping[str, str]] = {
     "UpdateThingGroupsForThing": {"thingGroupsToAdd": "thinggroup", "thingGroupsToRemove": "thinggroup"}
 }
 """Members that are lists of names, and of which kind."""
+_LISTED_ARNS: Mapping[str, str] = {"CreateJob": "targets", "AssociateTargetsWithJob": "targets"}
+"""Members that are lists of ARNs."""
 _BY_DIGEST = frozenset({"cert", "cacert"})
 """Kinds whose name is a digest in hex, which is the same in either letter case."""
 
@@ -69,6 +71,8 @@ def resources_of(account: Account, call: Call) -> Sequence[str]:
     acted += [_of_body(account, call, name) for name in _IN_BODY.get(operation.name, ())]
     for member, kind in _LISTED.get(operation.name, {}).items():
         acted += [_arn(account, kind, name) for name in call.part(member, list[str]) or ()]
+    if (arns := _LISTED_ARNS.get(operation.name)) is not None:
+        acted += [_here(account, arn) for arn in call.part(arns, list[str]) or ()]
     return acted or ["*"]
 
 

@@ -146,7 +146,9 @@ class Router:
         for operation in table:
             self._by_shape.setdefault((operation.method, len(operation.segments)), []).append(operation)
         for same in self._by_shape.values():  # literals before names, and what is served before what is not
-            same.sort(key=lambda one: ([segment.startswith("{") for segment in one.segments], one.name not in handlers))
+            same.sort(
+                key=lambda one: ([segment.startswith("{") for segment in one.segments], one.title not in handlers)
+            )
 
     def find(
         self, method: str, raw_path: str, service: str | None = None
@@ -170,7 +172,7 @@ class Router:
         if found is None:
             raise OperationNotServedError(operation="That", method=method, path=raw_path[:200])
         operation, names = found
-        if (handler := self._handlers.get(operation.name)) is None:
+        if (handler := self._handlers.get(operation.title)) is None:
             raise OperationNotServedError(operation=operation.name, method=method, path=raw_path[:200])
         return operation, handler, names
 

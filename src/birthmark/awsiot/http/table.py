@@ -13,6 +13,7 @@ import msgspec
 from birthmark.text import decode_json
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NAMED_TWICE = frozenset({("iot-jobs-data", "DescribeJobExecution")})  # for devices; operators have one in `iot`
 _NOT_OURS = frozenset({"api", "jobs"})  # the hub has paths that begin so; what is signed comes here all the same
 
 
@@ -46,8 +47,18 @@ class Operation(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def verb(self) -> str:
-        """The name as Python writes it: of the method that serves it."""
+        """The name as Python writes it."""
         return _WORD.sub("_", self.name).lower()
+
+    @cached_property
+    def title(self) -> str:
+        """The name by which it is known among those of all services."""
+        return f"{self.name} ({self.service})" if (self.service, self.name) in _NAMED_TWICE else self.name
+
+    @cached_property
+    def handled_by(self) -> str:
+        """The method that serves it."""
+        return f"{self.verb}_by_device" if self.title != self.name else self.verb
 
     @cached_property
     def segments(self) -> tuple[str, ...]:

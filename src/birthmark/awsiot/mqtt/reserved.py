@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from birthmark.awsiot.errors import provisioning_rejection, shadow_rejection
-from birthmark.awsiot.model import parse_shadow_name, parse_thing_name
+from birthmark.awsiot.errors import job_rejection, provisioning_rejection, shadow_rejection
+from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
+from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
 from birthmark.awsiot.rules.reserved import Service, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.claims import Asker, NobodyToAnswerError
+from birthmark.awsiot.service.executions import NEXT
+from birthmark.awsiot.wire import jobs as wire_jobs
 from birthmark.awsiot.wire import key_pair_json
 from birthmark.awsiot.wire import provisioning as wire_provisioning
 from birthmark.awsiot.wire import shadows as wire
@@ -57,8 +60,10 @@ class Reserved:
     def __init__(self, aws: AwsIot) -> None:
         self._shadows = aws.shadows
         self._claims = aws.claims
+        self._jobs = aws.jobs.executions
         self._handlers: Mapping[Service, Handler] = {
             Service.SHADOW: self._shadow,
+            Service.JOBS: self._job,
             Service.CERTIFICATES: self._provisioning,
             Service.PROVISION: self._provisioning,
         }
@@ -128,3 +133,51 @@ class Reserved:
                 asked.note(error)
             body = wire.rejected_json(*shadow_rejection(error), self._shadows.now(), token)
             await self._shadows.tell(f"{asked.topic}/rejected", body)
+
+    async def _job(self, asked: Asked) -> None:
+        token = wire_jobs.token_of(asked.payload)
+        try:
+            told = await self._job_answer(asked)
+        except BirthmarkError as error:
+            error.add_facts(thing=asked.names["thing"])
+            asked.note(error)
+            said = {**job_rejection(error), **await self._as_it_is(asked, error)}
+            await self._jobs.tell(f"{asked.topic}/rejected", self._jobs.now_body(said, token))
+            return
+        await self._jobs.tell(f"{asked.topic}/accepted", self._jobs.now_body(told, token))
+        if asked.names["verb"] != "get":
+            await self._jobs.notify([asked.names["thing"] or ""])
+
+    async def _job_answer(self, asked: Asked) -> Mapping[str, Any]:
+        """Do what a device asks of its jobs, and return the answer."""
+        verb, job_id = asked.names["verb"], asked.names["job"]
+        thing = parse_thing_name(asked.names["thing"] or "")
+        request = wire_jobs.parse_request(asked.payload, is_update=verb == "update")
+        now = self._jobs.clock.now
+        if verb == "start-next":
+            found = await self._jobs.start_next(thing, request.status_details, request.step_timeout_in_minutes)
+            return {} if found is None else {"execution": wire_jobs.execution(found[0], found[1].document, now())}
+        if job_id is None:
+            return wire_jobs.lists(await self._jobs.pending(thing), ("inProgressJobs", "queuedJobs"))
+        if verb == "get":
+            wanted = job_id if job_id == NEXT else parse_job_id(job_id)
+            known = await self._jobs.described(thing, wanted, request.execution_number)
+            if known is None:
+                return {}
+            is_whole = request.include_job_document is not False
+            document = (await self._jobs.job(known.job_id)).document if is_whole else None
+            return {"execution": wire_jobs.execution(known, document, now())}
+        known, job = await self._jobs.update(thing, parse_job_id(job_id), request)
+        told: dict[str, Any] = {}
+        if request.include_job_execution_state:
+            told["executionState"] = wire_jobs.state(known)
+        if request.include_job_document:
+            told["jobDocument"] = wire_jobs.raw(job.document)
+        return told
+
+    async def _as_it_is(self, asked: Asked, error: BirthmarkError) -> Mapping[str, Any]:
+        """Return how far an execution is, for whoever wanted it elsewhere."""
+        if not isinstance(error, ExecutionStateError | ExecutionVersionError):
+            return {}
+        known = await self._jobs.get(error.job, error.thing)
+        return {"executionState": wire_jobs.state(known)}

@@ -28,17 +28,22 @@ _EVENTS = frozenset(
         "thingGroupHierarchy",
         "thingGroupMembership",
         "certificates",
+        "job",
+        "jobExecution",
         "+",
         "#",
     }
 )
-_SUBTREES = frozenset({"shadow", "+", "#"})
+_SUBTREES = frozenset({"shadow", "jobs", "+", "#"})
 
 
 class Service(Enum):
     """Who is asked, and by which topics."""
 
     SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow(?:/name/(?P<name>[^/]+))?/(?P<verb>get|update|delete)")
+    JOBS = re.compile(
+        r"\$aws/things/(?P<thing>[^/]+)/jobs/(?:(?P<job>[^/]+)/(?!start-next)|(?!update))(?P<verb>get|start-next|update)"
+    )
     CERTIFICATES = re.compile(r"\$aws/certificates/(?P<verb>create|create-from-csr)/(?P<form>json|cbor)")
     PROVISION = re.compile(r"\$aws/provisioning-templates/(?P<template>[^/]+)/(?P<verb>provision)/(?P<form>json|cbor)")
 
@@ -66,7 +71,7 @@ def is_answer(topic_filter: str) -> bool:
 
 
 def may_subscribe(topic_filter: str) -> bool:
-    """Say whether a filter that begins with `$` stays within events, answers to who is provisioned, or shadows.
+    """Say whether a filter that begins with `$` stays within events, answers to who is provisioned, shadows, or jobs.
 
     Which of them these may be, policies say.
     """

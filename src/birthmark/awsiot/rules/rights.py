@@ -7,6 +7,14 @@ from birthmark.auth.rights import Right
 _LOOKS = ("Describe", "Get", "List", "Search")
 _OTHERS: Mapping[str, Right] = {
     **dict.fromkeys(("Publish", "UpdateThingShadow", "DeleteThingShadow", "DeleteConnection"), Right.OPERATE),
+    **dict.fromkeys(
+        (
+            *("CreateJob", "UpdateJob", "CancelJob", "DeleteJob", "AssociateTargetsWithJob"),
+            *("CancelJobExecution", "DeleteJobExecution", "CreateJobTemplate", "DeleteJobTemplate"),
+            *("StartNextPendingJobExecution", "UpdateJobExecution"),
+        ),
+        Right.OPERATE,
+    ),
     **dict.fromkeys(("UpdateCertificate", "DeleteCertificate"), Right.REVOKE),
     **dict.fromkeys(
         ("RegisterCACertificate", "UpdateCACertificate", "DeleteCACertificate", "DeleteRegistrationCode"), Right.TRUST

@@ -18,15 +18,18 @@ from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.claims import Claims
 from birthmark.awsiot.service.connections import Connections
 from birthmark.awsiot.service.devices import Devices, Grant
+from birthmark.awsiot.service.executions import JobExecutions
 from birthmark.awsiot.service.first_contact import FirstContact
 from birthmark.awsiot.service.found import Found
 from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.service.renewal import Renewals
 from birthmark.awsiot.service.roles import Roles
+from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import Carrier, TagWriter
@@ -34,7 +37,7 @@ from birthmark.awsiot.service.tasks import RegistrationTasks
 from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
-from birthmark.awsiot.store import certificates, credentials, policies, provisioning, registry
+from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry
 from birthmark.clock import Clock, Entropy
 from birthmark.pki.issue import Issuer
 from birthmark.store import Database
@@ -87,7 +90,10 @@ class AwsIot:
         self.index = Index(database, self.settings, clock)
         self.found = Found(database, self.index)
         self.shadows.index = self.index
-        for service in (self.things, self.things.types, self.thing_groups):
+        executions = JobExecutions(account, database, clock, entropy)
+        self.jobs = Jobs(executions, self.things, self.thing_groups)
+        self.rollout = Rollout(database, clock, self.jobs)
+        for service in (self.things, self.things.types, self.thing_groups, self.jobs, self.jobs.executions):
             service.announcer, service.index = self.events, self.index
         self.tags = TagWriter(
             database,
@@ -98,6 +104,8 @@ class AwsIot:
                 "cacert": Carrier(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
                 "provisioningtemplate": Carrier(self.templates.get, provisioning.TEMPLATE_IS_THERE),
                 "authorizer": Carrier(self.authorizers.get, credentials.AUTHORIZER_IS_THERE),
+                "job": Carrier(self.jobs.get, jobs.JOB_IS_THERE, "key_job_id"),
+                "jobtemplate": Carrier(self.jobs.template, jobs.TEMPLATE_IS_THERE, "key_template_id"),
                 "rolealias": Carrier(self.roles.get, credentials.ALIAS_IS_THERE),
             },
         )

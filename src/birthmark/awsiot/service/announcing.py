@@ -22,6 +22,8 @@ ANNOUNCED = (
     "THING_GROUP_MEMBERSHIP",
     "THING_TYPE",
     "THING_TYPE_ASSOCIATION",
+    "JOB",
+    "JOB_EXECUTION",
 )
 """The kinds that may be switched on."""
 _SETTING = "events"

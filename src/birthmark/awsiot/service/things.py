@@ -8,6 +8,7 @@ from birthmark.awsiot.events import ThingChanged
 from birthmark.awsiot.model import Thing, ThingName, is_attribute_name, parse_attributes
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.thing_types import ThingTypes
+from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -191,6 +192,8 @@ class Things(AccountService):
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE_THING, expect=1, name=name, version=thing.version)
         changes.run(store.FORGET_MEMBER, thing=name)
+        changes.run(job_store.REMOVE_THING, key_thing=name, updated_at=self.clock.micros())
+        changes.run(job_store.DROP_NOTICE, thing=name)
         changes.merge(words.lost(store.PLACE, name)).merge(await self.index.without_thing(name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))

@@ -6,6 +6,7 @@ A principal is written as the certificate's id; ARNs are made at the edge. Polic
 from birthmark.awsiot.store import (
     certificates,
     credentials,
+    jobs,
     policies,
     provisioning,
     registry,
@@ -18,6 +19,7 @@ from birthmark.awsiot.store import (
 __all__ = [
     "certificates",
     "credentials",
+    "jobs",
     "policies",
     "provisioning",
     "registry",

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table, bindparam, select
 
-from birthmark.awsiot.model import CertificateStatus, target_of_group
+from birthmark.awsiot.model import CertificateStatus, JobStatus, target_of_group
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store
+from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
@@ -302,6 +303,11 @@ def _stop_template(name: str, detail: Mapping[str, Any]) -> Changes:
     return Changes().run(_STOP_TEMPLATE, key_name=name, enabled=0)
 
 
+def _stop_job(job_id: str, _detail: Mapping[str, Any]) -> Changes:
+    """Let a job that was canceled, or deleted, go to nobody any more."""
+    return Changes().run(job_store.STOP_JOB, key_job_id=job_id, status=JobStatus.CANCELED.value)
+
+
 def _bind_claim(certificate_id: str, detail: Mapping[str, Any]) -> Changes:
     """Let a certificate that was said to be a claim reach nothing else."""
     if detail.get("claim") is not True:
@@ -316,6 +322,8 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "awsiot.authorizer_delete": _switch_off,
     "awsiot.default_authorizer_clear": lambda kind, _: Changes().run(credential_store.CLEAR_DEFAULT, kind=kind),
     "awsiot.role_alias_delete": lambda name, _: Changes().run(credential_store.DELETE_ALIAS, name=name),
+    "awsiot.job_cancel": _stop_job,
+    "awsiot.job_delete": _stop_job,
     "awsiot.key_remove": lambda name, _: Changes().run(aws_store.DROP_KEY, id=name),
     "awsiot.registration_code_delete": lambda name, _: Changes().run(aws_store.DROP_CODE, account=name),
     "awsiot.thing_group_delete": _empty_group,

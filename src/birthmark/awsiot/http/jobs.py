@@ -1,0 +1,283 @@
+"""Jobs: the operations of operators, and those of devices (`iot-jobs-data`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.tags import tags_of
+from birthmark.awsiot.model import (
+    ExecutionStatus,
+    Job,
+    JobTemplate,
+    MemberNotServedError,
+    ThingName,
+    parse_job_id,
+    parse_thing_name,
+)
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.executions import NEXT
+from birthmark.awsiot.wire import BodyInvalidError, given_json
+from birthmark.awsiot.wire import jobs as wire
+
+JOBS_FOR_DEVICES = frozenset(
+    {
+        "GetPendingJobExecutions",
+        "StartNextPendingJobExecution",
+        "DescribeJobExecution (iot-jobs-data)",
+        "UpdateJobExecution",
+    }
+)
+_COUNTED: Mapping[ExecutionStatus, str] = {
+    ExecutionStatus.QUEUED: "numberOfQueuedThings",
+    ExecutionStatus.IN_PROGRESS: "numberOfInProgressThings",
+    ExecutionStatus.SUCCEEDED: "numberOfSucceededThings",
+    ExecutionStatus.FAILED: "numberOfFailedThings",
+    ExecutionStatus.REJECTED: "numberOfRejectedThings",
+    ExecutionStatus.TIMED_OUT: "numberOfTimedOutThings",
+    ExecutionStatus.REMOVED: "numberOfRemovedThings",
+    ExecutionStatus.CANCELED: "numberOfCanceledThings",
+}
+_MAX_TEXT = 2028
+
+
+class JobOperations:
+    """The operations of jobs and their templates, as operators ask."""
+
+    def __init__(self, aws: AwsIot) -> None:
+        self._jobs = aws.jobs
+        self._executions = aws.jobs.executions
+
+    # ---- jobs
+
+    async def create_job(self, call: Call) -> Any:
+        job_id, template = parse_job_id(call["jobId"]), await self._template(call)
+        document = _document(call)
+        if document is None:
+            if template is None:
+                raise BodyInvalidError(detail="document is missing")
+            document = template.document
+        made = await self._jobs.create(
+            job_id,
+            call.part("targets", list[str]) or [],
+            document,
+            _text(call, "description") or (None if template is None else template.description),
+            {**({} if template is None else template.settings), **_settings(call)},
+            is_continuous=call.get("targetSelection") == "CONTINUOUS",
+            template=None if template is None else template.template_id,
+            tags=tags_of(call, job_id),
+            actor=call.actor,
+        )
+        return _named(call, made)
+
+    async def _template(self, call: Call) -> JobTemplate | None:
+        if (arn := call.get("jobTemplateArn")) is None:
+            return None
+        return await self._jobs.template(call.account.parse_arn(arn, "jobtemplate")[1])
+
+    async def describe_job(self, call: Call) -> Any:
+        job = await self._jobs.get(call["jobId"])
+        targets = await self._jobs.targets(job.job_id)
+        counts = await self._executions.counts(job.job_id)
+        details: dict[str, Any] = {name: counts.get(status, 0) for status, name in _COUNTED.items()}
+        if running := [one.target for one in targets if not one.is_done]:
+            details["processingTargets"] = [call.account.arn(*target.split("/", 1)) for target in running]
+        return {"job": wire.job_json(call.account, job, [one.target for one in targets], details)}
+
+    async def list_jobs(self, call: Call) -> Any:
+        selection = call.get("targetSelection")
+        page = await self._jobs.page(
+            call.after,
+            call.size,
+            status=call.get("status") or "",
+            is_continuous=None if selection is None else selection == "CONTINUOUS",
+            group=call.get("thingGroupName"),
+        )
+        return call.paged("jobs", [wire.job_entry_json(call.account, job) for job in page.items], page)
+
+    async def update_job(self, call: Call) -> None:
+        await self._jobs.update(call["jobId"], _text(call, "description"), _settings(call), actor=call.actor)
+
+    async def cancel_job(self, call: Call) -> Any:
+        comment, force = _text(call, "comment"), call.flag("force")
+        reason = _text(call, "reasonCode", 128)
+        return _named(call, await self._jobs.cancel(call["jobId"], reason, comment, force=force, actor=call.actor))
+
+    async def delete_job(self, call: Call) -> None:
+        await self._jobs.delete(call["jobId"], force=call.flag("force"), actor=call.actor)
+
+    async def get_job_document(self, call: Call) -> Any:
+        return {"document": (await self._jobs.get(call["jobId"])).document}
+
+    async def associate_targets_with_job(self, call: Call) -> Any:
+        targets, comment = call.part("targets", list[str]) or [], _text(call, "comment")
+        return _named(call, await self._jobs.associate(call["jobId"], targets, comment, actor=call.actor))
+
+    # ---- executions
+
+    async def describe_job_execution(self, call: Call) -> Any:
+        known = await self._executions.get(call["jobId"], call["thingName"], call.number("executionNumber"))
+        return {"execution": wire.execution_json(call.account, known, self._executions.clock.now())}
+
+    async def list_job_executions_for_job(self, call: Call) -> Any:
+        status = call.get("status") or ""
+        page = await self._executions.of_job(call["jobId"], status, call.after, call.size)
+        found = [
+            {
+                "thingArn": call.account.arn("thing", one.thing),
+                "jobExecutionSummary": wire.execution_entry_json(one),
+            }
+            for one in page.items
+        ]
+        return call.paged("executionSummaries", found, page)
+
+    async def list_job_executions_for_thing(self, call: Call) -> Any:
+        thing, status = call["thingName"], call.get("status") or ""
+        job_id = call.get("jobId")
+        page = await self._executions.of_thing(thing, status, call.after, call.size, job_id=job_id or "")
+        found = [{"jobId": one.job_id, "jobExecutionSummary": wire.execution_entry_json(one)} for one in page.items]
+        return call.paged("executionSummaries", found, page)
+
+    async def cancel_job_execution(self, call: Call) -> None:
+        details = wire.parse_details(call.part("statusDetails", dict[str, str]))
+        expected, force = call.number("expectedVersion"), call.flag("force")
+        await self._executions.cancel(
+            call["jobId"], call["thingName"], expected, details, force=force, actor=call.actor
+        )
+
+    async def delete_job_execution(self, call: Call) -> None:
+        number = call.number("executionNumber") or 0
+        await self._executions.delete(
+            call["jobId"], call["thingName"], number, force=call.flag("force"), actor=call.actor
+        )
+
+    # ---- templates
+
+    async def create_job_template(self, call: Call) -> Any:
+        template_id = parse_job_id(call["jobTemplateId"], "Job template id", "aws iot list-job-templates")
+        document, settings = _document(call), _settings(call)
+        if (arn := call.get("jobArn")) is not None:
+            if document is not None:
+                raise BodyInvalidError(detail="of document and jobArn there is one")
+            job = await self._jobs.get(call.account.parse_arn(arn, "job")[1])
+            document, settings = job.document, {**job.settings, **settings}
+        if document is None:
+            raise BodyInvalidError(detail="document is missing")
+        made = await self._jobs.create_template(
+            template_id,
+            _text(call, "description") or "",
+            document,
+            settings,
+            tags=tags_of(call, template_id),
+            actor=call.actor,
+        )
+        told = wire.template_entry_json(call.account, made)
+        return {name: told[name] for name in ("jobTemplateArn", "jobTemplateId")}
+
+    async def describe_job_template(self, call: Call) -> Any:
+        return wire.template_json(call.account, await self._jobs.template(call["jobTemplateId"]))
+
+    async def list_job_templates(self, call: Call) -> Any:
+        page = await self._jobs.templates(call.after, call.size)
+        found = [wire.template_entry_json(call.account, one) for one in page.items]
+        return call.paged("jobTemplates", found, page)
+
+    async def delete_job_template(self, call: Call) -> None:
+        await self._jobs.delete_template(call["jobTemplateId"], actor=call.actor)
+
+
+class JobDataOperations:
+    """The operations of `iot-jobs-data`: a device asks about its own, as far as its policies allow."""
+
+    def __init__(self, aws: AwsIot) -> None:
+        self._devices = aws.devices
+        self._executions = aws.jobs.executions
+
+    async def get_pending_job_executions(self, call: Call) -> Any:
+        pending = await self._executions.pending(self._thing(call))
+        return wire.answer(wire.lists(pending, ("inProgressJobs", "queuedJobs")))
+
+    async def start_next_pending_job_execution(self, call: Call) -> Any:
+        thing = self._thing(call)
+        asked = _asked(call, is_update=False)
+        found = await self._executions.start_next(thing, asked.status_details, asked.step_timeout_in_minutes)
+        await self._executions.notify([thing])
+        if found is None:
+            return {}
+        known, job = found
+        return wire.answer({"execution": wire.execution(known, job.document, self._now(), is_text=True)})
+
+    async def describe_job_execution_by_device(self, call: Call) -> Any:
+        thing, job_id = self._thing(call), call["jobId"]
+        known = await self._executions.described(thing, job_id, call.number("executionNumber"))
+        if known is None:
+            return {}
+        document = None
+        if call.flag("includeJobDocument", default=True):
+            document = (await self._executions.job(known.job_id)).document
+        return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
+
+    async def update_job_execution(self, call: Call) -> Any:
+        thing, job_id = self._thing(call), call["jobId"]
+        asked = _asked(call, is_update=True)
+        known, job = await self._executions.update(thing, job_id, asked)
+        await self._executions.notify([thing])
+        told: dict[str, Any] = {}
+        if asked.include_job_execution_state:
+            told["executionState"] = wire.state(known)
+        if asked.include_job_document:
+            told["jobDocument"] = job.document
+        return wire.answer(told)
+
+    def _thing(self, call: Call) -> ThingName:
+        """Return whose jobs are meant, by whoever may do this to them."""
+        thing = parse_thing_name(call["thingName"])
+        service = "iotjobsdata" if call.grant.is_operator else "iot"
+        self._devices.check(call.grant, f"{service}:{call.operation.name}", "thing", thing)
+        if (job_id := call.get("jobId")) is not None and job_id != NEXT:
+            parse_job_id(job_id)
+        return thing
+
+    def _now(self) -> Any:
+        return self._executions.clock.now()
+
+
+def _asked(call: Call, *, is_update: bool) -> wire.DeviceUpdate:
+    return wire.checked(
+        wire.DeviceUpdate(
+            status=call.get("status") or "",
+            status_details=call.part("statusDetails", dict[str, str]),
+            expected_version=call.number("expectedVersion"),
+            execution_number=call.number("executionNumber"),
+            include_job_execution_state=call.flag("includeJobExecutionState"),
+            include_job_document=call.flag("includeJobDocument"),
+            step_timeout_in_minutes=call.number("stepTimeoutInMinutes"),
+        ),
+        is_update=is_update,
+    )
+
+
+def _named(call: Call, job: Job) -> dict[str, Any]:
+    told = {"jobArn": call.account.arn("job", job.job_id), "jobId": job.job_id}
+    return told if job.description is None else told | {"description": job.description}
+
+
+def _document(call: Call) -> str | None:
+    """Return the document of a request. Raise `MemberNotServedError` for what would have to be filled in."""
+    if (text := call.get("document")) is None:
+        return None
+    document = wire.parse_document(text)
+    if (what := wire.placeholder_in(document)) is not None:
+        raise MemberNotServedError(member=f"document with {what}", operation=call.operation.name)
+    return document
+
+
+def _settings(call: Call) -> dict[str, Any]:
+    found = {name: call.part(name, kind) for name, kind in wire.SETTINGS.items()}
+    return {name: given_json(one) for name, one in found.items() if one is not None}
+
+
+def _text(call: Call, name: str, most: int = _MAX_TEXT) -> str | None:
+    text = call.get(name)
+    if text is not None and (len(text) > most or not text.isprintable()):
+        raise BodyInvalidError(detail=f"{name} has up to {most} printable characters")
+    return text

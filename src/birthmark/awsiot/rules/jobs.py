@@ -1,0 +1,267 @@
+"""Jobs on things: what a device or an operator may make of an execution, and what time makes of it (developer guide,
+"Jobs", "Job execution states").
+
+A device moves what is QUEUED or IN_PROGRESS on; every other state is an end. A try that failed or took too long may be
+followed by another one, as the job's retries say: it has the next number, and its versions begin at 1 again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus
+from birthmark.awsiot.wire.jobs import DeviceUpdate, JobSettings, RetryConfig, settings_of
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
+
+MAX_TARGETS = 100
+MAX_ACTIVE = 200
+"""So many jobs are in progress at a time, or a few more where several are made at once."""
+_FAILS = frozenset({ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT})
+_EXECUTED = _FAILS | {ExecutionStatus.SUCCEEDED}
+
+
+class UnknownJobError(NotFoundError):
+    """No job of that id."""
+
+    code = "awsiot.unknown_job"
+    message = "Job {job} cannot be found"
+    fix = "Those that there are: `birthmark aws job ls`"
+    job: str
+
+
+class UnknownJobTemplateError(NotFoundError):
+    """No job template of that id."""
+
+    code = "awsiot.unknown_job_template"
+    message = "Job template {template} cannot be found"
+    fix = "Those that there are: `aws iot list-job-templates`"
+    template: str
+
+
+class JobExistsError(ConflictError):
+    """Create of a job, or a template of jobs, under an id that is taken."""
+
+    code = "awsiot.job_exists"
+    message = "{kind} {job} already exists"
+    fix = "Give the new one an id of its own; those in use: `{command}`"
+    command: str = "birthmark aws job ls"
+    job: str
+    kind: str = "Job"
+
+
+class TooManyJobsError(PolicyError):
+    """As many jobs are in progress as may be."""
+
+    code = "awsiot.job_limit"
+    message = "There are 200 jobs in progress already"
+    fix = "Cancel or delete those that are over: `birthmark aws job ls --status IN_PROGRESS`"
+
+
+class JobStateError(ConflictError):
+    """What is asked of a job does not go with how far it is."""
+
+    code = "awsiot.job_state"
+    message = "Job {job} is {status}: {detail}"
+    fix = "How far it is: `birthmark aws job show {job}`"
+    detail: str
+    job: str
+    status: str
+
+
+class UnknownExecutionError(NotFoundError):
+    """The job is not on that thing, or not under that number."""
+
+    code = "awsiot.unknown_job_execution"
+    message = "Job execution of {job} on {thing} cannot be found"
+    fix = "The things that the job is on: `birthmark aws job executions {job}`"
+    job: str
+    thing: str
+
+
+class ExecutionStateError(ConflictError):
+    """What is asked of an execution does not go with how far it is."""
+
+    code = "awsiot.job_execution_state"
+    message = "Job execution of {job} on {thing} cannot go from {status} to {wanted}"
+    fix = "How far it is on each thing: `birthmark aws job executions {job}`"
+    job: str
+    status: str
+    thing: str
+    wanted: str
+
+
+class ExecutionVersionError(ConflictError):
+    """The execution changed since whoever asks read it."""
+
+    code = "awsiot.job_execution_version"
+    message = "The version of job {job} on {thing} is not {expected}"
+    cause = "Job {job} on {thing} is at version {version}; the request expected {expected}."
+    fix = "Repeat it with the version it has, or without one: `birthmark aws job executions {job}`"
+    expected: int
+    job: str
+    thing: str
+    version: int
+
+
+class ExecutionOverError(InvalidRequestError):
+    """A device asked for an execution that is over."""
+
+    code = "awsiot.job_execution_over"
+    message = "Job execution of {job} on {thing} is over: {status}"
+    fix = "What became of it, as operators see it: `birthmark aws job executions {job}`"
+    job: str
+    status: str
+    thing: str
+
+
+def queued(job: Job, thing: str, now: datetime) -> JobExecution:
+    """Return the first try of a job on a thing."""
+    return JobExecution(
+        *(job.job_id, thing, 1, ExecutionStatus.QUEUED, 1, {}),
+        force_canceled=False,
+        queued_at=now,
+        started_at=None,
+        updated_at=now,
+        ends_at=None,
+        step_ends_at=None,
+        due_at=None,
+    )
+
+
+def check_number(known: JobExecution, number: int | None) -> None:
+    """Raise `UnknownExecutionError` unless this is the try that is meant."""
+    if number is not None and number != known.number:
+        raise UnknownExecutionError(job=known.job_id, thing=known.thing)
+
+
+def updated(known: JobExecution, update: DeviceUpdate, job: Job, now: datetime) -> JobExecution:
+    """Return what a device makes of an execution. Raise why it may not.
+
+    Raise `UnknownExecutionError`, `ExecutionVersionError`, `ExecutionStateError`.
+    """
+    check_number(known, update.execution_number)
+    _check_version(known, update.expected_version)
+    if known.status not in PENDING or (
+        known.status is ExecutionStatus.QUEUED and job.status is not JobStatus.IN_PROGRESS
+    ):
+        raise _wrong(known, update.status)
+    details = known.details if update.status_details is None else update.status_details
+    if update.status != ExecutionStatus.IN_PROGRESS:
+        return ended(known, ExecutionStatus(update.status), now, details=details)
+    started = begun(known, job, now)
+    return _due(replace(started, details=details, step_ends_at=_step(started, update.step_timeout_in_minutes, now)))
+
+
+def begun(known: JobExecution, job: Job, now: datetime) -> JobExecution:
+    """Return an execution as it is on its way; one that was so stays, at its next version."""
+    if known.status is ExecutionStatus.IN_PROGRESS:
+        return replace(known, version=known.version + 1, updated_at=now)
+    minutes = None if (timeout := settings_of(job.settings).timeout_config) is None else timeout.minutes
+    return _due(
+        replace(
+            known,
+            status=ExecutionStatus.IN_PROGRESS,
+            version=known.version + 1,
+            started_at=now,
+            updated_at=now,
+            ends_at=None if minutes is None else now + timedelta(minutes=minutes),
+        )
+    )
+
+
+def started_next(
+    known: JobExecution, details: Mapping[str, str] | None, step: int | None, job: Job, now: datetime
+) -> JobExecution:
+    """Return what start-next makes of the next execution: one on its way keeps its details, and its timer is set."""
+    if known.status is ExecutionStatus.IN_PROGRESS:
+        if step is None:
+            return known
+        return _due(replace(begun(known, job, now), step_ends_at=_step(known, step, now)))
+    made = begun(known, job, now)
+    return _due(replace(made, details=details or {}, step_ends_at=_step(made, step, now)))
+
+
+def _step(known: JobExecution, minutes: int | None, now: datetime) -> datetime | None:
+    """Return when a step ends: as before, never (-1), or from now on."""
+    if minutes is None:
+        return known.step_ends_at
+    return None if minutes < 0 else now + timedelta(minutes=minutes)
+
+
+def _due(known: JobExecution) -> JobExecution:
+    ends = [moment for moment in (known.ends_at, known.step_ends_at) if moment is not None]
+    return replace(known, due_at=min(ends, default=None))
+
+
+def ended(
+    known: JobExecution, status: ExecutionStatus, now: datetime, *, details: Mapping[str, str], force: bool = False
+) -> JobExecution:
+    """Return an execution at its end."""
+    return replace(
+        known,
+        status=status,
+        version=known.version + 1,
+        details=details,
+        force_canceled=force,
+        updated_at=now,
+        ends_at=None,
+        step_ends_at=None,
+        due_at=None,
+    )
+
+
+def canceled(
+    known: JobExecution, expected: int | None, details: Mapping[str, str] | None, now: datetime, *, force: bool
+) -> JobExecution:
+    """Return a canceled execution; one on its way only by force. Raise why not."""
+    _check_version(known, expected)
+    is_running = known.status is ExecutionStatus.IN_PROGRESS
+    if known.status not in PENDING or (is_running and not force):
+        raise _wrong(known, ExecutionStatus.CANCELED)
+    told = known.details if details is None else details
+    return ended(known, ExecutionStatus.CANCELED, now, details=told, force=is_running)
+
+
+def again(known: JobExecution, job: Job, now: datetime) -> JobExecution:
+    """Return what follows an end: the next try where the job has one left, else the end itself."""
+    if job.status is not JobStatus.IN_PROGRESS or known.number > retries(settings_of(job.settings), known.status):
+        return known
+    return replace(
+        known,
+        number=known.number + 1,
+        status=ExecutionStatus.QUEUED,
+        version=1,
+        details={},
+        queued_at=now,
+        started_at=None,
+        updated_at=now,
+    )
+
+
+def retries(settings: JobSettings, status: ExecutionStatus) -> int:
+    """Return how often a try that ended so is followed by another."""
+    config = settings.job_executions_retry_config or RetryConfig([])
+    fitting = (one for one in config.criteria_list if one.failure_type in {status.value, "ALL"})
+    may = status in {ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT}
+    return max((one.number_of_retries for one in fitting), default=0) if may else 0
+
+
+def aborts(settings: JobSettings, counts: Mapping[ExecutionStatus, int]) -> bool:
+    """Say whether so many executions failed that the job stops itself."""
+    executed = sum(counts.get(status, 0) for status in _EXECUTED)
+    for one in settings.abort_config.criteria_list if settings.abort_config is not None else ():
+        kinds: Sequence[Any] = [*_FAILS] if one.failure_type == "ALL" else [ExecutionStatus(one.failure_type)]
+        failed = sum(counts.get(kind, 0) for kind in kinds)
+        if executed >= one.min_number_of_executed_things and failed * 100 >= one.threshold_percentage * executed:
+            return True
+    return False
+
+
+def _check_version(known: JobExecution, expected: int | None) -> None:
+    if expected is not None and expected != known.version:
+        raise ExecutionVersionError(job=known.job_id, thing=known.thing, version=known.version, expected=expected)
+
+
+def _wrong(known: JobExecution, wanted: str) -> ExecutionStateError:
+    return ExecutionStateError(job=known.job_id, thing=known.thing, status=known.status.value, wanted=str(wanted))

@@ -1,0 +1,221 @@
+"""What follows for things from a job: executions are made at its pace, time out, and are taken back; jobs end.
+
+The worker that leads does it, as long as the server runs. How far it is stands in the rows: each portion is committed
+on the condition that nobody else went on meanwhile. So whoever goes on after a crash, or at another worker, begins
+where it was, and puts no job on a thing twice.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, JobTarget
+from birthmark.awsiot.rules import jobs as rules
+from birthmark.awsiot.rules import rollout as pace
+from birthmark.awsiot.service.jobs import Jobs
+from birthmark.awsiot.store import jobs as store
+from birthmark.awsiot.wire.jobs import JobSettings, settings_of
+from birthmark.clock import Clock
+from birthmark.errors import ChangedMeanwhileError
+from birthmark.store import Changes, Database
+
+LOOK_S = 1.0
+PORTION = 250
+_PORTIONS = 20
+"""So many portions of one job, until it is the others' turn."""
+_AGAIN_S = 60.0
+"""How often groups of continuous jobs are looked through though nobody said that they changed."""
+_ABORTED = "Its abort criteria stopped it: too many executions failed"
+
+
+async def _always() -> bool:
+    return True
+
+
+class Rollout:
+    """Does for all jobs what is due. `leads` says whether this worker does so."""
+
+    def __init__(self, database: Database, clock: Clock, jobs: Jobs) -> None:
+        self._database = database
+        self._clock = clock
+        self._jobs = jobs
+        self._executions = jobs.executions
+        self._looked_at: float | None = None
+        self._changed = True
+        self.leads: Callable[[], Awaitable[bool]] = _always
+
+    def registry_changed(self, _event: object = None) -> None:
+        """Look through the groups of continuous jobs at the next look: somebody may have joined one."""
+        self._changed = True
+
+    async def keep_running(self) -> None:
+        """Do what is due as long as the server runs."""
+        while True:
+            self._jobs.work.clear()
+            if await self.leads():
+                await self.step()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._jobs.work.wait()
+
+    async def step(self) -> None:
+        """Do what is due now."""
+        now = self._clock.monotonic()
+        is_fresh = self._changed or self._looked_at is None or now - self._looked_at >= _AGAIN_S
+        if is_fresh:
+            self._changed, self._looked_at = False, now
+        await self._time_out()
+        after = ""
+        while rows := await self._database.all(store.ACTIVE, after=after, limit=PORTION):
+            for row in rows:
+                with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next step sees how it is
+                    await self._go_on(store.JOBS.of(row), looks_again=is_fresh)
+            after = rows[-1]["job_id"]
+        for row in await self._database.all(store.BEHIND):
+            with contextlib.suppress(ChangedMeanwhileError):
+                await self._follow(store.JOBS.of(row))
+        await self._executions.notify_owed()
+
+    # ---- a job that is in progress
+
+    async def _go_on(self, job: Job, *, looks_again: bool) -> None:
+        settings = settings_of(job.settings)
+        counts = await self._counts(job, settings)
+        if rules.aborts(settings, counts):
+            made = self._jobs.canceled(job, None, _ABORTED, force=False)
+            changes = self._jobs.changing(job, made).audit("server", "awsiot.job_cancel", job.job_id, reason="aborted")
+            await self._database.commit(changes)
+            await self._jobs.announce(made, "canceled")
+            return
+        succeeded = counts.get(ExecutionStatus.SUCCEEDED, 0)
+        targets = await self._jobs.targets(job.job_id)
+        for _ in range(_PORTIONS):
+            rate = pace.rate_of(settings.job_executions_rollout_config, job.rolled, succeeded)
+            since = job.rolled_at if job.rolled else self._first(job, rate)
+            number, since = pace.due(rate, since, self._clock.now(), PORTION)
+            fitting = [one for one in targets if not one.is_done or (looks_again and job.is_continuous)]
+            if not number or not fitting:
+                break
+            job, target = await self._roll(job, fitting[0], number, since)
+            targets = [target if one.target == target.target else one for one in targets]
+            if job.is_continuous and target.is_done:
+                targets = [one for one in targets if one is not target]
+        if not job.is_continuous and all(one.is_done for one in targets):
+            await self._complete(job)
+
+    def _first(self, job: Job, rate: int | None) -> datetime:
+        """Return since when the first one counts: it goes out at once."""
+        return job.rolled_at if rate is None else min(job.rolled_at, self._clock.now()) - pace.MINUTE / rate
+
+    async def _counts(self, job: Job, settings: JobSettings) -> dict[ExecutionStatus, int]:
+        """Return how far its executions are, where anything depends on it."""
+        rollout = settings.job_executions_rollout_config
+        if settings.abort_config is None and (rollout is None or rollout.exponential_rate is None):
+            return {}
+        return dict(await self._executions.counts(job.job_id))
+
+    async def _roll(self, job: Job, target: JobTarget, number: int, since: datetime) -> tuple[Job, JobTarget]:
+        """Put a job on the next things of a target; return how far both are."""
+        things, made_target = await self._next_things(job, target, number)
+        now = self._clock.now()
+        made = replace(job, rolled=job.rolled + len(things), rolled_at=since if things else job.rolled_at)
+        changes = self._jobs.changing(job, made) if things else self._seen(job)
+        for thing in things:
+            changes.run(store.ADD_EXECUTION, **store.EXECUTIONS.row(rules.queued(job, thing, now)))
+            self._executions.owing(changes, thing)
+        if made_target != target:
+            seen: dict[str, Any] = {"key_job_id": target.job_id, "key_target": target.target}
+            changes.run(store.REACHED, reached=made_target.after, done=int(made_target.is_done), **seen)
+        if things or made_target != target:
+            await self._database.commit(changes)
+        await self._executions.notify(things)
+        return (replace(made, revision=job.revision + 1) if things else job), made_target
+
+    def _seen(self, job: Job) -> Changes:
+        """Return the condition that a job is as it was."""
+        return Changes().run(store.JOB_IS_SAME, expect=1, key_job_id=job.job_id, key_revision=job.revision)
+
+    async def _next_things(self, job: Job, target: JobTarget, number: int) -> tuple[Sequence[str], JobTarget]:
+        kind, _, name = target.target.partition("/")
+        if kind == "thing":
+            return [name], replace(target, is_done=True)
+        after = "" if target.is_done else target.after  # who joins later may be anywhere in the order
+        rows = await self._database.aside(
+            store.NEW_IN_GROUP, job_id=job.job_id, thing_group=name, after=after, limit=number
+        )
+        things = [str(row["thing"]) for row in rows]
+        return things, replace(target, after=things[-1] if things else target.after, is_done=len(things) < number)
+
+    async def _complete(self, job: Job) -> None:
+        if await self._database.one(store.ONE_PENDING, job_id=job.job_id) is not None:
+            return
+        seen: dict[str, Any] = {"key_job_id": job.job_id, "key_revision": job.revision}
+        await self._database.commit(Changes().run(store.COMPLETE, expect=1, updated_at=self._clock.micros(), **seen))
+        await self._jobs.announce(replace(job, status=JobStatus.COMPLETED), "completed")
+
+    # ---- a job that is over, or goes
+
+    async def _follow(self, job: Job) -> None:
+        """Take the executions of a job back, or away, and then the job itself."""
+        if job.status is JobStatus.DELETING:
+            await self._take_away(job)
+            return
+        await self._take_back(job, ExecutionStatus.QUEUED)
+        if job.force_canceled:
+            await self._take_back(job, ExecutionStatus.IN_PROGRESS)
+
+    async def _take_back(self, job: Job, status: ExecutionStatus) -> None:
+        for _ in range(_PORTIONS):
+            rows = await self._database.all(store.OF_STATUS, job_id=job.job_id, status=status.value)
+            if not rows:
+                return
+            now, done = self._clock.now(), []
+            for row in rows:
+                known = store.EXECUTIONS.of(row)
+                made = rules.canceled(known, None, None, now, force=True)
+                done.append((known.thing, self._executions.changing(known, made), made))
+            for made in await self._each(done):
+                await self._executions.announce(made)
+
+    async def _take_away(self, job: Job) -> None:
+        for _ in range(_PORTIONS):
+            rows = await self._database.all(store.ANY_OF_JOB, job_id=job.job_id)
+            if not rows:
+                changes = Changes().run(store.DELETE_JOB, expect=1, job_id=job.job_id)
+                await self._database.commit(changes.run(store.DELETE_TARGETS, job_id=job.job_id))
+                await self._jobs.announce(job, "deleted")
+                return
+            known = [store.EXECUTIONS.of(row) for row in rows]
+            await self._each([(one.thing, self._executions.removing(one), one) for one in known])
+
+    # ---- time
+
+    async def _time_out(self) -> None:
+        """End what took too long; what its job tries again is queued anew."""
+        for _ in range(_PORTIONS):
+            rows = await self._database.all(store.OVERDUE, now=self._clock.micros())
+            if not rows:
+                return
+            now, done = self._clock.now(), []
+            for row in rows:
+                known = store.EXECUTIONS.of(row)
+                over = rules.ended(known, ExecutionStatus.TIMED_OUT, now, details=known.details)
+                with contextlib.suppress(rules.UnknownJobError):  # it has just been removed, with all of these
+                    made = rules.again(over, await self._executions.job(known.job_id), now)
+                    done.append((known.thing, self._executions.changing(known, made), over))
+            for over in await self._each(done):
+                await self._executions.announce(over)
+
+    async def _each(self, done: Sequence[tuple[str, Changes, JobExecution]]) -> Sequence[JobExecution]:
+        """Commit each by itself, all at once: a device that was faster keeps none of the others back."""
+        waiting = [self._database.submit(changes) for _, changes, _ in done]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, ChangedMeanwhileError):
+                raise result
+        kept = [(thing, made) for (thing, _, made), result in zip(done, results, strict=True) if result is None]
+        await self._executions.notify([thing for thing, _ in kept])
+        return [made for _, made in kept]

@@ -1,0 +1,216 @@
+"""Jobs, the things and groups they are for, how far each is on each thing, and what devices were told of it.
+
+Every write of a job or an execution is on the condition that it is still as it was read. `aws_job_notices` has a row
+for each thing that ever had a job: what it was told last, and since when something is owed to it.
+"""
+
+from typing import Any
+
+from sqlalchemy import Executable, Index, Table, Text, and_, bindparam, exists, func, literal, null, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus, JobTarget, JobTemplate
+from birthmark.awsiot.store.registry import lines, members, things
+from birthmark.store import Statement, insert, metadata, statement
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import change, find, held, page, remove, still
+from birthmark.store.records import Records
+from birthmark.store.statements import Engine
+
+MAX_PENDING = 100
+"""So many pending executions of one thing are read at once."""
+
+JOBS = Records(Job, is_continuous="continuous", force_canceled="forced")
+jobs = JOBS.table("aws_jobs", "job_id")
+Index("aws_jobs_status", jobs.c.status, jobs.c.job_id)
+TARGETS = Records(JobTarget, is_done="done", after="reached")
+job_targets = TARGETS.table("aws_job_targets", "job_id", "target")
+EXECUTIONS = Records(JobExecution, force_canceled="forced")
+executions = EXECUTIONS.table("aws_job_executions", "job_id", "thing")
+_IS_PENDING = or_(*(executions.c.status == status.value for status in sorted(PENDING)))
+Index("aws_job_executions_status", executions.c.job_id, executions.c.status, executions.c.thing)
+Index("aws_job_executions_thing", executions.c.thing, executions.c.status)
+_IS_DUE = executions.c.due_at.is_not(None)
+Index("aws_job_executions_due", executions.c.due_at, sqlite_where=_IS_DUE, postgresql_where=_IS_DUE)
+TEMPLATES = Records(JobTemplate)
+job_templates = TEMPLATES.table("aws_job_templates", "template_id")
+notices = Table(
+    "aws_job_notices",
+    metadata,
+    text("thing", key=True),
+    number("owed_at", optional=True),
+    text("listed"),
+    text("next"),
+    number("revision"),
+)
+_IS_OWED = notices.c.owed_at.is_not(None)
+Index("aws_job_notices_owed", notices.c.owed_at, sqlite_where=_IS_OWED, postgresql_where=_IS_OWED)
+
+# ---- jobs
+
+ADD_JOB = insert(jobs, ignore_existing=True)
+GET_JOB = find(jobs)
+_STATE = ("status", "forced", "reason_code", "comment", "description", "settings", "updated_at", "completed_at")
+CHANGE_JOB = change(jobs, (*_STATE, "rolled", "rolled_at", "revision"), "job_id", "revision")
+JOB_IS_THERE = still(jobs, "job_id")
+JOB_IS_SAME = still(jobs, "job_id", "revision")
+JOB_GOES_ON = held(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
+_FITS = (
+    or_(bindparam("status", type_=Text) == "", jobs.c.status == bindparam("status", type_=Text)),
+    or_(bindparam("continuous") == -1, jobs.c.continuous == bindparam("continuous")),
+    or_(
+        bindparam("target", type_=Text) == "",
+        exists().where(job_targets.c.job_id == jobs.c.job_id, job_targets.c.target == bindparam("target", type_=Text)),
+    ),
+)
+LIST_JOBS = page(jobs, "job_id", *_FITS)
+ACTIVE = page(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
+COUNT_ACTIVE = statement(select(func.count().label("count")).where(jobs.c.status == JobStatus.IN_PROGRESS.value))
+_still_pending = exists().where(
+    executions.c.job_id == jobs.c.job_id,
+    _IS_PENDING,
+)
+COMPLETE = statement(
+    update(jobs)
+    .where(jobs.c.job_id == bindparam("key_job_id"), jobs.c.revision == bindparam("key_revision"), ~_still_pending)
+    .values(
+        status=JobStatus.COMPLETED.value,
+        updated_at=bindparam("updated_at"),
+        completed_at=bindparam("updated_at"),
+        revision=jobs.c.revision + 1,
+    )
+)
+ONE_PENDING = find(executions, "job_id", _IS_PENDING, of=("thing",), limit=1)
+# What is over, or goes, and has executions that are to follow it.
+BEHIND = statement(
+    select(jobs)
+    .where(
+        or_(
+            jobs.c.status == JobStatus.DELETING.value,
+            and_(
+                jobs.c.status == JobStatus.CANCELED.value,
+                exists().where(
+                    executions.c.job_id == jobs.c.job_id,
+                    or_(
+                        executions.c.status == ExecutionStatus.QUEUED.value,
+                        and_(executions.c.status == ExecutionStatus.IN_PROGRESS.value, jobs.c.forced == 1),
+                    ),
+                ),
+            ),
+        )
+    )
+    .order_by(jobs.c.job_id)
+    .limit(100)
+)
+STOP_JOB = change(jobs, ("status",), "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
+DELETE_JOB = remove(jobs, "job_id", jobs.c.status == JobStatus.DELETING.value)
+DELETE_TARGETS = remove(job_targets, "job_id")
+
+# ---- targets
+
+ADD_TARGET = insert(job_targets, ignore_existing=True)
+TARGETS_OF = find(job_targets, "job_id", order=job_targets.c.target, limit=200)
+REACHED = change(job_targets, ("reached", "done"), "job_id", "target")
+_NOT_YET = ~exists().where(
+    executions.c.job_id == bindparam("job_id", type_=Text), executions.c.thing == members.c.thing
+)
+NEW_IN_GROUP = statement(
+    select(members.c.thing)
+    .distinct()
+    .join(lines, lines.c.thing_group == members.c.thing_group)
+    .where(lines.c.ancestor == bindparam("thing_group"), members.c.thing > bindparam("after"), _NOT_YET)
+    .order_by(members.c.thing)
+    .limit(bindparam("limit"))
+)
+"""Things of a group, and of those below it, that a job is not on."""
+
+
+# ---- executions
+
+
+def _adding(engine: Engine) -> Executable:
+    """Put a job on a thing that is on record, unless it is there already."""
+    known = {column.name: bindparam(column.name, type_=column.type) for column in executions.columns}
+    made = select(*known.values()).where(things.c.name == known["thing"])
+    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(executions)
+    done: Executable = clause.from_select([*known], made).on_conflict_do_nothing()
+    return done
+
+
+ADD_EXECUTION = Statement(_adding)
+GET_EXECUTION = find(executions)
+_CHANGED = ("number", "status", "version", "details", "forced", "queued_at", "started_at", "updated_at")
+CHANGE_EXECUTION = change(
+    executions, (*_CHANGED, "ends_at", "step_ends_at", "due_at"), *("job_id", "thing", "number", "version")
+)
+_AT_WORK = and_(
+    executions.c.status == ExecutionStatus.IN_PROGRESS.value,
+    jobs.c.status != JobStatus.DELETING.value,
+    or_(jobs.c.status != JobStatus.CANCELED.value, jobs.c.forced == 0),
+)
+_WAITS = and_(executions.c.status == ExecutionStatus.QUEUED.value, jobs.c.status == JobStatus.IN_PROGRESS.value)
+# What its job does not take away just now, the next one first: IN_PROGRESS comes before QUEUED.
+PENDING_OF = statement(
+    select(executions)
+    .join(jobs, jobs.c.job_id == executions.c.job_id)
+    .where(executions.c.thing == bindparam("thing"), or_(_AT_WORK, _WAITS))
+    .order_by(executions.c.status, executions.c.queued_at, executions.c.job_id)
+    .limit(bindparam("limit"))
+)
+_OF_STATUS = or_(bindparam("status", type_=Text) == "", executions.c.status == bindparam("status", type_=Text))
+EXECUTIONS_OF_JOB = page(executions, "thing", "job_id", _OF_STATUS)
+_OF_ONE_JOB = or_(bindparam("job_id", type_=Text) == "", executions.c.job_id == bindparam("job_id", type_=Text))
+EXECUTIONS_OF_THING = page(executions, "job_id", "thing", _OF_STATUS, _OF_ONE_JOB)
+COUNTS = statement(
+    select(executions.c.status, func.count().label("count"))
+    .where(executions.c.job_id == bindparam("job_id"))
+    .group_by(executions.c.status)
+)
+OF_STATUS = find(executions, "job_id", "status", order=executions.c.thing, limit=250)
+ANY_OF_JOB = find(executions, "job_id", order=executions.c.thing, limit=250)
+OVERDUE = statement(
+    select(executions).where(executions.c.due_at <= bindparam("now")).order_by(executions.c.due_at).limit(250)
+)
+DELETE_EXECUTION = remove(executions, "job_id", "thing", "number", "version")
+REMOVE_THING = statement(
+    update(executions)
+    .where(executions.c.thing == bindparam("key_thing"), _IS_PENDING)
+    .values(
+        status=literal(ExecutionStatus.REMOVED.value, Text),
+        version=executions.c.version + 1,
+        updated_at=bindparam("updated_at"),
+        ends_at=null(),
+        step_ends_at=null(),
+        due_at=null(),
+    )
+)
+"""A thing that is deleted is no target any more."""
+
+# ---- what devices are told
+
+
+def _owing(engine: Engine) -> Executable:
+    values: dict[str, Any] = {"thing": bindparam("thing"), "owed_at": bindparam("owed_at")}
+    values |= {"listed": literal("", Text), "next": literal("", Text), "revision": literal(1)}
+    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(notices).values(values)
+    done: Executable = clause.on_conflict_do_update(
+        index_elements=["thing"], set_={"owed_at": clause.excluded.owed_at, "revision": notices.c.revision + 1}
+    )
+    return done
+
+
+OWE = Statement(_owing)
+NOTICE = find(notices, "thing", notices.c.owed_at.is_not(None))
+TELL = change(notices, ("owed_at", "listed", "next", "revision"), "thing", "revision")
+OWED = statement(
+    select(notices.c.thing).where(notices.c.owed_at <= bindparam("before")).order_by(notices.c.owed_at).limit(250)
+)
+DROP_NOTICE = remove(notices, "thing")
+
+# ---- templates
+
+ADD_TEMPLATE = insert(job_templates, ignore_existing=True)
+GET_TEMPLATE = find(job_templates)
+LIST_TEMPLATES = page(job_templates, "template_id")
+DELETE_TEMPLATE = remove(job_templates, "template_id")
+TEMPLATE_IS_THERE = still(job_templates, "template_id")

@@ -1,0 +1,329 @@
+"""Jobs' JSON: documents and settings that operators give, requests of devices, and what both are told.
+
+On a device's topics, and over its HTTPS, times are whole seconds since 1970; operators get them to the millisecond. A
+job's document is an object on MQTT and text over HTTPS; the status details of an execution stand in `detailsMap` for
+operators alone.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from birthmark.awsiot.model import Account, ExecutionStatus, Job, JobExecution, JobTemplate
+from birthmark.awsiot.wire import BodyInvalidError, seconds
+from birthmark.errors import InvalidRequestError
+from birthmark.text import decode_json
+
+MAX_DOCUMENT_BYTES = 32 * 1024
+MAX_TOKEN_BYTES = 64
+MAX_DETAILS = 10
+MAX_STEP_MINUTES = 7 * 24 * 60
+_PLACEHOLDER = re.compile(r"\$\{aws:iot:[a-z0-9-]{1,40}")
+_DETAIL_KEY = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+MAX_DETAIL_CHARS = 1024
+_MICROS = 1_000_000
+_encode = msgspec.json.Encoder().encode
+
+
+class JobRequestError(InvalidRequestError):
+    """A request about a job that is not what the service takes; `detail` is the whole sentence."""
+
+    code = "awsiot.job_request_invalid"
+    message = "{detail}"
+    cause = "A request about a job was refused: {detail}."
+    fix = "A device sets IN_PROGRESS, SUCCEEDED, FAILED or REJECTED. The jobs that there are: `birthmark aws job ls`"
+    detail: str
+    is_json: bool = True
+
+
+PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Minutes = Annotated[int, msgspec.Meta(ge=1, le=MAX_STEP_MINUTES)]
+
+
+class RateIncreaseCriteria(msgspec.Struct, rename="camel", omit_defaults=True):
+    number_of_notified_things: Positive | None = None
+    number_of_succeeded_things: Positive | None = None
+
+
+class ExponentialRate(msgspec.Struct, rename="camel", omit_defaults=True):
+    base_rate_per_minute: PerMinute
+    increment_factor: Annotated[float, msgspec.Meta(ge=1.1, le=5)]
+    rate_increase_criteria: RateIncreaseCriteria
+
+
+class RolloutConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    maximum_per_minute: PerMinute | None = None
+    exponential_rate: ExponentialRate | None = None
+
+
+class AbortCriteria(msgspec.Struct, rename="camel", omit_defaults=True):
+    failure_type: Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
+    action: Literal["CANCEL"]
+    threshold_percentage: Annotated[float, msgspec.Meta(gt=0, le=100)]
+    min_number_of_executed_things: Positive
+
+
+class AbortConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    criteria_list: Annotated[list[AbortCriteria], msgspec.Meta(max_length=8)]
+
+
+class TimeoutConfig(msgspec.Struct, rename={"minutes": "inProgressTimeoutInMinutes"}, omit_defaults=True):
+    minutes: Minutes | None = None
+
+
+class RetryCriteria(msgspec.Struct, rename="camel", omit_defaults=True):
+    failure_type: Literal["FAILED", "TIMED_OUT", "ALL"]
+    number_of_retries: Annotated[int, msgspec.Meta(ge=0, le=10)]
+
+
+class RetryConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    criteria_list: Annotated[list[RetryCriteria], msgspec.Meta(max_length=2)]
+
+
+class JobSettings(msgspec.Struct, rename="camel", omit_defaults=True):
+    """How a job goes out, stops itself, times out and is tried again."""
+
+    job_executions_rollout_config: RolloutConfig | None = None
+    abort_config: AbortConfig | None = None
+    timeout_config: TimeoutConfig | None = None
+    job_executions_retry_config: RetryConfig | None = None
+
+
+SETTINGS: Mapping[str, Any] = {
+    "jobExecutionsRolloutConfig": RolloutConfig,
+    "abortConfig": AbortConfig,
+    "timeoutConfig": TimeoutConfig,
+    "jobExecutionsRetryConfig": RetryConfig,
+}
+"""By their names in a request."""
+
+
+def settings_of(kept: Mapping[str, Any]) -> JobSettings:
+    """Return a job's settings as they are kept."""
+    return msgspec.convert(dict(kept), JobSettings)
+
+
+def parse_document(text: str) -> str:
+    """Return a job's document, which stays as it was given. Raise `BodyInvalidError`."""
+    if len(text.encode()) > MAX_DOCUMENT_BYTES:
+        raise BodyInvalidError(detail=f"document has more than {MAX_DOCUMENT_BYTES} bytes")
+    try:
+        document = decode_json(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalidError(detail=f"document is no JSON: {error}"[:300]) from error
+    if not isinstance(document, dict):
+        raise BodyInvalidError(detail="document is no JSON object")
+    return text
+
+
+def placeholder_in(document: str) -> str | None:
+    """Return the first thing in a document that the service would have to fill in, such as a presigned URL."""
+    found = _PLACEHOLDER.search(document)
+    return None if found is None else found[0] + "}"
+
+
+def parse_details(given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return status details. Raise `JobRequestError`."""
+    for name, value in (given or {}).items():
+        if _DETAIL_KEY.fullmatch(name) is None or not 1 <= len(value) <= MAX_DETAIL_CHARS or not value.isprintable():
+            raise JobRequestError(detail=f"statusDetails {name[:60]!r} has a name or a value that is not taken")
+    if given is not None and len(given) > MAX_DETAILS:
+        raise JobRequestError(detail=f"statusDetails has more than {MAX_DETAILS} entries")
+    return given
+
+
+class DeviceUpdate(msgspec.Struct, rename="camel", frozen=True):
+    """What a device asks; what a question has no use for is ignored. -1 ends a step's timer."""
+
+    status: str = ""
+    status_details: dict[str, str] | None = None
+    expected_version: int | None = None
+    execution_number: int | None = None
+    include_job_execution_state: bool = False
+    include_job_document: bool | None = None
+    step_timeout_in_minutes: int | None = None
+    client_token: str | None = None
+
+
+_BY_DEVICES = ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED")
+
+
+def token_of(payload: bytes) -> str | None:
+    """Return the token that answers to a request carry, whatever else is wrong with it."""
+    try:
+        given = decode_json(payload or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    token = given.get("clientToken") if isinstance(given, dict) else None
+    return token if isinstance(token, str) and len(token.encode()) <= MAX_TOKEN_BYTES else None
+
+
+def parse_request(payload: bytes, *, is_update: bool = False) -> DeviceUpdate:
+    """Return what a device asks; nothing is `{}`, and numbers may be texts. Raise `JobRequestError`."""
+    try:
+        given = decode_json(payload or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise JobRequestError(detail="Invalid JSON", is_json=False) from error
+    try:
+        made = msgspec.convert(given, DeviceUpdate, strict=False)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise JobRequestError(detail=str(error)[:200]) from error
+    return checked(made, is_update=is_update)
+
+
+def checked(made: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
+    """Return a request that is within its bounds. Raise `JobRequestError`."""
+    if is_update and made.status not in _BY_DEVICES:
+        raise JobRequestError(detail=f"status is none of {', '.join(_BY_DEVICES)}")
+    if made.client_token is not None and len(made.client_token.encode()) > MAX_TOKEN_BYTES:
+        raise JobRequestError(detail=f"clientToken has more than {MAX_TOKEN_BYTES} bytes")
+    step = made.step_timeout_in_minutes
+    if step is not None and not (1 <= step <= MAX_STEP_MINUTES or (step == -1 and is_update)):
+        raise JobRequestError(detail=f"stepTimeoutInMinutes is not within 1 and {MAX_STEP_MINUTES}")
+    parse_details(made.status_details)
+    return made
+
+
+# ---- what devices are told
+
+
+def epoch(moment: datetime) -> int:
+    """Return a time as devices are told it: whole seconds since 1970."""
+    return int(moment.timestamp())
+
+
+def summary(known: JobExecution) -> dict[str, Any]:
+    """Return an entry of the lists of what is pending."""
+    told: dict[str, Any] = {
+        "jobId": known.job_id,
+        "queuedAt": epoch(known.queued_at),
+        "lastUpdatedAt": epoch(known.updated_at),
+        "executionNumber": known.number,
+        "versionNumber": known.version,
+    }
+    return told if known.started_at is None else told | {"startedAt": epoch(known.started_at)}
+
+
+def execution(known: JobExecution, document: str | None, now: datetime, *, is_text: bool = False) -> dict[str, Any]:
+    """Return an execution whole; with its document, which is an object unless it has to be text."""
+    told = summary(known) | {"thingName": known.thing, "status": known.status.value}
+    if known.details:
+        told["statusDetails"] = dict(known.details)
+    if document is not None:
+        told["jobDocument"] = document if is_text else raw(document)
+    if (left := left_s(known, now)) is not None:
+        told["approximateSecondsBeforeTimedOut"] = left
+    return told
+
+
+def raw(document: str) -> msgspec.Raw:
+    """Return a job's document as the object that it is on MQTT."""
+    return msgspec.Raw(document.encode())
+
+
+def left_s(known: JobExecution, now: datetime) -> int | None:
+    """Return how many seconds are left until it times out; None where it does not."""
+    return None if known.due_at is None else max(0, int((known.due_at - now).total_seconds()))
+
+
+def lists(pending: Sequence[JobExecution], names: tuple[str, str]) -> dict[str, Any]:
+    """Return what is in progress and what is queued, under these names."""
+    running = [summary(one) for one in pending if one.status is ExecutionStatus.IN_PROGRESS]
+    return {names[0]: running, names[1]: [summary(one) for one in pending if one.status is ExecutionStatus.QUEUED]}
+
+
+def state(known: JobExecution) -> dict[str, Any]:
+    """Return how far an execution is."""
+    return {"status": known.status.value, "statusDetails": dict(known.details), "versionNumber": known.version}
+
+
+def body(told: Mapping[str, Any], now: datetime, token: str | None = None) -> bytes:
+    """Return a message with its time, and the token of whoever asked."""
+    return _encode({**told, "timestamp": epoch(now), **({} if token is None else {"clientToken": token})})
+
+
+def answer(told: Mapping[str, Any]) -> bytes:
+    """Return an answer over HTTPS."""
+    return _encode(told)
+
+
+# ---- what operators are told
+
+
+def job_json(account: Account, job: Job, targets: Sequence[str], details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job as DescribeJob has it."""
+    told = job_entry_json(account, job) | {
+        "forceCanceled": job.force_canceled,
+        "targets": [account.arn(*target.split("/", 1)) for target in targets],
+        "jobProcessDetails": dict(details),
+        **job.settings,
+    }
+    optional = {"reasonCode": job.reason_code, "comment": job.comment, "description": job.description}
+    if job.template is not None:
+        optional["jobTemplateArn"] = account.arn("jobtemplate", job.template)
+    return told | {name: value for name, value in optional.items() if value is not None}
+
+
+def job_entry_json(account: Account, job: Job) -> dict[str, Any]:
+    """Return an entry of ListJobs."""
+    told = {
+        "jobArn": account.arn("job", job.job_id),
+        "jobId": job.job_id,
+        "targetSelection": "CONTINUOUS" if job.is_continuous else "SNAPSHOT",
+        "status": job.status.value,
+        "createdAt": seconds(job.created_at),
+        "lastUpdatedAt": seconds(job.updated_at),
+        "isConcurrent": False,
+    }
+    return told if job.completed_at is None else told | {"completedAt": seconds(job.completed_at)}
+
+
+def execution_json(account: Account, known: JobExecution, now: datetime) -> dict[str, Any]:
+    """Return an execution as operators see it."""
+    told: dict[str, Any] = {
+        "jobId": known.job_id,
+        "thingArn": account.arn("thing", known.thing),
+        "status": known.status.value,
+        "forceCanceled": known.force_canceled,
+        "statusDetails": {"detailsMap": dict(known.details)},
+        "queuedAt": seconds(known.queued_at),
+        "lastUpdatedAt": seconds(known.updated_at),
+        "executionNumber": known.number,
+        "versionNumber": known.version,
+    }
+    if known.started_at is not None:
+        told["startedAt"] = seconds(known.started_at)
+    if (left := left_s(known, now)) is not None:
+        told["approximateSecondsBeforeTimedOut"] = left
+    return told
+
+
+def execution_entry_json(known: JobExecution) -> dict[str, Any]:
+    """Return an execution's entry in a list."""
+    told: dict[str, Any] = {
+        "status": known.status.value,
+        "queuedAt": seconds(known.queued_at),
+        "lastUpdatedAt": seconds(known.updated_at),
+        "executionNumber": known.number,
+        "retryAttempt": known.number - 1,
+    }
+    return told if known.started_at is None else told | {"startedAt": seconds(known.started_at)}
+
+
+def template_json(account: Account, known: JobTemplate) -> dict[str, Any]:
+    """Return what DescribeJobTemplate answers."""
+    return template_entry_json(account, known) | {"document": known.document, **known.settings}
+
+
+def template_entry_json(account: Account, known: JobTemplate) -> dict[str, Any]:
+    """Return an entry of ListJobTemplates."""
+    return {
+        "jobTemplateArn": account.arn("jobtemplate", known.template_id),
+        "jobTemplateId": known.template_id,
+        "description": known.description,
+        "createdAt": seconds(known.created_at),
+    }

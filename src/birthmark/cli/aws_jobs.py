@@ -1,0 +1,121 @@
+"""`birthmark aws job`: what things are told to do, and how far they are."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.asking import agree
+from birthmark.cli.common import say
+from birthmark.cli.json_input import object_of
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
+
+_COLUMNS = ("job", "status", "selection", "description", "created")
+_EXECUTION_COLUMNS = ("thing", "status", "number", "details", "updated")
+Job = Annotated[str, typer.Argument(metavar="JOB", help="As `birthmark aws job ls` shows it.")]
+IsForced = Annotated[bool, typer.Option("--force", help="Take back what things are on, too.")]
+
+
+class JobIs(StrEnum):
+    """How far a job is."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    CANCELED = "CANCELED"
+    COMPLETED = "COMPLETED"
+
+
+class ThingIs(StrEnum):
+    """How far a thing is."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    REMOVED = "REMOVED"
+    CANCELED = "CANCELED"
+
+
+def list_jobs(
+    server: ListOptions, status: Annotated[JobIs | None, typer.Option(help="Those of one status alone.")] = None
+) -> None:
+    """List the jobs."""
+    asked = {} if status is None else {"status": status.value}
+    server.show("aws", "jobs", columns=_COLUMNS, nothing="There is no job.", **asked)
+
+
+def show_job(server: ServerOutputOptions, job: Job) -> None:
+    """Show a job whole, as JSON: how many things are how far, and what they are told to do."""
+    typer.echo(json.dumps(server.client.get(at("aws", "jobs", job)), indent=None if server.as_json else 2))
+
+
+def create_job(
+    server: ServerOutputOptions,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Up to 64 letters, digits, _ and -.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What things are told to do: JSON.")],
+    thing: Annotated[list[str] | None, typer.Option(help="A thing that it is for; may be given again.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--thing-group", help="A thing group that it is for; may be given again.")
+    ] = None,
+    continuous: Annotated[bool, typer.Option("--continuous", help="Also for who joins a group later.")] = False,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    rate: Annotated[int | None, typer.Option(min=1, max=1000, help="So many things a minute at most.")] = None,
+    timeout: Annotated[
+        int | None, typer.Option(min=1, max=10080, help="So many minutes a thing may take; then it timed out.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="JSON of rollout, abort, timeout and retry, as at AWS."),
+    ] = None,
+) -> None:
+    """Tell things to do what FILE says."""
+    if not (targets := [*(f"thing/{name}" for name in thing or ()), *(f"thinggroup/{name}" for name in group or ())]):
+        raise typer.BadParameter("say what it is for: --thing NAME or --thing-group NAME")
+    known = {} if settings is None else _read(settings)
+    if rate is not None:
+        known["jobExecutionsRolloutConfig"] = {"maximumPerMinute": rate}
+    if timeout is not None:
+        known["timeoutConfig"] = {"inProgressTimeoutInMinutes": timeout}
+    server.do(
+        *("aws", "jobs"),
+        job=job,
+        document=_read(file),
+        targets=targets,
+        continuous=continuous,
+        description=description,
+        settings=known,
+    )
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return dict(object_of(file.read_text(encoding="utf-8"), f"what is in {file}") or {})
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+
+
+def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
+    """Cancel a job: things that did not begin never do."""
+    what = ", and those that did are to stop" if force else ""
+    agree(f"Cancel the job {job}, so that no more things begin it{what}?", yes=server.yes)
+    server.do("aws", "jobs", job, "cancel", force=force)
+
+
+def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
+    """Remove a job that is over, and what is known of it on each thing; one in progress only by force."""
+    agree(f"Remove the job {job}, and what is known of it on each thing?", yes=server.yes)
+    server.client.delete(at("aws", "jobs", job), force="true" if force else "false")
+    say(server.as_json, {"removed": job}, f"Removed the job {job}.")
+
+
+def executions(
+    server: ListOptions,
+    job: Job,
+    status: Annotated[ThingIs | None, typer.Option(help="Those things alone that are so far.")] = None,
+) -> None:
+    """List the things that a job is on, and how far each is."""
+    asked = {} if status is None else {"status": status.value}
+    server.show(*("aws", "jobs", job, "executions"), columns=_EXECUTION_COLUMNS, nothing="It is on no thing.", **asked)

@@ -1,0 +1,136 @@
+"""The operator interface of AWS IoT's jobs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.auth.rights import Right
+from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, parse_job_id
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire import BodyInvalidError, given_json
+from birthmark.awsiot.wire.jobs import JobSettings, parse_document
+from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+
+
+class NewJob(msgspec.Struct, forbid_unknown_fields=True):
+    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them."""
+
+    job: str
+    document: dict[str, Any]
+    targets: list[str]
+    continuous: bool = False
+    description: str | None = None
+    settings: JobSettings = msgspec.field(default_factory=JobSettings)
+
+
+class Force(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether what things are on is taken back, too."""
+
+    force: bool = False
+
+
+class JobsQuery(PageQuery):
+    """Which page of the jobs, or of those of one status."""
+
+    status: JobStatus | None = None
+
+
+class ExecutionsQuery(PageQuery):
+    """Which page of a job's executions, or of those of one status."""
+
+    status: ExecutionStatus | None = None
+
+
+def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws job`."""
+
+    async def jobs(asked: Asked) -> Rows:
+        query: JobsQuery = asked.query
+        page = await aws.jobs.page(query.after, query.limit, status=_word(query.status))
+        return Rows([_view(one) for one in page.items], page.last)
+
+    async def job(asked: Asked) -> Any:
+        known = await aws.jobs.get(asked["name"])
+        counts = await aws.jobs.executions.counts(known.job_id)
+        return _whole(known, [one.target for one in await aws.jobs.targets(known.job_id)], counts)
+
+    async def add_job(asked: Asked) -> Any:
+        given: NewJob = asked.body
+        if wrong := [one for one in given.targets if not one.startswith(("thing/", "thinggroup/"))]:
+            raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command="birthmark aws job create --help")
+        made = await aws.jobs.create(
+            parse_job_id(given.job),
+            [aws.account.arn(*one.split("/", 1)) for one in given.targets],
+            parse_document(json.dumps(given.document)),
+            given.description,
+            given_json(given.settings),
+            is_continuous=given.continuous,
+            actor=asked.actor,
+        )
+        return _view(made)
+
+    async def cancel_job(asked: Asked) -> Any:
+        made = await aws.jobs.cancel(asked["name"], None, None, force=asked.body.force, actor=asked.actor)
+        return _view(made)
+
+    async def remove_job(asked: Asked) -> None:
+        await aws.jobs.delete(asked["name"], force=asked.query.force, actor=asked.actor)
+
+    async def executions(asked: Asked) -> Rows:
+        query: ExecutionsQuery = asked.query
+        page = await aws.jobs.executions.of_job(asked["name"], _word(query.status), query.after, query.limit)
+        return Rows([_execution(one) for one in page.items], page.last)
+
+    one, change = "/aws/jobs/{name}", Right.OPERATE
+    return [
+        Endpoint("GET", "/aws/jobs", Right.READ, "A page of jobs.", jobs, query=JobsQuery),
+        Endpoint("GET", one, Right.READ, "A job whole, with how many things are how far.", job),
+        Endpoint("POST", "/aws/jobs", change, "Make a job.", add_job, NewJob, status=201),
+        Endpoint("POST", f"{one}/cancel", change, "Cancel a job.", cancel_job, Force),
+        Endpoint("DELETE", one, change, "Remove a job and its executions.", remove_job, query=Force, status=204),
+        Endpoint(
+            *("GET", f"{one}/executions", Right.READ, "A page of the things that a job is on.", executions),
+            query=ExecutionsQuery,
+        ),
+    ]
+
+
+def _word(status: JobStatus | ExecutionStatus | None) -> str:
+    return "" if status is None else status.value
+
+
+def _view(known: Job) -> dict[str, Any]:
+    return {
+        "job": known.job_id,
+        "status": known.status.value,
+        "selection": "CONTINUOUS" if known.is_continuous else "SNAPSHOT",
+        "description": known.description or "",
+        "created": known.created_at.isoformat(),
+        "completed": None if known.completed_at is None else known.completed_at.isoformat(),
+    }
+
+
+def _whole(known: Job, targets: Sequence[str], counts: Mapping[ExecutionStatus, int]) -> dict[str, Any]:
+    return _view(known) | {
+        "targets": list(targets),
+        "things": {status.value: counts[status] for status in ExecutionStatus if status in counts},
+        "reason": known.reason_code,
+        "comment": known.comment,
+        "settings": dict(known.settings),
+        "document": json.loads(known.document),
+    }
+
+
+def _execution(known: JobExecution) -> dict[str, Any]:
+    return {
+        "thing": known.thing,
+        "status": known.status.value,
+        "number": known.number,
+        "version": known.version,
+        "details": dict(known.details),
+        "queued": known.queued_at.isoformat(),
+        "started": None if known.started_at is None else known.started_at.isoformat(),
+        "updated": known.updated_at.isoformat(),
+    }

@@ -1,0 +1,108 @@
+"""Jobs where two workers serve as one, on PostgreSQL: devices at either, a rollout that outlives its worker."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from aws_clients import Account, until
+from aws_device import ARN
+from postgres import a_postgres
+from readiness import until_workers_are_ready
+from servers import RunningServer, a_server
+from workers_of import below, hit
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with a_postgres() as url:
+        config = f'database = "{url}"\nworkers = 2\n'
+        with a_server(tmp_path_factory.mktemp("jobs"), config, is_warm=False) as running:
+            yield running
+
+
+@pytest.fixture
+def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
+    until_workers_are_ready(server)
+    made = Account(server, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def data(server: RunningServer) -> Any:
+    aws = server.endpoints["aws"]
+    return boto3.client(
+        "iot-jobs-data",
+        endpoint_url=aws["endpoint_url"],
+        region_name=aws["region"],
+        aws_access_key_id=aws["access_key_id"],
+        aws_secret_access_key=aws["secret_access_key"],
+        verify=server.endpoints["trust_bundle"],
+    )
+
+
+def a_group(iot: Any, name: str, count: int) -> list[str]:
+    iot.create_thing_group(thingGroupName=name)
+    things = [f"{name}-{number:02}" for number in range(count)]
+    for thing in things:
+        iot.create_thing(thingName=thing)
+        iot.add_thing_to_thing_group(thingGroupName=name, thingName=thing)
+    return things
+
+
+def a_job(iot: Any, group: str, **more: Any) -> None:
+    iot.create_job(jobId=group, targets=[f"{ARN}thinggroup/{group}"], document="{}", **more)
+
+
+def statuses(iot: Any, job_id: str) -> Counter[str]:
+    found = iot.list_job_executions_for_job(jobId=job_id, maxResults=250)["executionSummaries"]
+    return Counter(one["jobExecutionSummary"]["status"] for one in found)
+
+
+def test_devices_at_either_worker_are_told_once_and_do_their_job(account: Account, data: Any) -> None:
+    (thing,) = a_group(account.iot, "either", 1)
+    clients = account.subscribed(f"$aws/things/{thing}/jobs/#", 4)
+    a_job(account.iot, "either")
+    until(lambda: all(len(client.got) == 2 for client in clients), [client.got for client in clients])
+    clients[0].publish(f"$aws/things/{thing}/jobs/start-next", "{}", 1)
+    until(lambda: all(len(client.got) == 3 for client in clients), [client.got for client in clients])
+    clients[1].publish(f"$aws/things/{thing}/jobs/either/update", '{"status": "SUCCEEDED"}', 1)
+    until(lambda: all(len(client.got) == 6 for client in clients), [client.got for client in clients])
+    for client in clients:
+        topics = Counter(topic.rpartition("/jobs/")[2] for topic, _ in client.got)
+        assert topics == {"notify": 2, "notify-next": 2, "start-next/accepted": 1, "either/update/accepted": 1}
+    until(lambda: account.iot.describe_job(jobId="either")["job"]["status"] == "COMPLETED")
+
+
+def test_a_rollout_outlives_its_worker_and_tells_nothing_twice(
+    server: RunningServer, account: Account, data: Any
+) -> None:
+    things = a_group(account.iot, "outlives", 40)
+    listener = account.client(clean=False)
+    told: list[str] = []
+
+    def heard(_client: Any, _data: Any, message: Any) -> None:
+        if not message.dup:  # what MQTT hands over again is not told again
+            told.append(f"{message.topic} {json.loads(message.payload).get('execution', {}).get('jobId')}")
+
+    listener.on_message = heard
+    listener.reconnect_delay_set(1, 1)
+    listener.subscribe("$aws/things/+/jobs/notify-next", 1)
+    a_job(account.iot, "outlives", jobExecutionsRolloutConfig={"maximumPerMinute": 400})
+    for number in (1, 2):
+        until(lambda number=number: sum(statuses(account.iot, "outlives").values()) >= 10 * number)  # type: ignore[misc]
+        hit(below(server)[f"worker {number}"], signal.SIGKILL)
+        until_workers_are_ready(server)
+    until(lambda: statuses(account.iot, "outlives") == {"QUEUED": len(things)}, seconds=60)
+    for thing in things:
+        data.update_job_execution(thingName=thing, jobId="outlives", status="SUCCEEDED")
+    until(lambda: account.iot.describe_job(jobId="outlives")["job"]["status"] == "COMPLETED")
+    assert Counter(told).most_common(1)[0][1] == 1

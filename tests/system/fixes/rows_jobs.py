@@ -1,0 +1,89 @@
+"""Jobs at AWS IoT: asked for by an SDK, by operators and as devices do."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from fixes.desk import Desk, Row, steps
+from fixes.rows_aws import call
+
+ARN = "arn:aws:iot:us-east-1:000000000000:"
+
+
+def ask(operation: str, **arguments: Any) -> Callable[[Desk], Any]:
+    """Return an action of the SDK on the data plane of jobs."""
+
+    def act(desk: Desk) -> Any:
+        known = desk.scene.environment
+        data = boto3.client(
+            "iot-jobs-data",
+            endpoint_url=known["AWS_ENDPOINT_URL_IOT"],
+            region_name=known["AWS_REGION"],
+            aws_access_key_id=known["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=known["AWS_SECRET_ACCESS_KEY"],
+            verify=known["AWS_CA_BUNDLE"],
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+        return getattr(data, operation)(**arguments)
+
+    return act
+
+
+def making(job: str, thing: str) -> Callable[[Desk], Any]:
+    return call("create_job", jobId=job, targets=[f"{ARN}thing/{thing}"], document=json.dumps({"a": 1}))
+
+
+def on(job: str, thing: str) -> Callable[[Desk], Any]:
+    """Return what puts a job on a thing, and waits until it is there."""
+
+    def act(desk: Desk) -> None:
+        desk.iot.create_thing(thingName=thing)
+        making(job, thing)(desk)
+        while not desk.iot.list_job_executions_for_thing(thingName=thing)["executionSummaries"]:
+            pass
+
+    return act
+
+
+def many_jobs(desk: Desk) -> None:
+    desk.iot.create_thing(thingName="fix-many-jobs")
+    for number in range(201):
+        making(f"fix-many-{number}", "fix-many-jobs")(desk)
+
+
+def update(job: str, thing: str, **more: Any) -> Callable[[Desk], Any]:
+    return ask("update_job_execution", jobId=job, thingName=thing, **{"status": "SUCCEEDED", **more})
+
+
+JOBS: Mapping[str, Row] = {
+    "awsiot.unknown_job": Row(call("describe_job", jobId="fix-nobody"), is_instead=True),
+    "awsiot.unknown_job_template": Row(call("describe_job_template", jobTemplateId="fix-nobody"), is_instead=True),
+    "awsiot.job_exists": Row(making("fix-twice", "fix-twice"), on("fix-twice", "fix-twice"), is_instead=True),
+    "awsiot.job_state": Row(call("delete_job", jobId="fix-state"), on("fix-state", "fix-state"), is_instead=True),
+    "awsiot.unknown_job_execution": Row(
+        call("describe_job_execution", jobId="fix-execution", thingName="fix-other"),
+        on("fix-execution", "fix-execution"),
+        is_instead=True,
+    ),
+    "awsiot.job_execution_state": Row(
+        call("cancel_job_execution", jobId="fix-ended", thingName="fix-ended"),
+        steps(on("fix-ended", "fix-ended"), update("fix-ended", "fix-ended")),
+        is_instead=True,
+    ),
+    "awsiot.job_execution_version": Row(
+        update("fix-job-version", "fix-job-version", expectedVersion=7),
+        on("fix-job-version", "fix-job-version"),
+        is_instead=True,
+    ),
+    "awsiot.job_execution_over": Row(
+        ask("describe_job_execution", jobId="fix-over", thingName="fix-over"),
+        steps(on("fix-over", "fix-over"), update("fix-over", "fix-over")),
+        is_instead=True,
+    ),
+    "awsiot.job_request_invalid": Row(
+        update("fix-status", "fix-status", status="CANCELED"), on("fix-status", "fix-status"), is_instead=True
+    ),
+    "awsiot.job_limit": Row(many_jobs, is_instead=True),
+}

@@ -510,7 +510,7 @@ def proof(data: bytes) -> None:
 
 def allocation(data: bytes) -> None:
     """Read what a program that chooses a hub answers."""
-    choice = parse_choice(data, ("hub.example", "second.example"), host="h", registration_id="d")
+    choice = parse_choice(data, ("hub.example", "second.example"), host="h", enrollment="e", registration_id="d")
     payload_text(choice.payload)
     with contextlib.suppress(InvalidRequestError):
         begun(Twin("hub", "d"), dict(choice.twin or {}), 1)

@@ -602,10 +602,8 @@ _MEANT = {
     **dict.fromkeys(("device lost", "device stolen", "device block", "device ban"), "device revoke"),
     **dict.fromkeys(("device unrevoke", "device unblock"), "pki release"),
     **dict.fromkeys(("hub listen", "hub watch", "hub telemetry"), "hub monitor"),
-    **dict.fromkeys(("hub connection-string", "hub keys"), "hub key"),
-    **dict.fromkeys(("dps connection-string", "dps keys"), "dps key"),
-    **dict.fromkeys(("hub device connection-string", "hub device-identity"), "hub device key"),
-    **dict.fromkeys(("hub module connection-string", "hub module-identity"), "hub module key"),
+    "hub keys": "hub key",
+    "dps keys": "dps key",
     **dict.fromkeys(("server restart", "server stop", "server logs", "server health"), "server status"),
     **dict.fromkeys(("ca renew", "pki renew", "server renew"), "pki rollover"),
     **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
@@ -616,6 +614,8 @@ _MEANT = {
     "chip crs": "chip csr",
 }
 """What is guessed and is called otherwise here -> what it is called."""
+_AZURES, _AWSS = {"hub", "dps"}, {"aws"}
+"""The groups of one cloud: whoever is at one is not led to another's."""
 _ALIKE = 0.75
 _SHOWN = 3
 
@@ -661,7 +661,10 @@ def meant(path: tuple[str, ...], word: str) -> list[str]:
         return [known]
     word = _SYNONYMS.get(word, word)
     near: dict[tuple[str, ...], float] = {}
+    others = _AWSS if set(path[:1]) & _AZURES else _AZURES if set(path[:1]) & _AWSS else set()
     for words in _paths(TREE):
+        if words[0] in others:
+            continue
         likeness = max(SequenceMatcher(None, word, one).ratio() for one in (words[-1], *words[-1].split("-")))
         if likeness >= _ALIKE:
             near[words] = likeness

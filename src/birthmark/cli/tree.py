@@ -293,7 +293,7 @@ HUB = Group(
                 "key": Leaf("hub:module_key", "edge-0001 camera"),
                 "rm": Leaf("hub:delete_module", "edge-0001 camera"),
             },
-            "ls",
+            "ls edge-0001",
         ),
         "twin": Leaf("hub:twin", """se050-0001 --desired '{"interval": 5}'"""),
         "query": Leaf("hub:query", "\"SELECT * FROM devices WHERE tags.site = 'north'\""),
@@ -550,7 +550,7 @@ RENAMED = {
     "dps ca remove": "dps ca rm --yes",
     "hub delete": "hub rm",
     "hub devices": "hub device ls",
-    "hub device delete": "hub device rm --yes",
+    "hub device delete": "hub device rm",
     "aws things": "aws thing ls",
     "aws certificates": "aws certificate ls",
     "aws key add": "aws key create",
@@ -562,7 +562,8 @@ RENAMED = {
     "restore": "server restore",
 }
 """What commands were called in 0.1.0 -> what they are called now. The old names go on, and say the new one;
-what never asked does not begin to under its old name."""
+what never asked does not begin to under its old name,
+but where a device goes with its twin and messages."""
 _TRUST = {"--root": "--trust-root"}
 _CERTIFICATES = {"--profile": "--cert-profile"}
 RENAMED_OPTIONS = {

@@ -20,7 +20,7 @@ class Here:
 _NO_CONFIGURATIONS = "Configurations by a condition are not served: a twin is changed by itself"
 _NO_JOBS = "Jobs are not served: what a query finds is changed one by one"
 _FIXED = "The policies are those that Azure makes of itself: none is added, changed or removed"
-_NO_RELATIONS = "No device is another's parent or child here"
+_RELATIONS = "Parents and children have no command here; `az iot` itself sets them, with --login"
 _ROUTES = "Nothing is routed to other services: messages are read from the hub"
 _BY_ITS_NAME = "A key is shown again with its connection string; a new one has a device that is removed and made again"
 
@@ -42,8 +42,8 @@ AZ: Mapping[str, Here] = {
     "hub device-identity renew-key": Here("hub device key", _BY_ITS_NAME),
     "hub device-identity connection-string": Here("hub device key"),
     "hub device-identity export": Here("hub device ls", "With --json it is read by programs"),
-    "hub device-identity parent": Here("hub device show", _NO_RELATIONS),
-    "hub device-identity children": Here("hub device show", _NO_RELATIONS),
+    "hub device-identity parent": Here("hub device show", _RELATIONS),
+    "hub device-identity children": Here("hub device show", _RELATIONS),
     "hub device connection-string": Here("hub device key"),
     "hub module-identity": Here("hub module"),
     "hub module-identity create": Here("hub module create"),
@@ -121,10 +121,10 @@ AZ: Mapping[str, Here] = {
     "device send-d2c-message": Here("device send"),
     "device registration": Here("device register"),
     "device simulate": Here("device connect", "Many devices at once: `birthmark swarm run`"),
-    "edge": Here("hub module", "Deployments are not served: modules are made one by one"),
+    "edge": Here("hub module"),
     "edge devices": Here("hub device create", "With --edge"),
-    "edge set-modules": Here("hub module create", "Deployments are not served: modules are made one by one"),
-    "edge deployment": Here("hub module create", "Deployments are not served: modules are made one by one"),
+    "edge set-modules": Here("hub module create", "One by one; `az iot` itself sets all at once, with --login"),
+    "edge deployment": Here("hub module create", "Deployments by a condition are not served"),
 }
 """The words behind `az iot` -> what they are here."""
 

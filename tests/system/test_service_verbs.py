@@ -11,7 +11,7 @@ import pytest
 from azure_clients import run_python
 from birthmark.auth.sas import derive_device_key
 from persons import Person
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 from tpm_vectors import RSA_EK
 
 pytestmark = pytest.mark.system
@@ -72,6 +72,15 @@ def test_policies_are_listed_shown_and_rotated(server: RunningServer) -> None:
     dps = shown(server, "dps", "policy", "rotate", "provisioningserviceowner", "secondary")
     assert dps["secondary_key"] == shown(server, "dps", "policy", "show", "provisioningserviceowner")["secondary_key"]
     assert server.attempt("hub", "policy", "rotate", "service", "third", "--hub", "hub-2").returncode == 2
+
+
+def test_who_rotates_a_key_that_the_environment_has_is_told(tmp_path: Path) -> None:
+    with a_new_server(tmp_path) as alone:
+        said = {
+            policy: "birthmark env" in alone.run("hub", "policy", "rotate", policy, "primary").stderr
+            for policy in ("registryRead", "iothubowner")
+        }
+    assert said == {"registryRead": False, "iothubowner": True}
 
 
 def test_a_device_and_a_module_connect_by_the_strings_that_are_shown(server: RunningServer) -> None:

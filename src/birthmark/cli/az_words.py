@@ -6,6 +6,8 @@ The table of docs/reference/glossary.md has the same rows.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from birthmark.cli.tree import known_of
+
 
 @dataclass(frozen=True, slots=True)
 class Here:
@@ -129,12 +131,17 @@ AZ: Mapping[str, Here] = {
 """The words behind `az iot` -> what they are here."""
 
 
+_SAME = {"hub", "dps", "device"}
+"""Groups that are called so at Azure, too."""
+
+
 def in_azures_words(typed: tuple[str, ...]) -> tuple[str, Here] | None:
     """Return what was typed in words of `az iot`, as many of them as are known, and what that is here."""
     words = typed[1:] if typed[:1] == ("iot",) else typed
     for count in range(len(words), 0, -1):
         if (found := AZ.get(said := " ".join(words[:count]))) is not None:
             return said, found
-    if words != typed and words[:1] and words[0] in {"hub", "dps", "device"}:
-        return words[0], Here(words[0], "It begins without `iot`")
+    known = known_of(words)
+    if words != typed and known[:1] and known[0] in _SAME:
+        return " ".join(known), Here(" ".join(known), "It is typed without `iot`")
     return None

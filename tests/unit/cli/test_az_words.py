@@ -52,7 +52,8 @@ def test_the_glossary_has_it(words: str) -> None:
     [
         ("iot hub device-identity create", "hub device create"),
         ("iot hub device-twin show", "hub twin"),
-        ("iot hub query", "hub"),
+        ("iot hub query", "hub query"),
+        ("iot hub query text", "hub query"),
         ("iot dps", "dps"),
         ("hub certificate create", "hub ca create"),
         ("hub certificate nonsense", "hub ca"),

@@ -174,3 +174,27 @@ def test_each_device_of_a_table_goes_to_the_hub_that_its_row_names(server: Runni
     for name in ("row-a", "row-b"):
         assert registers(server, devices[name], scopes["birthmark"])
     assert [hub_of(server, name) for name in ("row-a", "row-b")] == [server.address, "hub2.example"]
+
+
+def test_a_group_that_is_there_is_left_as_it_is_without_an_update(server: RunningServer, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.pem").write_text(a_ca(name).certificate.pem())
+    line = ["device", "enroll-group", "kept", "--cert", str(tmp_path / "first.pem"), "--edge"]
+    other = ["device", "enroll-group", "kept", "--cert", str(tmp_path / "second.pem"), "--edge"]
+    keys = ["device", "enroll-group", "kept", "--edge", "--symmetric-key", str(tmp_path / "key")]
+    assert [row["outcome"] for row in server.rows(*line)] == ["created"]
+    assert [row["outcome"] for row in server.rows(*line)] == ["unchanged"]
+    for wish in (other, keys, line[:-1]):
+        refused = server.attempt(*wish)
+        assert "fleet.different_record" in refused.stderr
+        assert "--update`" in refused.stderr
+    assert not (tmp_path / "key").exists()
+    assert [row["outcome"] for row in server.rows(*line)] == ["unchanged"]
+    (row,) = server.rows(*other, "--update", "--dry-run")
+    assert (row["outcome"], [one["what"] for one in row["difference"]]) == ("would update", ["attestation"])
+    assert [row["outcome"] for row in server.rows(*other, "--update")] == ["updated"]
+    assert [row["outcome"] for row in server.rows(*keys, "--update")] == ["updated"]
+    kept = (tmp_path / "key").read_text()
+    again = ["device", "enroll-group", "kept", "--symmetric-key", str(tmp_path / "again"), "--update"]
+    assert [row["outcome"] for row in server.rows(*again)] == ["updated"]  # it is no IoT Edge device any more
+    assert (tmp_path / "again").read_text() == kept

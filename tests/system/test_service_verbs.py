@@ -11,7 +11,7 @@ import pytest
 from azure_clients import run_python
 from birthmark.auth.sas import derive_device_key
 from persons import Person
-from servers import RunningServer, a_server
+from servers import RunningServer, a_new_server, a_server
 from tpm_vectors import RSA_EK
 
 pytestmark = pytest.mark.system
@@ -74,6 +74,15 @@ def test_policies_are_listed_shown_and_rotated(server: RunningServer) -> None:
     assert server.attempt("hub", "policy", "rotate", "service", "third", "--hub", "hub-2").returncode == 2
 
 
+def test_who_rotates_a_key_that_the_environment_has_is_told(tmp_path: Path) -> None:
+    with a_new_server(tmp_path) as alone:
+        said = {
+            policy: "birthmark env" in alone.run("hub", "policy", "rotate", policy, "primary").stderr
+            for policy in ("registryRead", "iothubowner")
+        }
+    assert said == {"registryRead": False, "iothubowner": True}
+
+
 def test_a_device_and_a_module_connect_by_the_strings_that_are_shown(server: RunningServer) -> None:
     server.run("hub", "device", "create", "verb-1")
     server.run("hub", "module", "create", "verb-1", "camera")
@@ -90,6 +99,23 @@ def test_a_device_and_a_module_connect_by_the_strings_that_are_shown(server: Run
     assert server.attempt("hub", "device", "key", "verb-2").returncode == 1
     assert server.attempt("hub", "device", "key", "verb-none").returncode == 3
     assert server.attempt("hub", "module", "key", "verb-1", "none").returncode == 3
+
+
+def test_a_list_of_no_devices_says_of_what_there_is_none(server: RunningServer) -> None:
+    server.run("hub", "device", "create", "lone-1", "--by-ca")
+    assert "The hub has no IoT Edge device." in server.run("hub", "device", "ls", "--edge").stderr
+    assert "The hub has no such device." in server.run("hub", "device", "ls", "--where", "device=none").stderr
+    assert "The hub has no device." in server.run("hub", "device", "ls", "--hub", "hub-2").stderr
+
+
+def test_a_query_of_modules_says_which_they_are(server: RunningServer) -> None:
+    server.run("hub", "device", "create", "many-1")
+    for name in ("door", "lamp"):
+        server.run("hub", "module", "create", "many-1", name)
+    told = server.run("hub", "query", "SELECT * FROM devices.modules WHERE deviceId = 'many-1'").stdout
+    assert "module" in told.splitlines()[0]
+    assert {"door", "lamp"} <= set(told.split())
+    assert "module" not in server.run("hub", "query", "SELECT * FROM devices").stdout.splitlines()[0]
 
 
 def test_who_may_only_look_is_shown_no_key_of_a_device(server: RunningServer, tmp_path: Path) -> None:

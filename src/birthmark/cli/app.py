@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import io
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer.completion
 from typer.core import TyperGroup
 
 from birthmark import __version__
+from birthmark.cli.az_words import in_azures_words
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
 from birthmark.cli.options import as_command
 from birthmark.cli.tree import TREE, Leaf, example_of, meant, options_renamed, renamed
@@ -117,9 +119,16 @@ class Branch(TyperGroup):
         word = args[0]
         if word.startswith("-") or word in self.node.commands or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
         words, here = " ".join(("birthmark", *self.path, word)), " ".join(("birthmark", *self.path))
-        nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
+        typed = tuple(itertools.takewhile(lambda one: not one.startswith("-"), args))
+        if (azures := in_azures_words((*self.path, *typed))) is not None:
+            said, ours = azures
+            near = [f"birthmark {ours.command}".rstrip()]
+            nearest = f"In the words of `az iot {said}`, the nearest here: {near[0]}."
+            nearest += f" {ours.note}." if ours.note else ""
+        else:
+            near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
+            nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
         raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
 
 

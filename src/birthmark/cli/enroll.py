@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,7 @@ from birthmark.cli.enroll_options import (
     TargetOptions,
     TargetsOptions,
     TemplateOption,
+    Update,
     WriteOptions,
 )
 from birthmark.cli.manifest import ManifestOptions, count_entries
@@ -39,6 +40,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.text import printable
 
 if TYPE_CHECKING:
+    from birthmark.fleet.target import Change
     from birthmark.pki.certificates import Certificate
 
 
@@ -145,13 +147,18 @@ def device(
     wish = EnrollmentRequest(name, certificate, is_edge=how.edge, hub=hub, policy=how.policy, issue=how.issue)
     done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
-    if difference:
-        words = ", ".join(f"{change.what} {change.present} -> {change.wanted}" for change in difference)
-        row["difference"] = [change._asdict() for change in difference] if as_json else words
+    row |= _told_of(difference, as_json=as_json)
     if where.is_azure:
         row["registration_id"] = certificate.subject_cn or name
     emit(as_json, row if as_json else row | {"at": target.description})
     hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
+
+
+def _told_of(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]:
+    """Return the row that says what was otherwise; none where nothing was."""
+    words = ", ".join(f"{change.what} {change.present} -> {change.wanted}" for change in difference)
+    told = [change._asdict() for change in difference] if as_json else words
+    return {"difference": told} if difference else {}
 
 
 def _certificate_of(cert: Path | None, presented: str | None, name: str | None, where: TargetOptions) -> "Certificate":
@@ -192,6 +199,7 @@ def group(
         ),
     ] = None,
     edge: Edge = False,
+    update: Update = False,
     force: Force = False,
     hub: Hub = None,
     issue: Issue = None,
@@ -199,7 +207,8 @@ def group(
 ) -> None:
     """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure).
 
-    Or every device whose key is derived from the group's.
+    Or every device whose key is derived from the group's. A group that is there and otherwise is left as it is, without
+    --update.
     """
     from birthmark.fleet.azure import AzureTarget
     from birthmark.manifests.doubts import doubts_of_ca
@@ -207,8 +216,18 @@ def group(
     if symmetric_key is not None:
         only(ca_name is None and cert is None, "without --symmetric-key", ca_name=ca_name, cert=cert)
         second = None if secondary is None else Path(secondary)
-        row = _key_group(profile, writing, group_id, (symmetric_key, second), edge=edge, hub=hub, issue=issue)
-        emit(as_json, row)
+        host = profile.hub_host(hub)
+        for option, file in {"--symmetric-key": symmetric_key, "--secondary": second}.items():
+            if file is not None:
+                check_file(file, option, dry_run=writing.dry_run)
+        keys = AzureTarget(profile.azure)
+        writing.confirm(keys, profile, 1)
+        enrolled, *made = keys.enroll_key_group(
+            group_id, is_edge=edge, update=update, dry_run=writing.dry_run, hub=host, issue=issue
+        )
+        _keep((symmetric_key, second), made)
+        row = {"group": group_id, "outcome": enrolled.done.value, "key": str(symmetric_key)}
+        emit(as_json, row | _told_of(enrolled.difference, as_json=as_json))
         return
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError
@@ -225,41 +244,24 @@ def group(
         _ask_about(who, doubts, is_decided=force or writing.dry_run)
     host = profile.hub_host(hub)
     writing.confirm(target, profile, 1)
-    done = target.enroll_group(
+    done, difference = target.enroll_group(
         group_id,
         ca_names=names,
         certificates=certificates,
         is_edge=edge,
+        update=update,
         dry_run=writing.dry_run,
         hub=host,
         issue=issue,
     )
-    emit(as_json, {"group": group_id, "outcome": done.value})
+    emit(as_json, {"group": group_id, "outcome": done.value} | _told_of(difference, as_json=as_json))
 
 
-def _key_group(
-    profile: ProfileOptions,
-    writing: WriteOptions,
-    group_id: str,
-    files: tuple[Path, Path | None],
-    *,
-    edge: bool,
-    hub: str | None,
-    issue: str | None,
-) -> dict[str, str]:
-    """Put a group of shared keys on record, keep its keys in files, and return what is to be shown of that."""
-    from birthmark.fleet.azure import AzureTarget
-
-    named = {"--symmetric-key": files[0]} | ({} if files[1] is None else {"--secondary": files[1]})
-    for option, file in named.items():
-        check_file(file, option, dry_run=writing.dry_run)
-    target, host = AzureTarget(profile.azure), profile.hub_host(hub)
-    writing.confirm(target, profile, 1)
-    done, *keys = target.enroll_key_group(group_id, is_edge=edge, dry_run=writing.dry_run, hub=host, issue=issue)
+def _keep(files: "Sequence[Path | None]", keys: "Sequence[str | None]") -> None:
+    """Keep keys in the files that were named for them."""
     for path, key in zip(files, keys, strict=True):
         if path is not None and key is not None:
             durable.create(path, f"{key}\n".encode())
-    return {"group": group_id, "outcome": done.value, "key": str(files[0])}
 
 
 def manifest(

@@ -316,6 +316,9 @@ Issue = Annotated[
     ),
 ]
 Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
+Update = Annotated[
+    bool, typer.Option("--update", help="Change what is on record otherwise: certificate, status, settings.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
 ]
@@ -327,9 +330,7 @@ class DeviceOptions:
 
     edge: Edge = False
     policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None
-    update: Annotated[
-        bool, typer.Option("--update", help="Change what is on record otherwise: certificate, status, settings.")
-    ] = False
+    update: Update = False
     force: Force = False
     hub: Hub = None
     issue: Issue = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark.cli.asking import agree, only, only_typed
-from birthmark.cli.common import emit, read_certificate, say
+from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import (
@@ -34,6 +34,17 @@ from birthmark.text import printable
 
 if TYPE_CHECKING:
     from birthmark.fleet.azure_registry import HubRegistry
+
+
+class ModuleTakesNoneError(UsageError):
+    """A message for a module, which none is for."""
+
+    code = "hub.module_takes_none"
+    cause = "{name} names a module. Messages to devices are for whole devices: no module takes one, as at Azure."
+    fix = "Say it in what is desired of it, or by a method. What its twin says now: `birthmark hub twin {named}`"
+    name: str
+    named: str
+
 
 HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
@@ -195,7 +206,7 @@ def create_device(
     edge: Annotated[bool, typer.Option("--edge", help="It runs IoT Edge, and has its modules from the start.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Make a device in a hub, without a provisioning service. A key is shown this once.
+    """Make a device in a hub, without a provisioning service. A key is shown, and again by `birthmark hub device key`.
 
     With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
@@ -212,15 +223,15 @@ def devices(
 ) -> None:
     """List a hub's devices."""
     columns = ("device", "state", "status", "why", "edge", "thumbprint")
+    kind = "IoT Edge device" if edge else "device"
+    nothing = f"The hub has no such {kind}." if server.pick.where else f"The hub has no {kind}."
     if (registry := registry_of(profile)) is not None:
         told = map(_twin_row, registry.devices())
-        server.show_rows((row for row in told if row["edge"] or not edge), columns, "The hub has no such device.")
+        server.show_rows((row for row in told if row["edge"] or not edge), columns, nothing)
         return
     rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     asked = (row for row in rows if row["edge"] or not edge)
-    server.show_rows(
-        with_standing(asked, server.client, name="device", state="status"), columns, "The hub has no such device."
-    )
+    server.show_rows(with_standing(asked, server.client, name="device", state="status"), columns, nothing)
 
 
 def show_identity_of(
@@ -316,7 +327,9 @@ def create_module(
     cert: CertOption = None,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Make a module of a device: a program with a key, a twin and a connection of its own. A key is shown this once.
+    """Make a module of a device: a program with a key, a twin and a connection of its own.
+
+    A key is shown, and again by `birthmark hub module key`.
 
     With the key its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
     """
@@ -384,11 +397,12 @@ def query(
 def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row as a table has room for it: of a whole twin the little that tells devices apart."""
     if "properties" in row and "deviceId" in row:
-        row = {name: row[name] for name in _OF_A_TWIN}
+        row = {name: row.get(name) for name in _OF_A_TWIN if name != _MODULE or name in row}
     return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
 
 
-_OF_A_TWIN = ("deviceId", "status", "connectionState", "lastActivityTime", "version", "tags")
+_MODULE = "moduleId"
+_OF_A_TWIN = ("deviceId", _MODULE, "status", "connectionState", "lastActivityTime", "version", "tags")
 
 
 def method(
@@ -426,7 +440,9 @@ def c2d(
     purge: Annotated[bool, typer.Option("--purge", help="Drop those that wait.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Send a device a message; it waits for the device up to an hour."""
+    """Send a device a message; it waits for the device up to an hour. Modules take none."""
+    if "/" in name:
+        raise ModuleTakesNoneError(name=name, named=shlex.quote(name))
     path = at("hubs", hub, "mail", name)
     if purge:
         emit(server.as_json, server.client.delete(path))

@@ -13,6 +13,8 @@ from birthmark.console.client import endpoints_for, string_of
 from birthmark.console.login import signed_in
 
 _STANDARD = 443
+_OWNERS = {"iothubowner", "provisioningserviceowner"}
+"""The policies whose strings `birthmark env` prints."""
 
 
 class Which(StrEnum):
@@ -34,7 +36,7 @@ def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | N
     """Show the connection strings of a policy, after one of its keys was replaced if that is asked for."""
     asked = {"policy": policy, "rotate": None if rotate is None else rotate.value}
     told = server.client.post(at(kind, name, "keys"), asked)
-    if rotate is Which.PRIMARY and name == "birthmark":
+    if rotate is Which.PRIMARY and name == "birthmark" and told["policy"] in _OWNERS:
         typer.echo(
             "`birthmark env` prints the new key in a moment; with several workers, once the server was started again.",
             err=True,

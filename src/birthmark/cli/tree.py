@@ -293,7 +293,7 @@ HUB = Group(
                 "key": Leaf("hub:module_key", "edge-0001 camera"),
                 "rm": Leaf("hub:delete_module", "edge-0001 camera"),
             },
-            "ls",
+            "ls edge-0001",
         ),
         "twin": Leaf("hub:twin", """se050-0001 --desired '{"interval": 5}'"""),
         "query": Leaf("hub:query", "\"SELECT * FROM devices WHERE tags.site = 'north'\""),
@@ -562,7 +562,7 @@ RENAMED = {
     "dps ca remove": "dps ca rm --yes",
     "hub delete": "hub rm",
     "hub devices": "hub device ls",
-    "hub device delete": "hub device rm --yes",
+    "hub device delete": "hub device rm",
     "aws things": "aws thing ls",
     "aws certificates": "aws certificate ls",
     "aws key add": "aws key create",
@@ -574,7 +574,8 @@ RENAMED = {
     "restore": "server restore",
 }
 """What commands were called in 0.1.0 -> what they are called now. The old names go on, and say the new one;
-what never asked does not begin to under its old name."""
+what never asked does not begin to under its old name,
+but where a device goes with its twin and messages."""
 _TRUST = {"--root": "--trust-root"}
 _CERTIFICATES = {"--profile": "--cert-profile"}
 RENAMED_OPTIONS = {
@@ -614,10 +615,8 @@ _MEANT = {
     **dict.fromkeys(("device lost", "device stolen", "device block", "device ban"), "device revoke"),
     **dict.fromkeys(("device unrevoke", "device unblock"), "pki release"),
     **dict.fromkeys(("hub listen", "hub watch", "hub telemetry"), "hub monitor"),
-    **dict.fromkeys(("hub connection-string", "hub keys"), "hub key"),
-    **dict.fromkeys(("dps connection-string", "dps keys"), "dps key"),
-    **dict.fromkeys(("hub device connection-string", "hub device-identity"), "hub device key"),
-    **dict.fromkeys(("hub module connection-string", "hub module-identity"), "hub module key"),
+    "hub keys": "hub key",
+    "dps keys": "dps key",
     **dict.fromkeys(("server restart", "server stop", "server logs", "server health"), "server status"),
     **dict.fromkeys(("ca renew", "pki renew", "server renew"), "pki rollover"),
     **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
@@ -628,6 +627,8 @@ _MEANT = {
     "chip crs": "chip csr",
 }
 """What is guessed and is called otherwise here -> what it is called."""
+_AZURES, _AWSS = {"hub", "dps"}, {"aws"}
+"""The groups of one cloud: whoever is at one is not led to another's."""
 _ALIKE = 0.75
 _SHOWN = 3
 
@@ -639,6 +640,16 @@ def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
             yield (*path, name), node
         else:
             yield from leaves(node, (*path, name))
+
+
+def known_of(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return as many of the words as lead to a command, or to a group of them."""
+    node: Group | Leaf = TREE
+    for count, word in enumerate(words):
+        if not isinstance(node, Group) or word not in node.commands:
+            return words[:count]
+        node = node.commands[word]
+    return words
 
 
 def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
@@ -673,7 +684,10 @@ def meant(path: tuple[str, ...], word: str) -> list[str]:
         return [known]
     word = _SYNONYMS.get(word, word)
     near: dict[tuple[str, ...], float] = {}
+    others = _AWSS if set(path[:1]) & _AZURES else _AZURES if set(path[:1]) & _AWSS else set()
     for words in _paths(TREE):
+        if words[0] in others:
+            continue
         likeness = max(SequenceMatcher(None, word, one).ratio() for one in (words[-1], *words[-1].split("-")))
         if likeness >= _ALIKE:
             near[words] = likeness

@@ -24,10 +24,10 @@ from birthmark.fleet.azure_records import (
     twin_of,
 )
 from birthmark.fleet.azure_service import Ready
-from birthmark.fleet.errors import DifferentRecordError, NotTakenBackError, TargetRefusedError, way_of
+from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, way_of
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.moving import NotAtSourceError
-from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
+from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
@@ -117,7 +117,7 @@ class AzureTarget(AzureLosing):
         if not (difference := on_record(present).difference(wish)):
             return Enrolled(Done.UNCHANGED)
         if not update:
-            raise self._differs(wish, difference)
+            raise different(registration_id(wish), self.description, difference)
         if dry_run:
             return Enrolled(Done.WOULD_UPDATE, difference)
         self._update(wish, present, note)
@@ -148,14 +148,6 @@ class AzureTarget(AzureLosing):
             if now is None or on_record(now).difference(wish):
                 note(wish.device_id, {})
                 raise
-
-    def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
-        return DifferentRecordError(
-            device=registration_id(wish),
-            target=self.description,
-            present=", ".join(f"{change.what} {change.present}" for change in difference),
-            wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
-        )
 
     def stand(self, wish: EnrollmentRequest) -> Stand:
         """Return where a device stands; whether it connected, only the hub knows that it was assigned to."""

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
+from birthmark.fleet.azure_groups import GroupWish
 from birthmark.fleet.azure_records import OnRecord, kept, on_record, policy_names
+from birthmark.fleet.azure_service import Ready
 from birthmark.fleet.azure_switching import Switching
-from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.target import Done
+from birthmark.fleet.errors import DifferentRecordError, different
+from birthmark.fleet.target import Done, Enrolled
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
@@ -116,24 +118,22 @@ class OtherAttestations(Switching):
         group_id: str,
         *,
         is_edge: bool,
+        update: bool,
         dry_run: bool,
         hub: str | None = None,
         issue: str | None = None,
-    ) -> tuple[Done, str | None, str | None]:
+    ) -> tuple[Enrolled, str | None, str | None]:
         """Make a group of the devices whose keys are derived from two keys that the service makes; return those.
 
-        Keys that are there stay, and are told again. A rehearsal knows none.
+        Keys that are there stay, and are told again. A rehearsal knows none. Raise `DifferentRecordError` as
+        `enroll_group` does.
         """
-        parse_group_id(group_id)
-        present = self._found(self._sdk.get_enrollment_group, group_id)
-        has_keys = _has_key_kind(present)
+        wish = GroupWish(is_edge=is_edge, hub=hub, issue=issue)
+        enrolled = self._enroll_group(group_id, wish, update=update, dry_run=dry_run)
         if dry_run:
-            return (Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE), None, None
-        there = self._group_keys(group_id) if has_keys else self._models.SymmetricKeyAttestation()
-        attestation = self._models.AttestationMechanism(type="symmetricKey", symmetric_key=there)
-        done = self._put(self._made_group(group_id, attestation, hub, issue, is_edge=is_edge), present)
+            return enrolled, None, None
         keys = self._group_keys(group_id)
-        return done, str(keys.primary_key), str(keys.secondary_key)
+        return enrolled, str(keys.primary_key), str(keys.secondary_key)
 
     def _group_keys(self, group_id: str) -> Any:
         with self._translated(group_id):
@@ -146,36 +146,58 @@ class OtherAttestations(Switching):
         ca_names: Sequence[str] = (),
         certificates: Sequence[Certificate] = (),
         is_edge: bool,
+        update: bool,
         dry_run: bool,
         hub: str | None = None,
         issue: str | None = None,
-    ) -> Done:
+    ) -> Enrolled:
         """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover.
 
-        With `hub` its devices are assigned to that one, and by `issue` they are issued certificates.
+        With `hub` its devices are assigned to that one, and by `issue` they are issued certificates. Raise
+        `DifferentRecordError` for a group that is there and otherwise, unless it is to `update`.
         """
-        models = self._models
-        parse_group_id(group_id)
-        present = self._found(self._sdk.get_enrollment_group, group_id)
-        if dry_run:
-            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-        if ca_names:
-            attestation = models.AttestationMechanism.create_with_x509_ca_refs(*ca_names)
-        else:
-            pems = [certificate.pem() for certificate in certificates]
-            attestation = models.AttestationMechanism.create_with_x509_signing_certs(*pems)
-        made = self._made_group(group_id, attestation, hub, issue, is_edge=is_edge)
-        return self._put(made, present, _HOW.format(shlex.quote(ca_names[0])) if ca_names else "")
+        wish = GroupWish(ca_names, certificates, is_edge=is_edge, hub=hub, issue=issue)
+        return self._enroll_group(group_id, wish, update=update, dry_run=dry_run)
 
-    def _made_group(self, group_id: str, attestation: Any, hub: str | None, issue: str | None, *, is_edge: bool) -> Any:
+    def _enroll_group(self, group_id: str, wish: GroupWish, *, update: bool, dry_run: bool) -> Enrolled:
+        parse_group_id(group_id)
+        how = _HOW.format(shlex.quote(wish.ca_names[0])) if wish.ca_names else ""
+        told = self._found(lambda name: self._json("get_enrollment_group", name), group_id)
+        if told is None:
+            if not dry_run:
+                self._put(self._made_group(group_id, wish), None, how)
+            return Enrolled(Done.WOULD_CREATE if dry_run else Done.CREATED)
+        if not (difference := wish.difference(told)):
+            return Enrolled(Done.UNCHANGED)
+        if not update:
+            raise different(f"The group {group_id}", self.description, difference)
+        if dry_run:
+            return Enrolled(Done.WOULD_UPDATE, difference)
+        made, present = wish.over(told), told.get("attestation") or {}
+        if wish.has_keys and present.get("type") == "symmetricKey":  # whose keys are told by this alone
+            made["attestation"] = self._json("get_enrollment_group_attestation_mechanism", group_id)
+        write = self._operation("create_or_update_enrollment_group")
+        with self._below_the_sdk("" if how else group_id, how):
+            write(group_id, Ready(made), told.get("etag"))
+        return Enrolled(Done.UPDATED, difference)
+
+    def _made_group(self, group_id: str, wish: GroupWish) -> Any:
         """Return a group as the SDK's model."""
         models = self._models
+        if wish.has_keys:
+            keys = models.SymmetricKeyAttestation()
+            attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=keys)
+        elif wish.ca_names:
+            attestation = models.AttestationMechanism.create_with_x509_ca_refs(*wish.ca_names)
+        else:
+            pems = [certificate.pem() for certificate in wish.certificates]
+            attestation = models.AttestationMechanism.create_with_x509_signing_certs(*pems)
         made = models.EnrollmentGroup.create(group_id, attestation=attestation)
-        for name, text in policy_names(issue).items():
+        for name, text in policy_names(wish.issue).items():
             setattr(made, name, text)
-        if hub is not None:
-            made.iot_hubs, made.allocation_policy = [hub], "static"
-        if is_edge:
+        if wish.hub is not None:
+            made.iot_hubs, made.allocation_policy = [wish.hub], "static"
+        if wish.is_edge:
             # The interface has it; the SDK's model of a group is older.
             made._attribute_map = {  # noqa: SLF001 - there is no public way
                 **made._attribute_map,  # noqa: SLF001 - as above

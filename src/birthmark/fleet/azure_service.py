@@ -125,9 +125,9 @@ class AzureService:
         return found
 
     @contextmanager
-    def _below_the_sdk(self, name: str) -> Iterator[None]:
+    def _below_the_sdk(self, name: str, how: str = "") -> Iterator[None]:
         """Tell the errors of the interface below the SDK's own as those."""
-        with self._translated(name):
+        with self._translated(name, how):
             try:
                 yield
             except self._wire_error as error:

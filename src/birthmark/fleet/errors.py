@@ -1,12 +1,13 @@
 """What goes wrong between an operator and a cloud."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from birthmark import errors
+from birthmark.fleet.target import Change
 from birthmark.shapes import known
 
 
@@ -141,6 +142,13 @@ class DifferentRecordError(errors.ConflictError):
     present: str
     target: str
     wanted: str
+
+
+def different(name: str, target: str, difference: Sequence[Change]) -> DifferentRecordError:
+    """Return the refusal of a record that is there and otherwise than wished."""
+    present = ", ".join(f"{change.what} {change.present}" for change in difference)
+    wanted = ", ".join(f"{change.what} {change.wanted}" for change in difference)
+    return DifferentRecordError(device=name, target=target, present=present, wanted=wanted)
 
 
 class NoSuchRecordError(errors.NotFoundError):

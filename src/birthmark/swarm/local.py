@@ -60,7 +60,7 @@ def put_on_record(data: Path, certificate: Certificate) -> str:
     if not any(row["thumbprint"] == certificate.thumbprint.hex() for row in client.rows(cas)):
         client.post(cas, {"name": name, "certificate": certificate.pem(), "group": None, "verified": True})
     target = AzureTarget(azure_profile("local", data))
-    target.enroll_group(name, certificates=[certificate], is_edge=False, dry_run=False)
+    target.enroll_group(name, certificates=[certificate], is_edge=False, update=True, dry_run=False)
     return name
 
 

@@ -259,6 +259,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     "fleet.different_record": Scenario(
         'birthmark device enroll --cert "$X509_CERT_FILE"', enrolled_otherwise("fix-record"), is_instead=True
     ),
+    "hub.module_takes_none": Scenario(
+        "birthmark hub c2d fix-c2d/door 'open the valve'",
+        typed("birthmark hub device create fix-c2d", "birthmark hub module create fix-c2d door"),
+        is_instead=True,
+    ),
     "iothub.unknown_device": Scenario(
         'birthmark device send hello --hub "$PROVISIONING_HOST" --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"',
         device("fix-hub-device"),

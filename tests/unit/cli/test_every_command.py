@@ -1,5 +1,6 @@
 """Every command as somebody meets it by --help: a purpose, an example, options that mean the same everywhere."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_what_removes_asks(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in LEAVES if path.endswith(" ls")])
 def test_every_list_is_picked_from_alike(path: str) -> None:
     assert {"--where", "--limit", "--json"}.issubset(options_of(LEAVES[path]))
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if path not in LEAVES])
+def test_the_example_of_a_group_has_what_its_command_needs(path: str) -> None:
+    words = shlex.split(EVERY[path].epilog.removeprefix("Example: "))
+    path = next(known for count in range(len(words), 0, -1) if (known := " ".join(words[:count])) in LEAVES)
+    needs = [one for one in LEAVES[path].params if one.param_type_name == "argument" and one.required]
+    assert len(words) - len(path.split()) >= len(needs)
 
 
 @pytest.mark.parametrize("path", LEAVES)

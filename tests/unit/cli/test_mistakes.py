@@ -28,6 +28,8 @@ MISTAKES = [
     ("nosuch", 2, "`birthmark --help`"),
     ("hub list", 2, "`birthmark hub ls --help`"),
     ("hub c2d pump hello --feedback all", 2, "'none', 'positive', 'negative', 'full'"),
+    ("hub c2d pump/door hello", 2, "`birthmark hub twin pump/door`"),
+    ("hub device delete pump", 6, "`birthmark hub device rm pump --yes`"),
     ("device enrol", 2, "`birthmark device enroll --help`"),
     ("serve --port 1", 2, "No such option"),
     ("hub ls --data nowhere", 5, "birthmark serve --data nowhere"),

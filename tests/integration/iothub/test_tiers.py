@@ -95,6 +95,27 @@ async def test_a_device_that_ends_while_its_messages_wait_leaves_their_turns_to_
         assert throttle.messages(world.iothub.throttles.today()) == 1  # what was not taken, the day does not count
 
 
+async def test_what_a_device_sent_before_it_hung_up_has_its_turn(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await tiered(world, Edition(Tier.S1))
+        throttle = world.iothub.throttles.of("main")
+        assert throttle is not None
+        throttle.take(Metered.TELEMETRY, world.clock.monotonic(), 100)
+        link, _ = await world.connected()
+        link.data_received(b"".join(telemetry(number) for number in range(1, 31)))
+        link.connection_lost(None)
+        await asyncio.sleep(0.05)
+        assert throttle.messages(world.iothub.throttles.today()) == 0
+        polite = asyncio.create_task(world.iothub.throttles.telemetry("main", "polite", [1], lambda: False, PATIENCE_S))
+        await asyncio.sleep(0)
+        world.clock.move(timedelta(seconds=0.2))
+        assert await polite  # between its turns
+        world.clock.move(timedelta(seconds=0.2))
+        await until(lambda: link.is_over)
+        assert throttle.messages(world.iothub.throttles.today()) == 31
+        assert len(await world.iothub.telemetry.stream(world.hub).latest(100)) == 30
+
+
 async def test_a_refusal_by_mqtt_names_the_device(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         await tiered(world, Edition(Tier.F1))

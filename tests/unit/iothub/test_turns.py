@@ -8,8 +8,14 @@ import pytest
 
 from birthmark.background import FAILURES
 from birthmark.iothub.rules.tiers import BACKLOG_S, PATIENCE_S, Edition, Metered, Throttle, Tier, TierThrottledError
+from birthmark.iothub.service import throttles
 from birthmark.iothub.service.throttles import Shaper
 from fakes import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttles, "LOOK_S", 0.005)
 
 
 class Hub:
@@ -35,7 +41,7 @@ class Hub:
     async def passes(self, seconds: float) -> None:
         await asyncio.sleep(0.01)  # whoever waits is in the queue
         self.clock.move(timedelta(seconds=seconds))
-        await asyncio.sleep(0.6)  # a look, at most
+        await asyncio.sleep(0.05)
 
 
 async def test_what_there_is_room_for_has_its_turn_at_once() -> None:
@@ -97,8 +103,7 @@ async def test_a_batch_leaves_turns_to_others() -> None:
     assert polite.result()
     assert not batch.done()
     for _ in range(5):
-        hub.clock.move(timedelta(seconds=1))
-        await asyncio.sleep(0.6)
+        await hub.passes(1)
     assert batch.result()
 
 
@@ -133,7 +138,7 @@ async def test_without_its_tier_nobody_waits_any_more() -> None:
     waiting = [hub.waits("d") for _ in range(20)]
     await asyncio.sleep(0)
     hub.throttle = None
-    await asyncio.sleep(0.6)
+    await hub.passes(0)
     assert all(one.result() for one in waiting)
 
 

@@ -1,10 +1,11 @@
 from datetime import date
+from functools import partial
 
 import pytest
 
-from birthmark.iothub.http.metering import kind_of
+from birthmark.iothub.http.metering import kind_of, size_of
 from birthmark.iothub.rules.tiers import (
-    BACKLOG_S,
+    MAX_UNITS,
     Allowance,
     Edition,
     Metered,
@@ -98,31 +99,26 @@ def test_one_pace_is_not_anothers() -> None:
     throttle.take(Metered.TWIN_READ, 0.0)
 
 
-def test_what_waits_its_turn_is_paced_and_not_refused() -> None:
+def test_who_asks_how_long_it_is_takes_nothing() -> None:
     throttle = Throttle("hub-2", S1)
-    assert throttle.shape(Metered.TELEMETRY, 0.0, 100) == 0
-    assert throttle.shape(Metered.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
-    assert throttle.shape(Metered.TELEMETRY, 0.0, 50) == pytest.approx(1.0)
-    assert throttle.shape(Metered.TELEMETRY, 10.0, 100) == 0
-
-
-def test_what_would_wait_too_long_is_refused() -> None:
-    throttle = Throttle("hub-2", S1)
-    for _ in range(int(BACKLOG_S) + 1):
-        throttle.shape(Metered.TELEMETRY, 0.0, 100)
-    with pytest.raises(TierThrottledError):
-        throttle.shape(Metered.TELEMETRY, 0.0, 100)
+    throttle.take(Metered.TELEMETRY, 0.0, 100)
+    assert throttle.wait_s(Metered.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
+    assert throttle.wait_s(Metered.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
+    assert throttle.wait_s(Metered.TELEMETRY, 0.0, 50, ahead=200) == pytest.approx(2.5)
+    assert throttle.wait_s(Metered.TELEMETRY, 10.0, 100) == 0
 
 
 def test_more_than_comes_at_once_is_taken_by_one_who_waited() -> None:
     allowance = Allowance(10, 1)
-    assert allowance.take(25, 0.0) == 0
+    assert allowance.wait_s(25, 0.0) == 0
+    allowance.take(25)
     assert allowance.wait_s(1, 0.0) == 16
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
     allowance = Allowance(1, 1)
-    allowance.take(1, 10.0)
+    assert allowance.wait_s(1, 10.0) == 0
+    allowance.take(1)
     assert allowance.wait_s(1, 5.0) == 1
     assert allowance.wait_s(1, 11.0) == 0
 
@@ -181,7 +177,85 @@ def test_a_hub_has_room_for_the_devices_of_its_tier() -> None:
         ("DELETE", "/devices/d/commands", None),
         ("GET", "/statistics/devices", Metered.REGISTRY),
         ("GET", "/messages/serviceBound/feedback", None),
+        ("GET", "/digitaltwins/d", Metered.TWIN_READ),
+        ("PATCH", "/digitaltwins/d", Metered.TWIN_UPDATE),
+        ("POST", "/digitaltwins/d/commands/c", Metered.METHOD),
+        ("POST", "/digitaltwins/d/components/p/commands/c", Metered.METHOD),
+        ("GET", "/devices/commands", Metered.REGISTRY),  # a device of that name, as those below
+        ("GET", "/devices/applyConfigurationContent", Metered.REGISTRY),
+        ("PUT", "/devices/d/modules/commands", Metered.REGISTRY),
+        ("PUT", "/devices/d/modules/messages", Metered.REGISTRY),
+        ("DELETE", "/devices/messages/commands", None),
+        ("GET", "/twins/methods", Metered.TWIN_READ),
+        ("PATCH", "/twins/d/modules/methods", Metered.TWIN_UPDATE),
+        ("GET", "/digitaltwins/commands", Metered.TWIN_READ),
     ],
 )
 def test_each_call_of_the_service_counts_as_what_it_is(method: str, path: str, kind: Metered | None) -> None:
     assert kind_of(method, path) is kind
+
+
+def test_a_body_of_which_nothing_is_said_before_counts_as_the_largest_of_its_kind() -> None:
+    chunked = {"transfer-encoding": "chunked"}
+    assert size_of(chunked, Metered.METHOD) == 128 * 1024
+    assert size_of(chunked, Metered.MAIL) == 64 * 1024
+    assert size_of({"content-length": "7"} | chunked, Metered.METHOD) == 128 * 1024
+    assert size_of({"content-length": "7"}, Metered.METHOD) == 7
+    assert size_of({}, Metered.METHOD) == 0
+
+
+def fix_of(edition: Edition, what: Metered) -> str:
+    return Throttle("hub-2", edition).refused(what, 1).explain_fix()
+
+
+@pytest.mark.parametrize(
+    ("edition", "what", "command"),
+    [
+        (F1, Metered.TELEMETRY, "S2 --units 1"),
+        (Edition(Tier.S1, 3), Metered.CONNECTION, "S2 --units 3"),
+        (Edition(Tier.S1, 3), Metered.QUERY, "S3 --units 3"),  # S2 takes no more of those
+        (Edition(Tier.S2, 200), Metered.METHOD, "S3 --units 200"),
+        (Edition(Tier.S3, 2), Metered.QUERY, "S3 --units 3"),
+    ],
+)
+def test_a_refusal_names_the_next_edition_that_takes_more(edition: Edition, what: Metered, command: str) -> None:
+    fix = fix_of(edition, what)
+    assert f"`birthmark hub tier hub-2 {command}`" in fix
+    tier, _, units = command.split()
+    assert parse_edition(tier, int(units), "hub-2").pace(what).many > edition.pace(what).many
+
+
+def many(what: Metered, edition: Edition) -> float:
+    return edition.pace(what).many
+
+
+@pytest.mark.parametrize("edition", [Edition(tier, units) for tier in list(Tier)[1:] for units in (1, 7, MAX_UNITS)])
+def test_no_fix_makes_a_hub_smaller(edition: Edition) -> None:
+    for what in Metered:
+        larger = edition.larger(partial(many, what))
+        if larger is not None:
+            assert all(larger.pace(each).many >= edition.pace(each).many for each in Metered)
+            assert larger.most_messages >= edition.most_messages
+            assert larger.most_devices >= edition.most_devices
+
+
+def test_the_largest_edition_has_nothing_but_to_wait() -> None:
+    top = Edition(Tier.S3, MAX_UNITS)
+    assert fix_of(top, Metered.QUERY) == "Wait as long as Retry-After says."
+    throttle = Throttle("hub-2", top)
+    with pytest.raises(TierQuotaError) as quota:
+        throttle.count_blocks(top.most_messages + 1, TODAY)
+    assert quota.value.explain_fix() == "Wait until the day ends (UTC)."
+
+
+def test_the_day_and_the_devices_of_a_free_hub_are_more_with_the_next_tier() -> None:
+    throttle = Throttle("hub-2", F1)
+    with pytest.raises(TierQuotaError) as quota:
+        throttle.count_blocks(8_001, TODAY)
+    with pytest.raises(TooManyDevicesError) as full:
+        throttle.check_room(500)
+    for caught in (quota, full):
+        assert "`birthmark hub tier hub-2 S1 --units 1`" in caught.value.explain_fix()
+    with pytest.raises(TooManyDevicesError) as full:
+        Throttle("hub-2", S1).check_room(1_000_000)
+    assert full.value.explain_fix() == "Remove one: `birthmark hub device ls --hub hub-2`"

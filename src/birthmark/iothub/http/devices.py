@@ -4,12 +4,14 @@ A message is received under a lock, which its ETag names, and completed, rejecte
 prove to be the device hears one and the same answer, whether there is such a device or not.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.background import ended
 from birthmark.broker.rules.inbox import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
@@ -17,6 +19,7 @@ from birthmark.iothub.http import headers
 from birthmark.iothub.http.rendering import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
 from birthmark.iothub.model import Hub, name_of, parse_name, space_of
 from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
 from birthmark.net.refusing import Handler
@@ -52,7 +55,8 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     async def send(request: Request, hub: Hub, name: str) -> Response:
         body = await request.body()
         messages = headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
-        iothub.throttles.telemetry(hub, [len(message.body) for message in messages])
+        if not await _has_its_turn(iothub, hub, name, [len(message.body) for message in messages], request):
+            return Response(status_code=503)  # which nobody sees
         await iothub.telemetry.written(hub, key_of(name.partition("/")[0]), messages, len(body))
         return Response(status_code=204)
 
@@ -86,3 +90,22 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             Route(f"{one}/{name}/{{lock}}/abandon", of_device(abandon), methods=["POST"]),
         ]
     return found
+
+
+async def _has_its_turn(iothub: IotHub, hub: Hub, name: str, sizes: list[int], request: Request) -> bool:
+    """Wait until a hub's tier takes messages; say False where whoever brings them, and whose body is read, went.
+
+    Raise `TierThrottledError`, `TierQuotaError`.
+    """
+    if iothub.throttles.of(hub.name) is None:
+        return True
+    leaving = asyncio.create_task(_left(request))
+    try:
+        return await iothub.throttles.telemetry(hub.name, name, sizes, leaving.done, PATIENCE_S)
+    finally:
+        await ended(leaving)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

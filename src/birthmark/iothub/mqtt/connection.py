@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -79,8 +78,10 @@ class HubConnection:
         self._credentials: CredentialRequests | None = None
         self._devicebound: DeviceBound | None = None
         stream = connections.iothub.telemetry.stream(hub)
-        throttle = partial(connections.iothub.throttles.of, hub.name)
-        self._telemetry = TelemetryWindow(pump, identity.name, stream, connections.clock, throttle)
+        throttles = connections.iothub.throttles
+        self._telemetry = TelemetryWindow(
+            pump, identity.name, stream, connections.clock, hub=hub.name, throttles=throttles
+        )
         self._identity = identity
         self._space = space
         self.pump = pump
@@ -241,6 +242,7 @@ class HubConnection:
                 topic, body = wire.twin_response_topic(204, request.rid, twin.reported.version), b""
         except BirthmarkError as error:
             status, _, number = http_error(error)
+            error.add_facts(device_id=self.device_id)
             self.pump.note(error)
             topic = wire.twin_response_topic(status, request.rid)
             body = msgspec.json.encode({"errorCode": number, "message": str(error)})

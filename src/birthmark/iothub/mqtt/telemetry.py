@@ -11,10 +11,12 @@ from functools import partial
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import key_of
 from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message
 from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
-from birthmark.iothub.rules.tiers import Metered, Throttle
+from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
+from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
 from birthmark.net.admission import Closed
@@ -23,8 +25,6 @@ from birthmark.net.pump import MqttPump
 WINDOW = 100
 _OWN = "devices/"  # whatever else is published there is refused
 WINDOW_BYTES = 1024 * 1024
-AT_A_TURN = 10
-"""How many messages of one device have their turn together, where a tier has them wait."""
 TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 
 
@@ -33,26 +33,25 @@ class TelemetryWindow:
 
     __slots__ = (
         "_clock",
+        "_hub",
         "_key",
         "_like",
         "_name",
         "_pump",
         "_room",
         "_stream",
-        "_throttle",
+        "_throttles",
         "_topic",
         "_unwritten",
         "_unwritten_bytes",
     )
 
     def __init__(
-        self, pump: MqttPump, name: str, stream: Stream[Message], clock: Clock, throttle: Callable[[], Throttle | None]
+        self, pump: MqttPump, name: str, stream: Stream[Message], clock: Clock, *, hub: str, throttles: Throttles
     ) -> None:
-        """`name` is a device's, or a module's, whose messages stand in the row of its device's.
-
-        `throttle` returns what the hub's tier leaves, where it has one.
-        """
-        self._throttle = throttle
+        """`name` is a device's, or a module's, whose messages stand in the row of its device's."""
+        self._throttles = throttles
+        self._hub = hub
         self._pump = pump
         self._name = name
         self._key = key_of(name.partition("/")[0])
@@ -68,24 +67,29 @@ class TelemetryWindow:
 
         Of a hub with a tier, what comes too fast waits for its turn. Raise `TierThrottledError`, `TierQuotaError`.
         """
-        if (throttle := self._throttle()) is not None:
-            return self._in_turns(throttle, packets, topic_of)
+        if self._throttles.of(self._hub) is not None:
+            return self._in_turns(packets, topic_of)
         return self._take(packets, topic_of)
 
-    async def _in_turns(self, throttle: Throttle, packets: Sequence[Publish], topic_of: TopicOf) -> None:
+    async def _in_turns(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         """Queue a burst a few messages at a time, so that devices of one hub that are too fast share its pace."""
         for begin in range(0, len(packets), AT_A_TURN):
             some = packets[begin : begin + AT_A_TURN]
             own = [len(packet.payload) for packet in some if packet.topic.startswith(_OWN)]
-            wait_s = throttle.shape(Metered.TELEMETRY, self._clock.monotonic(), len(own)) if own else 0
-            if wait_s:
-                await asyncio.sleep(wait_s)
+            if own and not await self._have_their_turn(own):
+                return
             if self._pump.is_over:
                 return
-            if own:
-                throttle.count_blocks(sum(map(throttle.edition.blocks, own)), self._clock.now().date())
             if (waiting := self._take(some, topic_of)) is not None:
                 await waiting
+
+    async def _have_their_turn(self, sizes: list[int]) -> bool:
+        throttles, pump = self._throttles, self._pump
+        try:
+            return await throttles.telemetry(self._hub, self._name, sizes, lambda: pump.is_over, BACKLOG_S)
+        except BirthmarkError as error:
+            error.add_facts(device_id=self._name)
+            raise
 
     def _take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
         while packets:

@@ -5,16 +5,22 @@ them count together; a process that is started anew begins to count anew.
 """
 
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import Any, TypeVar
 
-from birthmark.errors import ForbiddenError, InvalidRequestError, PolicyError, ThrottledError
+from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, PolicyError, ThrottledError
 
 _MINUTE, _KIB = 60, 1024
 BACKLOG_S = 30.0
 """So long traffic of a device waits for its turn, before its connection ends."""
+PATIENCE_S = 5.0
+"""So long a request of a device waits for its turn, before it is answered 429."""
+AT_A_TURN = 10
+"""How many messages of one device have their turn together."""
 MAX_UNITS = 200
 
 
@@ -36,10 +42,12 @@ class TierThrottledError(ThrottledError):
     code = "iothub.tier_throttled"
     message = "Hub {hub} takes {limit}: come back later"
     cause = "Hub {hub} is of the tier {tier}, which takes {limit}; there was more."
-    fix = "Wait as long as Retry-After says, or give the hub another tier: `birthmark hub tier {hub} S3`"
+    fix = "Wait as long as Retry-After says, or make it larger: `birthmark hub tier {hub} {larger} --units {units}`"
     hub: str
+    larger: str
     limit: str
     tier: str
+    units: int
 
 
 class TierQuotaError(ForbiddenError):
@@ -48,11 +56,13 @@ class TierQuotaError(ForbiddenError):
     code = "iothub.tier_quota"
     message = "Hub {hub} has taken the {most} messages of its day"
     cause = "Hub {hub} is of the tier {tier}, which takes {most} messages of {meter} bytes a day; they are used up."
-    fix = "Wait until the day ends (UTC), or give the hub another tier: `birthmark hub tier {hub} S3`"
+    fix = "Wait until the day ends (UTC), or make it larger: `birthmark hub tier {hub} {larger} --units {units}`"
     hub: str
+    larger: str
     meter: int
     most: str
     tier: str
+    units: int
 
 
 class TooManyDevicesError(PolicyError):
@@ -61,10 +71,15 @@ class TooManyDevicesError(PolicyError):
     code = "iothub.tier_full"
     message = "Hub {hub} has the {most} devices of its tier"
     cause = "Hub {hub} is of the tier {tier}, which takes {most} devices."
-    fix = "Give it another tier: `birthmark hub tier {hub} S1`. Or remove one: `birthmark hub device ls --hub {hub}`"
+    fix = (
+        "Make it larger: `birthmark hub tier {hub} {larger} --units {units}`. "
+        "Or remove one: `birthmark hub device ls --hub {hub}`"
+    )
     hub: str
+    larger: str
     most: str
     tier: str
+    units: int
 
 
 class Tier(StrEnum):
@@ -134,6 +149,17 @@ class Edition:
         least, each, within_s = _PACES[what][self.tier]
         return Pace(max(least, each * self.units), within_s)
 
+    def larger(self, grows: Callable[["Edition"], float]) -> "Edition | None":
+        """Return the next edition that takes more of what `grows` tells, and less of nothing; None at the top.
+
+        That is a later tier with as many units; of the last one it is one unit more.
+        """
+        order = tuple(Tier)
+        later = [Edition(tier, self.units) for tier in order[order.index(self.tier) + 1 :]]
+        if self.tier is order[-1] and self.units < MAX_UNITS:
+            later = [Edition(self.tier, self.units + 1)]
+        return next((one for one in later if grows(one) > grows(self)), None)
+
     def blocks(self, size: int) -> int:
         """Return as how many messages one of so many bytes counts."""
         return max(1, -(-size // self.meter))
@@ -187,17 +213,18 @@ class Allowance:
     def __post_init__(self) -> None:
         self._left = self.burst
 
-    def wait_s(self, amount: float, now: float) -> float:
-        """Return how long it is until there is room for so many; take nothing. What never fits, fits an empty one."""
+    def wait_s(self, amount: float, now: float, ahead: float = 0) -> float:
+        """Return how long it is until there is room for so many, behind those `ahead`; take nothing.
+
+        What never fits, fits an empty one.
+        """
         self._left = min(self.burst, self._left + max(0.0, now - self._at) * self.per_s)
         self._at = max(self._at, now)
-        return max(0.0, round((min(amount, self.burst) - self._left) / self.per_s, 6))
+        return max(0.0, round((ahead + min(amount, self.burst) - self._left) / self.per_s, 6))
 
-    def take(self, amount: float, now: float) -> float:
-        """Take so many, if need be of what is yet to come; return after how long they are there."""
-        wait_s = self.wait_s(amount, now)
+    def take(self, amount: float) -> None:
+        """Take so many, as there is room for them since `wait_s` was asked."""
         self._left -= amount
-        return wait_s
 
 
 @dataclass(slots=True)
@@ -213,20 +240,13 @@ class Throttle:
 
     def take(self, what: Metered, now: float, amount: float = 1) -> None:
         """Take so many of something. Raise `TierThrottledError`, which takes nothing."""
-        allowance = self._of(what)
-        if (wait_s := allowance.wait_s(amount, now)) > 0:
-            raise self._refused(what, wait_s)
-        allowance.take(amount, now)
+        if (wait_s := self.wait_s(what, now, amount)) > 0:
+            raise self.refused(what, wait_s)
+        self._of(what).take(amount)
 
-    def shape(self, what: Metered, now: float, amount: float = 1) -> float:
-        """Take so many of something; return how long whoever brings them has to wait. Raise `TierThrottledError`.
-
-        That is where it would be longer than `BACKLOG_S`.
-        """
-        allowance = self._of(what)
-        if (wait_s := allowance.wait_s(amount, now)) > BACKLOG_S:
-            raise self._refused(what, wait_s)
-        return allowance.take(amount, now)
+    def wait_s(self, what: Metered, now: float, amount: float = 1, ahead: float = 0) -> float:
+        """Return how long it is until there is room for so many of something, behind those `ahead`; take nothing."""
+        return self._of(what).wait_s(amount, now, ahead)
 
     def count(self, size: int, today: date) -> None:
         """Count a message of so many bytes to the day. Raise `TierQuotaError`."""
@@ -239,13 +259,26 @@ class Throttle:
         most = self.edition.most_messages
         if self._messages + blocks > most / self.parts:
             known = self.edition
-            raise TierQuotaError(hub=self.hub, tier=str(known), most=f"{most:,}", meter=known.meter)
+            larger = known.larger(lambda edition: edition.most_messages)
+            refused = TierQuotaError(
+                hub=self.hub, tier=str(known), most=f"{most:,}", meter=known.meter, **_units_of(larger)
+            )
+            raise refused if larger else _without(refused, "Wait until the day ends (UTC).")
         self._messages += blocks
+
+    def room(self, devices: int) -> int:
+        """Return how many devices more there is room for, of a hub that has so many."""
+        return max(0, self.edition.most_devices - devices)
 
     def check_room(self, devices: int) -> None:
         """Raise `TooManyDevicesError` where one device more is too much."""
-        if devices >= self.edition.most_devices:
-            raise TooManyDevicesError(hub=self.hub, most=f"{self.edition.most_devices:,}", tier=str(self.edition))
+        known = self.edition
+        if not self.room(devices):
+            larger = known.larger(lambda edition: edition.most_devices)
+            refused = TooManyDevicesError(
+                hub=self.hub, most=f"{known.most_devices:,}", tier=str(known), **_units_of(larger)
+            )
+            raise refused if larger else _without(refused, "Remove one: `birthmark hub device ls --hub {}`", self.hub)
 
     def messages(self, today: date) -> int:
         """Return how many were counted today, here."""
@@ -258,8 +291,24 @@ class Throttle:
             known = self._paces[what] = Allowance(max(1.0, many), many / pace.within_s)
         return known
 
-    def _refused(self, what: Metered, wait_s: float) -> TierThrottledError:
-        limit = f"{self.edition.pace(what)} of {what}"
-        return TierThrottledError(
-            hub=self.hub, limit=limit, tier=str(self.edition), retry_after_s=max(1, math.ceil(wait_s))
-        )
+    def refused(self, what: Metered, wait_s: float) -> TierThrottledError:
+        """Return the refusal of what would wait so long."""
+        known, after_s = self.edition, max(1, math.ceil(wait_s))
+        larger = known.larger(lambda edition: edition.pace(what).many)
+        limit, named = f"{known.pace(what)} of {what}", _units_of(larger)
+        refused = TierThrottledError(hub=self.hub, limit=limit, tier=str(known), retry_after_s=after_s, **named)
+        return refused if larger else _without(refused, "Wait as long as Retry-After says.")
+
+
+_E = TypeVar("_E", bound=BirthmarkError)
+
+
+def _units_of(larger: Edition | None) -> dict[str, Any]:
+    """Return the facts of the edition that a fix names."""
+    return {"larger": "", "units": ""} if larger is None else {"larger": larger.tier, "units": larger.units}
+
+
+def _without(error: _E, fix: str, *words: str) -> _E:
+    """Return a refusal of the largest edition there is, which has a fix of its own; `words` are typed in it."""
+    error.quote(fix=fix.format(*map(shlex.quote, words)))
+    return error

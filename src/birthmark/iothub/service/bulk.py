@@ -27,8 +27,18 @@ class Bulk:
         """Do all that can be done; return for each why not, and the twins that were changed, before and after."""
         twice = {name for name, count in Counter(name_of(one.id, one.module_id) for one in items).items() if count > 1}
         changed: list[tuple[Twin, Twin, Mapping[str, Any]]] = []
+        made = sum(map(_makes_device, items))
+        # Where there may be no room for all of them, each looks after the one before it is there.
+        room = await self._registry.room(hub) if made else None
+        one_by_one = asyncio.Lock() if room is not None and room < made else None
 
         async def one(item: BulkItem) -> BirthmarkError | None:
+            if one_by_one is None or not _makes_device(item):
+                return await alone(item)
+            async with one_by_one:
+                return await alone(item)
+
+        async def alone(item: BulkItem) -> BirthmarkError | None:
             try:
                 if name_of(item.id, item.module_id) in twice:
                     raise BodyInvalidError(detail=f"{item.id[:128]} is there more than once")
@@ -81,6 +91,10 @@ class Bulk:
     async def _change_twin(self, hub: Hub, item: BulkItem, etag: str, actor: str) -> tuple[Twin, Twin]:
         name = name_of(item.id, item.module_id)
         return await self._twins.desire(hub, name, item.twin, etag, replaces=False, actor=actor)
+
+
+def _makes_device(item: BulkItem) -> bool:
+    return item.import_mode == "create" and item.module_id is None
 
 
 def _said(etag: str | None, member: str) -> str:

@@ -346,6 +346,12 @@ class Registry:
             return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
         return changes if not made.twin or with_twin else _with_twin(changes, device, made.twin, now)
 
+    async def room(self, hub: Hub) -> int | None:
+        """Return how many devices more the hub's tier takes, None where it has none."""
+        if self.throttles is None or (throttle := self.throttles.of(hub.name)) is None:
+            return None
+        return throttle.room((await self.count(hub))[0])
+
     async def _check_room(self, hub: Hub) -> None:
         """Raise `TooManyDevicesError` where the hub's tier takes no more; of several at once, some more may come in."""
         if self.throttles is not None and (throttle := self.throttles.of(hub.name)) is not None:

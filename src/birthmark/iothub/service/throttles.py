@@ -1,11 +1,149 @@
 """The tiers of hubs as this process counts them. A hub without one costs a look at an empty mapping."""
 
+import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 
+from birthmark.background import note
 from birthmark.clock import Clock
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.tiers import Metered, Throttle
+from birthmark.iothub.rules.tiers import AT_A_TURN, Metered, Throttle
 from birthmark.iothub.service.hubs import Hubs
+
+LOOK_S = 0.5
+"""So often at least is looked whether a tier changed, and whether who waits is still there."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """So many messages of a connection or a request that wait for their turn."""
+
+    left: int
+    is_over: Callable[[], bool]
+    has_it: asyncio.Future[bool]
+
+    @property
+    def part(self) -> int:
+        return min(AT_A_TURN, self.left)
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """What waits of one device, first come first served; `amount` messages in all."""
+
+    waiters: deque[_Waiter] = field(default_factory=deque)
+    amount: int = 0
+
+
+class Shaper:
+    """Who waits for the pace of one hub: devices by turns, whatever the number of their connections and requests.
+
+    Nothing is taken before its turn is there, so what ends while it waits leaves its turn to the others.
+    """
+
+    def __init__(self, throttle: Callable[[], Throttle | None], clock: Clock) -> None:
+        """`throttle` returns what the hub's tier leaves, None as soon as it has none."""
+        self._throttle = throttle
+        self._clock = clock
+        self._lines: OrderedDict[str, _Line] = OrderedDict()  # whose turn comes first, first
+        self._round = self._amount = 0  # messages that go before everyone had one turn, and all that wait
+        self._serving: asyncio.Task[None] | None = None
+
+    async def turn(self, device_id: str, amount: int, is_over: Callable[[], bool], patience_s: float) -> bool:
+        """Return when there is room for so many messages: whether they were taken, False where `is_over` says so.
+
+        What is more than `AT_A_TURN` has several turns, of which patience is for the first. Raise
+        `TierThrottledError`, at once and nothing taken, where that would be later than `patience_s`.
+        """
+        if is_over():
+            return False
+        if (throttle := self._throttle()) is None or not amount:
+            return True
+        if (wait_s := self._wait_s(throttle, device_id, min(amount, AT_A_TURN))) > patience_s:
+            raise throttle.refused(Metered.TELEMETRY, wait_s)
+        if not self._lines and not wait_s and amount <= AT_A_TURN:
+            throttle.take(Metered.TELEMETRY, self._clock.monotonic(), amount)
+            return True
+        waiter = _Waiter(amount, is_over, asyncio.get_running_loop().create_future())
+        line = self._lines.setdefault(device_id, _Line())
+        if not line.waiters:
+            self._round += waiter.part
+        line.waiters.append(waiter)
+        line.amount += amount
+        self._amount += amount
+        if self._serving is None:
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
+        return await waiter.has_it
+
+    def _wait_s(self, throttle: Throttle, device_id: str, part: int) -> float:
+        """Return how long it is until a device that comes now has a turn, about."""
+        own, first = 0, 0
+        if (line := self._lines.get(device_id)) is not None:
+            own, first = line.amount, line.waiters[0].part
+        others = min((self._round - first) * math.ceil((own + part) / AT_A_TURN), self._amount - own)
+        return throttle.wait_s(Metered.TELEMETRY, self._clock.monotonic(), part, own + others)
+
+    async def _serve(self) -> None:
+        """Give out turns until nobody waits. Whatever ends it before ends the waiting, too."""
+        try:
+            while self._lines:
+                if wait_s := self._give_out():
+                    await asyncio.sleep(min(wait_s, LOOK_S))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            note("the turns of a hub", error)
+            for waiter in self._everyone():
+                waiter.has_it.set_exception(RuntimeError("turns of a hub are not given out"))
+        finally:
+            for waiter in self._everyone():
+                waiter.has_it.cancel()
+            self._lines.clear()
+            self._round = self._amount = 0
+            self._serving = None
+
+    def _everyone(self) -> list[_Waiter]:
+        waiting = [waiter for line in self._lines.values() for waiter in line.waiters]
+        return [waiter for waiter in waiting if not waiter.has_it.done()]
+
+    def _give_out(self) -> float:
+        """Give the turns that there is room for; return how long it is to the next, 0 where nobody waits."""
+        throttle, now = self._throttle(), self._clock.monotonic()
+        while self._lines:
+            device_id, line = next(iter(self._lines.items()))
+            first = line.waiters[0]
+            if first.has_it.done() or first.is_over():
+                self._leave(device_id, line, has_it=False)
+                continue
+            part = first.part
+            if throttle is not None:
+                if wait_s := throttle.wait_s(Metered.TELEMETRY, now, part):
+                    return wait_s
+                throttle.take(Metered.TELEMETRY, now, part)
+            self._lines.move_to_end(device_id)
+            if part == first.left:
+                self._leave(device_id, line, has_it=True)
+                continue
+            first.left -= part
+            line.amount -= part
+            self._amount -= part
+            self._round += first.part - part
+        return 0.0
+
+    def _leave(self, device_id: str, line: _Line, *, has_it: bool) -> None:
+        """Let the first of a line go."""
+        first = line.waiters.popleft()
+        line.amount -= first.left
+        self._amount -= first.left
+        self._round -= first.part
+        if line.waiters:
+            self._round += line.waiters[0].part
+        else:
+            del self._lines[device_id]
+        if not first.has_it.done():
+            first.has_it.set_result(has_it)
 
 
 class Throttles:
@@ -15,6 +153,7 @@ class Throttles:
         self._hubs = hubs
         self._clock = clock
         self._known: dict[str, Throttle] = {}
+        self._shapers: dict[str, Shaper] = {}
         self._parts = parts
 
     def of(self, hub: str) -> Throttle | None:
@@ -33,15 +172,24 @@ class Throttles:
         if (throttle := self.of(hub.name)) is not None:
             throttle.take(what, self._clock.monotonic(), amount)
 
-    def telemetry(self, hub: Hub, sizes: list[int]) -> None:
-        """Take messages of a device that are refused where they are too many.
+    async def telemetry(
+        self, hub: str, name: str, sizes: list[int], is_over: Callable[[], bool], patience_s: float
+    ) -> bool:
+        """Return when messages of so many bytes have their turn and are counted: whether they may be taken.
 
-        Raise `TierThrottledError`, `TierQuotaError`.
+        They may not where what brought them `is_over` meanwhile. `name` is a device's, or a module's, whose messages
+        have the turns of its device. Raise `TierThrottledError` for what would wait longer than `patience_s`,
+        `TierQuotaError`.
         """
-        if (throttle := self.of(hub.name)) is None:
-            return
-        throttle.take(Metered.TELEMETRY, self._clock.monotonic(), len(sizes))
-        throttle.count_blocks(sum(map(throttle.edition.blocks, sizes)), self.today())
+        if self.of(hub) is None:
+            return True
+        if (shaper := self._shapers.get(hub)) is None:
+            shaper = self._shapers[hub] = Shaper(partial(self.of, hub), self._clock)
+        if not await shaper.turn(name.partition("/")[0], len(sizes), is_over, patience_s) or is_over():
+            return False
+        if (throttle := self.of(hub)) is not None:
+            throttle.count_blocks(sum(map(throttle.edition.blocks, sizes)), self.today())
+        return True
 
     def count(self, hub: Hub, size: int) -> None:
         """Count a message of so many bytes to the hub's day. Raise `TierQuotaError`."""

@@ -2,11 +2,13 @@
 
 import base64
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer
+from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 
@@ -17,13 +19,20 @@ def run(server: RunningServer, body: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_feedback_of_messages_is_received_completed_and_abandoned(server: RunningServer) -> None:
-    server.run("hub", "device", "create", "fed-back")
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server of its own: the feedback of a hub is that of all its devices."""
+    with a_server(tmp_path) as running:
+        yield running
+
+
+def test_feedback_of_messages_is_received_completed_and_abandoned(alone: RunningServer) -> None:
+    alone.run("hub", "device", "create", "fed-back")
     for text in ("first", "second"):
-        server.run("hub", "c2d", "fed-back", text, "--feedback", "full")
-    server.run("hub", "c2d", "fed-back", "--purge")
+        alone.run("hub", "c2d", "fed-back", text, "--feedback", "full")
+    alone.run("hub", "c2d", "fed-back", "--purge")
     assert run(
-        server,
+        alone,
         """
 import os
 from azure.iot.hub import IoTHubHttpRuntimeManager

@@ -54,7 +54,7 @@ DEVICES: Mapping[str, Row] = {
     "awsiot.payload_too_large": misuse("size", a_publish("a", bytes(131073))),
     "awsiot.policy_denied": Row(saying(client_id="fix-denied"), registered("fix-denied")),
     "awsiot.qos_not_served": misuse("qos", a_publish("a", qos=2)),
-    "awsiot.reserved_topic_not_served": misuse("reserved", a_publish("$aws/things/a/jobs/get")),
+    "awsiot.reserved_topic_not_served": misuse("reserved", a_publish("$aws/things/a/defender/metrics/json")),
     "broker.session_taken": Row(crowd, allowed("fix-crowd"), is_instead=True),
     "awsiot.topic_invalid": misuse("topic", a_publish("a/b/c/d/e/f/g/h/i")),
 }

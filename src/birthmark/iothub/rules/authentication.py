@@ -65,7 +65,7 @@ class CaNotTrustedError(UnauthenticatedError):
         "above it: {detail}."
     )
     fix = (
-        "If that CA is yours, put its certificate on record; of one that `birthmark ca init` made it is ca/root.pem: "
+        "If that CA is yours, put its certificate on record, which is root.pem of the directory of a CA made here: "
         "`birthmark hub ca create {name} ca/root.pem --verified --hub {hub}`. Those there are, and which are verified: "
         "`birthmark hub ca ls --hub {hub}`"
     )

@@ -113,7 +113,9 @@ async def test_what_a_device_sent_before_it_hung_up_has_its_turn(tmp_path: Path)
         world.clock.move(timedelta(seconds=0.2))
         await until(lambda: link.is_over)
         assert throttle.messages(world.iothub.throttles.today()) == 31
-        assert len(await world.iothub.telemetry.stream(world.hub).latest(100)) == 30
+        stream = world.iothub.telemetry.stream(world.hub)
+        await stream.settled()
+        assert len(await stream.latest(100)) == 30
 
 
 async def test_a_refusal_by_mqtt_names_the_device(tmp_path: Path) -> None:

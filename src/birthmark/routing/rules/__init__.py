@@ -1,0 +1,1 @@
+"""What decides about messages that leave: no clock, no dice, no IO."""

@@ -1,0 +1,37 @@
+"""AWS IoT SQL: what a rule selects of a message (developer guide, AWS IoT SQL reference).
+
+`parse` reads a statement once, `evaluate` applies it to a message; `parse_template` and `fill` do so for the texts of
+actions. What is served and what differs is in docs/reference/rules-sql.md, and each rule of it is a vector in
+tests/vectors/rules_sql.toml.
+"""
+
+from birthmark.routing.rules.sql.evaluating import Selected, Statement, evaluate, parse
+from birthmark.routing.rules.sql.functions.messages import seen_topic
+from birthmark.routing.rules.sql.mistakes import ShadowWantedError, SqlMistake, TooMuchError
+from birthmark.routing.rules.sql.parsing import check_filter, parse_version
+from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Shadows
+from birthmark.routing.rules.sql.syntax import Version
+from birthmark.routing.rules.sql.templates import Template, fill, parse_template
+from birthmark.routing.rules.sql.values import UNDEFINED, Undefined
+
+__all__ = [
+    "NO_SHADOWS",
+    "UNDEFINED",
+    "Lookups",
+    "Selected",
+    "ShadowWantedError",
+    "Shadows",
+    "SqlMistake",
+    "Statement",
+    "Template",
+    "TooMuchError",
+    "Undefined",
+    "Version",
+    "check_filter",
+    "evaluate",
+    "fill",
+    "parse",
+    "parse_template",
+    "parse_version",
+    "seen_topic",
+]

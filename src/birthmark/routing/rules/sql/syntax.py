@@ -1,0 +1,165 @@
+"""What a statement says, as values: no node holds more than it says, and all of them know where they stand."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+
+class Version(StrEnum):
+    """Versions of the language (`awsIotSqlVersion`)."""
+
+    V2015_10_08 = "2015-10-08"
+    V2016_03_23 = "2016-03-23"
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A number, a string, true, false, null, undefined."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """The whole payload; within a nested query the element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What SET gave a name, written with its @."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Members of members, beginning at the message or at another expression (`of`)."""
+
+    names: tuple[str, ...]
+    of: "Expression | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayOf:
+    items: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOf:
+    pairs: tuple[tuple[str, "Expression"], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function by its name in small letters."""
+
+    name: str
+    arguments: tuple["Expression", ...]
+    where: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    value: "Expression"
+    kind: str
+    """`string`, `int`, `double`, `decimal` or `boolean`: the spellings are the parser's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    sign: str
+    left: "Expression"
+    right: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Operators of one rank, from the left: a long sum is no deep tree."""
+
+    first: "Expression"
+    rest: tuple[tuple[str, "Expression"], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    parts: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    parts: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    value: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    value: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    value: "Expression"
+    whens: tuple[tuple["Expression", "Expression"], ...]
+    otherwise: "Expression | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing selected; `name` is nested where it has several parts, and None in SELECT VALUE."""
+
+    value: "Expression"
+    name: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """`*` or `a.*`: the members of an object, each under its own name."""
+
+    value: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A SELECT in parentheses over an array or object of the message."""
+
+    is_value: bool
+    items: tuple["Item | Spread", ...]
+    source: "Expression"
+    where: "Expression | None"
+    terms: int
+    """How many terms it has: what one element costs."""
+
+
+Expression: TypeAlias = (
+    Literal
+    | Star
+    | Variable
+    | Path
+    | ArrayOf
+    | ObjectOf
+    | Call
+    | Cast
+    | Compare
+    | Chain
+    | All
+    | Either
+    | Not
+    | Negative
+    | Case
+    | Query
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """A whole statement."""
+
+    variables: tuple[tuple[str, Expression], ...]
+    is_value: bool
+    items: tuple[Item | Spread, ...]
+    filter: str | None
+    where: Expression | None

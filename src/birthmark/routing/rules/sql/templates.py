@@ -1,0 +1,93 @@
+"""Substitution templates: a text with `${expression}` in it (developer guide, Substitution templates).
+
+`$$` is a dollar, so that a reserved topic is written `$$aws/…`. An expression sees the message and what SET gave names
+to, never what SELECT named. What is Undefined is nothing, an array or object is its JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from birthmark.clock import Entropy
+from birthmark.routing.model import Message
+from birthmark.routing.rules.sql.compiling import compile_expression
+from birthmark.routing.rules.sql.evaluating import NO_VARIABLES, Ready, begin, check_text, ready_of
+from birthmark.routing.rules.sql.mistakes import mistake
+from birthmark.routing.rules.sql.parsing import MAX_TERMS, Parser
+from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups
+from birthmark.routing.rules.sql.syntax import Expression, Version
+from birthmark.routing.rules.sql.tokens import Kind
+from birthmark.routing.rules.sql.values import UNDEFINED, Compiled, Value, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text made ready to be filled."""
+
+    text: str
+    version: Version
+    needs_shadow: bool
+    is_constant: bool
+    """No message changes it."""
+    ready: Ready
+    _parts: tuple[str | Compiled, ...]
+
+
+def parse_template(text: str, version: Version = Version.V2016_03_23) -> Template:
+    """Return the template that a text is. Raise `SqlMistake`; variables of SET are not checked for their names."""
+    check_text(text)
+    parts: list[str | Compiled] = []
+    expressions: list[Expression] = []
+    at = terms = 0
+    while (dollar := text.find("$", at)) >= 0:
+        parts.append(text[at:dollar])
+        if text.startswith("${", dollar):
+            parser = Parser(text, version, None, dollar + 2)
+            expression = parser.expression()
+            if parser.here.text != "}" or parser.here.kind is not Kind.SIGN:
+                mistake(parser.here.where, "A ${ has no end.", "Close it by }.")
+            terms += parser.terms
+            if terms > MAX_TERMS:
+                mistake(dollar, "The template has more than 2000 terms.", "Make it shorter.")
+            expressions.append(expression)
+            parts.append(compile_expression(expression))
+            at = parser.here.end
+        else:
+            parts.append("$")
+            at = dollar + (2 if text.startswith("$$", dollar) else 1)
+    parts.append(text[at:])
+    ready = ready_of(tuple(expressions), terms)
+    return Template(
+        text=text,
+        version=version,
+        needs_shadow=ready.needs_shadow,
+        is_constant=not expressions,
+        ready=ready,
+        _parts=tuple(one for one in parts if one != ""),
+    )
+
+
+def fill(
+    template: Template,
+    message: Message,
+    *,
+    entropy: Entropy,
+    lookups: Lookups = NO_SHADOWS,
+    variables: Mapping[str, Value] = NO_VARIABLES,
+) -> str:
+    """Return the text with its expressions filled in. Raise as `evaluate` does.
+
+    `variables` are those of `Selected`.
+    """
+    run, it = begin(message, template.version, template.ready, entropy=entropy, lookups=lookups, variables=variables)
+    made: list[str] = []
+    for part in template._parts:  # noqa: SLF001 - this file's own
+        if isinstance(part, str):
+            made.append(part)
+            continue
+        value = part(it, run)
+        text = "null" if value is None else text_of(value, run.meter)
+        if text is not UNDEFINED:
+            made.append(text)
+            run.meter.take_for(len(text))
+    run.meter.take_for(sum(map(len, made)))
+    return "".join(made)

@@ -1,0 +1,53 @@
+"""How the engine is called: what a caller may hold on to."""
+
+from birthmark.routing.model import Message
+from birthmark.routing.rules.sql import (
+    Shadows,
+    ShadowWantedError,
+    evaluate,
+    fill,
+    parse,
+    parse_template,
+)
+from fakes import SeededEntropy
+
+MESSAGE = Message("plant/7/state", b'{"temperature": 50, "on": true}')
+
+
+def test_a_statement_is_parsed_once_and_says_its_filter() -> None:
+    statement = parse("SELECT * FROM 'plant/+/state' WHERE temperature > 30")
+    assert statement.filter == "plant/+/state"
+    assert not statement.needs_shadow
+
+
+def test_select_star_hands_on_the_very_bytes() -> None:
+    selected = evaluate(parse("SELECT * FROM 'a' WHERE temperature > 30"), MESSAGE, entropy=SeededEntropy())
+    assert selected is not None
+    assert selected.payload is MESSAGE.payload
+
+
+def test_what_where_does_not_take_is_none() -> None:
+    assert evaluate(parse("SELECT * FROM 'a' WHERE temperature > 90"), MESSAGE, entropy=SeededEntropy()) is None
+
+
+def test_templates_see_the_message_and_the_variables_of_the_statement() -> None:
+    selected = evaluate(parse("SET @half = temperature / 2 SELECT * FROM 'a'"), MESSAGE, entropy=SeededEntropy())
+    assert selected is not None
+    template = parse_template("$$aws/${topic(2)}/${@half}")
+    filled = fill(template, MESSAGE, entropy=SeededEntropy(), variables=selected.variables)
+    assert filled == "$aws/7/25"
+
+
+def test_a_shadow_is_asked_for_by_name_and_handed_in() -> None:
+    statement = parse("SELECT get_thing_shadow(topic(2), 'role').state.reported.limit AS most FROM 'a'")
+    assert statement.needs_shadow
+    wanted = None
+    try:
+        evaluate(statement, MESSAGE, entropy=SeededEntropy())
+    except ShadowWantedError as error:
+        wanted = (error.thing, error.name)
+    assert wanted == ("7", None)
+    known = Shadows({("7", None): {"state": {"reported": {"limit": 9}}}})
+    selected = evaluate(statement, MESSAGE, entropy=SeededEntropy(), lookups=known)
+    assert selected is not None
+    assert selected.payload == b'{"most":9}'

@@ -36,13 +36,15 @@ def row(service: str, model: Any) -> dict[str, Any]:
     shape = model.input_shape
     members = shape.members if shape else {}
     required = set(shape.required_members) if shape else set()
-    return {
+    whole = (shape.serialization.get("payload") or "") if shape else ""
+    told: dict[str, Any] = {
         "name": model.name,
         "service": service,
         "method": model.http["method"],
         "path": model.http["requestUri"].partition("?")[0],
         "members": [member(name, one, is_required=name in required) for name, one in members.items()],
     }
+    return told | ({"whole": whole} if whole and members[whole].type_name == "structure" else {})
 
 
 session = botocore.session.get_session()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import authorizing, jobs, plans, policy, retained, sessions, shadows, topics
+from birthmark.awsiot.rules import authorizing, jobs, plans, policy, retained, sessions, shadows, topic_rules, topics
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
@@ -19,6 +19,8 @@ from birthmark.awsiot.service import (
     certificates,
     claims,
     connections,
+    data_streams,
+    destinations,
     devices,
     first_contact,
     functions,
@@ -38,6 +40,7 @@ from birthmark.awsiot.service import (
 from birthmark.awsiot.wire import BodyInvalidError, search
 from birthmark.awsiot.wire.jobs import JobRequestError
 from birthmark.awsiot.wire.shadows import ShadowEncodingError, ShadowInvalidError
+from birthmark.awsiot.wire.topic_rules import ActionNotServedError
 from birthmark.broker.errors import (
     RetainedFullError,
     RetainedShareUsedError,
@@ -103,6 +106,24 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     SessionShareUsedError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
     RetainedShareUsedError: (429, "LimitExceededException"),
+    topic_rules.UnknownRuleError: (401, "UnauthorizedException"),  # as if somebody might not see it
+    topic_rules.RuleExistsError: _EXISTS,
+    topic_rules.TooManyRulesError: (410, "LimitExceededException"),
+    topic_rules.SqlInvalidError: (400, "SqlParseException"),
+    topic_rules.RuleLoopError: _INVALID,
+    topic_rules.RuleFailedError: _INVALID,
+    topic_rules.RuleActionFailedError: _INVALID,
+    ActionNotServedError: (501, "NotImplementedException"),
+    destinations.UnknownDestinationError: (401, "UnauthorizedException"),
+    destinations.DestinationExistsError: _EXISTS,
+    destinations.DestinationStatusError: _INVALID,
+    destinations.DestinationNotEnabledError: _INVALID,
+    destinations.ServerNotMappedError: _INVALID,
+    destinations.TooManyDestinationsError: (410, "LimitExceededException"),
+    data_streams.UnknownStreamError: _NOT_FOUND,
+    data_streams.StreamExistsError: _EXISTS,
+    data_streams.StreamNameError: _INVALID,
+    data_streams.TooManyStreamsError: (410, "LimitExceededException"),
     access_keys.AccessKeyMissingError: _NOT_FOUND,
     things.UnknownThingError: _NOT_FOUND,
     things.ThingExistsError: _EXISTS,

@@ -107,3 +107,13 @@ class CertificateChanged(Event, frozen=True, tag="awsiot.certificate_changed"):
     @property
     def entity(self) -> str:
         return self.certificate_id
+
+
+class RuleChanged(Event, frozen=True, tag="awsiot.rule_changed"):
+    """A topic rule was made, changed, switched on or off, or removed; or a destination that rules send to."""
+
+    rule: str
+
+    @property
+    def entity(self) -> str:
+        return self.rule

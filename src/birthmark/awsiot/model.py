@@ -638,3 +638,48 @@ def parse_group_properties(description: str | None, attributes: Mapping[str, str
     if attributes is not None:
         found["attributePayload"] = {"attributes": parse_attributes(attributes)}
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """A rule: which messages it selects, and what becomes of them, as CreateTopicRule was given it.
+
+    `revision` counts the writes of its row.
+    """
+
+    name: str
+    payload: Mapping[str, Any]
+    is_disabled: bool
+    created_at: datetime
+    modified_at: datetime
+    revision: int
+
+
+class DestinationStatus(StrEnum):
+    """Whether rules may send there."""
+
+    ENABLED = "ENABLED"
+    IN_PROGRESS = "IN_PROGRESS"
+    DISABLED = "DISABLED"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDestination:
+    """An address that rules may send to by HTTP once it confirmed that. `token` is empty when it has."""
+
+    id: str
+    url: str
+    status: DestinationStatus
+    reason: str
+    token: str = field(repr=False)
+    created_at: datetime
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DataStream:
+    """A stream that rules write to, which stands for one of Amazon Kinesis."""
+
+    name: str
+    created_at: datetime

@@ -27,3 +27,7 @@ class Functions(Protocol):
         Raise `FunctionNotMappedError` where no address is configured, `FunctionFailedError` where nothing came in time.
         """
         ...
+
+    def is_mapped(self, arn: str) -> bool:
+        """Say whether the configuration has an address for it."""
+        ...

@@ -1,10 +1,10 @@
 """What the broker needs of a cloud: a way to each client. And what a stream is."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from birthmark.broker.model import Done
+from birthmark.broker.model import Done, Message
 from birthmark.broker.rules.partitions import Positions
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
@@ -43,6 +43,17 @@ class Watch(Protocol):
 
     def went(self, space: str, client: str, reason: Closed) -> None:
         """Hear that it is no more, or that its next connection is there."""
+        ...
+
+
+class Tap(Protocol):
+    """Looks at everything that is published in a space."""
+
+    def take(self, messages: Sequence[Message], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
+        """Take what is wanted of it, which is safe before `done` is called; None where nothing is.
+
+        Return what is to be called in the place of `done`, and what has to be awaited before the publisher's next ones.
+        """
         ...
 
 

@@ -27,6 +27,7 @@ from birthmark.broker.model import (
     encode_messages,
     properties_at,
 )
+from birthmark.broker.ports import Tap
 from birthmark.broker.requests import Letter
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import (
@@ -68,12 +69,22 @@ class Messages:
         self._backlog = Backlog.running()
         self._reading = asyncio.Lock()
         self._unsafe: dict[str, tuple[int, asyncio.Future[None] | None]] = {}
+        self.tap: Tap | None = None
+        """Who looks at everything that is published here, besides."""
 
     def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
         """Hand messages of one publisher on, in their order; `done` is called when they are as safe as they must be.
 
         What is returned has to be awaited before the publisher's next ones.
         """
+        if self.tap is None or (tapped := self.tap.take(messages, done)) is None:
+            return self.hand_on(messages, done)
+        done, room = tapped
+        waiting = self.hand_on(messages, done)
+        return waiting if room is None else _after_both(room, waiting)
+
+    def hand_on(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+        """Do what `publish` does, without a look at the messages."""
         place, left = 0, PORTION
         if self._broker.is_fresh:
             find = self._router.find
@@ -460,6 +471,12 @@ async def _until_told(waiting: Awaitable[None], pending: Pending) -> None:
         await waiting
     finally:
         pending.one_done()
+
+
+async def _after_both(room: Awaitable[None], waiting: Awaitable[None] | None) -> None:
+    if waiting is not None:
+        await waiting
+    await room
 
 
 def _nobody_waits(problem: BaseException | None) -> None:

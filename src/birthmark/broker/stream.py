@@ -346,10 +346,14 @@ class SqlStream(Generic[T]):
     async def set_position(self, group: str, position: Positions) -> None:
         if self._closed is not None:
             raise self._closed
+        await self._database.commit(self.noting(group, position))
+
+    def noting(self, group: str, position: Positions) -> Changes:
+        """Return what notes how far a group has read, for a commit that does more."""
         changes = Changes()
         for partition, one in enumerate(position):
             changes.run(store.SET_POSITION, stream=self.name, grp=group, partition=partition, position=one)
-        await self._database.commit(changes)
+        return changes
 
     async def trim(self, before: int, keep_bytes: int) -> int:
         newest = await self._newest()

@@ -1,4 +1,4 @@
-"""The files that `[functions]` and `[roles]` name, read when the server starts."""
+"""The files that `[functions]`, `[roles]` and `[servers]` name, read when the server starts."""
 
 import base64
 import binascii
@@ -9,6 +9,7 @@ from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_po
 from birthmark.awsiot.service.functions import Function
 from birthmark.outbound.sender import check_url
 from birthmark.outbound.signing import SECRET_BEGINS
+from birthmark.routing.servers import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text import reason_of
 
@@ -33,6 +34,19 @@ def roles_of(settings: Settings) -> Mapping[str, Policy]:
             found[arn] = parse_policy(arn, _read(where, one.policy_file), of_iam=True)
         except PolicyMalformedError as error:
             raise ConfigInvalidError(where=where, detail=str(error)) from error
+    return found
+
+
+def servers_of(settings: Settings) -> Mapping[str, Server]:
+    """Return the servers that rules may send to, with their passwords. Raise `ConfigInvalidError`."""
+    found: dict[str, Server] = {}
+    for name, one in settings.servers.items():
+        password = ""
+        if one.password_file is not None:
+            where = f"The file {one.password_file} of servers.{name}.password_file"
+            password = _read(where, one.password_file).strip()
+        ca = None if one.ca is None else str(Path(one.ca).expanduser())
+        found[name] = Server(one.url, one.user, password, ca)
     return found
 
 

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
 from birthmark.outbound.sender import UrlInvalidError, check_url
+from birthmark.routing.servers import PORTS
 
 FUNCTION_ARN = re.compile(
     r"arn:aws[a-z-]*:lambda:[a-z0-9-]{1,32}:[0-9]{12}:function:[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9_$-]{1,128})?"
 )
+_SERVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 
 
@@ -19,6 +22,16 @@ class FunctionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     secret_file: str
     """File of the secret by which calls are signed, as those of webhooks are: `whsec_…`."""
+
+
+class ServerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A NATS server, or an MQTT broker, that rules may send to."""
+
+    url: str
+    user: str = ""
+    password_file: str | None = None
+    ca: str | None = None
+    """PEM file of the CAs that it has its certificate from; the system's without one."""
 
 
 class RoleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +50,20 @@ def mistakes_of_functions(functions: Mapping[str, FunctionTable], *, allows_plai
             check_url(one.url, allows_plain=allows_plain)
         except UrlInvalidError:
             yield f"functions.{arn[:100]}.url", "must be https://HOST/…; http:// is for what [outbound] allow names"
+
+
+def mistakes_of_servers(servers: Mapping[str, ServerTable]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with servers that rules may send to."""
+    for name, one in servers.items():
+        if _SERVER.fullmatch(name) is None:
+            yield f"servers.{name[:100]}", "must be named by 1 to 64 letters, digits, _ and -"
+        try:
+            parts = urlsplit(one.url)
+            is_good = parts.scheme in PORTS and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            is_good = False
+        if not is_good or parts.username is not None:
+            yield f"servers.{name[:100]}.url", "must be nats://HOST:PORT, tls://HOST:PORT, mqtt:// or mqtts://"
 
 
 def mistakes_of_roles(roles: Mapping[str, RoleTable]) -> Iterator[tuple[str, str]]:

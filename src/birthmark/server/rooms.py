@@ -67,7 +67,7 @@ from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.refusals.requests import AskPresented
-from birthmark.server.account_files import functions_of, roles_of
+from birthmark.server.account_files import functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.inventory import InventoryForDps
@@ -258,6 +258,8 @@ async def open_rooms(
         functions=MappedFunctions(clock, entropy, sender, functions_of(settings)),
         buckets=settings.buckets,
         roles=roles_of(settings),
+        outside=sender,
+        servers=servers_of(settings),
     )
     aws.renewals.predecessors = Succession(authority)
     broker = await _broker(database, bus, clock)
@@ -280,12 +282,11 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
-    iothub.telemetry.leads = iothub.index.leads = aws.tasks.leads = aws.rollout.leads = broker.leads
-    aws.first_contact.per_ca = settings.aws.max_per_ca
-    aws.first_contact.per_second = settings.aws.max_new_per_second
+    iothub.telemetry.leads = iothub.index.leads = broker.leads
+    aws.first_contact.per_ca, aws.first_contact.per_second = settings.aws.max_per_ca, settings.aws.max_new_per_second
     aws_connections.space = broker.space("aws", rules, aws_connections)
-    for speaking in (aws.shadows, aws.first_contact, aws.events, aws.jobs.executions):
-        speaking.audience = aws_connections.space.messages
+    aws.run(aws_connections.space.messages, aws_connections.reserved.ask, broker.leads)
+    aws.rules.record, aws.rules.whose = ledger.record, aws_connections.principal_of
     notices = Notices(database, clock, bus.worker)
     if isinstance(bus, NatsBus):
         bus.serve(AskPresented, partial(presented_here, ledger.presented))

@@ -24,7 +24,14 @@ from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est
-from birthmark.server.function_settings import FunctionTable, RoleTable, mistakes_of_functions, mistakes_of_roles
+from birthmark.server.function_settings import (
+    FunctionTable,
+    RoleTable,
+    ServerTable,
+    mistakes_of_functions,
+    mistakes_of_roles,
+    mistakes_of_servers,
+)
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
 from birthmark.toml_mistakes import mistakes_in
@@ -174,6 +181,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where functions are, by the ARN that the AWS account's API names them by."""
     roles: dict[str, RoleTable] = {}
     """What roles may do, by the ARN that role aliases name them by."""
+    servers: dict[str, ServerTable] = {}
+    """NATS servers and MQTT brokers that rules may send to, by the last part of a destination's ARN."""
 
     @property
     def buckets(self) -> Path:
@@ -365,6 +374,7 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
         *mistakes_of_oidc(settings.oidc, allows_plain=allows_plain),
         *mistakes_of_functions(settings.functions, allows_plain=allows_plain),
         *mistakes_of_roles(settings.roles),
+        *mistakes_of_servers(settings.servers),
     )
     for key, wrong in [*wrong_ca, *of_peers]:
         line = lines.get(tuple(key.split(".")))

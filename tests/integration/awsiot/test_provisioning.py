@@ -67,6 +67,10 @@ class Hook:
         self.events: list[Mapping[str, Any]] = []
         self.clock: FakeClock | None = None
 
+    def is_mapped(self, arn: str) -> bool:
+        del arn
+        return True
+
     async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
         del arn, is_known
         self.events.append(event)

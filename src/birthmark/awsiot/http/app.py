@@ -35,8 +35,10 @@ from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.tasks import TaskOperations, report, report_of
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import ThingOperations
+from birthmark.awsiot.http.topic_rules import TopicRuleOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.rights import PLACE, right_for
+from birthmark.awsiot.rules.topic_rules import RuleExistsError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorities import CaExistsError
 from birthmark.awsiot.service.authorizers import AuthorizerExistsError
@@ -67,6 +69,7 @@ GROUPS = (
     IndexingOperations,
     JobOperations,
     JobDataOperations,
+    TopicRuleOperations,
 )
 _DATA, _JOBS = "iot-data", "iot-jobs-data"
 # What a request is signed for, and whose operations are meant.
@@ -77,6 +80,7 @@ SERVICES: Mapping[str, str] = {
     "iotdevicegateway": _DATA,
 }
 _MAX_NAMED = 128
+_CONFIRM = "/confirmdestination/"
 _SCOPE = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([a-z]{2}(?:-[a-z]+)+-[0-9])/")
 _NAMED_SHADOWS = "/api/things/shadow/"  # the hub has paths below /api, too
 # Which fact of an error names the resource that exists already, and of which kind it is.
@@ -88,6 +92,7 @@ _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     TemplateExistsError: ("template", "provisioningtemplate"),
     AuthorizerExistsError: ("authorizer", "authorizer"),
     RoleAliasExistsError: ("alias", "rolealias"),
+    RuleExistsError: ("rule", "rule"),
 }
 Record = Callable[[BirthmarkError, Request], str]
 
@@ -178,6 +183,9 @@ class AwsHttp:
             grant, actor, operation, handler, names = await self._for_operator(request, signed)
         elif signed.method == "GET" and (found := CREDENTIALS.fullmatch(signed.path)) is not None:
             return await credentials(self._aws, unquote(found["alias"]), request)
+        elif signed.method == "GET" and signed.path.startswith(_CONFIRM):  # by whoever was sent the link
+            await self._aws.rules.destinations.confirm(signed.path.removeprefix(_CONFIRM))
+            return None
         else:
             grant, operation, handler, names = await self._for_device(request, signed)
             actor = f"certificate:{grant.certificate_id}" if grant.authorized is None else grant.principal

@@ -77,7 +77,8 @@ class Call:
 
     @cached_property
     def _members(self) -> Mapping[str, Any]:
-        return parse_body(self.body, dict[str, Any])
+        given = parse_body(self.body, dict[str, Any])
+        return {self.operation.whole: given} if self.operation.whole else given
 
     def check_served(self) -> None:
         """Raise `MemberNotServedError` where it carries what would be dropped."""

@@ -39,6 +39,8 @@ class Operation(msgspec.Struct, frozen=True, dict=True):
     method: str
     path: str
     members: tuple[Member, ...]
+    whole: str = ""
+    """The member, a structure, that a body is and not has."""
 
     @property
     def form(self) -> str:

@@ -1,6 +1,7 @@
 """Tags of whatever carries them, by ARN."""
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
@@ -35,3 +36,8 @@ class TagOperations:
 def tags_of(call: Call, name: str) -> dict[str, str]:
     """Return the tags that a request carries for the resource of this name. Raise `TagInvalidError`."""
     return parse_tags(name, [(one.key, one.value) for one in call.part("tags", list[wire.Tag]) or ()])
+
+
+def parse_header_tags(call: Call, name: str) -> dict[str, str]:
+    """Return the tags of a request that has them in a header, as a query. Raise `TagInvalidError`."""
+    return parse_tags(name, parse_qsl(call.get("tags") or "", keep_blank_values=True))

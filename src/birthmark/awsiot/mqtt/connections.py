@@ -75,6 +75,10 @@ class AwsConnections:
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # as many as one function is asked at once
         self.space: Space
 
+    def principal_of(self, client: str) -> str:
+        """Return by which principal a client is connected here; empty where it is not."""
+        return "" if (attached := self.space.live.get(client)) is None else attached.principal
+
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
         """Admit a device by its certificate or by an authorizer, or raise `MqttRefusedError`."""
         return await self._accept(pump, packet, None)

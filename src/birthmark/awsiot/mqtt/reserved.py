@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from birthmark.awsiot.errors import job_rejection, provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
-from birthmark.awsiot.rules.reserved import Service, request_of
+from birthmark.awsiot.rules.reserved import BASIC_INGEST, Service, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.claims import Asker, NobodyToAnswerError
@@ -61,6 +61,7 @@ class Reserved:
         self._shadows = aws.shadows
         self._claims = aws.claims
         self._jobs = aws.jobs.executions
+        self._rules = aws.rules
         self._handlers: Mapping[Service, Handler] = {
             Service.SHADOW: self._shadow,
             Service.JOBS: self._job,
@@ -70,7 +71,10 @@ class Reserved:
 
     async def ask(self, topic: str, payload: bytes, note: Note, by: Asking | None = None) -> None:
         """Let the service of a topic do what is asked; when this returns, it is done and answered."""
-        if (found := request_of(topic)) is not None:
+        if topic.startswith(BASIC_INGEST):
+            client_id, principal = ("", "") if by is None else (by.asker.client_id, by.asker.principal)
+            await self._rules.ingest(topic, payload, 1, client_id, principal)
+        elif (found := request_of(topic)) is not None:
             service, names = found
             await self._handlers[service](Asked(topic, names, payload, note, by))
 

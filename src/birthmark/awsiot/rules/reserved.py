@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from enum import Enum
 
 EVENTS = "$aws/events/"
+BASIC_INGEST = "$aws/rules/"
+"""What follows is the rule that alone gets it, and the topic that it sees."""
 PRESENCE = f"{EVENTS}presence/"
 SUBSCRIPTIONS = f"{EVENTS}subscriptions/"
 _ANSWERS = re.compile(
@@ -61,6 +63,8 @@ def request_of(topic: str) -> tuple[Service, Mapping[str, str | None]] | None:
 
 def is_question(topic: str) -> bool:
     """Say whether a topic only asks, so that nothing happens where nobody hears the answer."""
+    if topic.startswith(BASIC_INGEST):
+        return False
     found = request_of(topic)
     return found is None or found[1]["verb"] in _QUESTIONS
 

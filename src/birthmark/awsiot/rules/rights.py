@@ -49,6 +49,14 @@ _OTHERS: Mapping[str, Right] = {
         ),
         Right.ADMINISTER,
     ),
+    **dict.fromkeys(
+        (
+            *("CreateTopicRule", "ReplaceTopicRule", "DeleteTopicRule", "EnableTopicRule", "DisableTopicRule"),
+            *("CreateTopicRuleDestination", "UpdateTopicRuleDestination", "DeleteTopicRuleDestination"),
+            "ConfirmTopicRuleDestination",
+        ),
+        Right.ADMINISTER,  # what devices say leaves by them
+    ),
     **dict.fromkeys(("CreateRoleAlias", "UpdateRoleAlias", "DeleteRoleAlias"), Right.ADMINISTER),
 }
 PLACE = "aws"

@@ -1,6 +1,6 @@
 """Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
 
-from birthmark.awsiot.rules.reserved import may_subscribe, request_of
+from birthmark.awsiot.rules.reserved import BASIC_INGEST, may_subscribe, request_of
 from birthmark.errors import InvalidRequestError, PolicyError
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name
 
@@ -48,8 +48,8 @@ class ReservedTopicError(InvalidRequestError):
     cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
     fix = (
         "Of $aws/ these can be published to: things/THING/shadow/get, update and delete, and the same with "
-        "shadow/name/NAME; things/THING/shadow/… and events/… can be subscribed to. Jobs, basic ingest and "
-        f"fleet provisioning are not served yet. {_RIGHT}"
+        "shadow/name/NAME, jobs of a thing, certificates/create and provisioning; rules/RULE/TOPIC is for one rule. "
+        f"things/THING/shadow/… and events/… can be subscribed to. {_RIGHT}"
     )
     thing: str
     topic: str
@@ -123,8 +123,8 @@ def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bo
         raise QosNotServedError(**facts)
     if not is_valid_name(topic):
         raise TopicInvalidError(detail="it is empty or has a wildcard", **facts)
-    _check_size(topic, facts)
-    if topic.startswith("$") and request_of(topic) is None:
+    _check_size(topic if not topic.startswith(BASIC_INGEST) else topic.split("/", 3)[-1], facts)
+    if topic.startswith("$") and request_of(topic) is None and not topic.startswith(BASIC_INGEST):
         raise ReservedTopicError(**facts)
     if retain and topic.startswith("$"):
         raise TopicInvalidError(detail="nothing is retained on a topic of the cloud's own", **facts)

@@ -1,6 +1,6 @@
 """Everything of the one account, put together."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 from birthmark.auth.sigv4 import Signature, SignedRequest
@@ -17,6 +17,8 @@ from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.claims import Claims
 from birthmark.awsiot.service.connections import Connections
+from birthmark.awsiot.service.data_streams import DataStreams
+from birthmark.awsiot.service.destinations import Destinations
 from birthmark.awsiot.service.devices import Devices, Grant
 from birthmark.awsiot.service.executions import JobExecutions
 from birthmark.awsiot.service.first_contact import FirstContact
@@ -30,6 +32,7 @@ from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.service.renewal import Renewals
 from birthmark.awsiot.service.roles import Roles
 from birthmark.awsiot.service.rollout import Rollout
+from birthmark.awsiot.service.rule_carriers import Ask, NoOutside, Outside, Republisher, carriers_of
 from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import Carrier, TagWriter
@@ -37,10 +40,19 @@ from birthmark.awsiot.service.tasks import RegistrationTasks
 from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
-from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry
+from birthmark.awsiot.service.topic_rules import TopicRules
+from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
+from birthmark.broker.publishing import Messages
+from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.pki.issue import Issuer
+from birthmark.routing.letters import Carrier as Letters
+from birthmark.routing.noted import Noted
+from birthmark.routing.queue import Queue
+from birthmark.routing.servers import Server
 from birthmark.store import Database
+
+RULES_SPACE = "aws-rules"
 
 
 class AwsIot:
@@ -61,8 +73,10 @@ class AwsIot:
         functions: Functions | None = None,
         buckets: Path = Path("buckets"),
         roles: Mapping[str, Policy] | None = None,
+        outside: Outside | None = None,
+        servers: Mapping[str, Server] | None = None,
     ) -> None:
-        self.account = account
+        self.account, self.database, self.clock = account, database, clock
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
         self.keys = AccessKeys(database, clock, entropy)
         self.things = Things(database, clock, entropy)
@@ -95,6 +109,8 @@ class AwsIot:
         self.rollout = Rollout(database, clock, self.jobs)
         for service in (self.things, self.things.types, self.thing_groups, self.jobs, self.jobs.executions):
             service.announcer, service.index = self.events, self.index
+        self.streams = DataStreams(database, clock)
+        self.rules = self._rules(entropy, outside or NoOutside(), buckets, servers or {})
         self.tags = TagWriter(
             database,
             {
@@ -107,6 +123,7 @@ class AwsIot:
                 "job": Carrier(self.jobs.get, jobs.JOB_IS_THERE, "key_job_id"),
                 "jobtemplate": Carrier(self.jobs.template, jobs.TEMPLATE_IS_THERE, "key_template_id"),
                 "rolealias": Carrier(self.roles.get, credentials.ALIAS_IS_THERE),
+                "rule": Carrier(self.rules.get, topic_rules.RULE_IS_THERE),
             },
         )
         self.connections = Connections(database)
@@ -118,6 +135,53 @@ class AwsIot:
             *(database, clock, entropy, account, self.certificates, self.templates, self.provisioning),
             functions=self.functions,
         )
+
+    def _rules(
+        self,
+        entropy: Entropy,
+        outside: Outside,
+        buckets: Path,
+        servers: Mapping[str, Server],
+    ) -> TopicRules:
+        """Put together the rules, their queue and their ways out."""
+        database, clock = self.database, self.clock
+        carriers: dict[str, Letters] = {}
+        queue = Queue(database, clock, carriers)
+        destinations = Destinations(
+            *(self.account, database, clock, entropy),
+            check_url=outside.check,
+            https_url=lambda: self.https_url(),  # noqa: PLW0108 - it is set later
+            queue=queue,
+            servers=servers,
+            is_function=self.functions.is_mapped,
+        )
+        made = TopicRules(*(self.account, database, clock, entropy), shadows=self.shadows, destinations=destinations)
+        made.queue = queue
+        self.republisher = Republisher(self.account, made)
+        carriers |= carriers_of(
+            republisher=self.republisher,
+            destinations=destinations,
+            outside=outside,
+            functions=self.functions,
+            buckets=Buckets(buckets),
+            streams=self.streams,
+            servers=servers,
+            account=self.account,
+            now=clock.micros,
+        )
+        self.carriers: Mapping[str, Letters] = carriers
+        return made
+
+    def run(self, messages: Messages, ask: Ask, leads: Callable[[], Awaitable[bool]]) -> None:
+        """Let services publish, and rules see what is published. What one worker does for all, the one that `leads`."""
+        for speaking in (self.shadows, self.first_contact, self.events, self.jobs.executions):
+            speaking.audience = messages
+        self.republisher.messages, self.republisher.ask = messages, ask
+        stream = SqlStream(RULES_SPACE, Noted, self.database, self.clock)
+        self.rules.begin(stream, self.carriers)
+        messages.tap = self.rules
+        for one in (self.tasks, self.rollout, self.rules.engine, self.rules.queue, self.streams):
+            one.leads = leads
 
     async def signer(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
@@ -150,3 +214,4 @@ class AwsIot:
         """Read what is kept in memory."""
         await self.keys.load()
         await self.index.load()
+        await self.rules.load()

@@ -56,6 +56,17 @@ class Buckets:
             raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=shlex.quote(str(self._root)))
         return self._root / bucket / key
 
+    def new(self, bucket: str, key: str) -> Path:
+        """Return where a file is to be written; its folders are made. Raise `BucketKeyError`, `BucketFileError`."""
+        path, own = self.path(bucket, key), self._root / bucket
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink() or not path.parent.resolve().is_relative_to(own.resolve()):
+                raise self._unreadable(bucket, key, "it is no file of this bucket")
+        except OSError as error:
+            raise self._unreadable(bucket, key, reason_of(error)) from error
+        return path
+
     def check(self, bucket: str, key: str) -> None:
         """Raise `BucketKeyError` or `BucketFileError` where there is no file to read."""
         self._opened(bucket, key).close()

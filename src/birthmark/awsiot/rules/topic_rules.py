@@ -1,0 +1,353 @@
+"""Topic rules made ready: what each makes of a message. Pure; chance, and shadows that are asked for, are handed in."""
+
+import base64
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from birthmark.awsiot.model import TopicRule
+from birthmark.awsiot.rules.reserved import BASIC_INGEST
+from birthmark.awsiot.wire import topic_rules as wire
+from birthmark.clock import Entropy
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
+from birthmark.mqtt.properties import PropertyId
+from birthmark.routing.letters import Letter
+from birthmark.routing.model import Message
+from birthmark.routing.noted import Noted
+from birthmark.routing.rules import sql
+
+MAX_TRAIL = 6
+"""So many rules may follow one another by republishing."""
+_ERROR = "error"
+_MAX_TOLD = 200
+
+
+class SqlInvalidError(InvalidRequestError):
+    """A rule's SQL, or a template in one of its actions, is not valid."""
+
+    code = "awsiot.rule_sql_invalid"
+    message = "The rule's {where} is not valid: {detail}"
+    fix = (
+        "docs/reference/rules-sql.md has all of it. What a statement selects of a message can be tried: "
+        "`birthmark aws rule test --sql \"SELECT * FROM 'a/b'\" --topic a/b --payload '{{}}'`"
+    )
+    detail: str
+    where: str
+
+
+class UnknownRuleError(NotFoundError):
+    """No rule of that name."""
+
+    code = "awsiot.unknown_rule"
+    message = "Rule {rule} not found"
+    fix = "Those there are: `birthmark aws rule ls`"
+    rule: str
+
+
+class RuleExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "awsiot.rule_exists"
+    message = "Rule {rule} already exists"
+    fix = "Replace it (`aws iot replace-topic-rule help`), or choose another name: `birthmark aws rule ls`"
+    rule: str
+
+
+class TooManyRulesError(PolicyError):
+    """As many rules as there may be."""
+
+    code = "awsiot.too_many_rules"
+    cause = "There are {count} rules, and no more are made."
+    fix = "Remove one that nobody needs: `birthmark aws rule ls`"
+    for_a_person = "only a person knows which nobody needs"
+    count: int
+
+
+class RuleLoopError(PolicyError):
+    """A message that a rule republished came back to the same rule, or went through too many."""
+
+    code = "awsiot.rule_loop"
+    cause = "What the rule {rule} would do with a message to {topic} is a loop, and was stopped: {trail} led to it."
+    fix = "Let the rule republish to a topic that its own filter, and those of the rules after it, do not match."
+    for_a_person = "only who wrote the rules knows where their messages are to end"
+    rule: str
+    topic: str
+    trail: str
+
+
+class RuleFailedError(PolicyError):
+    """A rule could not be applied to a message."""
+
+    code = "awsiot.rule_failed"
+    cause = "The rule {rule} could not be applied to a message to {topic}: {reason}."
+    fix = "Look at the rule and at what the device sent: `birthmark aws rule show {rule}`"
+    reason: str
+    rule: str
+    thing: str
+    topic: str
+
+
+class RuleActionFailedError(PolicyError):
+    """What a rule sent did not arrive."""
+
+    code = "awsiot.rule_action_failed"
+    cause = "The action {action} of the rule {rule} failed for a message to {topic}: {reason}."
+    fix = "What failed and is kept: `birthmark aws rule dead {rule}`"
+    action: str
+    reason: str
+    rule: str
+    thing: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action, its templates made ready, by the names of an address."""
+
+    kind: str
+    what: wire.Kind
+    templates: Mapping[str, sql.Template]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A rule made ready."""
+
+    rule: TopicRule
+    statement: sql.Statement
+    actions: Sequence[Action]
+    error_action: Action | None
+    account_id: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        """The rule's name."""
+        return self.rule.name
+
+    @property
+    def filter(self) -> str | None:
+        """Which topics it is for."""
+        return self.statement.filter
+
+
+def make_ready(rule: TopicRule, account_id: str) -> Ready:
+    """Return a rule that can be applied. Raise `SqlInvalidError`, and what `wire` raises."""
+    payload = wire.parse_payload(rule.payload)
+    try:
+        version = sql.parse_version(payload.aws_iot_sql_version)
+        statement = sql.parse(payload.sql, version)
+    except sql.SqlMistake as error:
+        raise SqlInvalidError(where="sql", detail=str(error)) from error
+    actions = [_action(one, version) for one in payload.actions]
+    on_error = None if payload.error_action is None else _action(payload.error_action, version)
+    return Ready(rule, statement, actions, on_error, account_id)
+
+
+def _action(given: dict[str, Any], version: sql.Version) -> Action:
+    what = wire.parse_action(given)
+    templates: dict[str, sql.Template] = {}
+    for name, text in _texts(what):
+        try:
+            templates[name] = sql.parse_template(text, version)
+        except sql.SqlMistake as error:
+            raise SqlInvalidError(where=f"template for {name}", detail=str(error)) from error
+    if isinstance(what, wire.Http) and what.confirmation_url is None and not templates["url"].is_constant:
+        raise SqlInvalidError(where="url", detail="with a template in it, confirmationUrl says who confirmed")
+    return Action(wire.name_of(what), what, templates)
+
+
+def _texts(what: wire.Kind) -> Sequence[tuple[str, str]]:
+    """Return the texts of an action that may have templates, by their names in an address."""
+    found: list[tuple[str, str]] = []
+    match what:
+        case wire.Republish():
+            found = [("topic", what.topic), *([] if what.headers is None else _headers(what.headers))]
+        case wire.Http():
+            found = [("url", what.url), *((f"header {one.key}", one.value) for one in what.headers or ())]
+        case wire.S3():
+            found = [("bucket", what.bucket_name), ("key", what.key)]
+        case wire.Kinesis():
+            found = [("stream", what.stream_name), ("key", what.partition_key or "")]
+        case wire.Firehose():
+            found = [("stream", what.delivery_stream_name)]
+        case wire.Kafka():
+            found = [("topic", what.topic)]
+        case wire.Lambda():  # by its ARN alone
+            pass
+    return found
+
+
+def _headers(given: wire.RepublishHeaders) -> Sequence[tuple[str, str]]:
+    named = {
+        "payload format": given.payload_format_indicator,
+        "content type": given.content_type,
+        "response topic": given.response_topic,
+        "correlation": given.correlation_data,
+        "expiry": given.message_expiry,
+    }
+    found = [(name, text) for name, text in named.items() if text is not None]
+    for number, pair in enumerate(given.user_properties or ()):
+        found += [(f"user key {number}", pair.key), (f"user value {number}", pair.value)]
+    return found
+
+
+def message_of(noted: Noted, account_id: str) -> Message:
+    """Return a message as statements see it."""
+    plain: dict[int, Any] = {}
+    pairs: list[tuple[str, str]] = []
+    for key, value in noted.properties:
+        if key == PropertyId.USER_PROPERTY:
+            pairs.append((value[0], value[1]))
+        else:
+            plain[int(key)] = value
+    return Message(
+        topic=noted.topic,
+        payload=noted.payload,
+        client_id=noted.device_id or None,
+        principal=noted.principal or None,
+        account_id=account_id,
+        timestamp_ms=noted.enqueued_micros // 1000,
+        qos=noted.qos,
+        retain=noted.is_retained,
+        user_properties=tuple(pairs),
+        content_type=plain.get(PropertyId.CONTENT_TYPE),
+        response_topic=plain.get(PropertyId.RESPONSE_TOPIC),
+        correlation_data=plain.get(PropertyId.CORRELATION_DATA),
+        payload_format_indicator=plain.get(PropertyId.PAYLOAD_FORMAT),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One message, and what its templates are filled from."""
+
+    message: Message
+    origin: Mapping[str, Any]
+    entropy: Entropy
+    lookups: sql.Lookups = sql.NO_SHADOWS
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def fill(self, template: sql.Template) -> str:
+        """Return what a template is for this message."""
+        known = {"entropy": self.entropy, "lookups": self.lookups, "variables": self.variables}
+        return sql.fill(template, self.message, **known)  # type: ignore[arg-type] # by their names
+
+
+def applied(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookups) -> Sequence[Letter]:
+    """Return what a rule sends for a message. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
+    name = ready.name
+    if name in noted.trail or len(noted.trail) >= MAX_TRAIL:
+        told = " > ".join((*noted.trail, name))
+        raise RuleLoopError(rule=name, topic=noted.topic[:_MAX_TOLD], trail=told)
+    message = message_of(noted, ready.account_id)
+    try:
+        selected = sql.evaluate(ready.statement, message, entropy=entropy, lookups=lookups)
+        if selected is None:
+            return ()
+        case = Case(message, _origin(noted), entropy, lookups, selected.variables)
+        return [
+            _letter(f"{name}/{number}", action, case, selected.payload) for number, action in enumerate(ready.actions)
+        ]
+    except sql.TooMuchError as error:
+        facts: dict[str, Any] = {"thing": noted.device_id, "topic": noted.topic[:_MAX_TOLD]}
+        raise RuleFailedError(rule=name, reason=error.what.removesuffix("."), **facts) from error
+
+
+def error_letter(ready: Ready, failed: Letter, reason: str, entropy: Entropy) -> Letter | None:
+    """Return what a rule sends when one of its letters failed for good; None where it has no error action.
+
+    The body is what the developer guide says of error actions, "Error handling": message, topic, and what failed.
+    """
+    action, lane = ready.error_action, f"{ready.name}/{_ERROR}"
+    if action is None or failed.lane == lane:
+        return None
+    origin = dict(failed.origin)
+    body = {
+        "ruleName": ready.name,
+        "topic": origin["topic"],
+        "clientId": origin["client"],
+        "base64OriginalPayload": origin["payload"],
+        "failures": [
+            {
+                "failedAction": failed.kind,
+                "failedResource": _resource(failed),
+                "errorMessage": reason,
+            }
+        ],
+    }
+    message = Message(origin["topic"], json.dumps(body).encode(), origin["client"] or None)
+    try:
+        return _letter(lane, action, Case(message, origin, entropy), message.payload)
+    except (sql.TooMuchError, sql.ShadowWantedError):
+        return None
+
+
+def _resource(letter: Letter) -> str:
+    address = letter.address
+    return str(next((address[one] for one in ("topic", "url", "key", "stream", "arn") if one in address), ""))
+
+
+def _origin(noted: Noted) -> dict[str, Any]:
+    """Return what an error action, and whoever asks why, has to know of a message."""
+    return {
+        "topic": noted.topic,
+        "client": noted.device_id,
+        "payload": base64.b64encode(noted.payload).decode(),
+        "trail": list(noted.trail),
+    }
+
+
+def _letter(lane: str, action: Action, case: Case, body: bytes) -> Letter:
+    filled = {name: case.fill(one) for name, one in action.templates.items()}
+    address: dict[str, Any] = dict(filled)
+    match action.what:
+        case wire.Republish(qos=qos):
+            address = {"topic": filled["topic"], "qos": qos, "properties": _properties(filled)}
+        case wire.Http(confirmation_url=confirmed, url=url):
+            headers = {name.removeprefix("header "): text for name, text in filled.items() if name != "url"}
+            address = {"url": filled["url"], "confirmed": confirmed or url, "headers": headers}
+        case wire.Firehose(separator=separator):
+            address["separator"] = separator or ""
+        case wire.Kafka(destination_arn=arn) | wire.Lambda(function_arn=arn):
+            address["arn"] = arn
+        case _:
+            pass
+    return Letter(lane, action.kind, address, body, case.origin)
+
+
+def _properties(filled: Mapping[str, str]) -> list[list[Any]]:
+    """Return the properties of MQTT 5 that a republished message has, as a letter keeps them."""
+    found: list[list[Any]] = []
+    if (text := filled.get("payload format")) is not None:
+        found.append([int(PropertyId.PAYLOAD_FORMAT), int(text in {"1", "UTF8_DATA"})])
+    for name, key in (("content type", PropertyId.CONTENT_TYPE), ("response topic", PropertyId.RESPONSE_TOPIC)):
+        if filled.get(name):
+            found.append([int(key), filled[name]])
+    if filled.get("correlation"):
+        found.append([int(PropertyId.CORRELATION_DATA), filled["correlation"]])
+    if (text := filled.get("expiry", "")).isascii() and text.isdigit():
+        found.append(["expiry", min(int(text), 0xFFFFFFFF)])
+    number = 0
+    while (key_text := filled.get(f"user key {number}")) is not None:
+        found.append([int(PropertyId.USER_PROPERTY), key_text, filled[f"user value {number}"]])
+        number += 1
+    return found
+
+
+def is_of(url: str, confirmed: str) -> bool:
+    """Say whether a URL is where the receiver of a confirmed one is: same scheme, host and port."""
+    with contextlib.suppress(ValueError):
+        one, other = urlsplit(url), urlsplit(confirmed)
+        return (one.scheme, one.hostname, one.port) == (other.scheme, other.hostname, other.port)
+    return False
+
+
+def basic_ingest(topic: str) -> tuple[str, str] | None:
+    """Return the rule that a topic of basic ingest is for, and the topic behind its name; None for other topics."""
+    if not topic.startswith(BASIC_INGEST):
+        return None
+    name, _, rest = topic.removeprefix(BASIC_INGEST).partition("/")
+    return (name, rest) if name else None

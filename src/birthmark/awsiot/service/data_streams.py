@@ -1,0 +1,135 @@
+"""Streams that rules write to and groups read from: they stand for those of Amazon Kinesis."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+from birthmark.awsiot.model import DataStream
+from birthmark.awsiot.store import topic_rules as store
+from birthmark.broker.stream import SqlStream
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError, PolicyError
+from birthmark.routing.carriers.streams import Entry
+from birthmark.store import Changes, Database, to_micros
+from birthmark.store.paging import Page, page_of
+
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+_TRIM_EVERY_S = 60.0
+_SPACE = "aws-stream:"
+KEEP_S = 24 * 3600
+KEEP_BYTES = 1024 * 1024 * 1024
+"""Each stream keeps so long, and so much."""
+
+
+class UnknownStreamError(NotFoundError):
+    """No stream of that name."""
+
+    code = "awsiot.unknown_stream"
+    message = "There is no stream {stream}"
+    fix = "Make it: `birthmark aws stream create {stream}`. Those there are: `birthmark aws stream ls`"
+    stream: str
+    is_final: bool = True
+
+
+class StreamExistsError(ConflictError):
+    """The name is taken."""
+
+    code = "awsiot.stream_exists"
+    message = "There is a stream {stream} already"
+    fix = "Use it, or choose another name: `birthmark aws stream ls`"
+    stream: str
+
+
+class StreamNameError(InvalidRequestError):
+    """A name that no stream may have."""
+
+    code = "awsiot.stream_name"
+    message = "A stream cannot be named {stream}"
+    fix = "A name has 1 to 128 letters, digits and _ . -, such as this: `birthmark aws stream create readings`"
+    stream: str
+
+
+class TooManyStreamsError(PolicyError):
+    """As many streams as there may be."""
+
+    code = "awsiot.too_many_streams"
+    cause = "There are {count} streams, and no more are made."
+    fix = "Remove one that nobody needs: `birthmark aws stream ls`"
+    for_a_person = "only a person knows which nobody needs"
+    count: int
+
+
+async def _always() -> bool:
+    return True
+
+
+class DataStreams:
+    """The streams of the account."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.leads: Callable[[], Awaitable[bool]] = _always
+        self._streams: dict[str, SqlStream[Entry]] = {}
+
+    async def get(self, name: str) -> DataStream:
+        """Return what is known of a stream. Raise `UnknownStreamError`."""
+        if (row := await self._database.one(store.GET_STREAM, name=name)) is None:
+            raise UnknownStreamError(stream=name[:128])
+        return store.STREAMS.of(row)
+
+    async def find(self, name: str) -> SqlStream[Entry]:
+        """Return a stream to write to or read from. Raise `UnknownStreamError`."""
+        await self.get(name)
+        if (stream := self._streams.get(name)) is None:
+            stream = self._streams[name] = SqlStream(_SPACE + name, Entry, self._database, self._clock)
+        return stream
+
+    async def page(self, after: str, size: int) -> Page[DataStream]:
+        """Return streams by name."""
+        rows = await self._database.all(store.LIST_STREAMS, after=after, limit=size + 1)
+        found = [store.STREAMS.of(row) for row in rows]
+        return page_of(found, size, [one.name for one in found])
+
+    async def create(self, name: str, *, actor: str) -> DataStream:
+        """Make a stream. Raise `StreamNameError`, `StreamExistsError`, `TooManyStreamsError`."""
+        if _NAME.fullmatch(name) is None:
+            raise StreamNameError(stream=name[:128])
+        rows = await self._database.all(store.LIST_STREAMS, after="", limit=store.MAX_STREAMS)
+        if len(rows) >= store.MAX_STREAMS:
+            raise TooManyStreamsError(count=store.MAX_STREAMS)
+        made = DataStream(name, self._clock.now())
+        exists = StreamExistsError(stream=name)
+        changes = Changes().run(store.ADD_STREAM, expect=1, otherwise=exists, **store.STREAMS.row(made))
+        await self._database.commit(changes.audit(actor, "awsiot.stream_create", name))
+        return made
+
+    async def remove(self, name: str, *, actor: str) -> None:
+        """Remove a stream with what it holds. Raise `UnknownStreamError`."""
+        stream = await self.find(name)
+        missing = UnknownStreamError(stream=name[:128])
+        changes = Changes().run(store.REMOVE_STREAM, expect=1, otherwise=missing, name=name)
+        await self._database.commit(changes.audit(actor, "awsiot.stream_remove", name))
+        self._streams.pop(name, None)
+        await stream.settled()
+        await stream.trim(self._clock.micros() + 1, 0)
+
+    async def names(self) -> Sequence[str]:
+        """Return the names of all streams."""
+        rows = await self._database.all(store.LIST_STREAMS, after="", limit=store.MAX_STREAMS)
+        return [row["name"] for row in rows]
+
+    async def trim(self) -> None:
+        """Forget what is too old, and the oldest of what is too much."""
+        before = to_micros(self._clock.now()) - KEEP_S * 1_000_000
+        for name in await self.names():
+            await (await self.find(name)).trim(before, KEEP_BYTES)
+
+    async def keep_trimmed(self) -> None:
+        """Trim every minute, as long as the server runs and this worker leads."""
+        while True:
+            if await self.leads():
+                with contextlib.suppress(BirthmarkError):
+                    await self.trim()
+            await asyncio.sleep(_TRIM_EVERY_S)

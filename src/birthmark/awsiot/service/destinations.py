@@ -1,0 +1,282 @@
+"""Where rules may send: addresses that confirmed it, and servers that the configuration names.
+
+An address is asked by a message with a token; whoever calls the link in it confirms (developer guide, "Creating and
+confirming HTTP topic rule destinations").
+"""
+
+import hmac
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from birthmark.awsiot.events import RuleChanged
+from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
+from birthmark.awsiot.rules.topic_rules import Action, is_of
+from birthmark.awsiot.service.functions import FunctionNotMappedError
+from birthmark.awsiot.store import topic_rules as store
+from birthmark.awsiot.wire import topic_rules as wire
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.errors import (
+    ChangedMeanwhileError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+)
+from birthmark.routing.letters import Letter
+from birthmark.routing.queue import Queue
+from birthmark.routing.servers import Server
+from birthmark.store import Changes, Database
+from birthmark.store.paging import Page, page_of
+
+KIND = "ruledestination"
+_TOKEN_BYTES = 32
+_LANE = "destination"
+_MAX_REASON = 300
+_HEADER = "x-amz-rules-engine-message-type"
+
+
+class UnknownDestinationError(NotFoundError):
+    """No destination of that ARN."""
+
+    code = "awsiot.unknown_rule_destination"
+    message = "Topic rule destination {destination} not found"
+    fix = "Those there are: `aws iot list-topic-rule-destinations`"
+    destination: str
+
+
+class DestinationExistsError(ConflictError):
+    """There is one of that address."""
+
+    code = "awsiot.rule_destination_exists"
+    message = "There is a topic rule destination for {url} already"
+    fix = "Use it, or remove it first: `aws iot list-topic-rule-destinations`"
+    url: str
+
+
+class TooManyDestinationsError(PolicyError):
+    """As many destinations as there may be."""
+
+    code = "awsiot.too_many_rule_destinations"
+    cause = "There are {count} topic rule destinations, and no more are made."
+    fix = "Remove one that nobody needs: `aws iot list-topic-rule-destinations`"
+    for_a_person = "only a person knows which nobody needs"
+    count: int
+
+
+class DestinationStatusError(InvalidRequestError):
+    """A destination cannot be made that."""
+
+    code = "awsiot.rule_destination_status"
+    message = "The destination {destination} is {status}, and cannot be made {wanted}"
+    fix = "ENABLED is one that has confirmed; IN_PROGRESS asks it again: `aws iot list-topic-rule-destinations`"
+    destination: str
+    status: str
+    wanted: str
+
+
+class DestinationNotEnabledError(PolicyError):
+    """A rule is to send to an address that has not confirmed it."""
+
+    code = "awsiot.rule_destination_not_enabled"
+    cause = "A rule is to send to {url}, and no destination that confirmed that is enabled for it."
+    fix = (
+        "Make one, and let the receiver call the link that it is sent: "
+        "`aws iot create-topic-rule-destination --generate-cli-skeleton`. Those there are: "
+        "`aws iot list-topic-rule-destinations`"
+    )
+    url: str
+    is_final: bool = True
+
+
+class ServerNotMappedError(InvalidRequestError):
+    """The configuration names no such server."""
+
+    code = "awsiot.rule_server_not_mapped"
+    message = "{destination} is not mapped to a server here"
+    cause = "A rule is to send to {destination}, and the server's configuration maps nothing to it."
+    fix = (
+        "Say in the configuration where it is, and start the server again: [servers.NAME] with url = "
+        '"nats://HOST:4222" or "mqtts://HOST:8883"; its ARN ends in ruledestination/vpc/NAME. '
+        "What it says now: `birthmark server settings`"
+    )
+    destination: str
+
+
+@dataclass(slots=True)
+class Destinations:
+    """The destinations of the account."""
+
+    account: Account
+    database: Database
+    clock: Clock
+    entropy: Entropy
+    check_url: Callable[[str], None]
+    """Raises for what may not be called at all."""
+    https_url: Callable[[], str]
+    """Where links to this server begin."""
+    queue: Queue
+    servers: Mapping[str, Server]
+    is_function: Callable[[str], bool]
+    _enabled: Sequence[RuleDestination] = ()
+
+    async def read(self) -> None:
+        """Read anew which addresses have confirmed."""
+        found = [store.DESTINATIONS.of(row) for row in await self.database.all(store.ALL_DESTINATIONS)]
+        self._enabled = [one for one in found if one.status is DestinationStatus.ENABLED]
+
+    def check(self, action: Action) -> None:
+        """Raise where an action could never be done here."""
+        match action.what:
+            case wire.Kafka(destination_arn=arn):
+                self.server_of(arn)
+            case wire.Lambda(function_arn=arn):
+                if not self.is_function(arn):
+                    raise FunctionNotMappedError(arn=arn[:200])
+            case wire.Http(url=url, confirmation_url=confirmed):
+                self.check_url(confirmed or url)
+            case _:
+                pass
+
+    def server_of(self, arn: str) -> str:
+        """Return the name of a server by its ARN. Raise `ServerNotMappedError`."""
+        name = arn.rpartition("/")[2]
+        if name not in self.servers:
+            raise ServerNotMappedError(destination=arn[:300])
+        return name
+
+    def allowed(self, url: str, confirmed: str) -> RuleDestination:
+        """Return the destination by which a rule may send to a URL. Raise `DestinationNotEnabledError`."""
+        for one in self._enabled:
+            if one.url == confirmed and is_of(url, one.url):
+                return one
+        raise DestinationNotEnabledError(url=url[:200])
+
+    # ---- what people do
+
+    async def get(self, destination_id: str) -> RuleDestination:
+        """Return one. Raise `UnknownDestinationError`."""
+        if (row := await self.database.one(store.GET_DESTINATION, id=destination_id)) is None:
+            raise UnknownDestinationError(destination=destination_id[:200])
+        return store.DESTINATIONS.of(row)
+
+    async def page(self, after: str, size: int) -> Page[RuleDestination]:
+        """Return destinations, in order of their ids."""
+        rows = await self.database.all(store.LIST_DESTINATIONS, after=after, limit=size + 1)
+        found = [store.DESTINATIONS.of(row) for row in rows]
+        return page_of(found, size, [one.id for one in found])
+
+    async def create(self, url: str, *, actor: str) -> RuleDestination:
+        """Make one, and ask it to confirm. Raise `DestinationExistsError`, or why it may not be called."""
+        self.check_url(url)
+        rows = await self.database.all(store.ALL_DESTINATIONS)
+        if any(row["url"] == url for row in rows):
+            raise DestinationExistsError(url=url[:200])
+        if len(rows) >= store.MAX_DESTINATIONS:
+            raise TooManyDestinationsError(count=store.MAX_DESTINATIONS)
+        now = self.clock.now()
+        made = RuleDestination(
+            f"http/{new_uuid(self.entropy)}", url, DestinationStatus.IN_PROGRESS, "", self._token(), now, now
+        )
+        changes = Changes().run(store.ADD_DESTINATION, **store.DESTINATIONS.row(made))
+        self._ask(changes, made)
+        await self.database.commit(changes.audit(actor, "awsiot.rule_destination_create", made.id))
+        self.queue.wake()
+        return made
+
+    async def update(self, destination_id: str, wanted: str, *, actor: str) -> None:
+        """Switch one off, or on again once it confirmed, or ask it anew. Raise `DestinationStatusError`."""
+        known, now = await self.get(destination_id), self.clock.now()
+        changes = Changes()
+        match wanted:
+            case "DISABLED":
+                made = replace(known, status=DestinationStatus.DISABLED, modified_at=now)
+            case "ENABLED" if not known.token:
+                made = replace(known, status=DestinationStatus.ENABLED, reason="", modified_at=now)
+            case "IN_PROGRESS":
+                made = replace(
+                    known, status=DestinationStatus.IN_PROGRESS, reason="", token=self._token(), modified_at=now
+                )
+                self._ask(changes, made)
+            case _:
+                raise DestinationStatusError(destination=destination_id, status=known.status.value, wanted=wanted)
+        changes.merge(self._changing(known, made))
+        await self._commit(changes.audit(actor, "awsiot.rule_destination_update", known.id, status=wanted))
+        self.queue.wake()
+
+    async def delete(self, destination_id: str, *, actor: str) -> None:
+        """Remove one. Raise `UnknownDestinationError`."""
+        missing = UnknownDestinationError(destination=destination_id[:200])
+        changes = Changes().run(store.REMOVE_DESTINATION, expect=1, otherwise=missing, id=destination_id)
+        await self._commit(
+            changes.event(RuleChanged(destination_id)).audit(actor, "awsiot.rule_destination_delete", destination_id)
+        )
+
+    async def confirm(self, token: str) -> None:
+        """Let rules send to who called the link that it was sent. Raise `UnknownDestinationError`."""
+        for row in await self.database.all(store.ALL_DESTINATIONS):
+            known = store.DESTINATIONS.of(row)
+            if known.token and _same(known.token, token):
+                made = replace(
+                    known, status=DestinationStatus.ENABLED, reason="", token="", modified_at=self.clock.now()
+                )
+                changes = self._changing(known, made)
+                await self._commit(changes.audit("receiver", "awsiot.rule_destination_confirm", known.id))
+                return
+        raise UnknownDestinationError(destination="with that token")
+
+    async def failed(self, name: str, reason: str) -> None:
+        """Note that a destination could not be asked to confirm."""
+        kind, _, destination_id = name.partition("/")
+        if kind != _LANE:
+            return
+        try:
+            known = await self.get(destination_id)
+            if known.status is DestinationStatus.IN_PROGRESS:
+                made = replace(
+                    known,
+                    status=DestinationStatus.ERROR,
+                    reason=reason[:_MAX_REASON],
+                    modified_at=self.clock.now(),
+                )
+                await self._commit(self._changing(known, made))
+        except (ChangedMeanwhileError, UnknownDestinationError):
+            return
+
+    # ---- inside
+
+    def _token(self) -> str:
+        return self.entropy.token(_TOKEN_BYTES).hex()
+
+    def _changing(self, known: RuleDestination, made: RuleDestination) -> Changes:
+        row, was = store.DESTINATIONS.row(made), store.DESTINATIONS.row(known)
+        told: dict[str, Any] = {name: row[name] for name in ("status", "reason", "token", "modified_at")}
+        seen = {f"key_{name}": was[name] for name in ("id", "status", "modified_at")}
+        return Changes().run(store.CHANGE_DESTINATION, expect=1, **seen, **told).event(RuleChanged(known.id))
+
+    async def _commit(self, changes: Changes) -> None:
+        await self.database.commit(changes)
+        await self.read()
+
+    def _ask(self, changes: Changes, made: RuleDestination) -> None:
+        arn = self.account.arn(KIND, made.id)
+        body = {
+            "arn": arn,
+            "confirmationToken": made.token,
+            "enableUrl": f"{self.https_url()}/confirmdestination/{made.token}",
+            "messageType": "DestinationConfirmation",
+        }
+        headers = {
+            "content-type": "application/json",
+            _HEADER: "DestinationConfirmation",
+            "x-amz-rules-engine-destination-arn": arn,
+        }
+        address: dict[str, Any] = {"url": made.url, "confirmed": "", "headers": headers}
+        letter = Letter(f"{_LANE}/{made.id}/0", "http", address, json.dumps(body).encode(), {})
+        self.queue.add(changes, f"{self.clock.micros():016x}-{new_uuid(self.entropy)}", letter)
+
+
+def _same(one: str, other: str) -> bool:
+    """Compare in a time that tells nothing of where they differ."""
+    return hmac.compare_digest(one.encode(), other.encode())

@@ -1,0 +1,317 @@
+"""Topic rules: kept on record, made ready in memory, and applied to what is published."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from birthmark.awsiot.events import RuleChanged
+from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
+from birthmark.awsiot.rules import topic_rules as rules
+from birthmark.awsiot.rules.topic_rules import Ready
+from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.destinations import Destinations
+from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.store import topic_rules as store
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.shadows import shadow_json
+from birthmark.background import note
+from birthmark.broker.model import Done, Message
+from birthmark.broker.stream import SqlStream
+from birthmark.broker.waiting import until_done
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
+from birthmark.mqtt.topics import matches
+from birthmark.routing.engine import Engine
+from birthmark.routing.intake import Intake
+from birthmark.routing.letters import Carrier, Letter
+from birthmark.routing.noted import Noted
+from birthmark.routing.queue import Queue
+from birthmark.routing.rules import sql
+from birthmark.store import Changes, Database, decided_again
+from birthmark.store.database import Heard
+from birthmark.store.paging import Page, page_of
+from birthmark.text import decode_json
+
+_NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")
+_MAX_SHADOWS, _MAX_TOLD = 8, 200
+Whose = Callable[[str], str]
+"""Returns by which principal a client is connected."""
+
+
+class _Applied:
+    """A rule as the engine knows it."""
+
+    __slots__ = ("_rules", "ready")
+
+    def __init__(self, topic_rules: "TopicRules", ready: Ready) -> None:
+        self._rules = topic_rules
+        self.ready = ready
+
+    @property
+    def name(self) -> str:
+        return self.ready.name
+
+    async def decide(self, message: Noted) -> Sequence[Letter]:
+        """Return what goes out; shadows that the statement asks for are looked up first."""
+        known: dict[tuple[str, str | None], Any] = {}
+        while True:
+            try:
+                return rules.applied(self.ready, message, self._rules.entropy, sql.Shadows(known))
+            except sql.ShadowWantedError as wanted:
+                if len(known) >= _MAX_SHADOWS:
+                    return ()
+                known[wanted.thing, wanted.name] = await self._rules.shadow(wanted.thing, wanted.name)
+
+
+class TopicRules(AccountService):
+    """The rules of the account."""
+
+    def __init__(
+        self,
+        account: Account,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        shadows: Shadows,
+        destinations: Destinations,
+    ) -> None:
+        super().__init__(database, clock, entropy)
+        self._account = account
+        self._shadows = shadows
+        self.destinations = destinations
+        self._ready: dict[str, _Applied] = {}
+        self.intake: Intake | None = None
+        self.engine: Engine
+        self.queue: Queue
+        self.whose: Whose = str
+        self.record: Callable[[BirthmarkError], object] = lambda _: None
+        """Files what a rule could not do."""
+
+    def begin(self, stream: SqlStream[Noted], carriers: Mapping[str, Carrier]) -> None:
+        """Take what is published from now on; rules that were read before are known to it."""
+        self.intake = Intake(stream)
+        self.engine = Engine(self.database, self.clock, stream, queue=self.queue, carriers=carriers, find=self.find)
+        self.engine.refused, self.engine.failed, self.queue.failed = self.refused, self.failed, self.failed
+        self._let_know()
+
+    # ---- on record
+
+    async def load(self) -> None:
+        """Make every rule ready, and hear of those that change."""
+        await self._read()
+        self.database.on_events(self._hear)
+
+    async def _read(self) -> None:
+        ready: dict[str, _Applied] = {}
+        for row in await self.database.all(store.ALL_RULES):
+            known = store.RULES.of(row)
+            try:
+                made = rules.make_ready(known, self._account.account_id)
+            except BirthmarkError as error:  # an earlier release took it; the others go on
+                note(f"the rule {known.name}", error)
+                continue
+            ready[known.name] = _Applied(self, made)
+        self._ready = ready
+        await self.destinations.read()
+        self._let_know()
+
+    def _let_know(self) -> None:
+        if self.intake is not None:
+            self.intake.wanted.become(
+                (one.ready.filter, name)
+                for name, one in self._ready.items()
+                if one.ready.filter is not None and not one.ready.rule.is_disabled
+            )
+
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        del is_sure
+        if any(isinstance(event, RuleChanged) for _, event in events):
+            self.database.sharing.read(self._read())
+
+    async def get(self, name: str) -> TopicRule:
+        """Return a rule. Raise `UnknownRuleError`."""
+        if (row := await self.database.one(store.GET_RULE, name=name)) is None:
+            raise rules.UnknownRuleError(rule=name[:128])
+        return store.RULES.of(row)
+
+    async def page(self, after: str, size: int, *, topic: str | None, is_disabled: bool | None) -> Page[Ready]:
+        """Return rules by name: all of them, or those that a topic, or filter, is for."""
+        rows = await self.database.all(store.LIST_RULES, after=after, limit=store.MAX_RULES)
+        found: list[Ready] = []
+        for row in rows:
+            known = rules.make_ready(store.RULES.of(row), self._account.account_id)
+            is_wanted = is_disabled is None or known.rule.is_disabled is is_disabled
+            if is_wanted and (topic is None or _is_for(known, topic)):
+                found.append(known)
+                if len(found) > size:
+                    break
+        return page_of(found, size, [one.name for one in found])
+
+    async def create(self, name: str, payload: Mapping[str, Any], *, tags: Tags = NO_TAGS, actor: str) -> TopicRule:
+        """Make a rule. Raise `RuleExistsError`, `TooManyRulesError`, and what is wrong with it."""
+        if _NAME.fullmatch(name) is None:
+            raise BodyInvalidError(detail="ruleName has 1 to 128 letters, digits and _")
+        now = self.clock.now()
+        made = self._checked(TopicRule(name, payload, bool(payload.get("ruleDisabled")), now, now, 1))
+        if len(await self.database.all(store.ALL_RULES)) >= store.MAX_RULES:
+            raise rules.TooManyRulesError(count=store.MAX_RULES)
+        changes = Changes().run(
+            store.ADD_RULE, expect=1, otherwise=rules.RuleExistsError(rule=name), **store.RULES.row(made)
+        )
+        changes.merge(written("rule", name, tags)).event(RuleChanged(name))
+        await self._commit(changes.audit(actor, "awsiot.rule_create", name))
+        return made
+
+    async def replace(self, name: str, payload: Mapping[str, Any], *, actor: str) -> None:
+        """Make a rule another. Raise `UnknownRuleError`, and what is wrong with it."""
+        await self._change(
+            name,
+            lambda known: replace(known, payload=payload, is_disabled=bool(payload.get("ruleDisabled"))),
+            "awsiot.rule_replace",
+            actor,
+        )
+
+    async def switch(self, name: str, *, is_disabled: bool, actor: str) -> None:
+        """Switch a rule on or off."""
+        action = "awsiot.rule_disable" if is_disabled else "awsiot.rule_enable"
+        await self._change(name, lambda known: replace(known, is_disabled=is_disabled), action, actor)
+
+    async def _change(self, name: str, change: Callable[[TopicRule], TopicRule], action: str, actor: str) -> None:
+        async def decide() -> None:
+            known = await self.get(name)
+            made = self._checked(replace(change(known), modified_at=self.clock.now(), revision=known.revision + 1))
+            row = store.RULES.row(made)
+            told = {column: row[column] for column in ("payload", "is_disabled", "modified_at", "revision")}
+            changes = Changes().run(store.CHANGE_RULE, expect=1, key_name=name, key_revision=known.revision, **told)
+            await self._commit(changes.event(RuleChanged(name)).audit(actor, action, name))
+
+        await decided_again(decide, after=ChangedMeanwhileError)
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Remove a rule, and what it has waiting. Raise `UnknownRuleError`."""
+        missing = rules.UnknownRuleError(rule=name[:128])
+        changes = Changes().run(store.REMOVE_RULE, expect=1, otherwise=missing, name=name)
+        changes.merge(dropped("rule", name)).merge(self.queue.forgetting(name))
+        await self._commit(changes.event(RuleChanged(name)).audit(actor, "awsiot.rule_delete", name))
+
+    async def _commit(self, changes: Changes) -> None:
+        await self.database.commit(changes)
+        await self._read()
+
+    def _checked(self, rule: TopicRule) -> TopicRule:
+        ready = rules.make_ready(rule, self._account.account_id)
+        for action in (*ready.actions, *((ready.error_action,) if ready.error_action else ())):
+            self.destinations.check(action)
+        return rule
+
+    # ---- what is published
+
+    def take(self, messages: Sequence[Message], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
+        """Note what some rule wants; see `birthmark.broker.ports.Tap`."""
+        if (intake := self.intake) is None or not intake.wanted.any:
+            return None
+        by = intake.wanted.by
+        found = [one for one in messages if by(one.topic)]
+        if not found:
+            return None
+        return self._note(intake, [self._noted(one) for one in found], done)
+
+    def republished(self, messages: Sequence[tuple[Message, Sequence[str]]], done: Done) -> Done:
+        """Note of republished messages, each with the rules that led to it, what other rules want."""
+        assert self.intake is not None  # noqa: S101 - an engine runs
+        by = self.intake.wanted.by
+        found = [_led_by(self._noted(one), trail) for one, trail in messages if by(one.topic)]
+        return self._note(self.intake, found, done)[0] if found else done
+
+    def _note(self, intake: Intake, noted: Sequence[Noted], done: Done) -> tuple[Done, Awaitable[None] | None]:
+        problem: BaseException | None = None
+        left = 2
+
+        def one_done(why: BaseException | None) -> None:
+            nonlocal left, problem
+            left, problem = left - 1, problem or why
+            if not left:
+                done(problem)
+
+        owner = noted[0].device_id or noted[0].principal
+        return one_done, intake.note(owner, noted, one_done)
+
+    def _noted(self, one: Message) -> Noted:
+        principal = one.principal or (self.whose(one.publisher) if one.publisher else "")
+        return Noted(
+            one.publisher,
+            self.clock.micros(),
+            one.topic,
+            one.payload,
+            one.qos,
+            one.retain,
+            one.properties,
+            principal,
+        )
+
+    async def ingest(self, topic: str, payload: bytes, qos: int, client_id: str, principal: str) -> None:
+        """Take a message that is for one rule alone (basic ingest); a rule that is not there, or off, gets nothing."""
+        found = rules.basic_ingest(topic)
+        if found is None or self.intake is None or (known := self._ready.get(found[0])) is None:
+            return
+        if known.ready.rule.is_disabled:
+            return
+        safe, done = until_done()
+        noted = Noted(client_id, self.clock.micros(), topic, payload, qos, principal=principal, only=found[0])
+        if (room := self.intake.note(client_id or principal, [noted], done)) is not None:
+            await room
+        await safe
+
+    # ---- what the engine asks
+
+    def find(self, message: Noted) -> Iterable[_Applied]:
+        """Return the rules that want a message."""
+        assert self.intake is not None  # noqa: S101 - an engine runs
+        names = (message.only,) if message.only else self.intake.wanted.by(message.topic)
+        found = (self._ready.get(name) for name in names)
+        return [one for one in found if one is not None and not one.ready.rule.is_disabled]
+
+    def refused(self, rule: Any, message: Noted, error: BirthmarkError) -> None:
+        """File what a rule could not be applied to."""
+        del rule
+        error.add_facts(thing=message.device_id)
+        self.record(error)
+
+    async def failed(self, letter: Letter, error: BirthmarkError) -> None:
+        """File a letter that failed for good, and send what the rule's error action says."""
+        name = letter.lane.rpartition("/")[0]
+        reason = error.explain_cause().removesuffix(".")
+        facts: dict[str, Any] = {
+            "thing": letter.origin.get("client", ""),
+            "topic": letter.origin.get("topic", "")[:200],
+        }
+        if (known := self._ready.get(name)) is None:
+            await self.destinations.failed(name, reason)
+            return
+        self.record(rules.RuleActionFailedError(rule=name, action=letter.kind, reason=reason, **facts))
+        if (told := rules.error_letter(known.ready, letter, reason, self.entropy)) is not None:
+            await self.engine.send(f"{self.clock.micros():016x}-{self.entropy.token(6).hex()}", told)
+
+    async def shadow(self, thing: str, name: str | None) -> Any:
+        """Return a shadow as JSON has it, undefined where there is none."""
+        try:
+            owner = parse_thing_name(thing)
+            found = await self._shadows.get(owner, "" if name is None else parse_shadow_name(owner, name))
+        except (InvalidRequestError, NotFoundError):
+            return sql.UNDEFINED
+        return decode_json(shadow_json(found, self._shadows.now()))
+
+
+def _led_by(noted: Noted, trail: Sequence[str]) -> Noted:
+    """Return a message that these rules led to."""
+    return Noted(
+        *(noted.device_id, noted.enqueued_micros, noted.topic, noted.payload, noted.qos, noted.is_retained),
+        *(noted.properties, noted.principal, tuple(trail)),
+    )
+
+
+def _is_for(ready: Ready, topic: str) -> bool:
+    return ready.filter is not None and (ready.filter == topic or matches(ready.filter, topic))

@@ -1,0 +1,35 @@
+"""Topic rules, the addresses that they may send to, and the streams that they write to."""
+
+from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
+from birthmark.store import insert
+from birthmark.store.keyed import change, find, page, remove, still
+from birthmark.store.records import Records
+
+MAX_RULES = 1000
+RULES = Records(TopicRule)
+rules = RULES.table("aws_topic_rules", "name")
+ADD_RULE = insert(rules, ignore_existing=True)
+GET_RULE = find(rules)
+LIST_RULES = page(rules, "name")
+ALL_RULES = find(rules, rules.c.name != "", order=rules.c.name, limit=MAX_RULES)
+CHANGE_RULE = change(rules, ("payload", "is_disabled", "modified_at", "revision"), "name", "revision")
+REMOVE_RULE = remove(rules)
+RULE_IS_THERE = still(rules, "name")
+
+MAX_DESTINATIONS = 1000
+DESTINATIONS = Records(RuleDestination)
+destinations = DESTINATIONS.table("aws_rule_destinations", "id", sealed=("token",))
+ADD_DESTINATION = insert(destinations)
+GET_DESTINATION = find(destinations)
+LIST_DESTINATIONS = page(destinations, "id")
+ALL_DESTINATIONS = find(destinations, destinations.c.id != "", order=destinations.c.id, limit=MAX_DESTINATIONS)
+CHANGE_DESTINATION = change(destinations, ("status", "reason", "token", "modified_at"), "id", "status", "modified_at")
+REMOVE_DESTINATION = remove(destinations)
+
+MAX_STREAMS = 500
+STREAMS = Records(DataStream)
+streams = STREAMS.table("aws_streams", "name")
+ADD_STREAM = insert(streams, ignore_existing=True)
+GET_STREAM = find(streams)
+LIST_STREAMS = page(streams, "name")
+REMOVE_STREAM = remove(streams)

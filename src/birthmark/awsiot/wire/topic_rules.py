@@ -1,0 +1,143 @@
+"""A topic rule's JSON: its statement, its actions and its error action (service model `iot`, `TopicRulePayload`).
+
+Of the service's actions those are served for which something stands here. All others are refused by name.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.errors import InvalidRequestError
+from birthmark.members import unread
+
+MAX_ACTIONS = 10
+_Text = Annotated[str, msgspec.Meta(max_length=16_384)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
+
+
+class ActionNotServedError(InvalidRequestError):
+    """An action for which nothing stands here."""
+
+    code = "awsiot.rule_action_not_served"
+    message = "The action {action} is not implemented here"
+    cause = "A rule was to have the action {action}, for which nothing stands on this server. Nothing was changed."
+    fix = (
+        "What stands here for services of AWS: republish, http, s3 (a folder), firehose (a file of lines), kinesis "
+        "(`birthmark aws stream ls`), lambda ([functions] of the configuration), kafka ([servers] of it: NATS, MQTT)."
+    )
+    for_a_person = "only who wrote the rule knows what it is to do instead"
+    action: str
+
+
+class Pair(msgspec.Struct):
+    key: _Text
+    value: _Text
+
+
+class RepublishHeaders(msgspec.Struct, rename="camel", omit_defaults=True):
+    payload_format_indicator: _Text | None = None
+    content_type: _Text | None = None
+    response_topic: _Text | None = None
+    correlation_data: _Text | None = None
+    message_expiry: _Text | None = None
+    user_properties: Annotated[list[Pair], msgspec.Meta(max_length=100)] | None = None
+
+
+class Republish(msgspec.Struct, rename="camel", omit_defaults=True):
+    topic: _Name
+    role_arn: _Text = ""
+    qos: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
+    headers: RepublishHeaders | None = None
+
+
+class Http(msgspec.Struct, rename="camel", omit_defaults=True):
+    url: _Name
+    confirmation_url: _Name | None = None
+    headers: Annotated[list[Pair], msgspec.Meta(max_length=100)] | None = None
+
+
+class S3(msgspec.Struct, rename="camel", omit_defaults=True):
+    bucket_name: _Name
+    key: _Name
+    role_arn: _Text = ""
+    canned_acl: Literal["private"] | None = None
+
+
+class Firehose(msgspec.Struct, rename="camel", omit_defaults=True):
+    delivery_stream_name: _Name
+    role_arn: _Text = ""
+    separator: Literal["\n", "\t", "\r\n", ","] | None = None
+
+
+class Kinesis(msgspec.Struct, rename="camel", omit_defaults=True):
+    stream_name: _Name
+    role_arn: _Text = ""
+    partition_key: _Text | None = None
+
+
+class Lambda(msgspec.Struct, rename="camel", omit_defaults=True):
+    function_arn: _Name
+
+
+class Kafka(msgspec.Struct, rename="camel", omit_defaults=True):
+    destination_arn: _Name
+    topic: _Name
+    client_properties: dict[str, str] = {}
+
+
+Kind = Republish | Http | S3 | Firehose | Kinesis | Lambda | Kafka
+KINDS: dict[str, Any] = {
+    "republish": Republish,
+    "http": Http,
+    "s3": S3,
+    "firehose": Firehose,
+    "kinesis": Kinesis,
+    "lambda": Lambda,
+    "kafka": Kafka,
+}
+
+
+class Payload(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a rule is; each action is an object with one member, its kind."""
+
+    sql: Annotated[str, msgspec.Meta(min_length=1)]
+    actions: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_ACTIONS)]
+    description: _Text = ""
+    rule_disabled: bool = False
+    aws_iot_sql_version: str = "2015-10-08"
+    error_action: dict[str, Any] | None = None
+
+
+def parse_payload(given: Any) -> Payload:
+    """Return what a rule is. Raise `BodyInvalidError`, `ActionNotServedError`."""
+    try:
+        if not isinstance(given, dict):
+            raise BodyInvalidError(detail="topicRulePayload is no object")
+        if (member := unread(given, Payload)) is not None:
+            raise BodyInvalidError(detail=f"topicRulePayload.{member} is not known"[:300])
+        return msgspec.convert(given, Payload)
+    except msgspec.ValidationError as error:
+        raise BodyInvalidError(detail=f"topicRulePayload: {error}"[:300]) from error
+
+
+def parse_action(given: dict[str, Any]) -> Kind:
+    """Return an action. Raise `BodyInvalidError`, `ActionNotServedError`."""
+    named = [name for name, one in given.items() if one is not None]
+    if len(named) != 1:
+        raise BodyInvalidError(detail="an action is an object with one member, its kind")
+    (name,) = named
+    if (kind := KINDS.get(name)) is None:
+        raise ActionNotServedError(action=name[:100])
+    if (member := unread(given[name], kind)) is not None:
+        raise ActionNotServedError(action=f"{name} with {member}"[:100])
+    try:
+        made: Kind = msgspec.convert(given[name], kind)
+    except msgspec.ValidationError as error:
+        raise BodyInvalidError(detail=f"the action {name}: {error}"[:300]) from error
+    return made
+
+
+def name_of(action: Kind) -> str:
+    """Return an action's kind as the service names it."""
+    return next(name for name, kind in KINDS.items() if isinstance(action, kind))

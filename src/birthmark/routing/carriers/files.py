@@ -1,0 +1,82 @@
+"""Files below a folder: a new one for each letter (it stands for an object store), or lines added to one.
+
+A file is written beside its place and moved there, so that nobody ever reads half of one.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+
+from birthmark.background import beside
+from birthmark.errors import BirthmarkError
+from birthmark.routing.carriers.errors import NotTakenError
+from birthmark.routing.letters import Letter
+from birthmark.text import reason_of
+
+Place = Callable[[Letter], Path]
+"""Says where a letter goes. Raise a `BirthmarkError` that `is_final` for what leads nowhere, or out of the folder."""
+
+
+class FileCarrier:
+    """Puts each letter in a file of its own; what was there is replaced."""
+
+    is_quick = True
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._numbers = count()
+
+    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+        """See `birthmark.routing.letters.Carrier`."""
+        return await beside(lambda: [self._put(letter) for letter in letters])
+
+    def _put(self, letter: Letter) -> BirthmarkError | None:
+        try:
+            path = self._place(letter)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside_it = path.with_name(f".{path.name[:100]}.{os.getpid()}.{next(self._numbers)}")
+            with beside_it.open("wb") as file:
+                file.write(letter.body)
+                file.flush()
+                os.fsync(file.fileno())
+            beside_it.replace(path)
+        except BirthmarkError as error:
+            return error
+        except OSError as error:
+            return NotTakenError(receiver="the folder", reason=reason_of(error))
+        return None
+
+
+class LineCarrier:
+    """Adds letters to files, each followed by its address's `separator`."""
+
+    is_quick = True
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+        """See `birthmark.routing.letters.Carrier`."""
+        return await beside(lambda: self._add(letters))
+
+    def _add(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+        by_path: dict[Path, list[int]] = {}
+        results: list[BirthmarkError | None] = [None] * len(letters)
+        for number, letter in enumerate(letters):
+            try:
+                by_path.setdefault(self._place(letter), []).append(number)
+            except BirthmarkError as error:
+                results[number] = error
+        for path, numbers in by_path.items():
+            text = b"".join(letters[one].body + letters[one].address.get("separator", "").encode() for one in numbers)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                for one in numbers:
+                    results[one] = NotTakenError(receiver="the folder", reason=reason_of(error))
+        return results

@@ -1,0 +1,67 @@
+"""What leaves: one message for one receiver, and how it ends."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from birthmark.errors import BirthmarkError
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message on its way out.
+
+    `lane` is who sends it, RULE/NUMBER: what is in one lane waits for nobody else. `address` says where it goes, by
+    texts as the kind of action has them. `origin` is the message that led to it, for whoever has to say why it failed.
+    """
+
+    lane: str
+    kind: str
+    address: Mapping[str, Any]
+    body: bytes = field(repr=False)
+    origin: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A letter in the queue. `dead_at` is when it was put aside, after `tries`; `problem` says why it failed last."""
+
+    id: str
+    lane: str
+    kind: str
+    address: Mapping[str, Any]
+    body: bytes = field(repr=False)
+    origin: Mapping[str, Any] = field(repr=False)
+    created_at: datetime
+    tries: int
+    due_at: datetime
+    dead_at: datetime | None
+    problem: str
+
+    @property
+    def letter(self) -> Letter:
+        """What is to go out."""
+        return Letter(self.lane, self.kind, self.address, self.body, self.origin)
+
+
+class Carrier(Protocol):
+    """Carries letters of one kind."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it waits for nobody outside, so that it is tried before anything is queued."""
+        ...
+
+    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+        """Take letters out, in order; return for each why it failed, or None."""
+        ...
+
+
+class FinalError(BirthmarkError):
+    """A failure that no further try mends; `__cause__` has the reason where there is one."""
+
+
+def is_final(error: BirthmarkError) -> bool:
+    """Say whether another try is in vain."""
+    return bool(getattr(error, "is_final", False))

@@ -50,6 +50,8 @@ from birthmark.broker.errors import (
 )
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net import admission
+from birthmark.outbound.guard import AddressRefusedError, PlainRefusedError
+from birthmark.outbound.sender import UrlInvalidError
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
 from birthmark.store.paging import PageInvalidError
 
@@ -106,6 +108,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     SessionShareUsedError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
     RetainedShareUsedError: (429, "LimitExceededException"),
+    AddressRefusedError: _INVALID,
+    PlainRefusedError: _INVALID,
+    UrlInvalidError: _INVALID,
     topic_rules.UnknownRuleError: (401, "UnauthorizedException"),  # as if somebody might not see it
     topic_rules.RuleExistsError: _EXISTS,
     topic_rules.TooManyRulesError: (410, "LimitExceededException"),

@@ -56,6 +56,10 @@ class Tap(Protocol):
         """
         ...
 
+    def wants(self, topic: str) -> bool:
+        """Say whether a message to this topic would be taken."""
+        ...
+
 
 T = TypeVar("T")
 

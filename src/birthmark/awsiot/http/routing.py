@@ -4,7 +4,7 @@ ARNs and topics stand percent-encoded in one segment, so routing looks at the pa
 and a name fit, the literal wins (`/thing-groups/addThingToThingGroup`).
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -144,12 +144,20 @@ class Router:
     def __init__(self, handlers: Mapping[str, Handler], table: Sequence[Operation] = OPERATIONS) -> None:
         self._handlers = handlers
         self._by_shape: dict[tuple[str, int], list[Operation]] = {}
+        self._greedy: dict[str, list[Operation]] = {}
         for operation in table:
+            if operation.path.endswith("+}"):
+                self._greedy.setdefault(operation.method, []).append(operation)
             self._by_shape.setdefault((operation.method, len(operation.segments)), []).append(operation)
         for same in self._by_shape.values():  # literals before names, and what is served before what is not
             same.sort(
                 key=lambda one: ([segment.startswith("{") for segment in one.segments], one.title not in handlers)
             )
+
+    def _fitting(self, method: str, count: int) -> Iterator[Operation]:
+        """Yield the operations that a path of so many segments may be: of some the last name is all of the rest."""
+        yield from self._by_shape.get((method, count), ())
+        yield from (one for one in self._greedy.get(method, ()) if len(one.segments) < count)
 
     def find(
         self, method: str, raw_path: str, service: str | None = None
@@ -163,7 +171,7 @@ class Router:
         else:
             segments = [unquote(segment) for segment in raw_path.strip("/").split("/")]
         found: tuple[Operation, Mapping[str, str]] | None = None
-        for operation in self._by_shape.get((method, len(segments)), ()):
+        for operation in self._fitting(method, len(segments)):
             if found is not None and operation.service != service:
                 continue
             if (names := _match(operation.segments, segments)) is not None:
@@ -176,6 +184,11 @@ class Router:
         if (handler := self._handlers.get(operation.title)) is None:
             raise OperationNotServedError(operation=operation.name, method=method, path=raw_path[:200])
         return operation, handler, names
+
+
+def _joined(segments: Sequence[str], count: int) -> Sequence[str]:
+    """Return so many segments, the last with all that follow it."""
+    return [*segments[: count - 1], "/".join(segments[count - 1 :])]
 
 
 def _topic_of(raw_path: str) -> str:
@@ -195,11 +208,13 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
 
 def _match(template: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
     names: dict[str, str] = {}
+    if template[-1].endswith("+}"):
+        segments = _joined(segments, len(template))
     for wanted, given in zip(template, segments, strict=True):
         if wanted.startswith("{"):
             if not given:
                 return None
-            names[wanted[1:-1]] = given
+            names[wanted.strip("{+}")] = given
         elif wanted != given:
             return None
     return names

@@ -219,6 +219,10 @@ class TopicRules(AccountService):
             return None
         return self._note(intake, [self._noted(one) for one in found], done)
 
+    def wants(self, topic: str) -> bool:
+        """Say whether some rule wants messages to this topic."""
+        return self.intake is not None and self.intake.wanted.any and bool(self.intake.wanted.by(topic))
+
     def republished(self, messages: Sequence[tuple[Message, Sequence[str]]], done: Done) -> Done:
         """Note of republished messages, each with the rules that led to it, what other rules want."""
         assert self.intake is not None  # noqa: S101 - an engine runs

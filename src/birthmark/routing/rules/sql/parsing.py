@@ -172,8 +172,11 @@ class Parser:
         if self._token.word != "VALUE":
             return False
         follows = self._after()
+        if follows.text == "*" and follows.kind is Kind.SIGN:
+            behind = next_token(self._text, follows.end)  # `value * 2` is arithmetic
+            return behind.kind is Kind.END or behind.word in {"FROM", "WHERE", "AS"}
         if follows.kind is Kind.SIGN:
-            return follows.text in {"(", "[", "{", "*"}
+            return follows.text in {"(", "[", "{"}
         return follows.kind is not Kind.END and follows.word not in _RESERVED - {"VALUE", "CASE", "NOT"}
 
     def _item(self) -> Item | Spread:

@@ -328,7 +328,7 @@ class Parser:
                 return Literal(token.text)
             case Kind.VARIABLE:
                 if self._known is not None and token.text not in self._known:
-                    mistake(token.where, f"{token.text} is not set.", f"Begin the statement with SET {token.text} = ….")
+                    mistake(token.where, f"{token.text} is not set.", "Begin the statement with SET @name = ….")
                 self._advance()
                 return Variable(token.text)
             case Kind.NAME:

@@ -20,7 +20,7 @@ from birthmark.routing.rules.sql.values import UNDEFINED, Undefined, Value, int_
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_PATTERN_CHARS, _MAX_TEXT_CHARS = 128, 256
-_STEPS = 100
+_STEPS = 1000
 _FULL = 4  # this many letters of a kind are the whole word
 _PART = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+", re.DOTALL)
 _ZONE = re.compile(r"(?:UTC|GMT|UT)?([+-])([0-9]{1,2}):?([0-9]{2})?\Z")

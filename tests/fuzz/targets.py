@@ -34,7 +34,7 @@ from birthmark.server.machines.record import render as render_machine
 from birthmark.server.machines.sealed import KEY_BYTES, files_in
 from birthmark.swarm.model import Where
 from birthmark.swarm.scenario.example import example
-from fuzz import bundle, certificates, corpus, manifest, protocols
+from fuzz import bundle, certificates, corpus, manifest, protocols, rules
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
 from sas_tokens import make_sas
 from tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
@@ -323,6 +323,9 @@ _ALL = (
         (b"a/b/c", b"$aws/things/t/shadow/update", b"$share/g/a/+/#"),
         protocols.text(protocols.aws_topics),
     ),
+    Target("rule-statement", mutate_text, rules.STATEMENTS, rules.statement),
+    Target("rule-template", mutate_text, rules.TEMPLATES, rules.template),
+    Target("route-condition", mutate_text, rules.CONDITIONS, rules.condition),
     Target(
         "aws-search",
         mutate_text,

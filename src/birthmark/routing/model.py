@@ -30,3 +30,5 @@ class Message:
     """0: bytes; 1: UTF-8 (MQTT 5.0 section 3.3.2.3.2)."""
     source_ip: str | None = None
     protocol: str = "mqtt"
+    system_properties: tuple[tuple[str, str], ...] = ()
+    """What a hub knows of its message, by the names that conditions have without their $: `connectionDeviceId`, …"""

@@ -41,6 +41,7 @@ from birthmark.routing.rules.sql.values import (
     whole,
 )
 
+_MEMBERS_PER_STEP = 8
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
@@ -62,19 +63,23 @@ def compile_items(items: Sequence[Item | Spread], *, is_value: bool) -> Compiled
             value = part(it, run)
             if name is None:
                 if type(value) is dict:
+                    run.meter.take(len(value) // _MEMBERS_PER_STEP)
                     made.update(value)
             elif value is not UNDEFINED:
-                _put(made, name, value)
+                _put(made, name, value, run)
         return made
 
     return select
 
 
-def _put(made: dict[str, Value], name: tuple[str, ...], value: Value) -> None:
+def _put(made: dict[str, Value], name: tuple[str, ...], value: Value, run: Run) -> None:
     for part in name[:-1]:
         below = made.get(part)
         # What stands there may be the message's own: it is copied before it is written to.
-        made[part] = made = dict(below) if type(below) is dict else {}
+        copy = dict(below) if type(below) is dict else {}
+        run.meter.take(len(copy) // _MEMBERS_PER_STEP)
+        made[part] = copy
+        made = copy
     made[name[-1]] = value
 
 

@@ -2,11 +2,14 @@
 
 from typing import NoReturn
 
+_MAX_TOLD_CHARS = 300
+
 
 class SqlMistake(ValueError):  # noqa: N818 - a mistake of who wrote the text; the rooms above make their refusals of it
     """A text that is no statement. `where` counts characters from 0; `what` and `instead` are whole sentences."""
 
     def __init__(self, where: int, what: str, instead: str) -> None:
+        what = what if len(what) <= _MAX_TOLD_CHARS else f"{what[:_MAX_TOLD_CHARS]}…"
         super().__init__(f"{what} (at character {where + 1}) {instead}")
         self.where, self.what, self.instead = where, what, instead
 

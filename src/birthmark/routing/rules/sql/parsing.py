@@ -6,9 +6,9 @@ Raises `SqlMistake` with where, what, and what to write instead. What only anoth
 refused here by its name, so that a rule is never taken that could not run.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from birthmark.routing.rules.sql.functions import ELSEWHERE, FUNCTIONS, check_arguments
 from birthmark.routing.rules.sql.mistakes import SqlMistake, mistake
@@ -82,10 +82,6 @@ def parse_version(text: str) -> Version:
     return mistake(0, "There is no such version of the language.", "Write 2016-03-23, or 2015-10-08.")
 
 
-class _Part(Protocol):
-    def __call__(self, *, may_spread: bool = False) -> Expression: ...
-
-
 class Parser:
     """Reads one text once, from the left."""
 
@@ -155,12 +151,12 @@ class Parser:
     def _items(self) -> tuple[bool, tuple[Item | Spread, ...]]:
         if self._is_value_keyword():
             self._advance()
-            value = self._expression(may_spread=True)
+            value = self._star_or_expression()
             if self._token.text == ",":
                 mistake(self._token.where, "SELECT VALUE selects one thing.", "Put several in an array: [a, b].")
             if self._token.word == "AS":
                 mistake(self._token.where, "What SELECT VALUE selects has no name.", "Leave AS out, or VALUE.")
-            return True, (Item(value.value if isinstance(value, Spread) else value, None),)
+            return True, (Item(value, None),)
         items: list[Item | Spread]
         items = [self._item()]
         while self._took(","):
@@ -172,19 +168,26 @@ class Parser:
         if self._token.word != "VALUE":
             return False
         follows = self._after()
+        if follows.text == "*" and follows.kind is Kind.SIGN:
+            behind = next_token(self._text, follows.end)  # `value * 2` is arithmetic
+            return behind.kind is Kind.END or behind.word in {"FROM", "WHERE", "AS"}
         if follows.kind is Kind.SIGN:
-            return follows.text in {"(", "[", "{", "*"}
+            return follows.text in {"(", "[", "{"}
         return follows.kind is not Kind.END and follows.word not in _RESERVED - {"VALUE", "CASE", "NOT"}
 
     def _item(self) -> Item | Spread:
         where = self._token.where
-        value = self._expression(may_spread=True)
-        if isinstance(value, Spread):
-            if self._token.word != "AS":
-                return value
-            if not isinstance(value.value, Star):
-                return mistake(where, "The members of an object have names already.", "Leave AS or .* out.")
-            value = value.value  # `* AS payload` is the whole payload under a name
+        value = self._star_or_expression()
+        if isinstance(value, Star) and self._token.word != "AS":
+            return Spread(value)
+        if self._is_sign(".") and self._after().text == "*":
+            if not isinstance(value, Path | Variable | Call | Query | ObjectOf):
+                mistake(where, "Only an object has members to select.", "Write a.*, or give the value a name by AS.")
+            self._advance()
+            self._advance()
+            if self._token.word == "AS":
+                mistake(where, "The members of an object have names already.", "Leave AS or .* out.")
+            return Spread(value)
         if self._token.word == "AS":
             self._advance()
             return Item(value, self._alias())
@@ -217,42 +220,49 @@ class Parser:
 
     # Expressions, the weakest operator first
 
-    def _expression(self, *, may_spread: bool = False) -> Expression:
+    def _expression(self) -> Expression:
         self._depth += 1
         if self._depth > MAX_NESTING:
             mistake(self._token.where, "The statement is nested deeper than 32 levels.", "Make two rules of it.")
-        made = self._either(may_spread=may_spread)
+        made = self._either()
         self._depth -= 1
         return made
 
-    def _either(self, *, may_spread: bool) -> Expression:
-        parts = [self._all(may_spread=may_spread)]
+    def _star_or_expression(self) -> Expression:
+        if not self._is_sign("*"):
+            return self._expression()
+        self._count()
+        self._advance()
+        return Star()
+
+    def _either(self) -> Expression:
+        parts = [self._all()]
         while self._token.word == "OR":
             self._advance()
             parts.append(self._all())
         return Either(tuple(parts)) if len(parts) > 1 else parts[0]
 
-    def _all(self, *, may_spread: bool = False) -> Expression:
-        parts = [self._not(may_spread=may_spread)]
+    def _all(self) -> Expression:
+        parts = [self._not()]
         while self._token.word == "AND":
             self._advance()
             parts.append(self._not())
         return All(tuple(parts)) if len(parts) > 1 else parts[0]
 
-    def _not(self, *, may_spread: bool = False) -> Expression:
+    def _not(self) -> Expression:
         times = 0
         while self._token.word == "NOT":
             self._advance()
             self._count()
             times += 1
-        made = self._comparison(may_spread=may_spread and not times)
+        made = self._comparison()
         # Twice is not the same as never: what is no boolean is undefined then.
         for _ in range(min(times, 2 - times % 2)):
             made = Not(made)
         return made
 
-    def _comparison(self, *, may_spread: bool) -> Expression:
-        left = self._sum(may_spread=may_spread)
+    def _comparison(self) -> Expression:
+        left = self._sum()
         while self._token.kind is Kind.SIGN and (sign := self._token).text in _COMPARISONS:
             if isinstance(left, Compare):
                 mistake(sign.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
@@ -264,44 +274,44 @@ class Parser:
             mistake(self._token.where, f"The language has no {self._token.word}.", advice)
         return left
 
-    def _sum(self, *, may_spread: bool = False) -> Expression:
-        return self._chain(frozenset("+-"), self._product, may_spread=may_spread)
+    def _sum(self) -> Expression:
+        return self._chain(
+            frozenset("+-"),
+            self._product,
+        )
 
-    def _product(self, *, may_spread: bool = False) -> Expression:
-        return self._chain(frozenset("*/%"), self._sign, may_spread=may_spread)
+    def _product(self) -> Expression:
+        return self._chain(
+            frozenset("*/%"),
+            self._sign,
+        )
 
-    def _chain(self, signs: frozenset[str], part: _Part, *, may_spread: bool) -> Expression:
-        first = part(may_spread=may_spread)
+    def _chain(self, signs: frozenset[str], part: Callable[[], Expression]) -> Expression:
+        first = part()
         rest = []
         while self._token.kind is Kind.SIGN and (sign := self._token.text) in signs:
-            if isinstance(first, Spread):
-                mistake(self._token.where, "The whole payload is no operand.", "Write a name, or encode(*, 'base64').")
             self._advance()
             rest.append((sign, part()))
         return Chain(first, tuple(rest)) if rest else first
 
-    def _sign(self, *, may_spread: bool = False) -> Expression:
+    def _sign(self) -> Expression:
         times = 0
         while self._token.kind is Kind.SIGN and self._token.text == "-":
             self._advance()
             self._count()
             times += 1
-        made = self._postfix(may_spread=may_spread and not times)
+        made = self._postfix()
         for _ in range(min(times, 2 - times % 2)):
             made = _negative(made)
         return made
 
-    def _postfix(self, *, may_spread: bool) -> Expression:
-        made = self._primary(may_spread=may_spread)
+    def _postfix(self) -> Expression:
+        made = self._primary()
         names: list[str] = list(made.names) if isinstance(made, Path) and made.of is None else []
         of = None if names else made
-        is_spread = isinstance(made, Spread)
-        while not is_spread and self._token.text == "." and self._token.kind is Kind.SIGN:
+        while self._is_sign(".") and self._after().text != "*":
             self._advance()
             token = self._token
-            if token.text == "*" and may_spread:
-                self._advance()
-                return Spread(Path(tuple(names), of) if names else made)  # type: ignore[return-value]
             if token.kind is not Kind.NAME:
                 mistake(token.where, "A member's name is expected.", "Others are read by get(object, 'name').")
             self._count()
@@ -313,7 +323,7 @@ class Parser:
             return Path(tuple(names), of)
         return made
 
-    def _primary(self, *, may_spread: bool) -> Expression:
+    def _primary(self) -> Expression:
         token = self._token
         self._count()
         match token.kind:
@@ -325,18 +335,20 @@ class Parser:
                 return Literal(token.text)
             case Kind.VARIABLE:
                 if self._known is not None and token.text not in self._known:
-                    mistake(token.where, f"{token.text} is not set.", f"Begin the statement with SET {token.text} = ….")
+                    mistake(token.where, f"{token.text} is not set.", "Begin the statement with SET @name = ….")
                 self._advance()
                 return Variable(token.text)
             case Kind.NAME:
                 return self._word(token)
             case Kind.SIGN:
-                return self._signed(token, may_spread=may_spread)
+                return self._signed(
+                    token,
+                )
             case Kind.HEX | Kind.END:
                 pass
         return self._unexpected("a value")
 
-    def _signed(self, token: Token, *, may_spread: bool) -> Expression:
+    def _signed(self, token: Token) -> Expression:
         match token.text:
             case "(":
                 self._advance()
@@ -350,10 +362,8 @@ class Parser:
             case "{":
                 self._need_2016(token, "An object")
                 return self._object()
-            case "*" if may_spread:
-                self._advance()
-                return Spread(Star())  # type: ignore[return-value]
-        return self._unexpected("a value")
+            case _:
+                return self._unexpected("a value")
 
     def _word(self, token: Token) -> Expression:
         word = token.word
@@ -379,9 +389,7 @@ class Parser:
         if self._token.word != "FROM":
             mistake(self._token.where, "A nested query needs FROM.", "Write (SELECT a FROM array).")
         self._advance()
-        source = self._expression(may_spread=True)
-        if isinstance(source, Spread):
-            source = source.value
+        source = self._star_or_expression()
         where = None
         if self._token.word == "WHERE":
             self._advance()
@@ -444,8 +452,7 @@ class Parser:
         if self._took(closing):
             return ()
         while True:
-            one = self._expression(may_spread=takes_star)
-            items.append(one.value if isinstance(one, Spread) else one)
+            items.append(self._star_or_expression() if takes_star else self._expression())
             if self._took(closing):
                 return tuple(items)
             self._expect(",", f"a comma or {closing}")
@@ -494,8 +501,11 @@ class Parser:
         except SqlMistake:
             return Token(Kind.END, "", len(self._text), len(self._text))
 
+    def _is_sign(self, sign: str) -> bool:
+        return self._token.kind is Kind.SIGN and self._token.text == sign
+
     def _took(self, sign: str) -> bool:
-        if self._token.kind is Kind.SIGN and self._token.text == sign:
+        if self._is_sign(sign):
             self._advance()
             return True
         return False

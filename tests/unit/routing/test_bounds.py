@@ -1,0 +1,192 @@
+"""Whatever is written and whatever is sent: a documented answer, and not for long."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.routing.model import Message
+from birthmark.routing.rules.conditions import holds, parse_condition
+from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
+from birthmark.routing.rules.sql.functions import FUNCTIONS
+from birthmark.routing.rules.sql.values import MAX_BYTES, MAX_DEPTH
+from fakes import SeededEntropy
+
+_TEXT = (
+    "SELECT FROM WHERE AS AND OR NOT CASE WHEN THEN ELSE END VALUE SET IN LIKE a b.c @v * , . ( ) [ ] { } : = <> < "
+    "<= > >= + - / % 'a/b' 'x' \"y\" 5 2.5 1E900 true null undefined cast( Int String topic() ${ } $$ $body $twin"
+)
+_WORDS = _TEXT.split()
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**40), 10**40)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abcv") | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+_PAYLOADS = st.binary(max_size=40) | _JSON.map(lambda value: json.dumps(value).encode())
+
+
+def _expressions() -> st.SearchStrategy[str]:
+    leaves = st.sampled_from(
+        ["a", "a.b", "b", "missing", "5", "-2.5", "1E900", "'x'", "'7'", "''", "true", "null", "undefined", "[]", "{}"]
+    )
+
+    def bigger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        pairs = st.tuples(inner, inner)
+        # A constant pattern that is none is refused when the statement is read, and so is a scheme.
+        calls = st.sampled_from(
+            sorted(name for name in FUNCTIONS if name not in {"encode", "decode", "get_thing_shadow"})
+        )
+        return st.one_of(
+            st.tuples(
+                inner, st.sampled_from(["+", "-", "*", "/", "%", "=", "<>", "<", "<=", ">", ">=", "AND", "OR"]), inner
+            ).map(lambda one: f"({one[0]} {one[1]} {one[2]})"),
+            inner.map(lambda one: f"(NOT {one})"),
+            inner.map(lambda one: f"(- {one})"),
+            inner.map(lambda one: f"[{one}, a]"),
+            pairs.map(lambda one: f"{{'k': {one[0]}, 'l': {one[1]}}}"),
+            pairs.map(lambda one: f"CASE {one[0]} WHEN {one[1]} THEN 1 ELSE {one[0]} END"),
+            pairs.map(lambda one: f"(SELECT VALUE {{'m': a}} FROM {one[0]} WHERE {one[1]} = a)"),
+            st.tuples(inner, st.sampled_from(["String", "Int", "Decimal", "Double", "Boolean"])).map(
+                lambda one: f"cast({one[0]} as {one[1]})"
+            ),
+            st.tuples(calls, st.lists(inner, max_size=3)).map(lambda one: f"{one[0]}({', '.join(one[1])})"),
+        )
+
+    return st.recursive(leaves, bigger, max_leaves=8)
+
+
+def _evaluated(sql: str, payload: bytes) -> Any:
+    try:
+        statement = parse(sql)
+    except SqlMistake as mistake:
+        assert 0 <= mistake.where <= len(sql)
+        assert mistake.what.endswith((".", "…"))
+        assert mistake.instead.endswith(".")
+        return None
+    try:
+        selected = evaluate(statement, Message("a/b", payload), entropy=SeededEntropy())
+    except TooMuchError:
+        return None
+    if selected is not None and not statement.is_whole and selected.payload:
+        assert len(selected.payload) <= MAX_BYTES
+        return json.loads(selected.payload)
+    return selected
+
+
+@given(st.lists(st.sampled_from(_WORDS) | st.text(max_size=3), max_size=25).map(" ".join), _PAYLOADS)
+def test_any_text_is_a_statement_or_says_what_is_wrong(text: str, payload: bytes) -> None:
+    _evaluated(text, payload)
+    _evaluated(f"SELECT {text}", payload)
+
+
+@given(_expressions(), _PAYLOADS)
+def test_any_expression_makes_json_of_any_message(expression: str, payload: bytes) -> None:
+    _evaluated(f"SELECT {expression} AS made, * FROM 'a' WHERE isUndefined({expression}) OR true", payload)
+    _evaluated(f"SET @v = {expression} SELECT VALUE [@v, @v] FROM 'a'", payload)
+
+
+@given(_expressions(), _PAYLOADS)
+def test_any_template_is_filled_with_text(expression: str, payload: bytes) -> None:
+    try:
+        filled = fill(parse_template(f"a/${{{expression}}}/b"), Message("a/b", payload), entropy=SeededEntropy())
+    except (SqlMistake, TooMuchError):
+        return
+    assert filled.startswith("a/")
+    assert filled.endswith("/b")
+    filled.encode()
+
+
+@given(st.lists(st.sampled_from(_WORDS) | st.text(max_size=3), max_size=25).map(" ".join), _PAYLOADS)
+def test_any_text_is_a_condition_or_says_what_is_wrong(text: str, payload: bytes) -> None:
+    try:
+        condition = parse_condition(text)
+    except SqlMistake as mistake:
+        assert 0 <= mistake.where <= len(text)
+        return
+    system = (("contentType", "application/json"), ("contentEncoding", "utf-8"))
+    assert holds(condition, Message("a", payload, system_properties=system), {"tags": {"a": 1}}) in {True, False}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT VALUE " + "(" * 5000 + "1" + ")" * 5000,
+        "SELECT VALUE " + "[" * 5000,
+        "SELECT VALUE " + "abs(" * 5000,
+        "SELECT VALUE (" + "- " * 5000 + "1)",
+        "SELECT VALUE (" + "NOT " * 5000 + "a)",
+        "SELECT VALUE (" + "a + " * 5000 + "a)",
+        "SELECT VALUE a" + ".a" * 5000,
+        "SELECT VALUE (" + "CASE a WHEN 1 THEN " * 5000,
+        "SELECT VALUE " + "(SELECT VALUE a FROM " * 5000,
+        "SELECT 1 AS a" + ".a" * 5000,
+        "SELECT '" + "x" * 300_000 + "' AS a",
+        "SELECT \ud800 FROM 'a'",
+        "SELECT VALUE @" + "a" * 200_000,
+    ],
+    ids=lambda sql: sql[:40].encode("ascii", "replace").decode(),
+)
+def test_what_is_too_long_or_too_deep_is_a_mistake(sql: str) -> None:
+    with pytest.raises(SqlMistake) as refused:
+        parse(sql)
+    assert len(str(refused.value)) < 600
+
+
+def test_long_chains_are_no_deep_trees() -> None:
+    chain = " AND ".join(["a = 1"] * 600)
+    assert _evaluated(f"SELECT * FROM 'a' WHERE {chain}", b'{"a":1}') is not None
+    assert _evaluated("SELECT VALUE (" + " + ".join(["a"] * 1900) + ") FROM 'a'", b'{"a":1}') == 1900
+
+
+LARGE = json.dumps({"text": "a" * 120_000}).encode()
+LIST = json.dumps({"list": [1] * 40_000}).encode()
+OBJECTS = json.dumps({"list": [{"a": 1}] * 12_000}).encode()
+
+
+@pytest.mark.parametrize(
+    ("sql", "payload"),
+    [
+        ("SELECT " + ", ".join(f"lower(text) AS a{at}" for at in range(900)), LARGE),
+        ("SELECT " + ", ".join(f"list = list AS a{at}" for at in range(600)), LIST),
+        ("SELECT " + ", ".join(f"regexp_matches(text, '(a?){{400}}b{{300}}{at}') AS a{at}" for at in range(50)), LARGE),
+        ("SELECT regexp_replace(text, 'a', 'aaaaaaaaaaaaaaaa') AS x", LARGE),
+        ("SELECT replace(text, 'a', 'bb') AS x", LARGE),
+        ("SELECT [" + ", ".join(["text"] * 1900) + "] AS x", LARGE),
+        ("SELECT VALUE concat(" + ", ".join(["list"] * 1900) + ")", LIST),
+        ("SELECT (SELECT VALUE '" + "x" * 60_000 + "' FROM list) AS x", LIST),
+        ("SELECT " + ", ".join(f"(SELECT VALUE a FROM list) AS a{at}" for at in range(300)), OBJECTS),
+        (
+            "SET @v0 = 'x'" + "".join(f", @v{at + 1} = [@v{at}, @v{at}]" for at in range(200)) + " SELECT @v200 AS x",
+            b"{}",
+        ),
+        ("SET @v0 = 'x'" + "".join(f", @v{at + 1} = [@v{at}]" for at in range(200)) + " SELECT @v200 AS x", b"{}"),
+    ],
+    ids=lambda one: str(one)[:40],
+)
+def test_what_costs_too_much_is_given_up(sql: str, payload: bytes) -> None:
+    statement = parse(f"{sql} FROM 'a'")
+    with pytest.raises(TooMuchError):
+        evaluate(statement, Message("a", payload), entropy=SeededEntropy())
+
+
+def test_a_payload_deeper_than_the_limit_is_bytes() -> None:
+    def nested(levels: int) -> bytes:
+        return b'{"a":' * levels + b"1" + b"}" * levels
+
+    assert _evaluated("SELECT VALUE isUndefined(a) FROM 'a'", nested(MAX_DEPTH)) is False
+    assert _evaluated("SELECT VALUE isUndefined(a) FROM 'a'", nested(MAX_DEPTH + 1)) is True
+    assert _evaluated("SELECT VALUE isUndefined(a) FROM 'a'", nested(60_000)) is True
+
+
+def test_a_number_of_many_digits_goes_through_as_it_is() -> None:
+    digits = b"9" * 4000
+    statement = parse("SELECT a FROM 'a'")
+    selected = evaluate(statement, Message("a", b'{"a":%s}' % digits), entropy=SeededEntropy())
+    assert selected is not None
+    assert selected.payload == b'{"a":%s}' % digits

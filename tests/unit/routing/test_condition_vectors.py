@@ -1,0 +1,76 @@
+"""The conditions of `tests/vectors/route_conditions.toml`, each holding or not as it says."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark.routing.model import Message
+from birthmark.routing.rules.conditions import SqlMistake, holds, parse_condition
+
+FILE = Path(__file__).parents[2] / "vectors" / "route_conditions.toml"
+GROUPS = tomllib.loads(FILE.read_text(encoding="utf-8"))["group"]
+VECTORS = [one for group in GROUPS for one in group["of"]]
+BODY = {
+    "Weather": {
+        "Temperature": 50,
+        "IsEnabled": True,
+        "Location": {"State": "WA"},
+        "HistoricalData": [{"Month": "Feb", "Temperature": 40}, {"Month": "Jan", "Temperature": 30}],
+    }
+}
+TWIN = {
+    "tags": {"deploymentLocation": {"building": "43", "floor": 1}},
+    "properties": {
+        "desired": {"telemetryConfig": {"sendFrequency": "5m"}, "$version": 1},
+        "reported": {"batteryLevel": 55},
+    },
+}
+
+
+def message_of(vector: dict[str, Any]) -> Message:
+    encoding = vector.get("content_encoding", "UTF-8")
+    system = [
+        ("contentType", vector.get("content_type", "application/json")),
+        ("connectionDeviceId", "pump-1"),
+        ("dt-subject", "thermostat"),
+    ]
+    return Message(
+        "devices/pump-1/messages/events/",
+        vector.get("body", json.dumps(BODY)).encode(vector.get("codec", "utf-8")),
+        user_properties=(
+            ("processingPath", "hot"),
+            ("severity", "4"),
+            ("$custom", "mine"),
+            ("site-name", "north"),
+            ("site.name", "east"),
+        ),
+        system_properties=(*system, ("contentEncoding", encoding)) if encoding else tuple(system),
+    )
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=str)
+def test_a_condition_holds_as_the_pages_say(vector: dict[str, Any]) -> None:
+    if "refused" in vector:
+        with pytest.raises(SqlMistake) as refused:
+            parse_condition(vector["condition"])
+        assert vector["refused"] in str(refused.value)
+        return
+    condition = parse_condition(vector["condition"])
+    assert holds(condition, message_of(vector), TWIN) is vector["holds"]
+
+
+def test_a_condition_says_that_it_needs_the_twin() -> None:
+    assert parse_condition("$twin.tags.floor = 1").needs_twin
+    assert not parse_condition("$body.floor = 1").needs_twin
+
+
+def test_without_a_twin_nothing_of_it_is_there() -> None:
+    assert not holds(parse_condition("is_defined($twin.tags.deploymentLocation.floor)"), message_of({}), None)
+
+
+def test_there_are_enough_of_them_and_each_names_its_page() -> None:
+    assert len(VECTORS) >= 60
+    assert all("iot-hub-devguide-" in group["source"] for group in GROUPS)

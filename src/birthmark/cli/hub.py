@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import islice
@@ -25,11 +24,10 @@ from birthmark.cli.keys import (
     show_policies,
 )
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
+from birthmark.cli.reading import Reading, read
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.standing import with_standing
-from birthmark.cli.watching import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
-from birthmark.interrupts import uninterrupted
 from birthmark.text import printable
 
 if TYPE_CHECKING:
@@ -484,24 +482,14 @@ def monitor(
     """Show telemetry as it was committed; without a beginning, what comes from now on."""
     only(device is None, "without a DEVICE: a group reads the hub", consumer_group=consumer_group)
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
-    begins = {"since": None if since is None else parse_since(since, SystemClock()).isoformat(), "after": after}
-    goes_on = follow or (since is None and after is None and consumer_group is None)
-    place, client = "", server.client
-    query = {**begins, "device": device, "group": consumer_group, "follow": "true" if goes_on else None}
-    with until_interrupted():
-        pages = client.lines(at("hubs", hub, "stream"), **query)
-        for page in told(pages) if goes_on else pages:
-            if page["gap"]:
-                typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
-            with uninterrupted(twice=True):  # what was shown is not shown again by the place that is said
-                for row in page["items"]:
-                    say(server.as_json, row, "  ".join((row["enqueued"], row["device"], row["body"])))
-                sys.stdout.flush()
-                told_until, place = place, page["next"]
-            if consumer_group is not None and told_until != place:
-                client.put(at("hubs", hub, "groups", consumer_group), {"after": place})
-    if consumer_group is None and place:
-        typer.echo(f"To go on from here: --after {place}", err=True)
+    asked = Reading(since, after, consumer_group, follow)
+    read(
+        server,
+        ("hubs", hub),
+        asked,
+        lambda row: "  ".join((row["enqueued"], row["device"], row["body"])),
+        device=device,
+    )
 
 
 def list_cas(server: ListOptions, hub: HubOption = "birthmark") -> None:

@@ -306,7 +306,7 @@ HUB = Group(
     "device ls",
 )
 AWS = Group(
-    "AWS IoT's console, here: things, groups, certificates, policies, searches, jobs, shadows, access keys.",
+    "AWS IoT's console, here: things, groups, certificates, policies, searches, jobs, rules, shadows, access keys.",
     {
         "thing": Group(
             "Things, devices on record.",
@@ -354,6 +354,34 @@ AWS = Group(
                 "cancel": Leaf("aws_jobs:cancel_job", "update-2"),
                 "rm": Leaf("aws_jobs:remove_job", "update-2"),
                 "executions": Leaf("aws_jobs:executions", "update-2 --status FAILED"),
+            },
+            "ls",
+        ),
+        "rule": Group(
+            "Topic rules: which messages leave, and where to.",
+            {
+                "ls": Leaf("aws_rules:list_rules"),
+                "show": Leaf("aws_rules:show_rule", "hot"),
+                "create": Leaf("aws_rules:create_rule", "hot rule.json"),
+                "test": Leaf(
+                    "aws_rules:try_rule",
+                    """--sql "SELECT t FROM 'a/+'" --topic a/b --payload '{"t": 31}'""",
+                ),
+                "enable": Leaf("aws_rules:enable_rule", "hot"),
+                "disable": Leaf("aws_rules:disable_rule", "hot"),
+                "dead": Leaf("aws_rules:dead", "hot"),
+                "replay": Leaf("aws_rules:replay", "hot"),
+                "rm": Leaf("aws_rules:remove_rule", "hot"),
+            },
+            "ls",
+        ),
+        "stream": Group(
+            "Streams that rules write to; they stand for those of Amazon Kinesis.",
+            {
+                "ls": Leaf("aws_rules:list_streams"),
+                "create": Leaf("aws_rules:create_stream", "readings"),
+                "read": Leaf("aws_rules:read_stream", "readings --consumer-group billing"),
+                "rm": Leaf("aws_rules:remove_stream", "readings"),
             },
             "ls",
         ),

@@ -14,7 +14,7 @@ from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space
 from birthmark.broker.model import Message
-from birthmark.console import jobs, registry, shadows, templates
+from birthmark.console import jobs, registry, rules, shadows, templates
 from birthmark.console.routing import (
     SIGN_OF_LIFE_S,
     Asked,
@@ -96,6 +96,8 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         *registry.endpoints(aws, space),
         *templates.endpoints(aws),
         *jobs.endpoints(aws),
+        *rules.endpoints(aws),
+        *rules.stream_endpoints(aws),
         *shadows.endpoints(aws),
     ]
 

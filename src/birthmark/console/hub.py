@@ -1,36 +1,28 @@
 """The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.broker.ports import Stream
-from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
+from birthmark.broker.rules.partitions import parse_positions
 from birthmark.console.dps import Verification, authority_view
 from birthmark.console.names import parse_name
 from birthmark.console.routing import (
-    SIGN_OF_LIFE_S,
     Asked,
     Endpoint,
     Lines,
-    OperatorRequestError,
     Rows,
 )
+from birthmark.console.streaming import Place, StreamQuery, beginning, pages
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
 from birthmark.pki.certificates import parse_any
-from birthmark.store import from_micros, to_micros
+from birthmark.store import from_micros
 from birthmark.text import readable
-
-PAGE = 250
-PAUSE_S = 0.05
-"""Between two looks: what comes meanwhile is read together, whoever else sends."""
 
 
 class NewHub(msgspec.Struct):
@@ -62,22 +54,6 @@ class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     device: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
-
-
-class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to begin, else with what comes from now on: a position, a time, or where a group is; `follow` goes on."""
-
-    device: str | None = None
-    after: str | None = None
-    since: datetime | None = None
-    group: str | None = None
-    follow: bool = False
-
-
-class Place(msgspec.Struct):
-    """How far a group has read: the `next` of a page."""
-
-    after: str
 
 
 class ServedNames(Protocol):
@@ -124,8 +100,9 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
 
     async def stream(asked: Asked) -> Lines:
         query: StreamQuery = asked.query
-        found = iothub.telemetry.stream(hubs.by_name(asked["name"]))
-        return Lines(_pages(found, await _beginning(found, query), query, hubs.by_name(asked["name"])))
+        hub = hubs.by_name(asked["name"])
+        found = iothub.telemetry.stream(hub)
+        return Lines(pages(found, await beginning(found, query), query, lambda one: _message_view(hub, one)))
 
     async def note_place(asked: Asked) -> None:
         hub, place = hubs.by_name(asked["name"]), parse_positions(asked.body.after)
@@ -189,43 +166,6 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
         Endpoint("POST", f"{one}/code", Right.TRUST, "A new verification code of a hub's CA.", code),
         Endpoint("POST", f"{one}/verify", Right.TRUST, "Mark a hub's CA verified.", verify, Verification),
     ]
-
-
-async def _beginning(stream: Stream[Message], query: StreamQuery) -> Positions:
-    """Return where to begin; a group that never said so begins where it is told, else at the beginning."""
-    if query.after is not None:
-        return parse_positions(query.after)
-    if query.group is not None:
-        if (known := await stream.position(parse_name(query.group))) is not None:
-            return known
-        if query.since is None:
-            return BEGINNING
-    if query.since is None:
-        return await stream.end()
-    if query.since.tzinfo is None:
-        raise OperatorRequestError(detail="`since` has no time zone")
-    return await stream.find(max(0, to_micros(query.since)))
-
-
-async def _pages(
-    stream: Stream[Message], where: Positions, query: StreamQuery, hub: Hub
-) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield pages as they come; an empty one as a sign of life."""
-    loop = asyncio.get_running_loop()
-    said_at = -SIGN_OF_LIFE_S
-    while True:
-        page = await stream.read(where, PAGE, query.device)
-        where = page.next
-        is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
-        if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
-            views = [_message_view(hub, message) for message in page.items]
-            yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
-            said_at = loop.time()
-        if page.is_end:
-            if not query.follow:
-                return
-            await asyncio.sleep(PAUSE_S)
-            await stream.tail(where, max(0.0, said_at + SIGN_OF_LIFE_S - loop.time()))
 
 
 def _hub_view(hub: Hub) -> dict[str, Any]:

@@ -58,10 +58,6 @@ class Carrier(Protocol):
         ...
 
 
-class FinalError(BirthmarkError):
-    """A failure that no further try mends; `__cause__` has the reason where there is one."""
-
-
 def is_final(error: BirthmarkError) -> bool:
     """Say whether another try is in vain."""
     return bool(getattr(error, "is_final", False))

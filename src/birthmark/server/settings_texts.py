@@ -88,6 +88,8 @@ TEXTS: Mapping[str, str] = {
     "oidc.NAME": "A provider by which people sign in.",
     "functions": "Where functions are that the AWS account's API names by an ARN.",
     "functions.NAME": "Where a function is, and the file of the secret that signs calls of it.",
+    "servers": "NATS servers and MQTT brokers that topic rules may send to.",
+    "servers.NAME": "Where one is, who signs in there, and the file of the password.",
     "roles": "What roles of IAM may do that role aliases name.",
     "roles.NAME": "The file of a role's policy.",
     "limits.handshake_s": "Seconds to finish the TLS handshake.",

@@ -22,6 +22,7 @@ import birthmark.people.once_store
 import birthmark.people.sign_in_store
 import birthmark.people.store
 import birthmark.refusals.store
+import birthmark.routing.store
 import birthmark.store.figures
 import birthmark.store.words  # noqa: F401
 from birthmark.store import metadata

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of, parse_positions
 from birthmark.broker.stream import SqlStream
-from birthmark.console import hub
-from birthmark.console.hub import StreamQuery, _pages
+from birthmark.console import streaming
+from birthmark.console.hub import _message_view
+from birthmark.console.streaming import StreamQuery, pages
 from birthmark.iothub.model import Hub, Message
 from birthmark.store import open_database, to_micros
 from fakes import FakeClock
@@ -33,7 +35,7 @@ class World:
         self.clock.move(timedelta(seconds=1))
 
     def pages(self, where: Positions = BEGINNING, **query: Any) -> AsyncIterator[Mapping[str, Any]]:
-        return _pages(self.stream, where, StreamQuery(**query), HUB)
+        return pages(self.stream, where, StreamQuery(**query), partial(_message_view, HUB))
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def bodies(page: Mapping[str, Any]) -> list[str]:
 
 
 async def test_pages_go_on_from_each_others_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "PAGE", 2)
+    monkeypatch.setattr(streaming, "PAGE", 2)
     await world.send("a", "1", "2", "3")
     await world.send("b", "4")
     pages = [page async for page in world.pages()]
@@ -63,8 +65,8 @@ async def test_pages_go_on_from_each_others_ends(world: World, monkeypatch: pyte
 async def test_a_quiet_stream_gives_signs_of_life_and_what_others_send_gives_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "PAUSE_S", 0.001)
-    monkeypatch.setattr(hub, "SIGN_OF_LIFE_S", 0.2)
+    monkeypatch.setattr(streaming, "PAUSE_S", 0.001)
+    monkeypatch.setattr(streaming, "SIGN_OF_LIFE_S", 0.2)
     pages = world.pages(follow=True, device="a")
     assert bodies(await anext(pages)) == []
     began = asyncio.get_running_loop().time()

@@ -18,7 +18,15 @@ def rows_of(**told: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_every_setting_has_a_text_and_every_text_a_setting() -> None:
-    several = {"est.labels.NAME", "est.comeback.NAME", "ca.profiles.NAME", "oidc.NAME", "functions.NAME", "roles.NAME"}
+    several = {
+        "est.labels.NAME",
+        "est.comeback.NAME",
+        "ca.profiles.NAME",
+        "oidc.NAME",
+        "functions.NAME",
+        "roles.NAME",
+        "servers.NAME",
+    }
     assert set(rows_of()) == set(TEXTS) - several
     assert all(text.endswith(".") for text in TEXTS.values())
 

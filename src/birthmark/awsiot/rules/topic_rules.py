@@ -31,7 +31,7 @@ class SqlInvalidError(InvalidRequestError):
     code = "awsiot.rule_sql_invalid"
     message = "The rule's {where} is not valid: {detail}"
     fix = (
-        "docs/reference/rules-sql.md has all of it. What a statement selects of a message can be tried: "
+        "The page docs/reference/rules-sql.md has all of it. What a statement selects of a message can be tried: "
         "`birthmark aws rule test --sql \"SELECT * FROM 'a/b'\" --topic a/b --payload '{{}}'`"
     )
     detail: str
@@ -254,6 +254,15 @@ def applied(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookups) 
     except sql.TooMuchError as error:
         facts: dict[str, Any] = {"thing": noted.device_id, "topic": noted.topic[:_MAX_TOLD]}
         raise RuleFailedError(rule=name, reason=error.what.removesuffix("."), **facts) from error
+
+
+def selected(ready: Ready, noted: Noted, entropy: Entropy) -> bytes | None:
+    """Return what a rule's statement selects of a message, for who tries it out: without shadows."""
+    try:
+        found = sql.evaluate(ready.statement, message_of(noted, ready.account_id), entropy=entropy)
+    except (sql.TooMuchError, sql.ShadowWantedError):
+        return None
+    return None if found is None else found.payload
 
 
 def error_letter(ready: Ready, failed: Letter, reason: str, entropy: Entropy) -> Letter | None:

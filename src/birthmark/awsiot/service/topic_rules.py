@@ -32,7 +32,7 @@ from birthmark.routing.rules import sql
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 from birthmark.store.paging import Page, page_of
-from birthmark.text import decode_json
+from birthmark.text import decode_json, readable
 
 _NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")
 _MAX_SHADOWS, _MAX_TOLD = 8, 200
@@ -136,6 +136,44 @@ class TopicRules(AccountService):
         if (row := await self.database.one(store.GET_RULE, name=name)) is None:
             raise rules.UnknownRuleError(rule=name[:128])
         return store.RULES.of(row)
+
+    async def ready(self, name: str) -> Ready:
+        """Return a rule made ready. Raise `UnknownRuleError`."""
+        return rules.make_ready(await self.get(name), self._account.account_id)
+
+    def sent(self, name: str) -> int:
+        """Return how many letters of a rule went out since this process began."""
+        counters = self.engine.gone, self.queue.carried
+        return sum(some[lane] for some in counters for lane in some if lane.rpartition("/")[0] == name)
+
+    async def replay(self, name: str, *, actor: str) -> int:
+        """Let what was put aside be tried anew; return how many letters. Raise `UnknownRuleError`."""
+        await self.get(name)
+        lanes = await self.queue.counts(name)
+        changes = self.queue.reviving(name).audit(actor, "awsiot.rule_replay", name)
+        await self.database.commit(changes)
+        self.queue.wake()
+        return sum(one.dead for one in lanes.values())
+
+    async def tried(
+        self, text: str | None, name: str | None, topic: str, payload: bytes, client_id: str
+    ) -> Mapping[str, Any]:
+        """Return what a statement, or a rule, would make of a message; nothing is sent. Raise `SqlInvalidError`."""
+        now = self.clock.now()
+        if name is not None:
+            ready = await self.ready(name)
+        else:
+            given = {"sql": text or "", "actions": [], "awsIotSqlVersion": "2016-03-23"}
+            ready = rules.make_ready(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
+        noted = Noted(client_id, self.clock.micros(), topic, payload)
+        letters = await _Applied(self, ready).decide(noted)
+        selected = rules.selected(ready, noted, self.entropy)
+        return {
+            "matches": _is_for(ready, topic) or rules.basic_ingest(topic) is not None,
+            "selected": selected is not None,
+            "payload": "" if selected is None else readable(selected)[0],
+            "actions": [{"action": one.kind, "address": dict(one.address)} for one in letters],
+        }
 
     async def page(self, after: str, size: int, *, topic: str | None, is_disabled: bool | None) -> Page[Ready]:
         """Return rules by name: all of them, or those that a topic, or filter, is for."""

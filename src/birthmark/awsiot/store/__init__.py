@@ -14,6 +14,7 @@ from birthmark.awsiot.store import (
     shadows,
     tags,
     terms,
+    topic_rules,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "shadows",
     "tags",
     "terms",
+    "topic_rules",
 ]

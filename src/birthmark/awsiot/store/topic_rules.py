@@ -13,6 +13,7 @@ GET_RULE = find(rules)
 LIST_RULES = page(rules, "name")
 ALL_RULES = find(rules, rules.c.name != "", order=rules.c.name, limit=MAX_RULES)
 CHANGE_RULE = change(rules, ("payload", "is_disabled", "modified_at", "revision"), "name", "revision")
+STOP_RULE = change(rules, ("is_disabled",), "name")
 REMOVE_RULE = remove(rules)
 RULE_IS_THERE = still(rules, "name")
 

@@ -23,6 +23,7 @@ from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
+from birthmark.awsiot.store import topic_rules as rule_store
 from birthmark.broker.store import drop_client
 from birthmark.ca import store
 from birthmark.ca.revocation import digest_of
@@ -308,6 +309,16 @@ def _stop_job(job_id: str, _detail: Mapping[str, Any]) -> Changes:
     return Changes().run(job_store.STOP_JOB, key_job_id=job_id, status=JobStatus.CANCELED.value)
 
 
+def _stop_rule(name: str, _detail: Mapping[str, Any]) -> Changes:
+    """Let a rule that was removed, or switched off, send nothing any more."""
+    return Changes().run(rule_store.STOP_RULE, key_name=name, is_disabled=1)
+
+
+def _stop_destination(destination_id: str, _detail: Mapping[str, Any]) -> Changes:
+    """Let no rule send to an address that was removed."""
+    return Changes().run(rule_store.REMOVE_DESTINATION, id=destination_id)
+
+
 def _bind_claim(certificate_id: str, detail: Mapping[str, Any]) -> Changes:
     """Let a certificate that was said to be a claim reach nothing else."""
     if detail.get("claim") is not True:
@@ -324,6 +335,10 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "awsiot.role_alias_delete": lambda name, _: Changes().run(credential_store.DELETE_ALIAS, name=name),
     "awsiot.job_cancel": _stop_job,
     "awsiot.job_delete": _stop_job,
+    "awsiot.rule_delete": _stop_rule,
+    "awsiot.rule_disable": _stop_rule,
+    "awsiot.rule_destination_delete": _stop_destination,
+    "awsiot.stream_remove": lambda name, _: Changes().run(rule_store.REMOVE_STREAM, name=name),
     "awsiot.key_remove": lambda name, _: Changes().run(aws_store.DROP_KEY, id=name),
     "awsiot.registration_code_delete": lambda name, _: Changes().run(aws_store.DROP_CODE, account=name),
     "awsiot.thing_group_delete": _empty_group,

@@ -451,16 +451,16 @@ class Parser:
             mistake(token.where, f"{name}() came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
         self._advance()
         self._advance()
-        arguments = self._list(")", takes_star=function.takes_star)
+        arguments = self._list(")")
         check_arguments(name, arguments, token.where)
         return Call(name, arguments, token.where)
 
-    def _list(self, closing: str, *, takes_star: bool = False) -> tuple[Expression, ...]:
+    def _list(self, closing: str) -> tuple[Expression, ...]:
         items: list[Expression] = []
         if self._took(closing):
             return ()
         while True:
-            items.append(self._star_or_expression() if takes_star else self._expression())
+            items.append(self._star_or_expression())
             if self._took(closing):
                 return tuple(items)
             self._expect(",", f"a comma or {closing}")
@@ -476,7 +476,7 @@ class Parser:
                 mistake(key.where, "A key of an object is a string.", "Write {'name': value}.")
             self._advance()
             self._expect(":")
-            pairs.append((key.text, self._expression()))
+            pairs.append((key.text, self._star_or_expression()))
         return ObjectOf(tuple(pairs))
 
     # Words

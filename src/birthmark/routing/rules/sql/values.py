@@ -183,7 +183,7 @@ def boolean_of(value: Value) -> bool | Undefined:
     return UNDEFINED
 
 
-def text_of(value: Value, meter: Meter) -> str | Undefined:
+def text_of(value: Value, meter: Meter) -> str | Undefined:  # noqa: PLR0911 - a row for each type
     """Convert to String: JSON of arrays and objects; Null and Undefined have none."""
     kind = type(value)
     if kind is str:
@@ -192,6 +192,12 @@ def text_of(value: Value, meter: Meter) -> str | Undefined:
         return UNDEFINED
     if kind is bool:
         return "true" if value else "false"
+    if kind is bytes:
+        meter.take_for(len(value))
+        try:
+            return value.decode()  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
+            return UNDEFINED
     if kind is int:
         return str(value) if -_INT_LIMIT < value < _INT_LIMIT else render(value).decode()
     if kind is Decimal:

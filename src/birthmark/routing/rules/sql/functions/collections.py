@@ -76,7 +76,7 @@ FUNCTIONS = (
     Function("get_or_default", get_or_default, 2, 2),
     Function("isnull", is_null, 1, 1),
     Function("isundefined", is_undefined, 1, 1, NEW),
-    Function("encode", encode, 2, 2, NEW, takes_star=True),
+    Function("encode", encode, 2, 2, NEW),
     Function("decode", decode, 2, 2, NEW),
     Function("transform", transform, 3, 3, NEW),
 )

@@ -1,6 +1,10 @@
 """Whatever is written and whatever is sent: a documented answer, and not for long."""
 
+import base64
+import inspect
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -190,3 +194,21 @@ def test_a_number_of_many_digits_goes_through_as_it_is() -> None:
     selected = evaluate(statement, Message("a", b'{"a":%s}' % digits), entropy=SeededEntropy())
     assert selected is not None
     assert selected.payload == b'{"a":%s}' % digits
+
+
+def test_what_base64_holds_may_be_as_large_as_a_message() -> None:
+    large = base64.b64encode(json.dumps({"a": "x" * 90_000}).encode()).decode()
+    payload = json.dumps({"packed": large}).encode()
+    assert _evaluated("SELECT VALUE length(decode(packed, 'base64').a) FROM 'a'", payload) == 90_000
+
+
+@pytest.mark.parametrize("read", [parse, parse_condition], ids=["statement", "condition"])
+def test_a_caller_deep_in_its_own_calls_gets_a_mistake(read: Callable[[str], object]) -> None:
+    def deeper(levels: int) -> None:
+        if levels:
+            deeper(levels - 1)
+        else:
+            read("(" * 30 + "1" + ")" * 30 if read is parse_condition else "SELECT VALUE " + "[" * 30 + "1" + "]" * 30)
+
+    with pytest.raises(SqlMistake, match="nested"):
+        deeper(sys.getrecursionlimit() - len(inspect.stack()) - 100)

@@ -74,3 +74,33 @@ def test_without_a_twin_nothing_of_it_is_there() -> None:
 def test_there_are_enough_of_them_and_each_names_its_page() -> None:
     assert len(VECTORS) >= 60
     assert all("iot-hub-devguide-" in group["source"] for group in GROUPS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 5000 + "true" + ")" * 5000,
+        "[" * 40 + "]" * 40,
+        "a = 1" + " OR a = 1" * 600,
+        "NOT " * 600 + "true",
+        "a" + ".a" * 600 + " = 1",
+        "a = '" + "x" * 20_000 + "'",
+        "a = 1" + "0" * 400,
+        "a = 1e400",
+        "a = '\\ud800'",
+        "a = '\ud800'",
+        "$body.a[9999999] = 1",
+        "$body.[0] = 1",
+    ],
+    ids=lambda text: text[:24].encode("ascii", "replace").decode(),
+)
+def test_what_is_too_long_too_deep_or_no_text_is_a_mistake(text: str) -> None:
+    with pytest.raises(SqlMistake) as refused:
+        parse_condition(text)
+    assert len(str(refused.value)) < 600
+
+
+def test_a_number_of_a_body_that_no_double_holds_makes_nothing_true() -> None:
+    huge = message_of({"body": '{"a":1' + "0" * 400 + "}"})
+    assert not holds(parse_condition("$body.a + 1 > 0"), huge)
+    assert not holds(parse_condition("power($body.a, 2) > 0 OR sqrt($body.a) > 0 OR square($body.a) > 0"), huge)

@@ -1,9 +1,12 @@
 """How the engine is called: what a caller may hold on to."""
 
+import pytest
+
 from birthmark.routing.model import Message
 from birthmark.routing.rules.sql import (
     Shadows,
     ShadowWantedError,
+    SqlMistake,
     evaluate,
     fill,
     parse,
@@ -36,6 +39,34 @@ def test_templates_see_the_message_and_the_variables_of_the_statement() -> None:
     template = parse_template("$$aws/${topic(2)}/${@half}")
     filled = fill(template, MESSAGE, entropy=SeededEntropy(), variables=selected.variables)
     assert filled == "$aws/7/25"
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("plain", "plain"),
+        ("$", "$"),
+        ("a$b", "a$b"),
+        ("$${topic()}", "${topic()}"),
+        ("${missing}|${null}|${ {'a': [1, 2.50]} }", '|null|{"a":[1,2.50]}'),
+        ("${get({'a': '}'}, 'a')}", "}"),
+    ],
+)
+def test_a_template_is_filled(text: str, filled: str) -> None:
+    assert fill(parse_template(text), MESSAGE, entropy=SeededEntropy()) == filled
+
+
+@pytest.mark.parametrize(
+    "text", ["${", "${}", "${topic()", "${topic() topic()}", "${SELECT a}", "${*}", "${[1" + ",1" * 2500]
+)
+def test_a_template_that_is_none_says_where(text: str) -> None:
+    with pytest.raises(SqlMistake):
+        parse_template(text)
+
+
+def test_many_expressions_of_one_template_are_bounded_together() -> None:
+    with pytest.raises(SqlMistake, match="2000 terms"):
+        parse_template("${a + b + c + d}" * 600)
 
 
 def test_a_shadow_is_asked_for_by_name_and_handed_in() -> None:

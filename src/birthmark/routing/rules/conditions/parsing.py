@@ -70,7 +70,10 @@ class Parser:
 
     def condition(self) -> Expression:
         """Read all of it."""
-        made = self._expression()
+        try:
+            made = self._expression()
+        except RecursionError:  # who calls may be deep in calls of its own
+            mistake(self._token.where, "The condition is nested too deep.", "Make two routes of it.")
         if self._token.kind != "end":
             self._unexpected("an operator or the end")
         return made

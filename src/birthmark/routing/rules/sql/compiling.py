@@ -128,7 +128,9 @@ def _call(call: Call) -> Compiled:
     if not function.least <= len(call.arguments) <= function.most:
         return lambda _it, _run: UNDEFINED  # so the reference has it
     run_it = function.call
-    parts = [_payload if isinstance(one, Star) else compile_expression(one) for one in call.arguments]
+    parts = [compile_expression(one) for one in call.arguments]
+    if call.name == "encode" and isinstance(call.arguments[0], Star):
+        parts[0] = _payload  # as it came, JSON or not
     if not parts:
         return lambda _it, run: run_it(run)
     if len(parts) == 1:

@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.clock import Entropy
 from birthmark.routing.model import Message
 from birthmark.routing.rules.sql.compiling import compile_expression, compile_items
-from birthmark.routing.rules.sql.mistakes import mistake
+from birthmark.routing.rules.sql.mistakes import TooMuchError, mistake
 from birthmark.routing.rules.sql.parsing import MAX_SQL_BYTES, Parser
 from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Run
 from birthmark.routing.rules.sql.syntax import Call, Path, Query, Select, Spread, Star, Variable, Version
@@ -97,7 +97,15 @@ def evaluate(
     """
     if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - this file's own
         return Selected(message.payload, NO_VARIABLES)
-    run, it = begin(message, statement.version, statement.ready, entropy=entropy, lookups=lookups)
+    try:
+        return _evaluated(
+            statement, *begin(message, statement.version, statement.ready, entropy=entropy, lookups=lookups)
+        )
+    except RecursionError as error:  # who calls may be deep in calls of its own
+        raise TooMuchError("The statement nests what it makes too deep.") from error
+
+
+def _evaluated(statement: Statement, run: Run, it: Value) -> Selected | None:
     if statement._variables:  # noqa: SLF001
         made: dict[str, Value] = {}
         run.variables = made
@@ -108,7 +116,7 @@ def evaluate(
     if statement._where is not None and boolean_of(statement._where(it, run)) is not True:  # noqa: SLF001
         return None
     if statement.is_whole:
-        return Selected(message.payload, run.variables)
+        return Selected(run.message.payload, run.variables)
     return Selected(render_within(statement._select(it, run), run.meter), run.variables)  # noqa: SLF001
 
 

@@ -36,7 +36,7 @@ from birthmark.routing.rules.sql.syntax import (
     Version,
 )
 from birthmark.routing.rules.sql.tokens import Kind, Token, next_token
-from birthmark.routing.rules.sql.values import UNDEFINED, number_of, whole
+from birthmark.routing.rules.sql.values import CONTEXT, UNDEFINED, number_of, whole
 
 MAX_SQL_BYTES = 256 * 1024
 """AWS IoT Core quotas: a rule's whole document."""
@@ -46,9 +46,8 @@ MAX_VARIABLE_CHARS = 64
 MAX_FILTER_BYTES = 256
 MAX_FILTER_SLASHES = 7
 
-_RESERVED = frozenset(
-    "SELECT FROM WHERE AS AND OR NOT CASE WHEN THEN ELSE END VALUE SET IN LIKE BETWEEN".split()  # noqa: SIM905
-)
+_RESERVED = frozenset({"SELECT", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "CASE", "WHEN", "THEN", "ELSE", "END"})
+"""Words that are no attribute's name by themselves; behind a point each of them is."""
 _ANSI: Mapping[str, str] = {
     "LIKE": "Write regexp_matches(text, pattern), or startswith, endswith, indexof.",
     "IN": "Write a = 'x' OR a = 'y'.",
@@ -104,6 +103,12 @@ class Parser:
 
     def statement(self) -> Select:
         """Read all of a rule's statement."""
+        try:
+            return self._statement()
+        except RecursionError:  # who calls may be deep in calls of its own
+            return mistake(self._token.where, "The statement is nested too deep.", "Make two rules of it.")
+
+    def _statement(self) -> Select:
         variables = self._set() if self._token.word == "SET" else ()
         if self._token.word != "SELECT":
             mistake(self._token.where, "A statement begins with SELECT, or with SET.", "Write SELECT * FROM 'a/b'.")
@@ -125,7 +130,10 @@ class Parser:
 
     def expression(self) -> Expression:
         """Read one expression, and nothing behind it."""
-        return self._expression()
+        try:
+            return self._expression()
+        except RecursionError:
+            return mistake(self._token.where, "The expression is nested too deep.", "Make it shorter.")
 
     # Clauses
 
@@ -173,7 +181,7 @@ class Parser:
             return behind.kind is Kind.END or behind.word in {"FROM", "WHERE", "AS"}
         if follows.kind is Kind.SIGN:
             return follows.text in {"(", "[", "{"}
-        return follows.kind is not Kind.END and follows.word not in _RESERVED - {"VALUE", "CASE", "NOT"}
+        return follows.kind is not Kind.END and follows.word not in _RESERVED - {"CASE", "NOT"}
 
     def _item(self) -> Item | Spread:
         where = self._token.where
@@ -371,12 +379,12 @@ class Parser:
             return self._case()
         if word == "CAST" and self._after().text == "(":
             return self._cast()
-        if self._after().text == "(" and self._after().kind is Kind.SIGN and word not in _RESERVED - {"VALUE"}:
+        if self._after().text == "(" and self._after().kind is Kind.SIGN and word not in _RESERVED:
             return self._call(token)
         if word in _CONSTANTS:
             self._advance()
             return Literal(_CONSTANTS[word])
-        if word in _RESERVED - {"VALUE"}:
+        if word in _RESERVED:
             self._unexpected("a value")
         self._advance()
         return Path((token.text,))
@@ -443,16 +451,16 @@ class Parser:
             mistake(token.where, f"{name}() came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
         self._advance()
         self._advance()
-        arguments = self._list(")", takes_star=function.takes_star)
+        arguments = self._list(")")
         check_arguments(name, arguments, token.where)
         return Call(name, arguments, token.where)
 
-    def _list(self, closing: str, *, takes_star: bool = False) -> tuple[Expression, ...]:
+    def _list(self, closing: str) -> tuple[Expression, ...]:
         items: list[Expression] = []
         if self._took(closing):
             return ()
         while True:
-            items.append(self._star_or_expression() if takes_star else self._expression())
+            items.append(self._star_or_expression())
             if self._took(closing):
                 return tuple(items)
             self._expect(",", f"a comma or {closing}")
@@ -468,7 +476,7 @@ class Parser:
                 mistake(key.where, "A key of an object is a string.", "Write {'name': value}.")
             self._advance()
             self._expect(":")
-            pairs.append((key.text, self._expression()))
+            pairs.append((key.text, self._star_or_expression()))
         return ObjectOf(tuple(pairs))
 
     # Words
@@ -549,7 +557,7 @@ def _name_of(value: Expression) -> str | None:
 def _negative(value: Expression) -> Expression:
     match value:
         case Literal(value=int() | Decimal() as number) if not isinstance(number, bool):
-            return Literal(-number)
+            return Literal(-number if isinstance(number, int) else CONTEXT.minus(number))
         case _:
             return Negative(value)
 

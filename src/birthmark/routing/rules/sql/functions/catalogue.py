@@ -16,8 +16,6 @@ class Function:
     least: int
     most: int
     since: Version = Version.V2015_10_08
-    takes_star: bool = False
-    """`*` may be an argument: the payload as it came, in bytes."""
 
 
 NEW = Version.V2016_03_23

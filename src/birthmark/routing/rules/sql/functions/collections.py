@@ -7,6 +7,9 @@ from birthmark.routing.rules.sql.functions.catalogue import NEW, Function
 from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Value, nearest_int_of, read_payload, text_of
 
+_CHARS_PER_STEP = 8
+"""It is decoded, and read as JSON."""
+
 
 def get(_run: Run, value: Value, key: Value) -> Value:
     kind = type(value)
@@ -50,7 +53,7 @@ def decode(run: Run, value: Value, scheme: Value) -> Value:
     text = text_of(value, run.meter)
     if text is UNDEFINED:
         return None
-    run.meter.take_for(len(text) * 8)  # it is read as JSON, too
+    run.meter.take(1 + len(text) // _CHARS_PER_STEP)
     try:
         body = base64.b64decode(text, validate=True)
         read = read_payload(body, run.version)
@@ -73,7 +76,7 @@ FUNCTIONS = (
     Function("get_or_default", get_or_default, 2, 2),
     Function("isnull", is_null, 1, 1),
     Function("isundefined", is_undefined, 1, 1, NEW),
-    Function("encode", encode, 2, 2, NEW, takes_star=True),
+    Function("encode", encode, 2, 2, NEW),
     Function("decode", decode, 2, 2, NEW),
     Function("transform", transform, 3, 3, NEW),
 )

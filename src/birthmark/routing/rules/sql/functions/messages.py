@@ -72,15 +72,21 @@ def get_mqtt_property(run: Run, name: Value) -> Value:
             data = message.correlation_data
             found = None if data is None else base64.b64encode(data).decode()
         case "format_indicator":
-            indicator = message.payload_format_indicator
-            found = None if indicator is None else _FORMATS.get(indicator)
+            # None said is the same as 0 said (MQTT 5.0 section 3.3.2.3.2).
+            found = _FORMATS.get(message.payload_format_indicator or 0)
         case _:
             return UNDEFINED
     return UNDEFINED if found is None else found
 
 
-def get_user_properties(run: Run, key: Value) -> Value:
-    found = [value for name, value in run.message.user_properties if name == key]
+def get_user_properties(run: Run, *key: Value) -> Value:
+    """Return the values of a key, or all properties, each an object of its own."""
+    properties = run.message.user_properties
+    found = (
+        [value for name, value in properties if name == key[0]]
+        if key
+        else [{name: value} for name, value in properties]
+    )
     return found or UNDEFINED
 
 
@@ -103,6 +109,6 @@ FUNCTIONS = (
     Function("sql_version", sql_version, 0, 0),
     Function("newuuid", newuuid, 0, 0),
     Function("get_mqtt_property", get_mqtt_property, 1, 1, NEW),
-    Function("get_user_properties", get_user_properties, 1, 1, NEW),
+    Function("get_user_properties", get_user_properties, 0, 1, NEW),
     Function("get_thing_shadow", get_thing_shadow, 2, 3, NEW),
 )

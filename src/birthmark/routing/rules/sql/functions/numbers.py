@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
 from birthmark.routing.rules.sql.functions.catalogue import Function
 from birthmark.routing.rules.sql.run import Run
@@ -17,8 +17,6 @@ from birthmark.routing.rules.sql.values import (
     settled,
     whole,
 )
-
-_HALF = Decimal("0.5")
 
 
 def double(run: Run, value: float) -> Value:
@@ -52,18 +50,11 @@ def _to_int(rounding: str) -> Callable[[Run, Value], Value]:
     return call
 
 
-def rounded(_run: Run, value: Value) -> Value:
-    """Round to the nearest Int: half is away from zero, as the reference's examples have it."""
-    number = number_of(value)
-    if number is UNDEFINED or type(number) is int:
-        return number
-    half = -_HALF if number < 0 else _HALF
-    return int(CONTEXT.add(number, half).to_integral_value(ROUND_DOWN))
-
-
 def absolute(run: Run, value: Value) -> Value:
     number = number_of(value)
-    return UNDEFINED if number is UNDEFINED else settled(abs(number), is_whole=run.is_whole)  # type: ignore[arg-type]
+    if number is UNDEFINED:
+        return UNDEFINED
+    return settled(abs(number) if type(number) is int else CONTEXT.abs(number), is_whole=run.is_whole)
 
 
 def sign(_run: Run, value: Value) -> Value:
@@ -136,7 +127,7 @@ FUNCTIONS = (
     _of_doubles("tanh", math.tanh),
     Function("ceil", _to_int(ROUND_CEILING), 1, 1),
     Function("floor", _to_int(ROUND_FLOOR), 1, 1),
-    Function("round", rounded, 1, 1),
+    Function("round", _to_int(ROUND_HALF_UP), 1, 1),  # half is away from zero, as the guide's examples have it
     Function("sign", sign, 1, 1),
     Function("mod", remainder, 2, 2),
     Function("remainder", remainder, 2, 2),

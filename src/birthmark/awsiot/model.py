@@ -414,7 +414,9 @@ PENDING = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS})
 class Job:
     """What things are told to do. `settings` has rollout, abort, timeout and retry as the client gave them.
 
-    `rolled` executions were made so far, the last of them at `rolled_at`; `revision` counts the writes of its row.
+    `rolled` executions were made so far, the last of them at `rolled_at`; `revision` counts the writes of its row. The
+    document was read at `source`, and its `parameters` are filled in where it is told. While it is paused, no more
+    executions are made.
     """
 
     job_id: str
@@ -433,6 +435,9 @@ class Job:
     rolled: int
     rolled_at: datetime
     revision: int
+    source: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    paused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,6 +481,7 @@ class JobTemplate:
     document: str
     settings: Mapping[str, Any]
     created_at: datetime
+    source: str | None = None
 
 
 class Shadow(msgspec.Struct, frozen=True):

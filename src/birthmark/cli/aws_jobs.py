@@ -66,6 +66,10 @@ def create_job(
     timeout: Annotated[
         int | None, typer.Option(min=1, max=10080, help="So many minutes a thing may take; then it timed out.")
     ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What ${aws:iot:parameter:NAME} in FILE is; may be given again."),
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="JSON of rollout, abort, timeout and retry, as at AWS."),
@@ -87,7 +91,15 @@ def create_job(
         continuous=continuous,
         description=description,
         settings=known,
+        parameters=dict(map(_parameter, parameter or ())),
     )
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise typer.BadParameter("a parameter is NAME=VALUE")
+    return name, value
 
 
 def _read(file: Path) -> dict[str, object]:

@@ -7,15 +7,21 @@ from typing import Any
 import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, parse_job_id
+from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, MemberNotServedError, parse_job_id
+from birthmark.awsiot.rules.documents import parse_parameters, resolved
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json
-from birthmark.awsiot.wire.jobs import JobSettings, parse_document
+from birthmark.awsiot.wire.jobs import JobSettings, parse_document, placeholder_in
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+
+_HELP = "birthmark aws job create --help"
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
-    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them."""
+    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them.
+
+    `parameters` are those of the document.
+    """
 
     job: str
     document: dict[str, Any]
@@ -23,6 +29,7 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     continuous: bool = False
     description: str | None = None
     settings: JobSettings = msgspec.field(default_factory=JobSettings)
+    parameters: dict[str, str] = {}
 
 
 class Force(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,14 +66,18 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     async def add_job(asked: Asked) -> Any:
         given: NewJob = asked.body
         if wrong := [one for one in given.targets if not one.startswith(("thing/", "thinggroup/"))]:
-            raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command="birthmark aws job create --help")
+            raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command=_HELP)
+        document = parse_document(json.dumps(given.document))
+        if (what := placeholder_in(document)) is not None:
+            raise MemberNotServedError(member=f"document with {what}", operation="create", command=_HELP)
         made = await aws.jobs.create(
             parse_job_id(given.job),
             [aws.account.arn(*one.split("/", 1)) for one in given.targets],
-            parse_document(json.dumps(given.document)),
+            document,
             given.description,
             given_json(given.settings),
             is_continuous=given.continuous,
+            parameters=parse_parameters(given.parameters, document),
             actor=asked.actor,
         )
         return _view(made)
@@ -119,7 +130,7 @@ def _whole(known: Job, targets: Sequence[str], counts: Mapping[ExecutionStatus, 
         "reason": known.reason_code,
         "comment": known.comment,
         "settings": dict(known.settings),
-        "document": json.loads(known.document),
+        "document": json.loads(resolved(known.document, known.parameters)),
     }
 
 

@@ -55,7 +55,7 @@ class World:
     def another_worker(self) -> tuple[JobExecutions, Rollout]:
         """Return what another worker on the same database has."""
         database, clock = self.executions.database, self.clock
-        executions = JobExecutions(ACCOUNT, database, clock, self.executions.entropy)
+        executions = JobExecutions(ACCOUNT, database, clock, self.executions.entropy, self.executions.files)
         executions.audience = self.listener
         jobs = Jobs(executions, self.aws.things, self.aws.thing_groups)
         for service in (executions, jobs):

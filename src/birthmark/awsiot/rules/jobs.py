@@ -35,7 +35,8 @@ class UnknownJobTemplateError(NotFoundError):
 
     code = "awsiot.unknown_job_template"
     message = "Job template {template} cannot be found"
-    fix = "Those that there are: `aws iot list-job-templates`"
+    fix = "Those that there are: `{command}`"
+    command: str = "aws iot list-job-templates"
     template: str
 
 

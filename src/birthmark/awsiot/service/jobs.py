@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from birthmark.awsiot.model import (
@@ -13,6 +14,7 @@ from birthmark.awsiot.model import (
     JobTemplate,
 )
 from birthmark.awsiot.rules import jobs as rules
+from birthmark.awsiot.rules.documents import resolved
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.executions import JobExecutions
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
@@ -58,10 +60,13 @@ class Jobs(AccountService):
         *,
         is_continuous: bool = False,
         template: str | None = None,
+        source: str | None = None,
+        parameters: Mapping[str, str] = MappingProxyType({}),
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> Job:
         """Make a job for these ARNs. Raise `JobExistsError`, `TooManyJobsError`, and for targets `NotFoundError`."""
+        await self.executions.files.check(resolved(document, parameters))
         known, now = await self._parsed(targets), self.clock.now()
         row = await self.database.one(store.COUNT_ACTIVE)
         if row is not None and row["count"] >= rules.MAX_ACTIVE:
@@ -77,6 +82,8 @@ class Jobs(AccountService):
             rolled=0,
             rolled_at=now,
             revision=1,
+            source=source,
+            parameters=parameters,
         )
         exists = rules.JobExistsError(job=job_id)
         changes = Changes().run(store.ADD_JOB, expect=1, otherwise=exists, **store.JOBS.row(made))
@@ -211,7 +218,7 @@ class Jobs(AccountService):
     def changing(self, job: Job, made: Job) -> Changes:
         """Return what makes a job another, on the condition that it is as it was."""
         row = store.JOBS.row(replace(made, updated_at=self.clock.now(), revision=job.revision + 1))
-        for name in ("job_id", "document", "continuous", "template", "created_at"):
+        for name in ("job_id", "document", "continuous", "template", "created_at", "source", "parameters"):
             del row[name]
         return Changes().run(store.CHANGE_JOB, expect=1, key_job_id=job.job_id, key_revision=job.revision, **row)
 
@@ -245,11 +252,12 @@ class Jobs(AccountService):
         document: str,
         settings: Mapping[str, Any],
         *,
+        source: str | None = None,
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> JobTemplate:
         """Make a job template. Raise `JobExistsError`."""
-        made = JobTemplate(template_id, description, document, settings, self.clock.now())
+        made = JobTemplate(template_id, description, document, settings, self.clock.now(), source)
         exists = rules.JobExistsError(job=template_id, kind="Job template", command="aws iot list-job-templates")
         changes = Changes().run(store.ADD_TEMPLATE, expect=1, otherwise=exists, **store.TEMPLATES.row(made))
         changes.merge(written("jobtemplate", template_id, tags))

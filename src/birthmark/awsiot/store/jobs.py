@@ -51,7 +51,7 @@ Index("aws_job_notices_owed", notices.c.owed_at, sqlite_where=_IS_OWED, postgres
 ADD_JOB = insert(jobs, ignore_existing=True)
 GET_JOB = find(jobs)
 _STATE = ("status", "forced", "reason_code", "comment", "description", "settings", "updated_at", "completed_at")
-CHANGE_JOB = change(jobs, (*_STATE, "rolled", "rolled_at", "revision"), "job_id", "revision")
+CHANGE_JOB = change(jobs, (*_STATE, "rolled", "rolled_at", "paused_at", "revision"), "job_id", "revision")
 JOB_IS_THERE = still(jobs, "job_id")
 JOB_IS_SAME = still(jobs, "job_id", "revision")
 JOB_GOES_ON = held(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)

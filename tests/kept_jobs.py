@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aws_clients import until
@@ -43,6 +44,7 @@ _PATHS = (
     "presignedUrlConfig.roleArn",
     "presignedUrlConfig.expiresInSec",
 )
+WINDOWS = [{"startTime": "cron(0 3 ? * SUN *)", "durationInMinutes": 90}]
 TAGS = [{"Key": "site", "Value": "7"}]
 
 
@@ -126,6 +128,34 @@ def _with_parameters(a: Any) -> None:
         assert a.iot.get_job_document(jobId=job_id, beforeSubstitution=is_before)["document"] == wanted
         found = a.iot.describe_job(jobId=job_id, beforeSubstitution=is_before)["job"]
         assert found["documentParameters"] == {"x": "4"}
+
+
+def _scheduled(a: Any) -> None:
+    now = datetime.now(UTC)
+    config: dict[str, Any] = {
+        "startTime": f"{now + timedelta(hours=1):%Y-%m-%d %H:%M}",
+        "endTime": f"{now + timedelta(days=90):%Y-%m-%d %H:%M}",
+        "endBehavior": "FORCE_CANCEL",
+        "maintenanceWindows": WINDOWS,
+    }
+    job_id = a_job(a, targetSelection="CONTINUOUS", schedulingConfig=config)
+    found = told(a, job_id)
+    assert (found["status"], found["schedulingConfig"]) == ("SCHEDULED", config)
+    assert len(found["scheduledJobRollouts"]) == 7
+    assert job_id in {one["jobId"] for one in a.iot.list_jobs(status="SCHEDULED", maxResults=250)["jobs"]}
+    a.iot.cancel_job(jobId=job_id)
+
+
+def _windows(a: Any) -> None:
+    name, job_id = a_template(a, maintenanceWindows=WINDOWS), a.name
+    found = a.iot.describe_job_template(jobTemplateId=name)
+    assert found["maintenanceWindows"] == WINDOWS
+    given = {"targets": a_target(a), "jobTemplateArn": found["jobTemplateArn"], "targetSelection": "CONTINUOUS"}
+    a.iot.create_job(jobId=job_id, **given)
+    assert told(a, job_id)["schedulingConfig"] == {"maintenanceWindows": WINDOWS}
+    again = a.name
+    a.iot.create_job_template(jobTemplateId=again, description="d", jobArn=told(a, job_id)["jobArn"])
+    assert a.iot.describe_job_template(jobTemplateId=again)["maintenanceWindows"] == WINDOWS
 
 
 def _managed(a: Any) -> None:
@@ -243,25 +273,13 @@ def _device(a: Any) -> None:
     assert a.iot.describe_job_execution(**names)["execution"]["approximateSecondsBeforeTimedOut"] > 3000
 
 
-WORDS = {
-    f"{config}.{name}": config
-    for config, names in {
-        "schedulingConfig": ("startTime", "endTime", "endBehavior", "maintenanceWindows"),
-    }.items()
-    for name in names
-}
+WORDS: dict[str, str] = {}
 """Structures that are refused whole, by their own name."""
 REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateJob": (
         lambda a: {"jobId": a.name, "targets": a_target(a), "document": "{}"},
         {
             "namespaceId": {"namespaceId": "n"},
-            "schedulingConfig.startTime": {"schedulingConfig": {"startTime": "2030-01-01 10:00"}},
-            "schedulingConfig.endTime": {"schedulingConfig": {"endTime": "2030-01-01 10:00"}},
-            "schedulingConfig.endBehavior": {"schedulingConfig": {"endBehavior": "CANCEL"}},
-            "schedulingConfig.maintenanceWindows": {
-                "schedulingConfig": {"maintenanceWindows": [{"startTime": "cron(0 0 * * ? *)", "durationInMinutes": 9}]}
-            },
             "destinationPackageVersions": {
                 "destinationPackageVersions": ["arn:aws:iot:us-east-1:000000000000:package/p/version/1"]
             },
@@ -270,7 +288,6 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateJobTemplate": (
         lambda a: {"jobTemplateId": a.name, "description": "d", "document": "{}"},
         {
-            "maintenanceWindows": {"maintenanceWindows": [{"startTime": "cron(0 0 * * ? *)", "durationInMinutes": 9}]},
             "destinationPackageVersions": {
                 "destinationPackageVersions": ["arn:aws:iot:us-east-1:000000000000:package/p/version/1"]
             },
@@ -312,6 +329,10 @@ KEPT: dict[str, dict[str, Case]] = {
         "jobTemplateArn": _of_template,
         "documentSource": _sourced,
         "documentParameters": _with_parameters,
+        **dict.fromkeys(
+            (f"schedulingConfig.{name}" for name in ("startTime", "endTime", "endBehavior", "maintenanceWindows")),
+            _scheduled,
+        ),
     },
     "DescribeJob": {"beforeSubstitution": _with_parameters},
     "GetJobDocument": {"beforeSubstitution": _with_parameters},
@@ -323,6 +344,7 @@ KEPT: dict[str, dict[str, Case]] = {
         "jobArn": _template_of_a_job,
         "document": _of_template,
         "documentSource": _sourced,
+        "maintenanceWindows": _windows,
         "tags": _tagged,
     },
     "ListJobs": {"status": _listed, "thingGroupName": _listed, "targetSelection": _selected},

@@ -388,6 +388,7 @@ class RoleAlias:
 class JobStatus(StrEnum):
     """How far a job is. One that is being deleted takes its executions away first."""
 
+    SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN_PROGRESS"
     CANCELED = "CANCELED"
     COMPLETED = "COMPLETED"
@@ -407,6 +408,8 @@ class ExecutionStatus(StrEnum):
     CANCELED = "CANCELED"
 
 
+GOES_ON = frozenset({JobStatus.SCHEDULED, JobStatus.IN_PROGRESS})
+FAILS = frozenset({ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT})
 PENDING = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS})
 
 
@@ -470,6 +473,16 @@ class JobExecution:
     ends_at: datetime | None
     step_ends_at: datetime | None
     due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What devices said when a job failed on them: how many, and one of them."""
+
+    status: ExecutionStatus
+    details: Mapping[str, str]
+    count: int
+    thing: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import (
@@ -16,6 +18,7 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.rules.documents import parse_parameters, resolved
 from birthmark.awsiot.rules.jobs import UnknownJobTemplateError
+from birthmark.awsiot.rules.schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.executions import NEXT
 from birthmark.awsiot.wire import BodyInvalidError, given_json, managed
@@ -67,7 +70,7 @@ class JobOperations:
             call.part("targets", list[str]) or [],
             document,
             _text(call, "description") or (None if template is None else template.description),
-            {**({} if template is None else template.settings), **_settings(call)},
+            _scheduled(call, {} if template is None else template.settings, _settings(call)),
             is_continuous=call.get("targetSelection") == "CONTINUOUS",
             template=None if template is None else template.template_id,
             source=source,
@@ -106,6 +109,8 @@ class JobOperations:
             details["processingTargets"] = [call.account.arn(*target.split("/", 1)) for target in running]
         _ = call.flag("beforeSubstitution")  # the document stands in GetJobDocument alone
         told = {"job": wire.job_json(call.account, job, [one.target for one in targets], details)}
+        if following := [*openings(wire.settings_of(job.settings), self._executions.clock.now())]:
+            told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%d %H:%M}"} for one in following]
         return told if job.source is None else told | {"documentSource": job.source}
 
     async def list_jobs(self, call: Call) -> Any:
@@ -187,14 +192,15 @@ class JobOperations:
                 raise BodyInvalidError(detail="of document, documentSource and jobArn there is one")
             job = await self._jobs.get(call.account.parse_arn(arn, "job")[1])
             document, source = resolved(job.document, job.parameters), job.source
-            settings = {**job.settings, **settings}
+            settings = {**_without_schedule(job.settings), **settings}
         if document is None:
             raise BodyInvalidError(detail="document is missing")
+        windows = call.part("maintenanceWindows", list[wire.MaintenanceWindow])
         made = await self._jobs.create_template(
             template_id,
             _text(call, "description") or "",
             document,
-            settings,
+            settings if windows is None else {**settings, "maintenanceWindows": msgspec.to_builtins(windows)},
             source=source,
             tags=tags_of(call, template_id),
             actor=call.actor,
@@ -306,6 +312,24 @@ def _asked(call: Call, *, is_update: bool) -> wire.DeviceUpdate:
 def _named(call: Call, job: Job) -> dict[str, Any]:
     told = {"jobArn": call.account.arn("job", job.job_id), "jobId": job.job_id}
     return told if job.description is None else told | {"description": job.description}
+
+
+def _scheduled(call: Call, of_template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's settings: those of its template, and what the request says of them and of its time."""
+    made = {**of_template, **given}
+    windows = made.pop("maintenanceWindows", None)
+    config = call.part("schedulingConfig", wire.SchedulingConfig)
+    told = {} if windows is None else {"maintenanceWindows": windows}
+    if config is not None:
+        told |= given_json(config)
+    return {**made, "schedulingConfig": told} if told else made
+
+
+def _without_schedule(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a template has of a job's settings: of its time, the windows."""
+    made = dict(settings)
+    windows = made.pop("schedulingConfig", {}).get("maintenanceWindows")
+    return made if windows is None else {**made, "maintenanceWindows": windows}
 
 
 def _settings(call: Call) -> dict[str, Any]:

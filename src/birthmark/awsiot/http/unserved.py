@@ -19,8 +19,8 @@ UNSERVED: Mapping[str, frozenset[str]] = {
     "GetConnection": frozenset({"includeSocketInformation"}),
     "GetThingConnectivityData": frozenset({"includeSocketInformation"}),
     "ListCACertificates": frozenset({"templateName"}),
-    "CreateJob": frozenset({"namespaceId", "schedulingConfig", "destinationPackageVersions"}),
-    "CreateJobTemplate": frozenset({"maintenanceWindows", "destinationPackageVersions"}),
+    "CreateJob": frozenset({"namespaceId", "destinationPackageVersions"}),
+    "CreateJobTemplate": frozenset({"destinationPackageVersions"}),
     "UpdateJob": frozenset({"namespaceId"}),
     "ListJobs": frozenset({"thingGroupId", "namespaceId"}),
     **dict.fromkeys(

@@ -8,10 +8,11 @@ a worker owed when it died the leading one tells a little later.
 import asyncio
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution
+from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules.documents import LIFETIME_S, resolved
@@ -151,6 +152,15 @@ class JobExecutions(AccountService):
         """Return how many executions of a job are how far."""
         rows = await self.database.aside(store.COUNTS, job_id=job_id)
         return {ExecutionStatus(row["status"]): row["count"] for row in rows}
+
+    async def reasons(self, job_id: str, most: int) -> Sequence[Reason]:
+        """Return why a job failed on things, the most frequent first. Raise `UnknownJobError`."""
+        await self.job(job_id)
+        rows = await self.database.aside(store.REASONS, job_id=job_id, limit=most)
+        return [
+            Reason(ExecutionStatus(row["status"]), json.loads(row["details"]), row["count"], row["thing"])
+            for row in rows
+        ]
 
     async def cancel(
         self,

@@ -89,14 +89,27 @@ class PresignedUrlConfig(msgspec.Struct, rename="camel", omit_defaults=True):
     expires_in_sec: Annotated[int, msgspec.Meta(ge=60, le=3600)] | None = None
 
 
+class MaintenanceWindow(msgspec.Struct, rename="camel", omit_defaults=True):
+    start_time: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    duration_in_minutes: Annotated[int, msgspec.Meta(ge=1, le=1430)]
+
+
+class SchedulingConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    start_time: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    end_time: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    end_behavior: Literal["STOP_ROLLOUT", "CANCEL", "FORCE_CANCEL"] | None = None
+    maintenance_windows: list[MaintenanceWindow] | None = None
+
+
 class JobSettings(msgspec.Struct, rename="camel", omit_defaults=True):
-    """How a job goes out, stops itself, times out and is tried again."""
+    """How a job goes out and when, stops itself, times out and is tried again."""
 
     job_executions_rollout_config: RolloutConfig | None = None
     abort_config: AbortConfig | None = None
     timeout_config: TimeoutConfig | None = None
     job_executions_retry_config: RetryConfig | None = None
     presigned_url_config: PresignedUrlConfig | None = None
+    scheduling_config: SchedulingConfig | None = None
 
 
 SETTINGS: Mapping[str, Any] = {

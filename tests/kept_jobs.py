@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aws_clients import until
@@ -18,11 +19,13 @@ ROLLOUT = {
     },
 }
 FAILURES = {"failureType": "ALL", "action": "CANCEL", "thresholdPercentage": 20.0, "minNumberOfExecutedThings": 4}
+ROLE = "arn:aws:iam::000000000000:role/r"
 SETTINGS: dict[str, Any] = {
     "jobExecutionsRolloutConfig": ROLLOUT,
     "abortConfig": {"criteriaList": [FAILURES]},
     "timeoutConfig": {"inProgressTimeoutInMinutes": 30},
     "jobExecutionsRetryConfig": {"criteriaList": [{"failureType": "FAILED", "numberOfRetries": 2}]},
+    "presignedUrlConfig": {"roleArn": ROLE, "expiresInSec": 60},
 }
 _PATHS = (
     "jobExecutionsRolloutConfig.maximumPerMinute",
@@ -38,8 +41,10 @@ _PATHS = (
     "abortConfig.criteriaList",
     "timeoutConfig.inProgressTimeoutInMinutes",
     "jobExecutionsRetryConfig.criteriaList",
+    "presignedUrlConfig.roleArn",
+    "presignedUrlConfig.expiresInSec",
 )
-ROLE = "arn:aws:iam::000000000000:role/r"
+WINDOWS = [{"startTime": "cron(0 3 ? * SUN *)", "durationInMinutes": 90}]
 TAGS = [{"Key": "site", "Value": "7"}]
 
 
@@ -102,6 +107,64 @@ def _template_of_a_job(a: Any) -> None:
     job_id, name = a_job(a, document='{"b": 2}'), a.name
     a.iot.create_job_template(jobTemplateId=name, description="d", jobArn=told(a, job_id)["jobArn"])
     assert a.iot.describe_job_template(jobTemplateId=name)["document"] == '{"b": 2}'
+
+
+def _sourced(a: Any) -> None:
+    folder = a.server.data / "buckets" / "documents"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text('{"c": 3}')
+    source, job_id, name = "https://s3.us-east-1.amazonaws.com/documents/job.json", a.name, a.name
+    a.iot.create_job(jobId=job_id, targets=a_target(a), documentSource=source)
+    assert a.iot.describe_job(jobId=job_id)["documentSource"] == source
+    assert a.iot.get_job_document(jobId=job_id)["document"] == '{"c": 3}'
+    a.iot.create_job_template(jobTemplateId=name, description="d", documentSource=source)
+    assert a.iot.describe_job_template(jobTemplateId=name)["documentSource"] == source
+
+
+def _with_parameters(a: Any) -> None:
+    document = '{"d": "${aws:iot:parameter:x}"}'
+    job_id = a_job(a, document=document, documentParameters={"x": "4"})
+    for is_before, wanted in ((True, document), (False, '{"d": "4"}')):
+        assert a.iot.get_job_document(jobId=job_id, beforeSubstitution=is_before)["document"] == wanted
+        found = a.iot.describe_job(jobId=job_id, beforeSubstitution=is_before)["job"]
+        assert found["documentParameters"] == {"x": "4"}
+
+
+def _scheduled(a: Any) -> None:
+    now = datetime.now(UTC)
+    config: dict[str, Any] = {
+        "startTime": f"{now + timedelta(hours=1):%Y-%m-%d %H:%M}",
+        "endTime": f"{now + timedelta(days=90):%Y-%m-%d %H:%M}",
+        "endBehavior": "FORCE_CANCEL",
+        "maintenanceWindows": WINDOWS,
+    }
+    job_id = a_job(a, targetSelection="CONTINUOUS", schedulingConfig=config)
+    found = told(a, job_id)
+    assert (found["status"], found["schedulingConfig"]) == ("SCHEDULED", config)
+    assert len(found["scheduledJobRollouts"]) == 7
+    assert job_id in {one["jobId"] for one in a.iot.list_jobs(status="SCHEDULED", maxResults=250)["jobs"]}
+    a.iot.cancel_job(jobId=job_id)
+
+
+def _windows(a: Any) -> None:
+    name, job_id = a_template(a, maintenanceWindows=WINDOWS), a.name
+    found = a.iot.describe_job_template(jobTemplateId=name)
+    assert found["maintenanceWindows"] == WINDOWS
+    given = {"targets": a_target(a), "jobTemplateArn": found["jobTemplateArn"], "targetSelection": "CONTINUOUS"}
+    a.iot.create_job(jobId=job_id, **given)
+    assert told(a, job_id)["schedulingConfig"] == {"maintenanceWindows": WINDOWS}
+    again = a.name
+    a.iot.create_job_template(jobTemplateId=again, description="d", jobArn=told(a, job_id)["jobArn"])
+    assert a.iot.describe_job_template(jobTemplateId=again)["maintenanceWindows"] == WINDOWS
+
+
+def _managed(a: Any) -> None:
+    (only,) = a.iot.list_managed_job_templates(templateName="AWS-Reboot")["managedJobTemplates"]
+    told = a.iot.describe_managed_job_template(templateName="AWS-Reboot", templateVersion="1.0")
+    assert (only["templateArn"], only["templateVersion"]) == (told["templateArn"], "1.0")
+    assert "ResourceNotFound" in a.refuses(
+        "DescribeManagedJobTemplate", templateName="AWS-Reboot", templateVersion="9.0"
+    )
 
 
 def _tagged(a: Any) -> None:
@@ -210,30 +273,13 @@ def _device(a: Any) -> None:
     assert a.iot.describe_job_execution(**names)["execution"]["approximateSecondsBeforeTimedOut"] > 3000
 
 
-WORDS = {
-    f"{config}.{name}": config
-    for config, names in {
-        "presignedUrlConfig": ("roleArn", "expiresInSec"),
-        "schedulingConfig": ("startTime", "endTime", "endBehavior", "maintenanceWindows"),
-    }.items()
-    for name in names
-}
+WORDS: dict[str, str] = {}
 """Structures that are refused whole, by their own name."""
 REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateJob": (
         lambda a: {"jobId": a.name, "targets": a_target(a), "document": "{}"},
         {
-            "documentSource": {"documentSource": "https://bucket.s3.amazonaws.com/key"},
-            "presignedUrlConfig.roleArn": {"presignedUrlConfig": {"roleArn": ROLE}},
-            "presignedUrlConfig.expiresInSec": {"presignedUrlConfig": {"expiresInSec": 60}},
             "namespaceId": {"namespaceId": "n"},
-            "documentParameters": {"documentParameters": {"a": "b"}},
-            "schedulingConfig.startTime": {"schedulingConfig": {"startTime": "2030-01-01 10:00"}},
-            "schedulingConfig.endTime": {"schedulingConfig": {"endTime": "2030-01-01 10:00"}},
-            "schedulingConfig.endBehavior": {"schedulingConfig": {"endBehavior": "CANCEL"}},
-            "schedulingConfig.maintenanceWindows": {
-                "schedulingConfig": {"maintenanceWindows": [{"startTime": "cron(0 0 * * ? *)", "durationInMinutes": 9}]}
-            },
             "destinationPackageVersions": {
                 "destinationPackageVersions": ["arn:aws:iot:us-east-1:000000000000:package/p/version/1"]
             },
@@ -242,10 +288,6 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "CreateJobTemplate": (
         lambda a: {"jobTemplateId": a.name, "description": "d", "document": "{}"},
         {
-            "documentSource": {"documentSource": "https://bucket.s3.amazonaws.com/key"},
-            "presignedUrlConfig.roleArn": {"presignedUrlConfig": {"roleArn": ROLE}},
-            "presignedUrlConfig.expiresInSec": {"presignedUrlConfig": {"expiresInSec": 60}},
-            "maintenanceWindows": {"maintenanceWindows": [{"startTime": "cron(0 0 * * ? *)", "durationInMinutes": 9}]},
             "destinationPackageVersions": {
                 "destinationPackageVersions": ["arn:aws:iot:us-east-1:000000000000:package/p/version/1"]
             },
@@ -254,13 +296,9 @@ REFUSED: dict[str, tuple[Needs, dict[str, dict[str, Any]]]] = {
     "UpdateJob": (
         lambda a: {"jobId": a_job(a), "description": "d"},
         {
-            "presignedUrlConfig.roleArn": {"presignedUrlConfig": {"roleArn": ROLE}},
-            "presignedUrlConfig.expiresInSec": {"presignedUrlConfig": {"expiresInSec": 60}},
             "namespaceId": {"namespaceId": "n"},
         },
     ),
-    "DescribeJob": (lambda a: {"jobId": a_job(a)}, {"beforeSubstitution": {"beforeSubstitution": True}}),
-    "GetJobDocument": (lambda a: {"jobId": a_job(a)}, {"beforeSubstitution": {"beforeSubstitution": True}}),
     "ListJobs": (
         lambda _: {},
         {"thingGroupId": {"thingGroupId": "g"}, "namespaceId": {"namespaceId": "n"}},
@@ -289,12 +327,24 @@ KEPT: dict[str, dict[str, Case]] = {
         "targetSelection": _selected,
         "tags": _tagged,
         "jobTemplateArn": _of_template,
+        "documentSource": _sourced,
+        "documentParameters": _with_parameters,
+        **dict.fromkeys(
+            (f"schedulingConfig.{name}" for name in ("startTime", "endTime", "endBehavior", "maintenanceWindows")),
+            _scheduled,
+        ),
     },
+    "DescribeJob": {"beforeSubstitution": _with_parameters},
+    "GetJobDocument": {"beforeSubstitution": _with_parameters},
+    "ListManagedJobTemplates": {"templateName": _managed},
+    "DescribeManagedJobTemplate": {"templateVersion": _managed},
     "UpdateJob": {**dict.fromkeys(_PATHS, _updated_settings), "description": _described},
     "CreateJobTemplate": {
         **dict.fromkeys(_PATHS, _template_settings),
         "jobArn": _template_of_a_job,
         "document": _of_template,
+        "documentSource": _sourced,
+        "maintenanceWindows": _windows,
         "tags": _tagged,
     },
     "ListJobs": {"status": _listed, "thingGroupName": _listed, "targetSelection": _selected},

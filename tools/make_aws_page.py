@@ -42,7 +42,6 @@ _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 AREAS: Sequence[tuple[str, str, str]] = (
     ("Commands", "not served yet", r"Command"),
-    ("Managed job templates", "not wanted: they are AWS's own, for its agent", r"ManagedJobTemplate"),
     ("Messages to one client", "not served yet", r"DirectMessage"),
     ("Billing groups", "not wanted: nothing is billed here", r"BillingGroup"),
     ("Transfers of certificates", "not wanted: there is one account", r"CertificateTransfer|^TransferCertif|Outgoing"),

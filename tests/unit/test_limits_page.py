@@ -13,10 +13,11 @@ from birthmark import clock
 from birthmark.audit import latest
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import model
+from birthmark.awsiot.http import files
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
-from birthmark.awsiot.rules import authorizing, jobs, policy, shadows, terms, topics
+from birthmark.awsiot.rules import authorizing, documents, jobs, policy, shadows, terms, topics
 from birthmark.awsiot.rules import sessions as sessions_of_devices
 from birthmark.awsiot.rules import templates as template_rules
 from birthmark.awsiot.service import (
@@ -24,6 +25,7 @@ from birthmark.awsiot.service import (
     claims,
     first_contact,
     index,
+    job_files,
     policies,
     strangers,
     tags,
@@ -276,6 +278,14 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{tasks.MAX_RUNNING}; {size(buckets.MAX_LINE_BYTES)}, {buckets.MAX_LINES}"
     ),
     ("AWS IoT", "document of a job; targets of a job"): f"{size(job_wire.MAX_DOCUMENT_BYTES)}; {jobs.MAX_TARGETS}",
+    (
+        "AWS IoT",
+        "presigned URLs in a document; their time; files that a thing, and all things, fetch at once at a worker",
+    ): f"{documents.MAX_FILES}; 1 minute to {documents.LIFETIME_S // 3600} hour; "
+    f"{job_files.MAX_READING_OF_THING}, {job_files.MAX_READING}",
+    ("AWS IoT", "a piece of a file, and how long a thing may take it"): (
+        f"{size(files.PIECE_BYTES)}, {files.PIECE_S // 60:.0f} minute"
+    ),
     ("AWS IoT", "jobs in progress"): f"{jobs.MAX_ACTIVE}",
     ("AWS IoT", "pending jobs that a thing is told of"): f"{job_store.MAX_PENDING}, the next ones",
     ("AWS IoT", "status details of a job on a thing; characters of name, of value"): (

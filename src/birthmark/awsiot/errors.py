@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.auth import sigv4
 from birthmark.awsiot import model
-from birthmark.awsiot.rules import authorizing, jobs, plans, policy, retained, sessions, shadows, topic_rules, topics
+from birthmark.awsiot.rules import (
+    authorizing,
+    documents,
+    jobs,
+    plans,
+    policy,
+    retained,
+    sessions,
+    shadows,
+    topic_rules,
+    topics,
+)
 from birthmark.awsiot.service import (
     access_keys,
     attachments,
@@ -25,6 +36,7 @@ from birthmark.awsiot.service import (
     first_contact,
     functions,
     index,
+    job_files,
     policies,
     provisioning,
     renewal,
@@ -99,6 +111,8 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     jobs.UnknownJobTemplateError: _NOT_FOUND,
     jobs.UnknownExecutionError: _NOT_FOUND,
     jobs.JobExistsError: _EXISTS,
+    documents.FileLinkError: (403, "ForbiddenException"),
+    job_files.TooManyReadersError: (429, "LimitExceededException"),
     jobs.TooManyJobsError: (410, "LimitExceededException"),
     jobs.JobStateError: (409, "InvalidStateTransitionException"),
     jobs.ExecutionStateError: (409, "InvalidStateTransitionException"),

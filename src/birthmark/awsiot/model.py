@@ -388,6 +388,7 @@ class RoleAlias:
 class JobStatus(StrEnum):
     """How far a job is. One that is being deleted takes its executions away first."""
 
+    SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN_PROGRESS"
     CANCELED = "CANCELED"
     COMPLETED = "COMPLETED"
@@ -407,6 +408,8 @@ class ExecutionStatus(StrEnum):
     CANCELED = "CANCELED"
 
 
+GOES_ON = frozenset({JobStatus.SCHEDULED, JobStatus.IN_PROGRESS})
+FAILS = frozenset({ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT})
 PENDING = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS})
 
 
@@ -414,7 +417,9 @@ PENDING = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS})
 class Job:
     """What things are told to do. `settings` has rollout, abort, timeout and retry as the client gave them.
 
-    `rolled` executions were made so far, the last of them at `rolled_at`; `revision` counts the writes of its row.
+    `rolled` executions were made so far, the last of them at `rolled_at`; `revision` counts the writes of its row. The
+    document was read at `source`, and its `parameters` are filled in where it is told. While it is paused, no more
+    executions are made.
     """
 
     job_id: str
@@ -433,6 +438,9 @@ class Job:
     rolled: int
     rolled_at: datetime
     revision: int
+    source: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    paused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,6 +476,16 @@ class JobExecution:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """What devices said when a job failed on them: how many, and one of them."""
+
+    status: ExecutionStatus
+    details: Mapping[str, str]
+    count: int
+    thing: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobTemplate:
     """What jobs may be made of; `settings` as a job has them."""
 
@@ -476,6 +494,7 @@ class JobTemplate:
     document: str
     settings: Mapping[str, Any]
     created_at: datetime
+    source: str | None = None
 
 
 class Shadow(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("job", "status", "selection", "description", "created")
+_REASON_COLUMNS = ("things", "status", "details", "one")
 _EXECUTION_COLUMNS = ("thing", "status", "number", "details", "updated")
 Job = Annotated[str, typer.Argument(metavar="JOB", help="As `birthmark aws job ls` shows it.")]
 IsForced = Annotated[bool, typer.Option("--force", help="Take back what things are on, too.")]
@@ -21,6 +22,7 @@ IsForced = Annotated[bool, typer.Option("--force", help="Take back what things a
 class JobIs(StrEnum):
     """How far a job is."""
 
+    SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN_PROGRESS"
     CANCELED = "CANCELED"
     COMPLETED = "COMPLETED"
@@ -66,6 +68,10 @@ def create_job(
     timeout: Annotated[
         int | None, typer.Option(min=1, max=10080, help="So many minutes a thing may take; then it timed out.")
     ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What ${aws:iot:parameter:NAME} in FILE is; may be given again."),
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="JSON of rollout, abort, timeout and retry, as at AWS."),
@@ -87,7 +93,15 @@ def create_job(
         continuous=continuous,
         description=description,
         settings=known,
+        parameters=dict(map(_parameter, parameter or ())),
     )
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise typer.BadParameter("a parameter is NAME=VALUE")
+    return name, value
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -102,6 +116,21 @@ def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None
     what = ", and those that did are to stop" if force else ""
     agree(f"Cancel the job {job}, so that no more things begin it{what}?", yes=server.yes)
     server.do("aws", "jobs", job, "cancel", force=force)
+
+
+def pause_job(server: ServerOutputOptions, job: Job) -> None:
+    """Let a job go to no more things until it is resumed. Those that have it go on; AWS itself has no such thing."""
+    server.do("aws", "jobs", job, "pause")
+
+
+def resume_job(server: ServerOutputOptions, job: Job) -> None:
+    """Let a job that was paused go to more things again, at its pace."""
+    server.do("aws", "jobs", job, "resume")
+
+
+def why_failed(server: ListOptions, job: Job) -> None:
+    """Say why a job failed on things: what they said of it, the most frequent first, with one of them."""
+    server.show(*("aws", "jobs", job, "reasons"), columns=_REASON_COLUMNS, nothing="It failed on no thing.")
 
 
 def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:

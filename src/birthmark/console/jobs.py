@@ -2,20 +2,38 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, parse_job_id
+from birthmark.awsiot.model import (
+    ExecutionStatus,
+    Job,
+    JobExecution,
+    JobStatus,
+    JobTarget,
+    MemberNotServedError,
+    Reason,
+    parse_job_id,
+)
+from birthmark.awsiot.rules.documents import parse_parameters, resolved
+from birthmark.awsiot.rules.schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json
-from birthmark.awsiot.wire.jobs import JobSettings, parse_document
+from birthmark.awsiot.wire.jobs import JobSettings, parse_document, placeholder_in, settings_of
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+
+MOST_REASONS = 100
+_HELP = "birthmark aws job create --help"
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
-    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them."""
+    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them.
+
+    `parameters` are those of the document.
+    """
 
     job: str
     document: dict[str, Any]
@@ -23,6 +41,7 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     continuous: bool = False
     description: str | None = None
     settings: JobSettings = msgspec.field(default_factory=JobSettings)
+    parameters: dict[str, str] = {}
 
 
 class Force(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,19 +73,23 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     async def job(asked: Asked) -> Any:
         known = await aws.jobs.get(asked["name"])
         counts = await aws.jobs.executions.counts(known.job_id)
-        return _whole(known, [one.target for one in await aws.jobs.targets(known.job_id)], counts)
+        return _whole(known, await aws.jobs.targets(known.job_id), counts, aws.jobs.clock.now())
 
     async def add_job(asked: Asked) -> Any:
         given: NewJob = asked.body
         if wrong := [one for one in given.targets if not one.startswith(("thing/", "thinggroup/"))]:
-            raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command="birthmark aws job create --help")
+            raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command=_HELP)
+        document = parse_document(json.dumps(given.document))
+        if (what := placeholder_in(document)) is not None:
+            raise MemberNotServedError(member=f"document with {what}", operation="create", command=_HELP)
         made = await aws.jobs.create(
             parse_job_id(given.job),
             [aws.account.arn(*one.split("/", 1)) for one in given.targets],
-            parse_document(json.dumps(given.document)),
+            document,
             given.description,
             given_json(given.settings),
             is_continuous=given.continuous,
+            parameters=parse_parameters(given.parameters, document),
             actor=asked.actor,
         )
         return _view(made)
@@ -94,7 +117,34 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
             *("GET", f"{one}/executions", Right.READ, "A page of the things that a job is on.", executions),
             query=ExecutionsQuery,
         ),
+        *_while_it_goes(aws, one, change),
     ]
+
+
+def _while_it_goes(aws: AwsIot, one: str, change: Right) -> Sequence[Endpoint]:
+    async def pause_job(asked: Asked) -> Any:
+        return _view(await aws.jobs.pause(asked["name"], actor=asked.actor))
+
+    async def resume_job(asked: Asked) -> Any:
+        return _view(await aws.jobs.resume(asked["name"], actor=asked.actor))
+
+    async def reasons(asked: Asked) -> Rows:
+        return Rows([_reason(one) for one in await aws.jobs.executions.reasons(asked["name"], MOST_REASONS)], None)
+
+    return [
+        Endpoint("POST", f"{one}/pause", change, "Let a job go to no more things until it is resumed.", pause_job),
+        Endpoint("POST", f"{one}/resume", change, "Let a job go to more things again.", resume_job),
+        Endpoint("GET", f"{one}/reasons", Right.READ, "Why a job failed on things, the most frequent first.", reasons),
+    ]
+
+
+def _reason(known: Reason) -> dict[str, Any]:
+    return {
+        "things": known.count,
+        "status": known.status.value,
+        "details": dict(known.details),
+        "one": known.thing,
+    }
 
 
 def _word(status: JobStatus | ExecutionStatus | None) -> str:
@@ -108,18 +158,23 @@ def _view(known: Job) -> dict[str, Any]:
         "selection": "CONTINUOUS" if known.is_continuous else "SNAPSHOT",
         "description": known.description or "",
         "created": known.created_at.isoformat(),
+        "paused": None if known.paused_at is None else known.paused_at.isoformat(),
         "completed": None if known.completed_at is None else known.completed_at.isoformat(),
     }
 
 
-def _whole(known: Job, targets: Sequence[str], counts: Mapping[ExecutionStatus, int]) -> dict[str, Any]:
+def _whole(
+    known: Job, targets: Sequence[JobTarget], counts: Mapping[ExecutionStatus, int], now: datetime
+) -> dict[str, Any]:
     return _view(known) | {
-        "targets": list(targets),
+        "targets": [one.target for one in targets],
+        "goes_out": any(not one.is_done for one in targets),
+        "opens": [one.isoformat() for one in openings(settings_of(known.settings), now)],
         "things": {status.value: counts[status] for status in ExecutionStatus if status in counts},
         "reason": known.reason_code,
         "comment": known.comment,
         "settings": dict(known.settings),
-        "document": json.loads(known.document),
+        "document": json.loads(resolved(known.document, known.parameters)),
     }
 
 

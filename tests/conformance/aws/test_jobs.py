@@ -486,10 +486,12 @@ def test_a_job_is_made_of_a_job_template(iot: Any) -> None:
         ('{"a": "' + "x" * (32 * 1024 - 9) + '"}', None),
         ('{"a": "' + "x" * (32 * 1024 - 8) + '"}', "InvalidRequestException"),
         ("no JSON", "InvalidRequestException"),
-        ('{"url": "${aws:iot:s3-presigned-url:https://bucket/key}"}', "NotImplementedException"),
+        ('{"signed": "${aws:iot:code-sign-signature:s3://bucket/key}"}', "NotImplementedException"),
     ],
 )
-def test_a_document_has_32_kib_at_most_and_nothing_to_be_filled_in(iot: Any, document: str, code: str | None) -> None:
+def test_a_document_has_32_kib_at_most_and_nothing_that_nobody_fills_in(
+    iot: Any, document: str, code: str | None
+) -> None:
     given = {"jobId": a_name("document"), "targets": [f"{ARN}thing/{a_thing(iot)}"], "document": document}
     if code is None:
         iot.create_job(**given)

@@ -55,7 +55,7 @@ class World:
     def another_worker(self) -> tuple[JobExecutions, Rollout]:
         """Return what another worker on the same database has."""
         database, clock = self.executions.database, self.clock
-        executions = JobExecutions(ACCOUNT, database, clock, self.executions.entropy)
+        executions = JobExecutions(ACCOUNT, database, clock, self.executions.entropy, self.executions.files)
         executions.audience = self.listener
         jobs = Jobs(executions, self.aws.things, self.aws.thing_groups)
         for service in (executions, jobs):
@@ -411,3 +411,175 @@ async def test_an_update_whose_answer_was_lost_is_not_made_twice(database_url: s
         with pytest.raises(rules.ExecutionVersionError):  # and with it, how far it is
             await world.executions.update("t000", "j", update)
         assert (await world.executions.get("j", "t000")).version == 2
+
+
+# ---- time
+
+
+def in_minutes(world: World, minutes: int) -> str:
+    return f"{world.clock.now() + timedelta(minutes=minutes):%Y-%m-%d %H:%M}"
+
+
+async def test_a_job_begins_when_it_is_to_and_no_sooner(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(2, "g")
+        await world.job("j", "thinggroup/g", schedulingConfig={"startTime": in_minutes(world, 40)})
+        await world.rollout.step()
+        assert (await world.status("j"), await world.statuses("j")) == (JobStatus.SCHEDULED, [])
+        world.clock.move(timedelta(minutes=41))
+        await world.rollout.step()
+        assert (await world.status("j"), await world.statuses("j")) == (JobStatus.IN_PROGRESS, ["QUEUED"] * 2)
+        assert len(world.listener.topics) == 4
+
+
+async def test_a_scheduled_job_begins_once_whichever_worker_looks(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1)
+        await world.job("j", "thing/t000", schedulingConfig={"startTime": in_minutes(world, 40)})
+        world.clock.move(timedelta(minutes=41))
+        _, other = world.another_worker()
+        before_the_next_commit(world.jobs.database, other.step)
+        await world.rollout.step()
+        await world.rollout.step()
+        assert await world.statuses("j") == ["QUEUED"]
+        assert len(world.listener.topics) == 2
+
+
+async def test_a_clock_that_is_put_back_keeps_a_job_that_began(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1)
+        await world.job("j", "thing/t000", schedulingConfig={"startTime": in_minutes(world, 40)})
+        world.clock.move(timedelta(minutes=41))
+        await world.rollout.step()
+        world.clock.jump(timedelta(minutes=-41))
+        await world.rollout.step()
+        assert (await world.status("j"), await world.statuses("j")) == (JobStatus.IN_PROGRESS, ["QUEUED"])
+
+
+@pytest.mark.parametrize(
+    ("behavior", "statuses", "status"),
+    [
+        ("STOP_ROLLOUT", ["IN_PROGRESS", "QUEUED"], JobStatus.IN_PROGRESS),
+        ("CANCEL", ["IN_PROGRESS", "CANCELED"], JobStatus.CANCELED),
+        ("FORCE_CANCEL", ["CANCELED", "CANCELED"], JobStatus.CANCELED),
+    ],
+)
+async def test_at_its_end_time_a_job_does_as_it_says(
+    database_url: str, behavior: str, statuses: list[str], status: JobStatus
+) -> None:
+    async with a_world(database_url) as world:
+        await world.things(3, "g")
+        config = {"endTime": in_minutes(world, 40), "endBehavior": behavior}
+        await world.job("j", "thing/t000", "thing/t001", schedulingConfig=config)
+        await world.rollout.step()
+        await world.executions.start_next("t000", None, None)
+        world.clock.move(timedelta(minutes=41))
+        await world.rollout.step()
+        await world.rollout.step()
+        assert (await world.statuses("j"), await world.status("j")) == (statuses, status)
+
+
+async def test_a_job_whose_time_is_over_goes_to_nobody_else_and_ends_with_the_last(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        names = await world.things(3, "g")
+        config = {"endTime": in_minutes(world, 40)}
+        retries = {"criteriaList": [{"failureType": "ALL", "numberOfRetries": 5}]}
+        await world.job(
+            *("j", "thinggroup/g"),
+            is_continuous=True,
+            schedulingConfig=config,
+            jobExecutionsRetryConfig=retries,
+        )
+        await world.rollout.step()
+        world.clock.move(timedelta(minutes=41))
+        await world.aws.things.create(ThingName("late"), {}, None, None, **ME)
+        await world.aws.thing_groups.add("g", "late", **ME)
+        world.rollout.registry_changed()
+        await world.rollout.step()
+        for name in names:
+            await world.ends("j", name, "FAILED")
+        await world.rollout.step()
+        assert await world.statuses("j") == ["FAILED"] * 3  # and is tried again no more
+        assert await world.status("j") is JobStatus.COMPLETED
+
+
+async def test_a_job_goes_out_while_a_window_is_open(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1, "g")
+        opens = world.clock.now() + timedelta(hours=2)
+        window = {"startTime": f"cron({opens.minute} {opens.hour} * * ? *)", "durationInMinutes": 10}
+        config = {"maintenanceWindows": [window]}
+        await world.job("j", "thinggroup/g", is_continuous=True, schedulingConfig=config)
+        await world.rollout.step()
+        assert await world.statuses("j") == []
+        world.clock.move(timedelta(hours=2, minutes=1))
+        await world.rollout.step()
+        assert await world.statuses("j") == ["QUEUED"]
+        world.clock.move(timedelta(minutes=10))
+        await world.aws.things.create(ThingName("late"), {}, None, None, **ME)
+        await world.aws.thing_groups.add("g", "late", **ME)
+        world.rollout.registry_changed()
+        await world.rollout.step()
+        assert await world.statuses("j") == ["QUEUED"]
+        world.clock.move(timedelta(hours=23, minutes=50))
+        await world.rollout.step()
+        assert await world.statuses("j") == ["QUEUED"] * 2
+
+
+async def test_a_scheduled_job_is_changed_canceled_and_deleted_as_one_that_goes_on(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1)
+        for name in ("j", "k"):
+            await world.job(name, "thing/t000", schedulingConfig={"startTime": in_minutes(world, 40)})
+        await world.jobs.update("j", "another", {}, **ME)
+        with pytest.raises(rules.JobStateError):
+            await world.jobs.delete("j", force=False, **ME)
+        await world.jobs.cancel("j", None, None, force=False, **ME)
+        await world.jobs.delete("k", force=True, **ME)
+        world.clock.move(timedelta(minutes=41))
+        await world.rollout.step()
+        assert await world.status("j") is JobStatus.CANCELED
+        with pytest.raises(rules.UnknownJobError):
+            await world.status("k")
+        assert world.listener.topics == []
+
+
+# ---- pause
+
+
+async def test_a_job_that_is_paused_goes_to_no_more_things_until_it_is_resumed(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        names = await world.things(30, "g")
+        await world.job("j", "thinggroup/g", jobExecutionsRolloutConfig={"maximumPerMinute": 60})
+        await world.rollout.step()
+        world.clock.move(timedelta(seconds=4))
+        await world.rollout.step()
+        queued = len(await world.statuses("j"))
+        assert 0 < queued < len(names)
+        await world.jobs.pause("j", **ME)
+        assert (await world.jobs.pause("j", **ME)).paused_at is not None  # again is no harm
+        world.clock.move(timedelta(hours=1))
+        await world.rollout.step()
+        assert len(await world.statuses("j")) == queued
+        await world.ends("j", names[0], "SUCCEEDED")  # who has it goes on
+        await world.jobs.resume("j", **ME)
+        await world.rollout.step()
+        assert len(await world.statuses("j")) == queued  # what was missed does not go out at once
+        world.clock.move(timedelta(seconds=60))
+        await world.rollout.step()
+        assert len(await world.statuses("j")) == len(names)
+
+
+async def test_a_paused_job_that_everybody_has_still_ends(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1)
+        await world.job("j", "thing/t000")
+        await world.rollout.step()
+        await world.jobs.pause("j", **ME)
+        await world.ends("j", "t000", "SUCCEEDED")
+        await world.rollout.step()
+        assert await world.status("j") is JobStatus.COMPLETED
+        with pytest.raises(rules.JobStateError):
+            await world.jobs.pause("j", **ME)
+        with pytest.raises(rules.UnknownJobError):
+            await world.jobs.resume("nobody", **ME)

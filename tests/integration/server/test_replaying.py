@@ -257,13 +257,17 @@ async def test_ways_to_a_first_identity_that_were_closed_are_closed_again(loss: 
 
 async def test_jobs_that_were_canceled_or_removed_go_to_nobody_again(loss: Loss) -> None:
     job: dict[str, Any] = {one.name: None if one.nullable else 0 for one in job_store.jobs.columns}
-    known = [job | {"job_id": name, "status": "IN_PROGRESS"} for name in ("canceled", "deleted", "goes on")]
+    known = [job | {"job_id": name, "status": "IN_PROGRESS"} for name in ("canceled", "deleted", "paused", "goes on")]
     await loss.both(lambda: _added(job_store.ADD_JOB, known))
     await loss.since("awsiot.job_cancel", "canceled")
     await loss.since("awsiot.job_delete", "deleted")
+    for name in ("paused", "goes on"):
+        await loss.since("awsiot.job_pause", name)
+    await loss.since("awsiot.job_resume", "goes on")
     await loss.replayed()
     found = [await loss.has(job_store.GET_JOB, job_id=one["job_id"]) for one in known]
-    assert [row and row["status"] for row in found] == ["CANCELED", "CANCELED", "IN_PROGRESS"]
+    assert [row and row["status"] for row in found] == ["CANCELED", "CANCELED", "IN_PROGRESS", "IN_PROGRESS"]
+    assert [row is not None and row["paused_at"] is not None for row in found[2:]] == [True, False]
 
 
 async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import boto3
@@ -57,6 +58,35 @@ def update(job: str, thing: str, **more: Any) -> Callable[[Desk], Any]:
     return ask("update_job_execution", jobId=job, thingName=thing, **{"status": "SUCCEEDED", **more})
 
 
+def has_a_file(desk: Desk) -> None:
+    """Put a job on a thing that has a file to fetch; its URL is left in the scene."""
+    folder = desk.server.data / "buckets" / "fix-files"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "firmware").write_bytes(bytes(8 << 20))
+    desk.iot.create_thing(thingName="fix-files")
+    document = json.dumps({"url": "${aws:iot:s3-presigned-url:s3://fix-files/firmware}"})
+    desk.iot.create_job(jobId="fix-files", targets=[f"{ARN}thing/fix-files"], document=document)
+    while not desk.iot.list_job_executions_for_thing(thingName="fix-files")["executionSummaries"]:
+        pass
+    told = ask("start_next_pending_job_execution", thingName="fix-files")(desk)["execution"]
+    desk.scene.environment["FILE"] = "/" + json.loads(told["jobDocument"])["url"].split("/", 3)[3]
+
+
+def fetching(desk: Desk, target: str) -> bytes:
+    host = desk.server.endpoints["aws"]["data_endpoint"]
+    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+
+def many_readers(desk: Desk) -> None:
+    asked = fetching(desk, desk.scene.environment["FILE"])
+    with ExitStack() as held:
+        for _ in range(4):
+            reader = held.enter_context(desk.tls(8443))
+            reader.sendall(asked)
+            reader.recv(1)
+        desk.raw(asked)
+
+
 JOBS: Mapping[str, Row] = {
     "awsiot.unknown_job": Row(call("describe_job", jobId="fix-nobody"), is_instead=True),
     "awsiot.unknown_job_template": Row(call("describe_job_template", jobTemplateId="fix-nobody"), is_instead=True),
@@ -85,5 +115,10 @@ JOBS: Mapping[str, Row] = {
     "awsiot.job_request_invalid": Row(
         update("fix-status", "fix-status", status="CANCELED"), on("fix-status", "fix-status"), is_instead=True
     ),
+    "awsiot.file_link": Row(
+        lambda desk: desk.raw(fetching(desk, "/job-files/fix/firmware?thing=fix&expires=1&signature=none")),
+        is_instead=True,
+    ),
+    "awsiot.file_readers": Row(many_readers, has_a_file, is_instead=True),
     "awsiot.job_limit": Row(many_jobs, is_instead=True),
 }

@@ -23,6 +23,7 @@ from birthmark.awsiot.http.connections import ClientOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.devices import HttpDevices
 from birthmark.awsiot.http.events import EventOperations
+from birthmark.awsiot.http.files import file_of, is_file
 from birthmark.awsiot.http.indexing import IndexingOperations
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
@@ -105,7 +106,7 @@ def is_for_aws(scope: Scope) -> bool:
     if is_signed(authorization.decode("latin-1"), scope["query_string"].decode("latin-1")):
         return True
     path = raw_path_of(scope)
-    return path.split("/", 2)[1] in FIRST_SEGMENTS or path.startswith(_NAMED_SHADOWS)
+    return path.split("/", 2)[1] in FIRST_SEGMENTS or path.startswith(_NAMED_SHADOWS) or is_file(path)
 
 
 def raw_path_of(scope: Scope) -> str:
@@ -154,6 +155,9 @@ class AwsHttp:
             await self._otherwise(scope, receive, send)
             return
         request = Request(scope, receive)
+        if is_file(path := raw_path_of(scope)):
+            await (await self._answer(request, partial(self._file, path)))(scope, receive, send)
+            return
         asked = report_of(raw_path_of(scope)) if request.method == "GET" and request.query_params.get("link") else None
         if asked is None:
             response = await self._answer(request, self._handle)
@@ -245,6 +249,9 @@ class AwsHttp:
 
     async def _report(self, task_id: str, is_done: bool, request: Request) -> Response:  # noqa: FBT001 - a partial's
         return await report(self._aws, request, task_id, is_done=is_done)
+
+    async def _file(self, path: str, request: Request) -> Response:
+        return await file_of(self._aws.jobs.executions.files, request, path)
 
     def _note(self, request: Request, error: BirthmarkError) -> None:
         self._record(error, request)

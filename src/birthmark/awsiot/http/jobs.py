@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import (
@@ -14,10 +16,16 @@ from birthmark.awsiot.model import (
     parse_job_id,
     parse_thing_name,
 )
+from birthmark.awsiot.rules.documents import parse_parameters, resolved
+from birthmark.awsiot.rules.jobs import UnknownJobTemplateError
+from birthmark.awsiot.rules.schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.executions import NEXT
-from birthmark.awsiot.wire import BodyInvalidError, given_json
+from birthmark.awsiot.wire import BodyInvalidError, given_json, managed
 from birthmark.awsiot.wire import jobs as wire
+from birthmark.awsiot.wire.managed import MANAGED, VERSION
+from birthmark.clock import EPOCH
+from birthmark.store.paging import page_of
 
 JOBS_FOR_DEVICES = frozenset(
     {
@@ -51,19 +59,22 @@ class JobOperations:
 
     async def create_job(self, call: Call) -> Any:
         job_id, template = parse_job_id(call["jobId"]), await self._template(call)
-        document = _document(call)
+        document, source = await self._document(call)
         if document is None:
             if template is None:
                 raise BodyInvalidError(detail="document is missing")
-            document = template.document
+            document, source = template.document, template.source
+        parameters = parse_parameters(call.part("documentParameters", dict[str, str]) or {}, document)
         made = await self._jobs.create(
             job_id,
             call.part("targets", list[str]) or [],
             document,
             _text(call, "description") or (None if template is None else template.description),
-            {**({} if template is None else template.settings), **_settings(call)},
+            _scheduled(call, {} if template is None else template.settings, _settings(call)),
             is_continuous=call.get("targetSelection") == "CONTINUOUS",
             template=None if template is None else template.template_id,
+            source=source,
+            parameters=parameters,
             tags=tags_of(call, job_id),
             actor=call.actor,
         )
@@ -72,7 +83,22 @@ class JobOperations:
     async def _template(self, call: Call) -> JobTemplate | None:
         if (arn := call.get("jobTemplateArn")) is None:
             return None
+        if (known := managed.managed_by_arn(arn)) is not None:
+            return JobTemplate(known.template_id, known.description, known.document, {}, EPOCH)
         return await self._jobs.template(call.account.parse_arn(arn, "jobtemplate")[1])
+
+    async def _document(self, call: Call) -> tuple[str | None, str | None]:
+        """Return the document of a request and where it was read. Raise for what cannot be filled in."""
+        text, source = call.get("document"), call.get("documentSource")
+        if source is not None:
+            if text is not None:
+                raise BodyInvalidError(detail="of document and documentSource there is one")
+            text = await self._executions.files.document_at(source)
+        elif text is not None:
+            text = wire.parse_document(text)
+        if text is not None and (what := wire.placeholder_in(text)) is not None:
+            raise MemberNotServedError(member=f"document with {what}", operation=call.operation.name)
+        return text, source
 
     async def describe_job(self, call: Call) -> Any:
         job = await self._jobs.get(call["jobId"])
@@ -81,7 +107,11 @@ class JobOperations:
         details: dict[str, Any] = {name: counts.get(status, 0) for status, name in _COUNTED.items()}
         if running := [one.target for one in targets if not one.is_done]:
             details["processingTargets"] = [call.account.arn(*target.split("/", 1)) for target in running]
-        return {"job": wire.job_json(call.account, job, [one.target for one in targets], details)}
+        _ = call.flag("beforeSubstitution")  # the document stands in GetJobDocument alone
+        told = {"job": wire.job_json(call.account, job, [one.target for one in targets], details)}
+        if following := [*openings(wire.settings_of(job.settings), self._executions.clock.now())]:
+            told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%d %H:%M}"} for one in following]
+        return told if job.source is None else told | {"documentSource": job.source}
 
     async def list_jobs(self, call: Call) -> Any:
         selection = call.get("targetSelection")
@@ -106,7 +136,9 @@ class JobOperations:
         await self._jobs.delete(call["jobId"], force=call.flag("force"), actor=call.actor)
 
     async def get_job_document(self, call: Call) -> Any:
-        return {"document": (await self._jobs.get(call["jobId"])).document}
+        job = await self._jobs.get(call["jobId"])
+        is_before = call.flag("beforeSubstitution")
+        return {"document": job.document if is_before else resolved(job.document, job.parameters)}
 
     async def associate_targets_with_job(self, call: Call) -> Any:
         targets, comment = call.part("targets", list[str]) or [], _text(call, "comment")
@@ -154,19 +186,22 @@ class JobOperations:
 
     async def create_job_template(self, call: Call) -> Any:
         template_id = parse_job_id(call["jobTemplateId"], "Job template id", "aws iot list-job-templates")
-        document, settings = _document(call), _settings(call)
+        (document, source), settings = await self._document(call), _settings(call)
         if (arn := call.get("jobArn")) is not None:
             if document is not None:
-                raise BodyInvalidError(detail="of document and jobArn there is one")
+                raise BodyInvalidError(detail="of document, documentSource and jobArn there is one")
             job = await self._jobs.get(call.account.parse_arn(arn, "job")[1])
-            document, settings = job.document, {**job.settings, **settings}
+            document, source = resolved(job.document, job.parameters), job.source
+            settings = {**_without_schedule(job.settings), **settings}
         if document is None:
             raise BodyInvalidError(detail="document is missing")
+        windows = call.part("maintenanceWindows", list[wire.MaintenanceWindow])
         made = await self._jobs.create_template(
             template_id,
             _text(call, "description") or "",
             document,
-            settings,
+            settings if windows is None else {**settings, "maintenanceWindows": msgspec.to_builtins(windows)},
+            source=source,
             tags=tags_of(call, template_id),
             actor=call.actor,
         )
@@ -180,6 +215,23 @@ class JobOperations:
         page = await self._jobs.templates(call.after, call.size)
         found = [wire.template_entry_json(call.account, one) for one in page.items]
         return call.paged("jobTemplates", found, page)
+
+    async def list_managed_job_templates(self, call: Call) -> Any:
+        wanted = call.get("templateName")
+        names = [name for name in MANAGED if name > call.after and wanted in {None, name}]
+        page = page_of(names[: call.size + 1], call.size, names)
+        return call.paged(
+            "managedJobTemplates",
+            [managed.managed_entry_json(call.account, MANAGED[name]) for name in page.items],
+            page,
+        )
+
+    async def describe_managed_job_template(self, call: Call) -> Any:
+        name, version = call["templateName"], call.get("templateVersion") or VERSION
+        if (known := MANAGED.get(name)) is None or version != VERSION:
+            command = "aws iot list-managed-job-templates"
+            raise UnknownJobTemplateError(template=f"{name[:64]}:{version[:16]}", command=command)
+        return managed.managed_json(call.account, known)
 
     async def delete_job_template(self, call: Call) -> None:
         await self._jobs.delete_template(call["jobTemplateId"], actor=call.actor)
@@ -204,7 +256,8 @@ class JobDataOperations:
         if found is None:
             return {}
         known, job = found
-        return wire.answer({"execution": wire.execution(known, job.document, self._now(), is_text=True)})
+        document = await self._executions.document(job, thing)
+        return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
     async def describe_job_execution_by_device(self, call: Call) -> Any:
         thing, job_id = self._thing(call), call["jobId"]
@@ -213,7 +266,7 @@ class JobDataOperations:
             return {}
         document = None
         if call.flag("includeJobDocument", default=True):
-            document = (await self._executions.job(known.job_id)).document
+            document = await self._executions.document(await self._executions.job(known.job_id), thing)
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
     async def update_job_execution(self, call: Call) -> Any:
@@ -225,7 +278,7 @@ class JobDataOperations:
         if asked.include_job_execution_state:
             told["executionState"] = wire.state(known)
         if asked.include_job_document:
-            told["jobDocument"] = job.document
+            told["jobDocument"] = await self._executions.document(job, thing)
         return wire.answer(told)
 
     def _thing(self, call: Call) -> ThingName:
@@ -261,14 +314,22 @@ def _named(call: Call, job: Job) -> dict[str, Any]:
     return told if job.description is None else told | {"description": job.description}
 
 
-def _document(call: Call) -> str | None:
-    """Return the document of a request. Raise `MemberNotServedError` for what would have to be filled in."""
-    if (text := call.get("document")) is None:
-        return None
-    document = wire.parse_document(text)
-    if (what := wire.placeholder_in(document)) is not None:
-        raise MemberNotServedError(member=f"document with {what}", operation=call.operation.name)
-    return document
+def _scheduled(call: Call, of_template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's settings: those of its template, and what the request says of them and of its time."""
+    made = {**of_template, **given}
+    windows = made.pop("maintenanceWindows", None)
+    config = call.part("schedulingConfig", wire.SchedulingConfig)
+    told = {} if windows is None else {"maintenanceWindows": windows}
+    if config is not None:
+        told |= given_json(config)
+    return {**made, "schedulingConfig": told} if told else made
+
+
+def _without_schedule(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a template has of a job's settings: of its time, the windows."""
+    made = dict(settings)
+    windows = made.pop("schedulingConfig", {}).get("maintenanceWindows")
+    return made if windows is None else {**made, "maintenanceWindows": windows}
 
 
 def _settings(call: Call) -> dict[str, Any]:

@@ -19,17 +19,9 @@ UNSERVED: Mapping[str, frozenset[str]] = {
     "GetConnection": frozenset({"includeSocketInformation"}),
     "GetThingConnectivityData": frozenset({"includeSocketInformation"}),
     "ListCACertificates": frozenset({"templateName"}),
-    "CreateJob": frozenset(
-        {
-            *("documentSource", "presignedUrlConfig", "namespaceId", "documentParameters", "schedulingConfig"),
-            "destinationPackageVersions",
-        }
-    ),
-    "CreateJobTemplate": frozenset(
-        {"documentSource", "presignedUrlConfig", "maintenanceWindows", "destinationPackageVersions"}
-    ),
-    "UpdateJob": frozenset({"presignedUrlConfig", "namespaceId"}),
-    **dict.fromkeys(("DescribeJob", "GetJobDocument"), frozenset({"beforeSubstitution"})),
+    "CreateJob": frozenset({"namespaceId", "destinationPackageVersions"}),
+    "CreateJobTemplate": frozenset({"destinationPackageVersions"}),
+    "UpdateJob": frozenset({"namespaceId"}),
     "ListJobs": frozenset({"thingGroupId", "namespaceId"}),
     **dict.fromkeys(
         ("AssociateTargetsWithJob", "DeleteJob", "DeleteJobExecution", "ListJobExecutionsForThing"),

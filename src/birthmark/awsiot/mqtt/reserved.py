@@ -160,7 +160,10 @@ class Reserved:
         now = self._jobs.clock.now
         if verb == "start-next":
             found = await self._jobs.start_next(thing, request.status_details, request.step_timeout_in_minutes)
-            return {} if found is None else {"execution": wire_jobs.execution(found[0], found[1].document, now())}
+            if found is None:
+                return {}
+            document = await self._jobs.document(found[1], thing)
+            return {"execution": wire_jobs.execution(found[0], document, now())}
         if job_id is None:
             return wire_jobs.lists(await self._jobs.pending(thing), ("inProgressJobs", "queuedJobs"))
         if verb == "get":
@@ -169,14 +172,16 @@ class Reserved:
             if known is None:
                 return {}
             is_whole = request.include_job_document is not False
-            document = (await self._jobs.job(known.job_id)).document if is_whole else None
-            return {"execution": wire_jobs.execution(known, document, now())}
+            whole = None
+            if is_whole:
+                whole = await self._jobs.document(await self._jobs.job(known.job_id), thing)
+            return {"execution": wire_jobs.execution(known, whole, now())}
         known, job = await self._jobs.update(thing, parse_job_id(job_id), request)
         told: dict[str, Any] = {}
         if request.include_job_execution_state:
             told["executionState"] = wire_jobs.state(known)
         if request.include_job_document:
-            told["jobDocument"] = wire_jobs.raw(job.document)
+            told["jobDocument"] = wire_jobs.raw(await self._jobs.document(job, thing))
         return told
 
     async def _as_it_is(self, asked: Asked, error: BirthmarkError) -> Mapping[str, Any]:

@@ -10,15 +10,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus
+from birthmark.awsiot.model import FAILS, PENDING, ExecutionStatus, Job, JobExecution, JobStatus
+from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.wire.jobs import DeviceUpdate, JobSettings, RetryConfig, settings_of
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 MAX_TARGETS = 100
 MAX_ACTIVE = 200
 """So many jobs are in progress at a time, or a few more where several are made at once."""
-_FAILS = frozenset({ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT})
-_EXECUTED = _FAILS | {ExecutionStatus.SUCCEEDED}
+_EXECUTED = FAILS | {ExecutionStatus.SUCCEEDED}
 
 
 class UnknownJobError(NotFoundError):
@@ -35,7 +35,8 @@ class UnknownJobTemplateError(NotFoundError):
 
     code = "awsiot.unknown_job_template"
     message = "Job template {template} cannot be found"
-    fix = "Those that there are: `aws iot list-job-templates`"
+    fix = "Those that there are: `{command}`"
+    command: str = "aws iot list-job-templates"
     template: str
 
 
@@ -54,7 +55,7 @@ class TooManyJobsError(PolicyError):
     """As many jobs are in progress as may be."""
 
     code = "awsiot.job_limit"
-    message = "There are 200 jobs in progress already"
+    message = "There are 200 jobs that go on already"
     fix = "Cancel or delete those that are over: `birthmark aws job ls --status IN_PROGRESS`"
 
 
@@ -225,7 +226,9 @@ def canceled(
 
 def again(known: JobExecution, job: Job, now: datetime) -> JobExecution:
     """Return what follows an end: the next try where the job has one left, else the end itself."""
-    if job.status is not JobStatus.IN_PROGRESS or known.number > retries(settings_of(job.settings), known.status):
+    settings = settings_of(job.settings)
+    goes_on = job.status is JobStatus.IN_PROGRESS and not schedule.is_over(settings, now)
+    if not goes_on or known.number > retries(settings, known.status):
         return known
     return replace(
         known,
@@ -251,7 +254,7 @@ def aborts(settings: JobSettings, counts: Mapping[ExecutionStatus, int]) -> bool
     """Say whether so many executions failed that the job stops itself."""
     executed = sum(counts.get(status, 0) for status in _EXECUTED)
     for one in settings.abort_config.criteria_list if settings.abort_config is not None else ():
-        kinds: Sequence[Any] = [*_FAILS] if one.failure_type == "ALL" else [ExecutionStatus(one.failure_type)]
+        kinds: Sequence[Any] = [*FAILS] if one.failure_type == "ALL" else [ExecutionStatus(one.failure_type)]
         failed = sum(counts.get(kind, 0) for kind in kinds)
         if executed >= one.min_number_of_executed_things and failed * 100 >= one.threshold_percentage * executed:
             return True

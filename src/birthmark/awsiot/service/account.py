@@ -25,6 +25,7 @@ from birthmark.awsiot.service.first_contact import FirstContact
 from birthmark.awsiot.service.found import Found
 from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
@@ -104,7 +105,10 @@ class AwsIot:
         self.index = Index(database, self.settings, clock)
         self.found = Found(database, self.index)
         self.shadows.index = self.index
-        executions = JobExecutions(account, database, clock, entropy)
+        folders = Buckets(buckets)
+        files = JobFiles(folders, self.roles.secret, clock)
+        files.base = lambda: self.https_url()  # noqa: PLW0108 - it is set when the server listens
+        executions = JobExecutions(account, database, clock, entropy, files)
         self.jobs = Jobs(executions, self.things, self.thing_groups)
         self.rollout = Rollout(database, clock, self.jobs)
         for service in (self.things, self.things.types, self.thing_groups, self.jobs, self.jobs.executions):
@@ -128,7 +132,7 @@ class AwsIot:
         )
         self.connections = Connections(database)
         self.overview = Overview(database)
-        self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, Buckets(buckets))
+        self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, folders)
         self.https_url: Callable[[], str] = lambda: f"https://{account.data_host}:8443"
         """Where this server's HTTPS is, for links."""
         self.claims = Claims(

@@ -1,7 +1,9 @@
 """A folder that stands for Amazon S3: a bucket is a folder in it, a key a path below that."""
 
+import os
 import re
 import shlex
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -69,11 +71,11 @@ class Buckets:
 
     def check(self, bucket: str, key: str) -> None:
         """Raise `BucketKeyError` or `BucketFileError` where there is no file to read."""
-        self._opened(bucket, key).close()
+        self.opened(bucket, key).close()
 
     def lines(self, bucket: str, key: str) -> Iterator[bytes]:
         """Yield the lines of a file that are not empty. Raise `BucketFileError`."""
-        with self._opened(bucket, key) as file:
+        with self.opened(bucket, key) as file:
             count = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 if len(line) > MAX_LINE_BYTES:
@@ -84,15 +86,26 @@ class Buckets:
                         raise self._unreadable(bucket, key, f"it has more than {MAX_LINES} lines")
                     yield line
 
-    def _opened(self, bucket: str, key: str) -> BinaryIO:
+    def start_of(self, bucket: str, key: str, size: int) -> bytes:
+        """Return the first bytes of a file. Raise `BucketKeyError`, `BucketFileError`."""
+        with self.opened(bucket, key) as file:
+            return file.read(size)
+
+    def opened(self, bucket: str, key: str) -> BinaryIO:
+        """Return a file to read. Raise `BucketKeyError`, `BucketFileError`."""
         path = self.path(bucket, key)
         try:
             real = path.resolve(strict=True)
             if not real.is_relative_to((self._root / bucket).resolve()) or not real.is_file():
                 raise self._unreadable(bucket, key, "it is no file of this bucket")
-            return real.open("rb")
+            # What is put in its place meanwhile is neither followed nor waited for.
+            file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise self._unreadable(bucket, key, reason_of(error)) from error
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise self._unreadable(bucket, key, "it is no file of this bucket")
+        return os.fdopen(file, "rb")
 
     def _unreadable(self, bucket: str, key: str, reason: str) -> BucketFileError:
         return BucketFileError(bucket=bucket, key=key, reason=reason, root=shlex.quote(str(self._root)))

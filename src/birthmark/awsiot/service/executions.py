@@ -8,15 +8,19 @@ a worker owed when it died the leading one tells a little later.
 import asyncio
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution
+from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import jobs as rules
+from birthmark.awsiot.rules.documents import LIFETIME_S, resolved
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
+from birthmark.awsiot.wire.jobs import settings_of
 from birthmark.broker.model import Message
 from birthmark.broker.turns import Turns
 from birthmark.broker.waiting import until_done
@@ -38,9 +42,10 @@ def topic_of(thing: str, rest: str) -> str:
 class JobExecutions(AccountService):
     """The executions of all jobs."""
 
-    def __init__(self, account: Account, database: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, account: Account, database: Database, clock: Clock, entropy: Entropy, files: JobFiles) -> None:
         super().__init__(database, clock, entropy)
         self.account = account
+        self.files = files
         self._turns: Turns[str] = Turns()
         self.audience: Audience
 
@@ -105,6 +110,12 @@ class JobExecutions(AccountService):
             await self.announce(made)
         return made, job
 
+    async def document(self, job: Job, thing: str) -> str:
+        """Return the document of a job as a thing gets it now."""
+        config = settings_of(job.settings).presigned_url_config
+        lifetime = LIFETIME_S if config is None or config.expires_in_sec is None else config.expires_in_sec
+        return await self.files.filled(resolved(job.document, job.parameters), thing, lifetime)
+
     # ---- what operators ask
 
     async def job(self, job_id: str) -> Job:
@@ -141,6 +152,15 @@ class JobExecutions(AccountService):
         """Return how many executions of a job are how far."""
         rows = await self.database.aside(store.COUNTS, job_id=job_id)
         return {ExecutionStatus(row["status"]): row["count"] for row in rows}
+
+    async def reasons(self, job_id: str, most: int) -> Sequence[Reason]:
+        """Return why a job failed on things, the most frequent first. Raise `UnknownJobError`."""
+        await self.job(job_id)
+        rows = await self.database.aside(store.REASONS, job_id=job_id, limit=most)
+        return [
+            Reason(ExecutionStatus(row["status"]), json.loads(row["details"]), row["count"], row["thing"])
+            for row in rows
+        ]
 
     async def cancel(
         self,
@@ -261,7 +281,8 @@ class JobExecutions(AccountService):
             whole: dict[str, Any] = {}
             if first is not None:
                 job = await self.job(first.job_id)
-                whole = {"execution": wire.execution(first, job.document, self.clock.now())}
+                document = await self.document(job, thing)
+                whole = {"execution": wire.execution(first, document, self.clock.now())}
             told.append((topic, self.now_body(whole)))
         await self.database.commit(changes)
         return told

@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from birthmark.awsiot.model import (
+    GOES_ON,
     ArnInvalidError,
     Job,
     JobStatus,
@@ -13,6 +18,8 @@ from birthmark.awsiot.model import (
     JobTemplate,
 )
 from birthmark.awsiot.rules import jobs as rules
+from birthmark.awsiot.rules import schedule
+from birthmark.awsiot.rules.documents import resolved
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.executions import JobExecutions
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
@@ -20,6 +27,7 @@ from birthmark.awsiot.service.thing_groups import DynamicGroupError, ThingGroups
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.jobs import MaintenanceWindow, settings_of
 from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, page_of
 
@@ -58,16 +66,24 @@ class Jobs(AccountService):
         *,
         is_continuous: bool = False,
         template: str | None = None,
+        source: str | None = None,
+        parameters: Mapping[str, str] = MappingProxyType({}),
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> Job:
         """Make a job for these ARNs. Raise `JobExistsError`, `TooManyJobsError`, and for targets `NotFoundError`."""
+        await self.executions.files.check(resolved(document, parameters))
         known, now = await self._parsed(targets), self.clock.now()
+        config = settings_of(settings).scheduling_config
+        if config is not None:
+            schedule.check(config, now, is_continuous=is_continuous)
+        waits = config is not None and config.start_time is not None
         row = await self.database.one(store.COUNT_ACTIVE)
         if row is not None and row["count"] >= rules.MAX_ACTIVE:
             raise rules.TooManyJobsError
         made = Job(
-            *(job_id, document, description, settings, is_continuous, template, JobStatus.IN_PROGRESS),
+            *(job_id, document, description, settings, is_continuous, template),
+            JobStatus.SCHEDULED if waits else JobStatus.IN_PROGRESS,
             force_canceled=False,
             reason_code=None,
             comment=None,
@@ -77,6 +93,8 @@ class Jobs(AccountService):
             rolled=0,
             rolled_at=now,
             revision=1,
+            source=source,
+            parameters=parameters,
         )
         exists = rules.JobExistsError(job=job_id)
         changes = Changes().run(store.ADD_JOB, expect=1, otherwise=exists, **store.JOBS.row(made))
@@ -117,7 +135,7 @@ class Jobs(AccountService):
         return page_of(found, size, [one.job_id for one in found])
 
     async def update(self, job_id: str, description: str | None, settings: Mapping[str, Any], *, actor: str) -> None:
-        """Change how a job that is in progress goes on. Raise `UnknownJobError`, `JobStateError`."""
+        """Change how a job goes on that does. Raise `UnknownJobError`, `JobStateError`."""
 
         async def decide() -> None:
             job = await self._in_progress(job_id, "it is not changed any more")
@@ -133,7 +151,7 @@ class Jobs(AccountService):
 
     async def _in_progress(self, job_id: str, detail: str) -> Job:
         job = await self.get(job_id)
-        if job.status is not JobStatus.IN_PROGRESS:
+        if job.status not in GOES_ON:
             raise rules.JobStateError(job=job_id, status=job.status.value, detail=detail)
         return job
 
@@ -145,7 +163,7 @@ class Jobs(AccountService):
         async def decide() -> Job:
             job = await self.get(job_id)
             is_forced_later = job.status is JobStatus.CANCELED and force and not job.force_canceled
-            if job.status is not JobStatus.IN_PROGRESS and not is_forced_later:
+            if job.status not in GOES_ON and not is_forced_later:
                 raise rules.JobStateError(job=job_id, status=job.status.value, detail="it is not canceled any more")
             made = self.canceled(job, reason_code, comment, force=force)
             changes = self.changing(job, made)
@@ -175,7 +193,7 @@ class Jobs(AccountService):
             job = await self.get(job_id)
             if job.status is JobStatus.DELETING:
                 return job
-            if job.status is JobStatus.IN_PROGRESS and not force:
+            if job.status in GOES_ON and not force:
                 raise rules.JobStateError(job=job_id, status=job.status.value, detail="it is deleted only by force")
             changes = self.changing(job, replace(job, status=JobStatus.DELETING)).merge(dropped("job", job_id))
             await self.database.commit(changes.audit(actor, "awsiot.job_delete", job_id, force=force))
@@ -211,7 +229,7 @@ class Jobs(AccountService):
     def changing(self, job: Job, made: Job) -> Changes:
         """Return what makes a job another, on the condition that it is as it was."""
         row = store.JOBS.row(replace(made, updated_at=self.clock.now(), revision=job.revision + 1))
-        for name in ("job_id", "document", "continuous", "template", "created_at"):
+        for name in ("job_id", "document", "continuous", "template", "created_at", "source", "parameters"):
             del row[name]
         return Changes().run(store.CHANGE_JOB, expect=1, key_job_id=job.job_id, key_revision=job.revision, **row)
 
@@ -230,6 +248,27 @@ class Jobs(AccountService):
             lastUpdatedAt=int(job.updated_at.timestamp()),
         )
 
+    async def pause(self, job_id: str, *, actor: str) -> Job:
+        """Let a job go to no more things until `resume`; those that have it go on. Raise `JobStateError`."""
+        return await self._set_paused(job_id, self.clock.now(), "awsiot.job_pause", actor)
+
+    async def resume(self, job_id: str, *, actor: str) -> Job:
+        """Let a job go to more things again, at its pace. Raise `UnknownJobError`, `JobStateError`."""
+        return await self._set_paused(job_id, None, "awsiot.job_resume", actor)
+
+    async def _set_paused(self, job_id: str, at: datetime | None, action: str, actor: str) -> Job:
+        async def decide() -> Job:
+            job = await self._in_progress(job_id, "it goes to no more things any way")
+            if (job.paused_at is None) == (at is None):
+                return job
+            made = replace(job, paused_at=at, rolled_at=self.clock.now())
+            await self.database.commit(self.changing(job, made).audit(actor, action, job_id))
+            return made
+
+        made = await decided_again(decide, attempts=_ATTEMPTS)
+        self.work.set()
+        return made
+
     # ---- templates
 
     async def template(self, template_id: str) -> JobTemplate:
@@ -245,11 +284,14 @@ class Jobs(AccountService):
         document: str,
         settings: Mapping[str, Any],
         *,
+        source: str | None = None,
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> JobTemplate:
         """Make a job template. Raise `JobExistsError`."""
-        made = JobTemplate(template_id, description, document, settings, self.clock.now())
+        windows = msgspec.convert(settings.get("maintenanceWindows") or [], list[MaintenanceWindow])
+        schedule.check_windows(windows, self.clock.now())
+        made = JobTemplate(template_id, description, document, settings, self.clock.now(), source)
         exists = rules.JobExistsError(job=template_id, kind="Job template", command="aws iot list-job-templates")
         changes = Changes().run(store.ADD_TEMPLATE, expect=1, otherwise=exists, **store.TEMPLATES.row(made))
         changes.merge(written("jobtemplate", template_id, tags))

@@ -178,7 +178,7 @@ class Roles(AccountService):
             grant.thing or "",
             (known.type_name or "") if known is not None else "",
         )
-        master = await self._secret()
+        master = await self.secret()
         token = token_of(master, session)
         ends = datetime.fromtimestamp(session.expires_at, UTC)
         return Credentials(session.key_id, secret_of(master, token), token, ends)
@@ -187,7 +187,7 @@ class Roles(AccountService):
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
     ) -> Grant:
         """Return what who signed with a short-lived key may do. Raise why that does not hold, or does no longer."""
-        master, token = await self._secret(), request.session_token()
+        master, token = await self.secret(), request.session_token()
         session = session_of(master, signature.access_key_id, token)
         assert token is not None  # noqa: S101 - else it was refused
         check_signature(request, signature, secret_of(master, token), self.clock.now(), services=services)
@@ -228,8 +228,8 @@ class Roles(AccountService):
         if row is None or row["alias_id"] != alias_id:
             raise SessionEndedError(why="its role alias is gone", **ended)
 
-    async def _secret(self) -> bytes:
-        """Return what tokens are made with: of all workers, made by whoever needs it first."""
+    async def secret(self) -> bytes:
+        """Return what tokens, and URLs of files, are made with: of all workers, made by whoever needs it first."""
         if self._master is None:
             if (row := await self.database.one(store.SESSION_SECRET, id=_OWN)) is None:
                 made = base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode()

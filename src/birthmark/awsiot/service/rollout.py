@@ -15,6 +15,7 @@ from typing import Any
 from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, JobTarget
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules import rollout as pace
+from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobSettings, settings_of
@@ -28,6 +29,7 @@ _PORTIONS = 20
 """So many portions of one job, until it is the others' turn."""
 _AGAIN_S = 60.0
 """How often groups of continuous jobs are looked through though nobody said that they changed."""
+_OVER = "Its end time came"
 _ABORTED = "Its abort criteria stopped it: too many executions failed"
 
 
@@ -68,6 +70,7 @@ class Rollout:
         if is_fresh:
             self._changed, self._looked_at = False, now
         await self._time_out()
+        await self._begin_scheduled()
         after = ""
         while rows := await self._database.all(store.ACTIVE, after=after, limit=PORTION):
             for row in rows:
@@ -79,20 +82,34 @@ class Rollout:
                 await self._follow(store.JOBS.of(row))
         await self._executions.notify_owed()
 
+    async def _begin_scheduled(self) -> None:
+        """Let those begin whose time has come."""
+        after = ""
+        while rows := await self._database.all(store.SCHEDULED, after=after, limit=PORTION):
+            for row in rows:
+                job, now = store.JOBS.of(row), self._clock.now()
+                starts = schedule.starts_at(settings_of(job.settings))
+                if starts is None or starts <= now:
+                    made = replace(job, status=JobStatus.IN_PROGRESS, rolled_at=now)
+                    with contextlib.suppress(ChangedMeanwhileError):  # the next step sees how it is
+                        await self._database.commit(self._jobs.changing(job, made))
+            after = rows[-1]["job_id"]
+
     # ---- a job that is in progress
 
     async def _go_on(self, job: Job, *, looks_again: bool) -> None:
-        settings = settings_of(job.settings)
+        settings, now = settings_of(job.settings), self._clock.now()
         counts = await self._counts(job, settings)
         if rules.aborts(settings, counts):
-            made = self._jobs.canceled(job, None, _ABORTED, force=False)
-            changes = self._jobs.changing(job, made).audit("server", "awsiot.job_cancel", job.job_id, reason="aborted")
-            await self._database.commit(changes)
-            await self._jobs.announce(made, "canceled")
+            await self._cancel(job, _ABORTED, "aborted", force=False)
+            return
+        if schedule.is_over(settings, now):
+            await self._end(job, settings)
             return
         succeeded = counts.get(ExecutionStatus.SUCCEEDED, 0)
         targets = await self._jobs.targets(job.job_id)
-        for _ in range(_PORTIONS):
+        goes_out = job.paused_at is None and schedule.may_go_out(settings, now)
+        for _ in range(_PORTIONS if goes_out else 0):
             rate = pace.rate_of(settings.job_executions_rollout_config, job.rolled, succeeded)
             since = job.rolled_at if job.rolled else self._first(job, rate)
             number, since = pace.due(rate, since, self._clock.now(), PORTION)
@@ -105,6 +122,20 @@ class Rollout:
                 targets = [one for one in targets if one is not target]
         if not job.is_continuous and all(one.is_done for one in targets):
             await self._complete(job)
+
+    async def _end(self, job: Job, settings: JobSettings) -> None:
+        """Do with a job whose time is over as it says: it goes to nobody else, and may be canceled."""
+        behavior = None if settings.scheduling_config is None else settings.scheduling_config.end_behavior
+        if behavior in {"CANCEL", "FORCE_CANCEL"}:
+            await self._cancel(job, _OVER, "end time", force=behavior == "FORCE_CANCEL")
+        else:
+            await self._complete(job)
+
+    async def _cancel(self, job: Job, comment: str, reason: str, *, force: bool) -> None:
+        made = self._jobs.canceled(job, None, comment, force=force)
+        changes = self._jobs.changing(job, made).audit("server", "awsiot.job_cancel", job.job_id, reason=reason)
+        await self._database.commit(changes)
+        await self._jobs.announce(made, "canceled")
 
     def _first(self, job: Job, rate: int | None) -> datetime:
         """Return since when the first one counts: it goes out at once."""

@@ -9,7 +9,17 @@ from typing import Any
 from sqlalchemy import Executable, Index, Table, Text, and_, bindparam, exists, func, literal, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus, JobTarget, JobTemplate
+from birthmark.awsiot.model import (
+    FAILS,
+    GOES_ON,
+    PENDING,
+    ExecutionStatus,
+    Job,
+    JobExecution,
+    JobStatus,
+    JobTarget,
+    JobTemplate,
+)
 from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
@@ -51,7 +61,7 @@ Index("aws_job_notices_owed", notices.c.owed_at, sqlite_where=_IS_OWED, postgres
 ADD_JOB = insert(jobs, ignore_existing=True)
 GET_JOB = find(jobs)
 _STATE = ("status", "forced", "reason_code", "comment", "description", "settings", "updated_at", "completed_at")
-CHANGE_JOB = change(jobs, (*_STATE, "rolled", "rolled_at", "revision"), "job_id", "revision")
+CHANGE_JOB = change(jobs, (*_STATE, "rolled", "rolled_at", "paused_at", "revision"), "job_id", "revision")
 JOB_IS_THERE = still(jobs, "job_id")
 JOB_IS_SAME = still(jobs, "job_id", "revision")
 JOB_GOES_ON = held(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
@@ -65,7 +75,9 @@ _FITS = (
 )
 LIST_JOBS = page(jobs, "job_id", *_FITS)
 ACTIVE = page(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
-COUNT_ACTIVE = statement(select(func.count().label("count")).where(jobs.c.status == JobStatus.IN_PROGRESS.value))
+SCHEDULED = page(jobs, "job_id", jobs.c.status == JobStatus.SCHEDULED.value)
+_GOES_ON = or_(*(jobs.c.status == status.value for status in sorted(GOES_ON)))
+COUNT_ACTIVE = statement(select(func.count().label("count")).where(_GOES_ON))
 _still_pending = exists().where(
     executions.c.job_id == jobs.c.job_id,
     _IS_PENDING,
@@ -102,7 +114,8 @@ BEHIND = statement(
     .order_by(jobs.c.job_id)
     .limit(100)
 )
-STOP_JOB = change(jobs, ("status",), "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
+STOP_JOB = change(jobs, ("status",), "job_id", _GOES_ON)
+PAUSE_JOB = change(jobs, ("paused_at",), "job_id", _GOES_ON)
 DELETE_JOB = remove(jobs, "job_id", jobs.c.status == JobStatus.DELETING.value)
 DELETE_TARGETS = remove(job_targets, "job_id")
 
@@ -165,6 +178,22 @@ COUNTS = statement(
     select(executions.c.status, func.count().label("count"))
     .where(executions.c.job_id == bindparam("job_id"))
     .group_by(executions.c.status)
+)
+# Why a job ended otherwise than well: what devices said of it, with how many said so and one of them.
+REASONS = statement(
+    select(
+        executions.c.status,
+        executions.c.details,
+        func.count().label("count"),
+        func.min(executions.c.thing).label("thing"),
+    )
+    .where(
+        executions.c.job_id == bindparam("job_id"),
+        or_(*(executions.c.status == status.value for status in sorted(FAILS))),
+    )
+    .group_by(executions.c.status, executions.c.details)
+    .order_by(func.count().desc(), executions.c.status, executions.c.details)
+    .limit(bindparam("limit"))
 )
 OF_STATUS = find(executions, "job_id", "status", order=executions.c.thing, limit=250)
 ANY_OF_JOB = find(executions, "job_id", order=executions.c.thing, limit=250)

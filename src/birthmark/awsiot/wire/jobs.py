@@ -21,7 +21,7 @@ MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_TOKEN_BYTES = 64
 MAX_DETAILS = 10
 MAX_STEP_MINUTES = 7 * 24 * 60
-_PLACEHOLDER = re.compile(r"\$\{aws:iot:[a-z0-9-]{1,40}")
+_PLACEHOLDER = re.compile(r"\$\{aws:iot:([a-z0-9-]{1,40})")
 _DETAIL_KEY = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 MAX_DETAIL_CHARS = 1024
 _MICROS = 1_000_000
@@ -84,13 +84,32 @@ class RetryConfig(msgspec.Struct, rename="camel", omit_defaults=True):
     criteria_list: Annotated[list[RetryCriteria], msgspec.Meta(max_length=2)]
 
 
+class PresignedUrlConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    role_arn: Annotated[str, msgspec.Meta(min_length=20, max_length=2048)] | None = None
+    expires_in_sec: Annotated[int, msgspec.Meta(ge=60, le=3600)] | None = None
+
+
+class MaintenanceWindow(msgspec.Struct, rename="camel", omit_defaults=True):
+    start_time: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    duration_in_minutes: Annotated[int, msgspec.Meta(ge=1, le=1430)]
+
+
+class SchedulingConfig(msgspec.Struct, rename="camel", omit_defaults=True):
+    start_time: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    end_time: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    end_behavior: Literal["STOP_ROLLOUT", "CANCEL", "FORCE_CANCEL"] | None = None
+    maintenance_windows: list[MaintenanceWindow] | None = None
+
+
 class JobSettings(msgspec.Struct, rename="camel", omit_defaults=True):
-    """How a job goes out, stops itself, times out and is tried again."""
+    """How a job goes out and when, stops itself, times out and is tried again."""
 
     job_executions_rollout_config: RolloutConfig | None = None
     abort_config: AbortConfig | None = None
     timeout_config: TimeoutConfig | None = None
     job_executions_retry_config: RetryConfig | None = None
+    presigned_url_config: PresignedUrlConfig | None = None
+    scheduling_config: SchedulingConfig | None = None
 
 
 SETTINGS: Mapping[str, Any] = {
@@ -98,6 +117,7 @@ SETTINGS: Mapping[str, Any] = {
     "abortConfig": AbortConfig,
     "timeoutConfig": TimeoutConfig,
     "jobExecutionsRetryConfig": RetryConfig,
+    "presignedUrlConfig": PresignedUrlConfig,
 }
 """By their names in a request."""
 
@@ -121,9 +141,11 @@ def parse_document(text: str) -> str:
 
 
 def placeholder_in(document: str) -> str | None:
-    """Return the first thing in a document that the service would have to fill in, such as a presigned URL."""
-    found = _PLACEHOLDER.search(document)
-    return None if found is None else found[0] + "}"
+    """Return the first thing in a document that would have to be filled in and is not, such as a signature of code."""
+    for found in _PLACEHOLDER.finditer(document):
+        if found[1] not in {"parameter", "s3-presigned-url", "s3-presigned-url-v2"}:
+            return found[0] + "}"
+    return None
 
 
 def parse_details(given: Mapping[str, str] | None) -> Mapping[str, str] | None:
@@ -264,7 +286,9 @@ def job_json(account: Account, job: Job, targets: Sequence[str], details: Mappin
     }
     optional = {"reasonCode": job.reason_code, "comment": job.comment, "description": job.description}
     if job.template is not None:
-        optional["jobTemplateArn"] = account.arn("jobtemplate", job.template)
+        optional["jobTemplateArn"] = template_arn(account, job.template)
+    if job.parameters:
+        told["documentParameters"] = dict(job.parameters)
     return told | {name: value for name, value in optional.items() if value is not None}
 
 
@@ -316,7 +340,8 @@ def execution_entry_json(known: JobExecution) -> dict[str, Any]:
 
 def template_json(account: Account, known: JobTemplate) -> dict[str, Any]:
     """Return what DescribeJobTemplate answers."""
-    return template_entry_json(account, known) | {"document": known.document, **known.settings}
+    told = template_entry_json(account, known) | {"document": known.document, **known.settings}
+    return told if known.source is None else told | {"documentSource": known.source}
 
 
 def template_entry_json(account: Account, known: JobTemplate) -> dict[str, Any]:
@@ -327,3 +352,10 @@ def template_entry_json(account: Account, known: JobTemplate) -> dict[str, Any]:
         "description": known.description,
         "createdAt": seconds(known.created_at),
     }
+
+
+def template_arn(account: Account, template: str) -> str:
+    """Return the ARN of a template; one that AWS manages, whose id has a version, is of no account."""
+    if ":" in template:
+        return f"arn:aws:iot:{account.region}::jobtemplate/{template}"
+    return account.arn("jobtemplate", template)

@@ -33,6 +33,8 @@ ACTIONS: Mapping[str, str] = {
     "awsiot.job_delete": marked("removed a job"),
     "awsiot.job_execution_cancel": marked("canceled a job on a thing"),
     "awsiot.job_execution_delete": marked("removed a job from a thing"),
+    "awsiot.job_pause": marked("paused a job"),
+    "awsiot.job_resume": marked("resumed a job"),
     "awsiot.job_targets": marked("added targets to a job"),
     "awsiot.job_template_create": marked("made a job template"),
     "awsiot.job_template_delete": marked("removed a job template"),

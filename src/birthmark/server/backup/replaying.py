@@ -53,7 +53,10 @@ _DROP_MODULE = remove(hub_store.modules)
 _SWITCH_OFF = change(hub_store.devices, ("enabled", "status_reason"), "hub", "device_id")
 
 _GIVEN = frozenset(
-    {"awsiot.policy_attach", "awsiot.thing_attach", "awsiot.thing_group_add", "est.request.approve", "dps.link"}
+    {
+        *("awsiot.job_resume", "awsiot.policy_attach", "awsiot.thing_attach", "awsiot.thing_group_add"),
+        *("est.request.approve", "dps.link"),
+    }
 )
 Key = tuple[str, ...]
 
@@ -159,6 +162,10 @@ class _Replay:
             return None
         found = await self._database.one(one, thumbprint=bytes.fromhex(thumbprint))
         return None if found is None or found[column] == row.detail.get(column) else False
+
+    async def _pause(self, row: ExportedRow) -> bool | None:
+        self._changes.run(job_store.PAUSE_JOB, key_job_id=row.subject, paused_at=self._now)
+        return True
 
     async def _device_off(self, row: ExportedRow) -> bool | None:
         hub, name = str(row.detail["hub"]), row.subject
@@ -368,6 +375,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
 _BY_WHAT_IS_THERE: Mapping[str, Callable[[_Replay, ExportedRow], Awaitable[bool | None]]] = {
     **dict.fromkeys(("est.authority.add", "est.bootstrap.add"), _Replay._listed),  # noqa: SLF001 - of this module
     **dict.fromkeys(("iothub.device_put", "iothub.device_take_back"), _Replay._device_off),  # noqa: SLF001 - likewise
+    "awsiot.job_pause": _Replay._pause,  # noqa: SLF001 - likewise
     "dps.enrollment_put": _Replay._enrollment_off,  # noqa: SLF001 - likewise
 }
 _LISTED: Mapping[str, tuple[Statement, str]] = {
@@ -386,6 +394,8 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "awsiot.ca_add": ("AWS CA", ()),
     "awsiot.ca_update": ("AWS CA", ()),
     "awsiot.certificate_status": ("AWS certificate", ()),
+    "awsiot.job_pause": ("AWS job", ()),
+    "awsiot.job_resume": ("AWS job", ()),
     "awsiot.policy_attach": ("AWS policy", ("certificate_id", "thing_group")),
     "awsiot.policy_detach": ("AWS policy", ("certificate_id", "thing_group")),
     "awsiot.policy_create": ("AWS policy", ()),

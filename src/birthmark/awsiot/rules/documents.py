@@ -1,0 +1,128 @@
+"""What a job's document leaves to the service to fill in: parameters, and URLs of files that a thing may fetch.
+
+`${aws:iot:parameter:NAME}` has its value from whoever made the job; `${aws:iot:s3-presigned-url:URL}`, and the same
+with `-v2`, is a new URL each time that a thing gets the document (developer guide, "Create and manage jobs", "Presigned
+URLs"). It is signed by a key of the server's own, for GET of one path, one thing, and a time.
+"""
+
+import base64
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from urllib.parse import quote, unquote
+
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.jobs import parse_document
+from birthmark.awsiot.wire.managed import OPTIONAL
+from birthmark.errors import ForbiddenError
+
+FILES = "job-files"
+"""The first segment of the paths of files."""
+MAX_FILES = 16
+"""So many URLs at most are made for one document."""
+LIFETIME_S = 3600
+MAX_PARAMETER_CHARS = 30_720
+_PARAMETER = re.compile(r"\$\{aws:iot:parameter:([a-zA-Z0-9_-]{1,128})\}")
+_FILE = re.compile(r'\$\{aws:iot:s3-presigned-url(?:-v2)?:([^}"]{1,1400})\}')
+_OBJECT = re.compile(
+    r"(?:s3://(?P<named>[^/?#]+)"
+    r"|https?://(?:(?P<hosted>[a-zA-Z0-9._-]{3,255})\.)?s3(?:[.-][a-z0-9.-]{1,60})?\.amazonaws\.com(?:\.cn)?)"
+    r"/(?P<path>[^?#]+)"
+)
+
+
+class FileLinkError(ForbiddenError):
+    """A URL of a file that was not made here, or whose time is over."""
+
+    code = "awsiot.file_link"
+    message = "The URL of the file {why}"
+    cause = "A file was asked for by {who} with a URL that {why}."
+    fix = "The thing gets a new URL with the job's document each time that it asks. Its jobs: `birthmark aws job ls`"
+    who: str = "somebody"
+    why: str
+
+
+def parse_object_url(url: str) -> tuple[str, str]:
+    """Return the bucket and the key that a URL of Amazon S3 names. Raise `BodyInvalidError`."""
+    found = _OBJECT.fullmatch(url)
+    if found is None:
+        raise BodyInvalidError(
+            detail=f"{url[:200]!r} is no URL of an object such as https://s3.us-east-1.amazonaws.com/BUCKET/KEY"
+        )
+    bucket, path = found["named"] or found["hosted"], unquote(found["path"])
+    if bucket is None:
+        bucket, _, path = path.partition("/")
+    return bucket, path
+
+
+def parameters_in(document: str) -> set[str]:
+    """Return the names of the parameters that a document has."""
+    return set(_PARAMETER.findall(document))
+
+
+def resolved(document: str, parameters: Mapping[str, str]) -> str:
+    """Return a document with its parameters; one that nobody gave is empty."""
+    return _PARAMETER.sub(lambda found: json.dumps(parameters.get(found[1], ""))[1:-1], document)
+
+
+def parse_parameters(given: Mapping[str, str], document: str) -> Mapping[str, str]:
+    """Return the parameters of a document. Raise `BodyInvalidError` where one is missing, or too much."""
+    named = parameters_in(document)
+    for name, value in given.items():
+        if name not in named:
+            raise BodyInvalidError(detail=f"documentParameters has {name[:128]!r}, and the document does not")
+        if not 1 <= len(value) <= MAX_PARAMETER_CHARS or not value.isprintable():
+            raise BodyInvalidError(
+                detail=f"documentParameters {name} has 1 to {MAX_PARAMETER_CHARS} printable characters"
+            )
+    if missing := sorted(named - given.keys() - {*OPTIONAL}):
+        raise BodyInvalidError(detail=f"documentParameters is without {missing[0]}, which the document has")
+    parse_document(resolved(document, given))
+    return given
+
+
+def files_in(document: str) -> Iterator[tuple[str, str]]:
+    """Yield the bucket and the key of each file that a document has a URL of. Raise `BodyInvalidError`."""
+    for number, found in enumerate(_FILE.finditer(document), start=1):
+        if number > MAX_FILES:
+            raise BodyInvalidError(detail=f"document has more than {MAX_FILES} presigned URLs")
+        yield parse_object_url(_plain(found[1]))
+
+
+def filled(document: str, url_of: Callable[[str, str], str]) -> str:
+    """Return a document with its URLs; `url_of` makes one of a bucket and a key."""
+    return _FILE.sub(lambda found: url_of(*parse_object_url(_plain(found[1]))), document)
+
+
+def _plain(text: str) -> str:
+    return text.replace("\\/", "/")  # as some encoders of JSON write a slash
+
+
+def path_of(bucket: str, key: str) -> str:
+    """Return the path of a file, as it stands in a URL."""
+    return f"/{FILES}/{quote(bucket)}/{quote(key)}"
+
+
+def query_of(master: bytes, path: str, thing: str, expires: int) -> str:
+    """Return the query by which a thing may fetch what is at a path until `expires`, in seconds since 1970."""
+    return f"thing={quote(thing)}&expires={expires}&signature={_signature(master, path, thing, expires)}"
+
+
+def check_link(master: bytes, path: str, query: Mapping[str, str], now: datetime) -> str:
+    """Return for which thing a URL is. Raise `FileLinkError`."""
+    thing, expires, signature = (query.get(name, "") for name in ("thing", "expires", "signature"))
+    wanted = _signature(master, path, thing, expires)
+    if not hmac.compare_digest(signature.encode(), wanted.encode()):
+        raise FileLinkError(why="was not made here, or was changed")  # so who it is for is not known
+    if now.timestamp() >= int(expires):
+        error = FileLinkError(who=thing, why="has ended")
+        error.add_facts(thing=thing)
+        raise error
+    return thing
+
+
+def _signature(master: bytes, path: str, thing: str, expires: int | str) -> str:
+    mac = hmac.digest(master, f"file\0GET\0{path}\0{thing}\0{expires}".encode(), "sha256")
+    return base64.urlsafe_b64encode(mac).decode().rstrip("=")

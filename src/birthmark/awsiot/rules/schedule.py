@@ -1,0 +1,218 @@
+"""When a job begins, ends, and may go out (API reference, SchedulingConfig and MaintenanceWindow).
+
+A window recurs by an expression of six fields, as Amazon EventBridge has them: minutes, hours, day of the month, month,
+day of the week (1 or SUN to 7 or SAT), and the year, which may be left out; of the two days one is `?`. `cron(…)`
+around it may be left out, too. All is UTC, and follows from the time now alone: a clock that jumps does no harm for
+long.
+"""
+
+import calendar
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.jobs import JobSettings, MaintenanceWindow, SchedulingConfig
+
+LEAST = timedelta(minutes=30)
+MAX_AHEAD = timedelta(days=365)
+MAX_TIME = timedelta(days=2 * 365)
+MAX_WINDOWS = 7
+SHOWN = 7
+_LOOK_DAYS = 5 * 366  # the 29th of February comes at most eight years apart, and no job lives so long
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?")
+_MONTHS = [name.upper() for name in calendar.month_abbr]
+_DAYS = ["", "SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
+_FIELDS = 6
+_NUMBER = re.compile(r"[0-9]{1,4}")
+_ORDINAL = re.compile(r"([1-7])#([1-5])")
+_LAST_WEEKDAY = re.compile(r"([1-7])L")
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """When something recurs: `last_day` of the month; `ordinals` and `last_weekdays` are weekdays of the month."""
+
+    minutes: Sequence[int]
+    hours: Sequence[int]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    years: frozenset[int]
+    last_day: bool
+    ordinals: frozenset[tuple[int, int]]
+    last_weekdays: frozenset[int]
+
+    def is_on(self, day: datetime) -> bool:
+        """Say whether it recurs on the day of a moment."""
+        if day.month not in self.months or day.year not in self.years:
+            return False
+        length, weekday = calendar.monthrange(day.year, day.month)[1], day.isoweekday() % 7 + 1
+        return (
+            day.day in self.days
+            or (self.last_day and day.day == length)
+            or weekday in self.weekdays
+            or (weekday, (day.day + 6) // 7) in self.ordinals
+            or (weekday in self.last_weekdays and day.day > length - 7)
+        )
+
+    def after(self, moment: datetime, days: int = _LOOK_DAYS) -> datetime | None:
+        """Return when it recurs first after a moment; None where it does not within so many days."""
+        day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        for _ in range(days):
+            if self.is_on(day):
+                for hour in self.hours:
+                    for minute in self.minutes:
+                        if (found := day.replace(hour=hour, minute=minute)) > moment:
+                            return found
+            day += timedelta(days=1)
+        return None
+
+
+@lru_cache(maxsize=1024)
+def parse_cron(text: str) -> Cron:
+    """Return when a window begins. Raise `BodyInvalidError`."""
+    inner = text.strip()
+    if inner.startswith("cron(") and inner.endswith(")"):
+        inner = inner[5:-1]
+    fields = inner.upper().split()
+    wrong = BodyInvalidError(
+        detail=f"maintenanceWindows startTime {text[:100]!r} is no expression as cron(0 18 ? * MON *)"
+    )
+    if len(fields) == _FIELDS - 1:
+        fields.append("*")
+    if len(fields) != _FIELDS or (fields[2] == "?") == (fields[4] == "?"):
+        raise wrong
+    try:
+        return _cron(fields)
+    except ValueError as error:
+        raise wrong from error
+
+
+def _cron(fields: Sequence[str]) -> Cron:
+    minutes, hours, day, month, weekday, year = fields
+    days = [] if day in {"?", "L"} else _numbers(day, 1, 31)
+    parts = [] if weekday == "?" else weekday.split(",")
+    ordinals = {(int(found[1]), int(found[2])) for part in parts if (found := _ORDINAL.fullmatch(part))}
+    last = {int(found[1]) for part in parts if (found := _LAST_WEEKDAY.fullmatch(_named(part, _DAYS)))}
+    plain = [part for part in parts if "#" not in part and not part.endswith("L")]
+    if len(ordinals) + len(last) + len(plain) != len(parts):
+        raise ValueError
+    return Cron(
+        _numbers(minutes, 0, 59),
+        _numbers(hours, 0, 23),
+        frozenset(days),
+        frozenset(_numbers(month, 1, 12, _MONTHS)),
+        frozenset(_numbers(",".join(plain), 1, 7, _DAYS) if plain else ()),
+        frozenset(_numbers(year, 1970, 2199)),
+        last_day=day == "L",
+        ordinals=frozenset(ordinals),
+        last_weekdays=frozenset(last),
+    )
+
+
+def _named(text: str, names: Sequence[str]) -> str:
+    """Return a text with numbers for names."""
+    for number, name in enumerate(names):
+        if name:
+            text = text.replace(name, str(number))
+    return text
+
+
+def _numbers(text: str, least: int, most: int, names: Sequence[str] = ()) -> list[int]:
+    """Return the numbers that a field means. Raise `ValueError`."""
+    found: set[int] = set()
+    for part in _named(text, names).split(","):
+        span, _, step = part.partition("/")
+        first, dash, last = span.partition("-")
+        if span == "*":
+            start, stop = least, most
+        else:
+            start = _number(first)
+            stop = _number(last) if dash else most if step else start
+        by = _number(step) if "/" in part else 1
+        if not (least <= start <= stop <= most and by >= 1):
+            raise ValueError(part)
+        found.update(range(start, stop + 1, by))
+    return sorted(found)
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def parse_moment(text: str, name: str) -> datetime:
+    """Return a time of a schedule; one that says no zone is of UTC. Raise `BodyInvalidError`."""
+    wrong = BodyInvalidError(detail=f"schedulingConfig {name} {text[:64]!r} is no time as 2026-01-31 18:00 (UTC)")
+    if _MOMENT.fullmatch(text) is None:
+        raise wrong
+    try:
+        made = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise wrong from error
+    return made.replace(tzinfo=UTC) if made.tzinfo is None else made.astimezone(UTC)
+
+
+def check(config: SchedulingConfig, now: datetime, *, is_continuous: bool) -> None:
+    """Raise `BodyInvalidError` for a schedule that a job cannot have."""
+    start = None if config.start_time is None else parse_moment(config.start_time, "startTime")
+    end = None if config.end_time is None else parse_moment(config.end_time, "endTime")
+    if start is not None and not now + LEAST <= start <= now + MAX_AHEAD:
+        raise BodyInvalidError(detail="schedulingConfig startTime is 30 minutes to a year from now")
+    if end is not None and not (start or now) + LEAST <= end <= now + MAX_TIME:
+        raise BodyInvalidError(detail="schedulingConfig endTime is 30 minutes after the start to two years from now")
+    if config.end_behavior is not None and end is None:
+        raise BodyInvalidError(detail="schedulingConfig endBehavior goes with an endTime")
+    check_windows(config.maintenance_windows or (), now)
+    if config.maintenance_windows and not is_continuous:
+        raise BodyInvalidError(detail="maintenanceWindows are for jobs whose targetSelection is CONTINUOUS")
+
+
+def check_windows(windows: Sequence[MaintenanceWindow], now: datetime) -> None:
+    """Raise `BodyInvalidError` for windows that there cannot be, or that never come."""
+    if len(windows) > MAX_WINDOWS:
+        raise BodyInvalidError(detail=f"maintenanceWindows has more than {MAX_WINDOWS} entries")
+    for one in windows:
+        if parse_cron(one.start_time).after(now) is None:
+            raise BodyInvalidError(detail=f"maintenanceWindows startTime {one.start_time[:100]!r} never comes")
+
+
+def starts_at(settings: JobSettings) -> datetime | None:
+    """Return when a job begins; None for one that began when it was made."""
+    config = settings.scheduling_config
+    return None if config is None or config.start_time is None else parse_moment(config.start_time, "startTime")
+
+
+def is_over(settings: JobSettings, now: datetime) -> bool:
+    """Say whether the time of a job is over."""
+    config = settings.scheduling_config
+    return config is not None and config.end_time is not None and parse_moment(config.end_time, "endTime") <= now
+
+
+def may_go_out(settings: JobSettings, now: datetime) -> bool:
+    """Say whether one of a job's windows is open, or it has none."""
+    config = settings.scheduling_config
+    if config is None or not config.maintenance_windows:
+        return True
+    for one in config.maintenance_windows:
+        began = parse_cron(one.start_time).after(now - timedelta(minutes=one.duration_in_minutes), days=2)
+        if began is not None and began <= now:
+            return True
+    return False
+
+
+def openings(settings: JobSettings, now: datetime) -> Iterator[datetime]:
+    """Yield when a job's windows open next, while it goes on."""
+    config = settings.scheduling_config
+    if config is None or not config.maintenance_windows:
+        return
+    moment = max(now, starts_at(settings) or now)
+    for _ in range(SHOWN):
+        following = [found for one in config.maintenance_windows if (found := parse_cron(one.start_time).after(moment))]
+        if not following or is_over(settings, moment := min(following)):
+            return
+        yield moment

@@ -1,0 +1,95 @@
+"""Files of buckets that jobs have to do with: documents by reference, and what a document has presigned URLs of."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from birthmark.awsiot.rules import documents
+from birthmark.awsiot.service.buckets import Buckets
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.awsiot.wire.jobs import MAX_DOCUMENT_BYTES, parse_document
+from birthmark.clock import Clock
+from birthmark.errors import ThrottledError
+
+MAX_READING = 1000
+MAX_READING_OF_THING = 4
+RETRY_S = 10
+
+
+class TooManyReadersError(ThrottledError):
+    """A thing fetches as many files at once as it may, or all things do."""
+
+    code = "awsiot.file_readers"
+    message = "Too many files are being fetched at once"
+    cause = "{thing} fetches {reading} files at once, and all things {all_reading}; the most are {each} and {most}."
+    fix = (
+        "The thing asks again when what it began is done. "
+        "What things are told to do: `birthmark aws job ls --status IN_PROGRESS`"
+    )
+    all_reading: int
+    each: int = MAX_READING_OF_THING
+    most: int = MAX_READING
+    reading: int
+    thing: str
+
+
+class JobFiles:
+    """Documents and files below the folder that stands for Amazon S3. `secret` is what URLs are signed with."""
+
+    def __init__(self, buckets: Buckets, secret: Callable[[], Awaitable[bytes]], clock: Clock) -> None:
+        self._buckets = buckets
+        self._secret = secret
+        self._clock = clock
+        self._reading: Counter[str] = Counter()
+        self.base: Callable[[], str]
+        """Where this server's HTTPS is."""
+
+    async def document_at(self, url: str) -> str:
+        """Return the document that is at a URL. Raise `BodyInvalidError`, `BucketKeyError`, `BucketFileError`."""
+        bucket, key = documents.parse_object_url(url)
+        found = await asyncio.to_thread(self._buckets.start_of, bucket, key, MAX_DOCUMENT_BYTES + 1)
+        try:
+            return parse_document(found.decode())
+        except UnicodeDecodeError as error:
+            raise BodyInvalidError(detail="the document is not UTF-8") from error
+
+    async def check(self, document: str) -> None:
+        """Raise where a file that a document has a URL of is not there."""
+        for bucket, key in documents.files_in(document):
+            await asyncio.to_thread(self._buckets.check, bucket, key)
+
+    async def filled(self, document: str, thing: str, lifetime_s: int) -> str:
+        """Return a document as a thing gets it now, with URLs that end after so many seconds."""
+        if "${aws:iot:" not in document:
+            return document
+        master, expires = await self._secret(), int(self._clock.now().timestamp()) + lifetime_s
+
+        def url_of(bucket: str, key: str) -> str:
+            path = documents.path_of(bucket, key)
+            return f"{self.base()}{path}?{documents.query_of(master, path, thing, expires)}"
+
+        return documents.filled(document, url_of)
+
+    async def reader(self, path: str, query: Mapping[str, str]) -> str:
+        """Return for which thing the URL of a file is. Raise `FileLinkError`."""
+        return documents.check_link(await self._secret(), path, query, self._clock.now())
+
+    async def opened(self, bucket: str, key: str) -> BinaryIO:
+        """Return a file, which whoever asked closes. Raise `BucketKeyError`, `BucketFileError`."""
+        return await asyncio.to_thread(self._buckets.opened, bucket, key)
+
+    @contextmanager
+    def reading(self, thing: str) -> Iterator[None]:
+        """Count a thing among those that fetch a file. Raise `TooManyReadersError`."""
+        reading, all_reading = self._reading[thing], self._reading.total()
+        if reading >= MAX_READING_OF_THING or all_reading >= MAX_READING:
+            raise TooManyReadersError(thing=thing, reading=reading, all_reading=all_reading, retry_after_s=RETRY_S)
+        self._reading[thing] += 1
+        try:
+            yield
+        finally:
+            self._reading[thing] -= 1
+            if not self._reading[thing]:
+                del self._reading[thing]

@@ -181,6 +181,19 @@ KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", Kind.GAUGE, "Bytes of tele
 LETTERS = Metric("birthmark_inbox_letters", Kind.GAUGE, "Messages that wait for devices of IoT Hub.")
 TWINS = Metric("birthmark_twin_updates_total", Kind.COUNTER, "Changes of twins, by who asked for them.", ("by",))
 SHADOWS = Metric("birthmark_shadow_updates_total", Kind.COUNTER, "Changes of shadows, deletions too.")
+RULE_SEEN = Metric("birthmark_rule_matched_total", Kind.COUNTER, "Messages that a topic rule selected.", ("rule",))
+RULE_SENT = Metric(
+    "birthmark_rule_letters_total",
+    Kind.COUNTER,
+    "What topic rules sent, by rule, number of the action, and what came of it.",
+    ("rule", "action", "outcome"),
+)
+RULE_LAG = Metric(
+    "birthmark_rules_lag_seconds", Kind.GAUGE, "How old the newest message is that every topic rule has seen; 0: all."
+)
+RULE_MISSED = Metric(
+    "birthmark_rules_missed_total", Kind.COUNTER, "How often messages were trimmed before topic rules saw them."
+)
 METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, by what came of them.", ("outcome",))
 
 UNRENEWED = Metric(

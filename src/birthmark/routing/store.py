@@ -6,7 +6,7 @@ twice.
 
 from typing import Any
 
-from sqlalchemy import Index, bindparam, func, or_, select, update
+from sqlalchemy import Index, Text, bindparam, func, literal, null, or_, select, update
 
 from birthmark.routing.letters import Waiting
 from birthmark.store import insert, statement
@@ -50,7 +50,9 @@ DEAD_OF = statement(
 )
 DELETE_OF = remove(letters, *_OF_RULE)
 REVIVE = statement(
-    update(letters).where(*_OF_RULE, _DEAD).values(dead_at=None, tries=0, due_at=bindparam("due_at"), problem="")
+    update(letters)
+    .where(*_OF_RULE, _DEAD)
+    .values(dead_at=null(), tries=literal(0), due_at=bindparam("due_at"), problem=literal("", Text))
 )
 OLDEST_DEAD = statement(
     select(letters.c.id)

@@ -118,6 +118,20 @@ class Metering:
         yield Sample(metrics.SHADOWS, (), rooms.aws.shadows.updates)
         for outcome, count in sorted(rooms.devices.calls.items()):
             yield Sample(metrics.METHODS, (outcome,), count)
+        yield from self._rules()
+
+    def _rules(self) -> Iterator[Sample]:
+        rules = self._rooms.aws.rules
+        yield Sample(metrics.RULE_LAG, (), rules.engine.lag_s)
+        yield Sample(metrics.RULE_MISSED, (), rules.engine.missed)
+        for rule, count in sorted(rules.engine.matched.items()):
+            yield Sample(metrics.RULE_SEEN, (rule,), count)
+        outcomes = {"sent": rules.engine.gone + rules.queue.carried}
+        outcomes |= {"put_aside": rules.queue.aside, "dropped": rules.queue.dropped}
+        for outcome, by_lane in outcomes.items():
+            for lane, count in sorted(by_lane.items()):
+                rule, _, action = lane.rpartition("/")
+                yield Sample(metrics.RULE_SENT, (rule, action, outcome), count)
 
     def _judged(self) -> Iterator[Sample]:
         """Yield what each worker sees of its machine, and what is read for alerts by the worker that judges them."""

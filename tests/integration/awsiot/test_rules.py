@@ -1,0 +1,310 @@
+"""Topic rules on both databases: each message at least once after a crash, queues that are bounded, failures kept."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aws_account import ME, an_aws_account
+from birthmark.awsiot.rules.topic_rules import RuleLoopError
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.account import RULES_SPACE
+from birthmark.broker.model import Message
+from birthmark.broker.stream import SqlStream
+from birthmark.broker.waiting import until_done
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.routing import queue as queues
+from birthmark.routing.carriers.errors import NotTakenError
+from birthmark.routing.engine import Engine
+from birthmark.routing.letters import Letter
+from birthmark.routing.noted import Noted
+from fakes import FakeClock
+
+pytestmark = pytest.mark.integration
+HTTP = {"http": {"url": "https://hooks.example.com/x"}}
+
+
+class Outside:
+    """A way out that takes what it is told to; `got` is what it took, in order."""
+
+    def __init__(self, *, is_quick: bool = False) -> None:
+        self.is_quick = is_quick
+        self.got: list[Letter] = []
+        self.problem: BirthmarkError | None = None
+        self.during: Any = None
+
+    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+        if self.during is not None:
+            raise self.during
+        if self.problem is None:
+            self.got += letters
+        return [self.problem] * len(letters)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [one.body for one in self.got]
+
+
+class World:
+    def __init__(self, aws: AwsIot, clock: FakeClock) -> None:
+        self.aws, self.clock, self.rules, self.queue = aws, clock, aws.rules, aws.rules.queue
+        self.outside, self.quick = Outside(), Outside(is_quick=True)
+        self.carriers: dict[str, Any] = {"http": self.outside, "republish": self.quick}
+        self.queue._carriers = self.carriers
+        self.refused: list[BirthmarkError] = []
+        self.rules.record = self.refused.append
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin as a process does; what was in memory is gone."""
+        stream = SqlStream(RULES_SPACE, Noted, self.aws.database, self.clock)
+        self.rules.begin(stream, self.carriers)
+        self.queue._lanes, self.queue._counted_at, self.queue._paused = {}, None, {}
+
+    @property
+    def engine(self) -> Engine:
+        return self.rules.engine
+
+    async def rule(self, name: str, sql: str, *actions: Mapping[str, Any], **more: Any) -> None:
+        await self.rules.create(name, {"sql": sql, "actions": list(actions), **more}, **ME)
+
+    async def publish(self, topic: str, *payloads: str, publisher: str = "device") -> None:
+        safe, done = until_done()
+        messages = [Message(topic, payload.encode(), 1, publisher=publisher) for payload in payloads]
+        tapped = self.rules.take(messages, done)
+        if tapped is not None:
+            tapped[0](None)
+            await safe
+
+    async def run(self) -> None:
+        """Do everything that is due now."""
+        while await self.engine.step():
+            pass
+        await self.look()
+
+    async def look(self) -> None:
+        await self.queue._count()
+        await self.queue._look()
+        await asyncio.gather(*self.queue._running.values())
+
+    async def waiting(self, rule: str) -> tuple[int, int]:
+        lanes = (await self.queue.counts(rule)).values()
+        return sum(one.count - one.dead for one in lanes), sum(one.dead for one in lanes)
+
+
+@asynccontextmanager
+async def a_world(database_url: str) -> AsyncIterator[World]:
+    async with an_aws_account(database_url) as (aws, clock):
+        aws.rules.destinations.check_url = lambda _url: None
+        yield World(aws, clock)
+
+
+async def test_what_no_rule_wants_is_not_noted(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.publish("a/b", "1")
+        await world.rule("one", "SELECT * FROM 'other/#'", HTTP)
+        await world.publish("a/b", "2")
+        await world.run()
+        assert world.outside.bodies == []
+        assert world.engine.seen["one"] == 0
+
+
+async def test_a_message_goes_to_each_action_of_each_rule_that_wants_it(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT a FROM 'x/+'", HTTP, HTTP)
+        await world.rule("two", "SELECT a, b FROM 'x/#' WHERE a > 1", HTTP)
+        await world.publish("x/y", '{"a":1,"b":2}', '{"a":2,"b":2}')
+        await world.run()
+        found = sorted((one.lane, one.body) for one in world.outside.got)
+        assert found == [
+            ("one/0", b'{"a":1}'),
+            ("one/0", b'{"a":2}'),
+            ("one/1", b'{"a":1}'),
+            ("one/1", b'{"a":2}'),
+            ("two/0", b'{"a":2,"b":2}'),
+        ]
+        assert await world.waiting("one") == (0, 0)
+
+
+async def test_a_message_is_seen_again_where_the_process_ended_before_it_noted_that(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", {"republish": {"topic": "y"}})
+        await world.publish("x", "1", "2")
+        world.quick.during = UnavailableError()
+        with pytest.raises(UnavailableError):
+            await world.engine.step()
+        world.begin()
+        world.quick.during = None
+        await world.run()
+        assert world.quick.bodies == [b"1", b"2"]
+
+
+async def test_what_was_queued_outlives_the_process_and_is_queued_once(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        await world.publish("x", "1", "2")
+        commit = world.engine._database.commit
+
+        async def lost(changes: Any) -> None:
+            await commit(changes)
+            raise UnavailableError
+
+        world.engine._database.commit = lost  # type: ignore[method-assign]
+        try:
+            with pytest.raises(UnavailableError):  # it was kept, and nobody heard
+                await world.engine.step()
+        finally:
+            del world.engine._database.commit
+        assert await world.waiting("one") == (2, 0)
+        world.begin()
+        await world.run()
+        assert world.outside.bodies == [b"1", b"2"]
+
+
+async def test_a_receiver_that_is_away_is_tried_again_ever_less_often(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it is away")
+        await world.publish("x", "1")
+        await world.run()
+        for pause in (1, 2, 4, 8):
+            assert await world.waiting("one") == (1, 0)
+            world.clock.move(timedelta(seconds=pause))
+            await world.look()
+        world.outside.problem = None
+        world.clock.move(timedelta(seconds=16))
+        await world.look()
+        assert world.outside.bodies == [b"1"]
+        assert world.refused == []
+
+
+async def test_what_is_not_taken_in_the_end_is_put_aside_told_and_sent_again_on_request(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP, errorAction={"republish": {"topic": "failed/${topic()}"}})
+        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it answered 500")
+        await world.publish("x", '{"a":1}')
+        await world.run()
+        for _ in range(queues.TRIES):
+            world.clock.move(timedelta(minutes=3))
+            await world.look()
+        assert await world.waiting("one") == (0, 1)
+        (told,) = world.quick.got
+        assert told.address["topic"] == "failed/x"
+        assert json.loads(told.body)["failures"][0]["errorMessage"].endswith("it answered 500")
+        assert [one.code for one in world.refused] == ["awsiot.rule_action_failed"]
+        (dead,) = await world.queue.dead("one", "", 10)
+        assert (dead.body, dead.tries) == (b'{"a":1}', queues.TRIES)
+        world.outside.problem = None
+        assert await world.rules.replay("one", **ME) == 1
+        world.clock.move(timedelta(minutes=3))
+        await world.look()
+        assert world.outside.bodies == [b'{"a":1}']
+        assert await world.waiting("one") == (0, 0)
+
+
+async def test_what_will_never_be_taken_is_put_aside_at_once(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it answered 400", is_final=True)
+        await world.publish("x", "1")
+        await world.run()
+        assert await world.waiting("one") == (0, 1)
+
+
+async def test_a_lane_whose_receiver_is_away_keeps_no_other_waiting(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        hanging = Outside()
+        hanging.problem = NotTakenError(receiver="a", reason="away")
+        world.carriers["kafka"] = hanging
+        world.rules.destinations.servers = {"a": None}  # type: ignore[dict-item]
+        kafka = {"kafka": {"destinationArn": "arn:a/a", "topic": "t", "clientProperties": {}}}
+        await world.rule("one", "SELECT * FROM 'x'", kafka, HTTP)
+        for number in range(5):
+            await world.publish("x", str(number))
+        await world.run()
+        assert world.outside.bodies == [b"0", b"1", b"2", b"3", b"4"]
+        assert await world.waiting("one") == (5, 0)
+
+
+async def test_a_queue_is_bounded_and_counts_what_it_drops(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "MAX_WAITING", 3)
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        world.outside.problem = NotTakenError(receiver="a", reason="away")
+        await world.publish("x", *map(str, range(5)))
+        await world.run()
+        assert await world.waiting("one") == (3, 0)
+        assert world.queue.dropped["one/0"] == 2
+
+
+async def test_of_what_was_put_aside_the_newest_is_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "MAX_DEAD", 2)
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        world.outside.problem = NotTakenError(receiver="a", reason="no", is_final=True)
+        await world.publish("x", *map(str, range(5)))
+        await world.run()
+        assert [one.body for one in await world.queue.dead("one", "", 10)] == [b"3", b"4"]
+
+
+async def test_a_rule_that_is_removed_takes_what_waits_along(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        await world.rule("one_more", "SELECT * FROM 'x'", HTTP)
+        world.outside.problem = NotTakenError(receiver="a", reason="away")
+        await world.publish("x", "1")
+        await world.run()
+        await world.rules.delete("one", **ME)
+        assert (await world.waiting("one"), await world.waiting("one_more")) == ((0, 0), (1, 0))
+
+
+async def test_what_came_back_to_the_rule_that_republished_it_is_stopped(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM '#'", {"republish": {"topic": "log"}})
+        await world.publish("x", "1")
+        await world.run()
+        safe, done = until_done()
+        world.rules.republished([(Message("log", b"1"), ("one",))], done)(None)
+        await safe
+        await world.run()
+        assert len(world.quick.got) == 1
+        (error,) = world.refused
+        assert isinstance(error, RuleLoopError)
+        assert (error.trail, error.topic) == ("one > one", "log")
+
+
+async def test_a_message_that_costs_too_much_is_refused_and_the_others_go_on(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        many = ", ".join(["a"] * 16)
+        await world.rule("one", f"SELECT [{many}] AS x FROM 'x'", HTTP, awsIotSqlVersion="2016-03-23")
+        await world.publish("x", json.dumps({"a": list(range(5000))}), '{"a":[1]}')
+        await world.run()
+        assert [one.code for one in world.refused] == ["awsiot.rule_failed"]
+        assert len(world.outside.got) == 1
+
+
+async def test_rules_hold_for_what_another_worker_made_of_them(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        await world.rules.switch("one", is_disabled=True, **ME)
+        await world.publish("x", "1")
+        await world.rules.switch("one", is_disabled=False, **ME)
+        await world.publish("x", "2")
+        await world.run()
+        assert world.outside.bodies == [b"2"]
+
+
+async def test_a_thousand_rules_and_no_more(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from birthmark.awsiot.rules.topic_rules import TooManyRulesError
+    from birthmark.awsiot.store import topic_rules as store
+
+    monkeypatch.setattr(store, "MAX_RULES", 3)
+    async with a_world(database_url) as world:
+        for number in range(3):
+            await world.rule(f"r{number}", "SELECT * FROM 'x'", HTTP)
+        with pytest.raises(TooManyRulesError):
+            await world.rule("r3", "SELECT * FROM 'x'", HTTP)

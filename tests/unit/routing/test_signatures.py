@@ -33,6 +33,11 @@ def test_what_where_does_not_take_is_none() -> None:
     assert evaluate(parse("SELECT * FROM 'a' WHERE temperature > 90"), MESSAGE, entropy=SeededEntropy()) is None
 
 
+def test_a_shadow_is_not_asked_for_where_the_message_is_not_taken_anyway() -> None:
+    statement = parse("SELECT * FROM 'a' WHERE temperature > 90 AND get_thing_shadow('7', 'role').on = true")
+    assert evaluate(statement, MESSAGE, entropy=SeededEntropy()) is None
+
+
 def test_templates_see_the_message_and_the_variables_of_the_statement() -> None:
     selected = evaluate(parse("SET @half = temperature / 2 SELECT * FROM 'a'"), MESSAGE, entropy=SeededEntropy())
     assert selected is not None

@@ -50,6 +50,18 @@ def compile_expression(expression: Expression) -> Compiled:
     return _COMPILERS[type(expression)](expression)
 
 
+def compile_where(expression: Expression) -> Compiled:
+    """Return WHERE as a function that is true or not: the first part of an AND that is not true ends the look."""
+    if not isinstance(expression, All):
+        return compile_expression(expression)
+    parts = [compile_where(one) for one in expression.parts]
+
+    def taken(it: Value, run: Run) -> Value:
+        return all(boolean_of(part(it, run)) is True for part in parts)
+
+    return taken
+
+
 def compile_items(items: Sequence[Item | Spread], *, is_value: bool) -> Compiled:
     """Return what a SELECT makes: one value, or an object of those of its items that are defined."""
     if is_value:
@@ -275,7 +287,7 @@ def _case(case: Case) -> Compiled:
 def _query(query: Query) -> Compiled:
     source = compile_expression(query.source)
     select = compile_items(query.items, is_value=query.is_value)
-    where = compile_expression(query.where) if query.where is not None else None
+    where = compile_where(query.where) if query.where is not None else None
     terms = query.terms
 
     def one(it: Value, run: Run) -> Value:

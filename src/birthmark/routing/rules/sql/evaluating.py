@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.clock import Entropy
 from birthmark.routing.model import Message
-from birthmark.routing.rules.sql.compiling import compile_expression, compile_items
+from birthmark.routing.rules.sql.compiling import compile_expression, compile_items, compile_where
 from birthmark.routing.rules.sql.mistakes import TooMuchError, mistake
 from birthmark.routing.rules.sql.parsing import MAX_SQL_BYTES, Parser
 from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Run
@@ -82,7 +82,7 @@ def parse(sql: str, version: Version = Version.V2016_03_23) -> Statement:
         ready=ready,
         is_whole=select.items == (Spread(Star()),) and not select.is_value,
         _variables=tuple((name, compile_expression(value)) for name, value in select.variables),
-        _where=None if select.where is None else compile_expression(select.where),
+        _where=None if select.where is None else compile_where(select.where),
         _select=compile_items(select.items, is_value=select.is_value),
     )
 

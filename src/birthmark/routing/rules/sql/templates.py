@@ -78,6 +78,8 @@ def fill(
 
     `variables` are those of `Selected`.
     """
+    if template.is_constant:
+        return "".join(one for one in template._parts if isinstance(one, str))  # noqa: SLF001 - this file's own
     run, it = begin(message, template.version, template.ready, entropy=entropy, lookups=lookups, variables=variables)
     made: list[str] = []
     for part in template._parts:  # noqa: SLF001 - this file's own

@@ -29,6 +29,7 @@ from measures.registration import Registration, RegistrationAmongMany, Registrat
 from measures.registry import Bulk, ModuleConnect, RegistryPage, Reissue
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
+from measures.rules import JobSteps, Republished, Unwanted
 from measures.sigv4 import RegisterCertificate
 from measures.simulated import SimulatedDevice, SimulatedStart
 from measures.stored import Matching, MemoryWithSessions, StartWithSessions
@@ -80,4 +81,7 @@ ALL: tuple[type[Measure], ...] = (
     ModuleConnect,
     Reissue,
     RegistryPage,
+    Unwanted,
+    Republished,
+    JobSteps,
 )

@@ -26,11 +26,13 @@ from birthmark.broker.turns import Turns
 from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, decided_again, to_micros
+from birthmark.store.database import Row
 from birthmark.store.paging import Page, page_of
 
 NEXT = "$next"
 _ATTEMPTS = 8
+_MAX_JOBS = 256
 _OWED_US = 2_000_000  # who owes it tells it at once, unless it died
 
 
@@ -47,6 +49,7 @@ class JobExecutions(AccountService):
         self.account = account
         self.files = files
         self._turns: Turns[str] = Turns()
+        self._jobs: dict[str, tuple[tuple[int, int], Job]] = {}
         self.audience: Audience
 
     # ---- what devices ask
@@ -82,12 +85,12 @@ class JobExecutions(AccountService):
         """
 
         async def decide() -> tuple[JobExecution, Job] | None:
-            if (known := await self.next(thing)) is None:
+            if (row := await self.database.one(store.NEXT_OF, thing=thing)) is None:
                 return None
-            job = await self.job(known.job_id)
+            known, job = store.EXECUTIONS.of(row), await self._job_of(row)
             made = rules.started_next(known, details, step, job, self.clock.now())
-            if made != known:
-                await self._commit(known, made)
+            if made != known:  # it was the next one and stays so: nobody is to be told
+                await self._commit(known, made, is_owed=False)
             return made, job
 
         return await decided_again(decide, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
@@ -99,8 +102,9 @@ class JobExecutions(AccountService):
         """
 
         async def decide() -> tuple[JobExecution, Job]:
-            known = await self.get(job_id, thing, update.execution_number)
-            job, now = await self.job(job_id), self.clock.now()
+            if (row := await self.database.one(store.ONE_OF, job_id=job_id, thing=thing)) is None:
+                raise rules.UnknownExecutionError(job=job_id[:64], thing=thing[:128])
+            known, job, now = store.EXECUTIONS.of(row), await self._job_of(row), self.clock.now()
             made = rules.updated(known, update, job, now)
             await self._commit(known, rules.again(made, job, now))
             return made, job
@@ -123,6 +127,18 @@ class JobExecutions(AccountService):
         if (row := await self.database.one(store.GET_JOB, job_id=job_id)) is None:
             raise rules.UnknownJobError(job=job_id[:64])
         return store.JOBS.of(row)
+
+    async def _job_of(self, row: Row) -> Job:
+        """Return the job of an execution that was read: it is made of its row once for each time that it changes."""
+        which = row["its_beginning"], row["its_revision"]
+        known = self._jobs.get(row["job_id"])
+        if known is not None and known[0] == which:
+            return known[1]
+        job = await self.job(row["job_id"])
+        if len(self._jobs) >= _MAX_JOBS:
+            self._jobs.clear()
+        self._jobs[job.job_id] = (to_micros(job.created_at), job.revision), job
+        return job
 
     async def get(self, job_id: str, thing: str, number: int | None = None) -> JobExecution:
         """Return an execution, whatever its state. Raise `UnknownExecutionError`."""
@@ -202,14 +218,14 @@ class JobExecutions(AccountService):
 
     # ---- what others do in turn
 
-    def changing(self, known: JobExecution, made: JobExecution) -> Changes:
+    def changing(self, known: JobExecution, made: JobExecution, *, is_owed: bool = True) -> Changes:
         """Return what makes an execution another, on the condition that it is as it was; the device is owed word."""
         row = store.EXECUTIONS.row(made)
         seen: dict[str, Any] = {"job_id": known.job_id, "thing": known.thing}
         seen |= {"number": known.number, "version": known.version}
         del row["job_id"], row["thing"]
         changes = Changes().run(store.CHANGE_EXECUTION, expect=1, **row, **{f"key_{name}": seen[name] for name in seen})
-        return self.owing(changes, known.thing)
+        return self.owing(changes, known.thing) if is_owed else changes
 
     def removing(self, known: JobExecution) -> Changes:
         """Return what takes an execution away, on the condition that it is as it was."""
@@ -218,11 +234,17 @@ class JobExecutions(AccountService):
         return self.owing(changes, known.thing)
 
     def owing(self, changes: Changes, thing: str) -> Changes:
-        """Let a thing be owed word of what is pending for it."""
+        """Let a thing be owed word of what is pending for it; where nobody hears it, let the next change be told."""
+        if not self._is_heard(thing):
+            return changes.run(store.FORGET, thing=thing)
         return changes.run(store.OWE, thing=thing, owed_at=self.clock.micros())
 
-    async def _commit(self, known: JobExecution, made: JobExecution) -> None:
-        changes = self.changing(known, made)
+    def _is_heard(self, thing: str) -> bool:
+        return any(self.audience.may_hear(topic_of(thing, rest)) for rest in ("notify", "notify-next"))
+
+    async def _commit(self, known: JobExecution, made: JobExecution, *, is_owed: bool = True) -> None:
+        is_same = known.status is made.status and known.number == made.number
+        changes = self.changing(known, made, is_owed=is_owed and not is_same)
         if known.status is ExecutionStatus.QUEUED and made.status is ExecutionStatus.IN_PROGRESS:
             changes.run(store.JOB_GOES_ON, expect=1, key_job_id=known.job_id)
         await self.database.commit(changes)
@@ -245,6 +267,9 @@ class JobExecutions(AccountService):
 
     async def notify(self, things: Iterable[str]) -> None:
         """Tell things what changed in what is pending for them, if they are still owed it; many at once."""
+        await self._notify_each([thing for thing in things if self._is_heard(thing)])
+
+    async def _notify_each(self, things: Iterable[str]) -> None:
         results = await asyncio.gather(*map(self._notify, things), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -291,7 +316,7 @@ class JobExecutions(AccountService):
         """Tell what another worker left owing, and what could not be told in time."""
         rows = await self.database.all(store.OWED, before=self.clock.micros() - _OWED_US)
         with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next look has them again
-            await self.notify([row["thing"] for row in rows])
+            await self._notify_each([row["thing"] for row in rows])
 
     async def announce(self, known: JobExecution, what: str = "") -> None:
         """Announce an execution that came to its end."""

@@ -39,7 +39,7 @@ EXECUTIONS = Records(JobExecution, force_canceled="forced")
 executions = EXECUTIONS.table("aws_job_executions", "job_id", "thing")
 _IS_PENDING = or_(*(executions.c.status == status.value for status in sorted(PENDING)))
 Index("aws_job_executions_status", executions.c.job_id, executions.c.status, executions.c.thing)
-Index("aws_job_executions_thing", executions.c.thing, executions.c.status)
+Index("aws_job_executions_thing", executions.c.thing, executions.c.status, executions.c.queued_at, executions.c.job_id)
 _IS_DUE = executions.c.due_at.is_not(None)
 Index("aws_job_executions_due", executions.c.due_at, sqlite_where=_IS_DUE, postgresql_where=_IS_DUE)
 TEMPLATES = Records(JobTemplate)
@@ -162,12 +162,22 @@ _AT_WORK = and_(
     or_(jobs.c.status != JobStatus.CANCELED.value, jobs.c.forced == 0),
 )
 _WAITS = and_(executions.c.status == ExecutionStatus.QUEUED.value, jobs.c.status == JobStatus.IN_PROGRESS.value)
+_BY_TURN = (
+    executions.c.status,
+    executions.c.queued_at,
+    executions.c.job_id,
+)  # as the index has them: nothing is sorted
+_OF_THING = and_(
+    executions.c.thing == bindparam("thing"),
+    executions.c.status.in_([literal(one.value, Text) for one in sorted(PENDING)]),
+    or_(_AT_WORK, _WAITS),
+)
 # What its job does not take away just now, the next one first: IN_PROGRESS comes before QUEUED.
 PENDING_OF = statement(
     select(executions)
     .join(jobs, jobs.c.job_id == executions.c.job_id)
-    .where(executions.c.thing == bindparam("thing"), or_(_AT_WORK, _WAITS))
-    .order_by(executions.c.status, executions.c.queued_at, executions.c.job_id)
+    .where(_OF_THING)
+    .order_by(*_BY_TURN)
     .limit(bindparam("limit"))
 )
 _OF_STATUS = or_(bindparam("status", type_=Text) == "", executions.c.status == bindparam("status", type_=Text))
@@ -195,6 +205,20 @@ REASONS = statement(
     .order_by(func.count().desc(), executions.c.status, executions.c.details)
     .limit(bindparam("limit"))
 )
+_WHICH = (jobs.c.created_at.label("its_beginning"), jobs.c.revision.label("its_revision"))
+NEXT_OF = statement(
+    select(executions, *_WHICH)
+    .join(jobs, jobs.c.job_id == executions.c.job_id)
+    .where(_OF_THING)
+    .order_by(*_BY_TURN)
+    .limit(1)
+)
+ONE_OF = statement(
+    select(executions, *_WHICH)
+    .join(jobs, jobs.c.job_id == executions.c.job_id)
+    .where(executions.c.job_id == bindparam("job_id"), executions.c.thing == bindparam("thing"))
+)
+"""One execution, with what tells its job, as it is now, from every other."""
 OF_STATUS = find(executions, "job_id", "status", order=executions.c.thing, limit=250)
 ANY_OF_JOB = find(executions, "job_id", order=executions.c.thing, limit=250)
 OVERDUE = statement(
@@ -228,7 +252,20 @@ def _owing(engine: Engine) -> Executable:
     return done
 
 
+def _forgetting(engine: Engine) -> Executable:
+    unknown = literal(UNKNOWN, Text)
+    values: dict[str, Any] = {"thing": bindparam("thing"), "owed_at": null()}
+    values |= {"listed": unknown, "next": unknown, "revision": literal(1)}
+    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(notices).values(values)
+    set_ = {"owed_at": null(), "listed": unknown, "next": unknown, "revision": notices.c.revision + 1}
+    done: Executable = clause.on_conflict_do_update(index_elements=["thing"], set_=set_)
+    return done
+
+
+UNKNOWN = "?"
+"""What was told last, where something changed and nobody could hear of it: the next change is told in any case."""
 OWE = Statement(_owing)
+FORGET = Statement(_forgetting)
 NOTICE = find(notices, "thing", notices.c.owed_at.is_not(None))
 TELL = change(notices, ("owed_at", "listed", "next", "revision"), "thing", "revision")
 OWED = statement(

@@ -42,7 +42,8 @@ def upgrade() -> None:
         ("started_at", "ends_at", "step_ends_at", "due_at"),
     )
     op.create_index("aws_job_executions_status", "aws_job_executions", ["job_id", "status", "thing"], unique=False)
-    op.create_index("aws_job_executions_thing", "aws_job_executions", ["thing", "status"], unique=False)
+    by_turn = ["thing", "status", "queued_at", "job_id"]
+    op.create_index("aws_job_executions_thing", "aws_job_executions", by_turn, unique=False)
     _table("aws_job_templates", ("template_id",), ("description", "document", "settings"), ("created_at",), ())
     _table("aws_job_notices", ("thing",), ("listed", "next"), ("owed_at", "revision"), ("owed_at",))
     for name, table, column in (

@@ -32,6 +32,7 @@ class Journey(StrEnum):
     RENEW = "renew"
     EDGE = "edge"
     FACTORY = "factory"
+    JOBS = "jobs"
     ALL = "all"
 
 
@@ -51,7 +52,7 @@ def demo(
     jitp: twenty chips of one CA become things by themselves.
     est: a device agent that renews its certificate. twin: a hub that talks back.
     renew: no password, a certificate that expired, a new root. edge: a gateway with two modules, renewed by the hub.
-    factory: twenty chips at two stations of a line.
+    factory: twenty chips at two stations of a line. jobs: a rollout that stops itself, a webhook that is told.
     """
     from birthmark.cli.app import check_extra
 

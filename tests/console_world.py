@@ -2,15 +2,18 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import boto3
 import requests
 
 from browsers import Browser
 from consoles import PASSWORD, Place
 from pki_builders import a_ca
-from servers import BIRTHMARK, clean_environment
+from servers import BIRTHMARK, RunningServer, clean_environment
 
 UNPROCESSABLE = 422
 PAGES = [
@@ -24,6 +27,7 @@ PAGES = [
     "/certificates/rollover",
     "/certificates/authorities",
     "/certificates/templates",
+    "/jobs",
     "/refusals",
     "/refusals?code=dps.disabled",
     "/refusals/not-there",
@@ -86,10 +90,46 @@ def a_full_place(place: Place, directory: Path) -> Place:
     hook = "arn:aws:lambda:us-east-1:000000000000:function:plant-allow"
     for name, more in (("plant-north", {}), ("line-7", {"hook": hook, "description": HOSTILE[0]})):
         place.asked("POST", "/aws/templates", {"name": name, "body": example, **more})
+    place.more += jobs_of(place.server, place.asked)
     place.more += ["/people/anna", "/people/anna/remove", *refused(place, swarm), *wanted(place)]
     issued = place.asked("GET", f"/certificates?subject={swarm}")["items"][0]["thumbprint"]
     place.more += [f"/certificates/{issued}", f"/certificates/{issued}/revoke"]
     return place
+
+
+def jobs_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
+    """Have a job go out to things that do it, fail, or wait; return its pages."""
+    aws = server.endpoints["aws"]
+    given = {
+        "endpoint_url": aws["endpoint_url"],
+        "region_name": aws["region"],
+        "aws_access_key_id": aws["access_key_id"],
+        "aws_secret_access_key": aws["secret_access_key"],
+        "verify": server.endpoints["trust_bundle"],
+    }
+    iot, data = boto3.client("iot", **given), boto3.client("iot-jobs-data", **given)
+    names = [f"press-{number}" for number in range(12)]
+    for name in names:
+        iot.create_thing(thingName=name)
+    document = {"operation": "install", "version": "2.1", "note": HOSTILE[0]}
+    targets = [f"thing/{name}" for name in names]
+    settings = {"jobExecutionsRolloutConfig": {"maximumPerMinute": 1000}}
+    asked(
+        "POST",
+        "/aws/jobs",
+        {"job": "update-2", "document": document, "targets": targets, "settings": settings, "description": HOSTILE[0]},
+    )
+    asked("POST", "/aws/jobs", {"job": "interval-5", "document": {}, "targets": targets[:1]})
+    deadline = time.monotonic() + 20
+    while len(asked("GET", "/aws/jobs/update-2/executions")["items"]) < len(names):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    said = [*[("SUCCEEDED", "done")] * 5, *[("FAILED", HOSTILE[0])] * 2, ("FAILED", "no room"), ("REJECTED", "too old")]
+    for name, (status, why) in zip(names, said, strict=False):
+        data.update_job_execution(thingName=name, jobId="update-2", status=status, statusDetails={"why": why})
+    data.update_job_execution(thingName=names[-1], jobId="update-2", status="IN_PROGRESS")
+    asked("POST", "/aws/jobs/update-2/pause")
+    return ["/jobs/update-2", "/jobs/update-2?status=FAILED", "/jobs/interval-5"]
 
 
 def refused(place: Place, device: str) -> list[str]:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize(
-    "journey", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory"]
+    "journey", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs"]
 )
 def test_the_journey_proves_its_claims(journey: str, tmp_path: Path) -> None:
     done = subprocess.run(

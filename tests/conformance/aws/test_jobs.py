@@ -23,6 +23,7 @@ from servers import RunningServer
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]
 NUMBERS = count(1)
+NODE = Path(__file__).parents[2] / "node"
 OWN = "${iot:Connection.Thing.ThingName}"
 # A thing's own jobs and no others.
 OWN_JOBS = [
@@ -147,6 +148,30 @@ def test_a_device_does_its_job(enroll: Enroll, iot: Any, client_kind: int | str)
         over = execution(iot, job_id, name)
         assert (over["status"], over["statusDetails"]["detailsMap"]) == ("SUCCEEDED", {"step": "2"})
         assert until_is(iot, job_id, "COMPLETED")["jobProcessDetails"]["numberOfSucceededThings"] == 1
+
+
+@pytest.mark.parametrize("way", [("v2", 5), ("v2", 3), ("v1", 3)], ids=lambda way: f"{way[0]}-mqtt{way[1]}")
+def test_a_device_of_the_sdk_for_node_does_its_jobs_as_its_sample_does(
+    enroll: Enroll, iot: Any, server: RunningServer, way: tuple[str, int]
+) -> None:
+    client, mqtt = way
+    thing = enroll(a_name("node"), *OWN_JOBS)
+    asked = {"client": client, "mqtt": mqtt, "thing": thing.name, "jobs": 2, **thing.files}
+    asked["endpoint"] = server.endpoints["aws"]["data_endpoint"]
+    command = ["node", "aws_jobs.mjs", json.dumps(asked)]
+    with subprocess.Popen(command, cwd=NODE, stdout=subprocess.PIPE, text=True) as device:
+        assert device.stdout is not None
+        assert json.loads(device.stdout.readline()) == {"ready": True}
+        jobs = [a_job(iot, thing.name) for _ in range(2)]
+        said = [json.loads(line) for line in device.stdout]
+    assert device.returncode == 0
+    began = [one for one in said if "began" in one]
+    assert [(one["began"], one["document"], one["version"]) for one in began] == [(job, DOCUMENT, 2) for job in jobs]
+    assert [one for one in said if "is" in one] == [{"is": "IN_PROGRESS", "version": 3}] * 2
+    assert [one["rejected"] for one in said if "rejected" in one] == ["VersionMismatch"] * 2
+    assert said[-1] == {"left": 0}
+    for job in jobs:
+        assert things_of(iot, job) == {thing.name: "SUCCEEDED"}
 
 
 def test_a_device_is_told_of_what_changed_and_of_nothing_else(enroll: Enroll, iot: Any) -> None:

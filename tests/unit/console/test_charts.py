@@ -19,6 +19,7 @@ from birthmark.console.web.charts import (
     round_ticks,
     standouts,
 )
+from birthmark.console.web.charts.lanes import Lane, lanes
 from birthmark.console.web.svg import NARROW, WIDE, Size, Tone, cut, for_each, local, width_of
 from drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 
@@ -284,3 +285,17 @@ def test_a_japanese_text_takes_a_square_for_each_character_and_its_spaces_stay()
 def test_one_drawing_of_each_size_is_made_of_which_the_widest_that_fits_is_shown() -> None:
     page = read(for_each(lambda size: a_chart([1], size=size), (WIDE, NARROW)))
     assert [part.get("class") for part in page] == ["for-narrow until-530", "for-wide from-530"]
+
+
+def test_lanes_are_as_long_as_their_part_and_say_how_many() -> None:
+    given = [
+        Lane("not begun", 75, Tone.USUAL, "not begun: 75 of 100"),
+        Lane("<failed>", 25, Tone.BAD, "failed: 25 of 100"),
+        Lane("begun", 0, Tone.INFO, "begun: none"),
+    ]
+    for size in (NARROW, WIDE):
+        drawn = lanes(given, total=100, name="job", title="How far", desc="", number=number, size=size)
+        check(drawn)
+        assert {"not begun", "<failed>", "75", "25"} <= {*texts(drawn)}
+        assert "failed: 25 of 100" in drawn
+    assert read(lanes([], total=0, name="job", title="t", desc="", number=number, size=NARROW)) is not None

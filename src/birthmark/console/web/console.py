@@ -24,6 +24,7 @@ from birthmark.console.web.device import DevicePage
 from birthmark.console.web.devices import DevicesPage
 from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.enroll.page import enroll_page
+from birthmark.console.web.jobs import JobsPages
 from birthmark.console.web.language import LANGUAGES
 from birthmark.console.web.live import Live
 from birthmark.console.web.me import MePage
@@ -92,6 +93,7 @@ class Console:
             RolloverPage(site),
             AuthoritiesPage(site, clock),
             AwsTemplatesPage(site),
+            JobsPages(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
             Live(site, counted),

@@ -49,6 +49,7 @@ def test_there_is_a_page_for_every_journey() -> None:
         "renew",
         "edge",
         "factory",
+        "jobs",
     }
 
 

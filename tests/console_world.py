@@ -1,5 +1,6 @@
 """A server with something of everything, for pictures and for those who judge pages."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ PAGES = [
     "/certificates/authorities",
     "/certificates/templates",
     "/jobs",
+    "/rules",
     "/refusals",
     "/refusals?code=dps.disabled",
     "/refusals/not-there",
@@ -91,6 +93,7 @@ def a_full_place(place: Place, directory: Path) -> Place:
     for name, more in (("plant-north", {}), ("line-7", {"hook": hook, "description": HOSTILE[0]})):
         place.asked("POST", "/aws/templates", {"name": name, "body": example, **more})
     place.more += jobs_of(place.server, place.asked)
+    place.more += rules_of(place.server, place.asked)
     place.more += ["/people/anna", "/people/anna/remove", *refused(place, swarm), *wanted(place)]
     issued = place.asked("GET", f"/certificates?subject={swarm}")["items"][0]["thumbprint"]
     place.more += [f"/certificates/{issued}", f"/certificates/{issued}/revoke"]
@@ -130,6 +133,37 @@ def jobs_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
     data.update_job_execution(thingName=names[-1], jobId="update-2", status="IN_PROGRESS")
     asked("POST", "/aws/jobs/update-2/pause")
     return ["/jobs/update-2", "/jobs/update-2?status=FAILED", "/jobs/interval-5"]
+
+
+def rules_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
+    """Have a rule that sends, and fails for one message; return its pages."""
+    aws = server.endpoints["aws"]
+    given = {
+        "endpoint_url": aws["endpoint_url"],
+        "region_name": aws["region"],
+        "aws_access_key_id": aws["access_key_id"],
+        "aws_secret_access_key": aws["secret_access_key"],
+        "verify": server.endpoints["trust_bundle"],
+    }
+    data = boto3.client("iot-data", **given)
+    role = "arn:aws:iam::000000000000:role/rules"
+    actions = [
+        {"republish": {"topic": "alarms/${topic(2)}", "roleArn": role}},
+        {"s3": {"bucketName": "hot", "key": "${key}", "roleArn": role}},
+    ]
+    sql = "SELECT temperature, key FROM 'presses/+' WHERE temperature > 80"
+    payload = {"sql": sql, "awsIotSqlVersion": "2016-03-23", "actions": actions, "description": HOSTILE[0]}
+    asked("POST", "/aws/rules", {"rule": "hot", "payload": payload})
+    asked("POST", "/aws/rules", {"rule": "quiet", "payload": {"sql": "SELECT * FROM 'x'", "actions": []}})
+    asked("POST", "/aws/rules/quiet/disable")
+    for number, key in enumerate(["a", "b", "c", "../" + HOSTILE[0]]):
+        body = json.dumps({"temperature": 81 + number, "key": key})
+        data.publish(topic=f"presses/{number}", qos=1, payload=body.encode())
+    deadline = time.monotonic() + 20
+    while (row := asked("GET", "/aws/rules/hot"))["sent"] < 7 or row["dead"] != 1:
+        assert time.monotonic() < deadline, row
+        time.sleep(0.1)
+    return ["/rules/hot", "/rules/quiet"]
 
 
 def refused(place: Place, device: str) -> list[str]:

@@ -152,11 +152,11 @@ class Engine:
             problem = problems.get(id_, ...)
             if problem is None:
                 self.gone[letter.lane] += 1
-            elif isinstance(problem, BirthmarkError) and is_final(problem):
-                await self.failed(letter, problem)
-            else:
-                queued = self._queue.add(changes, id_, letter, problem if isinstance(problem, BirthmarkError) else None)
-                is_queued = is_queued or queued
+                continue
+            why = problem if isinstance(problem, BirthmarkError) else None
+            if why is not None and is_final(why):
+                await self.failed(letter, why)
+            is_queued |= self._queue.add(changes, id_, letter, why)
         await self._database.commit(changes)
         if is_queued:
             self._queue.wake()

@@ -85,13 +85,14 @@ class Queue:
     def add(self, changes: Changes, id_: str, letter: Letter, problem: BirthmarkError | None = None) -> bool:
         """Put a letter into the queue with this commit; say False where its lane is full. `problem`: it failed once.
 
-        Call `wake` after the commit.
+        What will never be taken is put aside. Call `wake` after the commit.
         """
         lane, now = self.lane(letter.lane), self._clock.now()
         size = len(letter.body)
         if lane.count - lane.dead >= MAX_WAITING or lane.size + size > MAX_WAITING_BYTES:
             self.dropped[letter.lane] += 1
             return False
+        is_over = problem is not None and is_final(problem)
         tries = 0 if problem is None else 1
         why = "" if problem is None else problem.explain_cause()[:_MAX_PROBLEM]
         due = now if problem is None else now + _FIRST_PAUSE
@@ -100,12 +101,15 @@ class Queue:
             created_at=now,
             tries=tries,
             due_at=due,
-            dead_at=None,
+            dead_at=now if is_over else None,
             problem=why,
         )
         changes.run(store.ADD, **store.WAITING.row(kept_one))
         lane.count += 1
         lane.size += size
+        if is_over:
+            lane.dead += 1
+            self.aside[letter.lane] += 1
         return True
 
     def wake(self) -> None:

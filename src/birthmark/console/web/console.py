@@ -31,6 +31,7 @@ from birthmark.console.web.me import MePage
 from birthmark.console.web.people import PeoplePages
 from birthmark.console.web.refusals import RefusalsPages
 from birthmark.console.web.rollover import RolloverPage
+from birthmark.console.web.rules import RulesPages
 from birthmark.console.web.settings import SettingsPage
 from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
@@ -94,6 +95,7 @@ class Console:
             AuthoritiesPage(site, clock),
             AwsTemplatesPage(site),
             JobsPages(site),
+            RulesPages(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
             Live(site, counted),

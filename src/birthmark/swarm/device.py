@@ -2,11 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
-from birthmark.clock import Clock, SystemEntropy
+from birthmark.clock import SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.errors import (
     BirthmarkError,
@@ -19,40 +18,19 @@ from birthmark.errors import (
 from birthmark.est.client import EstClient
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.swarm import place
-from birthmark.swarm.counting import Counting
-from birthmark.swarm.identities import Shelf, csr_of, new_key
+from birthmark.swarm.identities import csr_of, new_key
+from birthmark.swarm.jobs import DeviceJobs
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Group, State, Tally, Way
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.conduct import Act, Plan
 from birthmark.swarm.rules.dice import Dice
 from birthmark.swarm.rules.payload import payload_of
-from birthmark.swarm.scenario.model import Target
+from birthmark.swarm.yard import Yard
 
 _REFUSALS = (UnauthenticatedError, ForbiddenError, NotFoundError, PolicyError, InvalidRequestError)
 _RENEWALS_APART_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Yard:
-    """What all devices of a run share."""
-
-    target: Target
-    dialer: Dialer
-    shelf: Shelf
-    counting: Counting
-    clock: Clock
-    now: Callable[[], float]
-    """Seconds of the run."""
-    loop_time_of: Callable[[float], float]
-    turns: asyncio.Semaphore
-    """One for each device that registers or connects."""
-
-    async def sleep_until(self, moment: float) -> None:
-        """Return at that moment of the run."""
-        await asyncio.sleep(max(0.0, moment - self.now()))
 
 
 @dataclass(slots=True)
@@ -125,7 +103,7 @@ class SwarmDevice:
         packet = place.connect_packet(target, self.group, self.hub, self.device_id)
         async with yard.turns:
             begun = yard.now()
-            mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name))
+            mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name), keeps=bool(self.group.job_s))
             await mqtt.connect(self.hub, target.mqtt_port, packet)
             yard.counting.took("connect", yard.now() - begun)
         self.tally.connects += 1
@@ -139,11 +117,11 @@ class SwarmDevice:
         if math.isnan(self.renew_s):
             self.renew_s = self._next_renewal()
         plan = Plan.on_connecting(group, yard.now(), self.dice, self.renew_s)
+        jobs = DeviceJobs(yard, group, self.tally, mqtt, plan)
         try:
+            await jobs.begin()
             while True:
-                act, due = plan.next()
-                await mqtt.idle(yard.loop_time_of(due))
-                match act:
+                match act := await jobs.until_due():
                     case Act.SEND:
                         await self._send(mqtt)
                         plan.send_s = schedule.next_message_s(group, yard.now(), self.dice.roll())
@@ -154,12 +132,11 @@ class SwarmDevice:
                     case Act.LEAVE:
                         self._enter(State.AWAY, is_planned=True)
                         return group.away_s
-                    case Act.CUT:
+                    case Act.CUT | Act.STORM:
                         self._cut(mqtt)
-                        return schedule.backoff_s(1, self.dice.roll())
-                    case Act.STORM:
-                        self._cut(mqtt)
-                        return 0.0
+                        return schedule.backoff_s(1, self.dice.roll()) if act is Act.CUT else 0.0
+                    case Act.JOB:
+                        await jobs.end()
                     case _:
                         assert_never(act)
         except BirthmarkError:

@@ -13,7 +13,7 @@ from birthmark.links.errors import HostUnknownError, LinkTimeoutError, LinkUnrea
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
 from birthmark.swarm import place
-from birthmark.swarm.device import Yard, refusal_of, registered
+from birthmark.swarm.device import refusal_of, registered
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
@@ -21,6 +21,7 @@ from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Group, State, Tally, Verdict, Way
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.dice import Dice
+from birthmark.swarm.yard import Yard
 
 _T = TypeVar("_T")
 

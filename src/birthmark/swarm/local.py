@@ -24,6 +24,7 @@ from birthmark.swarm.preparing import EstAccount
 
 POLICY = "swarm"
 _NAME = "${iot:Connection.Thing.ThingName}"
+_PLACES = (f"devices/{_NAME}/*", f"$aws/things/{_NAME}/jobs/*")
 _DOCUMENT = {
     "Version": "2012-10-17",
     "Statement": [
@@ -31,9 +32,13 @@ _DOCUMENT = {
         {
             "Effect": "Allow",
             "Action": ["iot:Publish", "iot:Receive"],
-            "Resource": f"arn:aws:iot:*:*:topic/devices/{_NAME}/*",
+            "Resource": [f"arn:aws:iot:*:*:topic/{place}" for place in _PLACES],
         },
-        {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": f"arn:aws:iot:*:*:topicfilter/devices/{_NAME}/*"},
+        {
+            "Effect": "Allow",
+            "Action": "iot:Subscribe",
+            "Resource": [f"arn:aws:iot:*:*:topicfilter/{place}" for place in _PLACES],
+        },
     ],
 }
 _SERVICE = "birthmark"
@@ -96,8 +101,12 @@ def put_things_on_record(data: Path, names: Sequence[str], shelf: Shelf) -> str:
         aws_secret_access_key=profile.secret_access_key,
         verify=str(profile.ca_file),
     )
-    with contextlib.suppress(iot.exceptions.ResourceAlreadyExistsException):
-        iot.create_policy(policyName=POLICY, policyDocument=json.dumps(_DOCUMENT))
+    document = json.dumps(_DOCUMENT)
+    try:
+        iot.create_policy(policyName=POLICY, policyDocument=document)
+    except iot.exceptions.ResourceAlreadyExistsException:
+        if json.loads(iot.get_policy(policyName=POLICY)["policyDocument"]) != _DOCUMENT:  # of an earlier release
+            iot.create_policy_version(policyName=POLICY, policyDocument=document, setAsDefault=True)
     target.survey(len(names))
     for name in names:
         wish = EnrollmentRequest(name, shelf.leaf_of(name), policy=POLICY)

@@ -103,6 +103,10 @@ class Group:
     renew_s: float = 0.0
     renew_at: float = 0.0
     """Share of the certificate's life."""
+    job_s: float = 0.0
+    """At AWS: how long a job takes that it is told to do; 0 does none."""
+    jobs_fail: float = 0.0
+    """Share of the jobs that fail."""
     storm_s: tuple[float, ...] = ()
     """Moments at which all lines of the group break at once, and all come back without waiting."""
     misbehave: tuple[tuple[Fault, float], ...] = ()

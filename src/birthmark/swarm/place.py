@@ -27,6 +27,11 @@ def topic_of(target: Target, group: Group, name: str) -> str:
     return hub_wire.telemetry_topic(name)
 
 
+def jobs_topic(name: str, rest: str) -> str:
+    """Return a topic of a device's jobs at AWS."""
+    return f"$aws/things/{name}/jobs/{rest}"
+
+
 def own_filter(target: Target, group: Group, name: str) -> str:
     """Return what a device may subscribe to: at AWS its own topic, at a hub the messages for it."""
     return topic_of(target, group, name) if target.where.is_aws else f"devices/{name}/messages/devicebound/#"

@@ -62,6 +62,8 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
         "acknowledged": totals["publish"],
         "lost": totals["lost"],
         "cut": totals["cut"],
+        "jobs": totals["job"],
+        "jobs_failed": totals["jobs failed"],
         "errors": dict(counting.errors.most_common()),
         "causes": counting.causes,
         "faults": dict(faults),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from birthmark.clock import Clock
 from birthmark.swarm.counting import Counting
-from birthmark.swarm.device import SwarmDevice, Yard
+from birthmark.swarm.device import SwarmDevice
 from birthmark.swarm.errors import DescriptorsShortError
 from birthmark.swarm.faults import Misbehaving
 from birthmark.swarm.identities import Shelf
@@ -20,6 +20,7 @@ from birthmark.swarm.rules.dice import Dice
 from birthmark.swarm.rules.schedule import faults_of
 from birthmark.swarm.rules.verdict import judge
 from birthmark.swarm.scenario.model import Scenario, Target
+from birthmark.swarm.yard import Yard
 
 RESERVE = 64
 """Descriptors beside the devices'; one that renews or is taken over has a second for a moment."""

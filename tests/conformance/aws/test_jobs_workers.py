@@ -2,6 +2,8 @@
 
 import json
 import signal
+import ssl
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,3 +108,20 @@ def test_a_rollout_outlives_its_worker_and_tells_nothing_twice(
         data.update_job_execution(thingName=thing, jobId="outlives", status="SUCCEEDED")
     until(lambda: account.iot.describe_job(jobId="outlives")["job"]["status"] == "COMPLETED")
     assert Counter(topic for topic, _ in told).most_common(1)[0][1] == 1
+
+
+def test_a_url_of_a_file_holds_at_either_worker(server: RunningServer, account: Account, data: Any) -> None:
+    folder = server.data / "buckets" / "firmware"
+    folder.mkdir(parents=True)
+    (folder / "pump.bin").write_bytes(b"firmware" * 100_000)
+    (thing,) = a_group(account.iot, "files", 1)
+    document = json.dumps({"url": "${aws:iot:s3-presigned-url:s3://firmware/pump.bin}"})
+    account.iot.create_job(jobId="files", targets=[f"{ARN}thing/{thing}"], document=document)
+    until(lambda: statuses(account.iot, "files") == {"QUEUED": 1})
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    for _ in range(4):  # each by a connection of its own, and so at whichever worker
+        told = data.describe_job_execution(thingName=thing, jobId="files")["execution"]
+        url = json.loads(told["jobDocument"])["url"]
+        for _ in range(4):
+            with urllib.request.urlopen(url, context=context, timeout=20) as answer:
+                assert answer.read() == b"firmware" * 100_000

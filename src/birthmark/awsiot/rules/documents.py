@@ -83,6 +83,11 @@ def parse_parameters(given: Mapping[str, str], document: str) -> Mapping[str, st
     return given
 
 
+def may_have_files(document: str) -> bool:
+    """Say whether a document may have a URL to be filled in."""
+    return "${aws:iot:s3-presigned-url" in document
+
+
 def files_in(document: str) -> Iterator[tuple[str, str]]:
     """Yield the bucket and the key of each file that a document has a URL of. Raise `BodyInvalidError`."""
     for number, found in enumerate(_FILE.finditer(document), start=1):

@@ -15,7 +15,7 @@ from typing import Any
 from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.documents import LIFETIME_S, resolved
+from birthmark.awsiot.rules.documents import LIFETIME_S, may_have_files, resolved
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store
@@ -116,9 +116,12 @@ class JobExecutions(AccountService):
 
     async def document(self, job: Job, thing: str) -> str:
         """Return the document of a job as a thing gets it now."""
+        text = resolved(job.document, job.parameters) if job.parameters else job.document
+        if not may_have_files(text):  # nearly always, and a rollout tells many
+            return text
         config = settings_of(job.settings).presigned_url_config
         lifetime = LIFETIME_S if config is None or config.expires_in_sec is None else config.expires_in_sec
-        return await self.files.filled(resolved(job.document, job.parameters), thing, lifetime)
+        return await self.files.filled(text, thing, lifetime)
 
     # ---- what operators ask
 

@@ -62,8 +62,6 @@ class JobFiles:
 
     async def filled(self, document: str, thing: str, lifetime_s: int) -> str:
         """Return a document as a thing gets it now, with URLs that end after so many seconds."""
-        if "${aws:iot:" not in document:
-            return document
         master, expires = await self._secret(), int(self._clock.now().timestamp()) + lifetime_s
 
         def url_of(bucket: str, key: str) -> str:

@@ -78,14 +78,22 @@ class SwarmMqtt(Conversation):
             await self._hear()
         return self._untaken.popleft()
 
+    @property
+    def has_message(self) -> bool:
+        """Say whether one is kept."""
+        return bool(self._untaken)
+
     async def lost(self) -> Exception:
         while self._end is None:
             await self._hear()
         return self._end
 
     async def idle(self, until: float) -> None:
-        """Return at that moment of the loop's time, or when a message is refused. Raise what ended the connection."""
-        while self._end is None and not self.refused and (left := until - self.now()) > 0:
+        """Return at that moment of the loop's time, or when a message is refused, or one is kept.
+
+        Raise what ended the connection.
+        """
+        while self._end is None and not self.refused and not self._untaken and (left := until - self.now()) > 0:
             deadline = self._engine.deadline
             await self._wait(left if deadline is None else min(left, max(0.0, deadline - self.now())))
             self._keep_alive()

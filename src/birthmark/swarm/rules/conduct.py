@@ -14,6 +14,7 @@ class Act(StrEnum):
 
     SEND = "send"
     RENEW = "renew"
+    JOB = "job"  # what it was told to do is done
     CUT = "cut"  # the line breaks: no goodbye
     STORM = "storm"  # the same, and back at once
     LEAVE = "leave"  # goodbye, and back after a while
@@ -25,6 +26,7 @@ class Plan:
 
     send_s: float = math.inf
     renew_s: float = math.inf
+    job_s: float = math.inf
     cut_s: float = math.inf
     storm_s: float = math.inf
     leave_s: float = math.inf
@@ -48,6 +50,7 @@ class Plan:
                 (Act.CUT, self.cut_s),
                 (Act.LEAVE, self.leave_s),
                 (Act.RENEW, self.renew_s),
+                (Act.JOB, self.job_s),
                 (Act.SEND, self.send_s),
             ),
             key=lambda one: one[1],

@@ -129,6 +129,8 @@ def _group(table: Table, name: str) -> Group:
         cut_s=_or(table.take("cut", reads.span), given.cut_s),
         renew_s=renew[0],
         renew_at=renew[1],
+        job_s=_or(table.take("job", reads.span), given.job_s),
+        jobs_fail=_or(table.take("jobs_fail", reads.share), given.jobs_fail),
         storm_s=_or(table.take("storm", reads.spans), given.storm_s),
         misbehave=_table_of(table.table("misbehave"), reads.share),
         expect=_table_of(table.table("expect"), reads.one_of(Verdict)),
@@ -156,6 +158,8 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
     for group in scenario.groups:
         table, faults = groups.table(group.name), dict(group.misbehave)
         misbehave = table.table("misbehave")
+        if group.job_s and not scenario.wish.where.is_aws:
+            table.wrong("job", "is of no use but at AWS, which has jobs", "Leave it out")
         if group.renews and scenario.wish.where.is_aws:
             table.wrong("renew", "is of no use at AWS, which knows each certificate by itself", "Leave it out")
         if group.renews and origin is not Origin.EST and scenario.wish.est_url is None:

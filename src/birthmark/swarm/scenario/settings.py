@@ -116,6 +116,8 @@ SECTIONS = (
             Setting("away", _TIME, "how long it is away then", f'"{_GROUP.away_s:g}s"'),
             Setting("cut", _TIME, "mean time between lines that break, at random; 0 for never", '"0s"'),
             Setting("renew", 'time or "80%"', "renew by EST so often, or at that share of the certificate's life"),
+            Setting("job", _TIME, "at AWS, how long a job takes that a device is told to do; 0 does none", '"0s"'),
+            Setting("jobs_fail", _SHARE, "of the jobs fail", '"0%"'),
             Setting("storm", "times", "when all lines of the group break, and all devices return at once", "[]"),
             Setting(
                 "patience",

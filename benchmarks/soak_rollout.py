@@ -1,0 +1,20 @@
+"""A job to the devices of a swarm, of which 2 % fail, while the server is killed.
+
+python benchmarks/soak_rollout.py [--each 10000] [--kills 20] [--engine sqlite|workers] [--seed 1]
+
+Prints the figures, and what is not as it should be: every execution ends once, as its device says, those that fail are
+tried once more, and no device is told twice. Exit 1 where anything is.
+"""
+
+from both_engines import soak
+
+from rollout_kills import keep_on
+
+if __name__ == "__main__":
+    soak(
+        __doc__,
+        10_000,
+        lambda server, each, dice, directory, kill, kills: keep_on(
+            server, each, dice, directory, kill=kill, kills=kills
+        ),
+    )

@@ -1,0 +1,31 @@
+"""What all devices of a run share."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from birthmark.clock import Clock
+from birthmark.swarm.counting import Counting
+from birthmark.swarm.identities import Shelf
+from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.scenario.model import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Yard:
+    """What all devices of a run share."""
+
+    target: Target
+    dialer: Dialer
+    shelf: Shelf
+    counting: Counting
+    clock: Clock
+    now: Callable[[], float]
+    """Seconds of the run."""
+    loop_time_of: Callable[[float], float]
+    turns: asyncio.Semaphore
+    """One for each device that registers or connects."""
+
+    async def sleep_until(self, moment: float) -> None:
+        """Return at that moment of the run."""
+        await asyncio.sleep(max(0.0, moment - self.now()))

@@ -1,6 +1,5 @@
 """The operator interface of AWS IoT's topic rules, and of the streams that they write to."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -175,7 +174,7 @@ def _dead(one: Waiting) -> dict[str, Any]:
         "problem": one.problem,
         "body": body,
         "encoding": encoding,
-        "address": json.loads(json.dumps(dict(one.address))),
+        "address": {name: str(text) for name, text in one.address.items() if name != "headers"},
     }
 
 

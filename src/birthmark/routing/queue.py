@@ -120,7 +120,7 @@ class Queue:
 
     async def counts(self, rule: str = "") -> Mapping[str, Lane]:
         """Return what each lane holds, of one rule or of all."""
-        rows = await self._database.aside(store.COUNTS, rule=rule)
+        rows = await self._database.aside(store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES))
         return {row["lane"]: Lane(row["count"], row["dead"], row["bytes"]) for row in rows}
 
     async def dead(self, rule: str, after: str, limit: int) -> Sequence[Waiting]:
@@ -196,8 +196,7 @@ class Queue:
             self._paused.pop(name, None)
             return False
         waiting = [store.WAITING.of(row) for row in rows]
-        carrier = self._carriers[waiting[0].kind]
-        results = await carrier.carry([one.letter for one in waiting])
+        results = await self._carried(waiting)
         changes, failures = Changes(), list[tuple[Waiting, BirthmarkError]]()
         for one, problem in zip(waiting, results, strict=True):
             if problem is None:
@@ -216,6 +215,15 @@ class Queue:
             self._paused[name] = self._clock.now() + pause
             await self._forget_oldest(name)
         return not failures
+
+    async def _carried(self, waiting: Sequence[Waiting]) -> Sequence[BirthmarkError | None]:
+        """Carry letters by their kinds: where a rule was changed, a lane has some of its earlier action."""
+        results: dict[str, BirthmarkError | None] = {}
+        for kind in dict.fromkeys(one.kind for one in waiting):
+            some = [one for one in waiting if one.kind == kind]
+            found = await self._carriers[kind].carry([one.letter for one in some])
+            results |= {one.id: problem for one, problem in zip(some, found, strict=True)}
+        return [results[one.id] for one in waiting]
 
     async def _fail(self, changes: Changes, one: Waiting, problem: BirthmarkError) -> None:
         now, tries = self._clock.now(), one.tries + 1

@@ -4,9 +4,10 @@ A letter's id says which message of the stream it is of, so that a page that is 
 twice.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Index, Text, bindparam, func, literal, null, or_, select, update
+from sqlalchemy import Index, Text, bindparam, func, literal, null, select, update
 
 from birthmark.routing.letters import Waiting
 from birthmark.store import insert, statement
@@ -15,7 +16,7 @@ from birthmark.store.records import Records
 
 PORTION = 64
 WAITING = Records(Waiting)
-letters = WAITING.table("routing_letters", "id")
+letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which may have a token in a header
 _ALIVE = letters.c.dead_at.is_(None)
 _DEAD = letters.c.dead_at.is_not(None)
 Index("routing_letters_lane", letters.c.lane, letters.c.id)
@@ -31,6 +32,7 @@ DUE = statement(
 )
 DELETE = remove(letters, "id")
 LATER = change(letters, ("tries", "due_at", "dead_at", "problem"), "id", "tries")
+_OF_RULE = (letters.c.lane >= bindparam("first"), letters.c.lane < bindparam("last"))
 COUNTS = statement(
     select(
         letters.c.lane,
@@ -38,10 +40,9 @@ COUNTS = statement(
         func.count(letters.c.dead_at).label("dead"),
         func.coalesce(func.sum(func.length(letters.c.body)), 0).label("bytes"),
     )
-    .where(or_(bindparam("rule") == "", letters.c.lane.like(bindparam("rule") + "/%")))
+    .where(*_OF_RULE)
     .group_by(letters.c.lane)
 )
-_OF_RULE = (letters.c.lane >= bindparam("first"), letters.c.lane < bindparam("last"))
 DEAD_OF = statement(
     select(letters)
     .where(*_OF_RULE, _DEAD, letters.c.id > bindparam("after"))
@@ -61,6 +62,9 @@ OLDEST_DEAD = statement(
     .limit(bindparam("limit"))
 )
 ONE = find(letters)
+
+
+ALL_RULES: Mapping[str, str] = {"first": "", "last": "\U0010ffff"}
 
 
 def of_rule(rule: str) -> dict[str, Any]:

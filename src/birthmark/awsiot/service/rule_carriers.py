@@ -196,17 +196,25 @@ class _Servers:
     def __init__(self, destinations: Destinations, servers: Mapping[str, Server]) -> None:
         self._destinations = destinations
         self._servers = servers
-        self.nats = NatsCarrier(servers)
+        self._nats = NatsCarrier(servers)
         self._mqtt = MqttCarrier(servers)
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`; one lane has one server."""
+        """See `birthmark.routing.letters.Carrier`."""
+        results: dict[int, BirthmarkError | None] = {}
+        for arn in dict.fromkeys(one.address["arn"] for one in letters):
+            numbers = [number for number, one in enumerate(letters) if one.address["arn"] == arn]
+            found = await self._to(arn, [letters[number] for number in numbers])
+            results |= dict(zip(numbers, found, strict=True))
+        return [results[number] for number in range(len(letters))]
+
+    async def _to(self, arn: str, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
         try:
-            name = self._destinations.server_of(letters[0].address["arn"])
+            name = self._destinations.server_of(arn)
         except BirthmarkError as error:
             return [error] * len(letters)
         ready = [Letter(one.lane, one.kind, {**one.address, "server": name}, one.body, one.origin) for one in letters]
-        by = self._mqtt if self._servers[name].url.startswith("mqtt") else self.nats
+        by = self._mqtt if self._servers[name].url.startswith("mqtt") else self._nats
         return await by.carry(ready)
 
 

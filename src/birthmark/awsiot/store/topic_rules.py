@@ -7,7 +7,7 @@ from birthmark.store.records import Records
 
 MAX_RULES = 1000
 RULES = Records(TopicRule)
-rules = RULES.table("aws_topic_rules", "name")
+rules = RULES.table("aws_topic_rules", "name", sealed=("payload",))  # which may have a token in a header
 ADD_RULE = insert(rules, ignore_existing=True)
 GET_RULE = find(rules)
 LIST_RULES = page(rules, "name")

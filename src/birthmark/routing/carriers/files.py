@@ -14,6 +14,8 @@ from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.letters import Letter
 from birthmark.text import reason_of
 
+LEAST_FREE = 0.05
+"""Of the disk: what devices send fills no more of it."""
 Place = Callable[[Letter], Path]
 """Says where a letter goes. Raise a `BirthmarkError` that `is_final` for what leads nowhere, or out of the folder."""
 
@@ -21,7 +23,7 @@ Place = Callable[[Letter], Path]
 class FileCarrier:
     """Puts each letter in a file of its own; what was there is replaced."""
 
-    is_quick = True
+    is_quick = False  # a slow disk keeps no other rule waiting
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -35,6 +37,8 @@ class FileCarrier:
         try:
             path = self._place(letter)
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not has_room(path.parent):
+                return NotTakenError(receiver="the folder", reason="its disk is nearly full")
             beside_it = path.with_name(f".{path.name[:100]}.{os.getpid()}.{next(self._numbers)}")
             with beside_it.open("wb") as file:
                 file.write(letter.body)
@@ -51,7 +55,7 @@ class FileCarrier:
 class LineCarrier:
     """Adds letters to files, each followed by its address's `separator`."""
 
-    is_quick = True
+    is_quick = False  # a slow disk keeps no other rule waiting
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -70,13 +74,28 @@ class LineCarrier:
                 results[number] = error
         for path, numbers in by_path.items():
             text = b"".join(letters[one].body + letters[one].address.get("separator", "").encode() for one in numbers)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                for one in numbers:
-                    results[one] = NotTakenError(receiver="the folder", reason=reason_of(error))
+            problem = _added(path, text)
+            for one in numbers:
+                results[one] = problem
         return results
+
+
+def _added(path: Path, text: bytes) -> BirthmarkError | None:
+    """Add to a file; return why that could not be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not has_room(path.parent):
+            return NotTakenError(receiver="the folder", reason="its disk is nearly full")
+        with path.open("ab") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return NotTakenError(receiver="the folder", reason=reason_of(error))
+    return None
+
+
+def has_room(folder: Path) -> bool:
+    """Say whether a folder's disk has room for what devices send."""
+    told = os.statvfs(folder)
+    return told.f_bavail >= told.f_blocks * LEAST_FREE

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nats
-from nats.aio.client import Client
 from nats.errors import Error
 
 from birthmark.errors import BirthmarkError
@@ -16,8 +15,8 @@ from birthmark.routing.letters import Letter
 from birthmark.routing.servers import Server
 from birthmark.text import reason_of
 
-CONNECT_S = 5.0
-FLUSH_S = 5
+CONNECT_S = FLUSH_S = 5
+PATIENCE_S = 12.0
 
 
 class NatsCarrier:
@@ -27,50 +26,51 @@ class NatsCarrier:
 
     def __init__(self, servers: Mapping[str, Server]) -> None:
         self._servers = servers
-        self._clients: dict[str, Client] = {}
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`."""
+        """See `birthmark.routing.letters.Carrier`. A connection lives as long as one portion of a lane."""
         name = letters[0].address["server"]
+        wrong = [_wrong(letter) for letter in letters]
+        good = [letter for letter, problem in zip(letters, wrong, strict=True) if problem is None]
+        problem: NotTakenError | None = None
+        if good:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._publish(self._servers[name], good)
+            except (OSError, Error, TimeoutError, KeyError) as error:
+                why = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+                problem = NotTakenError(receiver=name, reason=why)
+        return [one or problem for one in wrong]
+
+    async def _publish(self, server: Server, letters: Sequence[Letter]) -> None:
+        more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}
+        if server.url.startswith("tls:"):
+            more["tls"] = await asyncio.to_thread(ssl.create_default_context, cafile=server.ca)
+        client = await nats.connect(
+            server.url,
+            connect_timeout=CONNECT_S,
+            allow_reconnect=False,
+            name="birthmark rules",
+            error_cb=_nobody,
+            **more,
+        )
         try:
-            async with asyncio.timeout(CONNECT_S + FLUSH_S):
-                client = await self._client(name)
-                results = [await self._published(client, letter) for letter in letters]
-                await client.flush(FLUSH_S)
-        except (OSError, Error, TimeoutError) as error:
-            await self._forget(name)
-            why = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-            return [NotTakenError(receiver=name, reason=why)] * len(letters)
-        return results
-
-    async def _published(self, client: Client, letter: Letter) -> BirthmarkError | None:
-        subject = letter.address["topic"]
-        if not subject or any(one in subject for one in " \t\r\n*>") or "" in subject.split("."):
-            return AddressInvalidError(receiver=letter.address["server"], reason=f"{subject[:100]!r} is no subject")
-        await client.publish(subject, letter.body)
-        return None
-
-    async def _client(self, name: str) -> Client:
-        client = self._clients.get(name)
-        if client is None or not client.is_connected:
-            await self._forget(name)
-            server = self._servers[name]
-            more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}
-            if server.url.startswith("tls:"):
-                more["tls"] = await asyncio.to_thread(ssl.create_default_context, cafile=server.ca)
-            client = self._clients[name] = await nats.connect(
-                server.url, connect_timeout=int(CONNECT_S), allow_reconnect=False, name="birthmark rules", **more
-            )
-        return client
-
-    async def _forget(self, name: str) -> None:
-        client = self._clients.pop(name, None)
-        if client is not None:
+            for letter in letters:
+                await client.publish(letter.address["topic"], letter.body)
+            await client.flush(FLUSH_S)
+        finally:
             with contextlib.suppress(OSError, Error, TimeoutError):
                 async with asyncio.timeout(1):
                     await client.close()
 
-    async def stop(self) -> None:
-        """End every connection."""
-        for name in tuple(self._clients):
-            await self._forget(name)
+
+async def _nobody(error: Exception) -> None:
+    """Leave it to `flush`, which says what it was."""
+    del error
+
+
+def _wrong(letter: Letter) -> AddressInvalidError | None:
+    subject = letter.address["topic"]
+    if subject and not any(one in subject for one in " \t\r\n*>") and "" not in subject.split("."):
+        return None
+    return AddressInvalidError(receiver=letter.address["server"], reason=f"{subject[:100]!r} is no subject")

@@ -22,6 +22,8 @@ from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.engine import Engine
 from birthmark.routing.letters import Letter
 from birthmark.routing.noted import Noted
+from birthmark.server.tables import TABLES
+from birthmark.store.columns import SealedText
 from fakes import FakeClock
 
 pytestmark = pytest.mark.integration
@@ -230,6 +232,24 @@ async def test_a_lane_whose_receiver_is_away_keeps_no_other_waiting(database_url
         assert await world.waiting("one") == (5, 0)
 
 
+async def test_what_waits_of_an_earlier_action_goes_its_own_way(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        other = Outside()
+        world.carriers["kafka"] = other
+        world.rules.destinations.servers = {"a": None}  # type: ignore[dict-item]
+        await world.rule("one", "SELECT * FROM 'x'", HTTP)
+        world.outside.problem = NotTakenError(receiver="a", reason="away")
+        await world.publish("x", "1")
+        await world.run()
+        kafka = {"kafka": {"destinationArn": "arn:a/a", "topic": "t", "clientProperties": {}}}
+        await world.rules.replace("one", {"sql": "SELECT * FROM 'x'", "actions": [kafka]}, **ME)
+        world.outside.problem = None
+        await world.publish("x", "2")
+        world.clock.move(timedelta(seconds=2))
+        await world.run()
+        assert (world.outside.bodies, other.bodies) == ([b"1"], [b"2"])
+
+
 async def test_a_queue_is_bounded_and_counts_what_it_drops(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "MAX_WAITING", 3)
     async with a_world(database_url) as world:
@@ -255,11 +275,13 @@ async def test_a_rule_that_is_removed_takes_what_waits_along(database_url: str) 
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
         await world.rule("one_more", "SELECT * FROM 'x'", HTTP)
+        await world.rule("oneXmore", "SELECT * FROM 'x'", HTTP)
         world.outside.problem = NotTakenError(receiver="a", reason="away")
         await world.publish("x", "1")
         await world.run()
         await world.rules.delete("one", **ME)
         assert (await world.waiting("one"), await world.waiting("one_more")) == ((0, 0), (1, 0))
+        assert await world.waiting("oneXmore") == (1, 0)
 
 
 async def test_what_came_back_to_the_rule_that_republished_it_is_stopped(database_url: str) -> None:
@@ -308,3 +330,16 @@ async def test_a_thousand_rules_and_no_more(database_url: str, monkeypatch: pyte
             await world.rule(f"r{number}", "SELECT * FROM 'x'", HTTP)
         with pytest.raises(TooManyRulesError):
             await world.rule("r3", "SELECT * FROM 'x'", HTTP)
+
+
+async def test_headers_of_rules_and_of_what_waits_are_sealed(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        http = {
+            "http": {"url": "https://hooks.example.com/x", "headers": [{"key": "authorization", "value": "s3cret"}]}
+        }
+        await world.rule("one", "SELECT * FROM 'x'", http)
+        world.outside.problem = NotTakenError(receiver="a", reason="away")
+        await world.publish("x", "1")
+        await world.run()
+        for table, column in (("aws_topic_rules", "payload"), ("routing_letters", "address")):
+            assert isinstance(TABLES[table].c[column].type, SealedText)

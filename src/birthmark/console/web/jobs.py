@@ -23,6 +23,7 @@ from birthmark.console.web.words import marked
 from birthmark.people.demand import RightMissingError
 
 _AT, _ONE = "/jobs", "/jobs/{name}"
+_EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # a look counts all of its executions
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 _GOES_ON = frozenset({JobStatus.SCHEDULED.value, JobStatus.IN_PROGRESS.value})
 STATES: Mapping[str, tuple[str, str]] = {
@@ -95,6 +96,7 @@ class JobsPages:
             "is": _state(row),
             "goes_on": row["status"] in _GOES_ON,
             "total": total,
+            "every": _EVERY_S if total <= _MANY else _SELDOM_S,
             "over": total - sum(row["things"].get(one, 0) for one in ("QUEUED", "IN_PROGRESS")),
             "picture": drawn(row["things"]) if total else "",
             "counted": [_counted(one, row["things"][one], here) for one in THINGS if one in row["things"]],

@@ -64,6 +64,7 @@ class Queue:
         self._database = database
         self._clock = clock
         self._carriers = carriers
+        self._served: dict[str, tuple[Carrier, Failed]] = {}
         self._lanes: dict[str, Lane] = {}
         self._counted_at: float | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -75,6 +76,10 @@ class Queue:
         self.dropped: Counter[str] = Counter()
         self.aside: Counter[str] = Counter()
         """Letters by lane, since this process began: taken by their receiver, for which there was no room, put aside"""
+
+    def serve(self, carriers: Mapping[str, Carrier], failed: Failed) -> None:
+        """Carry letters of more kinds, by another room, which hears of its own that failed."""
+        self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
 
     def lane(self, name: str) -> Lane:
         """Return what is known of a lane."""
@@ -192,7 +197,8 @@ class Queue:
             self._paused.pop(name, None)
             return False
         waiting = [store.WAITING.of(row) for row in rows]
-        carrier = self._carriers[waiting[0].kind]
+        kind = waiting[0].kind
+        carrier = self._served[kind][0] if kind in self._served else self._carriers[kind]
         results = await carrier.carry([one.letter for one in waiting])
         changes, failures = Changes(), list[tuple[Waiting, BirthmarkError]]()
         for one, problem in zip(waiting, results, strict=True):
@@ -226,7 +232,8 @@ class Queue:
         if is_over:
             self.lane(one.lane).dead += 1
             self.aside[one.lane] += 1
-            await self.failed(one.letter, problem)
+            failed = self._served[one.kind][1] if one.kind in self._served else self.failed
+            await failed(one.letter, problem)
 
     async def _forget_oldest(self, name: str) -> None:
         """Keep of what was put aside the newest."""

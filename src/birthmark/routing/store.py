@@ -6,7 +6,7 @@ twice.
 
 from typing import Any
 
-from sqlalchemy import Index, bindparam, func, or_, select, update
+from sqlalchemy import Index, bindparam, func, literal_column, null, or_, select, update
 
 from birthmark.routing.letters import Waiting
 from birthmark.store import insert, statement
@@ -49,9 +49,13 @@ DEAD_OF = statement(
     .limit(bindparam("limit"))
 )
 DELETE_OF = remove(letters, *_OF_RULE)
-REVIVE = statement(
-    update(letters).where(*_OF_RULE, _DEAD).values(dead_at=None, tries=0, due_at=bindparam("due_at"), problem="")
-)
+_ANEW = {
+    "dead_at": null(),
+    "tries": literal_column("0"),
+    "due_at": bindparam("due_at"),
+    "problem": literal_column("''"),
+}
+REVIVE = statement(update(letters).where(*_OF_RULE, _DEAD).values(_ANEW))
 OLDEST_DEAD = statement(
     select(letters.c.id)
     .where(letters.c.lane == bindparam("lane"), _DEAD)

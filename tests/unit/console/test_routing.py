@@ -192,7 +192,8 @@ async def test_the_served_document_is_the_same() -> None:
 def test_what_only_looks_changes_nothing() -> None:
     assert all(one.right in {Right.READ, None} for one in operator_table() if one.method == "GET")
     viewers = {one.template for one in operator_table() if one.right is Right.READ and one.method != "GET"}
-    assert viewers == {"/audit/verify", "/figures/prove", "/inventory/standing", "/dps/{name}/enrollments/check"}
+    looking = {"/audit/verify", "/figures/prove", "/inventory/standing", "/dps/{name}/enrollments/check"}
+    assert viewers == looking | {"/hubs/{name}/route-test"}
 
 
 def test_the_page_is_that_of_the_table() -> None:

@@ -21,7 +21,7 @@ from birthmark.console.routing import (
     Rows,
 )
 from birthmark.feed.showing import host_only
-from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import changing, selecting
 from birthmark.iothub.rules.routes.changing import EndpointInvalidError
 from birthmark.iothub.service import IotHub
@@ -263,10 +263,7 @@ class _Routes:
 async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any]:
     """Return which routes take a message, and where to; or whether a condition holds."""
     source = changing.parse_source(asked.source, hub.name)
-    names = {shown: kept for kept, shown in selecting.SYSTEM.items()}
-    system: dict[str, str | None] = {names.get(name, name): value for name, value in asked.system.items()}
-    properties: dict[str, str | None] = dict(asked.properties)
-    message = selecting.read(Message(asked.device, 0, asked.body.encode(), system, properties))
+    message = selecting.read(selecting.imagined(asked.device, asked.body, asked.properties, asked.system))
     if asked.condition is not None:
         condition = changing.compiled(asked.condition, hub.name)
         return {"holds": selecting.takes(condition, message, asked.twin, "test")}

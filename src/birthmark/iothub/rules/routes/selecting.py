@@ -78,6 +78,16 @@ def source_of(message: Message) -> Source:
     return Source.MESSAGES if text is None else Source(text[:1].upper() + text[1:])
 
 
+def imagined(
+    device: str, body: str, properties: Mapping[str, str], system: Mapping[str, str], micros: int = 0
+) -> Message:
+    """Return a message that was never sent; properties of the system by the names that conditions have for them."""
+    kept = {shown.lower(): name for name, shown in SYSTEM.items()}
+    own: dict[str, str | None] = {kept.get(name.lower(), name): value for name, value in system.items()}
+    given: dict[str, str | None] = dict(properties)
+    return Message(device, micros, body.encode(), own, given)
+
+
 def read(message: Message) -> model.Message:
     """Return a message as conditions look at it."""
     system = _system_properties(message)

@@ -93,9 +93,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def a_world(directory: Path) -> AsyncIterator[World]:
+async def a_world(directory: Path, url: str | None = None) -> AsyncIterator[World]:
     clock = FakeClock()
-    database = await open_database(f"sqlite:///{directory}/x.db", clock)
+    database = await open_database(url or f"sqlite:///{directory}/x.db", clock)
     iothub = IotHub.of(database, clock, SeededEntropy())
     hub = await iothub.hubs.create("main", "hub.example", actor="test")
     await iothub.registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")

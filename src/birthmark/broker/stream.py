@@ -142,6 +142,17 @@ class SqlStream(Generic[T]):
             self._idle.clear()
             self._loop.call_soon(self._write)
 
+    def adding(self, key: int, items: Sequence[T]) -> Changes:
+        """Return what adds messages of one device at the end, for a commit that does more.
+
+        Nobody may `append` to such a stream: who does numbers its commits itself.
+        """
+        body = self._encode(list(items))
+        changes = Changes().run(store.ADD_END, stream=self.name, seq=0, at=0, upto=0)
+        changes.run(store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=len(body))
+        row: dict[str, Any] = {"partition_0": partition_of(key), "count_0": len(items), "names_0": None, "body_0": body}
+        return changes.run(store.ADD_AT_THE_END[1], stream=self.name, **row)
+
     async def settled(self) -> None:
         await self._idle.wait()
 

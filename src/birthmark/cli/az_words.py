@@ -23,7 +23,7 @@ _NO_CONFIGURATIONS = "Configurations by a condition are not served: a twin is ch
 _NO_JOBS = "Jobs are not served: what a query finds is changed one by one"
 _FIXED = "The policies are those that Azure makes of itself: none is added, changed or removed"
 _RELATIONS = "Parents and children have no command here; `az iot` itself sets them, with --login"
-_ROUTES = "Nothing is routed to other services: messages are read from the hub"
+_ENDPOINTS = "Endpoints are webhooks, folders, streams, NATS and MQTT; none is a service of Azure's"
 _BY_ITS_NAME = "A key is shown again with its connection string; a new one has a device that is removed and made again"
 
 AZ: Mapping[str, Here] = {
@@ -77,9 +77,25 @@ AZ: Mapping[str, Here] = {
     "hub policy delete": Here("hub policy ls", _FIXED),
     "hub configuration": Here("hub twin", _NO_CONFIGURATIONS),
     "hub job": Here("hub query", _NO_JOBS),
-    "hub message-route": Here("hub monitor", _ROUTES),
-    "hub message-endpoint": Here("hub monitor", _ROUTES),
-    "hub route": Here("hub monitor", _ROUTES),
+    "hub route list": Here("hub route ls"),
+    "hub route create": Here("hub route add", _ENDPOINTS),
+    "hub route delete": Here("hub route rm"),
+    "hub route update": Here("hub route add", "One on record is removed first"),
+    "hub routing-endpoint": Here("hub endpoint", _ENDPOINTS),
+    "hub message-route": Here("hub route"),
+    "hub message-route create": Here("hub route add", _ENDPOINTS),
+    "hub message-route list": Here("hub route ls"),
+    "hub message-route show": Here("hub route show"),
+    "hub message-route delete": Here("hub route rm"),
+    "hub message-route test": Here("hub route test"),
+    "hub message-endpoint": Here("hub endpoint", _ENDPOINTS),
+    "hub message-endpoint create": Here("hub endpoint add", _ENDPOINTS),
+    "hub message-endpoint list": Here("hub endpoint ls"),
+    "hub message-endpoint delete": Here("hub endpoint rm"),
+    "hub message-enrichment": Here("hub enrichment"),
+    "hub message-enrichment create": Here("hub enrichment add"),
+    "hub message-enrichment list": Here("hub enrichment ls"),
+    "hub message-enrichment delete": Here("hub enrichment rm"),
     "dps certificate": Here("dps ca"),
     "dps certificate create": Here("dps ca create"),
     "dps certificate update": Here("dps ca create", "One on record is removed first"),

@@ -22,7 +22,8 @@ from birthmark.iothub.rules import (
     wills,
 )
 from birthmark.iothub.rules import queries as rules_of_queries
-from birthmark.iothub.service import authorities, finding, hubs, modules, queries, registry
+from birthmark.iothub.rules.routes import changing
+from birthmark.iothub.service import authorities, finding, hubs, modules, queries, registry, routes
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.pki.csr import CsrRefusedError
 
@@ -87,6 +88,16 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     tiers.TierThrottledError: (429, "ThrottlingException", 429001),
     tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
     tiers.TooManyDevicesError: (413, "TooManyDevices", 413002),
+    changing.RouteInvalidError: (400, "ArgumentInvalid", 400004),
+    changing.RouteConditionError: (400, "ArgumentInvalid", 400004),
+    changing.RouteSourceError: (400, "ArgumentInvalid", 400004),
+    changing.EndpointInvalidError: (400, "ArgumentInvalid", 400004),
+    changing.RouteNameTakenError: (409, "Conflict", 409000),
+    changing.UnknownRouteError: (404, "NotFound", 404000),
+    changing.UnknownEndpointError: (404, "NotFound", 404000),
+    changing.EndpointInUseError: (409, "Conflict", 409000),
+    changing.TooManyRoutesError: (403, "Forbidden", 403000),
+    routes.RouteFailedError: (403, "Forbidden", 403000),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),
     errors.ForbiddenError: (403, "Forbidden", 403000),

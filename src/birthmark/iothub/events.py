@@ -48,3 +48,13 @@ class HubDeleted(Event, frozen=True, tag="iothub.hub_deleted"):
     @property
     def entity(self) -> str:
         return self.hub
+
+
+class RoutingChanged(Event, frozen=True, tag="iothub.routing_changed"):
+    """Other routes of a hub count from now on."""
+
+    hub: str
+
+    @property
+    def entity(self) -> str:
+        return self.hub

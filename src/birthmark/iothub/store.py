@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, assert_never
 
 import msgspec
@@ -33,6 +35,7 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
+from birthmark.iothub.wire.routes import Kept, Routing
 from birthmark.pki.authority import Authority
 from birthmark.store import from_micros, insert, metadata, to_micros
 from birthmark.store.columns import blob, number, text
@@ -41,6 +44,7 @@ from birthmark.store.keyed import among, change, find, page, present, remove, st
 from birthmark.store.ordering import ordered_text
 from birthmark.store.records import Records
 from birthmark.store.statements import Statement, statement
+from birthmark.text import decode_json
 
 devices = Table(
     "hub_devices",
@@ -156,6 +160,27 @@ CHANGE_CREDENTIAL = change(
 DELETE_CREDENTIAL = remove(credentials)
 DROP_CREDENTIAL = remove(credentials, "hub", "device_id", "version")
 
+
+@dataclass(frozen=True, slots=True)
+class _RoutingRow:
+    """The routes of a hub: a document of theirs, and the secrets of its webhooks."""
+
+    hub: str
+    generation: str
+    revision: int
+    document: str
+    secrets: str = field(repr=False)
+    modified_at: datetime
+
+
+ROUTINGS = Records(_RoutingRow)
+routings = ROUTINGS.table("hub_routing", "hub", sealed=("secrets",))
+ADD_ROUTING = insert(routings, ignore_existing=True)
+GET_ROUTING = find(routings)
+ROUTINGS_PAGE = page(routings, "hub")
+CHANGE_ROUTING = change(routings, ("document", "secrets", "revision", "modified_at"), "hub", "generation", "revision")
+ROUTING_IS_THERE = present(routings, "hub", "generation")
+
 HUBS = Records(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
 ADD_HUB = insert(hubs)
@@ -164,7 +189,7 @@ CHANGE_TIER = change(hubs, ("tier",), "name", "host")
 REMOVE_HUB = remove(hubs, "name", "policies")
 HUB_IS_THERE = present(hubs)
 SAME_HUB = present(hubs, "name", "policies")
-DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities, credentials))
+DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities, credentials, routings))
 HUBS_PAGE = page(hubs, "name")
 
 # Of each device the latest word counts: whoever writes names the etag that was read.
@@ -362,3 +387,17 @@ def _authentication_of(row: Row) -> DeviceAuthentication:
 
 def _bytes_of(text: str | None) -> bytes | None:
     return None if text is None else bytes.fromhex(text)
+
+
+def kept_of(row: Row) -> Kept:
+    """Return the routing of a row."""
+    known = ROUTINGS.of(row)
+    routing = decode_json(known.document, Routing)
+    secrets = json.loads(known.secrets)
+    return Kept(known.hub, known.generation, known.revision, routing, secrets, known.modified_at)
+
+
+def routing_row(kept: Kept) -> dict[str, Any]:
+    """Return the row of a routing."""
+    document, secrets = msgspec.json.encode(kept.routing).decode(), json.dumps(kept.secrets)
+    return ROUTINGS.row(_RoutingRow(kept.hub, kept.generation, kept.revision, document, secrets, kept.modified_at))

@@ -20,6 +20,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     paths.PathInvalidError: (400, "InvalidResourceName"),
     wire.ApiVersionError: (400, "MissingApiVersionParameter"),
     wire.BodyInvalidError: (400, "InvalidRequestContent"),
+    service.HubChangedError: (412, "PreconditionFailed"),
     RightMissingError: (403, "AuthorizationFailed"),
     UnknownInstanceError: (404, "ResourceNotFound"),
     UnknownHubError: (404, "ResourceNotFound"),

@@ -141,7 +141,25 @@ def _of_services(management: Management) -> Mapping[Operation, Answer]:
         name = wire.parse_name(await request.body())
         return JSONResponse(wire.free_json(call.kind, is_free=management.is_free(call.kind, name)))
 
+    async def put(call: Call, caller: Caller, request: Request) -> Response:
+        etag = _etag(request)
+        return JSONResponse(await management.put_service(call, await request.body(), etag, actor=caller.actor))
+
+    async def try_all(call: Call, _caller: Caller, request: Request) -> Response:
+        found = management.tested(call, await request.body())
+        return JSONResponse({"routes": [{"properties": one} for one in found]})
+
+    async def try_one(call: Call, _caller: Caller, request: Request) -> Response:
+        return JSONResponse(management.tested_one(call, await request.body()))
+
+    async def health(call: Call, _caller: Caller, _request: Request) -> Response:
+        return JSONResponse({"value": await management.endpoints_health(call)})
+
     return {
+        Operation.PUT_SERVICE: put,
+        Operation.TEST_ROUTE: try_one,
+        Operation.TEST_ROUTES: try_all,
+        Operation.ENDPOINTS_HEALTH: health,
         Operation.GET_SERVICE: get,
         Operation.LIST_SERVICES: listing,
         Operation.LIST_KEYS: keys,

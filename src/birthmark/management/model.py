@@ -41,6 +41,10 @@ class Operation(Enum):
     LIST_SKUS = ("list_skus", Right.READ)
     STATISTICS = ("statistics", Right.READ)
     NAME_IS_FREE = ("name_is_free", None)
+    PUT_SERVICE = ("put_service", Right.ADMINISTER)
+    TEST_ROUTE = ("test_route", Right.READ)
+    TEST_ROUTES = ("test_routes", Right.READ)
+    ENDPOINTS_HEALTH = ("endpoints_health", Right.READ)
 
     @property
     def right(self) -> Right | None:

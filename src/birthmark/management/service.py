@@ -1,7 +1,8 @@
 """Who may ask what, and the services that answer: DPS and the hubs through one shape."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from birthmark.actor import Actor
@@ -11,16 +12,30 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
-from birthmark.errors import UnauthenticatedError
+from birthmark.errors import ConflictError, UnauthenticatedError
 from birthmark.iothub.model import Hub
+from birthmark.iothub.rules.routes import changing, selecting
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.wire.routes import BUILT_IN, Kept, Routing
 from birthmark.management import wire
 from birthmark.management.model import Call, Kind
+from birthmark.management.routes_wire import (
+    check_as_shown,
+    fallback_json,
+    mistake_json,
+    parse_test_all,
+    parse_test_one,
+    route_json,
+    routing_json,
+    routing_of,
+)
+from birthmark.management.rules.paths import OperationNotServedError
 from birthmark.people.demand import demand
 from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
+from birthmark.routing.rules.conditions import SqlMistake, parse_condition
 
 _BEARER, _STANDARD = "bearer", 443
 
@@ -36,6 +51,20 @@ class ManagementTokenError(UnauthenticatedError):
         "`birthmark user create ci --role admin` and `birthmark token create --user ci`"
     )
     presented: str
+
+
+class HubChangedError(ConflictError):
+    """The hub was changed meanwhile."""
+
+    code = "management.hub_changed"
+    message = "The hub {hub} was changed since it was read"
+    cause = "A change of the hub {hub} was meant for it as it was before its routes changed."
+    fix = "Read it again and repeat the change. Its routes as they are: `birthmark hub route ls --hub {hub}`"
+    hub: str
+
+
+def _none(hub: Hub) -> Kept:
+    return Kept(hub.name, "", 0, Routing(), {}, datetime.min.replace(tzinfo=UTC))
 
 
 class CertificatesOf(Protocol):
@@ -110,6 +139,68 @@ class Management:
         seen = (one for one in every if caller.rights.allow(Right.READ, call.kind.place(one.name)))
         return [self._view(call, one) for one in seen]
 
+    # ---- routes of a hub
+
+    async def put_service(self, call: Call, body: bytes, etag: str | None, *, actor: Actor) -> dict[str, Any]:
+        """Give a hub the routes of a body, which is otherwise as the hub is shown; return it.
+
+        Raise `OperationNotServedError` where there is no such hub, `AuthorityChangedError` for another etag.
+        """
+        if self.is_free(Kind.HUB, call.service):
+            raise OperationNotServedError(method="PUT", path=f"IotHubs/{call.service}")
+        hub = self.iothub.hubs.by_name(call.service)
+        shown = self._view(call, hub)
+        given, etag_of_body = check_as_shown(body, shown)
+        etag = etag or etag_of_body
+        if etag is not None and etag not in {"*", shown["etag"]}:
+            raise HubChangedError(hub=hub.name)
+        if given is None:
+            return shown
+        known = self.iothub.routes.ready(hub.name)
+        revision = None if etag in {None, "*"} else 0 if known is None else known.kept.revision
+        await self.iothub.routes.change(
+            hub,
+            lambda before: changing.checked(routing_of(given, before, hub.name), hub.name),
+            "iothub.route_change",
+            hub.name,
+            actor=actor,
+            revision=revision,
+        )
+        return self._view(call, hub)
+
+    def tested(self, call: Call, body: bytes) -> Sequence[Mapping[str, Any]]:
+        """Return the routes of a hub that would take a message."""
+        hub = self.iothub.hubs.by_name(call.service)
+        asked = parse_test_all(body)
+        ready = self.iothub.routes.ready(hub.name) or selecting.make_ready(_none(hub))
+        source = changing.parse_source(asked.source, hub.name)
+        found = [name for name, _ in selecting.matching(ready, source, asked.message, asked.twin)]
+        routes = {one.name: one for one in ready.kept.routing.routes}
+        return [route_json(routes[name]) if name in routes else fallback_json(ready.kept.routing) for name in found]
+
+    def tested_one(self, call: Call, body: bytes) -> Mapping[str, Any]:
+        """Return whether a route would take a message, or what is wrong with its condition."""
+        hub = self.iothub.hubs.by_name(call.service)
+        asked, route = parse_test_one(body, hub.name)
+        try:
+            condition = parse_condition(route.condition)
+        except SqlMistake as error:
+            return {"result": "undefined", "details": {"compilationErrors": [mistake_json(error)]}}
+        is_taken = selecting.takes(condition, asked.message, asked.twin, route.name)
+        return {"result": "true" if is_taken else "false", "details": {"compilationErrors": []}}
+
+    async def endpoints_health(self, call: Call) -> Sequence[Mapping[str, Any]]:
+        """Return of each endpoint whether it takes what is sent there."""
+        hub = self.iothub.hubs.by_name(call.service)
+        routing, lanes = await self.iothub.routes.routing(hub), await self.iothub.routes.lanes(hub)
+        found: list[Mapping[str, Any]] = []
+        for name in (BUILT_IN, *(one.name for one in routing.endpoints)):
+            own = [lane for (_, endpoint), lane in lanes.items() if endpoint == name]
+            is_waiting = any(one.count > one.dead for one in own)
+            status = "unhealthy" if is_waiting else "degraded" if any(one.dead for one in own) else "healthy"
+            found.append({"endpointId": name, "healthStatus": status})
+        return found
+
     def is_free(self, kind: Kind, name: str) -> bool:
         """Say whether no service of that kind has this name."""
         every: Sequence[Instance | Hub] = self.instances.all() if kind is Kind.DPS else self.iothub.hubs.all()
@@ -126,7 +217,10 @@ class Management:
                 edition = edition_of(one.tier)
                 kind = "Free" if edition.tier is Tier.F1 else "Standard"
                 sku = {"name": edition.tier.value, "tier": kind, "capacity": edition.units}
-            return wire.service_json(call, one.name, sku, {"hostName": self._at(one.host), "features": "None"})
+            known = self.iothub.routes.ready(one.name)
+            routing = routing_json(Routing() if known is None else known.kept.routing)
+            shown = {"hostName": self._at(one.host), "features": "None", "routing": routing}
+            return wire.service_json(call, one.name, sku, shown, 0 if known is None else known.kept.revision)
         linked = [{"name": host, "location": wire.LOCATION} for host in one.hubs]
         properties = {
             "allocationPolicy": "Hashed",

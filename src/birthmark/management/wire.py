@@ -46,7 +46,7 @@ class BodyInvalidError(InvalidRequestError):
     cause = "A call of the management interface is not valid: {detail}."
     fix = (
         "Send what the SDK's model has: the certificate as base64 or PEM, and the etag it was read with. The same by a "
-        "command: `birthmark dps ca --help`, `birthmark hub ca --help`"
+        "command: `birthmark dps ca --help`, `birthmark hub ca --help`, `birthmark hub route --help`"
     )
     detail: str
 
@@ -153,18 +153,25 @@ def certificate_json(call: Call, authority: Authority, *, with_code: bool = Fals
     }
 
 
-def service_json(call: Call, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a service."""
+def service_json(
+    call: Call, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any], revision: int = 0
+) -> dict[str, Any]:
+    """Return a service; `revision` is that of its routes."""
     return {
         "id": call.id_of(name),
         "name": name,
         "type": f"{PROVIDER}/{call.kind.segment}",
         "location": LOCATION,
         "tags": {},
-        "etag": base64.b64encode(name.encode()).decode("ascii"),
+        "etag": etag_of_service(name, revision),
         "sku": sku,
         "properties": {"state": "Active", "provisioningState": "Succeeded", **properties},
     }
+
+
+def etag_of_service(name: str, revision: int) -> str:
+    """Return the etag of a service, which is another where its routes changed."""
+    return base64.b64encode((f"{name}/{revision}" if revision else name).encode()).decode("ascii")
 
 
 def key_json(policy: str, rights: str, keys: Sequence[bytes]) -> dict[str, Any]:

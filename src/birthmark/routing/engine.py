@@ -11,15 +11,14 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from birthmark.background import note
 from birthmark.broker.rules.partitions import BEGINNING, Positions
-from birthmark.broker.stream import SqlStream
+from birthmark.broker.stream import FromDevice, SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Carrier, Letter, is_final
-from birthmark.routing.noted import Noted
 from birthmark.routing.queue import Queue
 from birthmark.store import Changes, Database, to_micros
 
@@ -36,9 +35,11 @@ KEEP_UNREAD = timedelta(days=1)
 KEEP_BYTES = 1024 * 1024 * 1024
 """What no rule has seen is kept so long, and so much of it."""
 _MICROS = 1_000_000
+T = TypeVar("T", bound=FromDevice)
+A_contra = TypeVar("A_contra", bound=FromDevice, contravariant=True)
 
 
-class Rule(Protocol):
+class Rule(Protocol[A_contra]):
     """What decides on a message."""
 
     @property
@@ -46,37 +47,42 @@ class Rule(Protocol):
         """Its name, unique among all."""
         ...
 
-    async def decide(self, message: Noted) -> Sequence[Letter]:
+    async def decide(self, message: A_contra) -> Sequence[Letter]:
         """Return what goes out. Raise a `BirthmarkError` where the message cannot be decided on."""
         ...
 
 
-Find = Callable[[Noted], Iterable[Rule]]
+Find = Callable[[T], Iterable[Rule[T]]]
 """Which rules want a message."""
 Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
-Refused = Callable[[Rule, Noted, BirthmarkError], None]
+Refused = Callable[[Rule[T], T, BirthmarkError], None]
 
 
 async def _always() -> bool:
     return True
 
 
-def _nobody(rule: Rule, message: Noted, error: BirthmarkError) -> None:
+def _nobody(rule: Rule[T], message: T, error: BirthmarkError) -> None:
     del rule, message, error
 
 
-class Engine:
-    """See the module. `leads` says whether this worker is the one."""
+class Engine(Generic[T]):
+    """See the module. `leads` says whether this worker is the one.
+
+    Of a stream that others read, too, `group` is the name of its place in it, and it does not trim.
+    """
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        stream: SqlStream[Noted],
+        stream: SqlStream[T],
         *,
         queue: Queue,
         carriers: Mapping[str, Carrier],
-        find: Find,
+        find: Find[T],
+        group: str = GROUP,
+        trims: bool = True,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -84,11 +90,15 @@ class Engine:
         self._queue = queue
         self._carriers = carriers
         self._find = find
+        self._group = group
+        self._trims = trims
         self._after: Positions | None = None
         self._read_at = 0  # when what was read last had come
         self._trimmed_at: float | None = None
         self.leads: Callable[[], Awaitable[bool]] = _always
-        self.refused: Refused = _nobody
+        self.refused: Refused[T] = _nobody
+        self.while_: Callable[[], Changes] = Changes
+        """What has to hold for whatever is written of what was read."""
         self.failed: Failed = queue.failed
         self.seen: Counter[str] = Counter()
         self.matched: Counter[str] = Counter()
@@ -113,13 +123,14 @@ class Engine:
             if not await self.step():
                 assert self._after is not None  # noqa: S101 - a step read it
                 await self._stream.tail(self._after, _WAIT_S)
-            with contextlib.suppress(BirthmarkError):
-                await self._trim()
+            if self._trims:
+                with contextlib.suppress(BirthmarkError):
+                    await self._trim()
 
     async def step(self) -> bool:
         """Do what the next page asks for; say whether more may follow at once."""
         if self._after is None:
-            self._after = await self._stream.position(GROUP) or BEGINNING
+            self._after = await self._stream.position(self._group) or BEGINNING
         page = await self._stream.read(self._after, PAGE)
         if page.is_gap:
             self.missed += 1
@@ -129,12 +140,12 @@ class Engine:
             await self._page(page.items, self._after, page.next)
             self._read_at = page.items[-1].enqueued_micros
         elif page.next != self._after:
-            await self._database.commit(self._stream.noting(GROUP, page.next))
+            await self._database.commit(self.while_().merge(self._stream.noting(self._group, page.next)))
         self._after = page.next
         self.is_behind = not page.is_end
         return not page.is_end
 
-    async def _page(self, messages: Sequence[Noted], after: Positions, reached: Positions) -> None:
+    async def _page(self, messages: Sequence[T], after: Positions, reached: Positions) -> None:
         made: list[tuple[str, Letter]] = []
         for place, message in enumerate(messages):
             if place % _AT_ONCE == _AT_ONCE - 1:
@@ -146,7 +157,7 @@ class Engine:
                     for number, letter in enumerate(letters)
                 ]
         problems = await self._gone(made)
-        changes = self._stream.noting(GROUP, reached)
+        changes = self.while_().merge(self._stream.noting(self._group, reached))
         is_queued = False
         for id_, letter in made:
             problem = problems.get(id_, ...)
@@ -161,7 +172,7 @@ class Engine:
         if is_queued:
             self._queue.wake()
 
-    async def _decided(self, rule: Rule, message: Noted) -> Sequence[Letter]:
+    async def _decided(self, rule: Rule[T], message: T) -> Sequence[Letter]:
         self.seen[rule.name] += 1
         try:
             letters = await rule.decide(message)

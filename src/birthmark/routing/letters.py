@@ -14,6 +14,7 @@ class Letter:
 
     `lane` is who sends it, RULE/NUMBER: what is in one lane waits for nobody else. `address` says where it goes, by
     texts as the kind of action has them. `origin` is the message that led to it, for whoever has to say why it failed.
+    One that comes out of the queue has an `id` there, the same at each try.
     """
 
     lane: str
@@ -21,6 +22,7 @@ class Letter:
     address: Mapping[str, Any]
     body: bytes = field(repr=False)
     origin: Mapping[str, Any] = field(repr=False)
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Waiting:
     @property
     def letter(self) -> Letter:
         """What is to go out."""
-        return Letter(self.lane, self.kind, self.address, self.body, self.origin)
+        return Letter(self.lane, self.kind, self.address, self.body, self.origin, self.id)
 
 
 class Carrier(Protocol):

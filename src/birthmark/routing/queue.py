@@ -64,6 +64,7 @@ class Queue:
         self._database = database
         self._clock = clock
         self._carriers = carriers
+        self._served: dict[str, tuple[Carrier, Failed]] = {}
         self._lanes: dict[str, Lane] = {}
         self._counted_at: float | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -75,6 +76,10 @@ class Queue:
         self.dropped: Counter[str] = Counter()
         self.aside: Counter[str] = Counter()
         """Letters by lane, since this process began: taken by their receiver, for which there was no room, put aside"""
+
+    def serve(self, carriers: Mapping[str, Carrier], failed: Failed) -> None:
+        """Carry letters of more kinds, by another room, which hears of its own that failed."""
+        self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
 
     def lane(self, name: str) -> Lane:
         """Return what is known of a lane."""
@@ -221,7 +226,8 @@ class Queue:
         results: dict[str, BirthmarkError | None] = {}
         for kind in dict.fromkeys(one.kind for one in waiting):
             some = [one for one in waiting if one.kind == kind]
-            found = await self._carriers[kind].carry([one.letter for one in some])
+            carrier = self._served[kind][0] if kind in self._served else self._carriers[kind]
+            found = await carrier.carry([one.letter for one in some])
             results |= {one.id: problem for one, problem in zip(some, found, strict=True)}
         return [results[one.id] for one in waiting]
 
@@ -238,7 +244,8 @@ class Queue:
         if is_over:
             self.lane(one.lane).dead += 1
             self.aside[one.lane] += 1
-            await self.failed(one.letter, problem)
+            failed = self._served[one.kind][1] if one.kind in self._served else self.failed
+            await failed(one.letter, problem)
 
     async def _forget_oldest(self, name: str) -> None:
         """Keep of what was put aside the newest."""

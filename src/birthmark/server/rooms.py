@@ -51,6 +51,7 @@ from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
 from birthmark.outbound.guard import networks_of
@@ -67,6 +68,7 @@ from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.refusals.requests import AskPresented
+from birthmark.routing.queue import Queue
 from birthmark.server.account_files import functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
@@ -120,6 +122,7 @@ class Rooms:
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
+        await self.iothub.routes.settled()
         await self.iothub.telemetry.settled()
         await self.broker.settled(STOP_S)
         await self.ledger.settled(STOP_S)
@@ -129,7 +132,7 @@ class Rooms:
 
     async def stop(self) -> None:
         """End what reads in the background."""
-        for one in (self.instances, self.iothub.hubs, self.aws.keys, self.aws.index, self.rollovers, self.people):
+        for one in (self.instances, self.iothub, self.aws.keys, self.aws.index, self.rollovers, self.people):
             await one.stop()
 
     def end_connections(self) -> None:
@@ -201,6 +204,15 @@ def _mailer(settings: Settings) -> Mailer | None:
     return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 
 
+def _run_hubs(iothub: IotHub, broker: Broker, queue: Queue, settings: Settings, sender: Sender, ledger: Ledger) -> None:
+    """Let the worker that leads do what one does for all. Routes have the ways out that rules have, and one queue."""
+    routes, servers = iothub.routes, servers_of(settings)
+    ways = carriers_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
+    routes.begin(queue, ways, check_url=sender.check, servers=servers)
+    routes.record = ledger.record
+    iothub.telemetry.leads = iothub.index.leads = routes.leads = broker.leads
+
+
 async def open_rooms(
     settings: Settings, rollovers: Rollovers, database: Database, bus: Bus, clock: Clock, entropy: Entropy
 ) -> Rooms:
@@ -264,7 +276,7 @@ async def open_rooms(
     aws.renewals.predecessors = Succession(authority)
     broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
-    await iothub.hubs.load()
+    await iothub.load()
     await instances.load()
     await aws.load()
     await broker.load()
@@ -282,11 +294,11 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
-    iothub.telemetry.leads = iothub.index.leads = broker.leads
+    _run_hubs(iothub, broker, aws.rules.queue, settings, sender, ledger)
     aws.first_contact.per_ca, aws.first_contact.per_second = settings.aws.max_per_ca, settings.aws.max_new_per_second
     aws_connections.space = broker.space("aws", rules, aws_connections)
     aws.run(aws_connections.space.messages, aws_connections.reserved.ask, broker.leads)
-    aws.rules.record, aws.rules.whose = ledger.record, aws_connections.principal_of
+    aws.rules.whose, aws.rules.record = aws_connections.principal_of, ledger.record
     notices = Notices(database, clock, bus.worker)
     if isinstance(bus, NatsBus):
         bus.serve(AskPresented, partial(presented_here, ledger.presented))

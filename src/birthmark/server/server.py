@@ -322,6 +322,8 @@ class Server:
         self._closers.append(_kept("jobs of things", rooms.aws.rollout.keep_running))
         self._closers.append(_kept("rules", rooms.aws.rules.engine.keep_running))
         self._closers.append(_kept("what rules send", rooms.aws.rules.queue.keep_running))
+        self._closers.append(_kept("routes of hubs", rooms.iothub.routes.keep_running))
+        self._closers.append(_kept("streams that routes lead to", rooms.iothub.routes.keep_trimmed))
         self._closers.append(_kept("streams that rules write to", rooms.aws.streams.keep_trimmed))
         self._closers.append(_kept("bulk registrations", rooms.aws.tasks.keep_running))
         self._closers.append(_kept("notices", rooms.notices.keep_writing))

@@ -16,6 +16,7 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 from azure.mgmt.iothub import IotHubClient
+from azure.mgmt.iothub import models as hub_models
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
 from azure.mgmt.iothubprovisioningservices import models as dps_models
 
@@ -313,13 +314,96 @@ def test_a_hub_its_keys_and_its_devices_are_shown_as_they_are(office: Office, ad
     assert [one.sku.name for one in client.get_valid_skus(*AT)] == ["S1"]
 
 
+def test_a_hub_gets_routes_by_reading_it_and_putting_it_back(office: Office, admin: str) -> None:
+    hubs = office.hubs(admin).iot_hub_resource
+    hub = hubs.get(*AT)
+    routing = hub.properties.routing
+    assert routing.routes == []
+    assert routing.fallback_route.endpoint_names == ["events"]
+    office.server.run("hub", "endpoint", "add", "hook", "--webhook", "https://hooks.example.com/in")
+    try:
+        hub = hubs.get(*AT)
+        routing = hub.properties.routing
+        routing.endpoints.storage_containers = [
+            hub_models.RoutingStorageContainerProperties(name="archive", container_name="archive", encoding="JSON")
+        ]
+        routing.endpoints.event_hubs = [hub_models.RoutingEventHubProperties(name="live")]
+        routing.routes = [
+            hub_models.RouteProperties(
+                name="hot",
+                source="DeviceMessages",
+                condition="level = 'hot'",
+                endpoint_names=["live", "hook"],
+                is_enabled=True,
+            )
+        ]
+        routing.enrichments = [hub_models.EnrichmentProperties(key="hub", value="$iothubname", endpoint_names=["live"])]
+        made = hubs.begin_create_or_update(*AT, hub, if_match=hub.etag).result()
+        assert [one.name for one in made.properties.routing.routes] == ["hot"]
+        kinds = {one["name"]: one["kind"] for one in office.server.rows("hub", "endpoint", "ls")}
+        assert kinds == {"hook": "webhook", "archive": "file", "live": "stream"}
+        with pytest.raises(HttpResponseError) as caught:
+            hubs.begin_create_or_update(*AT, hub, if_match=hub.etag)
+        assert status_of(caught.value) == (412, "PreconditionFailed")
+        message = {"message": {"body": "{}", "appProperties": {"level": "hot"}}}
+        found = hubs.test_all_routes(AT[1], AT[0], {"routingSource": "DeviceMessages", **message}).routes
+        assert [one.properties.name for one in found] == ["hot"]
+        found = hubs.test_all_routes(AT[1], AT[0], {"message": {"body": "{}"}}).routes
+        assert [one.properties.name for one in found] == ["$fallback"]
+        route = {"name": "new", "source": "DeviceMessages", "endpointNames": ["live"], "isEnabled": True}
+        told = hubs.test_route(AT[1], AT[0], {**message, "route": {**route, "condition": "level = 'cold'"}})
+        assert told.result == "false"
+        told = hubs.test_route(AT[1], AT[0], {**message, "route": {**route, "condition": "level ="}})
+        assert told.result == "undefined"
+        assert told.details.compilation_errors[0].severity == "error"
+        health = {one.endpoint_id: one.health_status for one in hubs.get_endpoint_health(*AT)}
+        assert health == dict.fromkeys(("events", "hook", "archive", "live"), "healthy")
+    finally:
+        hub = hubs.get(*AT)
+        hub.properties.routing = hub_models.RoutingProperties()
+        hubs.begin_create_or_update(*AT, hub)
+        office.server.run("hub", "endpoint", "rm", "hook", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"location": "westeurope"}, "location"),
+        ({"tags": {"a": "b"}}, "tags.a"),
+        ({"properties": {"publicNetworkAccess": "Disabled"}}, "publicNetworkAccess"),
+        ({"properties": {"routing": {"endpoints": {"serviceBusQueues": [{"name": "q"}]}}}}, "serviceBusQueues"),
+        (
+            {"properties": {"routing": {"endpoints": {"eventHubs": [{"name": "e", "connectionString": "x"}]}}}},
+            "connectionString",
+        ),
+        (
+            {"properties": {"routing": {"endpoints": {"storageContainers": [{"name": "s", "containerName": "abc"}]}}}},
+            "encoding",
+        ),
+    ],
+)
+def test_what_has_no_place_here_is_refused_by_its_name(
+    office: Office, admin: str, change: dict[str, Any], named: str
+) -> None:
+    hubs = office.hubs(admin).iot_hub_resource
+    with pytest.raises(HttpResponseError, match=named) as caught:
+        hubs.begin_create_or_update(*AT, {"location": "local", "sku": {"name": "S1"}, **change})
+    assert caught.value.status_code == 400
+
+
+def test_who_may_look_gives_a_hub_no_routes(office: Office) -> None:
+    hubs = office.hubs(office.token("mgmt-looks-at-routes", "viewer")).iot_hub_resource
+    with pytest.raises(HttpResponseError) as caught:
+        hubs.begin_create_or_update(*AT, hubs.get(*AT))
+    assert status_of(caught.value) == (403, "AuthorizationFailed")
+
+
 def test_what_is_not_served_is_refused_by_its_name(office: Office, admin: str) -> None:
     hubs, dps = office.hubs(admin).iot_hub_resource, office.dps(admin).iot_dps_resource
     for ask in (
-        lambda: hubs.begin_create_or_update(*AT, {"location": "local", "sku": {"name": "S1"}}),
+        lambda: hubs.begin_create_or_update(AT[0], "another", {"location": "local", "sku": {"name": "S1"}}),
         lambda: hubs.begin_delete(*AT),
         lambda: list(hubs.list_jobs(*AT)),
-        lambda: hubs.test_all_routes(AT[1], AT[0], {}),
         lambda: dps.begin_delete(AT[1], AT[0]),
         lambda: dps.list_private_link_resources(AT[0], AT[1]),
     ):

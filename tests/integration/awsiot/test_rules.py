@@ -68,7 +68,7 @@ class World:
         self.queue._lanes, self.queue._counted_at, self.queue._paused = {}, None, {}
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Engine[Noted]:
         return self.rules.engine
 
     async def rule(self, name: str, sql: str, *actions: Mapping[str, Any], **more: Any) -> None:

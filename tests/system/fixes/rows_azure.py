@@ -183,6 +183,7 @@ def webhooks() -> Iterator[dict[str, str]]:
     """Run the programs that choose hubs for these rows, and yield what of the environment says where."""
     with WebhookServer() as server:
         server.answers = {"/odd": lambda _: (200, []), "/empty": lambda _: (200, {}), "/secret": lambda _: (401, {})}
+        server.answers["/gone"] = lambda _: (410, {})
         yield {"FIX_WEBHOOKS": server.url("")}
 
 
@@ -320,7 +321,57 @@ def asking(query: str, **headers: str) -> Act:
     return rest("IOTHUB", "POST", "/devices/query", {"query": query}, **headers)
 
 
+def routing(*lines: str) -> Act:
+    return typing(*(f"birthmark hub {line}" for line in lines))
+
+
+def put_aside(desk: Desk) -> None:
+    """Have a message leave by a route to where it is not taken."""
+    routing("device create fix-failed --by-ca")(desk)
+    deadline = time.monotonic() + 20
+    while not any(row["code"] == "iothub.route_failed" for row in desk.server.rows("why", "--limit", "1000")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    raise RefusedError("it was put aside")
+
+
 HUB: Mapping[str, Row] = {
+    "iothub.route_invalid": Row(routing("route add 'a b' --to events"), is_instead=True),
+    "iothub.route_condition": Row(routing("route add fix-open --to events --condition 'a ='"), is_instead=True),
+    "iothub.route_source_not_served": Row(
+        routing("route add fix-source --to events --source DigitalTwinChangeEvents"), is_instead=True
+    ),
+    "iothub.endpoint_invalid": Row(routing("endpoint add fix-up --folder ../up"), is_instead=True),
+    "iothub.route_name_taken": Row(
+        routing("endpoint add FIX-TWICE --folder again"),
+        routing("endpoint add fix-twice --folder once"),
+        is_instead=True,
+    ),
+    "iothub.unknown_route": Row(routing("route show fix-none"), is_instead=True),
+    "iothub.unknown_endpoint": Row(routing("route add fix-lost --to fix-nowhere"), is_instead=True),
+    "iothub.route_failed": Row(
+        put_aside,
+        lambda desk: routing(
+            f"endpoint add fix-failed --webhook {desk.scene.environment['FIX_WEBHOOKS']}/gone",
+            "route add fix-failed --to fix-failed --source DeviceLifecycleEvents",
+        )(desk),
+        is_instead=True,
+    ),
+    "iothub.too_many_routes": Row(
+        routing("endpoint add fix-many --folder many --hub fix-many"),
+        steps(
+            routing("create fix-many --host fix-many.example"),
+            typing(
+                "for n in 0 1 2 3 4 5 6 7 8 9; do birthmark hub endpoint add n$n --folder many --hub fix-many; done"
+            ),
+        ),
+        is_instead=True,
+    ),
+    "iothub.endpoint_in_use": Row(
+        routing("endpoint rm fix-used --yes"),
+        routing("endpoint add fix-used --folder used", "route add fix-user --to fix-used"),
+        is_instead=True,
+    ),
     "iothub.body_invalid": Row(
         rest("IOTHUB", "PUT", "/devices/fix-hub-body", {"deviceId": "another"}), is_instead=True
     ),

@@ -46,6 +46,11 @@ MANAGEMENT: Mapping[str, Row] = {
         _Managed("GET", f"{_AT}/IotHubs/birthmark", version=""), somebody("version"), is_instead=True
     ),
     "management.request_invalid": Row(_Managed("PUT", _CA, {"properties": {}}), somebody("body"), is_instead=True),
+    "management.hub_changed": Row(
+        _Managed("PUT", f"{_AT}/IotHubs/birthmark", {"properties": {"routing": {}}}, If_Match='"old"'),
+        somebody("hub"),
+        is_instead=True,
+    ),
     "pki.ca_etag_mismatch": Row(
         _Managed("DELETE", _CA, If_Match='"old"'),
         steps(somebody("etag"), typing("birthmark dps ca create fix-managed ca/root.pem")),

@@ -198,6 +198,7 @@ def test_what_only_looks_changes_nothing() -> None:
         "/inventory/standing",
         "/dps/{name}/enrollments/check",
         "/aws/rules-test",
+        "/hubs/{name}/route-test",
     }
 
 

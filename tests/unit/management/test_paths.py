@@ -36,7 +36,9 @@ def test_literal_parts_count_in_any_letter_case_and_names_in_theirs() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("PUT", f"{AT}/IotHubs/h"),
+        ("PUT", f"{AT}/provisioningServices/h"),
+        ("PATCH", f"{AT}/IotHubs/h"),
+        ("POST", f"{AT}/IotHubs/h/routing/routes/other"),
         ("PATCH", f"{AT}/IotHubs/h/certificates/c"),
         ("GET", f"{AT}/IotHubs/h/certificates/c/"),
         ("POST", f"{AT}/IotHubs/h/keys/c/listkeys"),

@@ -84,7 +84,7 @@ class TopicRules(AccountService):
         self.destinations = destinations
         self._ready: dict[str, _Applied] = {}
         self.intake: Intake | None = None
-        self.engine: Engine
+        self.engine: Engine[Noted]
         self.queue: Queue
         self.whose: Whose = str
         self.record: Callable[[BirthmarkError], object] = lambda _: None

@@ -155,6 +155,7 @@ class HubConnections:
             except BirthmarkError:
                 space.disconnect(attached, Closed.REFUSED, with_will=False)
                 raise
+            await self.iothub.routes.told(hub.name, identity.name, is_connected=True)
         except BirthmarkError as error:
             error.add_facts(**names)
             raise MqttRefusedError(connack_reason(error), error) from error

@@ -1,4 +1,4 @@
-"""What the broker tells of one hub's devices. A will becomes telemetry; nobody asks for the rest."""
+"""What the broker tells of one hub's devices. A will becomes telemetry, and routes may ask who went."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -25,10 +25,12 @@ class HubObserver:
         self._clock = clock
 
     def disconnected(self, attached: Attached, reason: Closed) -> None:
-        del attached, reason
+        del reason
+        self._iothub.routes.told_later(self._hub, attached.client, is_connected=False)
 
     def lost(self, client: str, epoch: int) -> None:
-        del client, epoch
+        del epoch
+        self._iothub.routes.told_later(self._hub, client, is_connected=False)
 
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         del is_late  # who was taken back has no session that could have kept it

@@ -11,7 +11,9 @@ from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.index import Index
 from birthmark.iothub.service.queries import Queries
 from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
+from birthmark.iothub.service.routes import Routes
 from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
@@ -19,7 +21,7 @@ from birthmark.store import Database
 
 @dataclass(frozen=True, slots=True)
 class IotHub:
-    """All of it, on one database. `hubs.load` must have run before anyone asks."""
+    """All of it, on one database. `load` must have run before anyone asks."""
 
     hubs: Hubs
     registry: Registry
@@ -32,6 +34,17 @@ class IotHub:
     queries: Queries
     index: Index
     throttles: Throttles
+    routes: Routes
+
+    async def load(self) -> None:
+        """Read what is kept in memory."""
+        await self.hubs.load()
+        await self.routes.load()
+
+    async def stop(self) -> None:
+        """End what reads in the background."""
+        await self.hubs.stop()
+        await self.routes.stop()
 
     @classmethod
     def of(
@@ -50,7 +63,12 @@ class IotHub:
         telemetry = Telemetry(hubs, database, clock, **kept)
         hubs.without_telemetry = telemetry.without
         authorities = HubAuthorities(database, clock, entropy, is_devices_own)
-        registry = Registry(database, clock, entropy, hubs, authorities=authorities, revocations=revocations)
+        telling = Telling(database, clock)
+        routes = Routes(database, clock, entropy, hubs, telemetry=telemetry, tells=telling)
+        hubs.with_routes = routes.going_with
+        registry = Registry(
+            *(database, clock, entropy, hubs), authorities=authorities, tells=telling, revocations=revocations
+        )
         twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
         credentials = Credentials(database, clock, entropy, registry)
@@ -58,7 +76,9 @@ class IotHub:
         bulk = Bulk(registry, twins)
         throttles = Throttles(hubs, clock, workers)
         registry.throttles = throttles
-        return cls(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles)
+        return cls(
+            *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes)
+        )
 
 
 __all__ = [
@@ -70,6 +90,7 @@ __all__ = [
     "Made",
     "Queries",
     "Registry",
+    "Routes",
     "Telemetry",
     "Twins",
 ]

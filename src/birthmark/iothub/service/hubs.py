@@ -1,6 +1,6 @@
 """Hubs of this server, and who may use their service interface."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
@@ -59,6 +59,10 @@ class PolicyKeyError(UnauthenticatedError):
     presented: str
 
 
+async def _no_changes(_hub: Hub) -> Changes:
+    return Changes()
+
+
 class Hubs:
     """All hubs of this server. Few, and every connection needs them: they are kept in memory."""
 
@@ -76,6 +80,8 @@ class Hubs:
         """What people may do at hubs, which ends with them."""
         self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
         """While a hub is deleted, none of its telemetry is taken, and what was is written."""
+        self.with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes
+        """What removes all that the routes of a hub have."""
 
     async def load(self) -> None:
         """Read the hubs; there are few, and every connection needs them."""
@@ -163,6 +169,7 @@ class Hubs:
             .run(store.REMOVE_HUB, expect=1, otherwise=changed, name=name, policies=policies)
             .merge(drop_space(space_of(name)))
             .merge(drop_stream(space_of(name)))
+            .merge(await self.with_routes(hub))
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event(HubDeleted(name))
         )

@@ -22,9 +22,13 @@ from birthmark.iothub.model import (
     DeviceAuthentication,
     Hub,
     Module,
+    Twin,
     parse_device_id,
     space_of,
 )
+from birthmark.iothub.rules.routes import telling
+from birthmark.iothub.service.telling import Telling
+from birthmark.iothub.wire.routes import Source
 from birthmark.store import Changes, Database, Statement, decided_again, to_micros
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
@@ -105,7 +109,8 @@ class NoEdgeDeviceError(ForbiddenError):
 class Modules:
     """The modules of all devices."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, tells: Telling) -> None:
+        self._telling = tells
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -159,7 +164,7 @@ class Modules:
                 key_device_id=device.device_id,
                 most=MAX_MODULES,
             )
-            await self._database.commit(changes.merge(_adding(made)).merge(audit))
+            await self._database.commit(changes.merge(self._adding(made)).merge(audit))
             return made
 
         if etag is None:
@@ -190,6 +195,7 @@ class Modules:
             if etag not in {None, "*", present.etag}:
                 raise ModuleEtagError(hub=hub.name, device_id=device_id, module_id=module_id, etag=etag)
             changes = _if_as_read(store.DELETE_MODULE, present).merge(_without(present))
+            changes.merge(await self._gone(present))
             changes.audit(actor, "iothub.module_delete", present.name, hub=hub.name)
             await self._database.commit(changes.event(DeviceChanged(hub.name, present.name)))
 
@@ -200,7 +206,8 @@ class Modules:
         changes = Changes()
         key: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
         for row in await self._database.all(store.MODULES_OF, **key):
-            changes.merge(drop_client(space_of(device.hub), store.module_of(row).name))
+            module = store.module_of(row)
+            changes.merge(drop_client(space_of(device.hub), module.name)).merge(await self._gone(module))
         for statement in store.DELETE_MODULES_OF:
             changes.run(statement, **key)
         return changes
@@ -233,8 +240,25 @@ class Modules:
             if name not in known:
                 keys = (self._entropy.token(_KEY_BYTES), self._entropy.token(_KEY_BYTES))
                 proof = DeviceAuthentication(AuthenticationType.SAS, None, None, *keys)
-                changes.merge(_adding(self._module(device, name, proof, "iotEdge", device.updated_at)))
+                changes.merge(self._adding(self._module(device, name, proof, "iotEdge", device.updated_at)))
         return changes
+
+    def _adding(self, module: Module) -> Changes:
+        changes = Changes().run(store.ADD_MODULE, **store.module_row(module))
+        return changes.merge(self._told(module, Twin(module.hub, module.name), is_made=True))
+
+    async def _gone(self, module: Module) -> Changes:
+        """Return what says that a module is no more."""
+        if not self._telling.wants(module.hub, Source.LIFECYCLE):
+            return Changes()
+        row = await self._database.one(store.GET_TWIN, hub=module.hub, device_id=module.name)
+        return self._told(module, Twin(module.hub, module.name) if row is None else store.twin_of(row), is_made=False)
+
+    def _told(self, module: Module, twin: Twin, *, is_made: bool) -> Changes:
+        now = self._clock.now()
+        return self._telling.adding(
+            module.hub, Source.LIFECYCLE, lambda: telling.lifecycle(module, twin, now, is_made=is_made)
+        )
 
     async def _find(self, hub: str, device_id: str, module_id: str) -> Module | None:
         key = {"hub": hub, "device_id": device_id, "module_id": module_id}
@@ -266,10 +290,6 @@ def _with_device(device: Device) -> Changes:
     """
     key: dict[str, Any] = {"key_hub": device.hub, "key_device_id": device.device_id, "key_etag": device.etag}
     return Changes().run(store.SAME_DEVICE, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key)
-
-
-def _adding(module: Module) -> Changes:
-    return Changes().run(store.ADD_MODULE, **store.module_row(module))
 
 
 def _without(module: Module) -> Changes:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from birthmark.actor import Actor
 from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
@@ -27,12 +29,15 @@ from birthmark.iothub.model import (
 )
 from birthmark.iothub.rules.authentication import authenticate
 from birthmark.iothub.rules.provisioning import check_maker
+from birthmark.iothub.rules.routes import telling
 from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.authorities import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, module_still_there
+from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
+from birthmark.iothub.wire.routes import Source
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, decided_again, figures, words
 from birthmark.store.values import to_micros
@@ -113,9 +118,11 @@ class Registry:
         hubs: Hubs,
         *,
         authorities: HubAuthorities,
+        tells: Telling,
         revocations: RevocationCheck | None = None,
     ) -> None:
-        self.modules = Modules(database, clock, entropy)
+        self.modules = Modules(database, clock, entropy, tells)
+        self.telling = tells
         self._authorities = authorities
         self._database = database
         self._clock = clock
@@ -214,8 +221,9 @@ class Registry:
             if row is not None:
                 raise exists
             await self._check_room(hub)
-            adding = self._adding(hub, made).merge(changes)
-            await self._database.commit(_with_twin(adding, made, twin, now) if twin else adding)
+            first = _begun(made, twin, now) if twin else None
+            adding = self._adding(hub, made, first).merge(changes)
+            await self._database.commit(adding if first is None else _with_twin(adding, first, now))
             return made
 
         async def decide() -> Device:
@@ -295,8 +303,7 @@ class Registry:
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
             await self._check_room(hub)
-            changes, made = self._provisioned(hub, device_id, wanted, now)
-            return changes if not wanted.twin else _with_twin(changes, made, wanted.twin, now)
+            return self._provisioned(hub, device_id, wanted, now)
         present = store.device_of(row)
         check_maker(present, wanted.maker)
         proof = wanted.authentication or present.authentication
@@ -339,12 +346,13 @@ class Registry:
             if not before.is_enabled:
                 leaving = replace(leaving, is_enabled=False, status_reason=before.status_reason)
         await self._check_room(to)
-        adding, device = self._provisioned(to, device_id, made, now, like=leaving)
-        changes.merge(adding)
-        if kept is not None and with_twin:
+        along = None if kept is None or not with_twin else structs.replace(store.twin_of(kept), hub=to.name)
+        made = replace(made, twin=None) if with_twin else made
+        changes.merge(self._provisioned(to, device_id, made, now, like=leaving, along=along))
+        if along is not None and kept is not None:
             values = {"version": kept["version"], "body": kept["body"], "updated_at": kept["updated_at"]}
             return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
-        return changes if not made.twin or with_twin else _with_twin(changes, device, made.twin, now)
+        return changes
 
     async def room(self, hub: Hub) -> int | None:
         """Return how many devices more the hub's tier takes, None where it has none."""
@@ -358,8 +366,16 @@ class Registry:
             throttle.check_room((await self.count(hub))[0])
 
     def _provisioned(
-        self, hub: Hub, device_id: str, wanted: Made, now: datetime, like: Device | None = None
-    ) -> tuple[Changes, Device]:
+        self,
+        hub: Hub,
+        device_id: str,
+        wanted: Made,
+        now: datetime,
+        *,
+        like: Device | None = None,
+        along: Twin | None = None,
+    ) -> Changes:
+        """Return what makes a device with its first twin, but for one that comes `along`, which is the caller's."""
         before = None if like is None else like.authentication
         name, proof = parse_device_id(device_id), wanted.authentication or before
         proof = proof or DeviceAuthentication(AuthenticationType.SELF_SIGNED)
@@ -367,7 +383,9 @@ class Registry:
         made = replace(made, maker=wanted.maker)
         if like is not None:
             made = replace(made, is_enabled=like.is_enabled, status_reason=like.status_reason)
-        return self._adding(hub, made), made
+        first = _begun(made, wanted.twin, now) if wanted.twin else None
+        adding = self._adding(hub, made, first or along)
+        return adding if first is None else _with_twin(adding, first, now)
 
     async def _replacing(self, present: Device, made: Device) -> Changes:
         row = store.device_row(made)
@@ -385,16 +403,27 @@ class Registry:
         removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
         removed.merge(searching.without_terms(device.hub, device.device_id))
         removed.merge(await self.modules.going_with(device))
+        if self.telling.wants(device.hub, Source.LIFECYCLE):
+            row = await self._database.one(store.GET_TWIN, hub=device.hub, device_id=device.device_id)
+            gone = Twin(device.hub, device.device_id) if row is None else store.twin_of(row)
+            removed.merge(self._told(device, gone, is_made=False))
         removed.merge(words.lost(store.place_of(device.hub), device.device_id))
         return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))
 
-    def _adding(self, hub: Hub, made: Device) -> Changes:
+    def _told(self, device: Device, twin: Twin, *, is_made: bool) -> Changes:
+        now = self._clock.now()
+        return self.telling.adding(
+            device.hub, Source.LIFECYCLE, lambda: telling.lifecycle(device, twin, now, is_made=is_made)
+        )
+
+    def _adding(self, hub: Hub, made: Device, twin: Twin | None = None) -> Changes:
         """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
         gone = UnknownHubError(host=hub.host)
         changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
         changes.run(store.ADD_DEVICE, **store.device_row(made))
         if made.is_iot_edge:
             changes.merge(self.modules.fresh_of_edge(made))
+        changes.merge(self._told(made, twin or Twin(made.hub, made.device_id), is_made=True))
         return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
 
     def reproved(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
@@ -466,9 +495,11 @@ def _counts_still(present: Device, proof: DeviceAuthentication, wanted: Made) ->
     return bool(shown) and shown <= {proof.primary_thumbprint, proof.secondary_thumbprint}
 
 
-def _with_twin(changes: Changes, device: Device, body: Mapping[str, Any], now: datetime) -> Changes:
-    """Add what the twin of a new device begins with."""
-    at = to_micros(now)
-    twin = begun(Twin(device.hub, device.device_id), body, at)
-    values: dict[str, Any] = {"version": twin.version, "body": store.twin_body(twin), "updated_at": at}
-    return changes.run(store.ADD_TWIN, hub=device.hub, device_id=device.device_id, **values)
+def _begun(device: Device, body: Mapping[str, Any], now: datetime) -> Twin:
+    """Return what the twin of a new device begins with."""
+    return begun(Twin(device.hub, device.device_id), body, to_micros(now))
+
+
+def _with_twin(changes: Changes, twin: Twin, now: datetime) -> Changes:
+    values: dict[str, Any] = {"version": twin.version, "body": store.twin_body(twin), "updated_at": to_micros(now)}
+    return changes.run(store.ADD_TWIN, hub=twin.hub, device_id=twin.device_id, **values)

@@ -11,8 +11,10 @@ from birthmark.iothub import store
 from birthmark.iothub.model import Hub, Identity, Twin
 from birthmark.iothub.rules import twins as rules
 from birthmark.iothub.rules.digital import desired_by
+from birthmark.iothub.rules.routes import telling
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
+from birthmark.iothub.wire.routes import Source
 from birthmark.store import Changes, Database, decided_again
 
 _ATTEMPTS = 8
@@ -23,6 +25,7 @@ class Twins:
 
     def __init__(self, database: Database, clock: Clock, registry: Registry) -> None:
         self._database = database
+        self._telling = registry.telling
         self._clock = clock
         self._registry = registry
         self._turns: Turns[tuple[str, str]] = Turns()
@@ -58,7 +61,7 @@ class Twins:
             _check_etag(twin, etag)
             return rules.replace(twin, body, now) if replaces else rules.desire(twin, body, now)
 
-        return await self._desired(hub, name, decide, actor)
+        return await self._desired(hub, name, decide, actor, replaces=replaces)
 
     async def patch_digital(
         self, hub: Hub, name: str, patch: object, etag: str | None, *, actor: str
@@ -80,7 +83,9 @@ class Twins:
         now = self._clock.micros()
         return await self._desired(hub, name, lambda twin: rules.configured(twin, content, now), actor)
 
-    async def _desired(self, hub: Hub, name: str, decide: Callable[[Twin], Twin], actor: str) -> tuple[Twin, Twin]:
+    async def _desired(
+        self, hub: Hub, name: str, decide: Callable[[Twin], Twin], actor: str, *, replaces: bool = False
+    ) -> tuple[Twin, Twin]:
         identity = await self._registry.identity(hub, name)
         before: list[Twin] = []
 
@@ -91,12 +96,18 @@ class Twins:
         def audited() -> Changes:
             return Changes().audit(actor, "iothub.twin_changed", name, hub=hub.name)
 
-        made = await self._change(hub, identity, audited, decided)
+        made = await self._change(hub, identity, audited, decided, replaces=replaces)
         self.updates["service"] += 1
         return before[0], made
 
     async def _change(
-        self, hub: Hub, identity: Identity, changes: Callable[[], Changes], decide: Callable[[Twin], Twin]
+        self,
+        hub: Hub,
+        identity: Identity,
+        changes: Callable[[], Changes],
+        decide: Callable[[Twin], Twin],
+        *,
+        replaces: bool = False,
     ) -> Twin:
         name = identity.name
         same_generation, change_twin, key = store.twin_keys(identity)
@@ -113,12 +124,21 @@ class Twins:
                 write.run(store.ADD_TWIN, hub=hub.name, device_id=name, **values)
             else:
                 write = changes().run(change_twin, expect=1, **values, **key, key_version=twin.version)
-            await self._database.commit(write)
+            await self._database.commit(write.merge(self._told(hub, twin, made, replaces=replaces)))
             return made
 
         # One after the other here: who means any state of it never hears that it changed meanwhile.
         async with self._turns.alone_with((hub.name, name)):
             return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+
+    def _told(self, hub: Hub, before: Twin, made: Twin, *, replaces: bool) -> Changes:
+        """Return what says that a twin changed; the model that a device names is no part of what is told."""
+        if (before.tags, before.desired, before.reported) == (made.tags, made.desired, made.reported):
+            return Changes()
+        now = self._clock.now()
+        return self._telling.adding(
+            hub.name, Source.TWINS, lambda: telling.twin_changed(before, made, now, replaces=replaces)
+        )
 
 
 def _check_etag(twin: Twin, etag: str | None) -> None:

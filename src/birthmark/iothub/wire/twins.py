@@ -55,7 +55,7 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
         "modelId": twin.model_id,
         "version": twin.version,
         "tags": twin.tags,
-        "properties": {"desired": _shown(twin.desired), "reported": _shown(twin.reported)},
+        "properties": {"desired": section_json(twin.desired), "reported": section_json(twin.reported)},
         "capabilities": {"iotEdge": isinstance(identity, Device) and identity.is_iot_edge},
         "deviceScope": identity.scope if isinstance(identity, Device) else None,
         "parentScopes": list(identity.parent_scopes) if isinstance(identity, Device) else [],
@@ -63,7 +63,8 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
     return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
 
 
-def _shown(section: Section) -> dict[str, Any]:
+def section_json(section: Section) -> dict[str, Any]:
+    """Return desired or reported properties as the service sees them."""
     metadata = _metadata(section.at, section.version, section.stamps)
     return {**section.values, "$metadata": metadata, "$version": section.version}
 
@@ -76,6 +77,48 @@ def _metadata(at: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
     for name, stamp in stamps.items():
         shown[name] = _metadata(stamp[0], stamp[1], stamp[2] if len(stamp) > 2 else {})  # noqa: PLR2004 - an object's
     return shown
+
+
+def twin_change(before: Twin, after: Twin, *, replaces: bool) -> dict[str, Any]:
+    """Return what is told of a change: what was set, null for what is gone; all of a twin that was replaced."""
+    if replaces:
+        sections = {"desired": section_json(after.desired), "reported": section_json(after.reported)}
+        return {"version": after.version, "tags": after.tags, "properties": sections}
+    told: dict[str, Any] = {"version": after.version}
+    if tags := _other(before.tags, after.tags):
+        told["tags"] = tags
+    sections = {}
+    for name in ("desired", "reported"):
+        was, now = getattr(before, name), getattr(after, name)
+        if was.version != now.version:
+            own = _set(was.values, now.values, now.stamps, now.version)
+            stamps = {one: stamp for one, stamp in now.stamps.items() if one in own}
+            metadata = _metadata(now.at, now.version, stamps)
+            sections[name] = {**own, "$metadata": metadata, "$version": now.version}
+    return told | ({"properties": sections} if sections else {})
+
+
+def _set(was: Any, now: dict[str, Any], stamps: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return what was set by a version, and null for what was there and is no more."""
+    was = was if isinstance(was, dict) else {}
+    made: dict[str, Any] = {name: None for name in was if name not in now}
+    for name, value in now.items():
+        stamp = stamps.get(name)
+        if stamp is None or stamp[1] != version:
+            continue
+        inner = isinstance(value, dict) and len(stamp) > 2  # noqa: PLR2004 - an object's
+        made[name] = _set(was.get(name), value, stamp[2], version) if inner else value
+    return made
+
+
+def _other(was: Any, now: dict[str, Any]) -> dict[str, Any]:
+    """Return what is other than before, and null for what is gone."""
+    was = was if isinstance(was, dict) else {}
+    made: dict[str, Any] = {name: None for name in was if name not in now}
+    for name, value in now.items():
+        if name not in was or was[name] != value:
+            made[name] = _other(was.get(name), value) if isinstance(value, dict) else value
+    return made
 
 
 def parse_twin_body(body: bytes) -> dict[str, Any]:

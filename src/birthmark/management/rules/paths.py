@@ -23,8 +23,8 @@ class OperationNotServedError(InvalidRequestError):
     message = "{method} {path} is not served here"
     cause = "{method} {path} is an operation of Azure's resource manager that this server does not serve."
     fix = (
-        "Served are CA certificates, keys of policies, and services as they are, of Microsoft.Devices. Services are "
-        "made and removed by commands: `birthmark hub --help`, `birthmark dps --help`"
+        "Served are CA certificates, keys of policies, routes of hubs, and services as they are, of Microsoft.Devices. "
+        "Services are made and removed by commands: `birthmark hub --help`, `birthmark dps --help`"
     )
     method: str
     path: str
@@ -65,6 +65,10 @@ _OWN: Mapping[Kind, Mapping[str, Operation]] = {
     Kind.HUB: {
         "POST {one}/iothubkeys/{name}/listkeys": Operation.GET_KEY,
         "GET {one}/iothubstats": Operation.STATISTICS,
+        "PUT {one}": Operation.PUT_SERVICE,
+        "POST {one}/routing/routes/$testnew": Operation.TEST_ROUTE,
+        "POST {one}/routing/routes/$testall": Operation.TEST_ROUTES,
+        "GET {one}/routingendpointshealth": Operation.ENDPOINTS_HEALTH,
         "POST {all}/checknameavailability": Operation.NAME_IS_FREE,
     },
 }

@@ -424,6 +424,15 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "iothub.device_delete": ("hub device", ("hub",)),
     "iothub.device_put": ("hub device", ("hub",)),
     "iothub.device_take_back": ("hub device", ("hub",)),
+    "iothub.endpoint_add": ("endpoint of hub", ("hub",)),
+    "iothub.endpoint_remove": ("endpoint of hub", ("hub",)),
+    **dict.fromkeys(
+        (
+            *("iothub.route_add", "iothub.route_change", "iothub.route_disable", "iothub.route_enable"),
+            *("iothub.route_enrich", "iothub.route_remove"),
+        ),
+        ("route of hub", ("hub",)),
+    ),
     "iothub.module_delete": ("module", ("hub",)),
     "iothub.key_rotate": ("keys of hub", ("policy", "which")),
 }

@@ -1,0 +1,324 @@
+"""What may be on record of a hub's routes: each change of it, checked."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
+from birthmark.iothub.wire.routes import (
+    BUILT_IN,
+    MAX_ENDPOINTS,
+    MAX_ENRICHMENTS,
+    MAX_ROUTES,
+    TEMPLATE,
+    Endpoint,
+    Enrichment,
+    FileEndpoint,
+    Route,
+    Routing,
+    ServerEndpoint,
+    Source,
+)
+from birthmark.mqtt.topics import is_valid_name
+from birthmark.routing.rules.conditions import Condition, SqlMistake, parse_condition
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FOLDER = re.compile(r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]")
+_TOKEN = re.compile(r"\{(\w*)\}")
+_KEY = re.compile(r"[A-Za-z0-9_.$-]{1,100}")
+_TOKENS = frozenset(_TOKEN.findall(TEMPLATE))
+_OF_TOPIC = frozenset({"iothub", "device"})
+_FILE_NAME = re.compile(r"[A-Za-z0-9._/{}-]{1,500}")
+_MAX_TOPIC, _MAX_VALUE, _MAX_SHOWN = 256, 256, 100
+_RESERVED = frozenset({BUILT_IN, "operationsmonitoringevents", "filenotifications", "$default"})
+NOT_SERVED: Mapping[str, str] = {
+    "digitaltwinchangeevents": "DigitalTwinChangeEvents",
+    "devicejoblifecycleevents": "DeviceJobLifecycleEvents",
+    "mqttbrokermessages": "MqttBrokerMessages",
+}
+_SOURCES: Mapping[str, Source] = {one.value.lower(): one for one in Source}
+
+
+class RouteInvalidError(InvalidRequestError):
+    """A route, or an enrichment, that cannot be."""
+
+    code = "iothub.route_invalid"
+    message = "The route is not valid: {detail}"
+    cause = "A route of hub {hub} was not taken: {detail}."
+    fix = (
+        "Those there are show how one looks: `birthmark hub route ls --hub {hub}`, "
+        "`birthmark hub endpoint ls --hub {hub}`"
+    )
+    detail: str
+    hub: str
+
+
+class RouteConditionError(InvalidRequestError):
+    """A condition that cannot be read."""
+
+    code = "iothub.route_condition"
+    message = "The condition is not valid: {detail}"
+    cause = "The condition of a route of hub {hub} cannot be read: {detail}"
+    fix = (
+        "Try one before it is kept: `birthmark hub route test --hub {hub} --condition 'temperature = \"high\"' "
+        "--property temperature=high`"
+    )
+    detail: str
+    hub: str
+
+
+class RouteSourceError(InvalidRequestError):
+    """A source of messages that is not served."""
+
+    code = "iothub.route_source_not_served"
+    message = "Messages of {source} are not served"
+    cause = "A route of hub {hub} is to take {source}; served are {served}."
+    fix = "Take one of those. The routes there are: `birthmark hub route ls --hub {hub}`"
+    hub: str
+    served: str = ", ".join(Source)
+    source: str
+
+
+class EndpointInvalidError(InvalidRequestError):
+    """An endpoint that cannot be."""
+
+    code = "iothub.endpoint_invalid"
+    message = "The endpoint {endpoint} is not valid: {detail}"
+    cause = "The endpoint {endpoint} of hub {hub} was not taken: {detail}."
+    fix = (
+        "A folder with the usual names of files is taken: "
+        "`birthmark hub endpoint add archive --folder archive --hub {hub}`"
+    )
+    detail: str
+    endpoint: str
+    hub: str
+
+
+class RouteNameTakenError(ConflictError):
+    """The name is another's."""
+
+    code = "iothub.route_name_taken"
+    message = "There is {what} {name} already"
+    cause = "Hub {hub} has {what} named {name} already; letter case does not count."
+    fix = (
+        "Choose another name. Those in use: `birthmark hub route ls --hub {hub}`, "
+        "`birthmark hub endpoint ls --hub {hub}`"
+    )
+    hub: str
+    name: str
+    what: str
+
+
+class UnknownRouteError(NotFoundError):
+    """No route of that name."""
+
+    code = "iothub.unknown_route"
+    message = "There is no route {route}"
+    cause = "Hub {hub} has no route named {route}."
+    fix = "Those there are: `birthmark hub route ls --hub {hub}`"
+    hub: str
+    route: str
+
+
+class UnknownEndpointError(NotFoundError):
+    """No endpoint of that name."""
+
+    code = "iothub.unknown_endpoint"
+    message = "There is no endpoint {endpoint}"
+    cause = "Hub {hub} has no endpoint named {endpoint} that messages are routed to."
+    fix = "Those there are: `birthmark hub endpoint ls --hub {hub}`"
+    endpoint: str
+    hub: str
+    is_final: bool = False
+    """Of what was to go there: no further try mends it."""
+
+
+class EndpointInUseError(ConflictError):
+    """Routes lead there."""
+
+    code = "iothub.endpoint_in_use"
+    message = "The endpoint {endpoint} is in use by {by}"
+    cause = "The endpoint {endpoint} of hub {hub} was to be removed, and {by} leads there."
+    fix = "Remove that first, or let it lead elsewhere: `birthmark hub route ls --hub {hub}`"
+    by: str
+    endpoint: str
+    hub: str
+
+
+class TooManyRoutesError(PolicyError):
+    """As many as there may be."""
+
+    code = "iothub.too_many_routes"
+    message = "The hub has {most} {what}, and takes no more"
+    cause = "Hub {hub} has {most} {what}, and takes no more."
+    fix = "Remove one that nobody needs: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls --hub {hub}`"
+    hub: str
+    most: int
+    what: str
+
+
+def parse_source(text: str, hub: str) -> Source:
+    """Return a source by its name, in any letter case. Raise `RouteSourceError`."""
+    if (found := _SOURCES.get(text.lower())) is None:
+        raise RouteSourceError(hub=hub, source=NOT_SERVED.get(text.lower(), ascii(text[:_MAX_SHOWN])))
+    return found
+
+
+def compiled(condition: str, hub: str) -> Condition:
+    """Return a condition, made ready. Raise `RouteConditionError`."""
+    try:
+        return parse_condition(condition)
+    except SqlMistake as error:
+        raise RouteConditionError(hub=hub, detail=str(error)) from error
+
+
+def checked(routing: Routing, hub: str) -> Routing:
+    """Return a routing that may be kept. Raise what is wrong with it."""
+    _check_endpoints(routing, hub)
+    for what, some, most in (
+        ("routes", routing.routes, MAX_ROUTES),
+        ("enrichments", routing.enrichments, MAX_ENRICHMENTS),
+    ):
+        if len(some) > most:
+            raise TooManyRoutesError(hub=hub, most=most, what=what)
+    names: set[str] = set()
+    for route in routing.routes:
+        _check_name(route.name, hub)
+        if route.name.lower() in names:
+            raise RouteNameTakenError(hub=hub, name=route.name, what="a route")
+        names.add(route.name.lower())
+        compiled(route.condition, hub)
+        _check_led_to(routing, route.endpoints, hub)
+    _check_led_to(routing, routing.fallback.endpoints, hub)
+    for one in routing.enrichments:
+        _check_enrichment(routing, one, hub)
+    return routing
+
+
+def _check_name(name: str, hub: str) -> None:
+    if _NAME.fullmatch(name) is None:
+        raise RouteInvalidError(
+            hub=hub, detail="a name has 1 to 64 letters, digits, - . _, and begins with a letter or digit"
+        )
+
+
+def _check_led_to(routing: Routing, names: tuple[str, ...], hub: str) -> None:
+    if not names or len(set(names)) != len(names):
+        raise RouteInvalidError(hub=hub, detail="it names one or more endpoints, each once")
+    for name in names:
+        if name not in {BUILT_IN, *(one.name for one in routing.endpoints)}:
+            raise UnknownEndpointError(hub=hub, endpoint=name[:_MAX_SHOWN])
+
+
+def _check_endpoints(routing: Routing, hub: str) -> None:
+    if len(routing.endpoints) > MAX_ENDPOINTS:
+        raise TooManyRoutesError(hub=hub, most=MAX_ENDPOINTS, what="endpoints")
+    names: set[str] = set()
+    for one in routing.endpoints:
+        facts: dict[str, Any] = {"hub": hub, "endpoint": one.name[:64]}
+        if _NAME.fullmatch(one.name) is None or one.name.lower() in _RESERVED:
+            detail = (
+                "a name has 1 to 64 letters, digits, - . _, begins with a letter or digit, and is none of the service's"
+            )
+            raise EndpointInvalidError(hub=hub, endpoint=shlex.quote(ascii(one.name[:64])[1:-1]), detail=detail)
+        if one.name.lower() in names:
+            raise RouteNameTakenError(hub=hub, name=one.name, what="an endpoint")
+        names.add(one.name.lower())
+        if isinstance(one, FileEndpoint):
+            _check_file(one, facts)
+        if isinstance(one, ServerEndpoint):
+            _check_topic(one, facts)
+
+
+def _check_file(one: FileEndpoint, facts: dict[str, Any]) -> None:
+    if _FOLDER.fullmatch(one.folder) is None:
+        raise EndpointInvalidError(detail="a folder has 3 to 63 small letters, digits and single hyphens", **facts)
+    text = one.file_name
+    tokens = _TOKEN.findall(text)
+    bare = _TOKEN.sub("x", text)
+    is_path = _FILE_NAME.fullmatch(text) is not None and not {"", ".", ".."} & set(bare.split("/"))
+    if not is_path or set("{}") & set(bare) or any(part.startswith(".") for part in bare.split("/")):
+        raise EndpointInvalidError(detail="the name of a file is a path of letters, digits, - . _ and tokens", **facts)
+    if set(tokens) != _TOKENS:
+        raise EndpointInvalidError(detail=f"the name of a file has each of {TEMPLATE.replace('/', ' ')}", **facts)
+
+
+def _check_topic(one: ServerEndpoint, facts: dict[str, Any]) -> None:
+    bare = _TOKEN.sub("x", one.topic)
+    if not set(_TOKEN.findall(one.topic)) <= _OF_TOPIC or set("{}") & set(bare):
+        raise EndpointInvalidError(detail="a topic takes {iothub} and {device} alone", **facts)
+    if not (is_valid_name(bare) and bare.isprintable() and " " not in bare) or len(one.topic) > _MAX_TOPIC:
+        raise EndpointInvalidError(detail="a topic is one that can be published to, without wildcards", **facts)
+
+
+def _check_enrichment(routing: Routing, one: Enrichment, hub: str) -> None:
+    is_good = _KEY.fullmatch(one.key) is not None and 0 < len(one.value) <= _MAX_VALUE and one.value.isprintable()
+    if not is_good:
+        detail = "an enrichment has a key of up to 100 letters, digits, - . _ $, and a value of up to 256 characters"
+        raise RouteInvalidError(hub=hub, detail=detail)
+    if one.value.startswith("$") and not (
+        one.value == "$iothubname" or one.value.startswith(("$twin.tags.", "$twin.properties."))
+    ):
+        detail = "the value of an enrichment that begins with $ is $iothubname, $twin.tags.… or $twin.properties.…"
+        raise RouteInvalidError(hub=hub, detail=detail)
+    _check_led_to(routing, one.endpoints, hub)
+
+
+# ---- changes
+
+
+def with_endpoint(routing: Routing, made: Endpoint, hub: str) -> Routing:
+    """Return it with one endpoint more. Raise `RouteNameTakenError` and what is wrong with it."""
+    return checked(msgspec.structs.replace(routing, endpoints=(*routing.endpoints, made)), hub)
+
+
+def without_endpoint(routing: Routing, name: str, hub: str) -> Routing:
+    """Return it without an endpoint. Raise `UnknownEndpointError`, `EndpointInUseError`."""
+    if (known := routing.endpoint(name)) is None:
+        raise UnknownEndpointError(hub=hub, endpoint=name[:_MAX_SHOWN])
+    if by := routing.leads_to(known.name):
+        raise EndpointInUseError(hub=hub, endpoint=known.name, by=", ".join(by[:3]))
+    left = tuple(one for one in routing.endpoints if one is not known)
+    return msgspec.structs.replace(routing, endpoints=left)
+
+
+def with_route(routing: Routing, made: Route, hub: str) -> Routing:
+    """Return it with one route more. Raise `RouteNameTakenError` and what is wrong with it."""
+    return checked(msgspec.structs.replace(routing, routes=(*routing.routes, made)), hub)
+
+
+def known_route(routing: Routing, name: str, hub: str) -> Route:
+    """Return a route by its name. Raise `UnknownRouteError`."""
+    if (known := routing.route(name)) is None:
+        raise UnknownRouteError(hub=hub, route=name[:_MAX_SHOWN])
+    return known
+
+
+def without_route(routing: Routing, name: str, hub: str) -> Routing:
+    """Return it without a route. Raise `UnknownRouteError`."""
+    known = known_route(routing, name, hub)
+    return msgspec.structs.replace(routing, routes=tuple(one for one in routing.routes if one is not known))
+
+
+def switched(routing: Routing, name: str, hub: str, *, is_enabled: bool) -> Routing:
+    """Return it with a route switched on or off. Raise `UnknownRouteError`."""
+    known = known_route(routing, name, hub)
+    made = msgspec.structs.replace(known, is_enabled=is_enabled)
+    return msgspec.structs.replace(routing, routes=tuple(made if one is known else one for one in routing.routes))
+
+
+def with_enrichment(routing: Routing, made: Enrichment, hub: str) -> Routing:
+    """Return it with a property that is added; one of its key is replaced. Raise what is wrong with it."""
+    others = tuple(one for one in routing.enrichments if one.key != made.key)
+    return checked(msgspec.structs.replace(routing, enrichments=(*others, made)), hub)
+
+
+def without_enrichment(routing: Routing, key: str, hub: str) -> Routing:
+    """Return it without a property that is added. Raise `RouteInvalidError`."""
+    left = tuple(one for one in routing.enrichments if one.key != key)
+    if len(left) == len(routing.enrichments):
+        raise RouteInvalidError(hub=hub, detail=f"no enrichment has the key {key[:_MAX_SHOWN]!a}")
+    return msgspec.structs.replace(routing, enrichments=left)

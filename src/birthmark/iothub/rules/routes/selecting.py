@@ -1,0 +1,224 @@
+"""Which endpoints a message goes to, and as what.
+
+What leaves is JSON as Azure's storage endpoint writes it: `EnqueuedTimeUtc`, `Properties`, `SystemProperties`, `Body`.
+A body that says it is JSON in UTF-8 stands there as it is; any other is base64.
+"""
+
+import base64
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from birthmark.broker.rules.partitions import key_of, partition_of
+from birthmark.iothub.model import Message
+from birthmark.iothub.rules.routes.changing import compiled
+from birthmark.iothub.wire.common import operation_time, to_json
+from birthmark.iothub.wire.messages import MODULE
+from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
+from birthmark.routing import model
+from birthmark.routing.rules.conditions import Condition, TooMuchError, holds
+from birthmark.text import decode_json
+
+log = logging.getLogger(__name__)
+SOURCE = "iothub-message-source"
+_TOKEN = re.compile(r"\{(\w+)\}")
+_MICROS = 1_000_000
+# As the hub keeps them -> as conditions and endpoints have them ("Query device-to-cloud messages").
+SYSTEM: Mapping[str, str] = {
+    "message-id": "messageId",
+    "correlation-id": "correlationId",
+    "user-id": "userId",
+    "content-type": "contentType",
+    "content-encoding": "contentEncoding",
+    MODULE: "connectionModuleId",
+    "absolute-expiry-time": "expiryTimeUtc",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A hub's routing, made ready."""
+
+    kept: Kept
+    routes: Sequence[tuple[Route, Condition]]
+    """Those that are switched on."""
+    needs_twin: bool
+    sources: frozenset[Source]
+
+    @property
+    def hub(self) -> str:
+        return self.kept.hub
+
+    @property
+    def generation(self) -> str:
+        return self.kept.generation
+
+    def enrichments(self, endpoint: str) -> Sequence[Enrichment]:
+        """Return what is added to what goes to an endpoint."""
+        return [one for one in self.kept.routing.enrichments if endpoint in one.endpoints]
+
+
+def make_ready(kept: Kept) -> Ready:
+    """Return a routing, made ready. Raise `RouteConditionError`."""
+    routing = kept.routing
+    routes = [(one, compiled(one.condition, kept.hub)) for one in routing.routes if one.is_enabled]
+    needs_twin = any(condition.needs_twin for _, condition in routes)
+    needs_twin = needs_twin or any(one.value.startswith("$twin.") for one in routing.enrichments)
+    return Ready(kept, routes, needs_twin, routing.sources)
+
+
+def source_of(message: Message) -> Source:
+    """Return what a message is of: telemetry says nothing of it."""
+    text = message.system.get(SOURCE)
+    return Source.MESSAGES if text is None else Source(text[:1].upper() + text[1:])
+
+
+def imagined(
+    device: str, body: str, properties: Mapping[str, str], system: Mapping[str, str], micros: int = 0
+) -> Message:
+    """Return a message that was never sent; properties of the system by the names that conditions have for them."""
+    kept = {shown.lower(): name for name, shown in SYSTEM.items()}
+    own: dict[str, str | None] = {kept.get(name.lower(), name): value for name, value in system.items()}
+    given: dict[str, str | None] = dict(properties)
+    return Message(device, micros, body.encode(), own, given)
+
+
+def read(message: Message) -> model.Message:
+    """Return a message as conditions look at it."""
+    system = _system_properties(message)
+    return model.Message(
+        "",
+        message.body,
+        message.device_id,
+        user_properties=tuple((name, value or "") for name, value in message.properties.items()),
+        system_properties=tuple(system.items()),
+    )
+
+
+def _system_properties(message: Message) -> dict[str, str]:
+    system = {SYSTEM.get(name, name): value or "" for name, value in message.system.items()}
+    told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
+    return {**told, **system, "enqueuedTime": _time(message)}
+
+
+def _time(message: Message) -> str:
+    return operation_time(_moment(message))
+
+
+def _moment(message: Message) -> datetime:
+    return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)
+
+
+def takes(condition: Condition, message: model.Message, twin: Mapping[str, Any] | None, route: str) -> bool:
+    """Say whether a condition holds; one that would cost too much does not."""
+    try:
+        return holds(condition, message, twin)
+    except TooMuchError as error:
+        log.warning("hub.route_costs_too_much", extra={"route": route, "reason": error.what})
+        return False
+
+
+def matching(
+    ready: Ready, source: Source, message: model.Message, twin: Mapping[str, Any] | None
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the routes that take a message, each with its endpoints: the last one where no other does."""
+    is_taken = False
+    for route, condition in ready.routes:
+        if route.source is source and takes(condition, message, twin, route.name):
+            is_taken = True
+            yield route.name, route.endpoints
+    fallback = ready.kept.routing.fallback
+    if not is_taken and source is Source.MESSAGES and fallback.is_enabled:
+        yield FALLBACK, fallback.endpoints
+
+
+def destinations(
+    ready: Ready, source: Source, message: model.Message, twin: Mapping[str, Any] | None
+) -> Mapping[str, str]:
+    """Return the endpoints that a message goes to, each once, with the first route that leads there."""
+    found: dict[str, str] = {}
+    for route, endpoints in matching(ready, source, message, twin):
+        for name in endpoints:
+            if name != BUILT_IN:
+                found.setdefault(name, route)
+    return found
+
+
+def envelope(message: Message, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None) -> bytes:
+    """Return what leaves."""
+    properties = {name: value or "" for name, value in message.properties.items()}
+    for one in enrichments:
+        properties[one.key] = _enriched(one.value, hub, twin)
+    system = _system_properties(message)
+    shown = {
+        "EnqueuedTimeUtc": system["enqueuedTime"],
+        "Properties": properties,
+        "SystemProperties": system,
+        "Body": _body(message, system),
+    }
+    return to_json(shown)
+
+
+def _body(message: Message, system: Mapping[str, str]) -> Any:
+    kind = system.get("contentType", "").split(";")[0].strip().lower()
+    if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
+        try:
+            decode_json(message.body)  # a number that is none, or half of a character, is nobody's JSON
+            return msgspec.Raw(message.body.replace(b"\r", b" ").replace(b"\n", b" "))  # one line
+        except (ValueError, RecursionError):
+            pass
+    return base64.b64encode(message.body).decode()
+
+
+def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
+    """Return what an enrichment adds; a path that leads nowhere in the twin is said as it stands, as at Azure."""
+    if value == "$iothubname":
+        return hub
+    if not value.startswith("$twin."):
+        return value
+    found: Any = twin
+    for name in value.split(".")[1:]:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if found is None:
+        return value
+    return found if isinstance(found, str) else to_json(found).decode()
+
+
+def file_of(file_name: str, hub: str, message: Message) -> str:
+    """Return the path of the file that a message goes to, below its endpoint's folder."""
+    at = _moment(message)
+    parts = {
+        "iothub": hub,
+        "partition": str(partition_of(key_of(message.device_id))),
+        "YYYY": f"{at:%Y}",
+        "MM": f"{at:%m}",
+        "DD": f"{at:%d}",
+        "HH": f"{at:%H}",
+        "mm": f"{at:%M}",
+    }
+    return _TOKEN.sub(lambda found: parts[found[1]], file_name)
+
+
+def topic_of(topic: str, hub: str, device_id: str) -> str:
+    """Return the topic, or subject, of a message."""
+    return topic.replace("{iothub}", hub).replace("{device}", device_id)
+
+
+def lane_of(hub: str, route: str, endpoint: str) -> str:
+    """Return the lane of what a route sends to an endpoint; see `rule_of`."""
+    return f"{rule_of(hub, route)}/{endpoint}"
+
+
+def rule_of(hub: str, route: str) -> str:
+    """Return what a route is called in the queue, where other rooms have rules, too."""
+    return f"hub:{hub}:{route}"
+
+
+def kind_of(endpoint: Endpoint) -> str:
+    """Return which way out takes letters to an endpoint."""
+    return f"hub-{endpoint.__struct_config__.tag}"

@@ -1,0 +1,76 @@
+"""What twins, devices and connections say of themselves, as messages that routes take.
+
+As "IoT Hub message routing", "Non-telemetry events", has them: what it is about in properties of the message, JSON in
+its body.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from birthmark.broker.rules.partitions import key_of
+from birthmark.iothub.model import Identity, Message, Module, Twin, parse_name
+from birthmark.iothub.rules.routes.selecting import SOURCE
+from birthmark.iothub.wire.common import operation_time, to_json
+from birthmark.iothub.wire.messages import MODULE
+from birthmark.iothub.wire.routes import Source
+from birthmark.iothub.wire.twins import section_json, twin_change
+from birthmark.store.values import to_micros
+
+
+def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> Message:
+    """Return what a change of a twin says: what is other than before, or the whole of one that was replaced."""
+    body = twin_change(before, after, replaces=replaces)
+    operation = "replaceTwin" if replaces else "updateTwin"
+    return _said(Source.TWINS, (after.hub, after.device_id), "twinChangeNotification", operation, (body, now))
+
+
+def lifecycle(identity: Identity, twin: Twin, now: datetime, *, is_made: bool) -> Message:
+    """Return what is said of a device, or a module, that is on record now, or no more."""
+    what = "Module" if isinstance(identity, Module) else "Device"
+    operation = f"{'create' if is_made else 'delete'}{what}Identity"
+    body: dict[str, Any] = {"deviceId": identity.device_id}
+    if isinstance(identity, Module):
+        body["moduleId"] = identity.module_id
+    sections = {"desired": section_json(twin.desired), "reported": section_json(twin.reported)}
+    body |= {"etag": twin.etag, "version": twin.version, "properties": sections}
+    if twin.tags:
+        body["tags"] = twin.tags
+    schema = f"{what.lower()}LifecycleNotification"
+    return _said(Source.LIFECYCLE, (identity.hub, identity.name), schema, operation, (body, now))
+
+
+def connection(hub: str, name: str, sequence: int, now: datetime, *, is_connected: bool) -> Message:
+    """Return what is said of a device, or a module by its name, that came or went. `sequence` grows with each."""
+    what = "module" if "/" in name else "device"
+    operation = f"{what}{'Connected' if is_connected else 'Disconnected'}"
+    body = {"sequenceNumber": f"{sequence:064X}"}
+    schema = f"{what}ConnectionStateNotification"
+    return _said(Source.CONNECTIONS, (hub, name), schema, operation, (body, now))
+
+
+def key(message: Message) -> int:
+    """Return by which key a message keeps its place among those of its device."""
+    return key_of(message.device_id)
+
+
+def _said(
+    source: Source, about: tuple[str, str], schema: str, operation: str, told: tuple[Mapping[str, Any], datetime]
+) -> Message:
+    (hub, name), (body, now) = about, told
+    device_id, module_id = parse_name(name)
+    system: dict[str, str | None] = {
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        SOURCE: source.value[:1].lower() + source.value[1:],
+    }
+    properties: dict[str, str | None] = {
+        "hubName": hub,
+        "deviceId": device_id,
+        "operationTimestamp": operation_time(now),
+        "iothub-message-schema": schema,
+        "opType": operation,
+    }
+    if module_id is not None:
+        system[MODULE] = properties["moduleId"] = module_id
+    return Message(device_id, to_micros(now), to_json(body), system, properties)

@@ -1,0 +1,493 @@
+"""Routes of hubs: kept on record, made ready in memory, and applied to what comes by the engine that rules have, too.
+
+Telemetry is read from the stream that has it anyway, by a group of its own; what twins, devices and connections say
+from the stream of `telling`. One worker does it for all. A route sees each message at least once.
+"""
+
+import asyncio
+import contextlib
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from birthmark.background import ended, kept, told
+from birthmark.broker.rules.partitions import BEGINNING
+from birthmark.broker.store import drop_stream
+from birthmark.broker.stream import SqlStream
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
+from birthmark.iothub import store
+from birthmark.iothub.events import HubDeleted, RoutingChanged
+from birthmark.iothub.model import Hub, Message, Twin
+from birthmark.iothub.rules.routes import changing, selecting, telling
+from birthmark.iothub.rules.routes.changing import EndpointInvalidError, UnknownEndpointError
+from birthmark.iothub.rules.routes.selecting import Ready
+from birthmark.iothub.service.hubs import Hubs, UnknownHubError
+from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.iothub.service.telling import Telling, stream_name
+from birthmark.iothub.wire.routes import (
+    FALLBACK,
+    Endpoint,
+    FileEndpoint,
+    Kept,
+    Route,
+    Routing,
+    ServerEndpoint,
+    Source,
+    StreamEndpoint,
+    WebhookEndpoint,
+)
+from birthmark.iothub.wire.twins import section_json
+from birthmark.outbound.signing import SECRET_BYTES, secret_of
+from birthmark.routing import store as letters
+from birthmark.routing.carriers.streams import Entry
+from birthmark.routing.engine import Engine
+from birthmark.routing.letters import Carrier, Letter
+from birthmark.routing.queue import Lane, Queue
+from birthmark.routing.servers import Server
+from birthmark.store import Changes, Database, decided_again
+from birthmark.store.loading import Loading
+from birthmark.store.paging import every
+
+CheckUrl = Callable[[str], object]
+"""Raises why a URL may not be called."""
+GROUP = " routes"
+"""The name of the engine's place in a stream: no consumer group can have it."""
+KEEP_S, KEEP_BYTES = 24 * 3600, 1024 * 1024 * 1024
+"""So long, and so much, is kept of what goes to a stream."""
+_LOOK_S, _TRIM_EVERY_S = 60.0, 60.0
+_MICROS = 1_000_000
+_GENERATION_BYTES, _ATTEMPTS = 8, 8
+
+
+class RouteFailedError(PolicyError):
+    """What a route sent was not taken."""
+
+    code = "iothub.route_failed"
+    cause = "What the route {route} of hub {hub} sends to {endpoint} was not taken: {reason}."
+    fix = (
+        "Mend the receiver, and let it be tried again: `birthmark hub route retry {route} --hub {hub}`. "
+        "What waits: `birthmark hub route show {route} --hub {hub}`"
+    )
+    device_id: str
+    endpoint: str
+    hub: str
+    reason: str
+    route: str
+
+
+class _Part(NamedTuple):
+    """What one engine reads."""
+
+    hub: str
+    generation: str
+    is_telemetry: bool
+
+
+async def _always() -> bool:
+    return True
+
+
+class _OfHub:
+    """All routes of a hub, as the engine knows them: a message goes to each endpoint once."""
+
+    def __init__(self, routes: "Routes", part: _Part) -> None:
+        self._routes, self._part = routes, part
+
+    @property
+    def name(self) -> str:
+        return f"hub:{self._part.hub}:{'messages' if self._part.is_telemetry else 'events'}"
+
+    async def decide(self, message: Message) -> Sequence[Letter]:
+        """Return what goes out."""
+        ready = self._routes.ready(self._part.hub)
+        if ready is None or ready.generation != self._part.generation:
+            return ()
+        twin = await self._routes.twin(ready.hub, message) if ready.needs_twin else None
+        found = selecting.destinations(ready, selecting.source_of(message), selecting.read(message), twin)
+        return [self._letter(ready, message, twin, endpoint, route) for endpoint, route in found.items()]
+
+    def _letter(self, ready: Ready, message: Message, twin: Mapping[str, Any] | None, name: str, route: str) -> Letter:
+        endpoint = ready.kept.routing.endpoint(name)
+        assert endpoint is not None  # noqa: S101 - a routing that is kept names none that is not there
+        address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
+        if isinstance(endpoint, FileEndpoint):
+            address |= {"file": selecting.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
+        elif isinstance(endpoint, ServerEndpoint):
+            address["topic"] = selecting.topic_of(endpoint.topic, ready.hub, message.device_id)
+        elif isinstance(endpoint, StreamEndpoint):
+            address |= {"stream": f"{ready.hub}/{name}", "key": message.device_id}
+        body = selecting.envelope(message, ready.enrichments(name), ready.hub, twin)
+        origin = {"device": message.device_id, "route": route}
+        return Letter(selecting.lane_of(ready.hub, route, name), selecting.kind_of(endpoint), address, body, origin)
+
+
+class Routes:
+    """The routes of all hubs. `load` must have run before anyone asks, and `begin` before anything leaves."""
+
+    def __init__(
+        self, database: Database, clock: Clock, entropy: Entropy, hubs: Hubs, *, telemetry: Telemetry, tells: Telling
+    ) -> None:
+        self._database, self.clock, self._entropy = database, clock, entropy
+        self._hubs, self._telemetry, self.telling = hubs, telemetry, tells
+        self._ready: dict[str, Ready] = {}
+        self._streams: dict[tuple[str, str, str], SqlStream[Entry]] = {}
+        self._changed = asyncio.Event()
+        self._saying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._sequence = 0
+        self.engines: dict[_Part, Engine[Message]] = {}
+        self._loading = Loading(database, self._read, RoutingChanged, HubDeleted)
+        self._queue: Queue | None = None
+        self._carriers: Mapping[str, Carrier] = {}
+        self._check_url: CheckUrl = lambda _: None
+        self._servers: Mapping[str, Server] = {}
+        self.leads: Callable[[], Awaitable[bool]] = _always
+        self.record: Callable[[BirthmarkError], object] = lambda _: None
+        """Files what a route could not do."""
+
+    def begin(
+        self, queue: Queue, carriers: Mapping[str, Carrier], *, check_url: CheckUrl, servers: Mapping[str, Server]
+    ) -> None:
+        """Know the ways out."""
+        self._queue, self._carriers = queue, carriers
+        self._check_url, self._servers = check_url, servers
+        queue.serve(carriers, self.failed)
+
+    # ---- on record
+
+    async def load(self) -> None:
+        """Make every hub's routes ready."""
+        await self._loading.load()
+
+    async def stop(self) -> None:
+        """End what reads in the background."""
+        await self._loading.stop()
+
+    async def _read(self) -> None:
+        found = [store.kept_of(row) for row in await every(self._database, store.ROUTINGS_PAGE, "hub")]
+        self._ready = {one.hub: selecting.make_ready(one) for one in found}
+        self.telling.become({one.hub: one.sources for one in self._ready.values()})
+        there = {
+            (one.hub, one.generation, endpoint.name)
+            for one in self._ready.values()
+            for endpoint in one.kept.routing.endpoints
+        }
+        self._streams = {key: stream for key, stream in self._streams.items() if key in there}
+        self._changed.set()
+
+    def ready(self, hub: str) -> Ready | None:
+        """Return a hub's routes made ready; None where it never had any."""
+        return self._ready.get(hub)
+
+    async def get(self, hub: Hub) -> Kept | None:
+        """Return what is on record of a hub's routes; None where it never had any."""
+        row = await self._database.one(store.GET_ROUTING, hub=hub.name)
+        return None if row is None else store.kept_of(row)
+
+    async def routing(self, hub: Hub) -> Routing:
+        """Return a hub's routes, endpoints and enrichments."""
+        known = await self.get(hub)
+        return Routing() if known is None else known.routing
+
+    async def change(
+        self,
+        hub: Hub,
+        decide: Callable[[Routing], Routing],
+        action: str,
+        subject: str,
+        *,
+        actor: str,
+        revision: int | None = None,
+        **told: object,
+    ) -> Kept:
+        """Make a hub's routes what `decide` makes of them; `revision` is the one that it is meant for.
+
+        Raise what `decide` raises, `EndpointInvalidError`, and why a URL may not be called.
+        """
+
+        async def once() -> Kept:
+            known = await self.get(hub)
+            before = Routing() if known is None else known.routing
+            if revision is not None and revision != (0 if known is None else known.revision):
+                raise ChangedMeanwhileError(what="The routing of the hub")
+            made = decide(before)
+            self._check(hub, before, made)
+            one = self._kept(hub, known, made)
+            changes = await self._writing(hub, known, one)
+            changes.audit(actor, action, subject, hub=hub.name, **told)
+            await self._loading.committed(self._database.commit(changes.event(RoutingChanged(hub.name))))
+            return one
+
+        return await decided_again(once, attempts=_ATTEMPTS if revision is None else 1)
+
+    def _check(self, hub: Hub, before: Routing, made: Routing) -> None:
+        for one in made.endpoints:
+            if one in before.endpoints:
+                continue
+            if isinstance(one, WebhookEndpoint):
+                self._check_url(one.url)
+            if isinstance(one, ServerEndpoint) and one.server not in self._servers:
+                detail = f"the configuration has no [servers.{one.server[:64]}]"
+                raise EndpointInvalidError(hub=hub.name, endpoint=one.name, detail=detail)
+
+    def _kept(self, hub: Hub, known: Kept | None, made: Routing) -> Kept:
+        secrets: dict[str, str] = {}
+        for one in made.endpoints:
+            if isinstance(one, WebhookEndpoint):
+                old = None if known is None or known.routing.endpoint(one.name) != one else known.secrets.get(one.name)
+                secrets[one.name] = old or secret_of(self._entropy.token(SECRET_BYTES))
+        generation = self._entropy.token(_GENERATION_BYTES).hex() if known is None else known.generation
+        return Kept(hub.name, generation, (0 if known is None else known.revision) + 1, made, secrets, self.clock.now())
+
+    async def _writing(self, hub: Hub, known: Kept | None, made: Kept) -> Changes:
+        row = store.routing_row(made)
+        changed = ChangedMeanwhileError(what="The routing of the hub")
+        if known is None:
+            gone = UnknownHubError(host=hub.host)
+            changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
+            changes.run(store.ADD_ROUTING, expect=1, otherwise=changed, **row)
+        else:
+            values = {name: row[name] for name in ("document", "secrets", "revision", "modified_at")}
+            key = {"key_hub": hub.name, "key_generation": known.generation, "key_revision": known.revision}
+            changes = Changes().run(store.CHANGE_ROUTING, expect=1, otherwise=changed, **key, **values)
+        before = Routing() if known is None else known.routing
+        await self._begin_reading(changes, hub, before.sources, made.routing.sources)
+        left = {one.name for one in made.routing.routes}
+        for route in before.routes:
+            if route.name not in left and self._queue is not None:
+                changes.merge(self._queue.forgetting(selecting.rule_of(hub.name, route.name)))
+        for one in before.endpoints:
+            if isinstance(one, StreamEndpoint) and one not in made.routing.endpoints:
+                changes.merge(drop_stream(_stream_name(hub.name, one.name)))
+        return changes
+
+    async def _begin_reading(
+        self, changes: Changes, hub: Hub, before: frozenset[Source], after: frozenset[Source]
+    ) -> None:
+        """Let what nobody read be read from now on: what came before its first route is nobody's."""
+        if Source.MESSAGES in after and Source.MESSAGES not in before:
+            stream = self._telemetry.stream_of(hub)
+            changes.merge(stream.noting(GROUP, await stream.end()))
+        events = frozenset(Source) - {Source.MESSAGES}
+        if after & events and not before & events:
+            told = self.telling.stream(hub.name)
+            changes.merge(told.noting(GROUP, await told.end()))
+
+    async def going_with(self, hub: Hub) -> Changes:
+        """Return what removes all that routes of a hub have, for the commit that removes the hub."""
+        changes = drop_stream(stream_name(hub.name))
+        changes.run(letters.DELETE_OF, first=f"hub:{hub.name}:", last=f"hub:{hub.name};")
+        known = await self.get(hub)
+        for one in () if known is None else known.routing.endpoints:
+            changes.merge(drop_stream(_stream_name(hub.name, one.name)))
+        return changes
+
+    # ---- what people ask
+
+    async def lanes(self, hub: Hub) -> Mapping[tuple[str, str], Lane]:
+        """Return what waits and was put aside, by route and endpoint."""
+        if self._queue is None:
+            return {}
+        found: dict[tuple[str, str], Lane] = {}
+        for name in (FALLBACK, *(one.name for one in (await self.routing(hub)).routes)):
+            rule = selecting.rule_of(hub.name, name)
+            for lane, known in (await self._queue.counts(rule)).items():
+                route, _, endpoint = lane.rpartition("/")
+                if route == rule:
+                    found[name, endpoint] = known
+        return found
+
+    async def problems(self, hub: Hub, route: str, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return what of a route was put aside, oldest first, and why."""
+        if self._queue is None:
+            return []
+        found = await self._queue.dead(selecting.rule_of(hub.name, route), "", limit)
+        return [
+            {"endpoint": one.lane.rpartition("/")[2], "device": one.origin.get("device", ""), "problem": one.problem}
+            | {"dead_at": None if one.dead_at is None else one.dead_at.isoformat(), "tries": one.tries}
+            for one in found
+        ]
+
+    async def retry(self, hub: Hub, route: str, *, actor: str) -> None:
+        """Let what of a route was put aside be tried anew. Raise `UnknownRouteError`."""
+        await self._known(hub, route)
+        if self._queue is not None:
+            changes = self._queue.reviving(selecting.rule_of(hub.name, route))
+            await self._database.commit(changes.audit(actor, "iothub.route_retry", route, hub=hub.name))
+            self._queue.wake()
+
+    async def _known(self, hub: Hub, route: str) -> Route | None:
+        if route == FALLBACK:
+            return None
+        return changing.known_route(await self.routing(hub), route, hub.name)
+
+    async def lag_s(self, hub: Hub) -> float:
+        """Return how old the oldest message is that routes have not seen, 0 where they have seen all."""
+        ready = self._ready.get(hub.name)
+        if ready is None:
+            return 0.0
+        oldest: list[int] = []
+        streams = [self._telemetry.stream_of(hub)] if Source.MESSAGES in ready.sources else []
+        if ready.sources - {Source.MESSAGES}:
+            streams.append(self.telling.stream(hub.name))
+        for stream in streams:
+            page = await stream.read(await stream.position(GROUP) or BEGINNING, 1)
+            oldest += [one.enqueued_micros for one in page.items]
+        return max(0.0, (self.clock.micros() - min(oldest)) / _MICROS) if oldest else 0.0
+
+    def secret(self, hub: str, endpoint: str) -> str | None:
+        """Return what signs that which an endpoint gets."""
+        known = self._ready.get(hub)
+        return None if known is None else known.kept.secrets.get(endpoint)
+
+    # ---- what leaves
+
+    def endpoint_of(self, letter: Letter) -> Endpoint:
+        """Return the endpoint of a letter as it is now. Raise `UnknownEndpointError`, which no further try mends."""
+        hub, name = letter.address["hub"], letter.address["endpoint"]
+        known = self._ready.get(hub)
+        found = None if known is None else known.kept.routing.endpoint(name)
+        if found is None or selecting.kind_of(found) != letter.kind:
+            raise UnknownEndpointError(hub=hub, endpoint=name, is_final=True)
+        return found
+
+    async def stream(self, name: str) -> SqlStream[Entry]:
+        """Return the stream of an endpoint, by HUB/ENDPOINT. Raise `UnknownEndpointError`."""
+        hub, _, endpoint = name.partition("/")
+        known = self._ready.get(hub)
+        found = None if known is None else known.kept.routing.endpoint(endpoint)
+        if known is None or not isinstance(found, StreamEndpoint):
+            raise UnknownEndpointError(hub=hub, endpoint=endpoint[:100], is_final=True)
+        key = (hub, known.generation, found.name)
+        if (stream := self._streams.get(key)) is None:
+            made = SqlStream(_stream_name(hub, found.name), Entry, self._database, self.clock)
+            stream = self._streams[key] = made
+        return stream
+
+    async def twin(self, hub: str, message: Message) -> Mapping[str, Any]:
+        """Return the twin of who sent a message, as conditions and enrichments look into it."""
+        module = message.system.get("iothub-connection-module-id")
+        name = message.device_id if module is None else f"{message.device_id}/{module}"
+        row = await self._database.one(store.GET_TWIN, hub=hub, device_id=name)
+        found = Twin(hub, name) if row is None else store.twin_of(row)
+        return {
+            "tags": found.tags,
+            "properties": {"desired": section_json(found.desired), "reported": section_json(found.reported)},
+        }
+
+    async def failed(self, letter: Letter, error: BirthmarkError) -> None:
+        """File what failed for good."""
+        self.record(
+            RouteFailedError(
+                hub=letter.address["hub"],
+                route=shlex.quote(letter.origin["route"]),
+                endpoint=letter.address["endpoint"],
+                device_id=letter.origin["device"],
+                reason=error.explain_cause().removesuffix("."),
+            )
+        )
+
+    # ---- who came, and went
+
+    async def told(self, hub: str, name: str, *, is_connected: bool) -> None:
+        """Say that a device, or a module by its name, came or went, where a route asks for it.
+
+        A database that is away does not keep a device out: then it is noted that nobody was told.
+        """
+        self.told_later(hub, name, is_connected=is_connected)
+        if (saying := self._saying.get((hub, name))) is not None:
+            await asyncio.wait((saying,))
+
+    def told_later(self, hub: str, name: str, *, is_connected: bool) -> None:
+        """Do what `told` does, beside whatever else is done; `settled` waits for it."""
+        if self.telling.wants(hub, Source.CONNECTIONS):
+            before = self._saying.get((hub, name))
+            self._sequence = max(self._sequence + 1, self.clock.micros())
+            message = telling.connection(hub, name, self._sequence, self.clock.now(), is_connected=is_connected)
+            changes = self.telling.stream(hub).adding(telling.key(message), [message])
+
+            async def say() -> None:
+                if before is not None:
+                    await asyncio.wait((before,))
+                await told("word of a connection", self._database.commit(changes))
+
+            task = self._saying[hub, name] = asyncio.get_running_loop().create_task(say())
+            task.add_done_callback(lambda done: self._said(hub, name, done))
+
+    def _said(self, hub: str, name: str, done: asyncio.Task[None]) -> None:
+        if self._saying.get((hub, name)) is done:
+            del self._saying[hub, name]
+
+    async def settled(self) -> None:
+        """Return when everything that is being said is durable or given up."""
+        if self._saying:
+            await asyncio.wait(tuple(self._saying.values()))
+
+    async def keep_running(self) -> None:
+        """Let an engine read for each hub with routes, as long as the server runs."""
+        running: dict[_Part, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                wanted = self._parts()
+                for part in [one for one in running if one not in wanted]:
+                    await ended(running.pop(part))
+                    del self.engines[part]
+                for part in wanted:
+                    if part not in running:
+                        self.engines[part] = engine = self._engine(part)
+                        running[part] = kept(f"routes of the hub {part.hub}", engine.keep_running)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._changed.wait()
+        finally:
+            self.engines.clear()
+            await ended(*running.values())
+
+    def _parts(self) -> Sequence[_Part]:
+        there = {hub.name for hub in self._hubs.all()}
+        found: list[_Part] = []
+        for one in self._ready.values():
+            if one.hub in there and Source.MESSAGES in one.sources:
+                found.append(_Part(one.hub, one.generation, is_telemetry=True))
+            if one.hub in there and one.sources - {Source.MESSAGES}:
+                found.append(_Part(one.hub, one.generation, is_telemetry=False))
+        return found
+
+    def _engine(self, part: _Part) -> Engine[Message]:
+        assert self._queue is not None  # noqa: S101 - `begin` was called
+        hub, rule = self._hubs.by_name(part.hub), (_OfHub(self, part),)
+        stream = self._telemetry.stream_of(hub) if part.is_telemetry else self.telling.stream(part.hub)
+        engine = Engine(
+            *(self._database, self.clock, stream),
+            queue=self._queue,
+            carriers=self._carriers,
+            find=lambda _: rule,
+            group=GROUP,
+            trims=not part.is_telemetry,
+        )
+        engine.leads, engine.failed = self.leads, self.failed
+        key = {"key_hub": part.hub, "key_generation": part.generation}
+        gone = UnknownHubError(host=hub.host)
+        engine.while_ = lambda: Changes().run(store.ROUTING_IS_THERE, expect=1, otherwise=gone, **key)
+        return engine
+
+    async def trim(self) -> None:
+        """Forget what is too old in streams that routes lead to, and the oldest of what is too much."""
+        before = self.clock.micros() - KEEP_S * _MICROS
+        for one in tuple(self._ready.values()):
+            for endpoint in one.kept.routing.endpoints:
+                if isinstance(endpoint, StreamEndpoint):
+                    await (await self.stream(f"{one.hub}/{endpoint.name}")).trim(before, KEEP_BYTES)
+
+    async def keep_trimmed(self) -> None:
+        """Trim every minute, as long as the server runs and this worker leads."""
+        while True:
+            if await self.leads():
+                with contextlib.suppress(BirthmarkError):
+                    await self.trim()
+            await asyncio.sleep(_TRIM_EVERY_S)
+
+
+def _stream_name(hub: str, endpoint: str) -> str:
+    return f"hub-routed/{hub}/{endpoint}"

@@ -1,0 +1,226 @@
+"""Routes of a hub as Azure's resource manager has them: `properties.routing`, and what is asked of a route.
+
+Storage containers are folders here, event hubs are streams of the hub's own; webhooks and servers have no place in it,
+and stay as they are. Whatever else would be asked for is refused by its name.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from birthmark.iothub.rules.routes import changing, selecting
+from birthmark.iothub.wire.routes import (
+    FALLBACK,
+    TEMPLATE,
+    Endpoint,
+    Enrichment,
+    Fallback,
+    FileEndpoint,
+    Route,
+    Routing,
+    StreamEndpoint,
+)
+from birthmark.management.wire import BodyInvalidError
+from birthmark.members import says_something, unread
+from birthmark.routing.model import Message
+from birthmark.routing.rules.conditions import SqlMistake
+from birthmark.text import read_json
+
+
+class _Container(msgspec.Struct, rename="camel"):
+    name: str
+    container_name: str
+    file_name_format: str | None = None
+    encoding: str | None = None
+
+
+class _EventHub(msgspec.Struct):
+    name: str
+
+
+class _Endpoints(msgspec.Struct, rename="camel"):
+    event_hubs: list[_EventHub] | None = None
+    storage_containers: list[_Container] | None = None
+
+
+class _Route(msgspec.Struct, rename="camel"):
+    name: str
+    source: str
+    endpoint_names: list[str]
+    is_enabled: bool
+    condition: str | None = None
+
+
+class _Fallback(msgspec.Struct, rename="camel"):
+    source: str
+    endpoint_names: list[str]
+    is_enabled: bool
+    condition: str | None = None
+    name: str | None = None
+
+
+class _Enrichment(msgspec.Struct, rename="camel"):
+    key: str
+    value: str
+    endpoint_names: list[str]
+
+
+class _Routing(msgspec.Struct, rename={"fallback_route": "fallbackRoute"}):
+    endpoints: _Endpoints | None = None
+    routes: list[_Route] | None = None
+    fallback_route: _Fallback | None = None
+    enrichments: list[_Enrichment] | None = None
+
+
+class _Message(msgspec.Struct, rename="camel"):
+    body: str | None = None
+    app_properties: dict[str, str] | None = None
+    system_properties: dict[str, str] | None = None
+
+
+class _Test(msgspec.Struct, rename="camel"):
+    message: _Message | None = None
+    twin: dict[str, Any] | None = None
+    routing_source: str | None = None
+    route: _Route | None = None
+
+
+class Tested(NamedTuple):
+    """A message that was never sent, with its device's twin."""
+
+    message: Message
+    twin: Mapping[str, Any] | None
+    source: str
+
+
+# ---- out
+
+
+def route_json(route: Route) -> dict[str, Any]:
+    """Return a route."""
+    return {
+        "name": route.name,
+        "source": route.source.value,
+        "condition": route.condition,
+        "endpointNames": list(route.endpoints),
+        "isEnabled": route.is_enabled,
+    }
+
+
+def fallback_json(routing: Routing) -> dict[str, Any]:
+    """Return the route of what no other takes."""
+    return route_json(Route(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled))
+
+
+def routing_json(routing: Routing) -> dict[str, Any]:
+    """Return all of it but for endpoints that have no place in it."""
+    files = [one for one in routing.endpoints if isinstance(one, FileEndpoint)]
+    return {
+        "endpoints": {
+            "serviceBusQueues": [],
+            "serviceBusTopics": [],
+            "eventHubs": [{"name": one.name} for one in routing.endpoints if isinstance(one, StreamEndpoint)],
+            "storageContainers": [
+                {"name": one.name, "containerName": one.folder, "fileNameFormat": one.file_name, "encoding": "JSON"}
+                for one in files
+            ],
+            "cosmosDBSqlContainers": [],
+        },
+        "routes": [route_json(one) for one in routing.routes],
+        "fallbackRoute": fallback_json(routing),
+        "enrichments": [
+            {"key": one.key, "value": one.value, "endpointNames": list(one.endpoints)} for one in routing.enrichments
+        ],
+    }
+
+
+def mistake_json(error: SqlMistake) -> dict[str, Any]:
+    """Return what is wrong with a condition, and where."""
+    at = {"line": 1, "column": error.where + 1}
+    return {"message": str(error), "severity": "error", "location": {"start": at, "end": at}}
+
+
+# ---- in
+
+
+def check_as_shown(body: bytes, shown: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Return the routing of a body that is otherwise as the hub is shown, and the etag in it, each where it has one."""
+    given = read_json(body, dict[str, Any], BodyInvalidError)
+    properties = given.get("properties")
+    if properties is not None and not isinstance(properties, dict):
+        raise BodyInvalidError(detail="properties is no object")
+    routing = (properties or {}).get("routing")
+    etag = given.pop("etag", None)
+    plain = {**given, "properties": {name: one for name, one in (properties or {}).items() if name != "routing"}}
+    if (member := _other(plain, shown, "")) is not None:
+        raise BodyInvalidError(detail=f"{member} is changed by no call here, leave it as it was read")
+    if routing is not None and not isinstance(routing, dict):
+        raise BodyInvalidError(detail="properties.routing is no object")
+    return routing, etag if isinstance(etag, str) else None
+
+
+def _other(given: Mapping[str, Any], shown: Mapping[str, Any], at: str) -> str | None:
+    """Return the first member that says something else than is shown."""
+    for name, value in given.items():
+        if isinstance(value, dict) and isinstance(shown.get(name), Mapping):
+            if (found := _other(value, shown[name], f"{at}{name}.")) is not None:
+                return found
+        elif says_something(value) and value != shown.get(name):
+            return f"{at}{name}"
+    return None
+
+
+def routing_of(given: Mapping[str, Any], known: Routing, hub: str) -> Routing:
+    """Return the routing that a body asks for, with those endpoints of before that have no place in it."""
+    asked = _read(given, _Routing, "properties.routing.")
+    endpoints: list[Endpoint] = [one for one in known.endpoints if not isinstance(one, FileEndpoint | StreamEndpoint)]
+    if asked.endpoints is not None:
+        endpoints += [StreamEndpoint(one.name) for one in asked.endpoints.event_hubs or ()]
+        endpoints += [_file(one) for one in asked.endpoints.storage_containers or ()]
+    back = Fallback()
+    if (said := asked.fallback_route) is not None:
+        if said.source != "DeviceMessages" or said.condition not in {None, "true"} or said.name not in {None, FALLBACK}:
+            raise BodyInvalidError(detail="fallbackRoute is $fallback of DeviceMessages with the condition true")
+        back = Fallback(tuple(said.endpoint_names), said.is_enabled)
+    added = tuple(Enrichment(one.key, one.value, tuple(one.endpoint_names)) for one in asked.enrichments or ())
+    return Routing(tuple(endpoints), tuple(_route(one, hub) for one in asked.routes or ()), added, back)
+
+
+def _file(one: _Container) -> FileEndpoint:
+    if one.encoding is None or one.encoding.lower() != "json":
+        raise BodyInvalidError(detail="the encoding of a storage container is JSON here, say so")
+    return FileEndpoint(one.name, one.container_name, one.file_name_format or TEMPLATE)
+
+
+def _route(one: _Route, hub: str) -> Route:
+    source = changing.parse_source(one.source, hub)
+    return Route(one.name, tuple(one.endpoint_names), source, one.condition or "true", one.is_enabled)
+
+
+def _read(given: Mapping[str, Any], kind: Any, at: str = "") -> Any:
+    if (member := unread(given, kind)) is not None:
+        raise BodyInvalidError(detail=f"{at}{member} is not served here, leave it out")
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise BodyInvalidError(detail=str(error)) from error
+
+
+def parse_test_all(body: bytes) -> Tested:
+    """Return the message that all routes are asked about."""
+    return _tested(_read(read_json(body, dict[str, Any], BodyInvalidError), _Test))
+
+
+def parse_test_one(body: bytes, hub: str) -> tuple[Tested, Route]:
+    """Return a message, and the route that is asked about it."""
+    asked: _Test = _read(read_json(body, dict[str, Any], BodyInvalidError), _Test)
+    if asked.route is None:
+        raise BodyInvalidError(detail="route is missing")
+    return _tested(asked), _route(asked.route, hub)
+
+
+def _tested(asked: _Test) -> Tested:
+    said = asked.message or _Message()
+    made = selecting.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
+    return Tested(selecting.read(made), asked.twin, asked.routing_source or "DeviceMessages")

@@ -1,0 +1,350 @@
+"""Routes of a hub: what goes where, once to each endpoint, from the stream and in the commit that makes it."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark.background import ended, kept
+from birthmark.broker.rules.partitions import key_of
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.iothub import wire
+from birthmark.iothub.model import Message
+from birthmark.iothub.rules.routes import changing
+from birthmark.iothub.service.route_carriers import carriers_of
+from birthmark.iothub.wire.routes import (
+    Endpoint,
+    Enrichment,
+    Fallback,
+    FileEndpoint,
+    Route,
+    Routing,
+    Source,
+    StreamEndpoint,
+    WebhookEndpoint,
+)
+from birthmark.net.admission import Closed
+from birthmark.outbound.guard import networks_of
+from birthmark.outbound.sender import Sender
+from birthmark.routing.queue import Queue
+from hub_world import ON_RECORD, World, a_world
+from receivers import Receiver
+
+pytestmark = pytest.mark.integration
+ARCHIVE, LIVE = FileEndpoint("archive", "archive"), StreamEndpoint("live")
+JSON = {"content-type": "application/json", "content-encoding": "utf-8"}
+
+
+@dataclass
+class Routed:
+    """A hub whose routes lead somewhere."""
+
+    world: World
+    buckets: Path
+    queue: Queue
+    refused: list[BirthmarkError] = field(default_factory=list)
+
+    async def have(self, *endpoints: Endpoint, routes: tuple[Route, ...] = (), **more: Any) -> None:
+        made = Routing(endpoints, routes, **more)
+        await self.world.iothub.routes.change(
+            self.world.hub, lambda _: changing.checked(made, "main"), "test", "x", actor="test"
+        )
+
+    async def send(self, body: Any, device: str = "device-1", **properties: str) -> None:
+        message = Message(device, self.world.clock.micros(), json.dumps(body).encode(), dict(JSON), dict(properties))
+        await self.world.iothub.telemetry.written(self.world.hub, key_of(device), (message,), 1)
+
+    def passes(self) -> bool:
+        """Let a second pass."""
+        self.world.clock.move(timedelta(seconds=1))
+        return True
+
+    def lines(self, folder: str = "archive") -> list[Any]:
+        files = sorted((self.buckets / "hub-main" / folder).rglob("[0-9]*"))
+        return [json.loads(line) for one in files if one.is_file() for line in one.read_text().splitlines()]
+
+    async def streamed(self, name: str = "live") -> list[Any]:
+        stream = await self.world.iothub.routes.stream(f"main/{name}")
+        return [json.loads(one.body) for one in await stream.latest(100)]
+
+
+@contextlib.asynccontextmanager
+async def routed(directory: Path, url: str | None = None) -> AsyncIterator[Routed]:
+    async with a_world(directory, url) as world:
+        routes, buckets = world.iothub.routes, directory / "buckets"
+        await routes.load()
+        queue = Queue(world.database, world.clock, {})
+        sender = Sender(networks_of(["127.0.0.0/8"]), None)
+        ways = carriers_of(routes, outside=sender, buckets=buckets, servers={})
+        routes.begin(queue, ways, check_url=sender.check, servers={})
+        made = Routed(world, buckets, queue)
+        routes.record = made.refused.append
+        tasks = kept("routes", routes.keep_running), kept("queue", queue.keep_running)
+        try:
+            yield made
+        finally:
+            await ended(*tasks)
+
+
+async def until(condition: Any, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            told = condition()
+            if await told if asyncio.iscoroutine(told) else told:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_message_goes_where_conditions_say_and_once_to_each_endpoint(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        hot = Route("hot", ("archive", "live"), condition="level = 'hot' AND $body.t > 20")
+        await hub.have(ARCHIVE, LIVE, routes=(hot, Route("all", ("live",))))
+        await hub.send({"t": 21}, level="hot")
+        await hub.send({"t": 19}, level="hot")
+        await until(hub.lines)
+        await until(lambda: _has(hub, 2))
+        assert [one["Body"] for one in hub.lines()] == [{"t": 21}]
+        assert sorted(one["Body"]["t"] for one in await hub.streamed()) == [19, 21]
+        told = hub.lines()[0]
+        assert told["Properties"] == {"level": "hot"}
+        assert told["SystemProperties"]["connectionDeviceId"] == "device-1"
+        assert told["SystemProperties"]["contentType"] == "application/json"
+
+
+async def _has(hub: Routed, count: int) -> bool:
+    return len(await hub.streamed()) == count
+
+
+async def test_what_no_route_takes_goes_where_the_fallback_leads_and_monitor_sees_all(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        hot = Route("hot", ("live",), condition="level = 'hot'")
+        await hub.have(ARCHIVE, LIVE, routes=(hot,), fallback=Fallback(("archive",)))
+        await hub.send(1, level="hot")
+        await hub.send(2)
+        await until(hub.lines)
+        await until(lambda: _has(hub, 1))
+        assert [one["Body"] for one in hub.lines()] == [2]
+        assert len(await hub.world.iothub.telemetry.stream(hub.world.hub).latest(10)) == 2
+
+
+async def test_what_came_before_the_first_route_is_not_routed(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        await hub.send("before")
+        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        await hub.send("after")
+        await until(hub.lines)
+        assert [one["Body"] for one in hub.lines()] == ["after"]
+
+
+async def test_a_route_that_is_off_takes_nothing(tmp_path: Path) -> None:
+    async with routed(tmp_path) as hub:
+        await hub.have(ARCHIVE, LIVE, routes=(Route("off", ("archive",), is_enabled=False), Route("on", ("live",))))
+        await hub.send(1)
+        await until(lambda: _has(hub, 1))
+        assert hub.lines() == []
+
+
+async def test_a_twin_that_changes_says_what_was_set_and_what_is_gone(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        world = hub.world
+        twins = world.iothub.twins
+        await twins.desire(
+            world.hub, "device-1", {"properties": {"desired": {"old": 1, "kept": 2}}}, None, replaces=False, actor="t"
+        )
+        await hub.have(ARCHIVE, routes=(Route("twins", ("archive",), Source.TWINS),))
+        patch = {"properties": {"desired": {"old": None, "a": {"b": 3}}}, "tags": {"site": "n"}}
+        await twins.desire(world.hub, "device-1", patch, None, replaces=False, actor="t")
+        device = await world.iothub.registry.device(world.hub, "device-1")
+        await twins.report(world.hub, device, {"t": 5}, None)
+        await twins.desire(world.hub, "device-1", {"tags": {"x": 1}}, None, replaces=True, actor="t")
+        await until(lambda: len(hub.lines()) == 3)
+        first, second, third = hub.lines()
+        assert first["Properties"]["opType"] == "updateTwin"
+        assert first["Properties"]["iothub-message-schema"] == "twinChangeNotification"
+        assert first["Properties"]["hubName"] == "main"
+        assert first["Properties"]["deviceId"] == "device-1"
+        assert first["SystemProperties"]["iothub-message-source"] == "twinChangeEvents"
+        desired = first["Body"]["properties"]["desired"]
+        assert {name: value for name, value in desired.items() if name[0] != "$"} == {"old": None, "a": {"b": 3}}
+        assert first["Body"]["tags"] == {"site": "n"}
+        assert "reported" not in first["Body"]["properties"]
+        assert second["Body"]["properties"]["reported"]["t"] == 5
+        assert second["Body"]["properties"]["reported"]["$version"] == 2
+        assert third["Properties"]["opType"] == "replaceTwin"
+        assert third["Body"]["tags"] == {"x": 1}
+
+
+async def test_devices_and_modules_that_come_on_record_and_go_say_so(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        world = hub.world
+        registry = world.iothub.registry
+        await hub.have(ARCHIVE, routes=(Route("life", ("archive",), Source.LIFECYCLE),))
+        twin = {"tags": {"site": "north"}}
+        device = await registry.put(
+            world.hub, "pump", wire.DeviceBody("pump"), ON_RECORD, None, twin=twin, actor="test"
+        )
+        await registry.modules.put(device, "camera", ON_RECORD, actor="test")
+        await registry.remove(world.hub, "pump", None, actor="test")
+        await until(lambda: len(hub.lines()) == 4)
+        told = [(one["Properties"]["opType"], one["Properties"].get("moduleId")) for one in hub.lines()]
+        made, module = ("createDeviceIdentity", None), ("createModuleIdentity", "camera")
+        assert told[:2] == [made, module]
+        assert set(told[2:]) == {("deleteDeviceIdentity", None), ("deleteModuleIdentity", "camera")}
+        assert hub.lines()[0]["Body"]["tags"] == {"site": "north"}
+
+
+async def test_who_comes_and_goes_is_told_in_order(tmp_path: Path) -> None:
+    async with routed(tmp_path) as hub:
+        await hub.have(ARCHIVE, routes=(Route("state", ("archive",), Source.CONNECTIONS),))
+        await hub.world.connected()
+        link, _ = await hub.world.connected()
+        link.close(Closed.SERVER)
+        await until(lambda: len(hub.lines()) == 4)
+        told = sorted((one["Body"]["sequenceNumber"], one["Properties"]["opType"]) for one in hub.lines())
+        assert [what for _, what in told] == ["deviceConnected", "deviceDisconnected"] * 2
+
+
+async def test_nothing_is_noted_of_what_no_route_asks_for(tmp_path: Path) -> None:
+    async with routed(tmp_path) as hub:
+        await hub.have(ARCHIVE, routes=(Route("twins", ("archive",), Source.TWINS),))
+        await hub.world.connected()
+        assert await hub.world.iothub.routes.telling.stream("main").latest(10) == []
+
+
+async def test_enrichments_add_texts_the_hub_and_what_the_twin_says(tmp_path: Path) -> None:
+    async with routed(tmp_path) as hub:
+        world = hub.world
+        added = (
+            Enrichment("plant", "7", ("archive",)),
+            Enrichment("hub", "$iothubname", ("archive",)),
+            Enrichment("site", "$twin.tags.site", ("archive",)),
+            Enrichment("none", "$twin.tags.none", ("archive",)),
+        )
+        await world.iothub.twins.desire(
+            world.hub, "device-1", {"tags": {"site": "north"}}, None, replaces=False, actor="t"
+        )
+        await hub.have(ARCHIVE, LIVE, routes=(Route("all", ("archive", "live")),), enrichments=added)
+        await hub.send(1)
+        await until(hub.lines)
+        await until(lambda: _has(hub, 1))
+        told = {"plant": "7", "hub": "main", "site": "north", "none": "$twin.tags.none"}
+        assert hub.lines()[0]["Properties"] == told
+        assert (await hub.streamed())[0]["Properties"] == {}
+
+
+async def test_a_webhook_is_signed_and_one_that_answers_500_gets_it_later(tmp_path: Path, database_url: str) -> None:
+    with Receiver(status=500) as receiver:
+        async with routed(tmp_path, database_url) as hub:
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(Route("all", ("hook",)),))
+            await hub.send(1)
+            await until(lambda: receiver.bodies("/in"))
+            receiver.status = 200
+            await until(lambda: hub.passes() and len(receiver.bodies("/in")) == 2)
+            first, second = receiver.got
+            assert json.loads(first.body)["Body"] == 1
+            assert first.headers["webhook-id"] == second.headers["webhook-id"]
+            assert first.headers["webhook-signature"].startswith("v1,")
+            lanes = await hub.world.iothub.routes.lanes(hub.world.hub)
+            await until(lambda: _nothing_waits(hub))
+            assert all(lane.dead == 0 for lane in lanes.values())
+
+
+async def _nothing_waits(hub: Routed) -> bool:
+    return not await hub.world.iothub.routes.lanes(hub.world.hub)
+
+
+async def test_a_webhook_that_redirects_puts_it_aside_and_is_told_until_it_is_tried_again(
+    tmp_path: Path, database_url: str
+) -> None:
+    with Receiver(status=302, location="http://127.0.0.1:1/") as receiver:
+        async with routed(tmp_path, database_url) as hub:
+            routes, main = hub.world.iothub.routes, hub.world.hub
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(Route("all", ("hook",)),))
+            await hub.send(1)
+            await until(lambda: hub.refused)
+            assert hub.refused[0].code == "iothub.route_failed"
+            (problem,) = await routes.problems(main, "all", 10)
+            assert "302" in problem["problem"]
+            receiver.status = 200
+            await routes.retry(main, "all", actor="test")
+            await until(lambda: hub.passes() and len(receiver.bodies("/in")) == 2)
+
+
+async def test_a_webhook_that_hangs_keeps_no_other_endpoint_waiting(tmp_path: Path) -> None:
+    with Receiver(delay_s=3) as receiver:
+        async with routed(tmp_path) as hub:
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), LIVE, routes=(Route("all", ("hook", "live")),))
+            await hub.send(1)
+            await until(lambda: _has(hub, 1), 2)
+            await hub.send(2)
+            await until(lambda: _has(hub, 2), 2)
+
+
+async def test_a_link_out_of_the_folder_is_followed_by_nobody(tmp_path: Path) -> None:
+    async with routed(tmp_path) as hub:
+        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        (tmp_path / "elsewhere").mkdir()
+        folder = hub.buckets / "hub-main" / "archive"
+        folder.mkdir(parents=True)
+        (folder / "main").symlink_to(tmp_path / "elsewhere")
+        await hub.send(1)
+        await until(lambda: hub.refused)
+        assert not [one for one in (tmp_path / "elsewhere").rglob("*") if one.is_file()]
+
+
+async def test_a_hub_that_is_removed_takes_its_routes_along(tmp_path: Path, database_url: str) -> None:
+    with Receiver(status=500) as receiver:
+        async with routed(tmp_path, database_url) as hub:
+            iothub = hub.world.iothub
+            every_source = tuple(Route(one.value, ("hook", "live"), one) for one in Source)
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), LIVE, routes=every_source)
+            await hub.send(1)
+            await until(lambda: receiver.got)
+            await iothub.hubs.delete("main", actor="test")
+            hub.world.hub = await iothub.hubs.create("main", "hub.example", actor="test")
+            assert await iothub.routes.routing(hub.world.hub) == Routing()
+            assert await _nothing_waits(hub)
+            receiver.got.clear()
+            await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+            await hub.send(2)
+            await until(hub.lines)
+            assert [one["Body"] for one in hub.lines()] == [2]
+
+
+async def test_of_two_who_change_the_routing_that_they_read_one_is_told(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        routes, main = hub.world.iothub.routes, hub.world.hub
+
+        def change(name: str) -> Any:
+            made = FileEndpoint(name, "archive")
+            return routes.change(
+                main, lambda known: changing.with_endpoint(known, made, "main"), "test", name, actor="t", revision=0
+            )
+
+        told = await asyncio.gather(change("one"), change("two"), return_exceptions=True)
+        assert sum(isinstance(one, ChangedMeanwhileError) for one in told) == 1
+        assert len((await routes.routing(main)).endpoints) == 1
+
+
+async def test_ten_who_add_at_once_add_ten_and_no_eleventh(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        routes, main = hub.world.iothub.routes, hub.world.hub
+
+        async def add(number: int) -> None:
+            made = FileEndpoint(f"e{number}", "archive")
+            await routes.change(
+                main, lambda known: changing.with_endpoint(known, made, "main"), "test", made.name, actor="t"
+            )
+
+        await asyncio.gather(*(add(number) for number in range(8)))
+        told = await asyncio.gather(*(add(number) for number in range(8, 14)), return_exceptions=True)
+        assert len((await routes.routing(main)).endpoints) == 10
+        assert sum(isinstance(one, changing.TooManyRoutesError) for one in told) == 4

@@ -105,7 +105,7 @@ def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, d
     endpoint(server, "archive", "--folder", "archive")
     server.run("hub", "route", "add", "all", "--to", "archive")
     assert run_app(server, device).returncode == 0
-    folder = server.data / "buckets" / "hub-birthmark" / "archive" / "birthmark"
+    folder = server.data / "buckets" / "hub@birthmark" / "archive" / "birthmark"
 
     def lines() -> list[dict[str, Any]]:
         files = [one for one in folder.glob("[0-3]/20[0-9][0-9]/[01][0-9]/[0-3][0-9]/*/*") if one.is_file()]

@@ -189,7 +189,7 @@ ROUTED = Metric(
 ROUTES_LAG = Metric(
     "birthmark_routes_lag_seconds",
     Kind.GAUGE,
-    "How far the routes of a hub are behind; by the worker that leads.",
+    "How old the oldest message is that a hub's routes have not seen; each worker says the same.",
     ("hub",),
 )
 SHADOWS = Metric("birthmark_shadow_updates_total", Kind.COUNTER, "Changes of shadows, deletions too.")

@@ -141,6 +141,8 @@ class Metering:
         for metric, statement in ((metrics.OUTBOX, COUNT_OUTBOX), (metrics.LETTERS, COUNT_LETTERS)):
             row = await self._rooms.database.one(statement)
             yield Sample(metric, (), row["total"] if row is not None else 0)
+        for hub, lag_s in sorted((await self._rooms.iothub.routes.lags()).items()):
+            yield Sample(metrics.ROUTES_LAG, (hub,), lag_s)
 
 
 def _of_streams(iothub: IotHub) -> Iterator[Sample]:
@@ -152,5 +154,3 @@ def _of_streams(iothub: IotHub) -> Iterator[Sample]:
         yield Sample(metrics.KEPT_BYTES, (hub,), stream.kept_bytes)
     for (hub, outcome), count in sorted(iothub.routes.outcomes().items()):
         yield Sample(metrics.ROUTED, (hub, outcome), count)
-    for hub, lag_s in sorted(iothub.routes.lags().items()):
-        yield Sample(metrics.ROUTES_LAG, (hub,), lag_s)

@@ -368,6 +368,21 @@ async def test_of_a_worker_that_was_killed_another_says_who_went(tmp_path: Path,
         assert [one["Properties"]["opType"] for one in hub.lines()] == ["deviceConnected", "deviceDisconnected"]
 
 
+async def test_how_far_routes_are_behind_is_known_also_while_nobody_leads(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        routes = hub.world.iothub.routes
+
+        async def nobody() -> bool:
+            return False
+
+        routes.leads = nobody
+        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        assert await routes.lags() == {"main": 0.0}
+        await hub.send(1)
+        hub.world.clock.move(timedelta(seconds=7))
+        assert await routes.lags() == {"main": 7.0}
+
+
 async def test_lanes_of_one_hub_that_hang_leave_others_room(tmp_path: Path) -> None:
     with Receiver(delay_s=2) as receiver:
         async with routed(tmp_path) as hub:

@@ -351,12 +351,11 @@ class Routes:
                     found[rest, outcome] += count
         return found
 
-    def lags(self) -> Mapping[str, float]:
-        """Return how many seconds the engines of this worker are behind, by hub."""
-        found: dict[str, float] = {}
-        for part, engine in self.engines.items():
-            found[part.hub] = max(found.get(part.hub, 0.0), engine.lag_s)
-        return found
+    async def lags(self) -> Mapping[str, float]:
+        """Return how many seconds the routes of each hub are behind that has any."""
+        there = {one.name: one for one in self._hubs.all()}
+        wanted = [there[one.hub] for one in self._ready.values() if one.sources and one.hub in there]
+        return {hub.name: await self.lag_s(hub) for hub in wanted}
 
     def secret(self, hub: str, endpoint: str) -> str | None:
         """Return what signs that which an endpoint gets."""

@@ -88,8 +88,8 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
     assert server.attempt("device", "register", *files, **server.environment).returncode != 0
     server.run("device", "enroll", "registers", "--cert", files[1])
     server.run("device", "register", *files, **server.environment)
-    server.run("hub", "endpoint", "add", "live", "--stream")
-    server.run("hub", "route", "add", "all", "--to", "live")
+    server.run("hub", "endpoint", "create", "live", "--stream")
+    server.run("hub", "route", "create", "all", "--endpoint", "live")
     done = run_python(DEVICE, dict(server.environment))
     assert done.returncode == 0, done.stderr
     server.attempt("hub", "method", "metered", "m")

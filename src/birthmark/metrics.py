@@ -180,6 +180,18 @@ KEPT_COMMITS = Metric(
 KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", Kind.GAUGE, "Bytes of telemetry that are kept.", ("hub",))
 LETTERS = Metric("birthmark_inbox_letters", Kind.GAUGE, "Messages that wait for devices of IoT Hub.")
 TWINS = Metric("birthmark_twin_updates_total", Kind.COUNTER, "Changes of twins, by who asked for them.", ("by",))
+ROUTED = Metric(
+    "birthmark_routed_total",
+    Kind.COUNTER,
+    "Messages that left a hub by routes, were dropped for want of room, or put aside; by the worker that leads.",
+    ("hub", "outcome"),
+)
+ROUTES_LAG = Metric(
+    "birthmark_routes_lag_seconds",
+    Kind.GAUGE,
+    "How old the oldest message is that a hub's routes have not seen; each worker says the same.",
+    ("hub",),
+)
 SHADOWS = Metric("birthmark_shadow_updates_total", Kind.COUNTER, "Changes of shadows, deletions too.")
 RULE_SEEN = Metric("birthmark_rule_matched_total", Kind.COUNTER, "Messages that a topic rule selected.", ("rule",))
 RULE_SENT = Metric(
@@ -225,6 +237,6 @@ CATALOGUE = (
     *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, FAILED_RENEWALS, REVOKED),
     *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
     *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, CLOCK_OFF, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
-    *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, SHADOWS, METHODS),
+    *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, ROUTED, ROUTES_LAG, SHADOWS, METHODS),
     *(RULE_SEEN, RULE_SENT, RULE_LAG, RULE_MISSED),
 )

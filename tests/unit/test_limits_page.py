@@ -66,8 +66,10 @@ from birthmark.iothub.rules import messages
 from birthmark.iothub.rules import terms as hub_terms
 from birthmark.iothub.service import finding as hub_finding
 from birthmark.iothub.service import queries as hub_queries
+from birthmark.iothub.service import routes as hub_routing
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.wire import messages as hub_messages
+from birthmark.iothub.wire import routes as hub_routes
 from birthmark.manifests import splitting
 from birthmark.manifests.bundle import wire as bundle
 from birthmark.mqtt import aliases, engine, properties, receipts
@@ -81,6 +83,7 @@ from birthmark.people import asking, oidc, once, passwords, sessions, sign_in
 from birthmark.pki import certificates, chains, csr, extensions, name_constraints, ocsp
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
+from birthmark.routing import queue
 from birthmark.server import body_limits, descriptors, finding, quiet, signing_share
 from birthmark.swarm import report as swarm_report
 from birthmark.swarm.scenario import parse as swarm_scenario
@@ -231,6 +234,17 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "thing groups in one line, of a thing, dynamic ones"): (
         f"{thing_groups.MAX_DEPTH}, {thing_groups.MAX_GROUPS}, {thing_groups.MAX_DYNAMIC}"
+    ),
+    ("Azure routes", "endpoints, routes, enrichments of a hub"): (
+        f"{hub_routes.MAX_ENDPOINTS}, {hub_routes.MAX_ROUTES}, {hub_routes.MAX_ENRICHMENTS}"
+    ),
+    ("Azure routes", "messages that wait of one route at one endpoint"): (
+        f"{queue.MAX_WAITING}, {size(queue.MAX_WAITING_BYTES)}"
+    ),
+    ("Azure routes", "messages that were put aside of one route at one endpoint"): str(queue.MAX_DEAD),
+    ("Azure routes", "tries of a message, over four minutes"): str(queue.TRIES),
+    ("Azure routes", "kept in a stream; for how long"): (
+        f"{size(hub_routing.KEEP_BYTES)}; {hub_routing.KEEP_S // 3600} h"
     ),
     ("Azure queries", "query"): (
         f"{query_language.MAX_CHARS} characters, {query_language.MAX_CONDITIONS} conditions, "

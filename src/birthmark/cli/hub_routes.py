@@ -18,7 +18,8 @@ from birthmark.interrupts import uninterrupted
 RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="As `birthmark hub route ls` shows it.")]
 EndpointName = Annotated[str, typer.Argument(metavar="ENDPOINT", help="As `birthmark hub endpoint ls` shows it.")]
 To = Annotated[
-    list[str], typer.Option("--to", help="An endpoint, or events, which is what monitor reads; may be given again.")
+    list[str],
+    typer.Option("--endpoint", help="An endpoint, or events, which is what monitor reads; may be given again."),
 ]
 SourceOption = Annotated[
     str,
@@ -150,7 +151,7 @@ def retry_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "
 
 def fallback(
     server: ServerOutputOptions,
-    to: Annotated[list[str] | None, typer.Option("--to", help="An endpoint; without one, events alone.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--endpoint", help="An endpoint; without one, events alone.")] = None,
     off: Annotated[bool, typer.Option("--off", help="Send them nowhere; monitor reads them in any case.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:

@@ -299,14 +299,16 @@ HUB = Group(
             "Which messages of a hub leave, and where to.",
             {
                 "ls": Leaf("hub_routes:routes"),
-                "add": Leaf("hub_routes:add_route", """hot --to archive --condition '$body.temperature > 30'"""),
+                "create": Leaf(
+                    "hub_routes:add_route", """hot --endpoint archive --condition '$body.temperature > 30'"""
+                ),
                 "show": Leaf("hub_routes:show_route", "hot"),
                 "rm": Leaf("hub_routes:remove_route", "hot"),
                 "enable": Leaf("hub_routes:enable_route", "hot"),
                 "disable": Leaf("hub_routes:disable_route", "hot"),
                 "retry": Leaf("hub_routes:retry_route", "hot"),
                 "test": Leaf("hub_routes:try_route", """--body '{"temperature": 31}'"""),
-                "fallback": Leaf("hub_routes:fallback", "--to archive"),
+                "fallback": Leaf("hub_routes:fallback", "--endpoint archive"),
             },
             "ls",
         ),
@@ -314,7 +316,7 @@ HUB = Group(
             "Where messages of a hub may leave to: webhooks, folders, streams, servers.",
             {
                 "ls": Leaf("hub_routes:endpoints"),
-                "add": Leaf("hub_routes:add_endpoint", "archive --folder archive"),
+                "create": Leaf("hub_routes:add_endpoint", "archive --folder archive"),
                 "rm": Leaf("hub_routes:remove_endpoint", "archive"),
                 "read": Leaf("hub_routes:read_endpoint", "live --follow"),
             },
@@ -324,7 +326,7 @@ HUB = Group(
             "What is added to messages of a hub that leave.",
             {
                 "ls": Leaf("hub_routes:enrichments"),
-                "add": Leaf("hub_routes:add_enrichment", "site '$twin.tags.site' --to archive"),
+                "create": Leaf("hub_routes:add_enrichment", "site '$twin.tags.site' --endpoint archive"),
                 "rm": Leaf("hub_routes:remove_enrichment", "site"),
             },
             "ls",

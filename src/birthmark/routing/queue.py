@@ -32,6 +32,8 @@ TRIES = 9
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=2)
 _LOOK_S = 1.0
 _MAX_LANES = 64
+_MAX_LANES_OF_ONE = _MAX_LANES // 2
+"""So many lanes of one owner are carried at once: its receivers that hang leave others room."""
 _MAX_PROBLEM = 500
 _COUNT_AGAIN_S = 60.0
 
@@ -134,7 +136,8 @@ class Queue:
         return [store.WAITING.of(row) for row in rows]
 
     def reviving(self, rule: str) -> Changes:
-        """Return what lets everything of a rule that was put aside be tried anew."""
+        """Return what lets everything of a rule that was put aside be tried anew, without a pause where it waits."""
+        self._paused = {lane: until for lane, until in self._paused.items() if not lane.startswith(f"{rule}/")}
         return Changes().run(store.REVIVE, due_at=self._clock.micros(), **store.of_rule(rule))
 
     def forgetting(self, rule: str) -> Changes:
@@ -180,9 +183,13 @@ class Queue:
             name = row["lane"]
             if len(self._running) >= _MAX_LANES:
                 return
-            if name not in self._running and self._paused.get(name, now) <= now:
+            if name not in self._running and self._paused.get(name, now) <= now and self._has_room(name):
                 task = asyncio.get_running_loop().create_task(self._run(name))
                 self._running[name] = task
+
+    def _has_room(self, name: str) -> bool:
+        own = owner_of(name)
+        return sum(owner_of(one) == own for one in self._running) < _MAX_LANES_OF_ONE
 
     async def _run(self, name: str) -> None:
         """Carry what is due of a lane until nothing is, or its receiver takes nothing."""
@@ -259,6 +266,11 @@ class Queue:
         await self._database.commit(changes)
         lane.dead -= len(rows)
         lane.count -= len(rows)
+
+
+def owner_of(lane: str) -> str:
+    """Return whose a lane is: rules of one account have none before their names, others say OWNER:RULE."""
+    return lane.partition("/")[0].rpartition(":")[0]
 
 
 def _pause(tries: int) -> timedelta:

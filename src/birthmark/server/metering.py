@@ -9,6 +9,7 @@ from birthmark.background import FAILURES
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.ca.events import CertificateIssued, CertificateRevoked
 from birthmark.console.standing import OwnEnd
+from birthmark.iothub.service import IotHub
 from birthmark.metrics import Distribution, Sample, Traffic
 from birthmark.server.alerting import Alerting
 from birthmark.server.rooms import Rooms
@@ -108,11 +109,7 @@ class Metering:
             yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self.certificate.trouble else 1)
         for of, certificate in sorted(ends.items()):
             yield Sample(metrics.CERTIFICATE_ENDS, (of,), certificate.not_after.timestamp())
-        for hub, stream in rooms.iothub.telemetry.streams().items():
-            yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
-            yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)
-            yield Sample(metrics.KEPT_COMMITS, (hub,), stream.kept_commits)
-            yield Sample(metrics.KEPT_BYTES, (hub,), stream.kept_bytes)
+        yield from _of_streams(rooms.iothub)
         for by, count in sorted(rooms.iothub.twins.updates.items()):
             yield Sample(metrics.TWINS, (by,), count)
         yield Sample(metrics.SHADOWS, (), rooms.aws.shadows.updates)
@@ -158,3 +155,16 @@ class Metering:
         for metric, statement in ((metrics.OUTBOX, COUNT_OUTBOX), (metrics.LETTERS, COUNT_LETTERS)):
             row = await self._rooms.database.one(statement)
             yield Sample(metric, (), row["total"] if row is not None else 0)
+        for hub, lag_s in sorted((await self._rooms.iothub.routes.lags()).items()):
+            yield Sample(metrics.ROUTES_LAG, (hub,), lag_s)
+
+
+def _of_streams(iothub: IotHub) -> Iterator[Sample]:
+    """Yield what hubs took, and what left them by routes."""
+    for hub, stream in iothub.telemetry.streams().items():
+        yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
+        yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)
+        yield Sample(metrics.KEPT_COMMITS, (hub,), stream.kept_commits)
+        yield Sample(metrics.KEPT_BYTES, (hub,), stream.kept_bytes)
+    for (hub, outcome), count in sorted(iothub.routes.outcomes().items()):
+        yield Sample(metrics.ROUTED, (hub, outcome), count)

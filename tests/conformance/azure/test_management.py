@@ -320,7 +320,7 @@ def test_a_hub_gets_routes_by_reading_it_and_putting_it_back(office: Office, adm
     routing = hub.properties.routing
     assert routing.routes == []
     assert routing.fallback_route.endpoint_names == ["events"]
-    office.server.run("hub", "endpoint", "add", "hook", "--webhook", "https://hooks.example.com/in")
+    office.server.run("hub", "endpoint", "create", "hook", "--webhook", "https://hooks.example.com/in")
     try:
         hub = hubs.get(*AT)
         routing = hub.properties.routing

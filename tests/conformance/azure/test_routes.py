@@ -79,7 +79,7 @@ def device(server: RunningServer, tmp_path: Path) -> Iterator[Device]:
 
 
 def endpoint(server: RunningServer, *words: str) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(server.run("hub", "endpoint", "add", *words, "--json").stdout)
+    shown: dict[str, Any] = json.loads(server.run("hub", "endpoint", "create", *words, "--json").stdout)
     return shown
 
 
@@ -88,7 +88,7 @@ def test_what_a_condition_takes_arrives_at_a_webhook_signed_and_nothing_else(
 ) -> None:
     with Receiver() as receiver:
         secret = endpoint(server, "hook", "--webhook", receiver.url("/in"))["secret"]
-        server.run("hub", "route", "add", "warm", "--to", "hook", "--condition", "$body.temperature >= 20.5")
+        server.run("hub", "route", "create", "warm", "--endpoint", "hook", "--condition", "$body.temperature >= 20.5")
         assert run_app(server, device).returncode == 0
         until(lambda: len(receiver.got) >= 5)
         bodies = [one["Body"]["number"] for one in told(receiver.bodies("/in"), device.name)]
@@ -103,9 +103,9 @@ def test_what_a_condition_takes_arrives_at_a_webhook_signed_and_nothing_else(
 
 def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, device: Device) -> None:
     endpoint(server, "archive", "--folder", "archive")
-    server.run("hub", "route", "add", "all", "--to", "archive")
+    server.run("hub", "route", "create", "all", "--endpoint", "archive")
     assert run_app(server, device).returncode == 0
-    folder = server.data / "buckets" / "hub-birthmark" / "archive" / "birthmark"
+    folder = server.data / "buckets" / "hub@birthmark" / "archive" / "birthmark"
 
     def lines() -> list[dict[str, Any]]:
         files = [one for one in folder.glob("[0-3]/20[0-9][0-9]/[01][0-9]/[0-3][0-9]/*/*") if one.is_file()]
@@ -117,7 +117,7 @@ def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, d
 
 def test_a_stream_is_read_by_groups(server: RunningServer, device: Device) -> None:
     endpoint(server, "live", "--stream")
-    server.run("hub", "route", "add", "all", "--to", "live")
+    server.run("hub", "route", "create", "all", "--endpoint", "live")
     assert run_app(server, device).returncode == 0
     read = ("hub", "endpoint", "read", "live")
     until(lambda: len(server.rows(*read)) >= 10)
@@ -131,7 +131,7 @@ def test_it_arrives_at_nats_by_a_subject_with_the_devices_name(
     server: RunningServer, device: Device, nats_url: str
 ) -> None:
     endpoint(server, "plant", "--server", "plant", "--topic", "hubs.{iothub}.{device}")
-    server.run("hub", "route", "add", "all", "--to", "plant")
+    server.run("hub", "route", "create", "all", "--endpoint", "plant")
 
     async def heard() -> list[bytes]:
         client = await nats.connect(nats_url)
@@ -149,7 +149,7 @@ def test_it_arrives_at_nats_by_a_subject_with_the_devices_name(
 
 def test_it_arrives_at_an_mqtt_broker(server: RunningServer, device: Device, mosquitto: int) -> None:
     endpoint(server, "broker", "--server", "broker", "--topic", "hubs/{iothub}/{device}")
-    server.run("hub", "route", "add", "all", "--to", "broker")
+    server.run("hub", "route", "create", "all", "--endpoint", "broker")
     got: list[bytes] = []
     ready = threading.Event()
     client = paho.Client("reader", protocol=paho.MQTTv311)
@@ -169,7 +169,7 @@ def test_a_device_that_registers_connects_and_changes_says_so(server: RunningSer
     with Receiver() as receiver:
         endpoint(server, "hook", "--webhook", receiver.url("/in"))
         for source in ("TwinChangeEvents", "DeviceLifecycleEvents", "DeviceConnectionStateEvents"):
-            server.run("hub", "route", "add", source, "--to", "hook", "--source", source)
+            server.run("hub", "route", "create", source, "--endpoint", "hook", "--source", source)
         assert run_app(server, device).returncode == 0
         server.run("hub", "twin", device.name, "--desired", '{"interval": 5}')
         server.run("hub", "device", "rm", device.name, "--yes")
@@ -226,7 +226,7 @@ def test_of_a_server_that_is_killed_each_message_that_was_safe_is_seen_at_least_
         on_record(server, device)
         endpoint(server, "hook", "--webhook", receiver.url("/in"))
         endpoint(server, "live", "--stream")
-        server.run("hub", "route", "add", "all", "--to", "hook", "--to", "live")
+        server.run("hub", "route", "create", "all", "--endpoint", "hook", "--endpoint", "live")
 
         def strike() -> None:
             server.kill()
@@ -249,8 +249,8 @@ def test_of_two_workers_the_one_that_is_left_goes_on(tmp_path: Path) -> None:
             device = a_file_device(tmp_path, "two")
             on_record(server, device)
             endpoint(server, "hook", "--webhook", receiver.url("/in"))
-            server.run("hub", "route", "add", "all", "--to", "hook")
-            server.run("hub", "route", "add", "twins", "--to", "hook", "--source", "TwinChangeEvents")
+            server.run("hub", "route", "create", "all", "--endpoint", "hook")
+            server.run("hub", "route", "create", "twins", "--endpoint", "hook", "--source", "TwinChangeEvents")
 
             def strike() -> None:
                 hit(below(server)["worker 1"], signal.SIGKILL)

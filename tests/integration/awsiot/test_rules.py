@@ -321,14 +321,14 @@ async def test_rules_hold_for_what_another_worker_made_of_them(database_url: str
 
 
 async def test_a_thousand_rules_and_no_more(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from birthmark.awsiot.rules.topic_rules import TooManyRulesError
+    from birthmark.awsiot.rules.topic_rules import RulesFullError
     from birthmark.awsiot.store import topic_rules as store
 
     monkeypatch.setattr(store, "MAX_RULES", 3)
     async with a_world(database_url) as world:
         for number in range(3):
             await world.rule(f"r{number}", "SELECT * FROM 'x'", HTTP)
-        with pytest.raises(TooManyRulesError):
+        with pytest.raises(RulesFullError):
             await world.rule("r3", "SELECT * FROM 'x'", HTTP)
 
 

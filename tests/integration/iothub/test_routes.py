@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from birthmark.background import ended, kept
+from birthmark.broker import Broker
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message
+from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.rules.routes import changing
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.iothub.wire.routes import (
@@ -29,10 +31,13 @@ from birthmark.iothub.wire.routes import (
     StreamEndpoint,
     WebhookEndpoint,
 )
+from birthmark.mqtt.packets import Will
 from birthmark.net.admission import Closed
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.sender import Sender
+from birthmark.routing.letters import Letter
 from birthmark.routing.queue import Queue
+from birthmark.store import Changes
 from hub_world import ON_RECORD, World, a_world
 from receivers import Receiver
 
@@ -66,7 +71,7 @@ class Routed:
         return True
 
     def lines(self, folder: str = "archive") -> list[Any]:
-        files = sorted((self.buckets / "hub-main" / folder).rglob("[0-9]*"))
+        files = sorted((self.buckets / "hub@main" / folder).rglob("[0-9]*"))
         return [json.loads(line) for one in files if one.is_file() for line in one.read_text().splitlines()]
 
     async def streamed(self, name: str = "live") -> list[Any]:
@@ -292,7 +297,7 @@ async def test_a_link_out_of_the_folder_is_followed_by_nobody(tmp_path: Path) ->
     async with routed(tmp_path) as hub:
         await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
         (tmp_path / "elsewhere").mkdir()
-        folder = hub.buckets / "hub-main" / "archive"
+        folder = hub.buckets / "hub@main" / "archive"
         folder.mkdir(parents=True)
         (folder / "main").symlink_to(tmp_path / "elsewhere")
         await hub.send(1)
@@ -348,3 +353,69 @@ async def test_ten_who_add_at_once_add_ten_and_no_eleventh(tmp_path: Path, datab
         told = await asyncio.gather(*(add(number) for number in range(8, 14)), return_exceptions=True)
         assert len((await routes.routing(main)).endpoints) == 10
         assert sum(isinstance(one, changing.TooManyRoutesError) for one in told) == 4
+
+
+async def test_of_a_worker_that_was_killed_another_says_who_went(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        await hub.have(ARCHIVE, routes=(Route("state", ("archive",), Source.CONNECTIONS),))
+        await hub.world.connected(clean=False, will=Will("devices/device-1/messages/events/", b"gone"))
+        await until(hub.lines)
+        after = Broker(hub.world.database, hub.world.clock, "the next")
+        connections = HubConnections(hub.world.iothub, after, hub.world.clock)
+        await connections.begin()
+        await after.start()
+        await until(lambda: len(hub.lines()) == 2)
+        assert [one["Properties"]["opType"] for one in hub.lines()] == ["deviceConnected", "deviceDisconnected"]
+
+
+async def test_how_far_routes_are_behind_is_known_also_while_nobody_leads(tmp_path: Path, database_url: str) -> None:
+    async with routed(tmp_path, database_url) as hub:
+        routes = hub.world.iothub.routes
+
+        async def nobody() -> bool:
+            return False
+
+        routes.leads = nobody
+        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        assert await routes.lags() == {"main": 0.0}
+        await hub.send(1)
+        hub.world.clock.move(timedelta(seconds=7))
+        assert await routes.lags() == {"main": 7.0}
+
+
+async def test_lanes_of_one_hub_that_hang_leave_others_room(tmp_path: Path) -> None:
+    with Receiver(delay_s=2) as receiver:
+        async with routed(tmp_path) as hub:
+            hooks = tuple(WebhookEndpoint(f"h{n}", receiver.url("/in")) for n in range(9))
+            slow = tuple(Route(f"r{n}", tuple(one.name for one in hooks), condition=f"n = '{n}'") for n in range(10))
+            await hub.have(*hooks, routes=slow)
+            for number in range(10):
+                await hub.send(number, n=str(number))
+            await until(lambda: len(receiver.got) >= 32)
+            changes = Changes()
+            address = {"hub": "none", "endpoint": "none", "stream": "none/none"}
+            other = Letter("other/0", "hub-stream", address, b"{}", {"route": "x", "device": "d"})
+            hub.queue.add(changes, "other", other)
+            await hub.world.database.commit(changes)
+            hub.queue.wake()
+            await until(lambda: hub.refused, 1.5)
+
+
+async def test_what_is_tried_again_by_a_person_waits_for_no_pause(tmp_path: Path) -> None:
+    with Receiver(status=410) as receiver:
+        async with routed(tmp_path) as hub:
+            routes, main = hub.world.iothub.routes, hub.world.hub
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(Route("all", ("hook",)),))
+            await hub.send(1)
+            await until(lambda: hub.refused)
+            await until(_dead(hub))
+            receiver.status = 200
+            await routes.retry(main, "all", actor="test")
+            await until(lambda: len(receiver.bodies("/in")) == 2)
+
+
+def _dead(hub: Routed) -> Any:
+    async def look() -> bool:
+        return any(lane.dead for lane in (await hub.world.iothub.routes.lanes(hub.world.hub)).values())
+
+    return look

@@ -13,6 +13,7 @@ from fixes.rows_first_contact import FIRST_CONTACT
 from fixes.rows_jobs import JOBS
 from fixes.rows_literal import LITERALS
 from fixes.rows_management import MANAGEMENT
+from fixes.rows_rules import RULES
 from fixes.rows_tiers import TIERS
 from fixes.rows_wire import WIRE
 
@@ -27,6 +28,7 @@ ROWS: Mapping[str, Row] = {
     **JOBS,
     **LITERALS,
     **MANAGEMENT,
+    **RULES,
     **SHADOWS,
     **SIGNATURES,
     **TIERS,

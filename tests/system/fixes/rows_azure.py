@@ -336,40 +336,42 @@ def put_aside(desk: Desk) -> None:
 
 
 HUB: Mapping[str, Row] = {
-    "iothub.route_invalid": Row(routing("route add 'a b' --to events"), is_instead=True),
-    "iothub.route_condition": Row(routing("route add fix-open --to events --condition 'a ='"), is_instead=True),
-    "iothub.route_source_not_served": Row(
-        routing("route add fix-source --to events --source DigitalTwinChangeEvents"), is_instead=True
+    "iothub.route_invalid": Row(routing("route create 'a b' --endpoint events"), is_instead=True),
+    "iothub.route_condition": Row(
+        routing("route create fix-open --endpoint events --condition 'a ='"), is_instead=True
     ),
-    "iothub.endpoint_invalid": Row(routing("endpoint add fix-up --folder ../up"), is_instead=True),
+    "iothub.route_source_not_served": Row(
+        routing("route create fix-source --endpoint events --source DigitalTwinChangeEvents"), is_instead=True
+    ),
+    "iothub.endpoint_invalid": Row(routing("endpoint create fix-up --folder ../up"), is_instead=True),
     "iothub.route_name_taken": Row(
-        routing("endpoint add FIX-TWICE --folder again"),
-        routing("endpoint add fix-twice --folder once"),
+        routing("endpoint create FIX-TWICE --folder again"),
+        routing("endpoint create fix-twice --folder once"),
         is_instead=True,
     ),
     "iothub.unknown_route": Row(routing("route show fix-none"), is_instead=True),
-    "iothub.unknown_endpoint": Row(routing("route add fix-lost --to fix-nowhere"), is_instead=True),
+    "iothub.unknown_endpoint": Row(routing("route create fix-lost --endpoint fix-nowhere"), is_instead=True),
     "iothub.route_failed": Row(
         put_aside,
         lambda desk: routing(
-            f"endpoint add fix-failed --webhook {desk.scene.environment['FIX_WEBHOOKS']}/gone",
-            "route add fix-failed --to fix-failed --source DeviceLifecycleEvents",
+            f"endpoint create fix-failed --webhook {desk.scene.environment['FIX_WEBHOOKS']}/gone",
+            "route create fix-failed --endpoint fix-failed --source DeviceLifecycleEvents",
         )(desk),
         is_instead=True,
     ),
     "iothub.too_many_routes": Row(
-        routing("endpoint add fix-many --folder many --hub fix-many"),
+        routing("endpoint create fix-many --folder many --hub fix-many"),
         steps(
             routing("create fix-many --host fix-many.example"),
             typing(
-                "for n in 0 1 2 3 4 5 6 7 8 9; do birthmark hub endpoint add n$n --folder many --hub fix-many; done"
+                "for n in 0 1 2 3 4 5 6 7 8 9; do birthmark hub endpoint create n$n --folder many --hub fix-many; done"
             ),
         ),
         is_instead=True,
     ),
     "iothub.endpoint_in_use": Row(
         routing("endpoint rm fix-used --yes"),
-        routing("endpoint add fix-used --folder used", "route add fix-user --to fix-used"),
+        routing("endpoint create fix-used --folder used", "route create fix-user --endpoint fix-used"),
         is_instead=True,
     ),
     "iothub.body_invalid": Row(

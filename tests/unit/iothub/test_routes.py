@@ -158,6 +158,13 @@ def test_files_are_named_by_when_a_message_came() -> None:
     assert selecting.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
 
 
+@pytest.mark.parametrize("name", ["a.b", "a*", "#", "+", "a$b"])
+def test_a_devices_name_adds_no_level_and_no_wildcard_to_a_topic(name: str) -> None:
+    made = selecting.topic_of("hubs.{iothub}.{device}", "my.hub", name)
+    assert made.count(".") == 2
+    assert not set("*#+$") & set(made)
+
+
 def test_a_change_says_what_was_set_again_to_what_it_was() -> None:
     before = Twin("main", "pump-7", {}, Section(), merged(Section(), {"a": 1, "b": {"c": 2, "d": 3}}, 1))
     after = Twin("main", "pump-7", {}, Section(), merged(before.reported, {"b": {"c": 2, "d": None}}, 2), 2)

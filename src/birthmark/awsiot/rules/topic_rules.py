@@ -56,14 +56,17 @@ class RuleExistsError(ConflictError):
     rule: str
 
 
-class TooManyRulesError(PolicyError):
-    """As many rules as there may be."""
+class RulesFullError(PolicyError):
+    """As many rules, destinations or streams as there may be."""
 
-    code = "awsiot.too_many_rules"
-    cause = "There are {count} rules, and no more are made."
-    fix = "Remove one that nobody needs: `birthmark aws rule ls`"
-    for_a_person = "only a person knows which nobody needs"
+    code = "awsiot.rules_full"
+    cause = "There are {count} {what}, and no more are made."
+    fix = (
+        "Remove one that nobody needs: `birthmark aws rule ls`, `birthmark aws stream ls`, "
+        "`aws iot list-topic-rule-destinations`"
+    )
     count: int
+    what: str
 
 
 class RuleLoopError(PolicyError):
@@ -71,8 +74,10 @@ class RuleLoopError(PolicyError):
 
     code = "awsiot.rule_loop"
     cause = "What the rule {rule} would do with a message to {topic} is a loop, and was stopped: {trail} led to it."
-    fix = "Let the rule republish to a topic that its own filter, and those of the rules after it, do not match."
-    for_a_person = "only who wrote the rules knows where their messages are to end"
+    fix = (
+        "Let the rule republish to a topic that its own filter, and those of the rules after it, do not match. "
+        "The rules with their filters: `birthmark aws rule ls`"
+    )
     rule: str
     topic: str
     trail: str

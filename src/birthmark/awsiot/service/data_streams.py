@@ -6,10 +6,11 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from birthmark.awsiot.model import DataStream
+from birthmark.awsiot.rules.topic_rules import RulesFullError
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError, PolicyError
+from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.paging import Page, page_of
@@ -50,16 +51,6 @@ class StreamNameError(InvalidRequestError):
     stream: str
 
 
-class TooManyStreamsError(PolicyError):
-    """As many streams as there may be."""
-
-    code = "awsiot.too_many_streams"
-    cause = "There are {count} streams, and no more are made."
-    fix = "Remove one that nobody needs: `birthmark aws stream ls`"
-    for_a_person = "only a person knows which nobody needs"
-    count: int
-
-
 async def _always() -> bool:
     return True
 
@@ -93,12 +84,12 @@ class DataStreams:
         return page_of(found, size, [one.name for one in found])
 
     async def create(self, name: str, *, actor: str) -> DataStream:
-        """Make a stream. Raise `StreamNameError`, `StreamExistsError`, `TooManyStreamsError`."""
+        """Make a stream. Raise `StreamNameError`, `StreamExistsError`, `RulesFullError`."""
         if _NAME.fullmatch(name) is None:
             raise StreamNameError(stream=name[:128])
         rows = await self._database.all(store.LIST_STREAMS, after="", limit=store.MAX_STREAMS)
         if len(rows) >= store.MAX_STREAMS:
-            raise TooManyStreamsError(count=store.MAX_STREAMS)
+            raise RulesFullError(count=store.MAX_STREAMS, what="streams")
         made = DataStream(name, self._clock.now())
         exists = StreamExistsError(stream=name)
         changes = Changes().run(store.ADD_STREAM, expect=1, otherwise=exists, **store.STREAMS.row(made))

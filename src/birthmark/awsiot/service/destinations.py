@@ -14,7 +14,7 @@ from typing import Any
 
 from birthmark.awsiot.events import RuleChanged
 from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
-from birthmark.awsiot.rules.topic_rules import Action, is_of
+from birthmark.awsiot.rules.topic_rules import Action, RulesFullError, is_of
 from birthmark.awsiot.service.functions import FunctionNotMappedError
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import topic_rules as wire
@@ -24,8 +24,8 @@ from birthmark.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
-    PolicyError,
 )
+from birthmark.routing.carriers.errors import AddressInvalidError
 from birthmark.routing.letters import Letter
 from birthmark.routing.queue import Queue
 from birthmark.routing.servers import Server
@@ -58,16 +58,6 @@ class DestinationExistsError(ConflictError):
     url: str
 
 
-class TooManyDestinationsError(PolicyError):
-    """As many destinations as there may be."""
-
-    code = "awsiot.too_many_rule_destinations"
-    cause = "There are {count} topic rule destinations, and no more are made."
-    fix = "Remove one that nobody needs: `aws iot list-topic-rule-destinations`"
-    for_a_person = "only a person knows which nobody needs"
-    count: int
-
-
 class DestinationStatusError(InvalidRequestError):
     """A destination cannot be made that."""
 
@@ -77,20 +67,6 @@ class DestinationStatusError(InvalidRequestError):
     destination: str
     status: str
     wanted: str
-
-
-class DestinationNotEnabledError(PolicyError):
-    """A rule is to send to an address that has not confirmed it."""
-
-    code = "awsiot.rule_destination_not_enabled"
-    cause = "A rule is to send to {url}, and no destination that confirmed that is enabled for it."
-    fix = (
-        "Make one, and let the receiver call the link that it is sent: "
-        "`aws iot create-topic-rule-destination --generate-cli-skeleton`. Those there are: "
-        "`aws iot list-topic-rule-destinations`"
-    )
-    url: str
-    is_final: bool = True
 
 
 class ServerNotMappedError(InvalidRequestError):
@@ -150,11 +126,11 @@ class Destinations:
         return name
 
     def allowed(self, url: str, confirmed: str) -> RuleDestination:
-        """Return the destination by which a rule may send to a URL. Raise `DestinationNotEnabledError`."""
+        """Return the destination by which a rule may send to a URL. Raise `AddressInvalidError`."""
         for one in self._enabled:
             if one.url == confirmed and is_of(url, one.url):
                 return one
-        raise DestinationNotEnabledError(url=url[:200])
+        raise AddressInvalidError(receiver=url[:200], reason="no destination that confirmed it is enabled")
 
     # ---- what people do
 
@@ -177,7 +153,7 @@ class Destinations:
         if any(row["url"] == url for row in rows):
             raise DestinationExistsError(url=url[:200])
         if len(rows) >= store.MAX_DESTINATIONS:
-            raise TooManyDestinationsError(count=store.MAX_DESTINATIONS)
+            raise RulesFullError(count=store.MAX_DESTINATIONS, what="topic rule destinations")
         now, own = self.clock.now(), new_uuid(self.entropy)
         made = RuleDestination(f"http/{own}", url, DestinationStatus.IN_PROGRESS, "", self._token(own), now, now)
         changes = Changes().run(store.ADD_DESTINATION, **store.DESTINATIONS.row(made))

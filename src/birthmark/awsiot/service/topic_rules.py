@@ -189,13 +189,13 @@ class TopicRules(AccountService):
         return page_of(found, size, [one.name for one in found])
 
     async def create(self, name: str, payload: Mapping[str, Any], *, tags: Tags = NO_TAGS, actor: str) -> TopicRule:
-        """Make a rule. Raise `RuleExistsError`, `TooManyRulesError`, and what is wrong with it."""
+        """Make a rule. Raise `RuleExistsError`, `RulesFullError`, and what is wrong with it."""
         if _NAME.fullmatch(name) is None:
             raise BodyInvalidError(detail="ruleName has 1 to 128 letters, digits and _")
         now = self.clock.now()
         made = self._checked(TopicRule(name, payload, bool(payload.get("ruleDisabled")), now, now, 1))
         if len(await self.database.all(store.ALL_RULES)) >= store.MAX_RULES:
-            raise rules.TooManyRulesError(count=store.MAX_RULES)
+            raise rules.RulesFullError(count=store.MAX_RULES, what="rules")
         changes = Changes().run(
             store.ADD_RULE, expect=1, otherwise=rules.RuleExistsError(rule=name), **store.RULES.row(made)
         )

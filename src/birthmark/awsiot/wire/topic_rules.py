@@ -26,7 +26,6 @@ class ActionNotServedError(InvalidRequestError):
         "What stands here for services of AWS: republish, http, s3 (a folder), firehose (a file of lines), kinesis "
         "(`birthmark aws stream ls`), lambda ([functions] of the configuration), kafka ([servers] of it: NATS, MQTT)."
     )
-    for_a_person = "only who wrote the rule knows what it is to do instead"
     action: str
 
 

@@ -83,12 +83,12 @@ class _Servers:
 def carriers_of(
     routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, Server]
 ) -> Mapping[str, Carrier]:
-    """Return the ways out, by kinds of endpoints. Files are below `buckets`, each hub's in a folder of its own."""
+    """Return the ways out, by kinds of endpoints. Files are below `buckets`, where no bucket can be."""
 
     def place(letter: Letter) -> Path:
         endpoint = routes.endpoint_of(letter)
         assert isinstance(endpoint, FileEndpoint)  # noqa: S101 - of this kind
-        own = buckets / f"hub-{letter.address['hub']}" / endpoint.folder
+        own = buckets / f"hub@{letter.address['hub']}" / endpoint.folder
         path = own / str(letter.address["file"])
         receiver = f"{endpoint.folder}/{letter.address['file']}"[:200]
         try:

@@ -7,6 +7,7 @@ from the stream of `telling`. One worker does it for all. A route sees each mess
 import asyncio
 import contextlib
 import shlex
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ from birthmark.routing import store as letters
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.engine import Engine
 from birthmark.routing.letters import Carrier, Letter
-from birthmark.routing.queue import Lane, Queue
+from birthmark.routing.queue import Lane, Queue, owner_of
 from birthmark.routing.servers import Server
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
@@ -135,6 +136,7 @@ class Routes:
         self._changed = asyncio.Event()
         self._saying: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._sequence = 0
+        self._sent: Counter[str] = Counter()
         self.engines: dict[_Part, Engine[Message]] = {}
         self._loading = Loading(database, self._read, RoutingChanged, HubDeleted)
         self._queue: Queue | None = None
@@ -335,6 +337,26 @@ class Routes:
             oldest += [one.enqueued_micros for one in page.items]
         return max(0.0, (self.clock.micros() - min(oldest)) / _MICROS) if oldest else 0.0
 
+    def outcomes(self) -> Mapping[tuple[str, str], int]:
+        """Return how many messages of each hub were sent, dropped and put aside by this worker since it began."""
+        found: Counter[tuple[str, str]] = Counter()
+        queue = self._queue
+        if queue is None:
+            return found
+        sent = self._sent + queue.carried
+        for outcome, by_lane in (("sent", sent), ("dropped", queue.dropped), ("put_aside", queue.aside)):
+            for lane, count in by_lane.items():
+                kind, _, rest = owner_of(lane).partition(":")
+                if kind == "hub":
+                    found[rest, outcome] += count
+        return found
+
+    async def lags(self) -> Mapping[str, float]:
+        """Return how many seconds the routes of each hub are behind that has any."""
+        there = {one.name: one for one in self._hubs.all()}
+        wanted = [there[one.hub] for one in self._ready.values() if one.sources and one.hub in there]
+        return {hub.name: await self.lag_s(hub) for hub in wanted}
+
     def secret(self, hub: str, endpoint: str) -> str | None:
         """Return what signs that which an endpoint gets."""
         known = self._ready.get(hub)
@@ -466,7 +488,7 @@ class Routes:
             group=GROUP,
             trims=not part.is_telemetry,
         )
-        engine.leads, engine.failed = self.leads, self.failed
+        engine.leads, engine.failed, engine.gone = self.leads, self.failed, self._sent
         key = {"key_hub": part.hub, "key_generation": part.generation}
         gone = UnknownHubError(host=hub.host)
         engine.while_ = lambda: Changes().run(store.ROUTING_IS_THERE, expect=1, otherwise=gone, **key)

@@ -90,7 +90,7 @@ class EndpointInvalidError(InvalidRequestError):
     cause = "The endpoint {endpoint} of hub {hub} was not taken: {detail}."
     fix = (
         "A folder with the usual names of files is taken: "
-        "`birthmark hub endpoint add archive --folder archive --hub {hub}`"
+        "`birthmark hub endpoint create archive --folder archive --hub {hub}`"
     )
     detail: str
     endpoint: str

@@ -205,8 +205,15 @@ def file_of(file_name: str, hub: str, message: Message) -> str:
 
 
 def topic_of(topic: str, hub: str, device_id: str) -> str:
-    """Return the topic, or subject, of a message."""
-    return topic.replace("{iothub}", hub).replace("{device}", device_id)
+    """Return the topic, or subject, of a message.
+
+    A device's name adds no level to it, and no wildcard: what is no letter, digit, - or _ is percent-encoded.
+    """
+    return _TOKEN.sub(lambda found: _level(hub if found[1] == "iothub" else device_id), topic)
+
+
+def _level(name: str) -> str:
+    return "".join(one if one.isalnum() or one in "-_" else f"%{ord(one):02X}" for one in name)
 
 
 def lane_of(hub: str, route: str, endpoint: str) -> str:

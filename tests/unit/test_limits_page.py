@@ -17,12 +17,13 @@ from birthmark.awsiot.http import files
 from birthmark.awsiot.mqtt import acknowledging as aws_acks
 from birthmark.awsiot.mqtt import connection as aws_connection
 from birthmark.awsiot.mqtt import connections as aws_mqtt
-from birthmark.awsiot.rules import authorizing, documents, jobs, policy, shadows, terms, topics
+from birthmark.awsiot.rules import authorizing, documents, jobs, policy, shadows, terms, topic_rules, topics
 from birthmark.awsiot.rules import sessions as sessions_of_devices
 from birthmark.awsiot.rules import templates as template_rules
 from birthmark.awsiot.service import (
     buckets,
     claims,
+    data_streams,
     first_contact,
     index,
     job_files,
@@ -34,10 +35,12 @@ from birthmark.awsiot.service import (
     thing_groups,
 )
 from birthmark.awsiot.store import jobs as job_store
+from birthmark.awsiot.store import topic_rules as rule_store
 from birthmark.awsiot.wire import cbor, search
 from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning as provisioning_wire
 from birthmark.awsiot.wire import shadows as shadow_wire
+from birthmark.awsiot.wire import topic_rules as rule_wire
 from birthmark.broker import appends, attached, routing, stream, underway, viewing
 from birthmark.broker.rules import limits
 from birthmark.ca import answers, ordering
@@ -84,6 +87,10 @@ from birthmark.pki import certificates, chains, csr, extensions, name_constraint
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.routing import queue
+from birthmark.routing.carriers import files as rule_files
+from birthmark.routing.rules.sql import parsing as sql_parsing
+from birthmark.routing.rules.sql import run as sql_run
+from birthmark.routing.rules.sql import values as sql_values
 from birthmark.server import body_limits, descriptors, finding, quiet, signing_share
 from birthmark.swarm import report as swarm_report
 from birthmark.swarm.scenario import parse as swarm_scenario
@@ -301,6 +308,20 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{size(files.PIECE_BYTES)}, {files.PIECE_S // 60:.0f} minute"
     ),
     ("AWS IoT", "jobs in progress"): f"{jobs.MAX_ACTIVE}",
+    ("AWS IoT", "topic rules; actions of one; destinations; streams"): (
+        f"{rule_store.MAX_RULES}; {rule_wire.MAX_ACTIONS}; {rule_store.MAX_DESTINATIONS}; {rule_store.MAX_STREAMS}"
+    ),
+    ("AWS IoT", "SQL of a rule, its terms; steps and bytes that it takes for one message"): (
+        f"{size(sql_parsing.MAX_SQL_BYTES)}, {sql_parsing.MAX_TERMS}; {sql_run.MAX_STEPS}, {size(sql_values.MAX_BYTES)}"
+    ),
+    ("AWS IoT", "rules in a row by republishing, a rule that its own message comes back to"): (
+        f"{topic_rules.MAX_TRAIL}, once"
+    ),
+    ("AWS IoT", "tries of what a receiver does not take"): f"{queue.TRIES} in about four minutes",
+    ("AWS IoT", "a stream of rules"): (f"{data_streams.KEEP_S // 86400} day, {data_streams.KEEP_BYTES // 1024**3} GiB"),
+    ("AWS IoT", "the disk of the folder of buckets, for what rules write"): f"{rule_files.LEAST_FREE:.0%} free".replace(
+        "%", " %"
+    ),
     ("AWS IoT", "pending jobs that a thing is told of"): f"{job_store.MAX_PENDING}, the next ones",
     ("AWS IoT", "status details of a job on a thing; characters of name, of value"): (
         f"{job_wire.MAX_DETAILS}; 128, {job_wire.MAX_DETAIL_CHARS}"

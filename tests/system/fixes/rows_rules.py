@@ -40,14 +40,15 @@ def refused_for(rule: str, code: str, topic: str, body: object) -> Callable[[Des
 
 
 def many_streams(desk: Desk) -> None:
-    client, made = client_for(desk.server.data), []
+    client, made = client_for(desk.server.data), list[str]()
     try:
-        for number in range(501):
+        for number in range(500):
             client.post("/aws/streams", {"stream": f"fix-many-{number}"})
-            made.append(number)
+            made.append(f"fix-many-{number}")
+        desk.type("birthmark aws stream create fix-too-many")
     finally:
-        for number in made:
-            client.delete(f"/aws/streams/fix-many-{number}")
+        for name in made:
+            client.delete(f"/aws/streams/{name}")
 
 
 def no_destination_is_enabled(desk: Desk) -> None:

@@ -108,6 +108,9 @@ class TopicRules(AccountService):
         ready: dict[str, _Applied] = {}
         for row in await self.database.all(store.ALL_RULES):
             known = store.RULES.of(row)
+            if (before := self._ready.get(known.name)) is not None and before.ready.rule == known:
+                ready[known.name] = before
+                continue
             try:
                 made = rules.make_ready(known, self._account.account_id)
             except BirthmarkError as error:  # an earlier release took it; the others go on

@@ -14,7 +14,7 @@ from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.lastgood import keep
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import chance_of, pause_as_asked
-from birthmark.agent.service import Agent, Held
+from birthmark.agent.service import Agent, Connected, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import RenewalTurn, Upkeep
 from birthmark.dps.client import DpsBusyError
@@ -54,7 +54,7 @@ class Loop:
 
     async def run(self) -> None:
         """Stay connected until told to stop."""
-        hub: HubClient | None = None
+        hub: Connected | None = None
         held: Held | None = None
         began = 0.0
         try:
@@ -90,7 +90,7 @@ class Loop:
             pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._short, 10) - 2)) * (0.5 + self._chance())
             await self.orders.wait(pause)
 
-    async def _come_up(self) -> tuple[Held | None, HubClient | None]:
+    async def _come_up(self) -> tuple[Held | None, Connected | None]:
         """Get an identity and connect; after a failure wait, so that the caller may simply try again.
 
         Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
@@ -113,7 +113,7 @@ class Loop:
         self.tell("connected", self._about(held))
         return held, hub
 
-    async def _connected(self) -> tuple[Held, HubClient]:
+    async def _connected(self) -> tuple[Held, Connected]:
         agent, hub = self.agent, None
         held: Held = await agent.ensure()
         if self._registers_at <= agent.clock.monotonic():
@@ -150,7 +150,7 @@ class Loop:
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: Held, hub: HubClient) -> Order | None:
+    async def _watch(self, held: Held, hub: Connected) -> Order | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
         lost = asyncio.ensure_future(hub.lost())
         try:
@@ -185,7 +185,7 @@ class Loop:
         due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
         return _LOOK_S if due_s is None else due_s
 
-    async def _renew(self, held: Held, hub: HubClient | None) -> tuple[Held, HubClient | None]:
+    async def _renew(self, held: Held, hub: Connected | None) -> tuple[Held, Connected | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
         self.tell("renewing", {"thumbprint": held.mark})
         try:
@@ -204,7 +204,7 @@ class Loop:
         self.tell("renewed", self._about(fresh))
         return fresh, fresh_hub
 
-    async def _send_telemetry(self, held: Held, hub: HubClient) -> float:
+    async def _send_telemetry(self, held: Held, hub: Connected) -> float:
         """Send a sign of life when it is time; return how long until the next."""
         if self.telemetry_s is None:
             return _LOOK_S
@@ -212,7 +212,11 @@ class Loop:
         if now >= self._next_telemetry:
             self._sent += 1
             body = {"n": self._sent, "thumbprint": held.mark}
-            await hub.send(json.dumps(body).encode(), content_type="application/json")
+            sent = json.dumps(body).encode()
+            if isinstance(hub, HubClient):
+                await hub.send(sent, content_type="application/json")
+            else:
+                await hub.send(sent)
             self._next_telemetry = now + self.telemetry_s
         return self._next_telemetry - now
 

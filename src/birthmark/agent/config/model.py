@@ -133,6 +133,11 @@ class ManualSource:
 
 
 @dataclass(frozen=True, slots=True)
+class AwsSource(ManualSource):
+    """`source = "aws"`: `hub` is the account's data endpoint, and `device_id` the thing."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigWarning:
     """Something that was accepted and is not acted upon, or should be changed."""
 

@@ -81,7 +81,11 @@ SECTIONS = (
         "Where the device belongs",
         ("provisioning",),
         (
-            Setting("source", '"dps" or "manual"', "ask a provisioning service, or a hub that is known"),
+            Setting(
+                "source",
+                '"dps", "manual" or "aws"',
+                "a provisioning service; a hub that is known; an account at AWS",
+            ),
             Setting("global_endpoint", "https URL", "dps: `https://HOST` or `https://HOST:PORT`"),
             Setting("id_scope", _TEXT, "dps: the ID scope"),
             Setting("payload.uri", _FILE, "dps: a file of JSON that is sent with each registration"),
@@ -97,7 +101,9 @@ SECTIONS = (
             Setting("connection_string", _TEXT, "manual: hub, device and key in one, with SharedAccessKey"),
             Setting("iothub_hostname", _TEXT, "manual: the hub"),
             Setting("device_id", _TEXT, "manual: the device's name there"),
-            Setting("authentication.method", '"x509" or "sas"', "manual: how the device proves itself"),
+            Setting("endpoint", _TEXT, "aws: the account's data endpoint, a host name"),
+            Setting("thing_name", _TEXT, "aws: the thing, which is the client id too"),
+            Setting("authentication.method", '"x509" or "sas"', "manual and aws: how the device proves itself"),
             Setting("authentication.identity_cert", "file URI, or a table", "as under attestation"),
             Setting("authentication.identity_pk", _KEY, "as under attestation"),
         ),

@@ -51,6 +51,9 @@ a group (`birthmark device enroll-group`); `check` warns.
 What was applied and worked is kept as the last good configuration. An agent that starts on one with a mistake goes on
 with that, and `status` and `check` say so; `apply` refuses it.
 
+`[jobs]` is for devices with `source = "aws"`: what a job may have them do ([how](../howto/agent-jobs.md)). A key that
+is not known there is a mistake, as it may stand for a bound.
+
 ## Warned of
 
 | key | why |

@@ -466,6 +466,11 @@ class Agent:
         """Return links that know the time, and the roots to which those that are trusted have led."""
         return TimelyLinks(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
 
+    def trusted(self) -> Trust:
+        """Return whom the device believes now, with the roots to which those have led, at the time that it is."""
+        trust = self.anchors.beyond(self.cloud_trust)
+        return trust.dated(self.clock.now()) if self.clock.is_off else trust
+
     @property
     def renewal(self) -> Renewal | None:
         """The rules of renewal; None where the configuration wants none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from birthmark.agent.files import EST_ID
+from birthmark.agent.jobs.model import JobSettings
 from birthmark.agent.renewal import Renewal
 from birthmark.elements.profiles import Algorithm
 from birthmark.keys.pin import Pin
@@ -172,6 +173,8 @@ class AgentConfig:
     edge_ca: Issued | Preloaded | None = None
     localid: LocalId | None = None
     tpm: TpmSettings = field(default_factory=TpmSettings)
+    jobs: JobSettings | None = None
+    """What jobs may do; None where none are asked for."""
     texts: tuple[tuple[Path, str], ...] = field(default=(), repr=False)
     """The files as they were read; they may hold secrets."""
     warnings: tuple[ConfigWarning, ...] = ()

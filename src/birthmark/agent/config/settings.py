@@ -195,6 +195,26 @@ SECTIONS = (
         ),
     ),
     Section(
+        "Jobs",
+        ("jobs",),
+        (
+            Setting("renew", "true or false", "whether a job may have the certificate renewed", "false"),
+            Setting("run.NAME.command", "list of texts", "a program by its absolute path, and its arguments"),
+            Setting("run.NAME.arguments", "list of texts", "arguments that a job may add; no others", "none"),
+            Setting("run.NAME.timeout_s", "1 to 604800", "how long it may take, in seconds", "600"),
+            Setting(
+                "run.NAME.run_again", "true or false", "begin it again where the agent was killed meanwhile", "false"
+            ),
+            Setting("replace.NAME.path", _FILE, "a file that a job may replace"),
+            Setting("replace.NAME.urls", "list of https URLs", "where it may come from: these, and what is below them"),
+            Setting("replace.NAME.max_bytes", "1 or more", "how large it may be", "268435456"),
+            Setting("replace.NAME.timeout_s", "1 to 604800", "how long fetching it may take, in seconds", "3600"),
+            Setting("restart.command", "list of texts", "the program that restarts the device, and its arguments"),
+            Setting("restart.within_s", "1 to 604800", "within how many seconds that has to have happened", "300"),
+            Setting("restart.proof", '"device" or "agent"', "what has to have started anew", "device"),
+        ),
+    ),
+    Section(
         "Taken without effect",
         ("",),
         tuple(Setting(name, "anything", "belongs to a part of IoT Edge that this agent has not") for name in IGNORED),

@@ -40,21 +40,26 @@ class Ended:
 async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) -> Ended:
     """Run a command to its end. Raise `JobFailedError` where it cannot be started, or takes too long."""
     check_program(Path(words[0]))
+    # A pipe of ours: asyncio waits with its own ones for whoever still has them, such as a daemon that was started.
+    reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
             *words,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=writing,
             stderr=asyncio.subprocess.STDOUT,
             cwd="/",
             env=_ENVIRONMENT | {"BIRTHMARK_JOB_ID": job_id, _MARK: mark},
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
+        os.close(reading)
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise JobFailedError(f"{words[0]} cannot be run: {reason}") from error
+    finally:
+        os.close(writing)
     kept = bytearray()
-    listening = asyncio.create_task(_listen(process, kept))
+    listening = asyncio.create_task(_listen(reading, kept))
     try:
         async with asyncio.timeout(timeout_s):
             code = await process.wait()
@@ -73,11 +78,18 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
     return Ended(code, tail(kept))
 
 
-async def _listen(process: asyncio.subprocess.Process, kept: bytearray) -> None:
-    assert process.stdout is not None  # noqa: S101 (it is piped)
-    while data := await process.stdout.read(_READ_BYTES):
-        kept += data
-        del kept[:-_KEPT_BYTES]
+async def _listen(reading: int, kept: bytearray) -> None:
+    """Keep the end of what comes by a pipe, which is closed then."""
+    reader = asyncio.StreamReader()
+    pipe, _protocol = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+    )
+    try:
+        while data := await reader.read(_READ_BYTES):
+            kept += data
+            del kept[:-_KEPT_BYTES]
+    finally:
+        pipe.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

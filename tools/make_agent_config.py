@@ -29,10 +29,16 @@ With a bootstrap certificate the agent gets an EST identity first (`est-id`), wh
 renews itself. The bootstrap certificate is shown again when the EST server believes nothing else any more.
 
 `auto_renew` needs all three of its keys. A device identity is renewed only when it has the table, and only with
-`source = "dps"`; EST identity, local CA and edge CA are renewed at 80% of their life where nothing else is said. An
-edge CA is requested and kept when there is an `[edge_ca]` table; `method = "est"` needs the URL at which the server
-issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here: [a label](server-config.md#doors-of-est)). What is
-issued lies under aziot's names in `var/lib/aziot/certd/certs` and `keyd/keys`.
+`source = "dps"` or `"aws"`; EST identity, local CA and edge CA are renewed at 80% of their life where nothing else is
+said. An edge CA is requested and kept when there is an `[edge_ca]` table; `method = "est"` needs the URL at which the
+server issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here:
+[a label](server-config.md#doors-of-est)). What is issued lies under aziot's names in `var/lib/aziot/certd/certs` and
+`keyd/keys`.
+
+With `source = "aws"` the device connects to an account's data endpoint as the thing, by MQTT with its certificate,
+which AWS has to know: registered, or just in time by its CA. A renewed certificate is proven by connecting with it; at
+a Birthmark server it has what the old one had ([how](../howto/aws-renewal.md)). `--telemetry` goes to
+`devices/THING/data`.
 
 With `method = "azure"`, which is for a device identity with `source = "dps"`, the device registers by the bootstrap
 certificate with a request and is issued a certificate by the policy of its enrollment; the hub issues the next ones,
@@ -44,6 +50,9 @@ a group (`birthmark device enroll-group`); `check` warns.
 
 What was applied and worked is kept as the last good configuration. An agent that starts on one with a mistake goes on
 with that, and `status` and `check` say so; `apply` refuses it.
+
+`[jobs]` is for devices with `source = "aws"`: what a job may have them do ([how](../howto/agent-jobs.md)). A key that
+is not known there is a mistake, as it may stand for a bound.
 
 ## Warned of
 
@@ -61,12 +70,12 @@ Exit code 6, "not supported by this agent":
 
 | key | use instead |
 |---|---|
-| `provisioning.source = "none"` | `"dps"` or `"manual"` |
+| `provisioning.source = "none"` | `"dps"`, `"manual"` or `"aws"` |
 
-Exit code 2, a mistake: TOML that cannot be read, a missing or mistyped key, `parent_hostname` beside `source = "dps"`,
-`method = "azure"` for anything but that, or without a bootstrap certificate, an EST URL with `http:`, user name or
-password alone, `identity_cert` beside `bootstrap_identity_cert`, a `threshold` or `retry` outside the grammar, a
-`pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a shared key that is not base64.
+Exit code 2, a mistake: TOML that cannot be read, a missing or mistyped key, `parent_hostname` beside `source = "dps"`
+or `"aws"`, `method = "azure"` for anything but `"dps"`, or without a bootstrap certificate, an EST URL with `http:`,
+user name or password alone, `identity_cert` beside `bootstrap_identity_cert`, a `threshold` or `retry` outside the
+grammar, a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a shared key that is not base64.
 """
 
 

@@ -322,8 +322,7 @@ class Checks:
         """Return whom the device believes. Raise what keeps it from believing anybody."""
         if (problem := self.agent.trust_problem) is not None:
             raise problem
-        time, trust = self.agent.clock, self.agent.anchors.beyond(self.agent.cloud_trust)
-        return trust.dated(time.now()) if time.is_off else trust
+        return self.agent.trusted()
 
     def _est(self) -> EstIssuance | None:
         identity = self.agent.config.source.identity

@@ -60,6 +60,11 @@ class Places:
         return self.root / "var/lib/aziot/identityd/birthmark-config.json"
 
     @property
+    def job(self) -> Path:
+        """What the device was told to do, and how far it is (`jobs.record`)."""
+        return self.root / "var/lib/aziot/identityd/birthmark-job.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / "var/lib/aziot/identityd/birthmark.lock"
 

@@ -10,13 +10,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from birthmark import background
 from birthmark.agent.files import DEVICE_ID
+from birthmark.agent.jobs.replacing import fetching
+from birthmark.agent.jobs.service import Jobs
 from birthmark.agent.lastgood import keep
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import chance_of, pause_as_asked
-from birthmark.agent.service import Agent, Held
+from birthmark.agent.service import Agent, Connected, Held
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import RenewalTurn, Upkeep
+from birthmark.awsiot.client import ThingClient
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import EstServerBusyError
@@ -49,26 +53,36 @@ class Loop:
     _next_telemetry: float = 0.0
     _sent: int = 0
 
+    _jobs: Jobs | None = field(init=False)
+    _asked: asyncio.Future[BirthmarkError | None] | None = None
+    """Gets what came of the next renewal, for the job that waits for it."""
+
     def __post_init__(self) -> None:
         self._upkeep, self._renewal = Upkeep(self.agent, self.tell, self._note), RenewalTurn(self.agent)
+        self._jobs = self._jobs_of(self.agent)
 
     async def run(self) -> None:
         """Stay connected until told to stop."""
-        hub: HubClient | None = None
+        hub: Connected | None = None
         held: Held | None = None
         began = 0.0
+        jobs = None if self._jobs is None else background.kept("jobs", self._jobs.run)
         try:
             while not self.orders.is_stopping:
                 if hub is None or held is None:
                     held, hub = await self._come_up()
                     if hub is None or held is None:
                         continue
+                    self._use(hub)
                     began = self.agent.clock.monotonic()
                 match await self._watch(held, hub):
                     case Order.STOP:
                         break
                     case Order.RENEW:
+                        before = hub
                         held, hub = await self._renew(held, hub)
+                        if hub is not None and hub is not before:
+                            self._use(hub)
                     case Order.REPROVISION:
                         if await self._register(held):
                             await hub.close()
@@ -78,6 +92,7 @@ class Loop:
                         hub = None
                         await self._pause_after(self.agent.clock.monotonic() - began)
         finally:
+            await background.ended(jobs)
             if hub is not None:
                 await hub.close()
             self.agent.update(is_connected=False)
@@ -90,7 +105,7 @@ class Loop:
             pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._short, 10) - 2)) * (0.5 + self._chance())
             await self.orders.wait(pause)
 
-    async def _come_up(self) -> tuple[Held | None, HubClient | None]:
+    async def _come_up(self) -> tuple[Held | None, Connected | None]:
         """Get an identity and connect; after a failure wait, so that the caller may simply try again.
 
         Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
@@ -113,7 +128,7 @@ class Loop:
         self.tell("connected", self._about(held))
         return held, hub
 
-    async def _connected(self) -> tuple[Held, HubClient]:
+    async def _connected(self) -> tuple[Held, Connected]:
         agent, hub = self.agent, None
         held: Held = await agent.ensure()
         if self._registers_at <= agent.clock.monotonic():
@@ -150,7 +165,7 @@ class Loop:
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: Held, hub: HubClient) -> Order | None:
+    async def _watch(self, held: Held, hub: Connected) -> Order | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
         lost = asyncio.ensure_future(hub.lost())
         try:
@@ -185,7 +200,7 @@ class Loop:
         due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
         return _LOOK_S if due_s is None else due_s
 
-    async def _renew(self, held: Held, hub: HubClient | None) -> tuple[Held, HubClient | None]:
+    async def _renew(self, held: Held, hub: Connected | None) -> tuple[Held, Connected | None]:
         """Renew; whether the old connection still stands after a failure, the next look at it tells."""
         self.tell("renewing", {"thumbprint": held.mark})
         try:
@@ -194,6 +209,7 @@ class Loop:
             self._note(error, DEVICE_ID)
             pause = self._renewal.failed(held, error)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
+            self._answer(error)
             return held, hub
         if (problem := self._renewal.worked(fresh)) is None:
             self.agent.works(DEVICE_ID)
@@ -202,9 +218,50 @@ class Loop:
         if hub is not None:
             await hub.close()
         self.tell("renewed", self._about(fresh))
+        self._answer(None)
         return fresh, fresh_hub
 
-    async def _send_telemetry(self, held: Held, hub: HubClient) -> float:
+    # ---- jobs
+
+    def _jobs_of(self, agent: Agent) -> Jobs | None:
+        """Return what acts on jobs, where the configuration allows any."""
+        if agent.config.jobs is None:
+            return None
+
+        def mark() -> str | None:
+            held = agent.held()
+            return None if held is None else held.mark
+
+        return Jobs(
+            agent.config.jobs,
+            agent.places.job,
+            agent.boot,
+            agent.clock,
+            agent.entropy,
+            fetching(agent.trusted),
+            self._renewed_for_job,
+            mark,
+            self.tell,
+        )
+
+    def _use(self, hub: Connected) -> None:
+        if self._jobs is not None and isinstance(hub, ThingClient):
+            self._jobs.connected(hub)
+
+    async def _renewed_for_job(self) -> None:
+        """Have the identity renewed, in its turn. Raise what keeps it from that."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+        self.orders.give(Order.RENEW)
+        if (error := await asyncio.shield(self._asked)) is not None:
+            raise error
+
+    def _answer(self, error: BirthmarkError | None) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.set_result(error)
+
+    async def _send_telemetry(self, held: Held, hub: Connected) -> float:
         """Send a sign of life when it is time; return how long until the next."""
         if self.telemetry_s is None:
             return _LOOK_S
@@ -212,7 +269,11 @@ class Loop:
         if now >= self._next_telemetry:
             self._sent += 1
             body = {"n": self._sent, "thumbprint": held.mark}
-            await hub.send(json.dumps(body).encode(), content_type="application/json")
+            sent = json.dumps(body).encode()
+            if isinstance(hub, HubClient):
+                await hub.send(sent, content_type="application/json")
+            else:
+                await hub.send(sent)
             self._next_telemetry = now + self.telemetry_s
         return self._next_telemetry - now
 

@@ -19,6 +19,7 @@ from birthmark.agent.anchors import FollowedAnchors
 from birthmark.agent.azure import ByAzure
 from birthmark.agent.config.model import (
     AgentConfig,
+    AwsSource,
     AzureIssuance,
     DpsSource,
     EstIssuance,
@@ -42,6 +43,7 @@ from birthmark.agent.state import LastError, Planned, State, write_state
 from birthmark.agent.timekeeping import Timekeeper
 from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.tpm_identity import open_tpm
+from birthmark.awsiot.client import ThingClient, connect_thing
 from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned, DpsRefusedError, DpsTarget, is_registered_by_https, register_by_https
 from birthmark.errors import (
@@ -71,7 +73,8 @@ class NotIssuedHereError(PolicyError):
 
 Held: TypeAlias = HeldIdentity | SharedIdentity
 _T = TypeVar("_T")
-_Renewed: TypeAlias = tuple[HeldIdentity, HubClient | None, Assigned | None]
+Connected: TypeAlias = HubClient | ThingClient
+_Renewed: TypeAlias = tuple[HeldIdentity, Connected | None, Assigned | None]
 _SEEN_EVERY = timedelta(hours=1)
 _OFFSET_S = 60.0
 _ANEW_EVERY_S = 3600.0
@@ -276,15 +279,15 @@ class Agent:
         with trusting_by(TRUST_BUNDLE):
             return await is_registered_by_https(self._links(shown).https(), target, authorization=authorization)
 
-    async def connect(self, held: Held) -> HubClient:
+    async def connect(self, held: Held) -> Connected:
         """Connect to the assigned hub; register first unless this very certificate was registered here before."""
         if not self.is_registered(held):
             await self.register(held)
         hub = await self._connect(held)
-        self.by_azure.live = hub
+        self._use(hub)
         return hub
 
-    async def connect_or_anew(self, held: Held) -> tuple[Held, HubClient]:
+    async def connect_or_anew(self, held: Held) -> tuple[Held, Connected]:
         """Connect; where the hub takes what Azure issued no more, by what it was issued since, or by another one.
 
         A renewal may have been cut off when the hub had let go of the old certificate: that is the former. Another is
@@ -307,7 +310,7 @@ class Agent:
         fresh = await self.keeper.renew(self.managed[DEVICE_ID], is_key_over=True)
         return fresh, await self.connect(fresh)
 
-    async def _by_pending(self, held: Held) -> tuple[Held, HubClient] | None:
+    async def _by_pending(self, held: Held) -> tuple[Held, Connected] | None:
         """Connect by a certificate that a renewal left behind, and put it to use; None where the hub takes none."""
         slot = self.identities.slot(DEVICE_ID)
         pending = slot.pending()
@@ -317,7 +320,7 @@ class Agent:
             hub = await self._connect(pending)
         except MqttRefusedError:
             return None
-        self.by_azure.live = hub
+        self._use(hub)
         self.update(thumbprint=pending.mark)
         try:
             slot.commit()
@@ -326,7 +329,17 @@ class Agent:
             return pending, hub
         return slot.current() or pending, hub
 
-    async def _connect(self, held: Held) -> HubClient:
+    def _use(self, hub: Connected) -> None:
+        """Remember the connection by which a hub is asked for certificates."""
+        self.by_azure.live = hub if isinstance(hub, HubClient) else None
+
+    async def _connect(self, held: Held) -> Connected:
+        if isinstance(source := self.config.source, AwsSource):
+            with trusting_by(TRUST_BUNDLE):
+                return await connect_thing(self._links(held).mqtt(), source.hub, source.device_id)
+        return await self._connect_hub(held)
+
+    async def _connect_hub(self, held: Held) -> HubClient:
         hub, device_id = self.state.hub, self.state.device_id
         assert hub is not None  # noqa: S101 (registering has set both)
         assert device_id is not None  # noqa: S101 (as above)
@@ -340,7 +353,7 @@ class Agent:
         source = self.config.source
         return source.gateway if isinstance(source, ManualSource) else None
 
-    async def renew(self, held: Held) -> tuple[HeldIdentity, HubClient | None]:
+    async def renew(self, held: Held) -> tuple[HeldIdentity, Connected | None]:
         """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays.
 
         Where a program proves it by itself (`prove`) there is no connection.
@@ -369,7 +382,7 @@ class Agent:
             raise NotIssuedHereError(path=what)
         fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held, is_key_over=is_key_over)
         slot = self.identities.slot(DEVICE_ID)
-        hub: HubClient | None = None
+        hub: Connected | None = None
         try:
             assigned = await self._announced(fresh)
             if self.prove is None:
@@ -402,7 +415,7 @@ class Agent:
         return await self.by_azure.issue(issued, request, current if is_known else None)
 
     async def _connect_again(self, held: HeldIdentity) -> HubClient:
-        return await self._connect(held)
+        return await self._connect_hub(held)
 
     async def _register_with(self, csr: bytes) -> Assigned:
         azure, source = self._azure, self.config.source
@@ -453,6 +466,11 @@ class Agent:
         """Return links that know the time, and the roots to which those that are trusted have led."""
         return TimelyLinks(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
 
+    def trusted(self) -> Trust:
+        """Return whom the device believes now, with the roots to which those have led, at the time that it is."""
+        trust = self.anchors.beyond(self.cloud_trust)
+        return trust.dated(self.clock.now()) if self.clock.is_off else trust
+
     @property
     def renewal(self) -> Renewal | None:
         """The rules of renewal; None where the configuration wants none."""
@@ -471,7 +489,9 @@ class Agent:
 
     def renewal_due_in(self, held: Held) -> timedelta | None:
         """Return how long until then; None where nobody could be told of a new certificate."""
-        due = None if isinstance(self.config.source, ManualSource) else self.renew_at(held)
+        source = self.config.source
+        is_untold = isinstance(source, ManualSource) and not isinstance(source, AwsSource)
+        due = None if is_untold else self.renew_at(held)
         if due is None:
             return None
         with contextlib.suppress(BirthmarkError):  # its token is away: who is connected stays so

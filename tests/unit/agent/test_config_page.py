@@ -42,6 +42,18 @@ retry = "4%"
 """
 DPS = '[provisioning]\nsource = "dps"\nglobal_endpoint = "https://d"\nid_scope = "s"\npayload = { uri = "file:///p" }\n'
 MANUAL = '[provisioning]\nsource = "manual"\niothub_hostname = "h"\ndevice_id = "d"\n[provisioning.authentication]\n'
+AWS = '[provisioning]\nsource = "aws"\nendpoint = "h"\nthing_name = "d"\n[provisioning.authentication]\n'
+JOBS = """
+[jobs]
+renew = true
+[jobs.run.NAME]
+command = ["/c"]
+[jobs.replace.NAME]
+path = "file:///f"
+urls = ["https://h/"]
+[jobs.restart]
+command = ["/c"]
+"""
 REST = """
 [aziot_keys]
 pkcs11_lib_path = "/l"
@@ -75,6 +87,7 @@ FILES = (
     + '[tpm]\ntcti = "swtpm"\nauth_key_index = 0x10_10_10\n'
     + '[tpm.hierarchy_authorization]\nendorsement = "a"\nowner = "b"\n',
     MANUAL + 'method = "sas"\ndevice_id_pk = { uri = "file:///k" }\n[edge_ca]\ncert = "file:///c"\npk = "file:///k"\n',
+    AWS + 'method = "x509"\nidentity_cert = "file:///c"\nidentity_pk = "file:///k"\n' + JOBS,
     MANUAL + 'method = "x509"\n' + issued("provisioning.authentication.identity_cert") + EST,
     '[provisioning]\nsource = "manual"\nconnection_string = "HostName=h;DeviceId=d;SharedAccessKey=AAAA"\n[edge_ca]\n'
     "[cert_issuance.local_ca]\n" + 'cert = "file:///c"\npk = "file:///k"\n',

@@ -17,6 +17,7 @@ from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.est import wire as est_wire
+from birthmark.iothub.client import HubClient
 from birthmark.links.errors import MqttRefusedError, ServerUntrustedError
 from birthmark.pki import profiles
 from birthmark.pki.issue import issue, new_serial
@@ -46,6 +47,7 @@ async def test_apply_gets_a_certificate_once_and_registers(tmp_path: Path) -> No
         await again.apply()
         assert (await certified(again)).leaf == first.leaf
         hub = await again.connect(first)
+        assert isinstance(hub, HubClient)
         assert (hub.host, hub.device_id) == ("hub.test", "device-1")
 
 

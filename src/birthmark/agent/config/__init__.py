@@ -2,6 +2,7 @@
 
 from birthmark.agent.config.model import (
     AgentConfig,
+    AwsSource,
     AzureIssuance,
     DpsSource,
     EstIssuance,
@@ -17,6 +18,7 @@ from birthmark.agent.config.reading import read_config
 
 __all__ = [
     "AgentConfig",
+    "AwsSource",
     "AzureIssuance",
     "ConfigInvalidError",
     "ConfigMissingError",

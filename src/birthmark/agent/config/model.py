@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from birthmark.agent.files import EST_ID
+from birthmark.agent.jobs.model import JobSettings
 from birthmark.agent.renewal import Renewal
 from birthmark.elements.profiles import Algorithm
 from birthmark.keys.pin import Pin
@@ -133,6 +134,11 @@ class ManualSource:
 
 
 @dataclass(frozen=True, slots=True)
+class AwsSource(ManualSource):
+    """`source = "aws"`: `hub` is the account's data endpoint, and `device_id` the thing."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigWarning:
     """Something that was accepted and is not acted upon, or should be changed."""
 
@@ -167,6 +173,8 @@ class AgentConfig:
     edge_ca: Issued | Preloaded | None = None
     localid: LocalId | None = None
     tpm: TpmSettings = field(default_factory=TpmSettings)
+    jobs: JobSettings | None = None
+    """What jobs may do; None where none are asked for."""
     texts: tuple[tuple[Path, str], ...] = field(default=(), repr=False)
     """The files as they were read; they may hold secrets."""
     warnings: tuple[ConfigWarning, ...] = ()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from birthmark.agent.config import model
 from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
+from birthmark.agent.config.jobs import parse_jobs
 from birthmark.agent.config.locations import file_of, key_of, take_key, token_of
 from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, number_from, parse_files
 from birthmark.agent.config.sources import parse_source
@@ -67,6 +68,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         digest=hashlib.sha256("\0".join(one for _, one in texts).encode()).hexdigest(),
         local_ca=issuers.local_ca if isinstance(issuers.local_ca, model.Issued) else None,
         edge_ca=parse_edge_ca(top.table("edge_ca"), issuers, is_wanted="edge_ca" in top),
+        jobs=parse_jobs(top.table("jobs")) if "jobs" in top else None,
         localid=_localid(top.table("localid")) if "localid" in top else None,
         texts=texts,
     )
@@ -74,6 +76,12 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         table, name = source.token_keys[0]
         detail = "is a key in a token, and [aziot_keys] names no library for it"
         table.wrong(name, detail, f"Under `[aziot_keys]`: {_LIBRARY}")
+    if (
+        config.jobs is not None
+        and not isinstance(config.source, model.AwsSource)
+        and not source.has_mistakes("provisioning")
+    ):
+        top.wrong("jobs", "is for devices of an AWS account alone", 'Under `[provisioning]`: `source = "aws"`')
     if "tpm" in top and not isinstance(config.source.identity, TpmSettings):
         top.warn("tpm", "is of effect with the attestation method tpm alone")
     for ignored in IGNORED:

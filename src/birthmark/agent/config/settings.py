@@ -81,7 +81,11 @@ SECTIONS = (
         "Where the device belongs",
         ("provisioning",),
         (
-            Setting("source", '"dps" or "manual"', "ask a provisioning service, or a hub that is known"),
+            Setting(
+                "source",
+                '"dps", "manual" or "aws"',
+                "a provisioning service; a hub that is known; an account at AWS",
+            ),
             Setting("global_endpoint", "https URL", "dps: `https://HOST` or `https://HOST:PORT`"),
             Setting("id_scope", _TEXT, "dps: the ID scope"),
             Setting("payload.uri", _FILE, "dps: a file of JSON that is sent with each registration"),
@@ -97,7 +101,9 @@ SECTIONS = (
             Setting("connection_string", _TEXT, "manual: hub, device and key in one, with SharedAccessKey"),
             Setting("iothub_hostname", _TEXT, "manual: the hub"),
             Setting("device_id", _TEXT, "manual: the device's name there"),
-            Setting("authentication.method", '"x509" or "sas"', "manual: how the device proves itself"),
+            Setting("endpoint", _TEXT, "aws: the account's data endpoint, a host name"),
+            Setting("thing_name", _TEXT, "aws: the thing, which is the client id too"),
+            Setting("authentication.method", '"x509" or "sas"', "manual and aws: how the device proves itself"),
             Setting("authentication.identity_cert", "file URI, or a table", "as under attestation"),
             Setting("authentication.identity_pk", _KEY, "as under attestation"),
         ),
@@ -186,6 +192,26 @@ SECTIONS = (
             ),
             Setting("hierarchy_authorization.endorsement", _TEXT, "the endorsement hierarchy's password", "none"),
             Setting("hierarchy_authorization.owner", _TEXT, "the owner hierarchy's password", "none"),
+        ),
+    ),
+    Section(
+        "Jobs",
+        ("jobs",),
+        (
+            Setting("renew", "true or false", "whether a job may have the certificate renewed", "false"),
+            Setting("run.NAME.command", "list of texts", "a program by its absolute path, and its arguments"),
+            Setting("run.NAME.arguments", "list of texts", "arguments that a job may add; no others", "none"),
+            Setting("run.NAME.timeout_s", "1 to 604800", "how long it may take, in seconds", "600"),
+            Setting(
+                "run.NAME.run_again", "true or false", "begin it again where the agent was killed meanwhile", "false"
+            ),
+            Setting("replace.NAME.path", _FILE, "a file that a job may replace"),
+            Setting("replace.NAME.urls", "list of https URLs", "where it may come from: these, and what is below them"),
+            Setting("replace.NAME.max_bytes", "1 or more", "how large it may be", "268435456"),
+            Setting("replace.NAME.timeout_s", "1 to 604800", "how long fetching it may take, in seconds", "3600"),
+            Setting("restart.command", "list of texts", "the program that restarts the device, and its arguments"),
+            Setting("restart.within_s", "1 to 604800", "within how many seconds that has to have happened", "300"),
+            Setting("restart.proof", '"device" or "agent"', "what has to have started anew", "device"),
         ),
     ),
     Section(

@@ -20,6 +20,7 @@ _AZURE = "https://global.azure-devices-provisioning.net"
 _KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'
 _STRING = '`connection_string = "HostName=HUB;DeviceId=NAME;SharedAccessKey=BASE64"`'
 _BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
+_THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
 _MAX_KEY_CHARS = 512
 
 # What goes on in the place of a mistake; never used, since the file is refused.
@@ -33,17 +34,21 @@ def parse_source(top: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSou
     named = next((name for name, parent in parents.items() if parent is not None), None)
     table = top.need_table("provisioning")
     found: model.DpsSource | model.ManualSource = _NO_SOURCE
-    match table.need("source", '"dps" or "manual"'):
+    match table.need("source", '"dps", "manual" or "aws"'):
         case "dps":
             if named is not None:
                 top.wrong(named, "cannot stand beside source dps", "Remove it")
             found = _dps(table, issuers, tpm)
         case "manual":
             found = replace(_manual(table, issuers), gateway=None if named is None else parents[named])
+        case "aws":
+            if named is not None:
+                top.wrong(named, "cannot stand beside source aws", "Remove it")
+            found = _aws(table, issuers)
         case "none":
             table.unsupported("source", 'source "none"', '`source = "dps"`, or "manual" where the hub is known')
         case _:
-            table.wrong("source", "is not known", '`source = "dps"` or `source = "manual"`')
+            table.wrong("source", "is not known", '`source = "dps"`, `source = "manual"` or `source = "aws"`')
     table.finish()
     return found
 
@@ -90,6 +95,32 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     if isinstance(identity, model.Issued) and isinstance(identity.by, model.AzureIssuance):
         authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
     return model.ManualSource(hub, device_id, identity)
+
+
+def _aws(table: Table, issuers: Issuers) -> model.AwsSource:
+    endpoint = table.need("endpoint", '"PREFIX-ats.iot.us-east-1.amazonaws.com"')
+    thing = table.take("thing_name", _thing_of) or ""
+    if "thing_name" not in table:
+        table.wrong("thing_name", "is missing", '`thing_name = "my-device"`')
+    authentication = table.need_table("authentication")
+    name = _for_certificate(table, "thing_name", thing or "?", authentication)
+    identity: model.DeviceIdentity = _NO_IDENTITY
+    if authentication.take("method", TEXT) == "x509":
+        identity = _issued_or_preloaded(authentication, name, issuers)
+    else:
+        authentication.wrong("method", "must be x509: AWS knows devices by certificates", '`method = "x509"`')
+    if isinstance(identity, model.Issued) and isinstance(identity.by, model.AzureIssuance):
+        authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
+    authentication.finish()
+    return model.AwsSource(endpoint, thing, identity)
+
+
+def _thing_of(value: object) -> str:
+    """Return a thing's name as AWS takes it; letter case counts."""
+    text = TEXT(value)
+    if _THING.fullmatch(text) is None:
+        raise MistakeError("is no name of a thing", "1 to 128 letters, digits and : _ -")
+    return text
 
 
 def _for_certificate(table: Table, key: str, name: str | None, holder: Table) -> str | None:

@@ -1,0 +1,126 @@
+"""A job's document to what is wanted of the device; what the configuration does not name is rejected.
+
+    {"birthmark": {"do": "run", "script": "NAME", "arguments": ["--full"]}}
+    {"birthmark": {"do": "replace", "file": "NAME", "url": "https://…", "sha256": "…", "size": 1000}}
+    {"birthmark": {"do": "restart"}}
+    {"birthmark": {"do": "renew"}}
+
+In:   at most 32 KiB of JSON. `arguments` and `size` may be left out; a word that is not known is a rejection, as it may
+      mean more than what would be done.
+Raises `JobRejectedError` with the reason, which names nothing of the configuration but what the job named itself.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, TypeAlias, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+
+from birthmark.agent.jobs.model import JobRejectedError, JobSettings, Renew, Replace, Restart, Run, Wanted
+from birthmark.links.urls import UrlInvalidError, parse_url
+from birthmark.text import decode_json
+
+MAX_DOCUMENT_BYTES = 32 * 1024
+MAX_URL_CHARS = 8 * 1024
+_MAX_ARGUMENTS = 16
+_MAX_REASON = 300
+_MAX_SHOWN = 200
+_T = TypeVar("_T")
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
+_Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _Run(msgspec.Struct, tag_field="do", tag="run", forbid_unknown_fields=True, frozen=True):
+    script: _Name
+    arguments: list[Annotated[str, msgspec.Meta(max_length=1024)]] = []
+
+
+class _Replace(msgspec.Struct, tag_field="do", tag="replace", forbid_unknown_fields=True, frozen=True):
+    file: _Name
+    url: Annotated[str, msgspec.Meta(max_length=MAX_URL_CHARS)]
+    sha256: str
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+
+
+class _Restart(msgspec.Struct, tag_field="do", tag="restart", forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class _Renew(msgspec.Struct, tag_field="do", tag="renew", forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    birthmark: _Run | _Replace | _Restart | _Renew
+
+
+def parse_document(document: bytes, allowed: JobSettings) -> Wanted:
+    """Return what is wanted, within what is `allowed`. Raise `JobRejectedError`."""
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise JobRejectedError(f"the document has more than {MAX_DOCUMENT_BYTES} bytes")
+    try:
+        asked = decode_json(document, _Document).birthmark
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise JobRejectedError(f"the document is none of this agent's: {error}"[:_MAX_REASON]) from error
+    match asked:
+        case _Run():
+            return _run(asked, allowed)
+        case _Replace():
+            return _replace(asked, allowed)
+        case _Restart():
+            if allowed.restart is None:
+                raise JobRejectedError("restart is not allowed by this device's configuration")
+            return Restart(allowed.restart)
+        case _Renew():
+            if not allowed.may_renew:
+                raise JobRejectedError("renew is not allowed by this device's configuration")
+            return Renew()
+
+
+def _run(asked: _Run, allowed: JobSettings) -> Run:
+    command = _named(asked.script, allowed.run, "script")
+    if len(asked.arguments) > _MAX_ARGUMENTS:
+        raise JobRejectedError(f"it has more than {_MAX_ARGUMENTS} arguments")
+    for one in asked.arguments:
+        if one not in command.arguments:
+            raise JobRejectedError(f"{one[:60]!r} is no argument that this device's configuration allows")
+    return Run(asked.script, command, tuple(asked.arguments))
+
+
+def _replace(asked: _Replace, allowed: JobSettings) -> Replace:
+    place = _named(asked.file, allowed.replace, "file")
+    if _SHA256.fullmatch(asked.sha256) is None:
+        raise JobRejectedError("sha256 has to be 64 hexadecimal digits")
+    if asked.size is not None and asked.size > place.max_bytes:
+        raise JobRejectedError(f"a size of {asked.size} bytes is more than the {place.max_bytes} that are allowed")
+    if not any(is_below(asked.url, one) for one in place.urls):
+        shown = asked.url.partition("?")[0][:_MAX_SHOWN]  # what comes after it may be a signature
+        raise JobRejectedError(f"the URL {shown} is none that this device's configuration allows")
+    return Replace(asked.file, place, asked.url, asked.sha256.lower(), asked.size)
+
+
+def _named(name: str, named: Mapping[str, _T], what: str) -> _T:
+    if (found := named.get(name)) is None:
+        raise JobRejectedError(f"{name[:64]!r} is no {what} of this device's configuration")
+    return found
+
+
+def is_below(url: str, allowed: str) -> bool:
+    """Say whether a URL is at the host and port of an `allowed` one, and its path at or below that one's.
+
+    A path that goes up is below nothing, however it is written: who serves it may decode it once more.
+    """
+    try:
+        asked, limit = parse_url(url), parse_url(allowed)
+    except UrlInvalidError:
+        return False
+    path = asked.path.partition("?")[0]
+    if (asked.host.lower(), asked.port) != (limit.host.lower(), limit.port) or not _is_plain(path):
+        return False
+    return path == limit.path or path.startswith(limit.path.rstrip("/") + "/")
+
+
+def _is_plain(path: str) -> bool:
+    once = unquote(path)
+    return not any(set(one.replace("\\", "/").split("/")) & {".", ".."} for one in (path, once, unquote(once)))

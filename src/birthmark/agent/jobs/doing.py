@@ -1,0 +1,154 @@
+"""Doing what a job wants, from where the record says that it is. What cannot be taken back is written down before.
+
+| killed in the middle of | then |
+|---|---|
+| `run` | FAILED, "interrupted"; or begun again, where the configuration says so |
+| `replace` | it goes on with what has come |
+| `restart` | SUCCEEDED when the device has started anew; the command is never given twice |
+| `renew` | SUCCEEDED when the certificate is another by now; else it is renewed |
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from birthmark import background
+from birthmark.agent.jobs import running
+from birthmark.agent.jobs.details import bounded
+from birthmark.agent.jobs.model import (
+    JobCutError,
+    JobFailedError,
+    Outcome,
+    Proof,
+    Renew,
+    Replace,
+    Restart,
+    Run,
+    Status,
+    Wanted,
+)
+from birthmark.agent.jobs.record import Record, Step, write_record
+from birthmark.agent.jobs.replacing import Fetch, Replacing
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError
+
+INTERRUPTED = "interrupted: the agent or the device stopped in the middle of it"
+_MAX_ATTEMPTS = 20
+"""How often something is begun that may be begun again: it may be what ends the agent each time."""
+
+
+def what_of(wanted: Wanted) -> str:
+    """Return what is wanted in a few words."""
+    match wanted:
+        case Run():
+            return f"run {wanted.name}"
+        case Replace():
+            return f"replace {wanted.name}"
+        case Restart():
+            return "restart"
+        case Renew():
+            return "renew"
+
+
+@dataclass(slots=True)
+class Doing:
+    """One job on its way; `record` is how far it is, and the same is on disk."""
+
+    wanted: Wanted
+    record: Record
+    file: Path
+    boot: str
+    agent: str
+    clock: Clock
+    fetch: Fetch
+    renew: Callable[[], Awaitable[None]]
+    mark: Callable[[], str | None]
+
+    async def work(self) -> Outcome:
+        """Do it, write down what came of it, and return that. Raise `JobCutError` where it is to be asked for anew."""
+        try:
+            outcome = Outcome(Status.SUCCEEDED, bounded(await self._done()))
+        except JobCutError:
+            raise
+        except JobFailedError as error:
+            outcome = Outcome(Status.FAILED, bounded({"reason": str(error), **error.details}))
+        except BirthmarkError as error:
+            outcome = Outcome(Status.FAILED, bounded({"reason": error.explain_cause(), "code": error.code}))
+        try:
+            self._write(step=Step.DONE, status=outcome.status.value, details=dict(outcome.details))
+        except BirthmarkError as error:  # it is told all the same; who starts anew calls it interrupted
+            details = {**outcome.details, "record": error.explain_cause()}
+            return Outcome(outcome.status, bounded(details))
+        return outcome
+
+    async def _done(self) -> dict[str, str]:
+        match self.wanted:
+            case Run():
+                return await self._run(self.wanted)
+            case Replace():
+                self._begin()
+                return await Replacing(self.wanted, self.fetch).work()
+            case Restart():
+                return await self._restart(self.wanted)
+            case Renew():
+                return await self._renew()
+
+    async def _run(self, wanted: Run) -> dict[str, str]:
+        if self._is_begun:
+            await background.beside(partial(running.end_left, self.record.agent))
+            if not wanted.command.is_run_again:
+                raise JobFailedError(INTERRUPTED)
+        self._begin()
+        ended = await self._command((*wanted.command.words, *wanted.arguments), wanted.command.timeout_s)
+        if ended.code:
+            raise _failed(ended)
+        return {"exit": "0", "output": ended.output}
+
+    async def _command(self, words: tuple[str, ...], timeout_s: float) -> running.Ended:
+        return await running.run(words, self.record.job_id, self.record.agent, timeout_s)
+
+    async def _restart(self, wanted: Restart) -> dict[str, str]:
+        within_s, proof = wanted.command.within_s, wanted.command.proof
+        if self._is_begun:
+            is_anew = self.record.agent != self.agent if proof is Proof.AGENT else self.record.boot != self.boot
+            if is_anew or not self.boot:  # where the machine tells of no boots, the agent's start has to do
+                return {"step": f"the {proof.value} has started anew"}
+        else:
+            self._begin(deadline=self.clock.monotonic() + within_s)
+            ended = await self._command(wanted.command.words, within_s)
+            if ended.code > 0:  # a signal is what it may get as the first one of all that is stopped now
+                raise _failed(ended)
+        await asyncio.sleep(max(0.0, self.record.deadline - self.clock.monotonic()))
+        raise JobFailedError(f"the {proof.value} did not start anew within {within_s} s")
+
+    async def _renew(self) -> dict[str, str]:
+        if self._is_begun and self.record.mark != self.mark():
+            return {"thumbprint": self.mark() or ""}
+        self._begin(mark=self.mark())
+        await self.renew()
+        return {"thumbprint": self.mark() or ""}
+
+    # ---- the record
+
+    @property
+    def _is_begun(self) -> bool:
+        return self.record.step is Step.BEGUN
+
+    def _begin(self, **facts: object) -> None:
+        if self.record.attempts >= _MAX_ATTEMPTS:
+            raise JobFailedError(f"it was begun {_MAX_ATTEMPTS} times, and never ended")
+        self._write(step=Step.BEGUN, attempts=self.record.attempts + 1, boot=self.boot, agent=self.agent, **facts)
+
+    def _write(self, **changes: object) -> None:
+        changed = replace(self.record, **changes)
+        write_record(self.file, changed)
+        self.record = changed
+
+
+def _failed(ended: running.Ended) -> JobFailedError:
+    reason = f"exit code {ended.code}" if ended.code > 0 else f"signal {-ended.code} ended it"
+    return JobFailedError(reason, output=ended.output)

@@ -1,0 +1,122 @@
+"""What jobs may be, and what came of one, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`[jobs.run.NAME]`: a program with its fixed arguments, and those that a job may add."""
+
+    words: tuple[str, ...]
+    arguments: frozenset[str] = frozenset()
+    timeout_s: int = 600
+    is_run_again: bool = False
+    """Whether it is begun again where the agent was killed in the middle of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`[jobs.replace.NAME]`: a file that jobs may replace, and the beginnings of the URLs that it may come from."""
+
+    path: Path
+    urls: tuple[str, ...]
+    max_bytes: int = 256 * 1024 * 1024
+    timeout_s: int = 3600
+
+
+class Proof(StrEnum):
+    """What has to have started anew before a restart counts as done."""
+
+    DEVICE = "device"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartCommand:
+    """`[jobs.restart]`: the command that restarts the device, and within how long that has to have happened."""
+
+    words: tuple[str, ...]
+    within_s: int = 300
+    proof: Proof = Proof.DEVICE
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """`[jobs]`: all that a job may ask for."""
+
+    run: Mapping[str, Command] = field(default_factory=dict)
+    replace: Mapping[str, Place] = field(default_factory=dict)
+    restart: RestartCommand | None = None
+    may_renew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a command."""
+
+    name: str
+    command: Command
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Replace a file by what is at `url`, if its digest is `sha256` (32 bytes in hex)."""
+
+    name: str
+    place: Place
+    url: str = field(repr=False)  # it may be signed
+    sha256: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Restart the device."""
+
+    command: RestartCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Renew the device's certificate."""
+
+
+Wanted: TypeAlias = Run | Replace | Restart | Renew
+
+
+class Status(StrEnum):
+    """How an execution stands, in AWS's words."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a job; `details` are what its operators read."""
+
+    status: Status
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class JobRejectedError(ValueError):
+    """A job is not within what the configuration allows. No refusal of ours: the cloud is told, and nobody else."""
+
+
+class JobFailedError(Exception):
+    """A job was begun and came to nothing; the text is the reason, `details` are more. The cloud is told."""
+
+    def __init__(self, reason: str, **details: str) -> None:
+        super().__init__(reason)
+        self.details = details
+
+
+class JobCutError(Exception):
+    """It may go on after a look at the job as it is now: the line was cut, or the URL is over."""

@@ -1,0 +1,238 @@
+"""Replacing a file by one that is fetched: its digest checked, durably and in one step, mode and owner kept.
+
+What has come so far lies beside it, under a name with the digest that is wanted, and the next try goes on from there: a
+line that is cut, a URL that is over, or an agent that is killed costs nothing. It takes the file's place when all of it
+is there and its digest is right. A link in the file's place is not followed, and not replaced: it may lead anywhere.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+
+from birthmark import background, durable
+from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace
+from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.links.identity import Trust
+from birthmark.links.openssl.download import Begin, Sent, Take, download
+from birthmark.text import reason_of
+
+_MODE = 0o600
+_MAX_TRIES = 100
+_LONGEST_PAUSE_S = 60.0
+_READ_BYTES = 1024 * 1024
+_OVER = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.GONE})
+_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+Fetch = Callable[[str, int, Begin, Take, float], Awaitable[Sent]]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+def fetching(trust: Callable[[], Trust]) -> Fetch:
+    """Return what fetches over the network, from servers that are trusted."""
+
+    async def fetch(url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> Sent:
+        return await download(url, trust(), offset=offset, begin=begin, take=take, timeout_s=timeout_s)
+
+    return fetch
+
+
+@dataclass(slots=True)
+class Replacing:
+    """One file on its way into another's place."""
+
+    wanted: Replace
+    fetch: Fetch
+    sleep: Sleep = asyncio.sleep
+    _file: IO[bytes] | None = field(default=None, init=False)
+    _has: int = field(default=0, init=False)
+    _came: int = field(default=0, init=False)
+    """How much came by this URL."""
+
+    async def work(self) -> dict[str, str]:
+        """Do it, and return details for the cloud. Raise `JobFailedError` or `JobCutError`."""
+        path = self.wanted.place.path
+        try:
+            if await background.beside(self._is_there):
+                await background.beside(partial(self._clear, None))
+                return {"bytes": str(path.stat().st_size), "step": "it was there already"}
+            await background.beside(partial(self._clear, self._part))
+            async with asyncio.timeout(self.wanted.place.timeout_s):
+                await self._fetched()
+            await background.beside(self._put)
+        except TimeoutError as error:
+            await background.beside(partial(self._clear, None))
+            raise JobFailedError(f"it was not fetched within {self.wanted.place.timeout_s} s") from error
+        except JobFailedError:
+            await background.beside(partial(self._clear, None))
+            raise
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                await background.beside(partial(self._clear, None))
+            raise JobFailedError(f"{path} cannot be replaced: {reason_of(error)}") from error
+        return {"bytes": str(self._has)}
+
+    # ---- what has come so far
+
+    @property
+    def _part(self) -> Path:
+        path = self.wanted.place.path
+        return path.with_name(f".{path.name}.{self.wanted.sha256[:16]}.part")
+
+    def _clear(self, kept: Path | None) -> None:
+        """Remove what was fetched for other jobs, or all of it."""
+        path = self.wanted.place.path
+        for left in path.parent.glob(f".{_plain(path.name)}.{'[0-9a-f]' * 16}.part"):
+            if left != kept:
+                with contextlib.suppress(OSError):
+                    left.unlink()
+
+    def _open(self) -> IO[bytes]:
+        """Open what has come so far, to go on with it. Raise `OSError`."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._part, flags, _MODE)
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+                raise
+            raise JobFailedError(f"{self._part} is in the way") from error
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            os.close(descriptor)
+            raise JobFailedError(f"{self._part} is in the way")
+        file = os.fdopen(descriptor, "r+b")
+        self._has = file.seek(0, os.SEEK_END)
+        return file
+
+    # ---- fetching
+
+    async def _fetched(self) -> None:
+        """Fetch until all is there and right; what came of several tries and is wrong is fetched once more whole."""
+        whole_tries = 0
+        for tries in range(_MAX_TRIES):
+            self._file = await background.beside(self._open)
+            try:
+                resumed = self._has > 0
+                try:
+                    await self._more()
+                except (BirthmarkError, _LaterError) as error:
+                    if isinstance(error, UnauthenticatedError):  # who answers is not who was meant
+                        raise JobFailedError(f"it cannot be fetched: {error.explain_cause()}") from error
+                    await self.sleep(min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)))
+                    continue
+                if await background.beside(self._is_right):
+                    return
+                self._file.truncate(0)
+            finally:
+                await background.beside(self._file.close)
+            whole_tries += not resumed
+            if whole_tries:
+                await background.beside(partial(self._clear, None))
+                raise JobFailedError("its digest is another than the job says")
+        raise JobFailedError(f"the line was cut {_MAX_TRIES} times")
+
+    async def _more(self) -> None:
+        """Fetch what is missing. Raise the errors of links where that is cut short."""
+        url, place = self.wanted.url, self.wanted.place
+        if self.wanted.size is not None and self._has == self.wanted.size:
+            return
+        sent = await self.fetch(url, self._has, self._begins, self._takes, place.timeout_s)
+        if sent.status in _OVER and self._came:  # a signed URL ends; the job, asked for again, has another
+            raise JobCutError
+        if sent.status in _LATER:
+            raise _LaterError
+        if sent.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._has:
+            return  # there is no more: the digest says whether that is all
+        if sent.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            moved = ", and redirects are not followed" if 300 <= sent.status < 400 else ""  # noqa: PLR2004 - 3xx
+            raise JobFailedError(f"the server of the URL answered {sent.status}{moved}")
+
+    def _begins(self, sent: Sent) -> bool:
+        if sent.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            return False
+        if sent.size is not None:
+            self._check_size(sent.size)
+        assert self._file is not None  # noqa: S101 (it is open while something comes)
+        if sent.status == HTTPStatus.OK or sent.offset != self._has:
+            if sent.status == HTTPStatus.PARTIAL_CONTENT:
+                raise JobFailedError(f"the server of the URL began at {sent.offset} when asked for {self._has}")
+            self._has = 0
+            self._file.seek(0)
+            self._file.truncate(0)
+        return True
+
+    def _takes(self, data: bytes) -> None:
+        self._check_size(self._has + len(data))
+        assert self._file is not None  # noqa: S101 (as above)
+        self._file.write(data)
+        self._has += len(data)
+        self._came += len(data)
+
+    def _check_size(self, size: int) -> None:
+        wanted, most = self.wanted.size, self.wanted.place.max_bytes
+        if size > most:
+            raise JobFailedError(f"it has more than {most} bytes")
+        if wanted is not None and size > wanted:
+            raise JobFailedError(f"it has more than the {wanted} bytes that the job says")
+
+    # ---- the file
+
+    def _is_right(self) -> bool:
+        assert self._file is not None  # noqa: S101 (as above)
+        self._file.flush()
+        return _digest(self._file) == self.wanted.sha256
+
+    def _is_there(self) -> bool:
+        """Say whether the file is what is wanted already, as after an agent that was killed at the end."""
+        path = self.wanted.place.path
+        if path.is_symlink():
+            raise JobFailedError(f"{path} is a link, which is not followed")
+        if not path.exists():
+            return False
+        if not path.is_file():
+            raise JobFailedError(f"{path} is no file")
+        with path.open("rb") as file:
+            return _digest(file) == self.wanted.sha256
+
+    def _put(self) -> None:
+        """Put what has come in place, on disk before it takes its name."""
+        path = self.wanted.place.path
+        descriptor = os.open(self._part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if _digest(file) != self.wanted.sha256:  # somebody else has written to it
+                raise JobFailedError("its digest is another than the job says")
+            with contextlib.suppress(FileNotFoundError):
+                before = path.lstat()
+                if not stat.S_ISREG(before.st_mode):
+                    raise JobFailedError(f"{path} is no file any more")
+                mine = os.fstat(descriptor)
+                if (before.st_uid, before.st_gid) != (mine.st_uid, mine.st_gid):
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            os.fsync(descriptor)
+            durable.move(self._part, path)
+
+
+class _LaterError(Exception):
+    """A server that may answer later. Tried again, and never seen by people."""
+
+
+def _digest(file: IO[bytes]) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while data := file.read(_READ_BYTES):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _plain(name: str) -> str:
+    """Return a name in which nothing is a pattern."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)

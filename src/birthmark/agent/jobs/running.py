@@ -1,0 +1,137 @@
+"""Running a command without a shell: bounded in time, the end of its output kept.
+
+It gets a short environment, the job's id in BIRTHMARK_JOB_ID, no input, and a session of its own, so that all of it is
+ended together. What it leaves running in the background when it ends by itself stays. An agent that is killed leaves it
+running: the next one knows it, and what it started, by the mark in its environment, which was on record before.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.agent.jobs.details import MAX_CHARS, tail
+from birthmark.agent.jobs.model import JobFailedError
+from birthmark.text import reason_of
+
+_KEPT_BYTES = 4 * MAX_CHARS
+_READ_BYTES = 64 * 1024
+_PATIENCE_S = 5.0
+_LAST_WORDS_S = 1.0
+_MARK = "BIRTHMARK_JOB_RUN"
+_MAX_LOOKS = 100
+_LOOK_S = 0.05
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit code, negative for a signal, and the end of what it said."""
+
+    code: int
+    output: str
+
+
+async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) -> Ended:
+    """Run a command to its end. Raise `JobFailedError` where it cannot be started, or takes too long."""
+    check_program(Path(words[0]))
+    # A pipe of ours: asyncio waits with its own ones for whoever still has them, such as a daemon that was started.
+    reading, writing = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=writing,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd="/",
+            env=_ENVIRONMENT | {"BIRTHMARK_JOB_ID": job_id, _MARK: mark},
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        os.close(reading)
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise JobFailedError(f"{words[0]} cannot be run: {reason}") from error
+    finally:
+        os.close(writing)
+    kept = bytearray()
+    listening = asyncio.create_task(_listen(reading, kept))
+    try:
+        async with asyncio.timeout(timeout_s):
+            code = await process.wait()
+    except TimeoutError as error:
+        await _end(process)
+        raise JobFailedError(f"it did not end within {timeout_s:g} s", output=tail(kept)) from error
+    except BaseException:  # the agent is told to stop
+        await _end(process)
+        raise
+    finally:
+        # A program that it left behind may keep the pipe open for as long as it likes.
+        await asyncio.wait({listening}, timeout=_LAST_WORDS_S)
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+    return Ended(code, tail(kept))
+
+
+async def _listen(reading: int, kept: bytearray) -> None:
+    """Keep the end of what comes by a pipe, which is closed then."""
+    reader = asyncio.StreamReader()
+    pipe, _protocol = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+    )
+    try:
+        while data := await reader.read(_READ_BYTES):
+            kept += data
+            del kept[:-_KEPT_BYTES]
+    finally:
+        pipe.close()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End it and all that it has started in its session, politely first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await process.wait()
+            break
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # of its session, who did not listen
+
+
+def check_program(path: Path) -> None:
+    """Raise `JobFailedError` where somebody else could have put another program there."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise JobFailedError(f"{path} cannot be run: {reason_of(error)}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise JobFailedError(f"{path} is no file")
+    if found.st_mode & stat.S_IWOTH:
+        raise JobFailedError(f"{path} can be written by everybody")
+
+
+def left_of(mark: str) -> Iterator[int]:
+    """Return the processes that have this mark, as far as they can be seen."""
+    wanted = f"{_MARK}={mark}".encode()
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it is over, or another user's
+            if wanted in place.read_bytes().split(b"\0"):
+                yield int(place.parent.name)
+
+
+def end_left(mark: str) -> None:
+    """End what an agent that was killed has left running, and return when that is over."""
+    for _ in range(_MAX_LOOKS):
+        if not (left := list(left_of(mark))):
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK_S)

@@ -1,0 +1,249 @@
+"""Jobs, one at a time: ask what is next, do it, say what came of it, and begin again.
+
+The work goes on while the connection is lost, and what came of it is told by the next one. One agent acts on a thing's
+jobs: what is in progress and not on record here was begun by somebody who is gone, and has failed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from birthmark import background
+from birthmark.agent.jobs.details import bounded
+from birthmark.agent.jobs.document import parse_document
+from birthmark.agent.jobs.doing import INTERRUPTED, Doing, what_of
+from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status
+from birthmark.agent.jobs.record import Record, Step, forget, read_record, write_record
+from birthmark.agent.jobs.replacing import Fetch
+from birthmark.awsiot.client import ThingClient
+from birthmark.awsiot.client.jobs import (
+    IN_PROGRESS,
+    QUEUED,
+    DocumentUnreadableError,
+    Execution,
+    JobRefusedError,
+    ThingJobs,
+)
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str, dict[str, object]], None]
+_LOOK_S = 600.0  # a notice may have been lost
+_PAUSE_S = 30.0
+_AGAIN_S = 1.0
+_LONGEST_PAUSE_S = 300.0
+_MAX_TELLS = 4
+_CHANGED = frozenset({"ResourceNotFound", "TerminalStateReached", "InvalidStateTransition", "VersionMismatch"})
+
+
+@dataclass(slots=True)
+class Jobs:
+    """Acts on the jobs of one thing. Whoever has a connection gives it by `connected`."""
+
+    settings: JobSettings
+    file: Path
+    boot: str
+    clock: Clock
+    entropy: Entropy
+    fetch: Fetch
+    renew: Callable[[], Awaitable[None]]
+    mark: Callable[[], str | None]
+    tell: Tell
+    pause_s: float = _PAUSE_S
+    _client: ThingClient | None = field(default=None, init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _agent: str = field(default="", init=False)
+    _work: asyncio.Task[Outcome] | None = field(default=None, init=False)
+    _seen: tuple[object, ...] = field(default=(), init=False)
+    _repeats: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._agent = self._token()
+
+    def connected(self, client: ThingClient) -> None:
+        """Go on by this connection."""
+        self._client = client
+        self._news.set()
+
+    async def run(self) -> None:
+        """Act on jobs until cancelled."""
+        if self._client is not None:  # a mistake ended an earlier run
+            self._news.set()
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                await self._served()
+        finally:
+            await background.ended(self._work)
+
+    async def _served(self) -> None:
+        """Work by the connection there is, until it is lost."""
+        client = self._client
+        while client is not None and not self._news.is_set():
+            jobs = ThingJobs(client.mqtt, client.host, client.thing, self._token)
+            listening = asyncio.create_task(jobs.listen())
+            working = asyncio.create_task(self._serve(jobs))
+            try:
+                await asyncio.wait({listening, working}, return_when=asyncio.FIRST_COMPLETED)
+                if listening.done() and isinstance(listening.exception(), BirthmarkError):  # the connection is over
+                    return
+                (listening if listening.done() else working).result()
+            except (BirthmarkError, JobRefusedError) as error:
+                reason = error.explain_cause() if isinstance(error, BirthmarkError) else str(error)
+                self.tell("jobs not served", {"cause": reason, "again_in_s": self.pause_s})
+            finally:
+                await background.ended(listening, working)
+            await self._pause(self.pause_s)
+
+    async def _serve(self, jobs: ThingJobs) -> None:
+        await jobs.open()
+        while True:
+            record = read_record(self.file)
+            if record is not None and record.step is Step.DONE:
+                await self._report(jobs, record)
+                continue
+            try:
+                execution = await jobs.next()
+            except DocumentUnreadableError:
+                execution = await jobs.next_without_document()
+            if execution is None:
+                await self._unclaimed(record)
+                await jobs.news(_LOOK_S)
+                continue
+            await self._paced(execution)
+            await self._take(jobs, execution, record)
+
+    async def _unclaimed(self, record: Record | None) -> None:
+        """Forget what is no job any more: it was cancelled, or timed out."""
+        if self._work is not None:
+            await asyncio.wait({self._work})
+            self._work = None
+        if record is not None:
+            self._forgotten(record.job_id, "nobody waits for it any more")
+
+    async def _paced(self, execution: Execution) -> None:
+        """Wait before what was just dealt with, and is there again, unchanged: something is wrong with the service."""
+        seen = (execution.job_id, execution.execution_number, execution.queued_at, execution.version_number)
+        self._repeats = self._repeats + 1 if seen == self._seen else 0
+        self._seen = seen
+        if self._repeats:
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, _AGAIN_S * 2.0 ** min(self._repeats, 10)))
+
+    # ---- one job
+
+    async def _take(self, jobs: ThingJobs, execution: Execution, record: Record | None) -> None:
+        is_known = record is not None and _is_of(record, execution)
+        if record is not None and record.step is Step.BEGUN and execution.status == QUEUED:
+            is_known = False  # one of the same name, made in the same second
+        if not is_known:
+            await self._unclaimed(record)
+            record = None
+        if self._work is None:
+            try:
+                doing = await self._begun(jobs, execution, record)
+            except JobRejectedError as error:
+                status = Status.FAILED if is_known else Status.REJECTED
+                await self._ended(jobs, execution, Outcome(status, bounded({"reason": str(error)})))
+                return
+            if doing is None:
+                return
+            self._work = asyncio.create_task(doing.work())
+        await asyncio.wait({self._work})
+        work, self._work = self._work, None
+        try:
+            outcome = work.result()
+        except JobCutError:
+            self._seen = ()  # it is looked at again on purpose
+            await asyncio.sleep(_AGAIN_S)
+            return
+        written = read_record(self.file)
+        if written is None or written.step is not Step.DONE:  # it could not be written down
+            await self._ended(jobs, execution, outcome)
+
+    async def _begun(self, jobs: ThingJobs, execution: Execution, record: Record | None) -> Doing | None:
+        """Take a job, or take it up again; None where it is not to be done. Raise `JobRejectedError`."""
+        if record is None and execution.status == IN_PROGRESS:
+            await self._ended(jobs, execution, Outcome(Status.FAILED, {"reason": INTERRUPTED}))
+            return None
+        wanted = parse_document(bytes(execution.job_document), self.settings)
+        if record is None:
+            record = Record(
+                execution.job_id, execution.execution_number, execution.queued_at, what_of(wanted), boot=self.boot
+            )
+            try:
+                write_record(self.file, record)
+            except BirthmarkError as error:  # nothing is begun that would not be known of after a restart
+                outcome = Outcome(Status.FAILED, bounded({"reason": error.explain_cause(), "code": error.code}))
+                await self._ended(jobs, execution, outcome)
+                return None
+        if execution.status == QUEUED and not await self._updated(jobs, execution, Status.IN_PROGRESS, {}):
+            self._forgotten(record.job_id, "it is another's, or is over")
+            return None
+        self.tell("job begun", {"id": record.job_id, "what": record.what})
+        return Doing(
+            wanted,
+            record,
+            self.file,
+            self.boot,
+            self._agent,
+            self.clock,
+            self.fetch,
+            self.renew,
+            self.mark,
+        )
+
+    async def _report(self, jobs: ThingJobs, record: Record) -> None:
+        """Say what came of a job; it is forgotten when that is known to have arrived, or nobody asks any more."""
+        await self._say(jobs, record, Outcome(Status(record.status), record.details))
+        forget(self.file)
+
+    async def _ended(self, jobs: ThingJobs, execution: Execution, outcome: Outcome) -> None:
+        """Say what came of a job whose end is not on record."""
+        of = Record(execution.job_id, execution.execution_number, execution.queued_at, "")
+        await self._say(jobs, of, outcome)
+        if read_record(self.file) is not None:
+            forget(self.file)
+
+    async def _say(self, jobs: ThingJobs, record: Record, outcome: Outcome) -> None:
+        for _ in range(_MAX_TELLS):
+            known = await jobs.described(record.job_id, record.number)
+            if known is None or not known.is_pending or not _is_of(record, known):
+                break
+            if await self._updated(jobs, known, outcome.status, outcome.details):
+                break
+        self.tell("job done", {"id": record.job_id, "status": outcome.status.value, **outcome.details})
+
+    async def _updated(self, jobs: ThingJobs, execution: Execution, status: Status, details: Mapping[str, str]) -> bool:
+        """Say how it stands; False where it is over, or has changed meanwhile."""
+        try:
+            await jobs.update(execution, status.value, details)
+        except JobRefusedError as error:
+            log.info("job.not_updated", extra={"job_id": execution.job_id, "reason": str(error)})
+            if error.code not in _CHANGED:
+                raise
+            return False
+        return True
+
+    def _forgotten(self, job_id: str, why: str) -> None:
+        self.tell("job forgotten", {"id": job_id, "cause": why})
+        forget(self.file)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _token(self) -> str:
+        return self.entropy.token(12).hex()
+
+
+def _is_of(record: Record, execution: Execution) -> bool:
+    known = (execution.job_id, execution.execution_number, execution.queued_at)
+    return (record.job_id, record.number, record.queued_at) == known

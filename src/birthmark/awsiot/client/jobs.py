@@ -1,0 +1,192 @@
+"""A thing's jobs over its MQTT connection: what is next, how it stands, and word that there is another next one.
+
+In:   `$aws/things/T/jobs/notify-next`, and the answers to what is asked, known by their client token.
+Out:  `jobs/$next/get`, `jobs/J/get`, `jobs/J/update` with the expected version.
+
+A document stays as it came: what it means, and how deep it may be, is for whoever acts on it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from birthmark.errors import BirthmarkError
+from birthmark.links.errors import LinkTimeoutError
+from birthmark.links.ports import Message, MqttClient
+from birthmark.text import decode_json
+
+MQTT_PORT = 8883
+ANSWER_S = 30.0
+NEXT = "$next"
+QUEUED, IN_PROGRESS = "QUEUED", "IN_PROGRESS"
+_encode = msgspec.json.Encoder().encode
+
+
+class Execution(msgspec.Struct, rename="camel", frozen=True):
+    """A job as this thing has it; times are seconds since 1970."""
+
+    job_id: str
+    status: str
+    queued_at: int = 0
+    version_number: int = 0
+    execution_number: int = 0
+    job_document: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def is_pending(self) -> bool:
+        return self.status in {QUEUED, IN_PROGRESS}
+
+
+class _Token(msgspec.Struct, rename="camel", frozen=True):
+    client_token: str = ""
+
+
+class _Accepted(msgspec.Struct, rename="camel", frozen=True):
+    execution: Execution | None = None
+
+
+class _Rejected(msgspec.Struct, rename="camel", frozen=True):
+    code: str = ""
+    message: str = ""
+
+
+class JobRefusedError(Exception):
+    """The service does not do what was asked; `code` is its own. A way out for who decides then; not for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}"[:300])
+        self.code = code
+
+
+class DocumentUnreadableError(Exception):
+    """There is a next job, and its document cannot be read at all."""
+
+
+@dataclass(slots=True)
+class ThingJobs:
+    """Asks about the jobs of one thing. `listen` has to run while anything is asked."""
+
+    mqtt: MqttClient
+    host: str
+    thing: str
+    token: Callable[[], str]
+    answer_s: float = ANSWER_S
+    _waiting: dict[str, asyncio.Future[Message]] = field(default_factory=dict, init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    @property
+    def _topic(self) -> str:
+        return f"$aws/things/{self.thing}/jobs"
+
+    async def open(self) -> None:
+        """Ask for answers and notices. Raise the errors of links."""
+        for topic_filter in ("notify-next", "+/get/+", "+/update/+"):
+            await self.mqtt.subscribe(f"{self._topic}/{topic_filter}")
+
+    async def listen(self) -> None:
+        """Give what comes to whoever waits for it; never returns. Raise the errors of links at the connection's end."""
+        try:
+            while True:
+                self._take(await self.mqtt.next_message())
+        except BirthmarkError as error:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(error)
+            raise
+
+    def _take(self, message: Message) -> None:
+        if message.topic == f"{self._topic}/notify-next":
+            self._news.set()
+            return
+        if not message.topic.startswith(f"{self._topic}/"):
+            return
+        try:
+            token = decode_json(message.payload, _Token).client_token
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            token = _token_in(message.payload)
+        future = self._waiting.get(token)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    async def next(self) -> Execution | None:
+        """Return what is to be done next: what is in progress, or else what is queued; None where there is nothing.
+
+        Raise `DocumentUnreadableError`, and the errors of links.
+        """
+        self._news.clear()  # what is told from here on may be later than the answer
+        answer = await self._ask(f"{NEXT}/get", {"includeJobDocument": True})
+        try:
+            return decode_json(answer, _Accepted).execution
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise DocumentUnreadableError from error
+
+    async def next_without_document(self) -> Execution | None:
+        """Return what is next, where its document cannot be read."""
+        answer = await self._ask(f"{NEXT}/get", {"includeJobDocument": False})
+        return self._read(answer)
+
+    async def described(self, job_id: str, number: int) -> Execution | None:
+        """Return how an execution stands, without its document; None where it is over, or no more."""
+        asked = {"includeJobDocument": False, "executionNumber": number}
+        try:
+            return self._read(await self._ask(f"{job_id}/get", asked))
+        except JobRefusedError as error:
+            if error.code in {"ResourceNotFound", "TerminalStateReached"}:
+                return None
+            raise
+
+    async def update(self, known: Execution, status: str, details: Mapping[str, str]) -> None:
+        """Say how an execution stands, if it is still as it is known. Raise `JobRefusedError`, the errors of links."""
+        asked = {
+            "status": status,
+            "statusDetails": dict(details),
+            "expectedVersion": known.version_number,
+            "executionNumber": known.execution_number,
+        }
+        await self._ask(f"{known.job_id}/update", asked)
+
+    async def news(self, most_s: float) -> None:
+        """Return when another job is next, or after so long: a notice may have been lost."""
+        try:
+            async with asyncio.timeout(most_s):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    # ---- inside
+
+    async def _ask(self, what: str, asked: Mapping[str, Any]) -> bytes:
+        token, topic = self.token(), f"{self._topic}/{what}"
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = future
+        try:
+            await self.mqtt.publish(topic, _encode({**asked, "clientToken": token}))
+            async with asyncio.timeout(self.answer_s):
+                answer = await future
+        except TimeoutError as error:
+            raise LinkTimeoutError(host=self.host, port=MQTT_PORT, seconds=f"{self.answer_s:g}") from error
+        finally:
+            del self._waiting[token]
+            future.cancel()
+        if answer.topic.endswith("/accepted"):
+            return answer.payload
+        try:
+            refused = decode_json(answer.payload, _Rejected)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            refused = _Rejected("InternalError", "an answer that cannot be read")
+        raise JobRefusedError(refused.code, refused.message)
+
+    def _read(self, answer: bytes) -> Execution | None:
+        try:
+            return decode_json(answer, _Accepted).execution
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise JobRefusedError("InternalError", "an answer that cannot be read") from error
+
+
+def _token_in(payload: bytes) -> str:
+    """Return the token at the end of an answer that is no JSON as a whole, as one with a document that is too deep."""
+    _, found, rest = payload.rpartition(b'"clientToken":')
+    return rest.strip(b' "}').decode("ascii", "replace") if found else ""

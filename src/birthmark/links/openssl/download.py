@@ -1,0 +1,93 @@
+"""Fetching what is too large to hold: HTTPS, bit by bit, from where an earlier try was cut off.
+
+No redirect is followed: whoever chose the URL has chosen the server too. No certificate of the device's is shown.
+"""
+
+import http.client
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+
+from birthmark.links.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
+from birthmark.links.identity import Trust
+from birthmark.links.openssl.bounded import Cut, bounded
+from birthmark.links.openssl.tls import client_context, explained
+from birthmark.links.openssl.validity import check_dates
+from birthmark.links.urls import TIMEOUT_S, Target, parse_url
+
+_READ_BYTES = 16 * 1024  # what is lost of a line that is cut
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a server answered: its status, where what it sent begins, and how large the whole is, if it says so."""
+
+    status: int
+    offset: int = 0
+    size: int | None = None
+
+
+Begin = Callable[[Sent], bool]
+"""Hears what comes, before it comes; says whether it is wanted."""
+Take = Callable[[bytes], None]
+
+
+async def download(url: str, trust: Trust, *, offset: int, begin: Begin, take: Take, timeout_s: float) -> Sent:
+    """Fetch `url` from `offset` on; `begin` and `take` are called in a thread. Return the answer.
+
+    Raise the errors of links where the line is cut, `LinkAnswerError` where what comes is not HTTP, and what `begin`
+    and `take` raise.
+    """
+    target = parse_url(url)
+    try:
+        return await bounded(timeout_s, partial(_fetched, target, trust, offset, (begin, take)))
+    except TimeoutError as error:
+        raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{timeout_s:g}") from error
+
+
+def _fetched(target: Target, trust: Trust, offset: int, heard: tuple[Begin, Take], cut: Cut) -> Sent:
+    begin, take = heard
+    context = client_context(None, trust)
+    connection = http.client.HTTPSConnection(target.host, target.port, timeout=TIMEOUT_S, context=context)
+    vars(connection)["_create_connection"] = cut.connect
+    headers = {"Connection": "close", "Accept-Encoding": "identity"}
+    try:
+        try:
+            connection.connect()
+            check_dates(connection.sock, trust, target.host, target.port)
+            connection.request("GET", target.path, headers=headers | ({"Range": f"bytes={offset}-"} if offset else {}))
+            response = connection.getresponse()
+        except http.client.HTTPException as error:
+            reason = f"{type(error).__name__} {error}".strip()
+            raise LinkAnswerError(host=target.host, port=target.port, reason=reason) from error
+        except OSError as error:
+            raise explained(error, target.host, target.port) from error
+        sent = _sent(response)
+        if begin(sent):
+            while data := _read(response, target):
+                take(data)
+        return sent
+    finally:
+        connection.close()
+
+
+def _read(response: http.client.HTTPResponse, target: Target) -> bytes:
+    try:
+        data = response.read(_READ_BYTES)
+    except http.client.HTTPException as error:
+        raise LinkLostError(host=target.host, reason=type(error).__name__) from error
+    except OSError as error:
+        raise explained(error, target.host, target.port) from error
+    if not data and response.length:  # it said that there is more
+        raise LinkLostError(host=target.host, reason=f"{response.length} bytes are missing")
+    return data
+
+
+def _sent(response: http.client.HTTPResponse) -> Sent:
+    found = _RANGE.fullmatch(response.getheader("Content-Range", "").strip())
+    if response.status == HTTPStatus.PARTIAL_CONTENT and found is not None:
+        return Sent(response.status, int(found[1]), None if found[3] == "*" else int(found[3]))
+    return Sent(response.status, 0, response.length)

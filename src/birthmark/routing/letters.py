@@ -22,6 +22,11 @@ class Letter:
     body: bytes = field(repr=False)
     origin: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes, with the message that led to it."""
+        return len(self.body) + len(self.origin.get("payload", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

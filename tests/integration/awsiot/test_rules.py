@@ -13,6 +13,7 @@ from aws_account import ME, an_aws_account
 from birthmark.awsiot.rules.topic_rules import RuleLoopError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import RULES_SPACE
+from birthmark.awsiot.store.topic_rules import CHANGE_RULE
 from birthmark.broker.model import Message
 from birthmark.broker.stream import SqlStream
 from birthmark.broker.waiting import until_done
@@ -24,6 +25,7 @@ from birthmark.routing.engine import Engine
 from birthmark.routing.letters import Letter
 from birthmark.routing.noted import Noted
 from birthmark.server.tables import TABLES
+from birthmark.store import Changes
 from birthmark.store.columns import SealedText
 from fakes import FakeClock
 
@@ -474,3 +476,80 @@ async def test_much_that_is_made_of_a_page_goes_out_in_parts_and_once(
         world.begin()
         await world.run()
         assert [one[1:2] for one in world.outside.bodies] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_circle_through_basic_ingest_is_stopped(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        world.carriers["republish"] = republisher = world.aws.republisher
+
+        async def ask(topic: str, payload: bytes, note: Any) -> None:
+            await world.rules.ingest(topic, payload, 1, "", "")
+
+        republisher.ask = ask
+        await world.rule("one", "SELECT *", {"republish": {"topic": "$$aws/rules/one/x"}})
+        await world.rules.ingest("$aws/rules/one/x", b"1", 1, "device", "")
+        for _ in range(20):
+            await world.run()
+        assert world.engine.seen["one"] == 2
+        assert [one.code for one in world.refused] == ["awsiot.rule_loop"]
+
+
+async def test_a_circle_through_a_service_of_the_cloud_is_stopped(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        world.carriers["republish"] = republisher = world.aws.republisher
+
+        async def ask(topic: str, payload: bytes, note: Any) -> None:
+            """Answer as the shadow service does: with a message of the cloud's own."""
+            await world.publish(f"{topic}/accepted", payload.decode(), publisher="")
+
+        republisher.ask = ask
+        topic = "$aws/things/one/shadow/update"
+        await world.rule("one", f"SELECT * FROM '{topic}/accepted'", {"republish": {"topic": f"${topic}"}})
+        await world.publish(f"{topic}/accepted", "1")
+        for _ in range(20):
+            await world.run()
+        assert world.engine.seen["one"] == 2
+        assert [one.code for one in world.refused] == ["awsiot.rule_loop"]
+
+
+async def test_a_rule_that_an_earlier_release_took_is_told_of_switched_off_and_removed(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("good", "SELECT * FROM 'x'", HTTP)
+        await world.rule("old", "SELECT * FROM 'x'", HTTP)
+        payload = json.dumps({"sql": "SELECT nothing_like_it(1) AS a FROM 'x'", "actions": []})
+        known = await world.rules.get("old")
+        changes = Changes().run(
+            CHANGE_RULE,
+            expect=1,
+            key_name="old",
+            key_revision=known.revision,
+            payload=payload,
+            is_disabled=False,
+            modified_at=0,
+            revision=known.revision + 1,
+        )
+        await world.aws.database.commit(changes)
+        page = await world.rules.page("", 10, topic=None, is_disabled=None)
+        assert [(one.name, one.filter) for one in page.items] == [("good", "x"), ("old", None)]
+        await world.rules.switch("old", is_disabled=True, **ME)
+        assert (await world.rules.get("old")).is_disabled
+        await world.rules.delete("old", **ME)
+
+
+async def test_rules_that_did_not_change_are_not_read_anew(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from birthmark.awsiot.rules import topic_rules
+
+    async with a_world(database_url) as world:
+        for number in range(5):
+            await world.rule(f"r{number}", "SELECT * FROM 'x'", HTTP)
+        made: list[str] = []
+        make_ready = topic_rules.make_ready
+
+        def counted(rule: Any, account_id: str) -> Any:
+            made.append(rule.name)
+            return make_ready(rule, account_id)
+
+        monkeypatch.setattr(topic_rules, "make_ready", counted)
+        await world.rules.switch("r1", is_disabled=True, **ME)
+        await world.rules.page("", 10, topic=None, is_disabled=None)
+        assert {*made} <= {"r1"}

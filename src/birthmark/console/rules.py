@@ -18,6 +18,8 @@ from birthmark.routing.queue import Lane
 from birthmark.store import from_micros
 from birthmark.text import readable
 
+_HIDDEN = "(not shown)"
+
 
 class NewRule(msgspec.Struct, forbid_unknown_fields=True):
     """A rule; `payload` as CreateTopicRule has it."""
@@ -57,7 +59,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         lanes = await rules.queue.counts(known.name)
         whole = _view(aws, known.rule, known.filter, lanes)
         whole["actions"] = [_action(aws, known.name, number, one, lanes) for number, one in enumerate(known.actions)]
-        return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": dict(known.rule.payload)}
+        return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
 
     async def create(asked: Asked) -> Any:
         made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
@@ -134,6 +136,18 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
         Endpoint("DELETE", one, Right.ADMINISTER, "Remove a stream.", remove, status=204),
     ]
+
+
+def without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule without the values of its HTTP headers, as whoever may only look on sees it."""
+
+    def masked(action: Mapping[str, Any] | None) -> Any:
+        if action is None or not isinstance(http := action.get("http"), dict) or not http.get("headers"):
+            return action
+        return {**action, "http": {**http, "headers": [{**one, "value": _HIDDEN} for one in http["headers"]]}}
+
+    shown = {**payload, "actions": [masked(one) for one in payload["actions"]]}
+    return shown if "errorAction" not in payload else shown | {"errorAction": masked(payload["errorAction"])}
 
 
 def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, Lane]) -> dict[str, Any]:

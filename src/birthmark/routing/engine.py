@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 PAGE = 512
 GROUP = "rules"
-_AT_ONCE = 32  # messages that are decided on before others have their turn
+_TURN_S = 0.005  # so long rules decide before others have their turn
+_MADE_BYTES = 4 * 1024 * 1024
+"""So much is made of messages before it goes out: one may lead to a thousand letters, each as large as it is."""
 _WAIT_S = 1.0
 _TRIM_EVERY_S = 30.0
 KEEP_READ = timedelta(minutes=5)
@@ -146,18 +148,26 @@ class Engine(Generic[T]):
         return not page.is_end
 
     async def _page(self, messages: Sequence[T], after: Positions, reached: Positions) -> None:
+        loop = asyncio.get_running_loop()
+        began, size = loop.time(), 0
         made: list[tuple[str, Letter]] = []
         for place, message in enumerate(messages):
-            if place % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
             for rule in self._find(message):
                 letters = await self._decided(rule, message)
-                made += [
-                    (f"{sum(after):016x}-{place:04x}-{rule.name}-{number}", letter)
-                    for number, letter in enumerate(letters)
-                ]
+                for number, letter in enumerate(letters):
+                    made.append((f"{sum(after):016x}-{place:04x}-{rule.name}-{number}", letter))
+                    size += letter.size
+                if loop.time() - began >= _TURN_S:
+                    await asyncio.sleep(0)
+                    began = loop.time()
+                if size > _MADE_BYTES:  # read again after a crash, the page queues it under the same ids
+                    await self._let_go(made, self.while_())
+                    made, size = [], 0
+        await self._let_go(made, self.while_().merge(self._stream.noting(self._group, reached)))
+
+    async def _let_go(self, made: Sequence[tuple[str, Letter]], changes: Changes) -> None:
+        """Carry letters, and queue with this commit what did not go out."""
         problems = await self._gone(made)
-        changes = self.while_().merge(self._stream.noting(self._group, reached))
         is_queued = False
         for id_, letter in made:
             problem = problems.get(id_, ...)

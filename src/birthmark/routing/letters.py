@@ -24,6 +24,11 @@ class Letter:
     origin: Mapping[str, Any] = field(repr=False)
     id: str = ""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes, with the message that led to it."""
+        return len(self.body) + len(self.origin.get("payload", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """So much of one lane waits; what comes then is dropped, and counted."""
-MAX_DEAD = 1_000
-"""So many of one lane are kept when they were put aside, the newest."""
+MAX_DEAD, MAX_DEAD_BYTES = 1_000, 64 * 1024 * 1024
+"""So many of one lane are kept when they were put aside, and so much of them, the newest."""
 TRIES = 9
 """Over four minutes; the pauses double from one second on."""
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=2)
@@ -35,16 +35,19 @@ _MAX_LANES = 64
 _MAX_LANES_OF_ONE = _MAX_LANES // 2
 """So many lanes of one owner are carried at once: its receivers that hang leave others room."""
 _MAX_PROBLEM = 500
+_FORGOTTEN_AT_ONCE = 500
 _COUNT_AGAIN_S = 60.0
 
 
 @dataclass(slots=True)
 class Lane:
-    """What is known of a lane: how many letters it holds, with those put aside, and how many bytes."""
+    """What is known of a lane: how many letters it holds, with those put aside, and how many bytes of each kind."""
 
     count: int = 0
     dead: int = 0
     size: int = 0
+    """Of what waits."""
+    dead_size: int = 0
 
 
 Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
@@ -95,13 +98,13 @@ class Queue:
         What will never be taken is put aside. Call `wake` after the commit.
         """
         lane, now = self.lane(letter.lane), self._clock.now()
-        size = len(letter.body)
+        size = letter.size
         if lane.count - lane.dead >= MAX_WAITING or lane.size + size > MAX_WAITING_BYTES:
             self.dropped[letter.lane] += 1
             return False
         is_over = problem is not None and is_final(problem)
         tries = 0 if problem is None else 1
-        why = "" if problem is None else problem.explain_cause()[:_MAX_PROBLEM]
+        why = "" if problem is None else _reason(problem)
         due = now if problem is None else now + _FIRST_PAUSE
         kept_one = Waiting(
             *(id_, letter.lane, letter.kind, letter.address, letter.body, letter.origin),
@@ -113,10 +116,12 @@ class Queue:
         )
         changes.run(store.ADD, **store.WAITING.row(kept_one))
         lane.count += 1
-        lane.size += size
         if is_over:
             lane.dead += 1
+            lane.dead_size += size
             self.aside[letter.lane] += 1
+        else:
+            lane.size += size
         return True
 
     def wake(self) -> None:
@@ -128,7 +133,7 @@ class Queue:
     async def counts(self, rule: str = "") -> Mapping[str, Lane]:
         """Return what each lane holds, of one rule or of all."""
         rows = await self._database.aside(store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES))
-        return {row["lane"]: Lane(row["count"], row["dead"], row["bytes"]) for row in rows}
+        return {row["lane"]: Lane(row["count"], row["dead"], row["bytes"], row["dead_bytes"]) for row in rows}
 
     async def dead(self, rule: str, after: str, limit: int) -> Sequence[Waiting]:
         """Return what of a rule was put aside, oldest first."""
@@ -157,6 +162,7 @@ class Queue:
                 self._woken.clear()
                 if await self.leads():
                     await self._count()
+                    await self._forget_oldest()
                     await self._look()
                 else:
                     running, self._running = self._running, {}
@@ -218,15 +224,15 @@ class Queue:
                 failures.append((one, problem))
         lane = self.lane(name)
         lane.count -= len(waiting) - len(failures)
-        lane.size -= sum(len(one.body) for one in waiting) - sum(len(one.body) for one, _ in failures)
+        lane.size -= sum(one.letter.size for one in waiting) - sum(one.letter.size for one, _ in failures)
         for one, problem in failures:
             await self._fail(changes, one, problem)
         await self._database.commit(changes)
-        if failures:
-            pause = min(_pause(one.tries + 1) for one, _ in failures)
-            self._paused[name] = self._clock.now() + pause
-            await self._forget_oldest(name)
-        return not failures
+        # What will never be taken says nothing of the receiver: who sends that keeps nobody else waiting.
+        again = [one for one, problem in failures if not is_final(problem)]
+        if again:
+            self._paused[name] = self._clock.now() + min(_pause(one.tries + 1) for one in again)
+        return not again
 
     async def _carried(self, waiting: Sequence[Waiting]) -> Sequence[BirthmarkError | None]:
         """Carry letters by their kinds: where a rule was changed, a lane has some of its earlier action."""
@@ -240,7 +246,7 @@ class Queue:
 
     async def _fail(self, changes: Changes, one: Waiting, problem: BirthmarkError) -> None:
         now, tries = self._clock.now(), one.tries + 1
-        why = problem.explain_cause()[:_MAX_PROBLEM]
+        why = _reason(problem)
         is_over = tries >= TRIES or is_final(problem)
         later = replace(one, tries=tries, due_at=now + _pause(tries), dead_at=now if is_over else None, problem=why)
         row = store.WAITING.row(later)
@@ -249,23 +255,39 @@ class Queue:
         if why != one.problem or is_over:
             log.warning("routing.not_taken", extra={"lane": one.lane, "code": problem.code, "reason": why})
         if is_over:
-            self.lane(one.lane).dead += 1
+            lane, size = self.lane(one.lane), one.letter.size
+            lane.dead += 1
+            lane.dead_size += size
+            lane.size -= size
             self.aside[one.lane] += 1
             failed = self._served[one.kind][1] if one.kind in self._served else self.failed
             await failed(one.letter, problem)
 
-    async def _forget_oldest(self, name: str) -> None:
-        """Keep of what was put aside the newest."""
-        lane = self.lane(name)
-        if (more := lane.dead - MAX_DEAD) <= 0:
-            return
-        rows = await self._database.all(store.OLDEST_DEAD, lane=name, limit=more)
-        changes = Changes()
-        for row in rows:
-            changes.run(store.DELETE, id=row["id"])
-        await self._database.commit(changes)
-        lane.dead -= len(rows)
-        lane.count -= len(rows)
+    async def _forget_oldest(self) -> None:
+        """Keep of what was put aside in each lane the newest; what devices send may be put aside without end."""
+        for name in [name for name, lane in self._lanes.items() if _has_too_much_aside(lane)]:
+            while _has_too_much_aside(lane := self.lane(name)):
+                rows = await self._database.all(store.OLDEST_DEAD, lane=name, limit=_FORGOTTEN_AT_ONCE)
+                changes = Changes()
+                for row in rows:
+                    if not _has_too_much_aside(lane):
+                        break
+                    changes.run(store.DELETE, id=row["id"])
+                    lane.dead, lane.count = lane.dead - 1, lane.count - 1
+                    lane.dead_size -= row["bytes"]
+                if not rows:  # somebody else did it, or lets them go out again
+                    lane.dead = lane.dead_size = 0
+                    self._forget_counts()
+                await self._database.commit(changes)
+
+
+def _has_too_much_aside(lane: Lane) -> bool:
+    return lane.dead > MAX_DEAD or lane.dead_size > MAX_DEAD_BYTES
+
+
+def _reason(problem: BirthmarkError) -> str:
+    """Return why a letter failed, as every database keeps it: a template may have made anything of a message."""
+    return "".join(one if one.isprintable() else "?" for one in problem.explain_cause()[:_MAX_PROBLEM])
 
 
 def owner_of(lane: str) -> str:

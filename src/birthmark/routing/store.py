@@ -7,7 +7,7 @@ twice.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Index, Text, bindparam, func, literal, null, select, update
+from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select, update
 
 from birthmark.routing.letters import Waiting
 from birthmark.store import insert, statement
@@ -32,13 +32,15 @@ DUE = statement(
 )
 DELETE = remove(letters, "id")
 LATER = change(letters, ("tries", "due_at", "dead_at", "problem"), "id", "tries")
+_BYTES = func.length(letters.c.body) + func.length(letters.c.origin)
 _OF_RULE = (letters.c.lane >= bindparam("first"), letters.c.lane < bindparam("last"))
 COUNTS = statement(
     select(
         letters.c.lane,
         func.count().label("count"),
         func.count(letters.c.dead_at).label("dead"),
-        func.coalesce(func.sum(func.length(letters.c.body)), 0).label("bytes"),
+        func.coalesce(func.sum(case((_ALIVE, _BYTES), else_=0)), 0).label("bytes"),
+        func.coalesce(func.sum(case((_DEAD, _BYTES), else_=0)), 0).label("dead_bytes"),
     )
     .where(*_OF_RULE)
     .group_by(letters.c.lane)
@@ -56,7 +58,7 @@ REVIVE = statement(
     .values(dead_at=null(), tries=literal(0), due_at=bindparam("due_at"), problem=literal("", Text))
 )
 OLDEST_DEAD = statement(
-    select(letters.c.id)
+    select(letters.c.id, _BYTES.label("bytes"))
     .where(letters.c.lane == bindparam("lane"), _DEAD)
     .order_by(letters.c.id)
     .limit(bindparam("limit"))

@@ -9,7 +9,7 @@ import pytest
 from birthmark.routing.carriers import files
 from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.carriers.files import FileCarrier, LineCarrier
-from birthmark.routing.letters import Letter
+from birthmark.routing.letters import Letter, is_final
 
 
 def letter(body: bytes, **address: str) -> Letter:
@@ -43,3 +43,19 @@ async def test_a_disk_that_is_nearly_full_takes_no_more(
     assert isinstance(problem, NotTakenError)
     assert not problem.is_final
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("key", ["folder", "x" * 300])
+async def test_a_name_that_no_file_can_have_is_refused_for_good_and_leaves_nothing(tmp_path: Path, key: str) -> None:
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (problem,) = await FileCarrier(lambda one: tmp_path / one.address["key"]).carry([letter(b"1", key=key)])
+    assert problem is not None
+    assert is_final(problem)
+    assert not [one for one in tmp_path.rglob("*") if one.is_file()]
+
+
+async def test_lines_go_to_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (problem,) = await LineCarrier(lambda _: tmp_path / "folder").carry([letter(b"1")])
+    assert problem is not None
+    assert is_final(problem)

@@ -15,7 +15,7 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.data_streams import DataStreams
 from birthmark.awsiot.service.destinations import KIND, Destinations
-from birthmark.awsiot.service.topic_rules import TopicRules
+from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
 from birthmark.broker.model import MICROS, Message
 from birthmark.broker.publishing import Messages
 from birthmark.broker.waiting import until_done
@@ -78,20 +78,27 @@ class Republisher:
             try:
                 topics.check_publish("a rule", topic, len(letter.body), letter.address["qos"])
                 if topic.startswith("$"):
-                    await self.ask(topic, letter.body, self._rules.record)
+                    await self._ask(letter)
                     continue
             except BirthmarkError as error:
                 reason = error.explain_cause().removesuffix(".")
                 results[number] = AddressInvalidError(receiver=topic[:200], reason=reason)
                 continue
-            trail = (*letter.origin["trail"], letter.lane.rpartition("/")[0])
-            some.append((number, self._message(letter), trail))
+            some.append((number, self._message(letter), _trail_of(letter)))
         if some:
             try:
                 await self._publish([(message, trail) for _, message, trail in some])
             except BirthmarkError as error:
                 results = [error if one is None else one for one in results]
         return results
+
+    async def _ask(self, letter: Letter) -> None:
+        """Ask a service; what it publishes then is known to have come of this rule."""
+        token = LED_BY.set(_trail_of(letter))
+        try:
+            await self.ask(letter.address["topic"], letter.body, self._rules.record)
+        finally:
+            LED_BY.reset(token)
 
     async def _publish(self, some: Sequence[tuple[Message, Sequence[str]]]) -> None:
         safe, done = until_done()
@@ -114,6 +121,10 @@ class Republisher:
                 properties.append((PropertyId(key), values[0]))
         address = letter.address
         return Message(address["topic"], letter.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
+
+
+def _trail_of(letter: Letter) -> tuple[str, ...]:
+    return (*letter.origin["trail"], letter.lane.rpartition("/")[0])
 
 
 def _unpacked(text: str) -> bytes:

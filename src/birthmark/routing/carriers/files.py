@@ -3,6 +3,7 @@
 A file is written beside its place and moved there, so that nobody ever reads half of one.
 """
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -10,12 +11,13 @@ from pathlib import Path
 
 from birthmark.background import beside
 from birthmark.errors import BirthmarkError
-from birthmark.routing.carriers.errors import NotTakenError
+from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.letters import Letter
 from birthmark.text import reason_of
 
 LEAST_FREE = 0.05
 """Of the disk: what devices send fills no more of it."""
+_NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 Place = Callable[[Letter], Path]
 """Says where a letter goes. Raise a `BirthmarkError` that `is_final` for what leads nowhere, or out of the folder."""
 
@@ -40,15 +42,18 @@ class FileCarrier:
             if not has_room(path.parent):
                 return NotTakenError(receiver="the folder", reason="its disk is nearly full")
             beside_it = path.with_name(f".{path.name[:100]}.{os.getpid()}.{next(self._numbers)}")
-            with beside_it.open("wb") as file:
-                file.write(letter.body)
-                file.flush()
-                os.fsync(file.fileno())
-            beside_it.replace(path)
+            try:
+                with beside_it.open("wb") as file:
+                    file.write(letter.body)
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside_it.replace(path)
+            finally:
+                beside_it.unlink(missing_ok=True)
         except BirthmarkError as error:
             return error
         except OSError as error:
-            return NotTakenError(receiver="the folder", reason=reason_of(error))
+            return _why(error)
         return None
 
 
@@ -91,8 +96,15 @@ def _added(path: Path, text: bytes) -> BirthmarkError | None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return NotTakenError(receiver="the folder", reason=reason_of(error))
+        return _why(error)
     return None
+
+
+def _why(error: OSError) -> BirthmarkError:
+    """Return why nothing was written: for good where the name, which a device may have a part in, is none."""
+    if error.errno in _NO_FILE:
+        return AddressInvalidError(receiver="the folder", reason=reason_of(error))
+    return NotTakenError(receiver="the folder", reason=reason_of(error))
 
 
 def has_room(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Every metric is moved by clients of the clouds and by the commands, or by a test that is named here."""
 
+import json
 import subprocess
 import time
 import urllib.error
@@ -25,6 +26,7 @@ MOVED_ELSEWHERE = {
     *("birthmark_writer_waiting", "birthmark_outbox_events", "birthmark_background_failures_total"),
     *("birthmark_certificate_expiry_timestamp_seconds", "birthmark_server_certificate_taken"),
     "birthmark_routes_lag_seconds",  # tests/integration/iothub/test_routes.py
+    *("birthmark_rules_lag_seconds", "birthmark_rules_missed_total"),  # tests/integration/awsiot/test_rules.py
 }
 JUDGED = {
     *("birthmark_certificates_unrenewed", "birthmark_crl_expiry_timestamp_seconds", "birthmark_disk_free_ratio"),
@@ -90,6 +92,12 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
     server.run("device", "register", *files, **server.environment)
     server.run("hub", "endpoint", "create", "live", "--stream")
     server.run("hub", "route", "create", "all", "--endpoint", "live")
+    rule = {
+        "sql": "SELECT * FROM 'kept'",
+        "actions": [{"republish": {"topic": "again", "roleArn": "arn:aws:iam::1:role/r"}}],
+    }
+    (tmp_path / "rule.json").write_text(json.dumps(rule))
+    server.run("aws", "rule", "create", "metered", str(tmp_path / "rule.json"))
     done = run_python(DEVICE, dict(server.environment))
     assert done.returncode == 0, done.stderr
     server.attempt("hub", "method", "metered", "m")

@@ -359,7 +359,7 @@ def test_what_may_have_tags_has_none(iot: Any) -> None:
     for missing in ("thinggroup/nobody", "thingtype/nobody", "policy/nobody", f"cacert/{'0' * 64}"):
         refused("ResourceNotFoundException", iot.list_tags_for_resource, resourceArn=ARN + missing)
     iot.create_thing(thingName="untagged")
-    for wrong in ("thing/untagged", "thinggroup/", "cacert/untagged", "rule/untagged"):
+    for wrong in ("thing/untagged", "thinggroup/", "cacert/untagged", "stream/untagged"):
         refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=ARN + wrong)
     strange = made[0].replace("000000000000", "1" * 12)
     refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=strange)

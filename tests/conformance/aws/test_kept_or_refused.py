@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 import kept_credentials
 import kept_jobs
 import kept_provisioning
+import kept_rules
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.connections import ClientOperations
@@ -167,7 +168,10 @@ class Account:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     directory = tmp_path_factory.mktemp("kept")
-    with kept_credentials.functions() as functions, a_server(directory, functions.config(directory, "echo")) as running:
+    with (
+        kept_credentials.functions() as functions,
+        a_server(directory, functions.config(directory, "echo") + kept_rules.SERVERS) as running,
+    ):
         yield running
 
 
@@ -189,7 +193,7 @@ def account(server: RunningServer) -> Account:
 
 TAGS = [{"Key": "site", "Value": "7"}]
 # What is said instead of the member's own name.
-WORDS = {"billingGroupName": "Billing group bills", **kept_jobs.WORDS}
+WORDS = {"billingGroupName": "Billing group bills", **kept_jobs.WORDS, **kept_rules.WORDS}
 MQTT5 = {
     "thingTypeProperties.mqtt5Configuration.propagatingAttributes": {
         "thingTypeProperties": {
@@ -965,8 +969,8 @@ KEPT: dict[str, dict[str, Case]] = {
 }
 
 
-KEPT |= kept_credentials.KEPT | kept_provisioning.KEPT | kept_jobs.KEPT
-REFUSED |= kept_jobs.REFUSED
+KEPT |= kept_credentials.KEPT | kept_provisioning.KEPT | kept_jobs.KEPT | kept_rules.KEPT
+REFUSED |= kept_jobs.REFUSED | kept_rules.REFUSED
 for _operation, _more in kept_provisioning.OF_CAS.items():
     KEPT[_operation] = {**KEPT.get(_operation, {}), **_more}
 

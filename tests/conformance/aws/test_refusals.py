@@ -57,7 +57,7 @@ def test_a_clock_that_is_wrong(client: Any, server: RunningServer) -> None:
         ("register_certificate_without_ca", {"certificatePem": "x"}, ("InvalidRequestException", 400)),
         ("describe_endpoint", {"endpointType": "iot:Nope"}, ("InvalidRequestException", 400)),
         ("attach_policy", {"policyName": "x", "target": "arn:nope"}, ("InvalidRequestException", 400)),
-        ("list_topic_rules", {}, ("NotImplementedException", 501)),
+        ("list_commands", {}, ("NotImplementedException", 501)),
     ],
 )
 def test_errors_of_the_service_model(iot: Any, operation: str, arguments: Any, expected: tuple[str, int]) -> None:

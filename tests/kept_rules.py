@@ -54,6 +54,8 @@ def value_of(name: str, shape: Any) -> Any:
             plain = {"client": "kept"}
         case "string":
             plain = shape.enum[0] if shape.enum else "kept".ljust(shape.metadata.get("min", 0), "0")
+        case _:
+            pass
     return plain
 
 

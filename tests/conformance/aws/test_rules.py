@@ -271,6 +271,32 @@ def test_what_a_receiver_refuses_goes_to_the_error_action(account: Account, devi
         assert "400" in told["failures"][0]["errorMessage"]
 
 
+def test_a_place_that_a_device_made_up_and_is_not_there_is_tried_once(account: Account, device: Any) -> None:
+    with Receiver() as receiver:
+        url = confirmed(account, receiver, "/base")
+        http = {"http": {"url": receiver.url("/${name}"), "confirmationUrl": url}}
+        a_rule(account, "SELECT name FROM 'made/up'", http, errorAction=republish("made/failed"))
+        (listener,) = account.subscribed("made/failed", 1)
+        receiver.status = 404
+        device.publish("made/up", '{"name":"nowhere"}', 1)
+        until(lambda: listener.got)
+        assert len(receiver.got) == 1
+
+
+def test_a_destination_that_was_switched_off_is_not_switched_on_by_its_link(account: Account) -> None:
+    with Receiver() as receiver:
+        made = account.iot.create_topic_rule_destination(
+            destinationConfiguration={"httpUrlConfiguration": {"confirmationUrl": receiver.url("/off")}}
+        )["topicRuleDestination"]
+        until(lambda: receiver.got)
+        account.iot.update_topic_rule_destination(arn=made["arn"], status="DISABLED")
+        token = json.loads(receiver.got[0].body)["confirmationToken"]
+        with pytest.raises(ClientError, match="not found"):
+            account.iot.confirm_topic_rule_destination(confirmationToken=token)
+        found = account.iot.get_topic_rule_destination(arn=made["arn"])["topicRuleDestination"]
+        assert found["status"] == "DISABLED"
+
+
 def test_a_receiver_that_is_away_for_a_while_gets_everything(account: Account, device: Any) -> None:
     with Receiver() as receiver:
         url = confirmed(account, receiver, "/away")

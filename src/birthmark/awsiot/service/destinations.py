@@ -200,7 +200,8 @@ class Destinations:
         if (found := _TOKEN.fullmatch(token)) is not None:
             row = await self.database.one(store.GET_DESTINATION, id=f"http/{uuid.UUID(found[1])}")
         known = None if row is None else store.DESTINATIONS.of(row)
-        if known is None or not known.token or not hmac.compare_digest(known.token, token):
+        is_asked = known is not None and known.token and known.status is not DestinationStatus.DISABLED
+        if known is None or not is_asked or not hmac.compare_digest(known.token, token):
             raise UnknownDestinationError(destination="with that token")
         made = replace(known, status=DestinationStatus.ENABLED, reason="", token="", modified_at=self.clock.now())
         changes = self._changing(known, made)

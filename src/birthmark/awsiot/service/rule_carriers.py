@@ -164,7 +164,8 @@ class _Confirmed:
         headers = {"content-type": "application/json", **{k: _line(v) for k, v in letter.address["headers"].items()}}
         headers |= {"x-amz-rules-engine-destination-arn": self._account.arn(KIND, by.id)}
         headers["x-amz-rules-engine-message-type"] = "HttpAction"
-        return Letter(letter.lane, letter.kind, {**letter.address, "headers": headers}, letter.body, letter.origin)
+        told = {"headers": headers, "is_filled": letter.address["url"] != by.url}
+        return Letter(letter.lane, letter.kind, {**letter.address, **told}, letter.body, letter.origin)
 
 
 def _line(text: str) -> str:

@@ -17,6 +17,7 @@ from birthmark.routing.letters import Letter, is_final
 MOST_AT_ONCE = 8
 _LATER = {401, 403, 404, 408, 425, 429}
 """What a receiver says that is not set up yet, or busy (RFC 9110, 6585, 8470)."""
+_NOT_FOUND = 404
 _MAX_SAID = 100
 
 
@@ -29,7 +30,7 @@ class Post(Protocol):
 
 
 class HttpCarrier:
-    """Addresses have `url`, and `headers` by name."""
+    """Addresses have `url`, and `headers` by name; what is not found at one that `is_filled` never will be."""
 
     is_quick = False
 
@@ -63,7 +64,8 @@ class HttpCarrier:
         if answer.is_good:
             return None
         said = f"{answer.status} {answer.text[:_MAX_SAID]}".strip()
-        is_over = 300 <= answer.status < 500 and answer.status not in _LATER  # noqa: PLR2004 - RFC 9110, section 15
+        later = _LATER - {_NOT_FOUND} if letter.address.get("is_filled") else _LATER
+        is_over = 300 <= answer.status < 500 and answer.status not in later  # noqa: PLR2004 - RFC 9110, section 15
         return NotTakenError(receiver=_host(letter), reason=f"it answered {said}", is_final=is_over)
 
 

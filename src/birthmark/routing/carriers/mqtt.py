@@ -3,20 +3,17 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck
 from birthmark.mqtt.topics import is_valid_name
-from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
+from birthmark.routing.carriers.server import ServerCarrier
 from birthmark.routing.letters import Letter
 from birthmark.routing.servers import PORTS, Server
-from birthmark.text import reason_of
 
-PATIENCE_S = 10.0
 IDLE_S = 60
 _READ = 65_536
 
@@ -69,29 +66,16 @@ class _Broker:
         self._writer.close()
 
 
-class MqttCarrier:
-    """Addresses have `server`, a name of the configuration, and `topic`."""
+class MqttCarrier(ServerCarrier):
+    """See `ServerCarrier`."""
 
-    is_quick = False
+    patience_s = 10.0
+    problems = (_RefusedError, RemoteProtocolError)
 
-    def __init__(self, servers: Mapping[str, Server]) -> None:
-        self._servers = servers
+    def mistake(self, topic: str) -> str | None:
+        return None if is_valid_name(topic) else f"{topic[:100]!r} is no topic"
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`. A connection lives as long as one portion of a lane."""
-        name = letters[0].address["server"]
-        wrong = [_wrong(letter) for letter in letters]
-        good = [letter for letter, problem in zip(letters, wrong, strict=True) if problem is None]
-        problem: NotTakenError | None = None
-        if good:
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._publish(self._servers[name], good)
-            except (OSError, _RefusedError, RemoteProtocolError, TimeoutError, KeyError) as error:
-                problem = NotTakenError(receiver=name, reason=_why(error))
-        return [one or problem for one in wrong]
-
-    async def _publish(self, server: Server, letters: Sequence[Letter]) -> None:
+    async def publish(self, server: Server, letters: Sequence[Letter]) -> None:
         parts = urlsplit(server.url)
         context = None
         if parts.scheme == "mqtts":
@@ -105,16 +89,3 @@ class MqttCarrier:
             await broker.publish(letters)
         finally:
             broker.close()
-
-
-def _wrong(letter: Letter) -> AddressInvalidError | None:
-    topic = letter.address["topic"]
-    if is_valid_name(topic):
-        return None
-    return AddressInvalidError(receiver=letter.address["server"], reason=f"{topic[:100]!r} is no topic")
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer in {PATIENCE_S:g} s"
-    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__

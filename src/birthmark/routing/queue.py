@@ -75,7 +75,7 @@ class Queue:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: dict[str, datetime] = {}
         self._looked_at = ""
-        """The lane after which the next look begins: those that only wait for a receiver keep no other from its turn."""
+        """The lane after which the next look begins: those that wait for a receiver keep no other from its turn."""
         self._woken = asyncio.Event()
         self.leads: Callable[[], Awaitable[bool]] = _always
         self.failed: Failed = _nobody

@@ -115,6 +115,7 @@ class TrialServer:
         """End every connection, forget everything since `start`, and return the endpoints, which are the same."""
         await self.stop()
         self.clock.ahead = timedelta()
+        self._published.clear()
         here = set(_files(self.settings.directory))
         for path in here - self._new.keys():
             path.unlink()
@@ -127,7 +128,6 @@ class TrialServer:
         if self._watching is not None:
             await ended(self._watching)
             self._watching = None
-        self._published.clear()
         if self._line is not None:
             line, self._line = self._line, None
             await line.close()
@@ -143,13 +143,15 @@ class TrialServer:
         if self._line is None:
             if self._behind is None:
                 raise RuntimeError("it has no second address")
-            bound, told = self.settings.bound, self.settings
+            bound, told, is_watched = self.settings.bound, self.settings, self._watching is not None
             await self.stop()
             front = told.listen[0]
             behind = replace(
                 told, listen=(self._behind,), host=told.host_name, names=told.listen, health_listen=(front,)
             )
             await self._begin(behind)
+            if is_watched:
+                self.watch()
             self._line = Line(front, self._behind)
             await self._line.lay([p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p])
         await self._line.become(state, after_bytes)
@@ -162,10 +164,11 @@ class TrialServer:
         now, rooms = self.clock.monotonic(), self.rooms
         for hub in rooms.iothub.hubs.all():
             if (throttle := rooms.iothub.throttles.of(hub.name)) is not None:
-                throttle.use_up(now, duration.total_seconds())
+                if duration:
+                    throttle.use_up(now, duration.total_seconds())
                 if is_day:
                     throttle.use_up_day(self.clock.now().date())
-        for instance in rooms.instances.all():
+        for instance in rooms.instances.all() if duration else ():
             rooms.instances.paces.use_up(instance.name, now, duration.total_seconds())
 
     def watch(self) -> None:

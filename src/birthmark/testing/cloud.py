@@ -148,7 +148,8 @@ class Cloud:
         The server is brought into the state where it refuses so. Raise `BirthmarkError` `testing.not_provoked`, which
         lists what can be.
         """
-        self.ask("refuse", name=self._of(device).name, code=code)
+        found = self._of(device)
+        found.take(self.ask("refuse", name=found.name, code=code)["device"])
 
     def expire(self, device: "Device | None" = None) -> None:
         """Have the certificate of a device be over.

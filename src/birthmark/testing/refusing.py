@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
+
 from birthmark.testing.errors import NotProvokedError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
@@ -54,6 +56,10 @@ def _quota(shop: "Workshop", _of: Any) -> None:
     shop.use_up(is_day=True, duration=timedelta())
 
 
+def _revoked(shop: "Workshop", of: Any) -> None:
+    shop.operator.post(f"/names/{quote(of.name, safe='')}/revoke", {})
+
+
 def _taken_back(shop: "Workshop", of: Any) -> None:
     shop.operator.post(f"/devices/{quote(of.name, safe='')}/revoke", {})
 
@@ -94,17 +100,18 @@ _TABLE: Mapping[str, Mapping[str, Provoke]] = {
         "dps.not_enrolled": _not_enrolled,
         "dps.enrollment_disabled": _enrollment_disabled,
         "dps.certificate_mismatch": _other_certificate,
+        "dps.device_taken_back": _taken_back,
         "dps.tier_throttled": _throttled,
         "iothub.unknown_device": _unknown_device,
         "iothub.device_disabled": _device_disabled,
         "iothub.tier_throttled": _throttled,
         "iothub.tier_quota": _quota,
-        "ca.certificate_revoked": _taken_back,
+        "ca.certificate_revoked": _revoked,
         "pki.certificate_expired": _expired,
         "pki.certificate_not_yet_valid": _behind,
     },
     "azure-device auth=key at=dps": {
-        "dps.not_enrolled": _not_enrolled,
+        "dps.token_not_enrolled": _not_enrolled,
         "dps.enrollment_disabled": _enrollment_disabled,
         "dps.tier_throttled": _throttled,
         "iothub.unknown_device": _unknown_device,
@@ -119,7 +126,7 @@ _TABLE: Mapping[str, Mapping[str, Provoke]] = {
         "iothub.thumbprint_mismatch": _other_certificate,
         "iothub.tier_throttled": _throttled,
         "iothub.tier_quota": _quota,
-        "ca.certificate_revoked": _taken_back,
+        "ca.certificate_revoked": _revoked,
         "pki.certificate_expired": _expired,
         "pki.certificate_not_yet_valid": _behind,
     },
@@ -132,9 +139,9 @@ _TABLE: Mapping[str, Mapping[str, Provoke]] = {
     },
     "aws-thing": {
         "awsiot.certificate_inactive": _certificate_inactive,
-        "awsiot.unknown_certificate": _certificate_unknown,
+        "awsiot.certificate_unknown": _certificate_unknown,
         "awsiot.policy_denied": _policy_denied,
-        "ca.certificate_revoked": _taken_back,
+        "ca.certificate_revoked": _revoked,
         "pki.certificate_expired": _expired,
         "pki.certificate_not_yet_valid": _behind,
     },
@@ -166,4 +173,4 @@ def provoke(shop: "Workshop", subject: Subject, code: str) -> Mapping[str, Any]:
     if (bring_about := _TABLE[kind].get(code)) is None:
         raise NotProvokedError(refusal=code[:64], kind=kind, possible=", ".join(POSSIBLE[kind]))
     bring_about(shop, subject)
-    return {"refused": code, "name": subject.name}
+    return {"refused": code, "device": msgspec.to_builtins(shop.subject(subject.name))}

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from awscrt import mqtt5
-from awsiot import mqtt5_client_builder as builder  # type: ignore[attr-defined] # it has no types
+from awsiot import mqtt5_client_builder as builder
 
 given = json.loads(sys.argv[1])
 events: "dict[str, queue.Queue[Any]]" = {

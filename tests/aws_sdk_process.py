@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from awscrt import auth, io, mqtt
-from awsiot import mqtt_connection_builder as builder  # type: ignore[attr-defined] # it has no types
+from awsiot import mqtt_connection_builder as builder
 
 given = json.loads(sys.argv[1])
 received: "queue.Queue[dict[str, str]]" = queue.Queue()

@@ -108,6 +108,57 @@ def test_guesses_of_before_a_reset_are_nobodys(trial: TrialServer) -> None:
     assert guess() == 401
 
 
+def test_words_are_answered_in_turn_and_what_is_refused_changes_nothing() -> None:
+    said = conversation("azure-device pump-1", "nonsense", '{"do": "expire", "name": "pump-2"}', "messages", "help")
+    endpoints, device, nonsense, unknown, messages, told = map(json.loads, said.stdout.splitlines())
+    assert device["provisioning_host"] == endpoints["dps"]["host"]
+    assert device["environment"]["X509_CERT_FILE"] == device["files"]["certificate_file"]
+    assert nonsense["error"] == "testing.word_invalid"
+    assert (unknown["error"], unknown["fix"][:6]) == ("testing.subject_unknown", "Make i")
+    assert messages == {"items": []}
+    assert set(told) == {"words", "refusals"}
+    assert said.returncode == 1  # as a word was refused
+
+
+def test_a_line_that_is_too_long_is_one_refusal() -> None:
+    said = conversation("x" * 1_000_000, "messages")
+    _, too_long, messages = map(json.loads, said.stdout.splitlines())
+    assert too_long["error"] == "testing.word_invalid"
+    assert len(too_long["cause"]) < 1000
+    assert messages == {"items": []}
+
+
+def test_keys_of_devices_are_their_owners_alone_and_gone_after_a_reset() -> None:
+    pipe = subprocess.PIPE
+    command = [BIRTHMARK, "test-server", "--json"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=clean_environment()) as asked:
+        assert asked.stdin is not None
+        assert asked.stdout is not None
+        asked.stdout.readline()
+        print("azure-device pump-1", file=asked.stdin, flush=True)
+        key = Path(json.loads(asked.stdout.readline())["files"]["key_file"])
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert key.parent.stat().st_mode & 0o777 == 0o700
+        print("reset", file=asked.stdin, flush=True)
+        asked.stdout.readline()
+        assert not key.exists()
+        asked.stdin.close()
+        assert asked.wait(20) == 0
+
+
+def conversation(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Say some words to a server, and return what it answered until its end."""
+    return subprocess.run(
+        [BIRTHMARK, "test-server", "--json"],
+        input="".join(f"{word}\n" for word in words),
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=60,
+        check=False,
+    )
+
+
 def test_it_ends_with_its_input_and_leaves_nothing() -> None:
     pipe = subprocess.PIPE
     command = [BIRTHMARK, "test-server", "--json"]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from birthmark.cli.common import FAILED
 from birthmark.cli.options import JsonOption
 
 
@@ -20,25 +21,39 @@ def trial(
 ) -> None:
     """Run a server for tests, whose data is gone at its end. It prints how to reach it.
 
-    Each line `reset` on its input makes it as new again, and it prints the same again: connections, devices and
-    messages are gone, CA and credentials stay. It ends with its input where that is a pipe or a terminal, and at
-    SIGTERM.
+    Each line of its input is a word, which it answers by a line of JSON: devices that are on record, with their
+    certificates and keys, and faults that they meet. `help` lists them. `reset` makes the server as new again, and it
+    prints how to reach it again: connections, devices and messages are gone, CA and credentials stay. It ends with its
+    input where that is a pipe or a terminal, and at SIGTERM; exit code 1 says that a word was refused.
     """
     from birthmark.clock import SystemEntropy
     from birthmark.console.variables import as_shell
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.server.trial import directory, free_address, run_trial
+    from birthmark.testing.words import Words
 
     begin_log()
 
-    def say(endpoints: Mapping[str, Any]) -> None:
-        typer.echo(json.dumps(endpoints) if as_json else as_shell(endpoints), nl=as_json)
+    def tell(answer: Mapping[str, Any]) -> None:
+        typer.echo(json.dumps(answer))
         typer.get_text_stream("stdout").flush()
 
+    def say(endpoints: Mapping[str, Any]) -> None:
+        if as_json or "error" in endpoints:
+            tell(endpoints)
+            return
+        typer.echo(as_shell(endpoints), nl=False)
+        typer.get_text_stream("stdout").flush()
+
+    words = Words()
     with directory() as made:
         data = made / "data"
         place: dict[str, Any] = {"data": str(data), "database": f"sqlite:///{data / 'birthmark.db'}"}
-        ports = read_settings(config, {}, **place).bound
-        address = listen or free_address((ports.mqtt, ports.https, ports.est, ports.health, ports.pki), SystemEntropy())
-        run_trial(read_settings(config, {}, **place, listen=(address,)), say)
+        bound = read_settings(config, {}, **place).bound
+        ports = (bound.mqtt, bound.https, bound.est, bound.health, bound.pki)
+        address = listen or free_address(ports, SystemEntropy())
+        behind = free_address(ports, SystemEntropy())
+        run_trial(read_settings(config, {}, **place, listen=(address,)), behind, words.answer, say, tell)
+    if words.refused:
+        raise typer.Exit(FAILED)

@@ -27,3 +27,7 @@ class RateLimits:
         if len(self._left) > self.max_addresses:
             self._left.popitem(last=False)
         return has_room
+
+    def use_up(self, address: str, now: float, for_s: float) -> None:
+        """Take all that `address` has left, and what comes within so many seconds."""
+        self._left[address] = (-self.per_s * for_s, now)

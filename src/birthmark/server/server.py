@@ -384,6 +384,11 @@ class Server:
         self._closers.append(partial(listeners.close, self._patience.drain_s))
         doors.console_url = f"https://{settings.host_name}:{port}"
 
+    @property
+    def rooms(self) -> Rooms:
+        """What it serves, since it started."""
+        return self._rooms
+
     def when_dead(self, end: Callable[[], object]) -> None:
         """Call `end` when the other workers took this one for dead: they have what was its own."""
         self._rooms.broker.end_when_lost(end)

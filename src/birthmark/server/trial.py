@@ -2,6 +2,8 @@
 
 What is begun again is everything but the process: connections and sessions, what rooms remember, tokens, limits, and
 what was written. CA, keys and credentials are those of the first start, so that what a client was told stays true.
+
+Its clock may be off, its line cut, and its limits used up: faults that a device meets as it would meet them elsewhere.
 """
 
 import asyncio
@@ -11,15 +13,22 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from msgspec.structs import replace
 
 from birthmark import durable
-from birthmark.clock import Entropy, SystemClock, SystemEntropy
+from birthmark.background import ended, kept
+from birthmark.broker.model import Message
+from birthmark.clock import MICROSECOND, Entropy, SystemClock, SystemEntropy
+from birthmark.server.line import Line, LineState
+from birthmark.server.rooms import Rooms
 from birthmark.server.run import collect_seldom
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
@@ -30,7 +39,9 @@ _ADDRESSES = 0xE00000
 _TRIES = 200
 _KEPT = (".lock", ".sock")
 _PREFIX = "birthmark-test"
-_LONGEST = 64
+_LONGEST = 16 * 1024
+_REMEMBERED = 10_000
+_LOOK_S = 5.0
 
 
 def free_address(ports: Iterable[int], entropy: Entropy) -> str:
@@ -56,13 +67,42 @@ def directory() -> Iterator[Path]:
         yield made
 
 
-class TrialServer:
-    """See the module. `settings` name a directory of its own, and SQLite in it."""
+class TrialClock(SystemClock):
+    """The machine's clocks, where the wall clock is off by `ahead`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+    def micros(self) -> int:
+        return super().micros() + self.ahead // MICROSECOND
+
+
+class TrialServer:
+    """See the module. `settings` name a directory of its own, and SQLite in it.
+
+    `behind` is a second address, where it listens while its line may be cut.
+    """
+
+    def __init__(self, settings: Settings, behind: str | None = None) -> None:
+        # Its certificate has both addresses from the beginning, so that it stays the same.
+        self.settings = settings if behind is None else replace(settings, names=(*settings.names, behind))
+        self.clock = TrialClock()
+        self._behind = behind
         self._server: Server | None = None
         self._new: dict[Path, _Kept] = {}
+        self._line: Line | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._published: deque[Message] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def rooms(self) -> Rooms:
+        """What it serves, until the next reset."""
+        if self._server is None:
+            raise RuntimeError("it does not run")
+        return self._server.rooms
 
     async def start(self) -> dict[str, Any]:
         """Start for the first time, and return the endpoints."""
@@ -74,21 +114,81 @@ class TrialServer:
     async def reset(self) -> dict[str, Any]:
         """End every connection, forget everything since `start`, and return the endpoints, which are the same."""
         await self.stop()
+        self.clock.ahead = timedelta()
+        self._published.clear()
         here = set(_files(self.settings.directory))
         for path in here - self._new.keys():
             path.unlink()
-        for path, kept in self._new.items():
-            kept.put_back(path)
+        for path, before in self._new.items():
+            before.put_back(path)
         return await self._begin()
 
     async def stop(self) -> None:
-        """End it; what it wrote stays."""
+        """End it, its line too; what it wrote stays."""
+        if self._watching is not None:
+            await ended(self._watching)
+            self._watching = None
+        if self._line is not None:
+            line, self._line = self._line, None
+            await line.close()
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop()
 
-    async def _begin(self) -> dict[str, Any]:
-        self._server = Server(self.settings, SystemClock(), SystemEntropy(), waits_for_peers=False)
+    async def set_line(self, state: LineState, after_bytes: int = 0) -> None:
+        """Have what devices say go over a line, which takes a state; see `LineState`.
+
+        The first time the server begins again behind it: connections end, everything else stays.
+        """
+        if self._line is None:
+            if self._behind is None:
+                raise RuntimeError("it has no second address")
+            bound, told, is_watched = self.settings.bound, self.settings, self._watching is not None
+            await self.stop()
+            front = told.listen[0]
+            behind = replace(
+                told, listen=(self._behind,), host=told.host_name, names=told.listen, health_listen=(front,)
+            )
+            await self._begin(behind)
+            if is_watched:
+                self.watch()
+            self._line = Line(front, self._behind)
+            await self._line.lay([p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p])
+        await self._line.become(state, after_bytes)
+
+    def use_up(self, duration: timedelta, *, is_day: bool = False) -> None:
+        """Use up what the tiers of its hubs and provisioning services take for so long, as others of them would.
+
+        With `is_day` also the messages of the day. Where none has a tier nothing is limited.
+        """
+        now, rooms = self.clock.monotonic(), self.rooms
+        for hub in rooms.iothub.hubs.all():
+            if (throttle := rooms.iothub.throttles.of(hub.name)) is not None:
+                if duration:
+                    throttle.use_up(now, duration.total_seconds())
+                if is_day:
+                    throttle.use_up_day(self.clock.now().date())
+        for instance in rooms.instances.all() if duration else ():
+            rooms.instances.paces.use_up(instance.name, now, duration.total_seconds())
+
+    def watch(self) -> None:
+        """Remember what is published at AWS from now on, but for topics that begin with $."""
+        if self._watching is None:
+            self._watching = kept("what a test looks at", self._remember)
+
+    @property
+    def published(self) -> tuple[Message, ...]:
+        """What was published since `watch`, the latest ten thousand."""
+        return tuple(self._published)
+
+    async def _remember(self) -> None:
+        with self.rooms.aws_connections.space.messages.watch("#") as viewer:
+            while True:
+                messages, _lost = await viewer.take(_LOOK_S)
+                self._published.extend(messages)
+
+    async def _begin(self, settings: Settings | None = None) -> dict[str, Any]:
+        self._server = Server(settings or self.settings, self.clock, SystemEntropy(), waits_for_peers=False)
         return await self._server.start()
 
 
@@ -127,25 +227,37 @@ def _files(place: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def run_trial(settings: Settings, say: Callable[[Mapping[str, Any]], None]) -> None:
-    """Serve, and begin again at each line `reset` of the standard input; `say` gets the endpoints each time.
+Answer = Callable[[TrialServer, bytes], Awaitable[Mapping[str, Any]]]
+"""What a line of the input asks, done; raises nothing."""
+_RESET = b"reset"
 
+
+def run_trial(
+    settings: Settings,
+    behind: str,
+    answer: Answer,
+    say: Callable[[Mapping[str, Any]], None],
+    tell: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Serve, and do what each line of the standard input asks.
+
+    `say` gets the endpoints, at first and at each line `reset`; `tell` what `answer` returns for any other.
     It ends with its input, where somebody is there to end that, and at SIGTERM or SIGINT.
     """
 
     async def main() -> None:
-        trial, loop = TrialServer(settings), asyncio.get_running_loop()
-        words: asyncio.Queue[bytes] = asyncio.Queue()  # empty: the end
+        trial, loop = TrialServer(settings, behind), asyncio.get_running_loop()
+        lines: asyncio.Queue[bytes] = asyncio.Queue()  # empty: the end
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, words.put_nowait, b"")
+            loop.add_signal_handler(number, lines.put_nowait, b"")
         try:
             say(await trial.start())
             collect_seldom()
             if _is_somebodys(sys.stdin.fileno()):
-                await loop.connect_read_pipe(lambda: _Lines(words), sys.stdin)
-            while word := await words.get():
-                if word.strip() == b"reset":
-                    say(await trial.reset())
+                await loop.connect_read_pipe(lambda: _Lines(lines), sys.stdin)
+            while line := await lines.get():
+                if word := line.strip():
+                    (say if word == _RESET else tell)(await answer(trial, word))
         finally:
             await trial.stop()
 
@@ -153,15 +265,16 @@ def run_trial(settings: Settings, say: Callable[[Mapping[str, Any]], None]) -> N
 
 
 class _Lines(asyncio.Protocol):
-    """Gives each line that is read, and an empty one at the end."""
+    """Gives each line that is read, a long one cut, and an empty one at the end."""
 
     def __init__(self, words: "asyncio.Queue[bytes]") -> None:
         self._words, self._begun = words, b""
 
     def data_received(self, data: bytes) -> None:
-        *lines, self._begun = (self._begun[-_LONGEST:] + data).split(b"\n")
+        *lines, begun = (self._begun + data).split(b"\n")
+        self._begun = begun[:_LONGEST]  # so much of a line that is too long says that it is no word
         for line in lines:
-            self._words.put_nowait(line + b"\n")
+            self._words.put_nowait(line[:_LONGEST] + b"\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

@@ -28,6 +28,7 @@ from fixes.server_scenarios import SERVER
 from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
 from fixes.swarm_scenarios import SWARM
+from fixes.testing_scenarios import TESTING
 from fixes.tpm_scenarios import TPM
 from fixes.upstream_scenarios import UPSTREAM
 
@@ -181,6 +182,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     **FILES,
     **FLEET,
     **INTAKE,
+    **TESTING,
     **SWARM,
     **KEYS,
     **PEOPLE,

@@ -259,3 +259,20 @@ def test_the_day_and_the_devices_of_a_free_hub_are_more_with_the_next_tier() -> 
     with pytest.raises(TooManyDevicesError) as full:
         Throttle("hub-2", S1).check_room(1_000_000)
     assert full.value.explain_fix() == "Remove one: `birthmark hub device ls --hub hub-2`"
+
+
+def test_what_is_used_up_is_there_again_when_its_time_is_over() -> None:
+    throttle = Throttle("birthmark", F1)
+    throttle.use_up(now=100.0, for_s=30)
+    with pytest.raises(TierThrottledError) as refused:
+        throttle.take(Metered.TWIN_READ, 100.0)
+    assert refused.value.retry_after_s == 31
+    throttle.take(Metered.TWIN_READ, 130.5)
+
+
+def test_a_day_that_is_used_up_takes_nothing_until_the_next() -> None:
+    throttle = Throttle("birthmark", F1)
+    throttle.use_up_day(TODAY)
+    with pytest.raises(TierQuotaError):
+        throttle.count(1, TODAY)
+    throttle.count(1, TOMORROW)

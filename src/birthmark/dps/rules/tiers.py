@@ -44,11 +44,20 @@ class Paces:
 
     def take(self, what: Paced, dps: str, now: float, of: str = "") -> None:
         """Take one of the service's, or of a device's of it, at `now` (monotonic). Raise `DpsTierThrottledError`."""
-        many, within_s, told = what.value
-        if (limits := self._limits.get(what)) is None:
-            parts = 1 if what is Paced.POLL else self.parts
-            limits = self._limits[what] = RateLimits(max(1, many / parts), many / parts / within_s, 16384)
+        told, limits = what.value[2], self._of(what)
         name = f"{dps} {of}"
         if not limits.has_room(name, now):
             wait_s = (1 - limits.left(name, now)) / limits.per_s
             raise DpsTierThrottledError(dps=dps, limit=told, retry_after_s=max(1, math.ceil(wait_s)))
+
+    def use_up(self, dps: str, now: float, for_s: float) -> None:
+        """Take the registrations and operations that a service has left, and what comes within so many seconds."""
+        for what in (Paced.REGISTRATION, Paced.OPERATION):
+            self._of(what).use_up(f"{dps} ", now, for_s)
+
+    def _of(self, what: Paced) -> RateLimits:
+        if (limits := self._limits.get(what)) is None:
+            many, within_s, _told = what.value
+            parts = 1 if what is Paced.POLL else self.parts
+            limits = self._limits[what] = RateLimits(max(1, many / parts), many / parts / within_s, 16384)
+        return limits

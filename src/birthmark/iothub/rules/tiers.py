@@ -226,6 +226,10 @@ class Allowance:
         """Take so many, as there is room for them since `wait_s` was asked."""
         self._left -= amount
 
+    def use_up(self, now: float, for_s: float) -> None:
+        """Take all there is, and what comes within so many seconds."""
+        self._left, self._at = -self.per_s * for_s, now
+
 
 @dataclass(slots=True)
 class Throttle:
@@ -265,6 +269,15 @@ class Throttle:
             )
             raise refused if larger else _without(refused, "Wait until the day ends (UTC).")
         self._messages += blocks
+
+    def use_up(self, now: float, for_s: float) -> None:
+        """Take all there is of everything, and what comes within so many seconds."""
+        for what in Metered:
+            self._of(what).use_up(now, for_s)
+
+    def use_up_day(self, today: date) -> None:
+        """Count as many messages to the day as it takes."""
+        self._day, self._messages = today, math.ceil(self.edition.most_messages / self.parts)
 
     def room(self, devices: int) -> int:
         """Return how many devices more there is room for, of a hub that has so many."""

@@ -1,0 +1,523 @@
+"""What tests hold: a cloud of their own, and the devices that are on record there.
+
+The vendors' packages are loaded where something of theirs is asked for, and are as they were installed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from birthmark.clock import SystemClock
+from birthmark.console.variables import variables
+from birthmark.errors import BirthmarkError
+from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files
+from birthmark.testing.process import TestServer
+
+_LOOK_S = 0.02
+PATIENCE_S = 10.0
+"""How long a helper waits for what is to come."""
+_FAKETIME = "*/faketime/libfaketime.so.1"
+_UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_ENDPOINT_URL", "BIRTHMARK_LOGIN")
+_NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+_T = TypeVar("_T")
+
+
+class Cloud:
+    """A server that is these tests' alone: DPS, IoT Hub, AWS IoT Core, EST and a CA.
+
+    Every method that makes or breaks something asks the server's process; a refusal is raised as `BirthmarkError`,
+    with `code`, `explain_cause()` and `explain_fix()`.
+    """
+
+    def __init__(self, server: TestServer) -> None:
+        self._server = server
+        self._latest: Device | None = None
+        self._names = 0
+        self.is_used = False
+        """Whether a test had it since it was new."""
+
+    UNSET = _UNSET
+    """Variables that would lead programs elsewhere."""
+
+    # ---- how to reach it
+
+    @property
+    def endpoints(self) -> dict[str, Any]:
+        """How to reach it: `trust_bundle`, `est`, `dps`, `iothub`, `aws`, `health_url`, as `birthmark env` has it."""
+        return self._server.endpoints
+
+    @property
+    def host(self) -> str:
+        """Its loopback address, which is the name of its provisioning service, hub and AWS endpoints."""
+        return str(self.endpoints["dps"]["host"])
+
+    @property
+    def id_scope(self) -> str:
+        """Of its provisioning service."""
+        return str(self.endpoints["dps"]["id_scope"])
+
+    @property
+    def data(self) -> Path:
+        """Its data directory, for `birthmark --data`."""
+        return Path(self.endpoints["trust_bundle"]).parent
+
+    @property
+    def ca_file(self) -> str:
+        """The PEM file of its CA alone."""
+        return str(self.endpoints["trust_bundle"])
+
+    @property
+    def ca_pem(self) -> str:
+        """Its CA, as PEM: `server_verification_cert` of azure-iot-device."""
+        return Path(self.ca_file).read_text()
+
+    @property
+    def hub_connection_string(self) -> str:
+        """Of the policy `iothubowner`."""
+        return str(self.endpoints["iothub"]["service_connection_string"])
+
+    @property
+    def provisioning_connection_string(self) -> str:
+        """Of the policy `provisioningserviceowner`."""
+        return str(self.endpoints["dps"]["service_connection_string"])
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables by which programs reach it: endpoints, credentials, trust."""
+        return variables(self.endpoints) | _NO_FILES
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the whole environment of a subprocess: this process's, its variables, and more."""
+        kept = {name: value for name, value in os.environ.items() if name not in _UNSET}
+        return {**kept, **self.variables, **more}
+
+    # ---- making
+
+    def begin(self) -> None:
+        """Have it as new where it was used, and another one where it has ended."""
+        if not self._server.is_running:
+            self._server.stop()
+            self._server.start()
+            self._latest, self._names = None, 0
+        elif self.is_used:
+            self.reset()
+        self.is_used = False
+
+    def reset(self) -> None:
+        """Have it as new: connections, devices, messages, limits and faults are gone. Addresses and CA stay."""
+        self._server.endpoints = self._server.ask({"do": "reset"})
+        self._latest, self._names = None, 0
+
+    def ask(self, word: str, **members: object) -> dict[str, Any]:
+        """Ask it anything that `birthmark test-server` understands. Raise `BirthmarkError`."""
+        return self._server.ask({"do": word, **members})
+
+    def azure_device(self, name: str = "", *, auth: str = "x509", at: str = "dps", lasts: str = "1d") -> "AzureDevice":
+        """Put a device on record at the provisioning service, or `at` "hub".
+
+        `auth` is "x509", with a certificate of its own that `lasts` so long ("2h"), or "key".
+        """
+        made = self.ask("azure-device", name=name or self._name("device"), auth=auth, at=at, lasts=lasts)
+        return self._made(AzureDevice(self, msgspec.convert(made, AzureIdentity)))
+
+    def aws_thing(self, name: str = "", *, policy: str = "", lasts: str = "1d") -> "AwsThing":
+        """Make a thing with an active certificate. `policy` is a document as JSON; without one it may do everything."""
+        made = self.ask("aws-thing", name=name or self._name("thing"), policy=policy, lasts=lasts)
+        return self._made(AwsThing(self, msgspec.convert(made, AwsIdentity)))
+
+    def est_identity(self, name: str = "") -> "EstDevice":
+        """Make an EST user of a device, and get its first certificate."""
+        made = self.ask("est-identity", name=name or self._name("est"))
+        return self._made(EstDevice(self, msgspec.convert(made, EstIdentity)))
+
+    def chip(self, name: str = "chip", *, kind: str = "se050") -> ChipMade:
+        """Make a software chip: "se050", "atecc608" or "generic"."""
+        return msgspec.convert(self.ask("chip", name=name, kind=kind), ChipMade)
+
+    # ---- faults
+
+    def refuse(self, code: str, device: "Device | None" = None) -> None:
+        """Have a device refused with this code from now on; without one, the device that was made last.
+
+        The server is brought into the state where it refuses so. Raise `BirthmarkError` `testing.not_provoked`, which
+        lists what can be.
+        """
+        found = self._of(device)
+        found.take(self.ask("refuse", name=found.name, code=code)["device"])
+
+    def expire(self, device: "Device | None" = None) -> None:
+        """Have the certificate of a device be over.
+
+        An Azure device has another one then, which ended an hour ago. For a thing or an EST device the server's clock
+        goes an hour past the end: what is signed with this machine's time, such as boto3's requests, is refused too.
+        """
+        found = self._of(device)
+        found.take(self.ask("expire", name=found.name))
+
+    def revoke(self, device: "Device | None" = None) -> None:
+        """Take everything of a device back, as for one that was lost."""
+        self.ask("revoke", name=self._of(device).name)
+
+    def set_clock(self, by: str) -> None:
+        """Put the server's clock off: "+90d", "-1h", "0"."""
+        self.ask("clock", by=by)
+
+    def set_line(self, state: str, after_bytes: int = 0) -> None:
+        """Have the line to the server "cut", "stall", "break" (`after_bytes` of devices), or let all "through"."""
+        self.ask("line", state=state, after_bytes=after_bytes)
+
+    def throttle(self, *, lasts: str = "30s", day: bool = False, tier: str = "F1") -> None:
+        """Give hub and provisioning service a tier, and use it up for so long; with `day` the day's messages, too."""
+        self.ask("throttle", lasts=lasts, day=day, tier=tier)
+
+    def rollover(self, step: str = "start") -> dict[str, Any]:
+        """Exchange the root of the CA: "start", "next" or "back"; return how it stands."""
+        return self.ask("rollover", step=step)
+
+    # ---- looking
+
+    def messages(
+        self, device: "Device | str | None" = None, *, at_least: int = 0, within_s: float = PATIENCE_S
+    ) -> list[dict[str, Any]]:
+        """Return what arrived at the hub, the oldest first: of a device, or of all.
+
+        Each has `device`, `enqueued` (ISO 8601), `body` with its `encoding`, `system` and `properties`. With
+        `at_least` it waits until there are so many. Raise `AssertionError` where that is not `within_s`.
+        """
+        name = _name_of(device)
+
+        def look() -> list[dict[str, Any]]:
+            items: list[dict[str, Any]] = self.ask("messages", name=name)["items"]
+            return items
+
+        what = f"{at_least} messages of {name or 'devices'} at the hub"
+        return _until(look, lambda found: len(found) >= at_least, what, within_s)
+
+    def published(
+        self, topic: str = "", *, client: "Device | str | None" = None, at_least: int = 0, within_s: float = PATIENCE_S
+    ) -> list[dict[str, Any]]:
+        """Return what was published at AWS IoT since the first thing was made, as `messages` does.
+
+        Each has `topic`, `body` with its `encoding`, `qos`, `retain`, and the `client` that published it.
+        """
+        name = _name_of(client)
+
+        def look() -> list[dict[str, Any]]:
+            items = self.ask("messages", name=name, at="aws")["items"]
+            return [item for item in items if topic in {"", item["topic"]}]
+
+        what = f"{at_least} messages at {topic or 'any topic'}"
+        return _until(look, lambda found: len(found) >= at_least, what, within_s)
+
+    def refusals(self, device: "Device | str | None" = None) -> list[dict[str, Any]]:
+        """Return what was refused, the latest first: `code`, `message`, `cause`, `fix`, `facts`, `at`, `address`."""
+        items: list[dict[str, Any]] = self.ask("why", name=_name_of(device), limit=1000)["items"]
+        return items
+
+    def why(
+        self, device: "Device | str | None" = None, *, code: str = "", within_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
+        """Return the latest refusal, of a device or of any; with `code` the latest of that code.
+
+        It may be written a moment after the client saw its error. Raise `AssertionError` where there is none in time.
+        """
+        name = _name_of(device)
+
+        def look() -> list[dict[str, Any]]:
+            items: list[dict[str, Any]] = self.ask("why", name=name, code=code, limit=1)["items"]
+            return items
+
+        try:
+            return _until(look, bool, "refusal", within_s)[0]
+        except AssertionError:
+            others = ", ".join(sorted({row["code"] for row in self.refusals()})) or "nothing"
+            wanted = f"{name or 'nobody'} was refused{f' as {code}' if code else ''}"
+            raise AssertionError(f"{wanted} within {within_s:g} s; refused was {others}") from None
+
+    # ---- the vendors' clients of operators
+
+    def registry(self) -> Any:
+        """Return `azure.iot.hub.IoTHubRegistryManager` of the hub. Its SDK knows no port but 443."""
+        from azure.iot.hub import IoTHubRegistryManager
+
+        return IoTHubRegistryManager.from_connection_string(self.hub_connection_string)
+
+    def provisioning(self) -> Any:
+        """Return `provisioningserviceclient.ProvisioningServiceClient` of the provisioning service."""
+        from provisioningserviceclient import ProvisioningServiceClient
+
+        return ProvisioningServiceClient.create_from_connection_string(self.provisioning_connection_string)
+
+    def boto3(self, service: str = "iot", **more: Any) -> Any:
+        """Return a boto3 client of the account: "iot", "iot-data", "iot-jobs-data"."""
+        import boto3
+
+        aws = self.endpoints["aws"]
+        given = {
+            "endpoint_url": aws["endpoint_url"],
+            "region_name": aws["region"],
+            "aws_access_key_id": aws["access_key_id"],
+            "aws_secret_access_key": aws["secret_access_key"],
+            "verify": self.ca_file,
+        }
+        return boto3.client(service, **(given | more))
+
+    # ---- programs
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program in the environment of the cloud and, with `environment`, of a device; it may fail."""
+        return subprocess.run(
+            command,
+            env=self.environment(**(environment or {})),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def birthmark(self, *arguments: str) -> str:
+        """Run a command of `birthmark` against it, and return what it prints. Raise `AssertionError` where it fails."""
+        done = self.run(sys.executable, "-c", "from birthmark.cli.app import main; main()", *arguments)
+        assert done.returncode == 0, f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+    def _made(self, device: _T) -> _T:
+        self._latest = device  # type: ignore[assignment] # each is one
+        return device
+
+    def _of(self, device: "Device | None") -> "Device":
+        if (found := device or self._latest) is None:
+            raise AssertionError("no device was made yet: name one, or use a fixture that makes one")
+        return found
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}-{self._names}"
+
+
+class Device:
+    """Something with a name that may be refused."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    def take(self, made: Mapping[str, Any]) -> None:
+        """Be what the server made of it."""
+        raise NotImplementedError
+
+    def why(self, code: str = "") -> dict[str, Any]:
+        """Return why it was refused last; see `Cloud.why`."""
+        return self.cloud.why(self, code=code)
+
+
+class AzureDevice(Device):
+    """A device at the provisioning service or hub, with its certificate or key."""
+
+    def __init__(self, cloud: Cloud, identity: AzureIdentity) -> None:
+        super().__init__(cloud)
+        self.identity = identity
+
+    @property
+    def name(self) -> str:
+        """Its registration id and device id."""
+        return self.identity.name
+
+    @property
+    def certificate_file(self) -> str:
+        return _files(self.identity.files).certificate_file
+
+    @property
+    def key_file(self) -> str:
+        return _files(self.identity.files).key_file
+
+    @property
+    def symmetric_key(self) -> str:
+        """Base64."""
+        return self.identity.symmetric_key or ""
+
+    @property
+    def connection_string(self) -> str:
+        """Of a device that was made at the hub; empty for one that registers."""
+        return self.identity.connection_string or ""
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a subprocess, by the names of Microsoft's samples: `X509_CERT_FILE`, …"""
+        return self.cloud.environment(**{**self.identity.environment, **more})
+
+    def take(self, made: Mapping[str, Any]) -> None:
+        self.identity = msgspec.convert(made, AzureIdentity)
+
+    def messages(self, at_least: int = 0) -> list[dict[str, Any]]:
+        """Return what arrived of it; see `Cloud.messages`."""
+        return self.cloud.messages(self, at_least=at_least)
+
+    def provisioning_client(self, *, is_async: bool = False, **more: Any) -> Any:
+        """Return azure-iot-device's `ProvisioningDeviceClient` of it."""
+        import azure.iot.device
+        import azure.iot.device.aio
+
+        kind = (azure.iot.device.aio if is_async else azure.iot.device).ProvisioningDeviceClient
+        place = {
+            "provisioning_host": self.identity.provisioning_host,
+            "registration_id": self.identity.registration_id,
+            "id_scope": self.identity.id_scope,
+        }
+        if self.identity.auth == "x509":
+            return kind.create_from_x509_certificate(**place, x509=self._x509(), **more)
+        return kind.create_from_symmetric_key(**place, symmetric_key=self.symmetric_key, **more)
+
+    def register(self) -> Any:
+        """Register, and return the SDK's result; an exception of the SDK where it is refused."""
+        return self.provisioning_client().register()
+
+    def client(self, *, is_async: bool = False, **more: Any) -> Any:
+        """Return azure-iot-device's `IoTHubDeviceClient` of it, not connected; `more` are the SDK's options.
+
+        A device of the provisioning service is to register first.
+        """
+        import azure.iot.device
+        import azure.iot.device.aio
+
+        kind = (azure.iot.device.aio if is_async else azure.iot.device).IoTHubDeviceClient
+        more = {"server_verification_cert": self.cloud.ca_pem, **more}
+        if self.identity.auth == "x509":
+            host, device = self.identity.hub_host, self.identity.device_id
+            return kind.create_from_x509_certificate(x509=self._x509(), hostname=host, device_id=device, **more)
+        hub, key = self.identity.hub_host, self.symmetric_key
+        string = self.connection_string or f"HostName={hub};DeviceId={self.name};SharedAccessKey={key}"
+        return kind.create_from_connection_string(string, **more)
+
+    def _x509(self) -> Any:
+        from azure.iot.device import X509
+
+        x509: Any = X509  # has no types
+        return x509(self.certificate_file, self.key_file)
+
+
+class AwsThing(Device):
+    """A thing, and the certificate by which it connects."""
+
+    def __init__(self, cloud: Cloud, identity: AwsIdentity) -> None:
+        super().__init__(cloud)
+        self.identity = identity
+
+    @property
+    def name(self) -> str:
+        """The thing's, and the client id that is expected of it."""
+        return self.identity.name
+
+    @property
+    def certificate_file(self) -> str:
+        return self.identity.files.certificate_file
+
+    @property
+    def key_file(self) -> str:
+        return self.identity.files.key_file
+
+    @property
+    def endpoint(self) -> str:
+        """The host of `iot:Data-ATS`."""
+        return self.identity.endpoint
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a subprocess: `AWS_IOT_ENDPOINT`, `THING_NAME`, `CERT_FILE`, `KEY_FILE`, …"""
+        return self.cloud.environment(**{**self.identity.environment, **more})
+
+    def take(self, made: Mapping[str, Any]) -> None:
+        self.identity = msgspec.convert(made, AwsIdentity)
+
+    def connection(self, **more: Any) -> Any:
+        """Return awsiotsdk's `awscrt.mqtt.Connection` of it, not connected; `more` are options of its builder."""
+        import awsiot.mqtt_connection_builder
+
+        return awsiot.mqtt_connection_builder.mtls_from_path(**self._sdk(), **more)
+
+    def client5(self, **more: Any) -> Any:
+        """Return awsiotsdk's `awscrt.mqtt5.Client` of it, not started; `more` are options of its builder."""
+        import awsiot.mqtt5_client_builder
+
+        return awsiot.mqtt5_client_builder.mtls_from_path(**self._sdk(), **more)
+
+    def _sdk(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.endpoint,
+            "cert_filepath": self.certificate_file,
+            "pri_key_filepath": self.key_file,
+            "ca_filepath": self.cloud.ca_file,
+            "client_id": self.name,
+        }
+
+
+class EstDevice(Device):
+    """A device with a certificate of the server's CA, and its EST user."""
+
+    def __init__(self, cloud: Cloud, identity: EstIdentity) -> None:
+        super().__init__(cloud)
+        self.identity = identity
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def url(self) -> str:
+        """Up to `/.well-known/est`."""
+        return self.identity.url
+
+    @property
+    def certificate_file(self) -> str:
+        return self.identity.files.certificate_file
+
+    @property
+    def key_file(self) -> str:
+        return self.identity.files.key_file
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a subprocess: `EST_URL`, `EST_USERNAME`, `EST_PASSWORD`, `CERT_FILE`, …"""
+        return self.cloud.environment(**{**self.identity.environment, **more})
+
+    def take(self, made: Mapping[str, Any]) -> None:
+        self.identity = msgspec.convert(made, EstIdentity)
+
+
+def clock_of_a_device(by: str) -> dict[str, str]:
+    """Return variables by which a subprocess believes another time: "-2y", "+90d". Raise `AssertionError`.
+
+    It is libfaketime that does it, of Debian's package `faketime`.
+    """
+    found = sorted(Path("/usr/lib").glob(_FAKETIME))
+    assert found, "a device's clock is off by libfaketime, which is not installed: apt-get install faketime"
+    return {"LD_PRELOAD": str(found[0]), "FAKETIME": by, "DONT_FAKE_MONOTONIC": "1"}
+
+
+def _files(files: Files | None) -> Files:
+    assert files is not None, "this device has a key and no certificate: ask for auth='x509'"
+    return files
+
+
+def _name_of(device: "Device | str | None") -> str:
+    return device.name if isinstance(device, Device) else device or ""
+
+
+def _until(look: Callable[[], list[_T]], is_enough: Callable[[list[_T]], bool], what: str, within_s: float) -> list[_T]:
+    clock = SystemClock()
+    deadline = clock.monotonic() + within_s
+    while not is_enough(found := look()):
+        assert clock.monotonic() < deadline, f"no {what} within {within_s:g} s, but {found}"
+        time.sleep(_LOOK_S)
+    return found
+
+
+__all__: Sequence[str] = ("AwsThing", "AzureDevice", "BirthmarkError", "ChipMade", "Cloud", "Device", "EstDevice")

@@ -1,0 +1,104 @@
+"""`birthmark test-server` as a child of the tests: a line in is a word, a line out its answer."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from birthmark.errors import BirthmarkError
+
+_PROGRAM = "from birthmark.cli.app import main; main()"
+_PATIENCE_S = 60.0
+_NOT_ITS = ("BIRTHMARK_DATA", "BIRTHMARK_LISTEN", "BIRTHMARK_DATABASE", "BIRTHMARK_CONFIG", "BIRTHMARK_LOGIN")
+
+
+class ServerEndedError(RuntimeError):
+    """The server for tests did not begin, or ended, or says nothing; the end of its log is in the message."""
+
+
+class TestServer:
+    """One process. It is asked by one thread at a time."""
+
+    __test__ = False  # its name begins as pytest's classes do
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: Any = None
+        self._begun = b""
+        self.endpoints: dict[str, Any] = {}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be asked."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it, and return when it is ready. Raise `ServerEndedError`."""
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_ITS}
+        self._log, self._begun = tempfile.TemporaryFile(), b""  # noqa: SIM115 - it is closed by `stop`
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, "test-server", "--json"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the tests, which then end it
+        )
+        self.endpoints = self._answer()
+
+    def ask(self, word: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask something. Raise the `BirthmarkError` that it answers, or `ServerEndedError`."""
+        if self._process is None or self._process.stdin is None:
+            raise self._ended("was not started")
+        try:
+            self._process.stdin.write(json.dumps(word).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._ended("has ended") from error
+        answer = self._answer()
+        if "error" in answer:
+            refused = BirthmarkError()
+            refused.quote(code=answer["error"], **{name: answer[name] for name in ("message", "cause", "fix")})
+            raise refused
+        return answer
+
+    def stop(self) -> None:
+        """End it with its input; what does not end by that is killed."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            process.wait(_PATIENCE_S / 4)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self._log.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while b"\n" not in self._begun:
+            if not select.select([descriptor], [], [], _PATIENCE_S)[0]:
+                raise self._ended(f"did not answer in {_PATIENCE_S:g} s")
+            if not (data := os.read(descriptor, 65536)):
+                raise self._ended("did not begin" if not self.endpoints else "has ended")
+            self._begun += data
+        line, _, self._begun = self._begun.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _ended(self, what: str) -> ServerEndedError:
+        told = b""
+        if self._log is not None and not self._log.closed:
+            self._log.seek(0)
+            told = self._log.read()[-2000:]
+        return ServerEndedError(f"the server for tests {what}; its log: {told.decode(errors='replace').strip() or '-'}")

@@ -1,0 +1,288 @@
+"""The words that a server for tests understands: a line of its input is one, a line of its output its answer.
+
+A word is written as JSON, `{"do": "azure-device", "name": "pump-1", "auth": "key"}`, or in short,
+`azure-device pump-1 auth=key`. What is refused is answered `{"error": CODE, "message", "cause", "fix"}`, and the
+server stays as it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from birthmark.background import beside
+from birthmark.console.client import OperatorClient
+from birthmark.durations import duration_of
+from birthmark.errors import BirthmarkError
+from birthmark.server.line import LineState
+from birthmark.server.trial import TrialServer
+from birthmark.testing.errors import WordInvalidError
+from birthmark.text import decode_json, printable
+
+_SHOWN = 64
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
+    """What may be asked; a member without a default has to be named."""
+
+
+class Reset(Word, frozen=True, tag="reset"):
+    """As new again: connections, devices, messages and faults are gone. Answers the endpoints."""
+
+
+class Help(Word, frozen=True, tag="help"):
+    """The words, their members, and the refusals that can be provoked."""
+
+
+class Environment(Word, frozen=True, tag="environment"):
+    """The variables that the vendors' programs read."""
+
+
+class AzureDevice(Word, frozen=True, tag="azure-device"):
+    """A device on record at the provisioning service, or at the hub."""
+
+    name: Name
+    auth: Literal["x509", "key"] = "x509"
+    at: Literal["dps", "hub"] = "dps"
+    lasts: str = "1d"
+
+
+class AwsThing(Word, frozen=True, tag="aws-thing"):
+    """A thing, its certificate, and a policy: one that allows `action` on everything, or the JSON of `policy`."""
+
+    name: Name
+    action: str = "iot:*"
+    policy: str = ""
+    lasts: str = "1d"
+
+
+class Est(Word, frozen=True, tag="est-identity"):
+    """A certificate of the server's CA, by EST."""
+
+    name: Name
+
+
+class Chip(Word, frozen=True, tag="chip"):
+    """A software chip: se050, atecc608 or generic."""
+
+    name: Name = "chip"
+    kind: Literal["se050", "atecc608", "generic"] = "se050"
+
+
+class Refuse(Word, frozen=True, tag="refuse"):
+    """Have the next connection or request of a device refused with a code; see `help`."""
+
+    name: Name
+    code: Name
+
+
+class Expire(Word, frozen=True, tag="expire"):
+    """Give a device a certificate that ended an hour ago; its place on record knows that one."""
+
+    name: Name
+
+
+class Revoke(Word, frozen=True, tag="revoke"):
+    """Take everything of a device back."""
+
+    name: Name
+
+
+class ClockWord(Word, frozen=True, tag="clock"):
+    """Put the server's clock off by so much: `+90d`, `-1h`, `0`."""
+
+    by: Name
+
+
+class LineWord(Word, frozen=True, tag="line"):
+    """Cut, break, stall the line to the server, or let all `through`."""
+
+    state: LineState
+    after_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Throttle(Word, frozen=True, tag="throttle"):
+    """Give hub and provisioning service a tier, and use up what it takes for so long; with `day` the day's, too."""
+
+    lasts: str = "30s"
+    day: bool = False
+    tier: Literal["F1", "S1", "S2", "S3"] = "F1"
+
+
+class Rollover(Word, frozen=True, tag="rollover"):
+    """Exchange the root of the CA: `start`, then `next` steps, or one `back`."""
+
+    step: Literal["start", "next", "back"] = "start"
+
+
+class Messages(Word, frozen=True, tag="messages"):
+    """What arrived at the hub, or with `at` aws at AWS since the first thing was made; of one device, or of all."""
+
+    name: str = ""
+    at: Literal["hub", "aws"] = "hub"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
+
+
+class Why(Word, frozen=True, tag="why"):
+    """What was refused, the latest first: of a device, or all."""
+
+    name: str = ""
+    code: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+
+
+WORDS: Sequence[type[Word]] = (
+    Reset,
+    Help,
+    Environment,
+    AzureDevice,
+    AwsThing,
+    Est,
+    Chip,
+    Refuse,
+    Expire,
+    Revoke,
+    ClockWord,
+    LineWord,
+    Throttle,
+    Rollover,
+    Messages,
+    Why,
+)
+_BY_TAG: Mapping[str, type[Word]] = {str(kind.__struct_config__.tag): kind for kind in WORDS}
+
+
+def parse_word(line: bytes) -> Word:
+    """Return what a line asks. Raise `WordInvalidError`."""
+    text = line.decode(errors="replace").strip()
+    shown = printable(text[:_SHOWN])
+    try:
+        asked = _members(text)
+        kind = _BY_TAG.get(str(asked.get("do")))
+        if kind is None:
+            raise WordInvalidError(word=shown, detail=f"the words are {', '.join(_BY_TAG)}")
+        return msgspec.convert(asked, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise WordInvalidError(word=shown, detail=str(error)) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise WordInvalidError(word=shown, detail="it is no object of JSON") from error
+
+
+def _members(text: str) -> dict[str, Any]:
+    """Return the members of a word that is written in either form. Raise `ValueError`."""
+    if text.startswith("{"):
+        found = decode_json(text)
+        if not isinstance(found, dict):
+            raise ValueError(text)
+        return found
+    first, *rest = text.split()
+    names = [field.name for field in msgspec.structs.fields(_BY_TAG.get(first, Word))]
+    asked: dict[str, Any] = {"do": first}
+    places = iter(names)
+    for part in rest:
+        name, equals, value = part.partition("=")
+        if not (equals and name in names):
+            name, value = next(places, part), part
+        asked[name] = value
+    return asked
+
+
+def offset_of(text: str) -> timedelta:
+    """Return by how much a clock is off: `+90d`, `-1h`, `0`. Raise `ValueError`."""
+    if text == "0":
+        return timedelta()
+    if text[:1] not in {"+", "-"}:
+        raise ValueError("begin with + or -")
+    return duration_of(text[1:]) * (-1 if text[0] == "-" else 1)
+
+
+class Words:
+    """Does what lines ask of a server for tests. It is asked one line after the other."""
+
+    def __init__(self) -> None:
+        self._workshop: Any = None
+        self.refused = 0
+        """How many lines were refused."""
+
+    async def answer(self, trial: TrialServer, line: bytes) -> Mapping[str, Any]:
+        """Do what a line asks, and return the answer; what is refused is one, too."""
+        try:
+            return await self._do(trial, parse_word(line))
+        except BirthmarkError as error:
+            self.refused += 1
+            return told(error)
+
+    async def _do(self, trial: TrialServer, word: Word) -> Mapping[str, Any]:
+        match word:
+            case Reset():
+                self._workshop = None
+                return await trial.reset()
+            case ClockWord(by=by):
+                trial.clock.ahead = _valid(offset_of, by)
+                return {"clock": trial.clock.now().isoformat()}
+            case LineWord(state=state, after_bytes=after_bytes):
+                await trial.set_line(state, after_bytes)
+                return {"line": state.value}
+            case Throttle(lasts=lasts, day=day, tier=tier):
+                duration = _valid(duration_of, lasts)
+                await beside(lambda: self._here(trial).set_tier(tier))
+                trial.use_up(duration, is_day=day)
+                return {"throttled_s": duration.total_seconds()}
+            case AwsThing():
+                trial.watch()
+            case Messages(at="aws", name=name, limit=limit):
+                from birthmark.testing.workshop import message_of_aws
+
+                found = [message for message in trial.published if name in {"", message.publisher}]
+                return {"items": [message_of_aws(message) for message in found[-limit:]]}
+            case _:
+                pass
+        shop = self._here(trial)
+        return await beside(lambda: shop.do(word))
+
+    def _here(self, trial: TrialServer) -> Any:
+        """Return what makes devices, which loads what a server alone does not need."""
+        if self._workshop is None:
+            from birthmark.testing.workshop import Workshop
+
+            data = trial.settings.directory
+            self._workshop = Workshop(data, OperatorClient.of(data), trial)
+        return self._workshop
+
+
+def _valid(parse: Any, text: str) -> timedelta:
+    try:
+        found: timedelta = parse(text)
+    except (ValueError, OverflowError) as error:
+        raise WordInvalidError(word=printable(text[:_SHOWN]), detail=str(error)) from error
+    return found
+
+
+def told(error: BirthmarkError) -> dict[str, Any]:
+    """Return a refusal as it is answered."""
+    return {
+        "error": error.code,
+        "message": str(error),
+        "cause": error.explain_cause(),
+        "fix": error.explain_fix(),
+    }
+
+
+def help_of(possible: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the words with their members, and what can be refused, by kind of device."""
+    return {
+        "words": {
+            tag: {
+                "does": " ".join((kind.__doc__ or "").split()),
+                "members": {
+                    field.name: None if field.default is msgspec.NODEFAULT else field.default
+                    for field in msgspec.structs.fields(kind)
+                },
+            }
+            for tag, kind in _BY_TAG.items()
+        },
+        "refusals": {kind: list(codes) for kind, codes in possible.items()},
+    }

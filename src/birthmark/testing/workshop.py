@@ -1,0 +1,478 @@
+"""Makes devices and faults for tests, by the interfaces that everybody uses: the operator's, the clouds' and EST's.
+
+It works in a thread of the server's process, one word after the other, and keeps what it made until the next reset.
+Certificates are made here, of P-256 keys; nothing in them is special.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, assert_never
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from birthmark import durable
+from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.auth.sas import hmac_sha256, render_sas
+from birthmark.broker.model import Message
+from birthmark.clock import SystemEntropy
+from birthmark.console.client import OperatorClient, read_endpoints
+from birthmark.console.variables import variables
+from birthmark.durations import lifetime_of
+from birthmark.elements.profiles import PROFILES
+from birthmark.elements.software import create_software_element
+from birthmark.errors import NotFoundError
+from birthmark.est.wire import parse_certs_only, render_basic, render_csr
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.issue import new_serial, self_signed
+from birthmark.pki.names import name_of
+from birthmark.pki.profiles import DEVICE
+from birthmark.server.trial import TrialServer
+from birthmark.testing import refusing, words
+from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
+from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
+from birthmark.text import printable, readable, reason_of
+
+_API = "2021-10-01"
+_HUB = _DPS = "birthmark"
+_PATIENCE_S = 30
+_TOKEN_LASTS = timedelta(minutes=5)
+_OVER = timedelta(hours=1)
+_S = TypeVar("_S", AzureIdentity, AwsIdentity, EstIdentity)
+
+
+class _HttpError(Exception):
+    """An interface refused; `told` is its address, status and body."""
+
+    def __init__(self, *told: str) -> None:
+        super().__init__(*told)
+        self.told = told
+
+
+class Workshop:
+    """For one server, since its last reset. `clock` of the server is what certificates go by that are made here."""
+
+    def __init__(self, data: Path, operator: OperatorClient, trial: TrialServer) -> None:
+        self.operator = operator
+        self._data, self._trial = data, trial
+        self._place = data / "kit"
+        self._made = 0
+        self.subjects: dict[str, Subject] = {}
+        self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+
+    @property
+    def endpoints(self) -> dict[str, Any]:
+        """How to reach the server, by the keys that it has now."""
+        return read_endpoints(self._data)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return variables(self.endpoints)
+
+    def do(self, word: words.Word) -> Mapping[str, Any]:
+        """Do what a word asks. Raise `BirthmarkError`, where nothing or not all was done."""
+        try:
+            return self._do(word)
+        except OSError as error:
+            raise _failed(word, "the server", "nothing", reason_of(error)) from error
+        except _HttpError as error:
+            raise _failed(word, *error.told) from error
+        except Exception as error:
+            # Amazon's client makes its classes as it runs.
+            if (answer := getattr(error, "response", None)) is None:
+                raise
+            told = answer["Error"]
+            raise _failed(word, "AWS IoT", told["Code"], told["Message"]) from error
+
+    def _do(self, word: words.Word) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a word, an answer
+        match word:
+            case words.Help():
+                return words.help_of(refusing.POSSIBLE)
+            case words.Environment():
+                return self.environment
+            case words.AzureDevice():
+                return _json(self.azure_device(word))
+            case words.AwsThing():
+                return _json(self.aws_thing(word))
+            case words.Est(name=name):
+                return _json(self.est_identity(name))
+            case words.Chip(name=name, kind=kind):
+                return _json(self.chip(name, kind))
+            case words.Refuse(name=name, code=code):
+                return refusing.provoke(self, self.subject(name), code)
+            case words.Expire(name=name):
+                return _json(self.expire(self.subject(name)))
+            case words.Revoke(name=name):
+                return {"taken": self.operator.post(f"/devices/{quote(name, safe='')}/revoke", {})}
+            case words.Rollover(step=step):
+                body = {"share": 0.0} if step == "next" else {}
+                found: Mapping[str, Any] = self.operator.post(f"/ca/rollover/{step}", body)
+                return found
+            case words.Messages(name=name, limit=limit):
+                query: dict[str, object] = {"limit": limit, "device": name or None}
+                return {"items": list(self.operator.rows(f"/hubs/{_HUB}/messages", **query))}
+            case words.Why(name=name, code=code, limit=limit):
+                query = {"limit": limit, "subject": name or None, "code": code or None}
+                return {"items": list(self.operator.rows("/refusals", **query))}
+            case _:
+                raise WordInvalidError(word=type(word).__name__, detail="it is done elsewhere")
+
+    def subject(self, name: str) -> Subject:
+        """Return what was made of that name. Raise `SubjectUnknownError`."""
+        if (found := self.subjects.get(name)) is None:
+            known = ", ".join(sorted(self.subjects))
+            told = f"; there is {known}" if known else ""
+            raise SubjectUnknownError(name=name, known=told, example=f"azure-device {name}")
+        return found
+
+    def set_tier(self, hub: str, dps: str = "S1") -> None:
+        """Give the hub and the provisioning service a tier, whose limits count from now on."""
+        self.operator.put(f"/hubs/{_HUB}/tier", {"tier": hub})
+        self.operator.put(f"/dps/{_DPS}/tier", {"tier": dps})
+
+    def use_up(self, *, is_day: bool = False, duration: timedelta = timedelta(seconds=60)) -> None:
+        """Use up what the tiers take; see `TrialServer.use_up`."""
+        self._trial.use_up(duration, is_day=is_day)
+
+    def set_clock(self, ahead: timedelta) -> None:
+        """Put the server's clock off."""
+        self._trial.clock.ahead = ahead
+
+    # ---- Azure
+
+    def azure_device(self, asked: words.AzureDevice) -> AzureIdentity:
+        """Put a device on record."""
+        files, key, string = None, None, None
+        if asked.auth == "x509":
+            certificate, files = self._certificate(asked.name, lasts=_lasts(asked.lasts))
+            self._put_certificate(asked.name, asked.at, certificate)
+        elif asked.at == "hub":
+            made = self.operator.post(f"/hubs/{_HUB}/devices", {"device_id": asked.name})
+            key = str(made["primary_key"])
+        else:
+            key = base64.b64encode(SystemEntropy().token(32)).decode()
+            self.put_enrollment(asked.name, {"type": "symmetricKey", "symmetricKey": _both(key)})
+        found = self.endpoints
+        hub, dps = found["iothub"], found["dps"]
+        if asked.at == "hub":
+            proof = "x509=true" if key is None else f"SharedAccessKey={key}"
+            string = f"HostName={hub['host']};DeviceId={asked.name};{proof}"
+        identity = AzureIdentity(
+            name=asked.name,
+            auth=asked.auth,
+            at=asked.at,
+            registration_id=asked.name,
+            device_id=asked.name,
+            provisioning_host=dps["host"],
+            id_scope=dps["id_scope"],
+            hub_host=hub["host"],
+            trust_bundle=found["trust_bundle"],
+            files=files,
+            symmetric_key=key,
+            connection_string=string,
+        )
+        return self._keep(msgspec.structs.replace(identity, environment=self.environment | _of_azure(identity)))
+
+    def put_enrollment(self, name: str, attestation: Mapping[str, Any], **more: object) -> None:
+        """Put an individual enrollment on record, in the place of one that is there."""
+        body = {"registrationId": name, "deviceId": name, "attestation": attestation, **more}
+        self._ask_dps("PUT", name, body, {"If-Match": "*"} if self.has_enrollment(name) else {})
+
+    def has_enrollment(self, name: str) -> bool:
+        return self._ask_dps("GET", name, None, may_fail=True)[0] == http.client.OK
+
+    def enrollment(self, name: str) -> dict[str, Any]:
+        """Return an enrollment as the service shows it."""
+        found: dict[str, Any] = json.loads(self._ask_dps("GET", name, None)[1])
+        return found
+
+    def change_enrollment(self, name: str, **members: object) -> None:
+        """Change members of an enrollment."""
+        body = self.enrollment(name) | members
+        self._ask_dps("PUT", name, body, {"If-Match": "*"})
+
+    def remove_enrollment(self, name: str) -> None:
+        self._ask_dps("DELETE", name, None, {"If-Match": "*"})
+
+    def put_other_certificate(self, identity: AzureIdentity) -> None:
+        """Let the record of a device be of a certificate that it does not have."""
+        certificate, _ = self._certificate(identity.name, is_another=True)
+        self._put_certificate(identity.name, identity.at, certificate)
+
+    def _put_certificate(self, name: str, at: str, certificate: Certificate) -> None:
+        if at == "dps":
+            primary = {"primary": {"certificate": certificate.pem()}}
+            self.put_enrollment(name, {"type": "x509", "x509": {"clientCertificates": primary}})
+            return
+        if name in self.subjects:
+            with contextlib.suppress(NotFoundError):
+                self.operator.delete(f"/hubs/{_HUB}/devices/{quote(name, safe='')}")
+        body = {"device_id": name, "thumbprint": certificate.thumbprint.hex()}
+        self.operator.post(f"/hubs/{_HUB}/devices", body)
+
+    def _ask_dps(
+        self, method: str, name: str, body: object, headers: Mapping[str, str] | None = None, *, may_fail: bool = False
+    ) -> tuple[int, bytes]:
+        """Ask the provisioning service's own interface. Raise `AnswerError`."""
+        dps = self.endpoints["dps"]
+        string = parse_connection_string(dps["service_connection_string"])
+        until = self._trial.clock.now() + _TOKEN_LASTS
+        token = render_sas(string.host, hmac_sha256(string.key), until, string.policy)
+        sent = {"Authorization": token, "Content-Type": "application/json", **(headers or {})}
+        path = f"/enrollments/{quote(name, safe='')}?api-version={_API}"
+        url = f"https://{dps['host']}:{dps['https_port']}{path}"
+        return self._https(method, url, None if body is None else json.dumps(body), sent, may_fail=may_fail)
+
+    # ---- AWS
+
+    @cached_property
+    def iot(self) -> Any:
+        """The account, by Amazon's own client."""
+        import boto3
+
+        aws = self.endpoints["aws"]
+        return boto3.client(
+            "iot",
+            endpoint_url=aws["endpoint_url"],
+            region_name=aws["region"],
+            aws_access_key_id=aws["access_key_id"],
+            aws_secret_access_key=aws["secret_access_key"],
+            verify=self.endpoints["trust_bundle"],
+        )
+
+    def aws_thing(self, asked: words.AwsThing) -> AwsIdentity:
+        """Make a thing, register its certificate, and allow it something."""
+        certificate, files = self._certificate(asked.name, lasts=_lasts(asked.lasts))
+        arn = str(self.iot.create_thing(thingName=asked.name)["thingArn"])
+        made = self.iot.register_certificate_without_ca(certificatePem=certificate.pem(), status="ACTIVE")
+        allowed = {"Effect": "Allow", "Action": asked.action, "Resource": "*"}
+        document = asked.policy or json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        self.iot.create_policy(policyName=asked.name, policyDocument=document)
+        self.iot.attach_policy(policyName=asked.name, target=made["certificateArn"])
+        self.iot.attach_thing_principal(thingName=asked.name, principal=made["certificateArn"])
+        found = self.endpoints
+        identity = AwsIdentity(
+            name=asked.name,
+            arn=arn,
+            certificate_arn=made["certificateArn"],
+            certificate_id=made["certificateId"],
+            policy_name=asked.name,
+            endpoint=found["aws"]["data_endpoint"],
+            region=found["aws"]["region"],
+            trust_bundle=found["trust_bundle"],
+            files=files,
+        )
+        more = {
+            "AWS_IOT_ENDPOINT": identity.endpoint,
+            "THING_NAME": identity.name,
+            "CERT_FILE": files.certificate_file,
+            "KEY_FILE": files.key_file,
+            "CA_FILE": identity.trust_bundle,
+        }
+        return self._keep(msgspec.structs.replace(identity, environment=self.environment | more))
+
+    # ---- EST
+
+    def est_identity(self, name: str) -> EstIdentity:
+        """Get a certificate by EST, as the user that is made for it."""
+        found = self.operator.post("/est/credentials", {"device_id": name})
+        username, password = str(found["name"]), str(found["password"])
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._keys[name] = key
+        request = x509.CertificateSigningRequestBuilder(name_of(name)).sign(key, SHA256())
+        url = str(self.endpoints["est"]["url"])
+        headers = {"Content-Type": "application/pkcs10", "Authorization": render_basic(username, password)}
+        body = render_csr(request.public_bytes(Encoding.DER))
+        _, answered = self._https("POST", f"{url}/simpleenroll", body, headers)
+        (certificate, *_) = parse_certs_only(answered)
+        files = self._write(certificate, key)
+        more = {
+            "EST_URL": url,
+            "EST_USERNAME": username,
+            "EST_PASSWORD": password,
+            "CERT_FILE": files.certificate_file,
+            "KEY_FILE": files.key_file,
+        }
+        return self._keep(
+            EstIdentity(
+                name=name,
+                url=url,
+                username=username,
+                password=password,
+                trust_bundle=self.endpoints["trust_bundle"],
+                files=files,
+                environment=self.environment | more,
+            )
+        )
+
+    # ---- chips
+
+    def chip(self, name: str, kind: str) -> ChipMade:
+        """Make a software chip, as its maker sells it."""
+        directory = self._new_place()
+        element = create_software_element(
+            directory / "chip", PROFILES[kind], now=self._trial.clock.now(), entropy=SystemEntropy()
+        )
+        with element.open() as opened:
+            certificate, label = opened.certificate(), opened.key().label
+            referable = kind == "se050"
+            reference = opened.reference_key() if referable else ""
+        certificate_file, key_file = directory / "certificate.pem", directory / "reference.key"
+        certificate_file.write_text(certificate.pem())
+        if reference:
+            durable.put(key_file, reference.encode(), 0o600)
+        return ChipMade(
+            name=name,
+            kind=kind,
+            directory=str(directory / "chip"),
+            certificate_file=str(certificate_file),
+            key_file=str(key_file) if reference else "",
+            key_label=label,
+            maker_certificates=str(element.maker_certificates),
+            environment=self.environment | dict(element.environment),
+        )
+
+    # ---- faults
+
+    def expire(self, subject: Subject) -> Subject:
+        """Have the certificate of a device be over: return the device as it is then.
+
+        One of Azure gets a certificate that ended an hour ago, and its record knows that. For others, whose
+        certificates are not taken once they are over, the server's clock goes an hour past the end.
+        """
+        match subject:
+            case AzureIdentity(files=None):
+                raise WordInvalidError(word=f"expire {subject.name}", detail="it has a key and no certificate")
+            case AzureIdentity():
+                certificate, files = self._certificate(subject.name, ended=_OVER)
+                self._put_certificate(subject.name, subject.at, certificate)
+                environment = subject.environment | _of_files(files)
+                return self._keep(msgspec.structs.replace(subject, files=files, environment=environment))
+            case AwsIdentity() | EstIdentity():
+                end = x509.load_pem_x509_certificate(Path(subject.files.certificate_file).read_bytes())
+                self.set_clock(end.not_valid_after_utc - self._trial.clock.now() + self._trial.clock.ahead + _OVER)
+                return subject
+            case _:
+                assert_never(subject)
+
+    # ---- parts
+
+    def _certificate(
+        self,
+        name: str,
+        *,
+        lasts: timedelta = timedelta(days=1),
+        ended: timedelta = timedelta(),
+        is_another: bool = False,
+    ) -> tuple[Certificate, Files]:
+        """Make a certificate that its own key signed; one that `ended` so long ago is of the key that was there."""
+        key = None if is_another else self._keys.get(name)
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        if not is_another:
+            self._keys[name] = key
+        began = self._trial.clock.now() - (ended + lasts if ended else timedelta())
+        made = self_signed(DEVICE, name_of(name), key, serial=new_serial(SystemEntropy()), now=began, lifetime=lasts)
+        return made, self._write(made, key)
+
+    def _write(self, certificate: Certificate, key: ec.EllipticCurvePrivateKey) -> Files:
+        place = self._new_place()
+        certificate_file, key_file = place / "certificate.pem", place / "key.pem"
+        certificate_file.write_text(certificate.pem())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        durable.put(key_file, pem, 0o600)
+        ends = certificate.not_after.isoformat()
+        return Files(certificate_file=str(certificate_file), key_file=str(key_file), not_after=ends)
+
+    def _new_place(self) -> Path:
+        self._made += 1
+        place = self._place / str(self._made)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)  # a reset leaves what is empty
+        return place
+
+    def _keep(self, identity: _S) -> _S:
+        self.subjects[identity.name] = identity
+        return identity
+
+    def _https(
+        self,
+        method: str,
+        url: str,
+        body: bytes | str | None,
+        headers: Mapping[str, str],
+        *,
+        may_fail: bool = False,
+    ) -> tuple[int, bytes]:
+        parts = urlsplit(url)
+        context = ssl.create_default_context(cafile=self.endpoints["trust_bundle"])
+        asking = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=_PATIENCE_S, context=context)
+        try:
+            asking.request(method, url.removeprefix(f"https://{parts.netloc}"), body, dict(headers))
+            answer = asking.getresponse()
+            status, content = answer.status, answer.read()
+        finally:
+            asking.close()
+        if status >= http.client.BAD_REQUEST and not may_fail:
+            raise _HttpError(url, str(status), content[:200].decode(errors="replace"))
+        return status, content
+
+
+def _failed(word: words.Word, url: str, status: str, body: str) -> AnswerError:
+    name, tag = getattr(word, "name", ""), word.__struct_config__.tag
+    return AnswerError(url=url, status=status, body=printable(body), name=name, word=f"{tag} {name}".strip())
+
+
+def message_of_aws(message: Message) -> Row:
+    """Return a message that was published, as it is answered; `client` is who published it."""
+    body, encoding = readable(message.payload)
+    return {
+        "topic": message.topic,
+        "body": body,
+        "encoding": encoding,
+        "qos": message.qos,
+        "retain": message.retain,
+        "client": message.publisher,
+    }
+
+
+def _both(key: str) -> dict[str, str]:
+    return {"primaryKey": key, "secondaryKey": key}
+
+
+def _of_azure(identity: AzureIdentity) -> dict[str, str]:
+    """Return what Microsoft's samples read of a device."""
+    found = {"PROVISIONING_REGISTRATION_ID": identity.registration_id, "DEVICE_ID": identity.device_id}
+    found |= {"HOSTNAME": identity.hub_host, "DPS_X509_REGISTRATION_ID": identity.registration_id}
+    if identity.files is not None:
+        found |= _of_files(identity.files)
+    if identity.symmetric_key is not None:
+        found["PROVISIONING_SYMMETRIC_KEY"] = identity.symmetric_key
+    if identity.connection_string is not None:
+        found["IOTHUB_DEVICE_CONNECTION_STRING"] = identity.connection_string
+    return found
+
+
+def _of_files(files: Files) -> dict[str, str]:
+    return {"X509_CERT_FILE": files.certificate_file, "X509_KEY_FILE": files.key_file}
+
+
+def _lasts(text: str) -> timedelta:
+    try:
+        return lifetime_of(text)
+    except ValueError as error:
+        raise WordInvalidError(word=text[:32], detail=str(error)) from error
+
+
+def _json(made: msgspec.Struct) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = msgspec.to_builtins(made)
+    return found

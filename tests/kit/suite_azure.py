@@ -1,0 +1,69 @@
+"""What somebody's own tests look like: nothing but the fixtures and Microsoft's SDK, as it is installed.
+
+It is copied into an empty directory, and run there by pytest (tests/system/test_kit.py).
+"""
+
+import subprocess
+import sys
+
+import pytest
+from azure.iot.device import Message
+
+PROGRAM = """
+import os
+from azure.iot.device import IoTHubDeviceClient, Message, ProvisioningDeviceClient, X509
+x509 = X509(os.environ["X509_CERT_FILE"], os.environ["X509_KEY_FILE"])
+state = ProvisioningDeviceClient.create_from_x509_certificate(
+    provisioning_host=os.environ["PROVISIONING_HOST"], registration_id=os.environ["PROVISIONING_REGISTRATION_ID"],
+    id_scope=os.environ["PROVISIONING_IDSCOPE"], x509=x509,
+).register().registration_state
+client = IoTHubDeviceClient.create_from_x509_certificate(x509, state.assigned_hub, state.device_id)
+client.connect()
+client.send_message(Message("from a program"))
+client.shutdown()
+"""
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_device_registers_and_sends_in_this_process(birthmark_cloud, azure_device, number):
+    assert azure_device.register().status == "assigned"
+    client = azure_device.client()
+    client.connect()
+    client.send_message(Message(f"hello {number}"))
+    client.shutdown()
+    (message,) = birthmark_cloud.messages(azure_device, at_least=1)
+    assert message["body"] == f"hello {number}"  # and nothing of the test before
+
+
+def test_a_program_of_ones_own_reaches_it_by_its_environment(birthmark_cloud, azure_device):
+    subprocess.run([sys.executable, "-c", PROGRAM], env=azure_device.environment(), check=True, timeout=60)
+    assert [one["body"] for one in birthmark_cloud.messages(azure_device)] == ["from a program"]
+
+
+def test_a_device_with_a_key_registers_and_sends(birthmark_cloud):
+    device = birthmark_cloud.azure_device("keyed", auth="key")
+    assert device.register().registration_state.device_id == "keyed"
+    client = device.client()
+    client.connect()
+    client.send_message(Message("by key"))
+    client.shutdown()
+    assert len(device.messages(at_least=1)) == 1
+
+
+def test_a_device_of_the_hub_needs_no_registration(birthmark_cloud):
+    for auth in ("x509", "key"):
+        device = birthmark_cloud.azure_device(f"hub-{auth}", auth=auth, at="hub")
+        client = device.client()
+        client.connect()
+        client.send_message(Message(auth))
+        client.shutdown()
+    assert sorted(one["body"] for one in birthmark_cloud.messages(at_least=2)) == ["key", "x509"]
+
+
+def test_the_services_sdks_reach_it(birthmark_cloud, azure_device):
+    if birthmark_cloud.endpoints["iothub"]["https_port"] != 443:
+        pytest.skip("the SDKs know no port but 443, which cannot be bound here")
+    birthmark_cloud.azure_device("listed", auth="key", at="hub")
+    assert birthmark_cloud.registry().get_device("listed").device_id == "listed"
+    found = birthmark_cloud.provisioning().get_individual_enrollment(azure_device.name)
+    assert found.registration_id == azure_device.name

@@ -1,0 +1,69 @@
+"""The test kit as somebody has it: a directory of their own, the plugin that is installed, and nothing of ours."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.system
+SUITES = Path(__file__).parents[1] / "kit"
+VENDORS_WARN = ("-W", "ignore::DeprecationWarning")
+"""azure-iot-device names a constant of ssl that is to go."""
+
+
+def in_a_directory_of_their_own(
+    directory: Path, *suites: str, options: tuple[str, ...] = ()
+) -> "subprocess.CompletedProcess[str]":
+    for suite in suites:
+        shutil.copy(SUITES / f"suite_{suite}.py", directory / f"test_{suite}.py")
+    foreign = ("PYTEST_", "BIRTHMARK_", "AWS_", "SSL_CERT", "REQUESTS_CA", "CURL_CA", "COV_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *VENDORS_WARN, *options],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def passed(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_suite_passes_in_one_process_where_each_test_has_a_cloud_as_new(tmp_path: Path) -> None:
+    passed(in_a_directory_of_their_own(tmp_path, "azure"))
+
+
+def test_every_suite_passes_with_eight_workers_at_a_time(tmp_path: Path) -> None:
+    suites = ("azure", "aws", "chips", "faults", "workers")
+    passed(in_a_directory_of_their_own(tmp_path, *suites, options=("-n", "8")))
+    hosts: dict[str, set[str]] = {}
+    for file in tmp_path.glob("*.host"):
+        hosts.setdefault(file.name.partition("-")[0], set()).add(file.read_text())
+    assert all(len(of_worker) == 1 for of_worker in hosts.values())
+    assert len(set.union(*hosts.values())) == len(hosts) > 1
+
+
+def test_nothing_is_loaded_or_started_where_nobody_asks_for_it(tmp_path: Path) -> None:
+    """The plugin is there in every run of pytest on the machine."""
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\ndef test_it():\n    loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "    assert not loaded & {'cryptography', 'sqlalchemy', 'azure', 'awscrt', 'boto3', 'msgspec'}\n"
+    )
+    passed(in_a_directory_of_their_own(tmp_path))
+
+
+def test_a_test_says_which_package_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("import sys\nsys.modules['msgspec'] = None\n")
+    (tmp_path / "test_it.py").write_text("def test_it(birthmark_cloud):\n    pass\n")
+    done = in_a_directory_of_their_own(tmp_path)
+    assert done.returncode == 1
+    assert "pip install 'birthmark[pytest]'" in done.stdout
+    assert "msgspec is missing" in done.stdout

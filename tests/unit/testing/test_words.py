@@ -1,0 +1,69 @@
+"""The words of a server for tests, as they are read."""
+
+from datetime import timedelta
+
+import pytest
+
+from birthmark.server.line import LineState
+from birthmark.testing.errors import WordInvalidError
+from birthmark.testing.refusing import POSSIBLE
+from birthmark.testing.words import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (b"reset", Reset()),
+        (b'{"do": "reset"}', Reset()),
+        (b"azure-device pump-1", AzureDevice("pump-1")),
+        (b"azure-device pump-1 auth=key at=hub", AzureDevice("pump-1", "key", "hub")),
+        (b'{"do": "azure-device", "name": "pump 1", "lasts": "2h"}', AzureDevice("pump 1", lasts="2h")),
+        (b"line break 100", LineWord(LineState.BREAK, 100)),
+        (b"messages", Messages()),
+    ],
+)
+def test_a_word_is_json_or_in_short(line: bytes, word: object) -> None:
+    assert parse_word(line) == word
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"resett",
+        b"azure-device",
+        b"azure-device pump-1 auth=password",
+        b"azure-device pump-1 colour=red",
+        b"line sideways",
+        b"line break -1",
+        b"[]",
+        b'{"do": ',
+        b'{"do": {}}',
+        b'{"do": "reset", "more": 1}',
+        b"\xff\xfe",
+        b"messages limit=0",
+        b"azure-device " + b"a" * 129,
+        b"{" * 16_000,
+    ],
+)
+def test_what_is_no_word_is_refused_by_name(line: bytes) -> None:
+    with pytest.raises(WordInvalidError):
+        parse_word(line)
+
+
+def test_how_far_a_clock_is_off() -> None:
+    assert [offset_of(text) for text in ("+90d", "-1h", "0")] == [
+        timedelta(days=90),
+        timedelta(hours=-1),
+        timedelta(),
+    ]
+    for text in ("90d", "+", "soon"):
+        with pytest.raises(ValueError, match=r"begin with|number and a unit"):
+            offset_of(text)
+
+
+def test_help_tells_every_word_and_every_refusal_that_can_be_provoked() -> None:
+    told = help_of(POSSIBLE)
+    assert len(told["words"]) == len(WORDS)
+    assert told["words"]["refuse"]["members"] == {"name": None, "code": None}
+    assert all(word["does"] for word in told["words"].values())
+    assert "iothub.device_disabled" in told["refusals"]["azure-device auth=key at=hub"]

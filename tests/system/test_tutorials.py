@@ -1,4 +1,4 @@
-"""Every code block of docs/tutorial and docs/howto runs, verbatim, as one shell session per page.
+"""Every code block of the first page, docs/tutorial and docs/howto runs, verbatim, as one shell session per page.
 
 A block's info string says what it is: `sh` is run; `toml file=NAME` and the like are written to NAME. The host name
 `localhost` stands for this run's own loopback address.
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
-PAGES = [*TUTORIALS, *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+FIRST = ROOT / "docs" / "README.md"
+PAGES = [FIRST, *TUTORIALS, *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)

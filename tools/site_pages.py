@@ -13,6 +13,7 @@ from pathlib import Path
 ELSEWHERE = "repository"
 """The folder of the site that has what stands outside docs/."""
 INDEX = "README.md"
+JAPANESE = "README.ja.md"
 _LINK = re.compile(r"(?P<open>\]\()(?P<target>[^()\s#]*)(?P<rest>(?:#[^()\s]*)?\))")
 _FENCE = re.compile(r"^(?P<fence>```+)[^\n]*\n.*?^(?P=fence)$", re.DOTALL | re.MULTILINE)
 _NAMED_FENCE = re.compile(r"^```[ ]?(?P<language>\w+) file=(?P<name>\S+)$", re.MULTILINE)
@@ -38,7 +39,8 @@ def links_of(text: str) -> Iterator[str]:
 def nav_of(read: Callable[[str], str]) -> Nav:
     """Return the navigation, from the map in docs/README.md; a README of a folder opens into the pages that it names.
 
-    `read` gives the text of a page below docs/.
+    What there is in Japanese comes last, from the map of the Japanese first page. `read` gives the text of a page
+    below docs/.
     """
     nav: Nav = [INDEX]
     for title, below in _sections(read(INDEX)):
@@ -52,7 +54,12 @@ def nav_of(read: Callable[[str], str]) -> Nav:
             else:
                 pages.append(page)
         nav.append({title: pages})
-    return nav
+    translated = [page for page in _pages_in_order(read(JAPANESE), "") if is_japanese(page)]
+    return [*nav, {"日本語": [JAPANESE, *translated]}]
+
+
+def is_japanese(page: str) -> bool:
+    return page.endswith(".ja.md")
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:

@@ -181,6 +181,19 @@ def test_a_browser_asks_nobody_else_and_finds_by_search(out: Path, url: str, pag
 
 
 @pytest.mark.parametrize("way", ["server", "disk"])
+def test_japanese_pages_say_so_and_are_found_by_japanese_words(out: Path, url: str, page: Page, way: str) -> None:
+    base = url if way == "server" else out.as_uri()
+    page.goto(f"{base}/0.10.0/README.ja.html")
+    page.locator("input[name=query]").focus()
+    page.keyboard.type("変数")
+    page.keyboard.press("End")  # what was not typed by keys, as by an input method, is read with the next of them
+    page.locator(".md-search-result__item a").first.wait_for()
+    found = page.eval_on_selector_all(".md-search-result__item a", "(all) => all.map((one) => one.pathname)")
+    assert any(one.endswith("/tutorial/azure.ja.html") for one in found)
+    assert page.locator("html").get_attribute("lang") == "ja"
+
+
+@pytest.mark.parametrize("way", ["server", "disk"])
 def test_the_selector_leads_to_the_same_page_of_another_version(out: Path, url: str, page: Page, way: str) -> None:
     base = url if way == "server" else out.as_uri()
     page.goto(f"{base}/0.10.0/howto/ci.html")

@@ -47,6 +47,11 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return site_pages.with_bars_in_code(site_pages.with_titled_blocks(linked))
 
 
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+    language = "ja" if site_pages.is_japanese(page.file.src_uri) else "en"
+    return output.replace('<html lang="en"', f'<html lang="{language}"', 1)
+
+
 def on_post_build(config: MkDocsConfig, **_: Any) -> None:
     scripts = Path(config.site_dir, "assets", "javascripts")
     for language in [*scripts.glob("lunr/*.js"), *scripts.glob("lunr/min/*.js")]:

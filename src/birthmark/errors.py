@@ -10,9 +10,10 @@ The message is safe to show to whoever asked; cause and fix are for the operator
 Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `errors.py` holds that one table.
 """
 
+import contextlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import ClassVar, dataclass_transform
 
@@ -110,6 +111,16 @@ class BirthmarkError(Exception):
         given = {name: value for name, value in vars(self).items() if name in self._fields}
         left_out = {name: getattr(self, name) for name in self._fields if name not in given}
         return {name: _text(value) for name, value in (left_out | self._added | given).items()}
+
+
+@contextlib.contextmanager
+def mended_by(command: str, *kinds: type[BirthmarkError]) -> Iterator[None]:
+    """Let errors of these kinds, which have a `{command}` in their fix, lead to this one."""
+    try:
+        yield
+    except kinds as error:
+        error.add_facts(command=command)
+        raise
 
 
 def _text(value: object) -> str:

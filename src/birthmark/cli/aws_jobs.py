@@ -12,7 +12,7 @@ from birthmark.cli.common import say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
-_COLUMNS = ("job", "status", "selection", "description", "created")
+_COLUMNS = ("job", "status", "paused", "selection", "description", "created")
 _REASON_COLUMNS = ("things", "status", "details", "one")
 _EXECUTION_COLUMNS = ("thing", "status", "number", "details", "updated")
 Job = Annotated[str, typer.Argument(metavar="JOB", help="As `birthmark aws job ls` shows it.")]
@@ -80,15 +80,20 @@ def create_job(
     """Tell things to do what FILE says."""
     if not (targets := [*(f"thing/{name}" for name in thing or ()), *(f"thinggroup/{name}" for name in group or ())]):
         raise typer.BadParameter("say what it is for: --thing NAME or --thing-group NAME")
-    known = {} if settings is None else _read(settings)
-    if rate is not None:
-        known["jobExecutionsRolloutConfig"] = {"maximumPerMinute": rate}
-    if timeout is not None:
-        known["timeoutConfig"] = {"inProgressTimeoutInMinutes": timeout}
+    known = {} if settings is None else _read(settings)[0]
+    for option, given, name, value in (
+        ("--rate", rate, "jobExecutionsRolloutConfig", {"maximumPerMinute": rate}),
+        ("--timeout", timeout, "timeoutConfig", {"inProgressTimeoutInMinutes": timeout}),
+    ):
+        if given is None:
+            continue
+        if known.get(name):
+            raise typer.BadParameter(f"{option} and {name} in {settings} say the same twice: leave one out")
+        known[name] = value
     server.do(
         *("aws", "jobs"),
         job=job,
-        document=_read(file),
+        document=_read(file)[1],
         targets=targets,
         continuous=continuous,
         description=description,
@@ -104,9 +109,11 @@ def _parameter(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _read(file: Path) -> dict[str, object]:
+def _read(file: Path) -> tuple[dict[str, object], str]:
+    """Return what is in a file of JSON, and its text."""
     try:
-        return dict(object_of(file.read_text(encoding="utf-8"), f"what is in {file}") or {})
+        text = file.read_text(encoding="utf-8")
+        return dict(object_of(text, f"what is in {file}") or {}), text
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from error
 

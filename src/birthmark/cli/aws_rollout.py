@@ -93,4 +93,5 @@ def drawn(known: Mapping[str, Any]) -> Group:
         bar = ProgressBar(max(total, 1), count, width=40, complete_style=color, finished_style=color)
         table.add_row(Text(status, style=color), bar, Text(str(count), justify="right"))
     ended = sum(count for status, count in known["things"].items() if status not in _PENDING)
-    return Group(Text(printable(_title(known)), style="bold"), table, Text(f"{ended} of {total} are over"))
+    more = " of those that were told so far" if known["goes_out"] and known["status"] in _GOES_ON else ""
+    return Group(Text(printable(_title(known)), style="bold"), table, Text(f"{ended} of {total} are over{more}"))

@@ -118,16 +118,20 @@ def read_stream(
     server: ServerOutputOptions,
     stream: Stream,
     key: Annotated[str | None, typer.Option(help="Only what has this partition key.")] = None,
-    since: Annotated[str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z, or beginning.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z; its beginning unless said otherwise.")
+    ] = None,
     after: Annotated[str | None, typer.Option(help="From a position, as an earlier run said it.")] = None,
     consumer_group: Annotated[
         str | None, typer.Option(help="From where this group is; the server notes how far it came.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what a stream has; without a beginning, what comes from now on."""
+    """Show what a stream has, from its beginning unless said otherwise."""
     only(key is None, "without --key: a group reads the stream", consumer_group=consumer_group)
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
+    if since is None and after is None and consumer_group is None:
+        since = "beginning"
     asked = Reading(since, after, consumer_group, follow)
     read(server, ("aws", "streams", stream), asked, lambda row: "  ".join((row["at"], row["body"])), device=key)
 

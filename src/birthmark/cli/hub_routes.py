@@ -41,7 +41,7 @@ def add_endpoint(
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Keep them in a stream, for `endpoint read`.")] = False,
     to_server: Annotated[
-        str | None, typer.Option("--server", metavar="NAME", help="A [servers.NAME] of the configuration.")
+        str | None, typer.Option("--server", metavar="NAME", help=r"A \[servers.NAME] of the configuration.")
     ] = None,
     topic: Annotated[
         str | None, typer.Option(help="Topic, or subject, at that server; {iothub} and {device} may stand in it.")
@@ -151,11 +151,16 @@ def retry_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "
 
 def fallback(
     server: ServerOutputOptions,
-    to: Annotated[list[str] | None, typer.Option("--endpoint", help="An endpoint; without one, events alone.")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--endpoint", help="An endpoint, or events; may be given again.")
+    ] = None,
     off: Annotated[bool, typer.Option("--off", help="Send them nowhere; monitor reads them in any case.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Say where messages go that no route takes."""
+    """Show where messages go that no route takes; with --endpoint, or --off, say where they go from now on."""
+    if not to and not off:
+        emit(server.as_json, server.client.get(at("hubs", hub, "routes", "$fallback")))
+        return
     body = {"endpoints": to or ["events"], "enabled": not off}
     emit(server.as_json, server.client.put(at("hubs", hub, "fallback"), body))
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions
+from birthmark.broker.rules.partitions import BEGINNING, PositionInvalidError, Positions, parse_positions
 from birthmark.broker.stream import SqlStream
 from birthmark.console.names import parse_name
 from birthmark.console.routing import (
@@ -17,6 +17,7 @@ from birthmark.console.routing import (
     Rows,
 )
 from birthmark.console.streaming import Place, StreamQuery, pages
+from birthmark.errors import mended_by
 from birthmark.feed.showing import host_only
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import changing, selecting
@@ -163,8 +164,9 @@ class _Endpoints:
 
     async def read(self, asked: Asked) -> Lines:
         hub = self._hubs.by_name(asked["name"])
-        stream = await self._routes.stream(f"{hub.name}/{asked['endpoint']}")
-        return Lines(pages(stream, await _beginning(stream, asked.query), asked.query, _entry_view))
+        stream, name = await self._routes.stream(f"{hub.name}/{asked['endpoint']}"), asked["endpoint"]
+        with mended_by(f"birthmark hub endpoint read {name} --since 10m --hub {hub.name}", PositionInvalidError):
+            return Lines(pages(stream, await _beginning(stream, asked.query), asked.query, _entry_view))
 
     async def note(self, asked: Asked) -> None:
         hub, place = self._hubs.by_name(asked["name"]), parse_positions(asked.body.after)

@@ -22,25 +22,27 @@ from birthmark.awsiot.rules.documents import parse_parameters, resolved
 from birthmark.awsiot.rules.schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json
-from birthmark.awsiot.wire.jobs import JobSettings, parse_document, placeholder_in, settings_of
+from birthmark.awsiot.wire.jobs import parse_document, parse_settings, placeholder_in, settings_of
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+from birthmark.errors import mended_by
 
 MOST_REASONS = 100
 _HELP = "birthmark aws job create --help"
+_GOES_ON = (JobStatus.SCHEDULED, JobStatus.IN_PROGRESS)
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them.
 
-    `parameters` are those of the document.
+    `document` is an object, or the text of one, which stays as it is; `parameters` are those of the document.
     """
 
     job: str
-    document: dict[str, Any]
+    document: dict[str, Any] | str
     targets: list[str]
     continuous: bool = False
     description: str | None = None
-    settings: JobSettings = msgspec.field(default_factory=JobSettings)
+    settings: dict[str, Any] = {}
     parameters: dict[str, str] = {}
 
 
@@ -79,19 +81,22 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         given: NewJob = asked.body
         if wrong := [one for one in given.targets if not one.startswith(("thing/", "thinggroup/"))]:
             raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command=_HELP)
-        document = parse_document(json.dumps(given.document))
+        with mended_by(_HELP, BodyInvalidError):
+            document = parse_document(given.document if isinstance(given.document, str) else json.dumps(given.document))
+            settings = parse_settings(given.settings)
         if (what := placeholder_in(document)) is not None:
             raise MemberNotServedError(member=f"document with {what}", operation="create", command=_HELP)
-        made = await aws.jobs.create(
-            parse_job_id(given.job),
-            [aws.account.arn(*one.split("/", 1)) for one in given.targets],
-            document,
-            given.description,
-            given_json(given.settings),
-            is_continuous=given.continuous,
-            parameters=parse_parameters(given.parameters, document),
-            actor=asked.actor,
-        )
+        with mended_by(_HELP, BodyInvalidError):
+            made = await aws.jobs.create(
+                parse_job_id(given.job),
+                [aws.account.arn(*one.split("/", 1)) for one in given.targets],
+                document,
+                given.description,
+                given_json(settings),
+                is_continuous=given.continuous,
+                parameters=parse_parameters(given.parameters, document),
+                actor=asked.actor,
+            )
         return _view(made)
 
     async def cancel_job(asked: Asked) -> Any:
@@ -168,7 +173,7 @@ def _whole(
 ) -> dict[str, Any]:
     return _view(known) | {
         "targets": [one.target for one in targets],
-        "goes_out": any(not one.is_done for one in targets),
+        "goes_out": known.status in _GOES_ON and any(not one.is_done for one in targets),
         "opens": [one.isoformat() for one in openings(settings_of(known.settings), now)],
         "things": {status.value: counts[status] for status in ExecutionStatus if status in counts},
         "reason": known.reason_code,

@@ -8,10 +8,13 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.awsiot.model import TopicRule
 from birthmark.awsiot.service import AwsIot
-from birthmark.broker.rules.partitions import parse_positions
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.streaming import Place, StreamQuery, beginning, pages
+from birthmark.errors import mended_by
+from birthmark.outbound.sender import UrlInvalidError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.letters import Waiting
 from birthmark.routing.queue import Lane
@@ -19,6 +22,7 @@ from birthmark.store import from_micros
 from birthmark.text import readable
 
 _HIDDEN = "(not shown)"
+_CALLED = "birthmark server settings --where 'key=outbound*'"
 
 
 class NewRule(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,7 +66,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
 
     async def create(asked: Asked) -> Any:
-        made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
+        with mended_by("birthmark aws rule create --help", BodyInvalidError), mended_by(_CALLED, UrlInvalidError):
+            made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
         return _view(aws, made, (await rules.ready(made.name)).filter, {})
 
     async def enable(asked: Asked) -> Any:
@@ -88,7 +93,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     async def test(asked: Asked) -> Any:
         given: Trial = asked.body
-        return await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
+        with mended_by("birthmark aws rule test --help", BodyInvalidError):
+            return await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
 
     one, change = "/aws/rules/{name}", Right.ADMINISTER
     return [
@@ -122,7 +128,8 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     async def read(asked: Asked) -> Lines:
         query: StreamQuery = asked.query
         found = await streams.find(asked["name"])
-        return Lines(pages(found, await beginning(found, query), query, _entry))
+        with mended_by(f"birthmark aws stream read {asked['name']} --since 10m", PositionInvalidError):
+            return Lines(pages(found, await beginning(found, query), query, _entry))
 
     async def note_place(asked: Asked) -> None:
         place = parse_positions(asked.body.after)

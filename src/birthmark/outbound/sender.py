@@ -30,7 +30,8 @@ class UrlInvalidError(InvalidRequestError):
 
     code = "outbound.url_invalid"
     cause = "What is called must be https://HOST/… without user, password or fragment (http:// where it is allowed)."
-    fix = "Give the receiver's URL: `birthmark webhook create plant https://hooks.example.com/birthmark`"
+    fix = "Give the receiver's URL: `{command}`"
+    command: str = "birthmark webhook create plant https://hooks.example.com/birthmark"
 
 
 class NotAnsweredError(UnavailableError):

@@ -22,7 +22,10 @@ class BucketKeyError(InvalidRequestError):
 
     code = "awsiot.bucket_key"
     message = "{bucket}/{key} names no file of a bucket"
-    cause = "{bucket}/{key} was asked for; a bucket is a folder, and a key the path of a file in it."
+    cause = (
+        "{bucket}/{key} was asked for. A bucket is a folder, its name 3 to 256 letters, digits, dots, _ and -; a key "
+        "is the path of a file in it, of letters, digits and !_.*'()/-, without .. in it."
+    )
     fix = (
         "Name the file by its path in the bucket's folder. "
         "The buckets are the folders here: `mkdir -p {root} && ls {root}`"

@@ -162,9 +162,10 @@ class TopicRules(AccountService):
         return rules.make_ready(await self.get(name), self._account.account_id)
 
     def sent(self, name: str) -> int:
-        """Return how many letters of a rule went out since this process began."""
+        """Return how many letters of a rule's actions went out since this process began; its error action's not."""
         counters = self.engine.gone, self.queue.carried
-        return sum(some[lane] for some in counters for lane in some if lane.rpartition("/")[0] == name)
+        own = [lane for some in counters for lane in some if lane.rpartition("/")[0] == name]
+        return sum(some[lane] for some in counters for lane in {*own} if lane.rpartition("/")[2].isdigit())
 
     async def replay(self, name: str, *, actor: str) -> int:
         """Let what was put aside be tried anew; return how many letters. Raise `UnknownRuleError`."""

@@ -34,7 +34,7 @@ class BodyInvalidError(InvalidRequestError):
     code = "awsiot.request_invalid"
     message = "The request is not valid: {detail}"
     fix = "Compare with what the operation takes: `{command}`"
-    command: str = "?"
+    command: str = "birthmark aws --help"
     detail: str
 
 

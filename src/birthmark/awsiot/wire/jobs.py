@@ -15,6 +15,7 @@ import msgspec
 from birthmark.awsiot.model import Account, ExecutionStatus, Job, JobExecution, JobTemplate
 from birthmark.awsiot.wire import BodyInvalidError, seconds
 from birthmark.errors import InvalidRequestError
+from birthmark.members import unread
 from birthmark.text import decode_json
 
 MAX_DOCUMENT_BYTES = 32 * 1024
@@ -68,7 +69,7 @@ class AbortCriteria(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class AbortConfig(msgspec.Struct, rename="camel", omit_defaults=True):
-    criteria_list: Annotated[list[AbortCriteria], msgspec.Meta(max_length=8)]
+    criteria_list: Annotated[list[AbortCriteria], msgspec.Meta(min_length=1, max_length=8)]
 
 
 class TimeoutConfig(msgspec.Struct, rename={"minutes": "inProgressTimeoutInMinutes"}, omit_defaults=True):
@@ -81,7 +82,7 @@ class RetryCriteria(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class RetryConfig(msgspec.Struct, rename="camel", omit_defaults=True):
-    criteria_list: Annotated[list[RetryCriteria], msgspec.Meta(max_length=2)]
+    criteria_list: Annotated[list[RetryCriteria], msgspec.Meta(min_length=1, max_length=2)]
 
 
 class PresignedUrlConfig(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -120,6 +121,16 @@ SETTINGS: Mapping[str, Any] = {
     "presignedUrlConfig": PresignedUrlConfig,
 }
 """By their names in a request."""
+
+
+def parse_settings(given: Mapping[str, Any]) -> JobSettings:
+    """Return a job's settings, as an operator wrote them: what is misspelled is none. Raise `BodyInvalidError`."""
+    if (member := unread(dict(given), JobSettings)) is not None:
+        raise BodyInvalidError(detail=f"{member} in the settings is not known"[:300])
+    try:
+        return msgspec.convert(dict(given), JobSettings)
+    except msgspec.ValidationError as error:
+        raise BodyInvalidError(detail=f"the settings: {error}"[:300]) from error
 
 
 def settings_of(kept: Mapping[str, Any]) -> JobSettings:

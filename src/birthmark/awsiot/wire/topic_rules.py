@@ -57,7 +57,7 @@ class Http(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class S3(msgspec.Struct, rename="camel", omit_defaults=True):
-    bucket_name: _Name
+    bucket_name: Annotated[str, msgspec.Meta(min_length=3, max_length=256)]
     key: _Name
     role_arn: _Text = ""
     canned_acl: Literal["private"] | None = None

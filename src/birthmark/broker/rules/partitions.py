@@ -28,7 +28,8 @@ class PositionInvalidError(InvalidRequestError):
     code = "broker.position_invalid"
     message = "{position} is no position of a stream"
     cause = "A stream was to be read after the position {position}, which is none."
-    fix = "Take the one that the last answer came with, or a time: `birthmark hub monitor --since 10m`"
+    fix = "Take the one that the last answer came with, or a time: `{command}`"
+    command: str = "birthmark hub monitor --since 10m"
     position: str
 
 

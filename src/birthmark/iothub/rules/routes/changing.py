@@ -89,8 +89,8 @@ class EndpointInvalidError(InvalidRequestError):
     message = "The endpoint {endpoint} is not valid: {detail}"
     cause = "The endpoint {endpoint} of hub {hub} was not taken: {detail}."
     fix = (
-        "A folder with the usual names of files is taken: "
-        "`birthmark hub endpoint create archive --folder archive --hub {hub}`"
+        "The form of each kind of endpoint, and those that there are: "
+        "`birthmark hub endpoint create --help; birthmark hub endpoint ls --hub {hub}`"
     )
     detail: str
     endpoint: str
